@@ -1,0 +1,165 @@
+"""Artefacts of storing and processing an image."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption.filters import (
+    displaced,
+    gaussian,
+    lookup,
+    separable,
+    to_bytes,
+    turned,
+    uniform,
+)
+from robustbench_sgdm.seeds import Rng
+
+_SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
+
+
+@corruption(
+    family="digital",
+    parameters=(Parameter("gain", (0.4, 0.3, 0.2, 0.1, 0.05), "x", "of the distance from the mean", zero=1),),
+    source=_SOURCE,
+)
+def contrast(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+    """Low contrast: (x - m) gain + m, m the mean of each channel."""
+    gain = strength["gain"]
+    means = _sums(images) / images[0, 0].numel()
+    levels = torch.arange(256, dtype=torch.float64, device=images.device) * gain
+    return lookup(images, to_bytes(levels + (means * (1 - gain))[..., None]))
+
+
+def _sums(images: Tensor) -> Tensor:
+    """Sum of each channel, float64 (B, C), exact."""
+    if images.device.type != "cpu":
+        return images.flatten(2).sum(2, dtype=torch.int64).double()
+    sums = [cv2.sumElems(plane) for plane in images.flatten(0, 1).numpy()]
+    return torch.from_numpy(np.asarray(sums, np.float64)[:, 0]).view(-1, 3)
+
+
+@corruption(
+    family="digital",
+    parameters=(
+        Parameter("gain", (0.3, 0.1, 2, 5, 20), "x", "of the saturation", zero=1),
+        Parameter("shift", (0, 0, 0, 0.1, 0.2), "of full scale", "added to the saturation", high=1),
+    ),
+    source=_SOURCE,
+)
+def saturate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+    """HSV saturation changed, s' = min(gain s + shift, 1), hue and value kept.
+
+    Each channel's distance below the brightest one is multiplied by s' / s. Grey has no hue; as in the
+    reference it counts as red.
+    """
+    red, green, blue = images.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue).float()[:, None]
+    span = value - torch.minimum(torch.minimum(red, green), blue)[:, None]
+    grey = span == 0
+    wanted = (span * strength["gain"]).add_(value, alpha=strength["shift"]).minimum(value)  # s' v
+    levels = images.float().neg_().add_(value).mul_(wanted / span.clamp_(min=1)).neg_().add_(value)
+    if strength["shift"]:
+        levels[:, 1:] -= wanted * grey
+    return to_bytes(levels)
+
+
+@corruption(
+    family="digital",
+    parameters=(
+        Parameter("size", (0.6, 0.5, 0.4, 0.3, 0.25), "of the size", "kept", zero=1, low=1e-3, high=1),
+    ),
+    source=_SOURCE,
+)
+def pixelate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+    """Large pixels: means over boxes, each shown as a block.
+
+    Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
+    """
+    height, width = images.shape[2:]
+    high, wide = (max(1, int(side * strength["size"])) for side in (height, width))
+    down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
+    rows, columns = _nearest(high, height).to(images.device), _nearest(wide, width).to(images.device)
+    out = torch.empty_like(images)
+    for plane, done in zip(images.flatten(0, 1), out.flatten(0, 1), strict=True):
+        small = turned(_means(turned(_means(turned(plane), across)), down))
+        torch.index_select(turned(small.index_select(0, columns)), 0, rows, out=done)
+    return out
+
+
+def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """A side cut into `size` boxes: the first pixel of each with its weight, then the second, and so on."""
+    edges = (torch.arange(size + 1, dtype=torch.float64) * (side / size) + 0.5).int()
+    counts = edges.diff()
+    steps = range(int(counts.max()))
+    return [
+        ((edges[:-1] + step).clamp(max=side - 1).to(device), ((counts > step) / counts)[:, None].to(device))
+        for step in steps
+    ]
+
+
+def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Weighted sums of rows, rounded, halves up: uint8 (H, W) to (size, W)."""
+    (first, weight), *others = boxes
+    total = plane.index_select(0, first).float().mul_(weight)
+    for rows, weight in others:
+        total.addcmul_(plane.index_select(0, rows).float(), weight)
+    return to_bytes(total.add_(0.5))
+
+
+def _nearest(size: int, side: int) -> Tensor:
+    """The one of `size` boxes that each of `side` pixels shows, int32 (side,)."""
+    # Summed step by step as Pillow does, whose rounding decides where a place is a whole number.
+    return torch.from_numpy(np.cumsum([size / side / 2, *[size / side] * (side - 1)])).int()
+
+
+@corruption(
+    family="digital",
+    parameters=(
+        Parameter(
+            "alpha", (12.5, 16.25, 21.25, 25, 30), "x", "stretch of the smoothed random field", high=300
+        ),
+    ),
+    aliases=("elastic",),
+    source=_SOURCE,
+    random=True,
+)
+def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+    """Pixels displaced by a smooth random field, alpha G(u), u uniform within 0.005 H px.
+
+    G is a Gaussian of 0.01 H px down and 0.01 W px across. Boxes are not moved along.
+    """
+    return _apply_field(images, strength, uniform(rng, 2, *images.shape[2:]))
+
+
+def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -> Tensor:
+    """`field` is uniform in [-1, 1), (B, 2, H, W): displacement to the right, then down."""
+    height, width = images.shape[2:]
+    kernels = gaussian(0.01 * height, 3), gaussian(0.01 * width, 3)
+    moved = separable(field, [kernels], "symmetric").mul_(0.005 * height * strength["alpha"])
+    return torch.stack(
+        [to_bytes(displaced(image, down, right)) for image, (right, down) in zip(images, moved, strict=True)]
+    )
+
+
+@corruption(
+    family="digital",
+    parameters=(
+        Parameter("quality", (25, 18, 15, 10, 7), "of 100", "libjpeg's scale", zero=100, low=1, high=100),
+    ),
+    aliases=("jpeg",),
+    source=_SOURCE,
+)
+def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+    """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, round(strength["quality"])]
+    out = np.empty(images.shape, np.uint8)
+    for image, done in zip(images.cpu().numpy(), out, strict=True):
+        # OpenCV counts from blue to red.
+        _, file = cv2.imencode(".jpg", cv2.merge(list(image[::-1])), quality)
+        cv2.split(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)), list(done[::-1]))
+    return torch.from_numpy(out).to(images.device)

@@ -1,0 +1,3 @@
+"""RobustBench-SGDM: does a detector survive noise, and does a module help?"""
+
+__version__ = "0.1.0"

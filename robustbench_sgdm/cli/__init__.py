@@ -1,0 +1,45 @@
+"""The command `robustbench`: thin; each command imports what it needs, so that `--help` is quick."""
+
+import io
+import logging
+import sys
+
+import typer
+
+from robustbench_sgdm.cli import corrupt, curves, dashboard, paper, run, show, train
+from robustbench_sgdm.errors import RobustBenchError
+
+app = typer.Typer(
+    name="robustbench",
+    help="Does a detector survive noise, and does a module help? Measured, in pairs, on identical pixels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("curves")(curves.curves)
+app.add_typer(show.app, name="list")
+app.command("paper")(paper.paper)
+app.command("corrupt")(corrupt.corrupt)
+app.command("dashboard")(dashboard.dashboard)
+app.command("checks")(show.checks)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for bad usage, 1 for failure, no traceback for either."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow encoding must not cost a finished run its tables
+    log = logging.getLogger("robustbench_sgdm")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())  # standard error, where notes go
+    try:
+        app()
+    except RobustBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:  # a file or folder that no more specific message covers
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

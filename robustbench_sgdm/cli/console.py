@@ -1,0 +1,91 @@
+"""What the terminal shows: tables, notes, progress with an estimate."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table as RichTable
+
+from robustbench_sgdm.tables import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def note(text: str) -> None:
+    """A line for the user, on standard error so that tables can be piped."""
+    err.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def show(table: Table) -> None:
+    """Print a table."""
+    drawn = RichTable(title=escape(table.title), box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(table.columns):
+        drawn.add_column(
+            escape(column.replace(" ", "\n", 1)), justify="left" if index == 0 else "right", overflow="fold"
+        )
+    for row in table.rows:
+        drawn.add_row(*map(escape, row))  # a name may hold options in brackets, which are markup to rich
+    out.print(drawn)
+    for line in table.notes:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def fits(table: Table) -> bool:
+    """Whether the terminal is wide enough to print a table without folding."""
+    heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
+    widths = [max(head, *(len(row[i]) for row in table.rows)) for i, head in enumerate(heads)]
+    return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(42), duration(185), duration(7300)
+    ('42 s', '3 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; yields a function that takes how much was just done, callable from any thread."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not (total and err.is_terminal)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that appears with the first (done, total), which may never come."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    task = bar.add_task(what, total=None)
+
+    def update(done: int, total: int) -> None:
+        bar.start()  # does nothing the second time
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()

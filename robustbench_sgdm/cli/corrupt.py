@@ -1,0 +1,181 @@
+"""`robustbench corrupt`: a corrupted copy of a data set, for detectors that live elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.run import DataOption, ImagesOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from robustbench_sgdm.corruption import Corruption
+    from robustbench_sgdm.datasets import Dataset, Image
+
+    Corrupted = Callable[[Corruption, float, NDArray[np.uint8], int], NDArray[np.uint8]]
+
+
+class Format(StrEnum):
+    """Of the image files."""
+
+    png = "png"
+    jpg = "jpg"
+
+
+def corrupt(
+    data: DataOption = "scenes",
+    images: ImagesOption = None,
+    noise: Annotated[
+        list[str],
+        typer.Option(
+            "--noise",
+            help="Corruptions and groups (see `robustbench list corruptions`). Several: commas or repeats.",
+        ),
+    ] = ["gaussian"],  # noqa: B006 - typer wants a list
+    severity: Annotated[
+        list[str],
+        typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
+    ] = ["1-5"],  # noqa: B006
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}."),
+    ] = Path("runs/corrupted"),
+    form: Annotated[
+        Format, typer.Option("--format", help="png keeps every pixel; jpg is a second corruption.")
+    ] = Format.png,
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of jpg files.")] = 95,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--sheet", help="Also draw the first image under every corruption and severity, as PNG."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Copy the first so many images only; 0: all of them.")
+    ] = 0,
+    engine: Annotated[
+        str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
+    ] = "torch",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0,
+    corruptions: Annotated[
+        list[Path] | None,
+        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
+    ] = None,
+) -> None:
+    """Write corrupted copies of a data set in COCO layout, with its boxes: they are never moved.
+
+    The pixels are those that `robustbench run` sees with the same seed. A copy's json is written last, so
+    a copy that has one is complete.
+    """
+    from robustbench_sgdm import corruption as corrupting
+    from robustbench_sgdm.cli.console import counted, counting, note
+    from robustbench_sgdm.datasets import load
+
+    levels = options.severities(severity)
+    chosen = corrupting.load(corruptions or []).select(options.split(noise))
+    with counted("rendering scenes") as progress:
+        dataset = _first(load(data, images, progress=progress), limit)
+    corrupted = _corruptor(engine, seed)
+    if sheet is not None:
+        _draw(sheet, dataset.images[0], chosen, levels, corrupted)
+        note(f"sheet   {sheet}")
+    names = _file_names(dataset.images, form)
+    with counting("writing", len(dataset) * len(chosen) * len(levels)) as update:
+        for image, name in zip(dataset.images, names, strict=True):
+            _copy(image, name, out, chosen, levels, corrupted, quality)
+            update(len(chosen) * len(levels))
+    _describe(dataset, names, [_folder(out, c, s) for c in chosen for s in levels])
+    note(f"copies  {out}: {len(chosen)} corruptions x {len(levels)} severities x {len(dataset)} images")
+
+
+def _first(dataset: "Dataset", limit: int) -> "Dataset":
+    from dataclasses import replace
+
+    images = dataset.images[:limit] if limit else dataset.images
+    kept = {image.id for image in images}
+    return replace(
+        dataset, images=images, annotations=[a for a in dataset.annotations if a["image_id"] in kept]
+    )
+
+
+def _corruptor(engine: str, seed: int) -> "Corrupted":
+    import numpy as np
+    import torch
+
+    from robustbench_sgdm.corruption import apply
+
+    def corrupted(
+        one: "Corruption", severity: float, picture: "NDArray[np.uint8]", image_id: int
+    ) -> "NDArray[np.uint8]":
+        batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy())
+        noisy = apply(one, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
+        return np.ascontiguousarray(noisy[0].permute(1, 2, 0).numpy())
+
+    return corrupted
+
+
+def _file_names(images: "Sequence[Image]", form: Format) -> list[str]:
+    """The images' own names where no two share one, else their ids."""
+    shared = Counter(image.path.stem for image in images).most_common(1)[0][1] > 1
+    return [f"{image.id:012d}.{form}" if shared else f"{image.path.stem}.{form}" for image in images]
+
+
+def _folder(out: Path, one: "Corruption", severity: float) -> Path:
+    return out / one.name / f"{severity:g}"
+
+
+def _copy(
+    image: "Image",
+    name: str,
+    out: Path,
+    chosen: "Sequence[Corruption]",
+    levels: Sequence[float],
+    corrupted: "Corrupted",
+    quality: int,
+) -> None:
+    from PIL import Image as Pillow
+
+    from robustbench_sgdm import atomic
+    from robustbench_sgdm.datasets.images import read
+
+    picture = read(image)
+    how = {"quality": quality, "subsampling": 0} if name.endswith(".jpg") else {"compress_level": 1}
+    form = "JPEG" if name.endswith(".jpg") else "PNG"
+    for one in chosen:
+        for severity in levels:
+            noisy = Pillow.fromarray(corrupted(one, severity, picture, image.id))
+            path = _folder(out, one, severity) / "images" / name
+            atomic.write(path, lambda p, noisy=noisy: noisy.save(p, form, **how))  # type: ignore[misc]
+
+
+def _describe(dataset: "Dataset", names: Sequence[str], folders: Sequence[Path]) -> None:
+    from robustbench_sgdm import atomic
+
+    content = dataset.coco()
+    for entry, name in zip(content["images"], names, strict=True):
+        entry["file_name"] = name
+    for folder in folders:
+        atomic.write_json(folder / "annotations" / f"{dataset.name}.json", content)
+
+
+def _draw(
+    sheet: Path,
+    image: "Image",
+    chosen: "Sequence[Corruption]",
+    levels: Sequence[float],
+    corrupted: "Corrupted",
+) -> None:
+    from robustbench_sgdm import atomic
+    from robustbench_sgdm.datasets.images import read
+    from robustbench_sgdm.figures import contact_sheet
+
+    picture = read(image)
+    rows = {one.name: [corrupted(one, s, picture, image.id) for s in levels] for one in chosen}
+    figure = contact_sheet(rows, [f"severity {s:g}" for s in levels])
+    atomic.write(sheet, lambda p: figure.savefig(p, format="png", dpi=100))

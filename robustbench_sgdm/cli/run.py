@@ -1,0 +1,227 @@
+"""`robustbench run`: plan, estimate, sweep, tables, report."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustbench_sgdm.cli import options
+from robustbench_sgdm.errors import CorruptionError, Stopped
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.datasets import Dataset
+    from robustbench_sgdm.detectors import Entrant
+    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.sweep import Plan
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
+]
+
+
+def run(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            help="Zoo name (see `robustbench list models`) or path of an Ultralytics detection checkpoint. "
+            "Several: commas or repeats.",
+        ),
+    ],
+    noise: Annotated[
+        list[str],
+        typer.Option(
+            "--noise",
+            help="Corruptions and groups (see `robustbench list corruptions`). Several: commas or repeats.",
+        ),
+    ] = ["gaussian"],  # noqa: B006 - typer wants a list
+    severity: Annotated[
+        list[str],
+        typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
+    ] = ["0-5"],  # noqa: B006
+    data: DataOption = "scenes",
+    images: ImagesOption = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights", help="Weights: PATH for every model, one PATH each in order, or NAME=PATH."
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Also run the baseline of a module variant.")
+    ] = True,
+    imgsz: Annotated[
+        int,
+        typer.Option(
+            "--imgsz",
+            help="Letterbox size in pixels, a multiple of 32; 0: 640, or what embedded weights were made for.",
+        ),
+    ] = 0,
+    batch: Annotated[
+        int, typer.Option("--batch", min=0, help="Images a forward pass; 0: 4 on the CPU, 32 on a GPU.")
+    ] = 0,
+    device: DeviceOption = None,
+    half: Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=0, help="Units worked on at once; 0: one per core on the CPU, 2 on a GPU."
+        ),
+    ] = 0,
+    engine: Annotated[
+        str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
+    ] = "torch",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Share of the images, in (0, 1]; always the same ones.")
+    ] = 1.0,
+    conf: Annotated[
+        float, typer.Option("--conf", help="Least confidence of a detection; AP wants it low.")
+    ] = 0.001,
+    iou: Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")] = 0.7,
+    max_det: Annotated[int, typer.Option("--max-det", help="Most detections kept per image.")] = 300,
+    corruptions: Annotated[
+        list[Path] | None,
+        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
+    ] = None,
+    trust_weights: Annotated[
+        bool,
+        typer.Option(
+            "--trust-weights", help="Let a .pt file run the code it holds. Only for files you trust fully."
+        ),
+    ] = False,
+    project: Annotated[
+        Path, typer.Option("--project", help="Folder that run directories are made in.")
+    ] = Path("runs/robustness"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Run directory; default: models and corruptions.")
+    ] = None,
+    exist_ok: Annotated[
+        bool,
+        typer.Option(
+            "--exist-ok", help="Put another plan into an existing directory, keeping the cells that fit."
+        ),
+    ] = False,
+) -> None:
+    """Measure detectors under corruption: cells, scores, tables and a report.
+
+    Naming a module variant (yolov8n-sgdm) also runs its baseline. The same command again goes on where
+    it stopped and computes only what is missing.
+    """
+    from robustbench_sgdm import corruption as corrupting
+    from robustbench_sgdm.detectors import pick_device
+    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
+
+    levels = options.severities(severity)
+    chosen = corrupting.load(corruptions or []).select(options.split(noise))
+    on = pick_device(device)
+    rehearse(chosen, levels, engine, on)
+    dataset = _dataset(data, images, fraction)
+    entrants = _entrants(
+        options.split(model), weights or [], baseline, dataset,
+        imgsz=imgsz, device=on, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
+    )  # fmt: skip
+    settings = Settings(device=on, engine=engine, seed=seed, batch=batch or (4 if on == "cpu" else 32))
+    command = shlex.join(["robustbench", *sys.argv[1:]])
+    plan = make_plan(entrants, dataset, chosen, levels, settings, command=command)
+    chosen_name = name or _default_name(plan, options.split(noise))
+    directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
+    failed = _sweep(plan, directory, workers or (cores() if on == "cpu" else 2))
+    _finish(directory)
+    if failed:
+        raise CorruptionError(
+            f"{'; '.join(map(str, failed))}\n{len(directory.missing())} of {len(plan.cells)} cells are missing: "
+            "mend it, and the same command makes them"
+        )
+
+
+def _dataset(source: str, images: Path | None, fraction: float) -> "Dataset":
+    from robustbench_sgdm import datasets
+    from robustbench_sgdm.cli.console import counted
+
+    if source == "coco":
+        from robustbench_sgdm.detectors import coco_val
+
+        source = str(coco_val())
+    with counted("rendering scenes") as progress:
+        return datasets.load(source, images, progress=progress).subset(fraction)
+
+
+def _entrants(
+    models: list[str], weights: list[str], baseline: bool, dataset: "Dataset", **how: Any
+) -> "dict[str, Entrant]":
+    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.detectors import line_up
+    from robustbench_sgdm.sweep import category_ids
+
+    entrants = line_up(
+        models, lambda names: options.weights(weights, models, names), baselines=baseline, **how
+    )
+    for detector in (e.detector for e in entrants.values()):
+        mapped = category_ids(detector, dataset)
+        unknown = int((mapped < 0).sum())
+        if unknown:
+            note(
+                f"{detector.name} knows {unknown} classes that {dataset.name} does not; their boxes are left out"
+            )
+        blind = len(dataset.classes) - (len(mapped) - unknown)
+        if blind:
+            note(f"{dataset.name} has {blind} classes that {detector.name} cannot find; they count as AP 0")
+    return entrants
+
+
+def _default_name(plan: "Plan", noise: list[str]) -> str:
+    models = [name for name, entrant in plan.models.items() if entrant.baseline] or list(plan.models)
+    return "_".join([*models[:3], "-".join(noise[:3]), plan.dataset.name]).replace("/", "-")
+
+
+def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:
+    from robustbench_sgdm.cli.console import counting, duration, note
+    from robustbench_sgdm.sweep import estimate, needed_units, sweep
+
+    units = needed_units(plan, run.store)
+    todo = sum(u.size for u in units)
+    have = len(plan.cells) - len(run.missing())
+    note(
+        f"{run.path}: {len(plan.models)} models, {len(plan.cells)} cells, {len(plan.dataset)} images; "
+        f"{have} cells stored, {todo:,} predictions to make"
+    )
+    if units:
+        note(
+            f"about {duration(estimate(plan, units, workers=workers))} on {plan.settings.device} with {workers} workers"
+        )
+    update: Callable[[int], None]
+    try:
+        with run.lock(), counting("predicting", todo) as update:
+            return sweep(plan, run.store, workers=workers, progress=update)
+    except KeyboardInterrupt:
+        raise Stopped("stopped; what is finished is kept, and the same command goes on from there") from None
+
+
+def _finish(run: "Run") -> None:
+    from robustbench_sgdm import report, tables
+    from robustbench_sgdm.cli.console import fits, note, show
+
+    csv, html = run.write_results(), report.write_html(run)
+    results, pairs = run.results(), run.pairs
+    for table in tables.corruption_tables(results, pairs):
+        narrow = [t for m in tables.METRICS_SHOWN for t in tables.corruption_tables(results, pairs, [m])]
+        for part in [table] if fits(table) else [t for t in narrow if t.title == table.title]:
+            show(part)
+    note(f"results  {csv}\nreport   {html}")

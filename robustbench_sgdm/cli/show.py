@@ -1,0 +1,210 @@
+"""`robustbench list ...` and `robustbench checks`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_sgdm.corruption import Registry
+    from robustbench_sgdm.tables import Table
+
+app = typer.Typer(
+    help="Show what there is: models, corruptions, data, runs.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def models() -> None:
+    """Zoo models: parameters, GFLOPs at 640 px, embedded weights, source."""
+    from robustbench_sgdm.cli.console import counting, show
+    from robustbench_sgdm.detectors import embedded, zoo
+    from robustbench_sgdm.tables import Table
+
+    rows, names = [], zoo.names()
+    with counting("counting", len(names)) as update:
+        for name in names:
+            summary = zoo.summary(name, classes=80)
+            counts = [f"{summary.parameters / 1e6:.3f}", f"{summary.gflops:.2f}"]
+            rows.append([name, *counts, "scenes" if embedded(name) else "–", summary.source])
+            update(1)
+    notes = ["Counts are for 80 classes. A path to any Ultralytics detection checkpoint is a model too."]
+    show(Table("models", ["model", "params (M)", "GFLOPs at 640", "embedded weights", "source"], rows, notes))
+
+
+@app.command()
+def corruptions(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure their PSNR and SSIM at severities 1 to 5 instead.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Data set to measure on; default: four photographs of scikit-image."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Images of --data to measure on, the first ones.")
+    ] = 8,
+) -> None:
+    """Corruptions: family, other names, strengths at severities 1 to 5."""
+    from robustbench_sgdm import corruption
+    from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm.corruption import GROUPS
+    from robustbench_sgdm.errors import UsageError
+    from robustbench_sgdm.tables import Table
+
+    registry = corruption.load(folders or [])
+    if measure:
+        show(_damage_table(registry, data, limit))
+        return
+    if data is not None:
+        raise UsageError("--data goes with --measure")
+    rows = [
+        [
+            c.name,
+            c.family,
+            ", ".join(c.aliases) or "–",
+            "\n".join(p.describe() for p in c.parameters),
+        ]
+        for c in registry.select(["all"])
+    ]
+    notes = [f"Groups for --noise: {', '.join(GROUPS)}. Any real severity in [0, 5] interpolates."]
+    show(Table("corruptions", ["corruption", "family", "also", "strength at severity 1 to 5"], rows, notes))
+
+
+def _damage_table(registry: "Registry", data: str | None, limit: int) -> "Table":
+    from robustbench_sgdm import corruption, tables
+    from robustbench_sgdm.cli.console import counting
+
+    pictures = corruption.photographs() if data is None else _pictures(data, limit)
+    where = (
+        f"{len(pictures)} images of {data}" if data else f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}"
+    )
+    measured = {}
+    with counting("measuring", len(registry)) as update:
+        for one in registry:
+            measured[one.name] = corruption.damage(one, pictures)
+            update(1)
+    return tables.damage_table(measured, where)
+
+
+def _pictures(source: str, limit: int) -> "list[Tensor]":
+    import torch
+
+    from robustbench_sgdm import datasets
+    from robustbench_sgdm.cli.console import counted
+    from robustbench_sgdm.datasets import images
+
+    with counted("rendering scenes") as progress:
+        chosen = datasets.load(source, progress=progress).images[:limit]
+    return [torch.from_numpy(images.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+
+
+@app.command()
+def data() -> None:
+    """Data sets that --data knows by name, and whether they are on this machine."""
+    from robustbench_sgdm import datasets
+    from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm.datasets.cache import cache_dir
+    from robustbench_sgdm.detectors import coco_folder
+    from robustbench_sgdm.tables import Table
+
+    coco = coco_folder()
+    rows = [
+        ["scenes", str(datasets.SCENES_VAL), "rendered on first use, in seconds", str(cache_dir())],
+        [
+            "coco",
+            "5000",
+            "there" if (coco / "images/val2017").is_dir() else "downloaded on first use (1 GB)",
+            str(coco),
+        ],
+    ]
+    notes = ["Or a path: a COCO json, or an Ultralytics dataset YAML."]
+    show(Table("data", ["data", "images", "state", "folder"], rows, notes))
+
+
+@app.command()
+def runs(
+    project: Annotated[Path, typer.Option("--project", help="Folder that holds run directories.")] = Path(
+        "runs/robustness"
+    ),
+) -> None:
+    """Run directories and how much of each is done."""
+    from robustbench_sgdm.cli.console import note, show
+    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.store import Run, list_runs
+    from robustbench_sgdm.tables import Table
+
+    rows = []
+    for path in list_runs(project):
+        try:
+            run = Run.open(path)
+        except DataError as error:
+            note(str(error))
+            continue
+        done = len(run.cells) - len(run.missing())
+        state = "complete" if done == len(run.cells) else "partial"
+        rows.append(
+            [
+                path.name,
+                state,
+                f"{done} / {len(run.cells)}",
+                ", ".join(run.plan["models"]),
+                run.plan["data"]["name"],
+            ]
+        )
+    if not rows:
+        note(f"no runs in {project}")
+        return
+    show(Table(f"runs in {project}", ["run", "state", "cells", "models", "data"], rows))
+
+
+def checks() -> None:
+    """Versions, devices, and what is missing; exit code 1 where something is."""
+    import os
+    import shutil
+
+    from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm.tables import Table
+
+    missing = _unmet()
+    rows = []
+    if not missing:
+        import torch
+
+        from robustbench_sgdm.detectors import embedded
+        from robustbench_sgdm.versions import versions
+
+        rows += [[name, version] for name, version in versions().items()]
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        rows.append(["GPU", ", ".join(gpus) or "none: everything runs on the CPU"])
+        missing += [f"embedded weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not embedded(n)]
+    rows.append(["CPU cores", str(os.cpu_count())])
+    rows.append(["free disk here", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB"])
+    verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"
+    show(Table("checks", ["what", "found"], rows, [verdict]))
+    if missing:
+        raise typer.Exit(1)
+
+
+def _unmet() -> list[str]:
+    """The package's requirements that are absent here or have another version."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    unmet = []
+    for requirement in map(Requirement, requires("robustbench-sgdm") or []):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            if not requirement.specifier.contains(version(requirement.name), prereleases=True):
+                unmet.append(f"{requirement} (found {version(requirement.name)})")
+        except PackageNotFoundError:
+            unmet.append(str(requirement))
+    return unmet

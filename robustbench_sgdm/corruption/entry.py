@@ -1,0 +1,149 @@
+"""A corruption as plain data that points at its function, so that it travels to spawned workers."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from robustbench_sgdm import content, errors
+from robustbench_sgdm.corruption import imgaug_engine
+from robustbench_sgdm.corruption.declare import (
+    MAX_SEVERITY,
+    Declaration,
+    Function,
+    Parameter,
+    declaration,
+)
+from robustbench_sgdm.corruption.source import code
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.types import BENCHMARK, HOLDOUT
+
+# What decides pixels beside the file that declares a corruption.
+_SHARED = (Path(__file__).with_name("filters.py"), Path(__file__).parents[1] / "seeds.py")
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One entry of the registry; it pickles as (file, function), never as code.
+
+    Attributes:
+        name: unique; with the strength in brackets where that is fixed.
+        path: the file that declares it.
+        qualname: its function in that file.
+        fixed: the strength given in brackets, or None.
+    """
+
+    name: str
+    family: str
+    parameters: tuple[Parameter, ...]
+    aliases: tuple[str, ...]
+    random: bool
+    source: str
+    summary: str
+    path: Path
+    qualname: str
+    fixed: tuple[float, ...] | None = None
+
+    @property
+    def base(self) -> str:
+        """The name without a strength in brackets."""
+        return self.qualname
+
+    @property
+    def benchmark(self) -> bool:
+        """One of COCO-C's fifteen."""
+        return self.base in BENCHMARK
+
+    @property
+    def holdout(self) -> bool:
+        """One of COCO-C's four for validation."""
+        return self.base in HOLDOUT
+
+    @property
+    def function(self) -> Function:
+        """The declared function, loaded from its file."""
+        return cast(Function, getattr(content.load_file(self.path), self.qualname))
+
+    def strength(self, severity: float) -> dict[str, float]:
+        """Parameter values at a severity in [0, 5]; with a fixed strength, at 0 or 1 only.
+
+        Raises:
+            UsageError: the severity is not one of those.
+        """
+        if not (math.isfinite(severity) and 0 <= severity <= MAX_SEVERITY):
+            raise UsageError(f"severity {severity} is not in [0, {MAX_SEVERITY}]")
+        if self.fixed is None or severity == 0:
+            return {parameter.name: parameter.at(severity) for parameter in self.parameters}
+        if severity != 1:
+            raise UsageError(f"{self.name} has one strength: ask for severity 1 (or 0), not {severity:g}")
+        return dict(zip((parameter.name for parameter in self.parameters), self.fixed, strict=True))
+
+    def describe(self) -> str:
+        """The parameters in words: name, five strengths, unit, meaning."""
+        return "; ".join(parameter.describe() for parameter in self.parameters)
+
+    def fingerprint(self, engine: str = "torch") -> str:
+        """Sha256 of what decides its pixels, in hex; wording, comments and formatting do not count.
+
+        Raises:
+            UsageError: there is no such engine.
+        """
+        parts = {
+            "torch": [code(path) for path in (self.path, *_SHARED)],
+            "imgaug": [code(Path(imgaug_engine.__file__)), repr(imgaug_engine.versions())],
+        }
+        if engine not in parts:
+            raise errors.unknown("engine", engine, parts)
+        numbers = [(p.name, p.strengths, p.zero, p.scale) for p in self.parameters]
+        return hashlib.sha256("\n".join([self.name, repr(numbers), *parts[engine]]).encode()).hexdigest()
+
+    def __reduce__(self) -> tuple[Callable[..., "Corruption"], tuple[object, ...]]:
+        return restore, (_reference(self.path), self.qualname, self.name, self.fixed)
+
+
+def tagged(module: ModuleType) -> list[Corruption]:
+    """What a loaded file declares, in the file's order; what it only imports is left out.
+
+    Raises:
+        DataError: a declared function has no docstring, or does not stand at the file's top level.
+    """
+    found = []
+    for name, thing in vars(module).items():
+        stated = declaration(thing)
+        if stated is not None and getattr(thing, "__module__", "") == module.__name__:
+            qualname = str(getattr(thing, "__qualname__", ""))
+            if vars(module).get(qualname) is not thing:
+                raise DataError(f"{module.__file__}: {name} must be a function at the top level of the file")
+            if name == qualname:
+                found.append(_entry(Path(str(module.__file__)), name, thing.__doc__ or "", stated))
+    return found
+
+
+def _entry(path: Path, name: str, doc: str, stated: Declaration) -> Corruption:
+    summary = doc.strip().partition("\n")[0]
+    if not summary:
+        raise DataError(f"{path}: {name} needs a docstring, whose first line becomes its summary")
+    about = (stated.family, stated.parameters, stated.aliases, stated.random, stated.source)
+    return Corruption(name, *about, summary, path, name)
+
+
+def restore(reference: str, qualname: str, name: str, fixed: tuple[float, ...] | None) -> Corruption:
+    """Rebuild a corruption from its file and name, as unpickling does.
+
+    Raises:
+        DataError: the file does not declare it.
+    """
+    path = content.root() / reference
+    for found in tagged(content.load_file(path)):
+        if found.qualname == qualname:
+            return replace(found, name=name, fixed=fixed)
+    raise DataError(f"{path} declares no corruption {qualname}")
+
+
+def _reference(path: Path) -> str:
+    """Relative for our own files, since another machine may have them elsewhere; `/` keeps absolute ones."""
+    root = content.root().resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,142 @@
+"""Collects the declared corruptions of our folder and of users', and finds them by name."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from robustbench_sgdm import content, errors
+from robustbench_sgdm.corruption.declare import FAMILIES
+from robustbench_sgdm.corruption.entry import Corruption, tagged
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT
+
+GROUPS = ("all", "benchmark", "holdout", *FAMILIES)
+_BRACKETS = re.compile(r"(?P<name>[^\[\]]+)\[(?P<strength>[^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The known corruptions: COCO-C's in its order, then the others in the order they were found."""
+
+    corruptions: tuple[Corruption, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a name that means two things.
+
+        Raises:
+            DataError: two corruptions share a name or an alias, or one is called as a group or the clean cell is.
+        """
+        seen: dict[str, Corruption] = {}
+        for found in self.corruptions:
+            for name in (found.name, *found.aliases):
+                if name in (CLEAN, *GROUPS):
+                    raise DataError(f"{_where(found)}: {name!r} is reserved; choose another name")
+                if name in seen:
+                    both = f"{_where(seen[name])} and {_where(found)}"
+                    raise DataError(f"{name!r} is declared twice, in {both}")
+                seen[name] = found
+
+    def __iter__(self) -> Iterator[Corruption]:
+        return iter(self.corruptions)
+
+    def __len__(self) -> int:
+        return len(self.corruptions)
+
+    @property
+    def names(self) -> list[str]:
+        """Every corruption's name."""
+        return [found.name for found in self]
+
+    def group(self, name: str) -> list[Corruption]:
+        """The members of `all`, `benchmark`, `holdout` or a family."""
+        if name not in GROUPS:
+            raise errors.unknown("group", name, GROUPS)
+        if name == "all":
+            return list(self)
+        if name in FAMILIES:
+            return [found for found in self if found.family == name]
+        return [found for found in self if found.base in (BENCHMARK if name == "benchmark" else HOLDOUT)]
+
+    def get(self, name: str) -> Corruption:
+        """One corruption by name, alias, or either with a strength: `gaussian_noise[sigma=0.15]`.
+
+        Raises:
+            UsageError: there is none of that name, or the strength does not fit it.
+        """
+        bracketed = _BRACKETS.fullmatch(name)
+        if bracketed:
+            return _fix(self.get(bracketed["name"]), bracketed["strength"])
+        for found in self:
+            if name in (found.name, *found.aliases):
+                return found
+        aliases = [alias for found in self for alias in found.aliases]
+        raise errors.unknown("corruption", name, [*self.names, *aliases, *GROUPS])
+
+    def select(self, names: Sequence[str]) -> list[Corruption]:
+        """The union of names, aliases, groups and bracketed strengths, each once, in the registry's order.
+
+        Raises:
+            UsageError: a name is not known.
+        """
+        chosen: dict[str, Corruption] = {}
+        for name in names:
+            members = self.group(name) if name in GROUPS else [self.get(name)]
+            chosen.update({found.name: found for found in members})
+        return sorted(chosen.values(), key=lambda found: self.names.index(found.base))
+
+
+def load(extra: Sequence[Path] = ()) -> Registry:
+    """Collect our corruptions and those of the `extra` folders.
+
+    Raises:
+        DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
+    """
+    found = [one for folder in (content.root() / "corruptions", *extra) for one in _folder(folder)]
+    order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
+    return Registry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
+
+
+def _folder(folder: Path) -> list[Corruption]:
+    found = [corruption for module in content.load_folder(folder) for corruption in tagged(module)]
+    if not found:
+        raise DataError(f"{folder} declares no corruption; tag a function there with @corruption(...)")
+    return found
+
+
+def _fix(corruption: Corruption, text: str) -> Corruption:
+    """`corruption` at the strength that `text`, such as "sigma=0.15", says."""
+    given = _parse(corruption, text)
+    for parameter in corruption.parameters:
+        if parameter.name not in given:
+            raise UsageError(f"{corruption.name}[{text}] lacks {parameter.name}: {corruption.describe()}")
+        if not parameter.low <= given[parameter.name] <= parameter.high:
+            bounds = f"[{parameter.low:g}, {parameter.high:g}] {parameter.unit}"
+            raise UsageError(f"{corruption.name}[{text}]: {parameter.name} must lie in {bounds}")
+    ordered = {parameter.name: given[parameter.name] for parameter in corruption.parameters}
+    inside = ",".join(f"{name}={value:.12g}" for name, value in ordered.items())
+    return replace(corruption, name=f"{corruption.name}[{inside}]", fixed=tuple(ordered.values()))
+
+
+def _parse(corruption: Corruption, text: str) -> dict[str, float]:
+    """The `name=value` pairs of a strength, checked against the corruption's parameters."""
+    known = [parameter.name for parameter in corruption.parameters]
+    given: dict[str, float] = {}
+    for pair in text.split(","):
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name not in known:
+            raise errors.unknown(f"parameter of {corruption.name}", name, known)
+        if name in given:
+            raise UsageError(f"{corruption.name}[{text}] gives {name} twice")
+        try:
+            given[name] = float(f"{float(value):.12g}")  # as the name will say
+        except ValueError:
+            given[name] = math.nan
+        if not math.isfinite(given[name]):
+            raise UsageError(f"{corruption.name}[{text}]: {name} must be a number, not {value!r}")
+    return given
+
+
+def _where(corruption: Corruption) -> str:
+    return f"{corruption.path} ({corruption.qualname})"

@@ -1,0 +1,105 @@
+"""One Dataset for every source: images on disk and COCO ground truth in memory."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any, Self
+
+from robustbench_sgdm.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of a data set: its COCO id, its file, its size in pixels as annotated."""
+
+    id: int
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with COCO ground truth.
+
+    Attributes:
+        name: short name for tables and file names.
+        source: what the user gave, enough to load it again.
+        images: in the order of the annotation file.
+        categories: COCO categories (`id`, `name`), in the order of their ids.
+        annotations: COCO annotations with `id`, `image_id`, `category_id`, `bbox` [x, y, w, h] px,
+            `area` px^2 and `iscrowd`, for these images only.
+    """
+
+    name: str
+    source: str
+    images: Sequence[Image]
+    categories: Sequence[Mapping[str, Any]]
+    annotations: Sequence[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Category names, in the order of their ids."""
+        return tuple(str(c["name"]) for c in self.categories)
+
+    def coco(self) -> dict[str, Any]:
+        """The ground truth as a COCO json object."""
+        return {
+            "info": {"description": self.name},
+            "licenses": [],
+            "images": [
+                {"id": i.id, "file_name": i.path.name, "width": i.width, "height": i.height}
+                for i in self.images
+            ],
+            "categories": [dict(c) for c in self.categories],
+            "annotations": [dict(a) for a in self.annotations],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the images' bytes and the ground truth that scores depend on."""
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor() as pool:
+            for image, content in zip(self.images, pool.map(_file_digest, self.images), strict=True):
+                digest.update(f"{image.id}:{content};".encode())
+        truth = [
+            [a[k] for k in ("image_id", "category_id", "bbox", "area", "iscrowd")] for a in self.annotations
+        ]
+        classes = [[c["id"], c["name"]] for c in self.categories]
+        digest.update(json.dumps([classes, truth]).encode())
+        return digest.hexdigest()
+
+    def subset(self, fraction: float) -> Self:
+        """A fixed share of the images: the same ones for everybody, nested as the share grows.
+
+        Args:
+            fraction: in (0, 1]; at least one image is kept.
+        """
+        if not 0 < fraction <= 1:
+            raise UsageError(f"fraction {fraction} is outside (0, 1]; 1 takes every image")
+        if fraction == 1:
+            return self
+        by_hash = sorted(self.images, key=lambda i: hashlib.sha256(str(i.id).encode()).digest())
+        kept = {i.id for i in by_hash[: max(1, ceil(fraction * len(self.images)))]}
+        return replace(
+            self,
+            name=f"{self.name}-{fraction:g}",
+            images=[i for i in self.images if i.id in kept],
+            annotations=[a for a in self.annotations if a["image_id"] in kept],
+        )
+
+
+def _file_digest(image: Image) -> str:
+    try:
+        with image.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{image.path} cannot be read: {error.strerror or error}") from error

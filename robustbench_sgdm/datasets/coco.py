@@ -1,0 +1,149 @@
+"""A COCO detection json and its images."""
+
+import json
+import operator
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from robustbench_sgdm.datasets.base import Dataset, Image
+from robustbench_sgdm.errors import DataError
+
+
+def load(path: Path, images: Path | None = None) -> Dataset:
+    """Read a COCO json.
+
+    Args:
+        path: the json (`instances_val2017.json`).
+        images: the folder that `file_name` is relative to; looked for beside the json when None.
+
+    Raises:
+        DataError: not COCO detection ground truth, images absent, or entries that contradict each other.
+    """
+    content = _parse(path)
+    folder = images if images is not None else _find_images(path, content["images"])
+    listed = [_image(entry, folder, path) for entry in content["images"]]
+    ids = {i.id for i in listed}
+    if len(ids) != len(listed):
+        raise DataError(f"{path} lists an image id twice")
+    absent = [i.path for i in listed if not i.path.is_file()]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of {len(listed)} images named by {path} are not there (first: {absent[0]}); "
+            "give their folder with --images"
+        )
+    categories = _categories(content["categories"], path)
+    known = {c["id"] for c in categories}
+    annotations = [_annotation(a, n, ids, known, path) for n, a in enumerate(content["annotations"], start=1)]
+    return Dataset(
+        name=path.stem, source=str(path), images=listed, categories=categories, annotations=annotations
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as json: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path} is not COCO ground truth: it holds a {type(content).__name__}, not an object; "
+            "predictions go elsewhere"
+        )
+    missing = [k for k in ("images", "annotations", "categories") if not isinstance(content.get(k), list)]
+    if missing:
+        raise DataError(
+            f"{path} is not COCO ground truth: no list {' and no list '.join(map(repr, missing))}"
+        )
+    for key in ("images", "annotations", "categories"):
+        if not content[key]:
+            raise DataError(f"{path} has no {key}: there is nothing to score against")
+    return content
+
+
+def _find_images(path: Path, entries: Iterable[Mapping[str, Any]]) -> Path:
+    """The usual places, best match first: `images/<split>`, `<split>`, `images`, beside the json."""
+    split = path.stem.removeprefix("instances_")
+    bases = (path.parent.parent, path.parent)
+    places = [base / sub for base in bases for sub in (f"images/{split}", split, "images", "")]
+    names = [name for e in entries if isinstance(e, dict) and isinstance(name := e.get("file_name"), str)][
+        :20
+    ]
+    found = max(places, key=lambda p: sum((p / n).is_file() for n in names))
+    if not any((found / n).is_file() for n in names):
+        looked = ", ".join(str(p) for p in places[:4])
+        raise DataError(f"the images of {path} are in none of the usual places ({looked}); give --images")
+    return found
+
+
+def _image(entry: Any, folder: Path, path: Path) -> Image:
+    try:
+        name, identity = entry["file_name"], entry["id"]
+        width, height = int(entry["width"]), int(entry["height"])
+        relative = PurePosixPath(name)
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: an image entry lacks a sound id, file_name, width or height ({error!r})"
+        ) from error
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
+        raise DataError(
+            f"{path}: file_name {name!r} leaves the image folder; it must be relative, without '..'"
+        )
+    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= 2**53:
+        raise DataError(
+            f"{path}: image id {identity!r} is not an integer below 2^53, which scores can hold exactly"
+        )
+    if not (0 < width < 2**31 and 0 < height < 2**31):
+        raise DataError(f"{path}: image {identity} has size {width} x {height}; both must be positive")
+    return Image(identity, folder / relative, width, height)
+
+
+def _categories(entries: Iterable[Any], path: Path) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = [
+            {"id": operator.index(c["id"]), "name": str(c["name"])} for c in entries
+        ]
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: a category lacks a sound id or name ({error!r})") from error
+    for key in ("id", "name"):
+        if len({c[key] for c in found}) != len(found):
+            raise DataError(f"{path} lists a category {key} twice")
+    return sorted(found, key=lambda c: int(c["id"]))
+
+
+def _annotation(
+    entry: Any, number: int, images: set[int], categories: set[int], path: Path
+) -> dict[str, Any]:
+    """One annotation with every field scores need; `area` falls back to w * h and `iscrowd` to 0."""
+    try:
+        image, category = operator.index(entry["image_id"]), operator.index(entry["category_id"])
+        x, y, w, h = (float(v) for v in entry["bbox"])
+        area = float(entry.get("area", w * h))
+        crowd = int(entry.get("iscrowd", 0))
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: annotation {number} lacks a sound image_id, category_id or bbox ({error!r})"
+        ) from error
+    finite = all(abs(v) < 1e9 for v in (x, y, w, h)) and abs(area) < 1e18  # NaN fails too
+    if not finite or w < 0 or h < 0:
+        raise DataError(
+            f"{path}: annotation {number} has bbox {entry['bbox']}; it must be finite [x, y, w, h], w and h >= 0"
+        )
+    if image not in images:
+        raise DataError(
+            f"{path}: annotation {number} belongs to image {image!r}, which the file does not list"
+        )
+    if category not in categories:
+        raise DataError(
+            f"{path}: annotation {number} has category {category!r}, which the file does not list"
+        )
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [x, y, w, h],
+        "area": area,
+        "iscrowd": crowd,
+    }

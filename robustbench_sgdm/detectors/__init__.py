@@ -1,0 +1,34 @@
+"""Detectors: a zoo, modules grafted into it, weights read without running code, the Ultralytics adapter.
+
+Importing this package imports Ultralytics, quietly: every submodule, and whoever imports this first, may then
+import it plainly.
+"""
+# ruff: noqa: E402 (what Ultralytics reads from the environment, it reads at its first import)
+
+from robustbench_sgdm.detectors.quiet import import_ultralytics
+
+import_ultralytics()
+
+from robustbench_sgdm.detectors import graft, weights, yolo, zoo
+from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.coco_val import coco_folder, coco_val
+from robustbench_sgdm.detectors.device import pick_device
+from robustbench_sgdm.detectors.lineup import Entrant, line_up
+from robustbench_sgdm.detectors.weights import embedded
+from robustbench_sgdm.detectors.yolo import YoloDetector, load
+
+__all__ = [
+    "Detector",
+    "Entrant",
+    "YoloDetector",
+    "coco_folder",
+    "coco_val",
+    "embedded",
+    "graft",
+    "line_up",
+    "load",
+    "pick_device",
+    "weights",
+    "yolo",
+    "zoo",
+]

@@ -1,0 +1,28 @@
+"""Which device to run on."""
+
+import torch
+
+from robustbench_sgdm.errors import UsageError
+
+
+def pick_device(device: str | torch.device | None = None) -> str:
+    """A device that works here, as torch names it.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", or "1" for that GPU; None for the first GPU, or the CPU without one.
+
+    Raises:
+        UsageError: torch cannot use it.
+    """
+    if device is None:
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    name = f"cuda:{device}" if str(device).isdigit() else str(device)
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"device {str(device)!r} cannot be used here: {reason}") from error
+    if found.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {str(device)!r} is not supported; give cpu, cuda or cuda:1")
+    return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"

@@ -1,0 +1,175 @@
+"""Graft a module into an Ultralytics detector: from YAML dict to YAML dict, then the baseline's weights."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_sgdm.detectors.architecture import (
+    Config,
+    Head,
+    head_of,
+    head_widths,
+    layers,
+    register,
+    skeleton,
+)
+from robustbench_sgdm.errors import UsageError, unknown
+from robustbench_sgdm.modules import MODULES
+
+__all__ = ["Transfer", "bind", "graft", "register", "transfer"]
+
+
+def bind(module: str, channels: int, options: Mapping[str, Any]) -> list[Any]:
+    """The positional arguments of `MODULES[module].cls(channels, **options)`, up to the last one given.
+
+    Raises:
+        UsageError: no such module or option, or a value that the module refuses.
+    """
+    if module not in MODULES:
+        raise unknown("module", module, MODULES)
+    cls = MODULES[module].cls
+    names = list(inspect.signature(cls).parameters)
+    for option in options:
+        if option not in names[1:]:
+            raise unknown(f"option of {module}", option, names[1:])
+    try:
+        with torch.device("meta"):
+            cls(channels, **options)
+    except ValueError as error:
+        raise UsageError(f"{module}: {error}") from error
+    except TypeError as error:
+        raise UsageError(f"{module}: an option is of the wrong type ({error})") from error
+    bound = inspect.signature(cls).bind(channels, **options)
+    bound.apply_defaults()
+    last = max(names.index(name) for name in (names[0], *options))
+    return list(bound.arguments.values())[: last + 1]
+
+
+def graft(config: Config, module: str, **options: Any) -> Config:
+    """Insert `module` before each input (P3, P4, P5) of the detection head.
+
+    Args:
+        config: Ultralytics model YAML with its `scale` and `nc`; left as it is.
+        module: a name of `MODULES`.
+        options: the module's, as `gamma=0` to change nothing until trained.
+
+    Returns:
+        A new config, an ordinary Ultralytics model once `register` has run. The head, at index L before, is
+        at L + n for its n inputs.
+
+    Raises:
+        UsageError: the last layer is no detection head, or the module, an option or its value is unknown.
+    """
+    widths = head_widths(head_of(skeleton(config)))
+    grafted = copy.deepcopy(config)
+    *_, (sources, repeats, kind, arguments) = layers(grafted)
+    start = len(config["backbone"]) + len(config["head"]) - 1
+    name = MODULES[module].cls.__name__ if module in MODULES else module
+    inserted = [
+        [source % start, 1, name, bind(module, width, options)]  # -1, the layer before, would shift
+        for source, width in zip(sources, widths, strict=True)
+    ]
+    head = [list(range(start, start + len(inserted))), repeats, kind, arguments]
+    grafted["head"] = [*grafted["head"][:-1], *inserted, head]
+    return grafted
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of every tensor when weights were transferred.
+
+    Attributes:
+        matched: names in the grafted model that were loaded.
+        new: names in the grafted model that keep their initial values.
+        unmatched: names in the baseline that were not used.
+    """
+
+    matched: list[str]
+    new: list[str]
+    unmatched: list[str]
+
+    def summary(self) -> str:
+        """One line for a log."""
+        return f"{len(self.matched)} tensors loaded, {len(self.new)} new, {len(self.unmatched)} not used"
+
+
+def transfer(baseline: Mapping[str, Tensor], grafted: nn.Module, *, new_classes: bool = False) -> Transfer:
+    """Load a baseline's weights into the model grafted from it, in place, every tensor accounted for.
+
+    The head moved from `model.L.` to `model.L+n.` behind the n inserted layers; loading by name alone would
+    silently leave it at its initial values.
+
+    Args:
+        baseline: state dict of the ungrafted model (`model.0.conv.weight`, ...).
+        grafted: the model to load into; an ungrafted one too (n = 0).
+        new_classes: keep the classification branch's initial values where the baseline has other classes.
+
+    Raises:
+        UsageError: class counts differ, or a tensor has no counterpart or another shape. Nothing is loaded.
+    """
+    start, end = _insertion(grafted)
+    inserted = tuple(f"model.{i}." for i in range(start, end))
+    target = {name: value for name, value in grafted.state_dict().items() if not name.startswith(inserted)}
+    moved = {_moved(name, start, end): name for name in baseline}
+    differing = {n for n in {*moved, *target} if _shape(baseline, moved.get(n)) != _shape(target, n)}
+    classifier = tuple(f"model.{end}.{branch}." for branch in ("cv3", "one2one_cv3"))
+    if any(new.startswith(classifier) for new in differing) and not new_classes:
+        _refuse_classes(baseline, target, start, end)
+    refused = sorted(new for new in differing if not (new_classes and new.startswith(classifier)))
+    if refused:
+        raise UsageError(
+            f"the weights are not those of this model's baseline: {len(refused)} tensors differ in shape or "
+            f"are missing on one side, one of them is {refused[0]}"
+        )
+    keep = [new for new in moved if not (new_classes and new.startswith(classifier))]
+    grafted.load_state_dict({new: baseline[moved[new]] for new in keep}, strict=False)
+    return Transfer(
+        matched=keep,
+        new=[name for name in grafted.state_dict() if name not in keep],
+        unmatched=[old for new, old in moved.items() if new not in keep],
+    )
+
+
+def _insertion(model: nn.Module) -> tuple[int, int]:
+    """Indices (first inserted layer, head) of a model's layers; equal where nothing is inserted."""
+    ours = tuple(spec.cls for spec in MODULES.values())
+    sequence = list(model.get_submodule("model").children())
+    end = len(sequence) - 1
+    start = end
+    while start and isinstance(sequence[start - 1], ours):
+        start -= 1
+    if not isinstance(sequence[end], Head):
+        raise UsageError(
+            f"the model's last layer is {type(sequence[end]).__name__}: only models that end in a detection head "
+            "such as Detect are grafted, or trained here; use Ultralytics itself for others"
+        )
+    return start, end
+
+
+def _moved(name: str, start: int, end: int) -> str:
+    prefix = f"model.{start}."
+    return f"model.{end}.{name.removeprefix(prefix)}" if name.startswith(prefix) else name
+
+
+def _shape(state: Mapping[str, Tensor], name: str | None) -> torch.Size | None:
+    return state[name].shape if name is not None and name in state else None
+
+
+def _refuse_classes(
+    baseline: Mapping[str, Tensor], target: Mapping[str, Tensor], start: int, end: int
+) -> None:
+    """Raise if the class counts, read off the bias of the last classification layer, are what differs."""
+    last = "cv3.0.2.bias"
+    old, new = baseline.get(f"model.{start}.{last}"), target.get(f"model.{end}.{last}")
+    if old is not None and new is not None and len(old) != len(new):
+        raise UsageError(
+            f"the weights are for {len(old)} classes, the model for {len(new)}: build it for {len(old)}, or "
+            "train it from these weights"
+        )

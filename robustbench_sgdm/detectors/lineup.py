@@ -1,0 +1,121 @@
+"""The detectors of one run: module variants beside their baselines, at one size, under distinct names."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.weights import embedded, read
+from robustbench_sgdm.detectors.yolo import load
+from robustbench_sgdm.errors import UsageError
+
+_IMGSZ = 640
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A detector of a run.
+
+    Attributes:
+        detector: ready to predict.
+        weights: the file they came from, or `embedded`.
+        baseline: the entrant it is compared with, if that is in the run.
+    """
+
+    detector: Detector
+    weights: str
+    baseline: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What rebuilds it, as plain types."""
+        return {"baseline": self.baseline, "weights": self.weights, **self.detector.describe()}
+
+
+def line_up(
+    models: Sequence[str],
+    weights: Callable[[Sequence[str]], Mapping[str, Path]],
+    *,
+    baselines: bool = True,
+    imgsz: int = 0,
+    trust: bool = False,
+    **settings: Any,
+) -> dict[str, Entrant]:
+    """Load every model, each module variant behind its baseline.
+
+    Args:
+        models: zoo names and paths of checkpoints.
+        weights: called with the names of added baselines, gives the files of the models and baselines that
+            have one. A baseline without a file takes its variant's, which must then hold a baseline.
+        baselines: add the baseline of each module variant.
+        imgsz: pixels; 0 takes what embedded weights were trained at, or 640 where any are not embedded.
+        trust: run code from a `.pt`; see `weights.read`.
+        settings: device, half, conf, iou, max_det; see `yolo.load`.
+
+    Raises:
+        UsageError: no model, a name twice, weights that do not fit or are missing.
+    """
+    if not models:
+        raise UsageError(
+            "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
+        )
+    wanted = _with_baselines(models, add=baselines)
+    files = dict(weights([m for m in wanted if m not in models]))
+    for model, baseline in wanted.items():
+        if baseline and model in files and baseline not in models:
+            files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
+    size = imgsz or _common_size(wanted, files)
+    names = _names(list(wanted))
+    entrants: dict[str, Entrant] = {}
+    for model, baseline in wanted.items():
+        try:
+            detector = load(model, weights=files.get(model), imgsz=size, trust=trust, **settings)
+        except UsageError as error:
+            if model in models:
+                raise
+            raise UsageError(
+                f"{error}. As the baseline it came with {', '.join(models)}: give it weights of its own "
+                f"(--weights {model}=FILE) or leave it out (--no-baseline)"
+            ) from error
+        detector.name = names[model]
+        origin = str(files.get(model) or (model if _is_file(model) else "embedded"))
+        entrants[detector.name] = Entrant(detector, origin, baseline)
+    return entrants
+
+
+def _with_baselines(models: Sequence[str], *, add: bool) -> dict[str, str | None]:
+    """Every model's baseline, if that is in the run; added before it, where wanted and not named itself."""
+    wanted: dict[str, str | None] = {}
+    for model in models:
+        baseline = None if _is_file(model) else zoo.resolve(model).baseline
+        if baseline and baseline not in models and add:
+            wanted.setdefault(baseline, None)
+        wanted[model] = baseline if add or baseline in models else None
+    return wanted
+
+
+def _names(models: Sequence[str]) -> dict[str, str]:
+    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
+    names = {m: Path(m).stem if _is_file(m) else m for m in models}
+    for depth in range(2, 10):
+        counts = Counter(name.casefold() for name in names.values())
+        for model in [m for m, name in names.items() if _is_file(m) and counts[name.casefold()] > 1]:
+            parts = Path(model).resolve().with_suffix("").parts[-depth:]
+            names[model] = "-".join(p for p in parts if p not in ("weights", "/"))
+    return names
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() in {".pt", ".safetensors"}
+
+
+def _common_size(models: Mapping[str, str | None], files: Mapping[str, Path]) -> int:
+    """The size that all weights say they were trained at, or 640 where they differ or do not say."""
+    paths = [files.get(m) or (Path(m) if _is_file(m) else embedded(m)) for m in models]
+    ours = [p for p in paths if p and p.suffix == ".safetensors" and p.is_file()]
+    sizes = {int(read(p).meta.get("imgsz", _IMGSZ)) for p in ours} | (
+        {_IMGSZ} if len(ours) < len(paths) else set()
+    )
+    return sizes.pop() if len(sizes) == 1 else _IMGSZ

@@ -1,0 +1,274 @@
+"""The Ultralytics adapter: its models, its letterbox and its suppression, with the settings of its `val`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import scale_boxes, xywh2xyxy
+
+from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.architecture import Config, skeleton
+from robustbench_sgdm.detectors.device import pick_device
+from robustbench_sgdm.detectors.graft import transfer
+from robustbench_sgdm.detectors.letterbox import Fit, letterbox, stretch
+from robustbench_sgdm.detectors.weights import Weights, digest, embedded, read, rebuild
+from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.modules import MODULES
+
+_LOG = logging.getLogger(__name__)
+_LARGEST = 7680  # Ultralytics keeps classes apart in suppression by shifting boxes this many pixels
+_MOST_BOXES = 30_000  # candidates its suppression looks at
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What decides a detector's output besides its weights; the defaults are those of Ultralytics' `val`.
+
+    Attributes:
+        imgsz: side of the square in pixels, a multiple of 32. Ultralytics would round another one up; it is
+            refused here, so that a result is at the size that was asked for.
+        conf: score above which a box is kept, in [0, 1).
+        iou: overlap above which suppression drops the weaker box, in (0, 1].
+        max_det: most boxes in an image.
+        half: float16 weights and activations; CUDA only.
+
+    Raises:
+        UsageError: a value is out of its bounds.
+    """
+
+    imgsz: int = 640
+    conf: float = 0.001
+    iou: float = 0.7
+    max_det: int = 300
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32:
+            nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
+            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")
+        if not 0 <= self.conf < 1:
+            raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
+        if not 0 < self.iou <= 1:
+            raise UsageError(f"iou is {self.iou}, must be in (0, 1]; Ultralytics validates with 0.7")
+        if not 1 <= self.max_det <= _MOST_BOXES:
+            raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
+
+
+class YoloDetector:
+    """A `Detector` around an Ultralytics detection model. `predict` changes nothing, so threads may share it.
+
+    Args:
+        model: copied, then fused for inference: BatchNorm into convolutions, SGDM's guide into its kernels.
+        name: what results call it.
+        settings: sizes and thresholds.
+        device: see `pick_device`.
+
+    Raises:
+        UsageError: no such device, half precision without CUDA, or `imgsz` no multiple of the model's stride.
+        RobustBenchError: the model's output is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        name: str,
+        settings: Inference = Inference(),
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.device = torch.device(pick_device(device))
+        self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
+        stride = int(model.stride.max())
+        if self.imgsz % stride:
+            raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
+        if self.settings.half and self.device.type != "cuda":
+            raise UsageError(f"half is for CUDA; on {self.device.type} leave it off")
+        self._queries = isinstance(list(model.get_submodule("model").children())[-1], RTDETRDecoder)
+        self._model = _for_inference(model, self.settings, self.device)
+        # The head caches its anchor grid by batch shape. Its values depend on imgsz alone, so threads that
+        # replace it at the same time replace it by the same.
+        self.forward(torch.zeros(1, 3, self.imgsz, self.imgsz, dtype=torch.uint8))
+
+    @property
+    def imgsz(self) -> int:
+        """Side in pixels of the square that every image is fitted into."""
+        return self.settings.imgsz
+
+    def describe(self) -> dict[str, Any]:
+        """What rebuilds it, as plain types."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "parameters": self.parameters,
+            **asdict(self.settings),
+            "device": str(self.device),
+            "fingerprint": self.fingerprint,
+        }
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
+        """Detect in uint8 (3, H, W) RGB images, in one batch; see `Detector.predict`."""
+        if not images:
+            return []
+        for image in images:
+            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
+        fit = stretch if self._queries else letterbox
+        squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
+        found = self.rows(torch.stack(squares))
+        return [self._detections(rows, fit) for rows, fit in zip(found, fits, strict=True)]
+
+    @torch.inference_mode()
+    def rows(self, squares: Tensor) -> list[Tensor]:
+        """Forward and suppression alone: uint8 (B, 3, S, S) to rows (n, 6) of xyxy, score, label each."""
+        kept: list[Tensor] = non_max_suppression(
+            self.forward(squares),
+            self.settings.conf,
+            self.settings.iou,
+            multi_label=True,
+            max_det=self.settings.max_det,
+            max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
+            end2end=self._queries or self._model.end2end,
+        )
+        return kept
+
+    @torch.inference_mode()
+    def forward(self, batch: Tensor) -> Tensor:
+        """Raw output of uint8 (B, 3, S, S): (B, 4 + classes, anchors), or (B, boxes, 6) if end to end."""
+        dtype = torch.float16 if self.settings.half else torch.float32
+        x = batch.to(self.device, dtype, memory_format=torch.channels_last) / 255
+        output: Tensor = self._model(x)[0]
+        if not bool(output.isfinite().all()):
+            half = " or too large for half precision" if self.settings.half else ""
+            raise RobustBenchError(f"{self.name} puts out NaN or infinity: its weights are damaged{half}")
+        if self._queries:  # centre and size as shares of the square, a row for each box
+            boxes = cast(Any, xywh2xyxy)(output[..., :4] * self.imgsz)
+            output = torch.cat((boxes, output[..., 4:]), 2)
+        return output
+
+    def _detections(self, rows: Tensor, fit: Fit) -> Detections:
+        """Rows (n, 6) of xyxy, score and label in the square, as boxes in the original image."""
+        rows = rows.float().cpu()
+        xyxy, score, label = rows[:, :4].contiguous(), rows[:, 4].contiguous(), rows[:, 5].long()
+        scale_boxes((self.imgsz, self.imgsz), xyxy, fit.original, ratio_pad=fit.ratio_pad)  # in place
+        xyxy[:, 2:].clamp_(min=xyxy[:, :2])  # a head without DFL can turn a box inside out
+        return Detections(xyxy.numpy(), score.numpy(), label.numpy())
+
+
+def load(
+    model: str | Path,
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    imgsz: int = 640,
+    device: str | torch.device = "cpu",
+    half: bool = False,
+    conf: float = 0.001,
+    iou: float = 0.7,
+    max_det: int = 300,
+    trust: bool = False,
+) -> YoloDetector:
+    """Load a detector by its name in the zoo, or from a file of weights.
+
+    Args:
+        model: a zoo name (its weights given, or in the package), or the path of a `.pt` or `.safetensors`.
+        weights: for a zoo name. Those of its baseline do for a grafted model too: the graft then starts as
+            the identity, so that it detects what the baseline does until it is trained.
+        classes: names to use in place of those in the file, as many.
+        imgsz, conf, iou, max_det, half: see `Inference`.
+        device: see `pick_device`.
+        trust: run code from a `.pt`; see `weights.read`.
+
+    Raises:
+        UsageError: unknown name or value, or weights of another model.
+        DataError: the weights cannot be read; see `weights.read`.
+    """
+    settings = Inference(imgsz, conf, iou, max_det, half)
+    if Path(model).suffix.lower() in (".pt", ".safetensors"):
+        if weights is not None:
+            raise UsageError(f"{model} is a file of weights already; give a zoo name to use {weights} with")
+        data = read(model, trust=trust)
+        name, network = Path(model).stem, rebuild(data)
+    else:
+        name = zoo.resolve(str(model)).name
+        path = weights or embedded(name)
+        if path is None:
+            raise UsageError(f"{name} has no weights in this package: give --weights FILE, or train it")
+        data = read(path, trust=trust)
+        network = fitted(data, name)
+    if classes is not None:
+        if len(classes) != len(data.classes):
+            raise UsageError(f"{len(classes)} class names given, {data.path} has {len(data.classes)} classes")
+        network.names = dict(enumerate(classes))
+    return YoloDetector(network, name, settings, device)
+
+
+def fitted(weights: Weights, name: str) -> DetectionModel:
+    """The zoo model `name` with these weights, or with those of its baseline and the graft as the identity.
+
+    Raises:
+        UsageError: the weights are another model's, or the module cannot start as the identity.
+    """
+    entry, count = zoo.resolve(name), len(weights.classes)
+    held = _shapes(weights.config)
+    if held == _shapes(zoo.config(name, count)):
+        return rebuild(weights)
+    if entry.module is None or entry.baseline is None or held != _shapes(zoo.config(entry.baseline, count)):
+        holds = Path(str(weights.config.get("yaml_file", "another model"))).stem
+        raise UsageError(f"{weights.path} holds {holds} for {count} classes, which is not {name}")
+    if "gamma" not in inspect.signature(MODULES[entry.module].cls).parameters:
+        raise UsageError(f"{weights.path} holds {entry.baseline}: train {name} from it before it can detect")
+    with torch.random.fork_rng(devices=[]):
+        # The module's own tensors play no part yet, but count for the fingerprint: the same in every process.
+        torch.set_rng_state(torch.Generator().manual_seed(0).get_state())
+        model = zoo.build(name, count, weights.classes, gamma=0.0)
+    moved = transfer(weights.state, model)
+    _LOG.info("%s from %s: %s", name, weights.path.name, moved.summary())
+    return model.eval()
+
+
+def _shapes(config: Config) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in skeleton(config).state_dict().items()}
+
+
+def _for_inference(model: DetectionModel, settings: Inference, device: torch.device) -> DetectionModel:
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    cast(Any, model).fuse(verbose=False)
+    for layer in model.modules():
+        if fold := getattr(layer, "fold_", None):
+            fold()
+    head: Any = list(model.get_submodule("model").children())[-1]
+    head.max_det = settings.max_det  # an end-to-end head chooses by itself
+    model.to(device, torch.float16 if settings.half else torch.float32)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def _fingerprint(
+    model: DetectionModel, classes: tuple[str, ...], settings: Inference, device: torch.device
+) -> str:
+    """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
+    config = cast(Config, model.yaml)
+    layers = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
+    parts = [digest(model.state_dict()), layers, classes, asdict(settings), device.type]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

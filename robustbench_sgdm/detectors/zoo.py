@@ -1,0 +1,181 @@
+"""The detectors known by name: `yolov8n`, `yolov8n-sgdm`, `yolov8n-sgdm[razor=0.25,strip=11]`.
+
+`<detector>[-<module>][[options]]`: the detector one of `names()` or of Ultralytics' own, the module of `MODULES`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ultralytics.nn.tasks import DetectionModel
+
+from robustbench_sgdm.detectors import architecture, backbones, catalogue, yolov5
+from robustbench_sgdm.detectors.architecture import Config, tasks
+from robustbench_sgdm.detectors.counting import Summary, summarise
+from robustbench_sgdm.detectors.graft import bind, graft
+from robustbench_sgdm.errors import UsageError, unknown
+from robustbench_sgdm.modules import MODULES
+
+FAMILIES = ("yolov5", "yolov6", "yolov8")
+SCALES = ("n", "s")
+_WIDE = 1024  # channels to try options at; grafting checks them at the real widths
+_NAME = re.compile(r"(?P<stem>[^\[\]]+)(\[(?P<options>[^\[\]]*)\])?")
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A detector of the zoo.
+
+    Attributes:
+        name: as asked for, options included.
+        plain: name of the detector without module or options.
+        module: name in `MODULES` of what is grafted before the head, or None.
+        options: the module's options.
+        baseline: `plain` where there is a module; None for a detector that is a baseline itself.
+    """
+
+    name: str
+    plain: str
+    module: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> str | None:
+        """The detector without the module; None for one that is a baseline itself."""
+        return self.plain if self.module else None
+
+
+def names() -> list[str]:
+    """The paper's detectors without options, baselines before what is grafted into them.
+
+    Not all that `resolve` knows: any module goes into any detector, and Ultralytics' models are detectors too.
+    """
+    crossed = [name + suffix for name in _plain() for suffix in ("", *(f"-{module}" for module in MODULES))]
+    return crossed + [name + suffix for name in _others() for suffix in ("", "-sgdm")]
+
+
+def resolve(name: str) -> ZooEntry:
+    """The entry that `name`, with or without options in brackets, stands for.
+
+    Raises:
+        UsageError: no such detector, module or option, or an option's value is refused.
+    """
+    match = _NAME.fullmatch(name)
+    stem = match["stem"] if match else name
+    plain = _detector(stem)
+    module = stem.removeprefix(f"{plain}-") if stem != plain else None
+    if match is None or plain is None or module not in (None, *MODULES):
+        raise _unknown(name, plain)
+    options = _parse_options(match["options"] or "", name)
+    if module is None:
+        if options:
+            raise UsageError(f"{name}: {plain} has no module, so no options; write {plain}-sgdm[...]")
+        return ZooEntry(name, plain)
+    bind(module, _WIDE, options)
+    return ZooEntry(name, plain, module, options)
+
+
+def config(name: str, classes: int, **options: Any) -> Config:
+    """The Ultralytics model YAML of a detector, as a dict with `scale` and `nc` set.
+
+    Args:
+        name: of the zoo, options in brackets allowed.
+        classes: number of classes.
+        options: the module's, over those in the brackets.
+
+    Raises:
+        UsageError: as `resolve`, or the module cannot be grafted into the detector.
+    """
+    entry = resolve(name)
+    baseline = {**_baseline(entry.plain), "nc": classes}
+    if entry.module is None:
+        if options:
+            raise UsageError(f"{name} has no module, so no options: {', '.join(options)}")
+        return baseline
+    grafted = graft(baseline, entry.module, **{**entry.options, **options})
+    grafted["yaml_file"] = f"{entry.baseline}-{entry.module}.yaml"
+    return grafted
+
+
+def build(
+    name: str, classes: int, class_names: Sequence[str] | None = None, **options: Any
+) -> DetectionModel:
+    """A freshly initialised detector; classes without `class_names` are called "0", "1", ...
+
+    Raises:
+        UsageError: as `resolve`, or `class_names` are not `classes` many.
+    """
+    labels = [str(i) for i in range(classes)] if class_names is None else class_names
+    return architecture.build(config(name, classes, **options), labels)
+
+
+def summary(name: str, classes: int = 80, imgsz: int = 640) -> Summary:
+    """Parameters and GFLOPs of a detector for one square image.
+
+    Raises:
+        UsageError: as `resolve`.
+    """
+    entry = resolve(name)
+    source = f"Ultralytics {entry.plain}.yaml"
+    if entry.plain in backbones.names():
+        source = f"{backbones.source(entry.plain)}; neck and head of Ultralytics yolov8n.yaml"
+    if entry.plain in yolov5.names():
+        source = "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7"
+    if entry.module:
+        source += f"; {MODULES[entry.module].source}"
+    return summarise(config(name, classes), imgsz, source)
+
+
+def _others() -> list[str]:
+    return [*(f"{yolov5.FAMILY}{scale}" for scale in SCALES), *backbones.names()]
+
+
+def _plain() -> list[str]:
+    return [family + scale for family in FAMILIES for scale in SCALES]
+
+
+def _detector(stem: str) -> str | None:
+    """The longest detector's name that `stem` is, or goes on from with a module's: some hold a `-` themselves."""
+    known = (*_plain(), *_others(), *yolov5.names(), *catalogue.names())
+    return max((name for name in known if f"{stem}-".startswith(f"{name}-")), key=len, default=None)
+
+
+def _unknown(name: str, plain: str | None) -> UsageError:
+    """Offers a known detector's names with each module, or else the nearest names and the rule they follow."""
+    if plain:
+        return unknown("model", name, [plain, *(f"{plain}-{module}" for module in MODULES)])
+    near = difflib.get_close_matches(name, [*names(), *catalogue.names()], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(
+        f"unknown model {name!r}; {hint}A name is <detector>[-<module>]: a detector is one of "
+        f"{', '.join([*_plain(), *_others()])}, or another of Ultralytics such as yolo11n; a module is "
+        f"one of {', '.join(MODULES)}"
+    )
+
+
+def _baseline(plain: str) -> Config:
+    if plain in backbones.names():
+        return backbones.config(plain, tasks.yaml_model_load("yolov8n.yaml"))
+    if plain in yolov5.names():
+        return yolov5.config(plain)
+    loaded: Config = tasks.yaml_model_load(f"{plain}.yaml")
+    return loaded
+
+
+def _parse_options(text: str, name: str) -> dict[str, Any]:
+    """`razor=0.25,spatial=channel` as a dict; values are Python literals, or else words."""
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value) or key in options:
+            raise UsageError(f"{name}: {item!r} is not option=value, or is there twice")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options

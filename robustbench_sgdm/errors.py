@@ -1,0 +1,45 @@
+"""Errors a user can act on: the value, the bound and the remedy in one line.
+
+The command line prints them without a traceback and exits with their code.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustBenchError(Exception):
+    """Something failed for a reason the user can see and mend (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(RobustBenchError):
+    """The command or a call was wrong: an unknown name, an impossible value (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(RobustBenchError):
+    """A file is missing, damaged or not what it claims to be (exit code 1)."""
+
+
+class CorruptionError(DataError):
+    """A corruption's own function failed; the other corruptions are not affected."""
+
+
+class Stopped(RobustBenchError):
+    """The user stopped a run; what is finished is kept (exit code 130, as shells have it)."""
+
+    exit_code = 130
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not known, with the nearest ones that are.
+
+    >>> str(unknown("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
+    "unknown corruption 'gausian'; did you mean gaussian_noise? Known: gaussian_noise, shot_noise"
+    """
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return UsageError(f"unknown {what} {name!r}{hint} Known: {', '.join(choices)}")

@@ -1,0 +1,48 @@
+"""A contact sheet: one picture in many versions, a row per kind and a column per degree."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from robustbench_sgdm.figures.style import styled
+
+_WIDTH = 200  # px of a thumbnail
+_GAP = 4
+_LABELS = 1.8, 0.4  # inches beside and above
+
+
+def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str]) -> Figure:
+    """Draw thumbnails, at their own resolution at 100 dots per inch.
+
+    Args:
+        rows: title -> one (H, W, 3) RGB picture per column, all of one size.
+        columns: titles.
+    """
+    thumbnails = [[_thumbnail(picture) for picture in pictures] for pictures in rows.values()]
+    high, wide = thumbnails[0][0].shape[:2]
+    cells = np.full((len(rows), high + _GAP, len(columns), wide + _GAP, 3), 255, np.uint8)
+    for row, pictures in enumerate(thumbnails):
+        for column, picture in enumerate(pictures):
+            cells[row, :high, column, :wide] = picture
+    sheet = cells.reshape(len(rows) * (high + _GAP), -1, 3)
+    tall, broad = (side / 100 for side in sheet.shape[:2])
+    with styled():
+        figure = Figure(figsize=(broad + _LABELS[0], tall + _LABELS[1]))
+        across, down = figure.get_size_inches()
+        axis = figure.add_axes((_LABELS[0] / across, 0, broad / across, tall / down))
+        axis.imshow(sheet, interpolation="none")
+        axis.set_yticks([(high + _GAP) * (i + 0.5) for i in range(len(rows))], list(rows))
+        axis.set_xticks([(wide + _GAP) * (i + 0.5) for i in range(len(columns))], columns)
+        axis.xaxis.tick_top()
+        axis.tick_params(length=0)
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (_WIDTH, max(1, round(picture.shape[0] * _WIDTH / picture.shape[1])))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,72 @@
+"""Loss curves in the manner of the SGDM paper's figure 3: one axis for each of box, cls and dfl."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from robustbench_sgdm.figures.style import colors, styled
+from robustbench_sgdm.store.logs import LOSSES, Log
+
+Values = NDArray[np.float64]
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02) -> Figure:
+    """A line per model: its seeds' mean, smoothed, the raw mean behind it and their range as a band.
+
+    Args:
+        logs: runs of one or several models; those of one model are its seeds.
+        split: `train` or `val`, whose losses are drawn.
+        smooth: standard deviation of the Gaussian window as a share of the epochs; 0 for none.
+    """
+    models = list(dict.fromkeys(log.model for log in logs))
+    color = colors(models)
+    with styled():
+        figure = Figure(figsize=(7.2, 2.5), layout="constrained")
+        axes = figure.subplots(1, len(LOSSES))
+        for axis, loss in zip(axes, LOSSES, strict=True):
+            for index, model in enumerate(models):
+                seeds = [
+                    log.frame.set_index("epoch")[f"{split}/{loss}_loss"] for log in logs if log.model == model
+                ]
+                _line(axis, seeds, model, color[model], _DASHES[index % len(_DASHES)], smooth)
+            axis.set(title=f"{loss} loss", xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        axes[0].set_ylabel("training" if split == "train" else "validation")
+        axes[-1].legend()
+    return figure
+
+
+def _line(
+    axis: Axes, seeds: Sequence[pd.Series], label: str, color: object, dash: str, smooth: float
+) -> None:
+    table = pd.concat(seeds, axis=1)  # epochs that one seed lacks are left out of its share of the mean
+    mean = table.mean(axis=1)
+    epochs = mean.index.to_numpy()
+    if len(seeds) > 1:
+        axis.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
+        label = f"{label} ({len(seeds)} seeds)"
+    axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
+    axis.plot(
+        epochs, _smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
+    )
+
+
+def _smoothed(values: Values, width: float) -> Values:
+    """Weighted mean of the neighbours that exist, so that the ends are not drawn towards zero.
+
+    >>> _smoothed(np.array([1.0, 1.0, 4.0]), 0).tolist()
+    [1.0, 1.0, 4.0]
+    """
+    if width <= 0:
+        return values
+    distance = np.subtract.outer(np.arange(len(values)), np.arange(len(values)))
+    weight = np.exp(-0.5 * (distance / width) ** 2) * np.isfinite(values)
+    mean: Values = weight @ np.nan_to_num(values) / weight.sum(1)
+    return mean

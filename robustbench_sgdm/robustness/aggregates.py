@@ -1,0 +1,259 @@
+"""P, mPC, rPC and mCE: what a detector keeps under a set of corruptions, from the scores of its cells.
+
+P is the clean score. mPC is the mean over corruptions of the mean over severities, and rPC = 100 mPC / P
+(Michaelis et al. 2019, arXiv:1907.07484, equations 1 and 2). mCE is the mean over corruptions of
+100 sum_s (100 - score) / sum_s (100 - baseline's score), after Hendrycks & Dietterich 2019
+(arXiv:1903.12261). The clean score is never part of a mean. All of it holds for any of COCO's statistics:
+rPC of AP_S is mPC of AP_S over P of AP_S.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustbench_sgdm import errors
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.types import BENCHMARK, CLEAN, METRICS
+
+SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
+"""The five published severities."""
+
+_VOC = {
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+}
+
+
+@dataclass(frozen=True)
+class Over:
+    """A set of corrupted cells that a mean is taken over.
+
+    Attributes:
+        cells: (corruption, severity), severities above 0.
+    """
+
+    cells: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def of(cls, corruptions: Sequence[str], severities: Sequence[float] = SEVERITIES) -> "Over":
+        """Every one of some corruptions at every one of some severities."""
+        return cls(tuple((c, float(s)) for c in corruptions for s in severities))
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """Their names, each once."""
+        return tuple(dict.fromkeys(c for c, _ in self.cells))
+
+    @property
+    def name(self) -> str:
+        """What tells it from other sets; empty for the 15 x 5 of the benchmark, the only bare mPC.
+
+        >>> Over.of(["fog", "frost"]).name, Over.of(["fog"], [1, 3]).name, Over.of(BENCHMARK).name
+        ('fog, frost', 'fog at 1, 3', '')
+        """
+        if set(self.cells) == set(_BENCHMARK.cells):
+            return ""
+        levels = {c: [s for name, s in self.cells if name == c] for c in self.corruptions}
+        usual = all(sorted(s) == list(SEVERITIES) for c, s in levels.items() if "[" not in c)
+        if usual:
+            return ", ".join(levels)
+        if len({tuple(s) for s in levels.values()}) == 1:
+            return f"{', '.join(levels)} at {_listed(next(iter(levels.values())))}"
+        return ", ".join(f"{c} at {_listed(s)}" for c, s in levels.items())
+
+    def title(self, statistic: str) -> str:
+        """`mPC`, or `mPC over fog`."""
+        return f"{statistic} over {self.name}" if self.name else statistic
+
+    def mean(self, values: Mapping[tuple[str, float], Any]) -> Any:
+        """Mean over corruptions of the mean over severities; of numbers or of arrays of one shape."""
+        return np.mean([self._one(values, c) for c in self.corruptions], axis=0)
+
+    def error(
+        self, values: Mapping[tuple[str, float], Any], baseline: Mapping[tuple[str, float], Any]
+    ) -> Any:
+        """mCE in percent of scores in percent, against a baseline's."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.mean(
+                [
+                    100 * np.true_divide(100 - self._one(values, c), 100 - self._one(baseline, c))
+                    for c in self.corruptions
+                ],
+                axis=0,
+            )
+
+    def _one(self, values: Mapping[tuple[str, float], Any], corruption: str) -> Any:
+        return np.mean([values[cell] for cell in self.cells if cell[0] == corruption], axis=0)
+
+
+_BENCHMARK = Over.of(BENCHMARK)
+
+
+def relative(mean: Any, clean: Any) -> Any:
+    """rPC in percent; NaN where the clean score is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.equal(clean, 0), np.nan, 100 * np.true_divide(mean, clean))
+
+
+def sets(*runs: Run) -> dict[Over, str]:
+    """The sets that runs have planned, with the family that each is, if any.
+
+    First the benchmark where all of it is planned, then everything, each family, each corruption.
+    """
+    planned: dict[str, list[float]] = {}
+    for cell in (cell for run in runs for cell in run.cells):
+        if cell.corruption != CLEAN and cell.severity not in planned.setdefault(cell.corruption, []):
+            planned[cell.corruption].append(cell.severity)
+    found: dict[Over, str] = {}
+    if all(set(SEVERITIES) <= set(planned.get(c, ())) for c in BENCHMARK):
+        found[_BENCHMARK] = ""
+    described = {c: about for run in runs for c, about in run.plan["corruptions"].items()}
+    family = {c: str(described.get(c, {}).get("family", "")) for c in planned}
+    groups = [("", list(planned))]
+    groups += [(f, [c for c in planned if family[c] == f]) for f in dict.fromkeys(family.values()) if f]
+    groups += [("", [c]) for c in planned]
+    seen = {frozenset(over.cells) for over in found}
+    for name, members in groups:
+        over = Over(tuple((c, s) for c in members for s in sorted(planned[c])))
+        if members and frozenset(over.cells) not in seen:
+            seen.add(frozenset(over.cells))
+            found[over] = name
+    return found
+
+
+def headline(run: Run) -> str:
+    """The metric that a data set is reported by: AP50 on Pascal VOC's twenty classes, else AP."""
+    names = run.truth().categories["name"]
+    return "AP50" if set(names) == _VOC else "AP"
+
+
+def summary(
+    run: Run,
+    *,
+    over: Sequence[Over] | None = None,
+    baseline: str | None = None,
+    metrics: Sequence[str] = METRICS,
+    by_class: bool = False,
+) -> pd.DataFrame:
+    """P, mPC, rPC and mCE of every model of a run; see `summarize` for the columns.
+
+    Args:
+        over: the sets; by default `sets(run)`.
+        baseline: whom mCE is relative to; by default each model's own, where it has one.
+        metrics: of COCO's twelve.
+        by_class: AP of each class instead, with a column `class`.
+    """
+    families = sets(run)
+    chosen = families if over is None else {o: families.get(o, "") for o in over}
+    models = list(run.plan["models"])
+    if baseline is not None and baseline not in models:
+        raise errors.unknown("baseline", baseline, models)
+    against = dict.fromkeys(models, baseline) if baseline else {m: b for b, m in run.pairs}
+    frame = run.results()
+    if by_class:
+        frame, metrics = classes(run), ["AP"]
+    return summarize(frame, models, chosen, metrics, against)
+
+
+def classes(run: Run) -> pd.DataFrame:
+    """AP of each class in each complete cell: columns model, corruption, severity, class, AP (percent)."""
+    rows = [
+        (cell.model, cell.corruption, cell.severity, name, ap)
+        for cell in run.cells
+        if run.store.complete(cell)
+        for name, ap in run.store.scores(cell)["per_class"].items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "corruption", "severity", "class", "AP"]).astype(
+        {"AP": float}
+    )
+
+
+def summarize(
+    results: pd.DataFrame,
+    models: Sequence[str],
+    over: Mapping[Over, str],
+    metrics: Sequence[str],
+    baselines: Mapping[str, str],
+) -> pd.DataFrame:
+    """P, mPC, rPC and mCE from rows of cells.
+
+    Args:
+        results: columns model, corruption, severity and the metrics, percent, NaN for what is absent; a column
+            `class` makes a row for each class.
+        over: the sets, and the family that each is, or "".
+        baselines: whom a model's mCE is relative to.
+
+    Returns:
+        One row per model, class, metric and set: model, class, metric, over (the set's name; empty for the
+        benchmark), family, cells (how many), P, mPC, rPC, baseline, mCE in percent, and `missing`: the cells
+        to run before what is absent can be said, empty where nothing is missing. A metric whose objects the
+        data do not hold is NaN too.
+    """
+    keys = ["class"] if "class" in results else []
+    parts: list[tuple[Any, pd.DataFrame]] = (
+        list(results.groupby(keys, sort=False)) if keys else [((), results)]
+    )
+    rows: list[list[Any]] = []
+    for part, frame in parts:
+        cells = {m: _cells(frame, m, metrics) for m in models}
+        for model in models:
+            for which, family in over.items():
+                found = _rows(cells, model, which, metrics, baselines.get(model, ""))
+                rows += [[model, *part, r[0], which.name, family, len(which.cells), *r[1:]] for r in found]
+    label = ["model", *keys, "metric", "over", "family", "cells"]
+    return pd.DataFrame(rows, columns=[*label, "P", "mPC", "rPC", "baseline", "mCE", "missing"])
+
+
+def _cells(results: pd.DataFrame, model: str, metrics: Sequence[str]) -> dict[tuple[str, float], Any]:
+    if results.empty:
+        return {}
+    found = results[results["model"] == model]
+    keys = zip(found["corruption"].astype(str), found["severity"].astype(float), strict=True)
+    return dict(zip(keys, found[list(metrics)].to_numpy(float), strict=True))
+
+
+def _rows(
+    cells: Mapping[str, Mapping[tuple[str, float], Any]],
+    model: str,
+    over: Over,
+    metrics: Sequence[str],
+    baseline: str,
+) -> list[tuple[Any, ...]]:
+    """metric, P, mPC, rPC, baseline, mCE, missing."""
+    absent = np.full(len(metrics), np.nan)
+    own = cells[model]
+    clean = own.get((CLEAN, 0.0), absent)
+    whole = all(c in own for c in over.cells)
+    mean = over.mean(own) if whole else absent
+    against = cells[baseline] if baseline else {}
+    error = (
+        over.error(own, against) if whole and baseline and all(c in against for c in over.cells) else absent
+    )
+    lacking = [missing(model, own, over)] + (
+        [missing(baseline, against, over, clean=False)] if baseline else []
+    )
+    text = "; ".join(dict.fromkeys(t for t in lacking if t))
+    columns = (metrics, clean, mean, relative(mean, clean), error)
+    return [(m, p, c, r, baseline, e, text) for m, p, c, r, e in zip(*columns, strict=True)]
+
+
+def missing(model: str, have: Mapping[tuple[str, float], Any], over: Over, *, clean: bool = True) -> str:
+    """The cells of a set, and the clean one, that are not there; empty if all are.
+
+    >>> missing("m", {("fog", 1.0): 0}, Over.of(["fog"], [1, 2, 3]))
+    'm: clean, fog 2 3'
+    """
+    names = [CLEAN] if clean and (CLEAN, 0.0) not in have else []
+    lacking = [cell for cell in over.cells if cell not in have]
+    names += [
+        " ".join([name, *(f"{s:g}" for c, s in lacking if c == name)])
+        for name in dict.fromkeys(c for c, _ in lacking)
+    ]
+    return f"{model}: {', '.join(names)}" if names else ""
+
+
+def _listed(severities: Sequence[float]) -> str:
+    return ", ".join(f"{s:g}" for s in sorted(severities))

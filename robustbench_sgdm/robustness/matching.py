@@ -1,0 +1,233 @@
+"""COCO's matching of detections to ground truth, done once per cell: resampling images does not change it.
+
+A detection is matched within its image, class, area range and IoU threshold alone, so a resampled data
+set has the matches of the original one. What is left of a cell is, for each detection and area range, two
+sets of thresholds: where it is a true positive and where a false one. Neither means ignored.
+
+The rules are pycocotools' `COCOeval.evaluateImg` for boxes at its default parameters (Lin et al. 2014,
+arXiv:1405.0312; the code defines the numbers), and a test holds them equal.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.robustness.compiled import compiled
+
+THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
+"""IoU thresholds; bit t of a mask stands for the t-th."""
+
+AREAS: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
+"""Area ranges all, small, medium, large in px^2, both ends included."""
+
+_MOST = 100  # detections per image and class
+EVERY = (1 << len(THRESHOLDS)) - 1
+"""The mask of all thresholds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Ground truth in the order that scores depend on.
+
+    Attributes:
+        images: (n,) image ids, ascending.
+        categories: (k,) category ids, ascending.
+        box: (g, 4) x, y, w, h px; rows by class, then image, then as annotated.
+        area: (g,) px^2.
+        crowd: (g,) whether the box marks a crowd.
+        start: (k n + 1,) first row of each (class, image).
+    """
+
+    images: NDArray[np.int64]
+    categories: NDArray[np.int64]
+    box: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    start: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, images: ArrayLike, categories: ArrayLike, boxes: pd.DataFrame) -> Self:
+        """Order ground truth.
+
+        Args:
+            images: every image's id, with or without boxes, in any order.
+            categories: every category's id.
+            boxes: columns image_id, category_id, x, y, w, h (px), area (px^2), iscrowd.
+
+        Raises:
+            DataError: a box belongs to an image or category that is not listed.
+        """
+        ids = np.unique(np.asarray(images, np.int64))
+        classes = np.unique(np.asarray(categories, np.int64))
+        key = _keys(ids, classes, boxes)
+        order = np.argsort(key, kind="stable")
+        found = boxes.iloc[order]
+        return cls(
+            ids,
+            classes,
+            found[["x", "y", "w", "h"]].to_numpy(np.float64),
+            found["area"].to_numpy(np.float64),
+            found["iscrowd"].to_numpy(bool),
+            np.searchsorted(key[order], np.arange(len(ids) * len(classes) + 1)),
+        )
+
+    @cached_property
+    def counted(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Images of the objects that count, by area range and class; and where each begins (4 k + 1,)."""
+        key = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+        label, image = np.divmod(key, max(len(self.images), 1))
+        inside = (self.area >= AREAS[:, :1]) & (self.area <= AREAS[:, 1:]) & ~self.crowd
+        parts = [image[row] for row in inside]
+        bounds = [np.searchsorted(label[row], np.arange(len(self.categories))) for row in inside]
+        offsets = np.cumsum([0, *map(len, parts)])
+        starts = [b + o for b, o in zip(bounds, offsets, strict=False)]
+        return np.concatenate(parts).astype(np.int32), np.concatenate([*starts, offsets[-1:]])
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The detections of a cell, best score first within each class; equal scores in order of image id.
+
+    Attributes:
+        image: (d,) index into the sorted image ids.
+        label: (d,) index into the sorted category ids, ascending.
+        score: (d,).
+        true: (d, 4) for each area range, the thresholds at which it is a true positive, as bits.
+        false: (d, 4) the same for false positives; in neither, it is ignored.
+    """
+
+    image: NDArray[np.int32]
+    label: NDArray[np.int32]
+    score: NDArray[np.float64]
+    true: NDArray[np.uint16]
+    false: NDArray[np.uint16]
+
+
+def match(truth: Truth, detections: pd.DataFrame) -> Matches:
+    """Match one cell's detections, at most the best 100 of each image and class.
+
+    Args:
+        detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
+
+    Raises:
+        DataError: a detection lies in an image or category that the ground truth does not have.
+    """
+    key = _keys(truth.images, truth.categories, detections)
+    score = detections["score"].to_numpy(np.float64)
+    order = np.lexsort((-score, key))
+    key, score = key[order], score[order]
+    corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
+    first = np.searchsorted(key, key)  # of the same image and class
+    kept = np.arange(len(key)) - first < _MOST
+    key, score, corners = key[kept], score[kept], corners[kept]
+    box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    true, false = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREAS, THRESHOLDS)
+    label, image = np.divmod(key, max(len(truth.images), 1))
+    best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
+    return Matches(
+        image[best].astype(np.int32), label[best].astype(np.int32), score[best], true[best], false[best]
+    )
+
+
+def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFrame) -> NDArray[np.int64]:
+    """class index * images + image index, for each row."""
+    found = []
+    for column, known in (("category_id", classes), ("image_id", images)):
+        values = rows[column].to_numpy(np.int64)
+        place = np.searchsorted(known, values)
+        stray = values[known[np.minimum(place, len(known) - 1)] != values] if len(known) else values
+        if len(stray):
+            raise DataError(f"{column} {stray[0]} is not among the {len(known)} of the ground truth")
+        found.append(place)
+    keys: NDArray[np.int64] = found[0] * len(images) + found[1]
+    return keys
+
+
+@compiled
+def _iou(a: NDArray[np.float64], b: NDArray[np.float64], crowd: bool) -> float:
+    """IoU of boxes x, y, w, h, in the order of operations of pycocotools' `bbIou`; over `a` alone for a crowd."""
+    width = min(a[2] + a[0], b[2] + b[0]) - max(a[0], b[0])
+    if width <= 0:
+        return 0.0
+    height = min(a[3] + a[1], b[3] + b[1]) - max(a[1], b[1])
+    if height <= 0:
+        return 0.0
+    shared = width * height
+    own = a[2] * a[3]
+    return float(shared / (own if crowd else own + b[2] * b[3] - shared))
+
+
+@compiled
+def _match(
+    key: NDArray[np.int64],
+    box: NDArray[np.float64],
+    start: NDArray[np.int64],
+    truth: NDArray[np.float64],
+    area: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+    areas: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Masks of true and false positives, (d, 4) each, for detections sorted by (key, -score)."""
+    count = len(key)
+    every = (1 << len(thresholds)) - 1
+    true = np.zeros((count, len(areas)), np.uint16)
+    false = np.zeros((count, len(areas)), np.uint16)
+    begin = 0
+    while begin < count:
+        end = begin
+        while end < count and key[end] == key[begin]:
+            end += 1
+        low, high = start[key[begin]], start[key[begin] + 1]
+        objects = high - low
+        ious = np.empty((end - begin, objects))
+        closest = 0.0
+        for d in range(end - begin):
+            for g in range(objects):
+                ious[d, g] = _iou(box[begin + d], truth[low + g], crowd[low + g])
+                closest = max(closest, ious[d, g])
+        order = np.empty(objects, np.int64)
+        taken = np.empty(objects, np.bool_)
+        ignored = np.empty(objects, np.bool_)
+        for a in range(len(areas)):
+            counted = 0
+            for g in range(objects):
+                size = area[low + g]
+                ignored[g] = crowd[low + g] or size < areas[a, 0] or size > areas[a, 1]
+                counted += not ignored[g]
+            regular, other = 0, counted
+            for g in range(objects):  # ignored ones last, else as annotated
+                if ignored[g]:
+                    order[other] = g
+                    other += 1
+                else:
+                    order[regular] = g
+                    regular += 1
+            for d in range(begin, end):
+                size = box[d, 2] * box[d, 3]
+                if not (size < areas[a, 0] or size > areas[a, 1]):
+                    false[d, a] = every
+            for t in range(len(thresholds) if closest >= thresholds[0] else 0):
+                taken[:] = False
+                for d in range(begin, end):
+                    best, chosen = min(thresholds[t], 1 - 1e-10), -1
+                    for g in order:
+                        if taken[g] and not crowd[low + g]:
+                            continue
+                        if chosen > -1 and not ignored[chosen] and ignored[g]:
+                            break
+                        if ious[d - begin, g] < best:
+                            continue
+                        best, chosen = ious[d - begin, g], g
+                    if chosen > -1:
+                        taken[chosen] = True
+                        false[d, a] &= ~np.uint16(1 << t)
+                        if not ignored[chosen]:
+                            true[d, a] |= np.uint16(1 << t)
+        begin = end
+    return true, false

@@ -1,0 +1,143 @@
+"""Cells: what one model found and scored under one corruption at one severity."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError
+
+_COLUMNS = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("category_id", pa.int64()),
+        ("score", pa.float32()),
+        ("x1", pa.float32()),
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """(model, corruption, severity) and the key: the hash of everything its content depends on."""
+
+    model: str
+    corruption: str
+    severity: float
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies below `cells/`."""
+        return Path(self.model) / self.corruption / f"{self.severity:g}"
+
+    def __str__(self) -> str:
+        return f"{self.model} under {self.corruption} at severity {self.severity:g}"
+
+
+def cell_key(**parts: Any) -> str:
+    """The content address of a cell: sha256 of its ingredients as canonical json."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class CellStore:
+    """Reads and writes the cells of one run directory.
+
+    A shard holds the detections of a run of consecutive images. When a cell's shards are all there they
+    are merged into `detections.parquet` and scored into `scores.json`; the latter, written last, makes
+    the cell complete.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, cell: Cell) -> Path:
+        """The cell's own folder."""
+        return self.root / cell.folder
+
+    def complete(self, cell: Cell) -> bool:
+        """Whether the cell is stored, whole and made from the same ingredients."""
+        return self._key(cell) == cell.key and (self.folder(cell) / "detections.parquet").is_file()
+
+    def shards(self, cell: Cell) -> set[int]:
+        """Numbers of the shards that are there for this cell's key."""
+        found = (self.folder(cell) / "shards").glob(f"{cell.key[:16]}-*.parquet")
+        return {int(f.stem.rpartition("-")[2]) for f in found}
+
+    def write_shard(self, cell: Cell, number: int, rows: Mapping[str, Any]) -> None:
+        """Store one shard: columns image_id, category_id, score, x1, y1, x2, y2 (px)."""
+        table = pa.table(dict(rows), schema=_COLUMNS)
+        atomic.write(self._shard(cell, number), lambda p: pq.write_table(table, p))
+
+    def merge(self, cell: Cell, count: int) -> pd.DataFrame:
+        """Join the cell's shards 0 to count - 1 into `detections.parquet` and return its rows.
+
+        Raises:
+            DataError: a shard is missing or cannot be read.
+        """
+        absent = set(range(count)) - self.shards(cell)
+        if absent:
+            raise DataError(
+                f"{cell}: shard {min(absent)} of {count} is missing; start again with the same command"
+            )
+        files = [self._shard(cell, number) for number in range(count)]
+        # Scores of older detections must not meet new ones, wherever this is interrupted.
+        (self.folder(cell) / "scores.json").unlink(missing_ok=True)
+        table = pa.concat_tables([_read(f) for f in files]) if files else _COLUMNS.empty_table()
+        table = table.combine_chunks()  # the file must not show how it was cut into shards
+        atomic.write(self.folder(cell) / "detections.parquet", lambda p: pq.write_table(table, p))
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+    def finish(self, cell: Cell, scores: Mapping[str, Any]) -> None:
+        """Write `scores.json`, which makes the cell complete, and drop its shards."""
+        atomic.write_json(self.folder(cell) / "scores.json", {"key": cell.key, **scores})
+        shutil.rmtree(self.folder(cell) / "shards", ignore_errors=True)
+
+    def detections(self, cell: Cell) -> pd.DataFrame:
+        """The detections of a complete cell."""
+        frame: pd.DataFrame = _read(self.folder(cell) / "detections.parquet").to_pandas()
+        return frame
+
+    def scores(self, cell: Cell) -> dict[str, Any]:
+        """`scores.json` of a complete cell."""
+        return _read_json(self.folder(cell) / "scores.json")
+
+    def _shard(self, cell: Cell, number: int) -> Path:
+        return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
+
+    def _key(self, cell: Cell) -> str | None:
+        try:
+            return str(_read_json(self.folder(cell) / "scores.json").get("key"))
+        except (DataError, FileNotFoundError):
+            return None
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(
+            path, schema=_COLUMNS, partitioning=None
+        )  # `=` in a folder's name is no partition
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not json ({error}); delete it and run again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} does not hold an object; delete it and run again")
+    return content

@@ -1,0 +1,199 @@
+"""Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.store.cells import Cell, CellStore
+from robustbench_sgdm.store.truth import GroundTruth
+from robustbench_sgdm.types import METRICS
+
+SCHEMA = 1
+"""Version of the run directory's layout and column names."""
+
+
+_PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Attributes:
+        path: the directory.
+        plan: `plan.yaml`: everything needed to do the run again, and its cells with their keys.
+    """
+
+    path: Path
+    plan: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run directory to read it.
+
+        Raises:
+            DataError: not a run directory, damaged, or of another schema.
+        """
+        file = path / "plan.yaml"
+        try:
+            plan = yaml.safe_load(file.read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{path} is not a run directory: it has no plan.yaml") from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise DataError(f"{file} cannot be read: {error}") from error
+        found = plan.get("schema") if isinstance(plan, dict) else None
+        if found != SCHEMA:
+            raise DataError(
+                f"{file} has schema {found!r}, this version reads {SCHEMA}; run again under another --name"
+            )
+        for key, kind in _PARTS.items():
+            if not isinstance(plan.get(key), kind):
+                raise DataError(
+                    f"{file} is damaged: {key!r} is no {kind.__name__}; run again under another --name"
+                )
+        run = cls(path, plan)
+        _ = run.cells  # a damaged list of cells is found here
+        return run
+
+    @classmethod
+    def start(
+        cls,
+        project: Path,
+        name: str,
+        plan: Mapping[str, Any],
+        *,
+        truth: GroundTruth | None = None,
+        exist_ok: bool = False,
+    ) -> Self:
+        """Make the directory of a plan, or find the one where the same plan was started before.
+
+        The same plan goes on where it stopped. Another plan under a taken name gets the next free one
+        (`name2`, `name3`), or with `exist_ok` the same directory, whose fitting cells are kept.
+
+        Args:
+            truth: of the plan's data, kept in the directory; statistics need it.
+        """
+        if not name or Path(name).name != name or name.startswith("."):
+            raise UsageError(f"--name {name!r} must be a plain folder name")
+        for number in itertools.count(1):
+            path = project / (name if number == 1 else f"{name}{number}")
+            same = _same_plan(path, plan)
+            if same or exist_ok or not path.exists():
+                break
+        if not same:
+            text = yaml.safe_dump(
+                {"schema": SCHEMA, "name": path.name, **plan}, sort_keys=False, allow_unicode=True
+            )
+            atomic.write_text(path / "plan.yaml", text)
+        if truth is not None:
+            truth.write(path / "ground_truth", plan["data"]["fingerprint"])
+        return cls.open(path)
+
+    def truth(self) -> GroundTruth:
+        """The ground truth of the run's images.
+
+        Raises:
+            DataError: the run keeps none, or a file is damaged.
+        """
+        return GroundTruth.read(self.path / "ground_truth", str(self.plan["data"].get("fingerprint")))
+
+    @property
+    def store(self) -> CellStore:
+        """The cells' store."""
+        return CellStore(self.path / "cells")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The planned cells, in order.
+
+        Raises:
+            DataError: an entry is damaged or would lie outside the run directory.
+        """
+        try:
+            cells = [
+                Cell(str(c["model"]), str(c["corruption"]), float(c["severity"]), str(c["key"]))
+                for c in self.plan["cells"]
+            ]
+        except (TypeError, KeyError, ValueError) as error:
+            raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({error!r})") from error
+        for cell in cells:
+            for part in (cell.model, cell.corruption):
+                if Path(part).name != part or part in {"", ".."}:
+                    raise DataError(
+                        f"{self.path / 'plan.yaml'} names {part!r}, which is no plain folder name"
+                    )
+        return cells
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(baseline, model) for every model of the run whose baseline is also in it."""
+        models: Mapping[str, Mapping[str, Any]] = self.plan["models"]
+        return [(m["baseline"], name) for name, m in models.items() if m.get("baseline") in models]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Work on the run alone; the system frees the lock with the process, however it ends.
+
+        Raises:
+            RobustBenchError: another process works on it.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RobustBenchError(
+                f"another process works on {self.path}: wait for it, or run under another --name"
+            ) from None
+
+    def missing(self) -> list[Cell]:
+        """Planned cells that are not complete."""
+        return [c for c in self.cells if not self.store.complete(c)]
+
+    def results(self) -> pd.DataFrame:
+        """One row per complete cell; metrics in percent, empty where the ground truth has no such object."""
+        rows = [self._row(cell) for cell in self.cells if self.store.complete(cell)]
+        return pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float) if rows else {})
+
+    def _row(self, cell: Cell) -> dict[str, Any]:
+        metrics = self.store.scores(cell)["metrics"]
+        strengths = self.plan["corruptions"].get(cell.corruption, {}).get("strengths", {})
+        return {
+            "schema": SCHEMA,
+            "data": self.plan["data"]["name"],
+            "images": self.plan["data"]["images"],
+            "model": cell.model,
+            "corruption": cell.corruption,
+            "severity": cell.severity,
+            "strength": strengths.get(f"{cell.severity:g}", ""),
+            "engine": self.plan["settings"]["engine"],
+            "seed": self.plan["settings"]["seed"],
+            **{m: metrics[m] for m in METRICS},
+            "key": cell.key,
+        }
+
+    def write_results(self) -> Path:
+        """Write `results.csv` from the complete cells."""
+        path = self.path / "results.csv"
+        atomic.write_text(path, self.results().to_csv(index=False))
+        return path
+
+
+def list_runs(project: Path) -> list[Path]:
+    """The run directories directly below a folder, oldest first."""
+    return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+
+
+def _same_plan(path: Path, plan: Mapping[str, Any]) -> bool:
+    try:
+        return bool(Run.open(path).plan["cells"] == plan["cells"])
+    except DataError:
+        return False

@@ -1,0 +1,87 @@
+"""A run's ground truth, kept beside its cells so that results can be read without the data set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError
+
+_BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
+_TABLES = {
+    "images": pa.schema(
+        [("image_id", pa.int64()), ("file", pa.string()), ("width", pa.int64()), ("height", pa.int64())]
+    ),
+    "annotations": pa.schema(
+        [
+            ("image_id", pa.int64()),
+            ("category_id", pa.int64()),
+            *_BOX,
+            ("area", pa.float64()),
+            ("iscrowd", pa.int64()),
+        ]
+    ),
+    "categories": pa.schema([("category_id", pa.int64()), ("name", pa.string())]),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """COCO's three lists as tables, in the order of the annotation file.
+
+    Attributes:
+        images: image_id, file (where the run found it), width, height (px).
+        annotations: image_id, category_id, x, y, w, h (px, as annotated), area (px^2), iscrowd.
+        categories: category_id, name.
+    """
+
+    images: pd.DataFrame
+    annotations: pd.DataFrame
+    categories: pd.DataFrame
+
+    def write(self, folder: Path, data: str) -> None:
+        """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.
+
+        Args:
+            folder: made as needed.
+            data: the data set's fingerprint.
+        """
+        for name, schema in _TABLES.items():
+            path = folder / f"{name}.parquet"
+            if _fingerprint(path) == data:
+                continue
+            stamped = schema.with_metadata({"data": data})
+            table = pa.Table.from_pandas(getattr(self, name), stamped, preserve_index=False)
+            table = table.replace_schema_metadata(stamped.metadata)
+            atomic.write(path, lambda p, table=table: pq.write_table(table, p))  # type: ignore[misc]
+
+    @classmethod
+    def read(cls, folder: Path, data: str) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: a file is missing, damaged, or belongs to other data.
+        """
+        tables = {}
+        for name, schema in _TABLES.items():
+            path = folder / f"{name}.parquet"
+            if _fingerprint(path) != data:
+                raise DataError(
+                    f"{path} is missing or of other data; start the run again with the same command"
+                )
+            try:
+                tables[name] = pq.read_table(path, schema=schema, partitioning=None).to_pandas()
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+        return cls(**tables)
+
+
+def _fingerprint(path: Path) -> str | None:
+    try:
+        return str((pq.read_schema(path).metadata or {}).get(b"data", b"").decode())
+    except (OSError, pa.ArrowException):
+        return None

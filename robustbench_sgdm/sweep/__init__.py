@@ -1,0 +1,25 @@
+"""The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
+
+from robustbench_sgdm.sweep.engine import sweep
+from robustbench_sgdm.sweep.estimate import estimate
+from robustbench_sgdm.sweep.local import cores
+from robustbench_sgdm.sweep.plan import (
+    Plan,
+    Settings,
+    category_ids,
+    make_plan,
+    needed_units,
+    rehearse,
+)
+
+__all__ = [
+    "Plan",
+    "Settings",
+    "category_ids",
+    "cores",
+    "estimate",
+    "make_plan",
+    "needed_units",
+    "rehearse",
+    "sweep",
+]

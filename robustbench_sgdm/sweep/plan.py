@@ -1,0 +1,249 @@
+"""What a run will do: its cells with their content addresses, and the units of work that make them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import robustbench_sgdm
+from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.corruption import Corruption
+from robustbench_sgdm.corruption.source import code
+from robustbench_sgdm.datasets import Dataset, Image
+from robustbench_sgdm.detectors import Detector, Entrant
+from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key
+from robustbench_sgdm.types import CLEAN
+from robustbench_sgdm.versions import versions
+
+_LARGEST_SHARD = 32
+_SHARDS = 16
+
+_DECIDING = ("torch", "torchvision", "ultralytics", "opencv-python", "pillow")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a cell beside its model, data, corruption and severity.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1`; only its kind enters the key.
+        engine: `torch` or `imgaug`, what corrupts.
+        seed: of every random draw.
+        batch: images a forward pass; never changes a corrupted pixel, so not part of the key.
+    """
+
+    device: str
+    engine: str
+    seed: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs: models by name, corruptions by name, data, settings, cells in order."""
+
+    models: Mapping[str, Entrant]
+    dataset: Dataset
+    corruptions: Mapping[str, Corruption]
+    severities: Sequence[float]
+    settings: Settings
+    cells: Sequence[Cell]
+    command: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """`plan.yaml`'s content: plain types only."""
+        return {
+            "command": self.command,
+            "models": {name: entrant.describe() for name, entrant in self.models.items()},
+            "data": {
+                "name": self.dataset.name,
+                "source": self.dataset.source,
+                "images": len(self.dataset),
+                "boxes": len(self.dataset.annotations),
+                "fingerprint": self.dataset.fingerprint,
+            },
+            "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
+            "severities": list(self.severities),
+            "settings": asdict(self.settings),
+            "versions": versions(),
+            "cells": [asdict(c) for c in self.cells],
+        }
+
+    def truth(self) -> GroundTruth:
+        """The ground truth, as the run directory keeps it."""
+        images, annotations = self.dataset.images, self.dataset.annotations
+        return GroundTruth(
+            pd.DataFrame(
+                [(i.id, str(i.path), i.width, i.height) for i in images],
+                columns=["image_id", "file", "width", "height"],
+            ),
+            pd.DataFrame(
+                [(a["image_id"], a["category_id"], *a["bbox"], a["area"], a["iscrowd"]) for a in annotations],
+                columns=["image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd"],
+            ),
+            pd.DataFrame(
+                [(c["id"], c["name"]) for c in self.dataset.categories], columns=["category_id", "name"]
+            ),
+        )
+
+    def _corruption(self, corruption: Corruption) -> dict[str, Any]:
+        strengths = {
+            f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items())
+            for s in levels(corruption, self.severities)
+        }
+        return {
+            "family": corruption.family,
+            "summary": corruption.summary,
+            "source": corruption.source,
+            "strengths": strengths,
+            "fingerprint": corruption.fingerprint(self.settings.engine),
+        }
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A shard of images under one corruption: every severity and model that still lacks it."""
+
+    shard: int
+    images: Sequence[Image]
+    corruption: Corruption | None
+    cells: Sequence[Cell]
+
+    @property
+    def size(self) -> int:
+        """Predictions it makes."""
+        return len(self.images) * len(self.cells)
+
+
+def make_plan(
+    models: Mapping[str, Entrant],
+    dataset: Dataset,
+    corruptions: Sequence[Corruption],
+    severities: Sequence[float],
+    settings: Settings,
+    *,
+    command: str = "",
+) -> Plan:
+    """Lay out the cells: clean once per model, then every corruption and severity.
+
+    Raises:
+        UsageError: no severity.
+    """
+    wanted = sorted(set(severities))
+    if not wanted:
+        raise UsageError("no severity given; --severity takes numbers from 0 to 5, for example 0-5")
+    shared = {"data": dataset.fingerprint, "device": settings.device.partition(":")[0], "code": _code()}
+    cells = []
+    for name, entrant in models.items():
+        common = {"model": entrant.detector.fingerprint, **shared}
+        if 0 in wanted:
+            cells.append(Cell(name, CLEAN, 0.0, cell_key(**common)))
+        cells += [
+            Cell(
+                name,
+                corruption.name,
+                severity,
+                cell_key(
+                    **common,
+                    corruption=corruption.fingerprint(settings.engine),
+                    severity=severity,
+                    engine=settings.engine,
+                    seed=settings.seed,
+                ),
+            )
+            for corruption in corruptions
+            for severity in levels(corruption, wanted)
+        ]
+    return Plan(models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command)
+
+
+@cache
+def _code() -> str:
+    """Hash of what decides a detection beside weights and settings: our own code and the libraries' versions.
+
+    A cell that older code made is not mistaken for one that this code would make.
+    """
+    package = Path(robustbench_sgdm.__file__).parent
+    files = [
+        *sorted((package / "modules").glob("*.py")),
+        *sorted((package / "detectors").glob("*.py")),
+        package / "datasets" / "images.py",
+    ]
+    libraries = {name: version for name, version in versions().items() if name in _DECIDING}
+    parts = [str(sorted(libraries.items())), *map(code, files)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def rehearse(
+    corruptions: Sequence[Corruption], severities: Sequence[float], engine: str, device: str = "cpu"
+) -> None:
+    """Run every corruption once on a grey square: what cannot work should not fail hours later.
+
+    Raises:
+        UsageError: the engine cannot do what is asked.
+        DataError: a corruption of the user's is broken.
+    """
+    square = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8, device=device)
+    for corruption in corruptions:
+        for severity in levels(corruption, severities):
+            corrupting.apply(corruption, square, severity, seed=0, image_ids=[0], engine=engine)
+
+
+def levels(corruption: Corruption, severities: Sequence[float]) -> list[float]:
+    """The severities above clean that a corruption runs at: one with a fixed strength has a single one, 1."""
+    return [1.0] if corruption.fixed is not None else [s for s in severities if s > 0]
+
+
+def shard_size(dataset: Dataset) -> int:
+    """Images in a shard: what a crash can cost at the most, and small enough to keep several workers busy.
+
+    A function of the data alone, since a run may go on with other workers than it began with.
+    """
+    return max(1, min(_LARGEST_SHARD, -(-len(dataset) // _SHARDS)))
+
+
+def shard_count(dataset: Dataset) -> int:
+    """How many shards a cell has."""
+    return -(-len(dataset) // shard_size(dataset))
+
+
+def needed_units(plan: Plan, store: CellStore) -> list[Unit]:
+    """The units that make what is not stored yet; each computes only the shards that are missing."""
+    have = {c: store.shards(c) for c in plan.cells if not store.complete(c)}
+    units, size = [], shard_size(plan.dataset)
+    for name in dict.fromkeys(c.corruption for c in have):
+        cells = [c for c in have if c.corruption == name]
+        for shard, start in enumerate(range(0, len(plan.dataset), size)):
+            lacking = [c for c in cells if shard not in have[c]]
+            if lacking:
+                images = plan.dataset.images[start : start + size]
+                units.append(Unit(shard, images, plan.corruptions.get(name), lacking))
+    return units
+
+
+def category_ids(detector: Detector, dataset: Dataset) -> NDArray[np.int64]:
+    """The data set's category id for each class of the detector, matched by name; -1 for none.
+
+    Raises:
+        UsageError: no class name is shared.
+    """
+    ids = {str(c["name"]).casefold(): int(c["id"]) for c in dataset.categories}
+    mapped = np.array([ids.get(name.casefold(), -1) for name in detector.classes], np.int64)
+    if not len(mapped) or (mapped < 0).all():
+        raise UsageError(
+            f"{detector.name} and {dataset.name} share no class name: it finds {_few(detector.classes)}; "
+            f"the data has {_few(dataset.classes)}. Give weights trained on these classes with --weights"
+        )
+    return mapped
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,78 @@
+"""The networks of a comparison at their start: what they share, they start from equal."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_sgdm.detectors import graft, zoo
+from robustbench_sgdm.detectors.weights import Weights
+from robustbench_sgdm.training.statistics import restore_statistics
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A detector about to be trained.
+
+    Attributes:
+        name: in the zoo.
+        config: the model YAML that rebuilds it.
+        model: the network at its start.
+        start: how that start came about, one line.
+    """
+
+    name: str
+    config: dict[str, Any]
+    model: nn.Module
+    start: str
+
+    @property
+    def file_name(self) -> str:
+        """The name as a folder can have it: options without brackets."""
+        return "".join(c if c.isalnum() or c in "-._" else "_" for c in self.name).strip("_")
+
+
+def build(
+    name: str, classes: Sequence[str], seed: int, init: Weights | None = None, pictures: Iterable[Tensor] = ()
+) -> Arm:
+    """Bring a detector to its start: from a seed alone, or from a baseline's weights.
+
+    A grafted one gets every tensor it shares with its baseline from the baseline's start. From a seed its
+    module begins with BatchNorm weights (`gamma`) of 1, as its paper trains from scratch; from weights with
+    0, so that the arm starts as exactly its baseline's function. `name[gamma=...]` decides otherwise.
+
+    Args:
+        name: of the zoo, options in brackets allowed.
+        classes: class names, in the order of the labels.
+        seed: decides every initial value; the caller's random state is left as it was.
+        init: of the baseline; its classification branch is dropped where the classes differ.
+        pictures: float (B, 3, H, W) in [0, 1], to restore the statistics of folded BatchNorms from.
+
+    Raises:
+        UsageError: no such detector, module or option, or weights of another detector.
+    """
+    entry = zoo.resolve(name)
+    options = {"gamma": 0.0} if init and entry.module and "gamma" not in entry.options else {}
+    with _seeded(seed):
+        model = zoo.build(name, len(classes), classes, **options)
+    with _seeded(seed):
+        baseline = zoo.build(entry.baseline or name, len(classes), classes)
+    start = f"{entry.baseline or name} initialised with seed {seed}"
+    if init:
+        moved = graft.transfer(init.state, baseline, new_classes=init.classes != tuple(classes))
+        restore_statistics(baseline, pictures)
+        start += f", then {init.path.name} (sha256 {init.sha256}): {moved.summary()}"
+    moved = graft.transfer(baseline.state_dict(), model)
+    if entry.baseline:
+        start += f"; grafted: {moved.summary()}"
+    return Arm(name, zoo.config(name, len(classes), **options), model.train(), start)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

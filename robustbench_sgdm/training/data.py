@@ -1,0 +1,115 @@
+"""What a training run reads: two data sets, and their export for Ultralytics' trainer."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes
+from robustbench_sgdm.datasets.cache import cache_dir
+from robustbench_sgdm.datasets.export import to_yolo
+from robustbench_sgdm.detectors.letterbox import letterbox
+from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.training.trainer import Splits
+
+SCENES_TRAIN = 2000
+"""Images in the training split of `scenes`."""
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """A training split and a validation split.
+
+    Attributes:
+        name: for folders and cards.
+        train: learned from.
+        val: chooses the best epoch.
+        facts: what a card says about the data's origin.
+    """
+
+    name: str
+    train: Dataset
+    val: Dataset
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, train: Dataset, val: Dataset) -> Self:
+        """Two data sets with the same classes.
+
+        Raises:
+            UsageError: their classes differ.
+        """
+        if train.classes != val.classes:
+            odd = sorted(set(train.classes) ^ set(val.classes)) or ["their order"]
+            raise UsageError(f"{train.source} and {val.source} differ in classes: {', '.join(odd[:5])}")
+        return cls(name, train, val, {"train": train.source, "val": val.source})
+
+
+def scenes_data(
+    count: int = SCENES_TRAIN, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> TrainData:
+    """The rendered `scenes`, made in the cache folder on first use.
+
+    Args:
+        count: training images; validation always has `SCENES_VAL`.
+        seed: of the renderer.
+        progress: called with (done, total) of each split while it is rendered.
+    """
+    root = cache_dir() / f"scenes-v{scenes.VERSION}"
+    train = coco.load(scenes.make(root, "train", count, seed=seed, progress=progress))
+    val = coco.load(scenes.make(root, "val", SCENES_VAL, seed=seed, progress=progress))
+    facts = {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
+    return TrainData("scenes", train, val, facts)
+
+
+def sample(dataset: Dataset, imgsz: int, count: int = 64, batch: int = 8) -> list[Tensor]:
+    """Some images of a data set, spread over it, as a network sees them: float (B, 3, imgsz, imgsz) in [0, 1]."""
+    chosen = dataset.images[:: max(1, len(dataset) // count)][:count]
+    pictures = (torch.from_numpy(images.read(i).transpose(2, 0, 1).copy()) for i in chosen)
+    squares = torch.stack([letterbox(picture, imgsz)[0] for picture in pictures])
+    return [squares[i : i + batch].float() / 255 for i in range(0, len(squares), batch)]
+
+
+def export(data: TrainData, classes: Sequence[str] | None) -> Splits:
+    """Both splits as Ultralytics reads them, in the cache folder; made once for each content.
+
+    Raises:
+        DataError: an empty split, or a box outside its image.
+        UsageError: a class that the data does not have.
+    """
+    return Splits(
+        _exported(data.train, classes),
+        _exported(data.val, classes),
+        tuple(classes) if classes is not None else data.train.classes,
+    )
+
+
+def _exported(dataset: Dataset, classes: Sequence[str] | None) -> Path:
+    folder = cache_dir() / "yolo" / _key(dataset, classes)
+    if not folder.is_dir():
+        # Two runs may export the same split at once: whole folders are moved into place, the first one stays.
+        draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        try:
+            to_yolo(dataset, draft, classes)
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return folder / "images"
+
+
+def _key(dataset: Dataset, classes: Sequence[str] | None) -> str:
+    """Changes with the annotations and the images' places, sizes and times; cheaper than reading images."""
+    files = [(str(i.path), i.id, (stat := i.path.stat()).st_size, stat.st_mtime_ns) for i in dataset.images]
+    truth = [[a["image_id"], a["category_id"], a["bbox"], a["iscrowd"]] for a in dataset.annotations]
+    content = json.dumps([files, truth, list(dataset.classes), classes and list(classes)])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

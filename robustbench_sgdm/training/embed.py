@@ -1,0 +1,80 @@
+"""Makes the weights that come with the package, from code, a seed, and a YOLOv8n trained on COCO.
+
+`python -m robustbench_sgdm.training.embed yolov8n.pt`: about an hour for each detector on one core with
+bfloat16. Two can be made at once, each by a process of its own that names its detector; the result is the same.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.training import record
+from robustbench_sgdm.training.data import TrainData, scenes_data
+from robustbench_sgdm.training.evaluate import evaluate
+from robustbench_sgdm.training.progress import print_rendering
+from robustbench_sgdm.training.run import train
+
+MODELS = ("yolov8n", "yolov8n-sgdm")
+SIZES = (320, 640)
+"""Sides, px, at which a card gives scores; the first is where the file is meant to be used."""
+
+_OUT = Path(__file__).parents[1] / "weights"
+
+
+def make(
+    init: Path, models: Sequence[str] = MODELS, out: Path = _OUT, project: Path = Path("runs/train")
+) -> None:
+    """Train and write `<name>.safetensors`, `<name>.md`, `<name>.csv` and `recipe.yaml` to `out`.
+
+    Both arms start from `init`, so that an hour is enough; the module starts as the identity.
+    """
+    data = scenes_data(progress=print_rendering)
+    runs = train(
+        models,
+        data=data,
+        init=init,
+        seed=0,
+        epochs=14,
+        imgsz=320,
+        batch=8,
+        project=project,
+        exist_ok=True,
+        amp="bf16",
+        lr0=0.001,
+        warmup_epochs=0.5,
+    )
+    for run in runs:
+        install(run.model, run.folder, data, out)
+
+
+def install(model: str, folder: Path, data: TrainData, out: Path) -> None:
+    """Put one run's weights, card and log in the package's folder."""
+    trained = weights.read(folder / "best.safetensors")
+    path = out / f"{model}.safetensors"
+    meta = {**trained.meta, "imgsz": str(SIZES[0])}
+    weights.write(path, trained.state, trained.config, trained.classes, meta)
+    scores = {size: evaluate(path, data.val, imgsz=size, batch=16) for size in SIZES}
+    atomic.write_text(out / f"{model}.md", record.card(weights.read(path), scores))
+    shutil.copyfile(folder / "results.csv", out / f"{model}.csv")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+    shared = {key: value for key, value in recipe.items() if key not in ("model", "start")}
+    atomic.write_text(out / "recipe.yaml", record.as_yaml(shared))
+
+
+def main() -> None:
+    """Make the detectors named on the command line, or all."""
+    parser = argparse.ArgumentParser(description="train the weights that come with the package")
+    parser.add_argument("init", type=Path, help="weights of yolov8n for COCO")
+    parser.add_argument("models", nargs="*", default=MODELS, help="of %(default)s")
+    parser.add_argument("--out", type=Path, default=_OUT, help="folder for the files")
+    given = parser.parse_args()
+    make(given.init, given.models, given.out)
+
+
+if __name__ == "__main__":
+    main()

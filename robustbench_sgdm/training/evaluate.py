@@ -1,0 +1,54 @@
+"""COCO scores of a network that has just been trained, on clean images, by pycocotools."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_sgdm.datasets import Dataset, Image, images
+from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.detectors import yolo
+from robustbench_sgdm.scoring import Scorer, Scores
+
+
+def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "cpu") -> Scores:
+    """Score a weights file as `yolo.load` reads it: what a user will get, rounded to half precision.
+
+    Args:
+        weights: a file of `detectors.weights`.
+        dataset: ground truth with at least the classes that the file names.
+        imgsz: side of the square that each image is letterboxed to, px.
+        batch: images at a time; plays no part in the scores.
+        device: `cpu`, `cuda:0`...
+    """
+    detector = yolo.load(weights, imgsz=imgsz, device=device)
+    ids = {str(c["name"]): int(c["id"]) for c in dataset.categories}
+    categories = np.array([ids[name] for name in detector.classes])
+    rows: list[NDArray[np.float64]] = [np.zeros((0, 7))]
+    for start in range(0, len(dataset), batch):
+        chosen = dataset.images[start : start + batch]
+        found = detector.predict([_tensor(image) for image in chosen])
+        rows += [_rows(image.id, boxes, categories) for image, boxes in zip(chosen, found, strict=True)]
+    return Scorer(dataset, "pycocotools").score(np.concatenate(rows))
+
+
+def _tensor(image: Image) -> Tensor:
+    """uint8 (3, H, W) RGB."""
+    return torch.from_numpy(images.read(image)).permute(2, 0, 1)
+
+
+def _rows(image: int, found: Detections, categories: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`Scorer`'s rows: image id, x, y, w, h, score, category id."""
+    corner, size = found.xyxy[:, :2], found.xyxy[:, 2:] - found.xyxy[:, :2]
+    identity = np.full((len(found.xyxy), 1), image)
+    parts: list[NDArray[Any]] = [
+        identity,
+        corner,
+        size,
+        found.score[:, None],
+        categories[found.label][:, None],
+    ]
+    return np.concatenate(parts, 1, dtype=np.float64)

@@ -1,0 +1,96 @@
+"""How far a training run is, and when it will be done."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from robustbench_sgdm.training.trainer import ArmRun, Event
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of one run after a batch, or after an epoch's validation.
+
+    Attributes:
+        model: which arm.
+        epoch: from 1.
+        epochs: how many there will be.
+        batch: batches of this epoch that are done.
+        batches: batches in an epoch.
+        seconds: since the first batch of the run.
+        left: estimate of the seconds to the end of this arm.
+        loss: the epoch's mean so far.
+        map50_95: Ultralytics' own mAP50-95 in percent after validation; None between batches.
+    """
+
+    model: str
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    seconds: float
+    left: float
+    loss: float
+    map50_95: float | None
+
+
+Report = Callable[[Progress], None]
+
+
+def print_epochs(progress: Progress) -> None:
+    """A line on stderr after the first ten batches, as a first estimate, and after each epoch."""
+    if progress.map50_95 is None and (progress.epoch, progress.batch) != (1, 10):
+        return
+    score = "" if progress.map50_95 is None else f"  mAP50-95 {progress.map50_95:.1f}"
+    left = f"{progress.left / 60:.0f} min left" if progress.left >= 90 else f"{progress.left:.0f} s left"
+    epoch = f"epoch {progress.epoch}/{progress.epochs}"
+    print(f"{progress.model}  {epoch}  loss {progress.loss:.2f}{score}  {left}", file=sys.stderr, flush=True)
+
+
+def print_rendering(done: int, total: int) -> None:
+    """A line on stderr for each tenth of a split that is rendered."""
+    if done == total or done % max(total // 10, 1) == 0:
+        print(f"rendering scenes: {done} of {total}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Clock:
+    """Turns Ultralytics' events of one run into `Progress`."""
+
+    model: str
+    report: Report
+    _start: float = field(default=0.0, init=False)
+    _batch: int = field(default=0, init=False)
+
+    def events(self) -> dict[str, Event]:
+        """Callbacks by the name of Ultralytics' event."""
+        return {
+            "on_train_start": self._begin,
+            "on_train_epoch_start": self._new_epoch,
+            "on_train_batch_end": self._batch_end,
+            "on_fit_epoch_end": self._epoch_end,
+        }
+
+    def _begin(self, _: ArmRun) -> None:
+        self._start = time.perf_counter()
+
+    def _new_epoch(self, _: ArmRun) -> None:
+        self._batch = 0
+
+    def _batch_end(self, run: ArmRun) -> None:
+        self._batch += 1
+        self._tell(run, None)
+
+    def _epoch_end(self, run: ArmRun) -> None:
+        self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
+
+    def _tell(self, run: ArmRun, score: float | None) -> None:
+        batches = len(run.train_loader)
+        done = run.epoch * batches + self._batch
+        seconds = time.perf_counter() - self._start
+        left = seconds / done * (run.epochs * batches - done)
+        loss = sum(float(part) for part in run.tloss.values())
+        self.report(
+            Progress(self.model, run.epoch + 1, run.epochs, self._batch, batches, seconds, left, loss, score)
+        )

@@ -1,0 +1,118 @@
+"""What a trained file says about itself: facts from the run, a card for people, nothing typed by hand."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from robustbench_sgdm.detectors.weights import Weights
+from robustbench_sgdm.scoring import Scores
+from robustbench_sgdm.training.arms import Arm
+from robustbench_sgdm.training.data import TrainData
+from robustbench_sgdm.training.trainer import Splits
+from robustbench_sgdm.versions import versions
+
+LICENCE = "AGPL-3.0-or-later"
+_PLACES = ("project", "name", "data", "exist_ok", "model")  # of one machine, or said elsewhere
+
+
+def facts(
+    arm: Arm, data: TrainData, splits: Splits, recipe: str, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything needed to do a run again."""
+    return {
+        "model": arm.name,
+        "start": arm.start,
+        "data": {
+            "name": data.name,
+            **data.facts,
+            "training images": len(data.train),
+            "training boxes": len(data.train.annotations),
+            "validation images": len(data.val),
+            "validation boxes": len(data.val.annotations),
+            "validation fingerprint": data.val.fingerprint,
+            "classes": list(splits.names),
+        },
+        "recipe": recipe,
+        "arguments": {key: arguments[key] for key in sorted(arguments) if key not in _PLACES},
+        "versions": versions(),
+        "licence": LICENCE,
+    }
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """The facts as `recipe.yaml` holds them."""
+    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
+def header(run: Mapping[str, Any]) -> dict[str, str]:
+    """The facts as a weights file carries them: strings, json where they are not."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in run.items()}
+
+
+def card(weights: Weights, scores: Mapping[int, Scores]) -> str:
+    """The Markdown that lies beside a weights file.
+
+    Args:
+        weights: as read from the file; its header tells of the run.
+        scores: on the validation images, by side of the square they were letterboxed to, px.
+    """
+    run = {key: _parse(value) for key, value in weights.meta.items()}
+    data, arguments = run["data"], run["arguments"]
+    minutes = run["seconds"] / 60
+    sizes = [f"{size} px" for size in scores]
+    columns = list(scores.values())
+    metrics = [(name, *(s.metrics[name] for s in columns)) for name in columns[0].metrics]
+    classes = [(name, *(s.per_class[name] for s in columns)) for name in data["classes"]]
+    origin = [(key, value) for key, value in data.items() if key not in ("classes", "name")]
+    return f"""# {run["model"]}
+
+Detects {len(data["classes"])} classes of `{data["name"]}`: {", ".join(data["classes"])}.
+Licence {run["licence"]}. File sha256 `{weights.sha256}`, tensors in half precision.
+
+## Scores on {data["validation images"]} clean validation images
+
+By pycocotools, in percent, each image letterboxed to the size at the head of the column; confidence from
+0.001, overlap for suppression 0.7, at most 300 boxes an image.
+
+{_table(("metric", *sizes), metrics)}
+
+{_table(("AP of class", *sizes), classes)}
+
+## How it was made
+
+Start: {run["start"]}.
+{arguments["epochs"]} epochs in {minutes:.0f} minutes on {arguments["device"]}, validation included.
+Averaged weights of epoch {run["best epoch"]}, the best by Ultralytics' own mAP on the same images.
+
+{_table(("data", data["name"]), origin)}
+
+{_table(("argument of Ultralytics", f"recipe {run['recipe']}"), arguments.items())}
+
+{_table(("package", "version"), run["versions"].items())}
+
+## What it does not show
+
+One seed: a difference between two such files may be chance. The validation images also chose the epoch, so
+the scores above lean upwards a little. A detector trained on rendered images says nothing of photographs.
+"""
+
+
+def _parse(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [[*head], *([_cell(value) for value in row] for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.1f}" if isinstance(value, float) and value >= 1 else str(value)

@@ -1,0 +1,110 @@
+"""`robustbench corrupt`, and what `list corruptions --measure` prints."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustbench_sgdm import cli, datasets
+from robustbench_sgdm.corruption import apply, load
+
+
+def robustbench(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+def test_copies_are_data_sets_with_the_pixels_of_a_run(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--noise", "gaussian,elastic", "--severity", "2,3.5", "--limit", "3", "--seed", "5")
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), "--out", str(tmp_path), *words)
+    clean = datasets.load(str(tiny_coco))
+    for name in ("gaussian_noise", "elastic_transform"):
+        for severity in (2, 3.5):
+            copy = datasets.load(str(tmp_path / name / f"{severity:g}" / "annotations" / "val.json"))
+            assert [image.id for image in copy.images] == [1, 2, 3]
+            assert list(copy.annotations) == list(clean.annotations)[:3]
+            for image, original in zip(copy.images, clean.images, strict=False):
+                picture = torch.from_numpy(np.array(Image.open(original.path))).permute(2, 0, 1)[None]
+                expected = apply(load().get(name), picture, severity, seed=5, image_ids=[image.id])[0]
+                assert np.array_equal(np.array(Image.open(image.path)), expected.permute(1, 2, 0))
+
+
+def test_jpeg_copies_have_the_stated_quality(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {}
+    for quality in ("30", "95"):
+        out = tmp_path / quality
+        words = (
+            "--format",
+            "jpg",
+            "--quality",
+            quality,
+            "--severity",
+            "1",
+            "--limit",
+            "1",
+            "--out",
+            str(out),
+        )
+        assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), "--noise", "fog", *words)
+        file = out / "fog" / "1" / "images" / "001.jpg"
+        size[quality] = file.stat().st_size
+        with Image.open(file) as picture:
+            assert picture.format == "JPEG"
+    assert size["30"] < size["95"] / 2
+
+
+def test_images_of_one_name_in_different_folders_do_not_meet(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads(tiny_coco.read_text())
+    folder = tiny_coco.parents[1] / "images/val"
+    for entry in content["images"][:2]:
+        (folder / str(entry["id"])).mkdir()
+        (folder / entry["file_name"]).rename(folder / str(entry["id"]) / "same.png")
+        entry["file_name"] = f"{entry['id']}/same.png"
+    tiny_coco.write_text(json.dumps(content))
+    words = ("--out", str(tmp_path), "--severity", "1", "--noise", "contrast")
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
+    names = sorted(path.name for path in (tmp_path / "contrast/1/images").iterdir())
+    assert names == [f"{n:012d}.png" for n in range(1, 5)]
+
+
+def test_the_sheet_has_a_row_per_corruption_and_a_column_per_severity(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for noise, severity in (("gaussian", "1"), ("gaussian,contrast", "1-3")):
+        sheet = tmp_path / f"{severity}.png"
+        words = ("--out", str(tmp_path), "--limit", "1", "--noise", noise, "--severity", severity)
+        assert not robustbench(
+            monkeypatch, "corrupt", "--data", str(tiny_coco), *words, "--sheet", str(sheet)
+        )
+    one, six = (np.array(Image.open(tmp_path / f"{name}.png")) for name in ("1", "1-3"))
+    assert np.subtract(six.shape, one.shape)[:2] == pytest.approx([204, 408], abs=2)
+
+
+def test_damage_is_measured_on_a_data_set(
+    tiny_coco: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("list", "corruptions", "--measure", "--data", str(tiny_coco), "--limit", "1")
+    assert not robustbench(monkeypatch, *words)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in load().names)
+    assert "mean" in shown and "1 images of" in shown
+    assert robustbench(monkeypatch, "list", "corruptions", "--data", str(tiny_coco)) == 2
+
+
+def test_the_documented_measurement_has_every_corruption() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corruptions.md").read_text("utf-8")
+    assert [line.split(" | ")[0][2:] for line in page.splitlines() if line.startswith("| ")][
+        2:
+    ] == load().names

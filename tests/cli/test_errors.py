@@ -1,0 +1,155 @@
+"""A user's mistake: one line that says what to do, exit code 2 for usage and 1 for failure, no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from robustbench_sgdm import cli
+from robustbench_sgdm.errors import RobustBenchError
+
+
+def outcome(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str]:
+    """Exit code and what stood on standard error."""
+    monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "--model", "yolov8m-sgmd"], 2, "unknown model"),
+        (["run", "--model", "yolov8n-sgmd"], 2, "did you mean yolov8n-sgdm"),
+        (["run", "--model", "yolov8n", "--noise", "gausian"], 2, "did you mean gaussian"),
+        (["run", "--model", "yolov8n", "--severity", "7"], 2, "outside [0, 5]"),
+        (["run", "--model", "yolov8n", "--engine", "magic"], 2, "magic"),
+        (["run", "--model", "yolov8n", "--engine", "imgaug", "--severity", "1.5"], 2, "1.5"),
+        (["run", "--model", "yolov8n", "--fraction", "2"], 2, "outside (0, 1]"),
+        (["run", "--model", "yolov8n", "--data", "nowhere.json"], 2, "no data set"),
+        (["run", "--model", "yolov8n", "--imgsz", "100"], 2, "imgsz is 100"),
+        (["run", "--model", "yolov8n", "--device", "cuda:99"], 2, "cuda:99"),
+        (["run", "--model", "absent.pt"], 1, "absent.pt"),
+        (["run"], 2, "--model"),
+        (["run", "--modle", "x"], 2, "--modle"),
+        (["nothing"], 2, "nothing"),
+    ],
+)
+def test_usage(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_coco: Path,
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    if words[0] == "run" and "--data" not in words:
+        words = [*words, "--data", str(tiny_coco), "--project", str(tiny_coco.parent)]
+    found, text = outcome(capsys, monkeypatch, *words)
+    assert (found, message in text) == (code, True), text
+    assert "Traceback" not in text
+
+
+def test_weights_that_hold_code_are_refused_and_not_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
+) -> None:
+    import torch
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"model": Bomb()}, tmp_path / "evil.pt")
+    words = [
+        "run",
+        "--model",
+        str(tmp_path / "evil.pt"),
+        "--data",
+        str(tiny_coco),
+        "--project",
+        str(tmp_path),
+    ]
+    code, text = outcome(capsys, monkeypatch, *words)
+    assert code == 1 and "--trust-weights" in text and not (tmp_path / "ran").exists()
+
+
+def test_classes_that_do_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
+) -> None:
+    content = json.loads(tiny_coco.read_text())
+    for category in content["categories"]:
+        category["name"] = f"thing {category['id']}"
+    tiny_coco.write_text(json.dumps(content))
+    words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
+    code, text = outcome(capsys, monkeypatch, *words)
+    assert code == 2 and "share no class name" in text
+
+
+@pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="only Linux has a folder that even root cannot write to"
+)
+def test_no_permission(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_coco: Path, coco_weights: Path
+) -> None:
+    words = ["run", "--model", "yolov8n", "--weights", str(coco_weights), "--imgsz", "64"]
+    code, text = outcome(capsys, monkeypatch, *words, "--data", str(tiny_coco), "--project", "/proc/runs")
+    assert code == 1 and "cannot write /proc/runs" in text and "--project" in text and "Traceback" not in text
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+from robustbench_sgdm.cli import main
+main()
+"""
+
+
+def test_a_disk_that_fills_up_costs_the_unfinished_only(
+    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: object, coco_weights: Path
+) -> None:
+    """A limit on file size stands in for the disk: the write fails as it would there."""
+    assert callable(coco_of)
+    data = coco_of(tmp_path / "data", photographs)
+    words = [
+        "run",
+        "--model",
+        "yolov8n",
+        "--weights",
+        str(coco_weights),
+        "--data",
+        str(data),
+        "--imgsz",
+        "64",
+    ]
+    words += ["--severity", "0,1", "--project", str(tmp_path / "runs"), "--name", "r", "--workers", "1"]
+
+    def go(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", FULL_DISK, str(limit), *words], capture_output=True, text=True
+        )
+
+    stopped = go(6000)  # room for the plan, not for a shard
+    assert (
+        stopped.returncode == 1 and "File too large" in stopped.stderr and "Traceback" not in stopped.stderr
+    )
+    assert "start again" in stopped.stderr
+    finished = go(100_000_000)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "runs/r/results.csv").is_file()
+
+
+def test_every_error_says_its_exit_code() -> None:
+    pending = [RobustBenchError]
+    while pending:
+        kind = pending.pop()
+        assert kind.exit_code in (1, 2, 130)
+        pending += kind.__subclasses__()

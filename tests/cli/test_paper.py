@@ -1,0 +1,48 @@
+"""`robustbench paper` on the tables that need no network built."""
+
+import io
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from robustbench_sgdm import cli
+from robustbench_sgdm.cli import console
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["robustbench", "paper", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_csv_goes_to_standard_output_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--table", "6", "--table", "8", "--format", "csv") == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert set(frame["table"]) == {6, 8} and frame["verdict"].notna().all()
+
+
+def test_the_terminal_keeps_options_in_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(width=200))
+    assert run(monkeypatch, "--table", "7") == 0
+    assert "yolov8n-sgdm[strip=11]" in capsys.readouterr().out
+
+
+def test_a_file_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "--table", "8", "--format", "markdown", "--out", str(tmp_path / "p.md")) == 0
+    assert capsys.readouterr().out == ""
+    assert "| yolov8n-sgdm[split=0.3] |" in (tmp_path / "p.md").read_text("utf-8")
+
+
+def test_an_unknown_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--table", "9") == 2
+    assert "--table takes 2 to 8" in capsys.readouterr().err

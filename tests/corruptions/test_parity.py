@@ -1,0 +1,147 @@
+"""Our corruptions against the reference, `imagecorruptions`, on photographs.
+
+Deterministic ones must agree within one grey level on 99.9 % of the values: the reference computes in
+double precision and truncates, so that a rounding of 1e-14 already lowers some values by a level.
+
+Random ones draw other numbers than the reference. Those that draw few (motion blur here, the others in
+`test_fields.py`) are given the reference's own. Of noise, two independent samples of one law are compared.
+With a and b the two results on an image of n values:
+
+- mean: (a - b) has mean 0, so its mean divided by std(a - b) / sqrt(n) is standard normal; 5 bounds it.
+- variance: the same for (a - x)^2 - (b - x)^2, with x the clean image.
+- histogram of a channel over k bins: counts A and B are sums of independent draws, so A - B has at most
+  the variance A + B, and sum (A - B)^2 / (A + B) is at most about chi-squared with k degrees: mean k,
+  variance 2 k. k + 5 sqrt(2 k) bounds it.
+
+Five standard deviations are passed by chance once in 1.7 million; the seeds are fixed besides.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from imagecorruptions import corrupt as reference
+from imagecorruptions.corruptions import _motion_blur
+from numpy.typing import NDArray
+from scipy import stats
+
+from robustbench_sgdm import content
+from robustbench_sgdm.corruption import Corruption, apply, load
+from robustbench_sgdm.corruption.imgaug_engine import corrupt as seeded_reference
+from robustbench_sgdm.seeds import Rng
+
+Picture = NDArray[np.uint8]
+REGISTRY = load()
+COCO_C = [c for c in REGISTRY if c.benchmark or c.holdout]
+NOISES = [c for c in COCO_C if c.family == "noise"]
+severities = pytest.mark.parametrize("severity", range(1, 6))
+
+
+def ours(corruption: Corruption, picture: Picture, severity: float, seed: int = 0) -> Picture:
+    images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
+    out = apply(corruption, images, severity, seed=seed, image_ids=[1])
+    return np.asarray(out[0].permute(1, 2, 0).numpy(), np.uint8)
+
+
+def assert_within_a_level(a: Picture, b: Picture) -> None:
+    apart = a.astype(int) - b.astype(int)
+    assert (abs(apart) <= 1).mean() >= 0.999, f"up to {abs(apart).max()} levels apart"
+    assert (apart < 0).mean() <= 0.001, "darker; only the reference loses levels to rounding"
+
+
+@severities
+@pytest.mark.parametrize("corruption", [c for c in COCO_C if not c.random], ids=lambda c: c.name)
+def test_deterministic_ones_match(corruption: Corruption, severity: int, photographs: list[Picture]) -> None:
+    for picture in (photographs[1][:240, 200:500], photographs[2][:240, :300]):
+        expected = reference(picture, severity=severity, corruption_name=corruption.name)
+        assert_within_a_level(ours(corruption, picture, severity), expected)
+
+
+@severities
+def test_motion_blur_matches_at_the_references_angle(severity: int, photographs: list[Picture]) -> None:
+    picture = photographs[0]
+    blur = content.load_file(REGISTRY.get("motion_blur").path)
+    angle = np.random.RandomState(severity).uniform(-45, 45)  # the reference's first and only draw
+    expected = seeded_reference("motion_blur", picture, severity, seed=severity)
+    assert_within_a_level(_moved(blur, picture, severity, angle), expected)
+
+
+@pytest.mark.parametrize("angle", [-45, -20.5, 0, 13, 44.9])
+def test_motion_blur_matches_at_any_angle(angle: float, photographs: list[Picture]) -> None:
+    blur = content.load_file(REGISTRY.get("motion_blur").path)
+    expected = np.clip(_motion_blur(photographs[2], radius=20, sigma=15, angle=angle), 0, 255).astype(
+        np.uint8
+    )
+    assert_within_a_level(_moved(blur, photographs[2], 5, angle), expected)
+
+
+def _moved(blur: ModuleType, picture: Picture, severity: int, angle: float) -> Picture:
+    images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
+    function: Any = blur._apply_motion
+    out = function(images, REGISTRY.get("motion_blur").strength(severity), [angle])
+    return np.asarray(out[0].permute(1, 2, 0).numpy(), np.uint8)
+
+
+def test_motion_blur_draws_its_angle_as_the_reference_does() -> None:
+    blur = content.load_file(REGISTRY.get("motion_blur").path)
+    angles = blur._draw_angles(Rng(range(2000)))
+    assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-6
+
+
+@severities
+@pytest.mark.parametrize("corruption", NOISES, ids=lambda c: c.name)
+def test_noise_has_the_references_law(
+    corruption: Corruption, severity: int, photographs: list[Picture]
+) -> None:
+    clean = photographs[severity % 4][:300, :450]
+    a = ours(corruption, clean, severity)
+    b = seeded_reference(corruption.name, clean, severity, seed=severity)
+    x, y, z = (picture.astype(float) for picture in (a, b, clean))
+    assert abs(_z(x - y)) < 5, "means differ"
+    assert abs(_z((x - z) ** 2 - (y - z) ** 2)) < 5, "variances differ"
+    for channel in range(3):
+        counts = [np.bincount(picture[..., channel].ravel(), minlength=256) for picture in (a, b)]
+        both = counts[0] + counts[1]
+        met = both > 0
+        distance = ((counts[0] - counts[1])[met] ** 2 / both[met]).sum()
+        assert distance < met.sum() + 5 * np.sqrt(2 * met.sum()), "histograms differ"
+
+
+def _z(differences: NDArray[np.float64]) -> float:
+    return float(differences.mean() / (differences.std() / np.sqrt(differences.size)))
+
+
+@pytest.mark.parametrize("severity", [0.2, 1, 2.5, 3, 5])
+@pytest.mark.parametrize("level", [0, 3, 77, 128, 255])
+def test_shot_noise_is_poisson(severity: float, level: int) -> None:
+    """Counts of shown bytes against the Poisson law: chi-squared over bytes expected 10 times or more."""
+    shot = REGISTRY.get("shot_noise")
+    photons = shot.strength(severity)["photons"]
+    shown = ours(shot, np.full((200, 200, 3), level, np.uint8), severity)
+    counts = np.arange(0, 3 * int(photons) + 60)
+    bytes_of = (np.minimum(counts / photons, 1) * 255).astype(int)
+    mass = np.bincount(bytes_of, stats.poisson(level / 255 * photons).pmf(counts), minlength=256)
+    expected, seen = mass * shown.size, np.bincount(shown.ravel(), minlength=256)
+    assert not seen[expected < 1e-9].any()
+    often = expected >= 10
+    distance = ((seen - expected)[often] ** 2 / expected[often]).sum()
+    assert distance < often.sum() + 5 * np.sqrt(2 * often.sum())
+
+
+@pytest.mark.parametrize("severity", [1, 3.5, 5])
+def test_impulse_noise_is_half_salt_half_pepper(severity: float) -> None:
+    impulse = REGISTRY.get("impulse_noise")
+    amount = impulse.strength(severity)["amount"]
+    noisy = ours(impulse, np.full((300, 300, 3), 100, np.uint8), severity)
+    for value in (0, 255):
+        deviation = np.sqrt(amount / 2 * (1 - amount / 2) / noisy.size)
+        assert abs((noisy == value).mean() - amount / 2) < 5 * deviation
+    assert set(np.unique(noisy)) == {0, 100, 255}
+
+
+def test_the_imgaug_engine_is_the_reference(photographs: list[Picture]) -> None:
+    picture = photographs[2]
+    for name in ("gaussian_blur", "defocus_blur", "jpeg_compression", "pixelate", "contrast"):
+        assert np.array_equal(seeded_reference(name, picture, 2, seed=0), reference(picture, 2, name))

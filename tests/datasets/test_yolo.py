@@ -1,0 +1,64 @@
+"""Ultralytics dataset YAMLs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from robustbench_sgdm import datasets
+from robustbench_sgdm.errors import DataError
+
+
+@pytest.fixture
+def dataset_yaml(tmp_path: Path) -> Path:
+    (tmp_path / "images/val").mkdir(parents=True)
+    (tmp_path / "labels/val").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        Pillow.fromarray(np.zeros((50, 100, 3), np.uint8)).save(tmp_path / f"images/val/{name}.jpg")
+    (tmp_path / "labels/val/a.txt").write_text("1 0.5 0.5 0.2 0.4\n")
+    (tmp_path / "labels/val/b.txt").write_text("0 0.1 0.1 0.3 0.1 0.3 0.5 0.1 0.5\n\n")
+    path = tmp_path / "data.yaml"
+    path.write_text("path: .\nval: images/val\nnames: {0: dog, 1: cat}\n")
+    return path
+
+
+def test_boxes_and_polygons(dataset_yaml: Path) -> None:
+    data = datasets.load(str(dataset_yaml))
+    assert data.classes == ("dog", "cat") and len(data) == 3
+    box, polygon = data.annotations
+    assert (
+        box["bbox"] == pytest.approx([40, 15, 20, 20])
+        and box["category_id"] == 1
+        and box["area"] == pytest.approx(400)
+    )
+    assert polygon["bbox"] == pytest.approx([10, 5, 20, 20]) and polygon["image_id"] == 2
+
+
+def test_a_list_of_images(dataset_yaml: Path) -> None:
+    (dataset_yaml.parent / "val.txt").write_text("./images/val/a.jpg\n")
+    dataset_yaml.write_text("path: .\nval: val.txt\nnames: [dog, cat]\n")
+    assert [i.path.name for i in datasets.load(str(dataset_yaml)).images] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("2 .5 .5 .1 .1", "outside 0 to 1"), ("0 .5 .5 .1", "after the class"), ("0 .5 .5 30 .1", "shares of the image"),
+     ("x", "not a label row")],
+)  # fmt: skip
+def test_bad_labels(dataset_yaml: Path, row: str, message: str) -> None:
+    (dataset_yaml.parent / "labels/val/a.txt").write_text(row)
+    with pytest.raises(DataError, match=message):
+        datasets.load(str(dataset_yaml))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("names: [a]", "no 'val' split"), ("val: x", "'names' is missing"), ("val: gone\nnames: [a]", "neither a folder"),
+     ("- a", "not an Ultralytics"), ("a: [", "cannot be read as YAML"), ("val: labels\nnames: [a]", "holds no image"),
+     ("!!python/object/apply:os.system ['true']", "cannot be read as YAML")],
+)  # fmt: skip
+def test_bad_yaml(dataset_yaml: Path, text: str, message: str) -> None:
+    dataset_yaml.write_text(text)
+    with pytest.raises(DataError, match=message):
+        datasets.load(str(dataset_yaml))

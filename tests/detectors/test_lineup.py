@@ -1,0 +1,28 @@
+"""The detectors of a run: baselines beside their variants, distinct names, whose weights are whose."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.errors import UsageError
+
+
+def test_a_variant_brings_its_baseline_and_never_weights_of_other_data(coco_weights: Path) -> None:
+    found = line_up(["yolov8n-sgdm"], lambda _: {"yolov8n-sgdm": coco_weights}, imgsz=64)
+    assert list(found) == ["yolov8n", "yolov8n-sgdm"]
+    assert found["yolov8n-sgdm"].baseline == "yolov8n" and found["yolov8n"].weights == str(coco_weights)
+    alone = line_up(["yolov8n-sgdm"], lambda _: {"yolov8n-sgdm": coco_weights}, imgsz=64, baselines=False)
+    assert list(alone) == ["yolov8n-sgdm"] and alone["yolov8n-sgdm"].baseline is None
+
+
+def test_files_of_one_name_are_told_apart(coco_weights: Path, tmp_path: Path) -> None:
+    files = [tmp_path / folder / "weights" / "best.pt" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        shutil.copy(coco_weights, file)
+    found = line_up([str(f) for f in files], lambda _: {}, imgsz=64)
+    assert list(found) == ["a-best", "b-best"]
+    with pytest.raises(UsageError, match="no model"):
+        line_up([], lambda _: {})

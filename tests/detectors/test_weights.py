@@ -1,0 +1,291 @@
+import copy
+import json
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
+
+from robustbench_sgdm.detectors import weights, zoo
+from robustbench_sgdm.detectors.architecture import tasks
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def model() -> DetectionModel:
+    return zoo.build("yolov5n-sgdm", 2, CLASSES).eval()
+
+
+@pytest.fixture
+def checkpoint(model: DetectionModel, tmp_path: Path) -> Path:
+    path = tmp_path / "best.pt"
+    torch.save({"model": copy.deepcopy(model).half(), "ema": None, "license": "AGPL-3.0"}, path)
+    return path
+
+
+def config(model: DetectionModel) -> Any:
+    return model.yaml
+
+
+def run(model: nn.Module) -> torch.Tensor:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        output: torch.Tensor = model.eval()(image)[0]
+    return output
+
+
+def test_written_and_read_again_is_the_same_model(model: DetectionModel, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "m.safetensors"
+    weights.write(path, model.state_dict(), config(model), CLASSES, {"data": "scenes"}, half=False)
+    found = weights.read(path)
+    assert (found.classes, found.meta, found.path) == (CLASSES, {"data": "scenes"}, path)
+    torch.testing.assert_close(run(weights.rebuild(found)), run(model), rtol=0, atol=0)
+    assert weights.digest(found.state) == weights.digest(model.state_dict())
+    assert [p.name for p in path.parent.iterdir()] == ["m.safetensors"]
+
+
+def test_half_halves_and_equal_content_gives_equal_bytes(model: DetectionModel, tmp_path: Path) -> None:
+    sizes, hashes = [], []
+    for half in (False, True, True):
+        path = tmp_path / "m.safetensors"
+        weights.write(path, model.state_dict(), config(model), CLASSES, {"b": "2", "a": "1"}, half=half)
+        sizes.append(path.stat().st_size)
+        hashes.append(weights.read(path).sha256)
+    assert sizes[1] < 0.55 * sizes[0]
+    assert hashes[0] != hashes[1] == hashes[2]
+    assert all(t.dtype != torch.float16 for t in weights.read(path).state.values())
+
+
+def test_values_beyond_half_precision_survive(model: DetectionModel, tmp_path: Path) -> None:
+    state = {**model.state_dict(), "model.0.bn.running_var": torch.full((16,), 1e6)}
+    weights.write(tmp_path / "m.safetensors", state, config(model), CLASSES)
+    assert weights.read(tmp_path / "m.safetensors").state["model.0.bn.running_var"].max() == 1e6
+
+
+def test_a_failed_write_leaves_the_old_file(
+    model: DetectionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_text("old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RobustBenchError, match="disk full"):
+        weights.write(path, model.state_dict(), config(model), CLASSES)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_only_safetensors_are_written(model: DetectionModel, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"written as \.safetensors"):
+        weights.write(tmp_path / "m.pt", model.state_dict(), config(model), CLASSES)
+
+
+def test_a_checkpoint_is_read_as_data(model: DetectionModel, checkpoint: Path) -> None:
+    found = weights.read(checkpoint)
+    assert (found.classes, found.meta) == (CLASSES, {"license": "AGPL-3.0"})
+    assert {t.dtype for t in found.state.values()} == {torch.float32, torch.int64}
+    expected = copy.deepcopy(model).half().float()
+    torch.testing.assert_close(run(weights.rebuild(found)), run(expected), rtol=0, atol=0)
+
+
+def test_the_average_is_preferred(model: DetectionModel, tmp_path: Path) -> None:
+    average = copy.deepcopy(model)
+    nn.init.constant_(average.get_parameter("model.0.conv.weight"), 0.5)
+    torch.save({"model": model, "ema": average}, tmp_path / "last.pt")
+    assert (weights.read(tmp_path / "last.pt").state["model.0.conv.weight"] == 0.5).all()
+
+
+def test_a_fused_checkpoint_is_unfused(tmp_path: Path) -> None:
+    model = zoo.build("yolov8n", 2, CLASSES).eval()
+    for name, tensor in model.state_dict().items():
+        if ".bn." in name and tensor.is_floating_point():
+            tensor.add_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(len(name))))
+    expected = run(model)
+    fused = copy.deepcopy(model).fuse(verbose=False)  # type: ignore[no-untyped-call]
+    torch.save({"model": fused}, tmp_path / "fused.pt")
+    found = weights.read(tmp_path / "fused.pt")
+    assert set(found.state) == set(model.state_dict())
+    torch.testing.assert_close(run(weights.rebuild(found)), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_real_weights_rebuild_what_their_file_holds(coco_weights: Path) -> None:
+    found = weights.read(coco_weights)
+    assert len(found.classes) == 80 and found.classes[:2] == ("person", "bicycle")
+    pickled = torch.load(coco_weights, map_location="cpu", weights_only=False)["model"].float()
+    torch.testing.assert_close(run(weights.rebuild(found)), run(pickled), rtol=0, atol=0)
+
+
+class Malicious:
+    """Unpickled, calls `function` with `argument`."""
+
+    def __init__(self, function: Any, argument: str) -> None:
+        self.call = (function, (argument,))
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("function", "named"), [(os.system, "system"), (eval, "eval")])
+def test_code_in_a_checkpoint_is_refused_and_not_run(
+    tmp_path: Path, model: DetectionModel, function: Any, named: str, nested: bool
+) -> None:
+    mark = tmp_path / "ran"
+    bomb = Malicious(
+        function, f"touch {mark}" if function is os.system else f"open({str(mark)!r}, 'w').close()"
+    )
+    content: Any = bomb
+    if nested:
+        content = copy.deepcopy(model)
+        content.names = bomb
+    path = tmp_path / "bomb.pt"
+    torch.save({"model": content}, path)
+    with pytest.raises(DataError, match=rf"{named}.*--trust-weights"):
+        weights.read(path)
+    assert not mark.exists()
+    with pytest.raises(DataError):  # it runs, and then it is still no detector
+        weights.read(path, trust=True)
+    assert mark.exists()
+
+
+def test_a_bare_pickle_is_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Malicious(os.system, f"touch {mark}")))
+    with pytest.raises(DataError):
+        weights.read(tmp_path / "bomb.pt")
+    assert not mark.exists()
+
+
+def test_code_in_a_checkpoints_config_is_refused(model: DetectionModel, tmp_path: Path) -> None:
+    evil = copy.deepcopy(model)
+    config(evil)["activation"] = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    torch.save({"model": evil}, tmp_path / "evil.pt")
+    for trust in (False, True):
+        with pytest.raises(DataError, match="activation"):
+            weights.read(tmp_path / "evil.pt", trust=trust)
+    assert not (tmp_path / "ran").exists()
+
+
+class Foreign(DetectionModel):
+    """A detector with code of its own, as a fork of Ultralytics has."""
+
+
+def test_trust_reads_what_restricted_loading_refuses(model: DetectionModel, tmp_path: Path) -> None:
+    foreign = copy.deepcopy(model)
+    foreign.__class__ = Foreign
+    path = tmp_path / "foreign.pt"
+    torch.save({"model": foreign}, path)
+    with pytest.raises(DataError, match="Foreign"):
+        weights.read(path)
+    torch.testing.assert_close(run(weights.rebuild(weights.read(path, trust=True))), run(model))
+
+
+def bare(kind: type[nn.Module], yaml: str) -> nn.Module:
+    """A model of another task, without its layers."""
+    model = kind.__new__(kind)
+    nn.Module.__init__(model)
+    vars(model).update(yaml=tasks.yaml_model_load(yaml), names={0: "cat"})
+    return model
+
+
+def torchscript() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
+
+
+DAMAGED = {
+    "truncated": "no checkpoint",
+    "empty": "no checkpoint",
+    "bytes": "no checkpoint",
+    "text": "no checkpoint",
+    "tensor": "no checkpoint",
+    "state": "holds no model",
+    "linear": "holds a Linear",
+    "classifier": "holds a ClassificationModel",
+    "segmenter": "must be a detection head",
+    "torchscript": "TorchScript",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_what_is_no_detector_is_one_line(kind: str, checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"{kind}.pt"
+    objects: dict[str, Any] = {
+        "tensor": lambda: torch.zeros(3),
+        "state": lambda: nn.Linear(2, 2).state_dict(),
+        "linear": lambda: {"model": nn.Linear(2, 2)},
+        "classifier": lambda: {"model": bare(ClassificationModel, "yolov8n-cls.yaml")},
+        "segmenter": lambda: {"model": bare(SegmentationModel, "yolov8n-seg.yaml")},
+    }
+    raw = {
+        "truncated": checkpoint.read_bytes()[:100_000],
+        "empty": b"",
+        "bytes": bytes(range(256)) * 20,
+        "text": b"version https://git-lfs.github.com/spec/v1\n",
+    }
+    if kind == "torchscript":
+        torchscript().save(str(path))
+    elif kind in raw:
+        path.write_bytes(raw[kind])
+    else:
+        torch.save(objects[kind](), path)
+    with pytest.raises(DataError, match=DAMAGED[kind]) as caught:
+        weights.read(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_an_odd_suffix(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such weights file"):
+        weights.read(tmp_path / "none.pt")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(DataError, match=r"not '\.onnx'"):
+        weights.read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("header", [None, "{", "[]", '{"config": 1, "classes": [], "meta": {}}', "{}"])
+def test_safetensors_without_our_header(tmp_path: Path, header: str | None) -> None:
+    path = tmp_path / "m.safetensors"
+    metadata = None if header is None else {"robustbench_sgdm": header}
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata)
+    with pytest.raises(
+        DataError, match="does not say which model" if header is None else "header is damaged"
+    ):
+        weights.read(path)
+
+
+def test_damaged_safetensors(tmp_path: Path, model: DetectionModel) -> None:
+    path = tmp_path / "m.safetensors"
+    weights.write(path, model.state_dict(), config(model), CLASSES)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match="damaged"):
+        weights.read(path)
+
+
+def test_tensors_that_do_not_fit_their_config(tmp_path: Path, model: DetectionModel) -> None:
+    path = tmp_path / "m.safetensors"
+    state = dict(model.state_dict())
+    del state["model.0.conv.weight"]
+    weights.write(path, state, config(model), CLASSES)
+    with pytest.raises(DataError, match=r"model\.0\.conv\.weight") as caught:
+        weights.rebuild(weights.read(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_is_plain_json(model: DetectionModel, checkpoint: Path) -> None:
+    assert json.loads(json.dumps(weights.read(checkpoint).config))["nc"] == 2
+
+
+def test_weights_that_are_not_embedded() -> None:
+    assert weights.embedded("yolov8n-sgdm[razor=0.25]") is None

@@ -1,0 +1,168 @@
+from math import floor
+
+import pytest
+import torch
+
+from robustbench_sgdm.detectors import catalogue, counting, zoo
+from robustbench_sgdm.detectors.architecture import head_of, head_widths, skeleton
+from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.modules import MODULES, SGDM
+
+# The paper's models at 80 classes: parameters, then GFLOPs by its rule and at true 640.
+PAPER = {
+    "yolov5n-sgdm": (2.840, 8.08, 8.03),
+    "yolov5s-sgdm": (9.830, 25.06, 24.96),
+    "yolov6n-sgdm": (4.554, 13.18, 13.16),
+    "yolov6s-sgdm": (16.638, 45.11, 45.06),
+    "yolov8n-sgdm": (3.343, 9.09, 9.05),
+    "yolov8s-sgdm": (11.844, 29.66, 29.56),
+}
+# What its table prints; two parameter counts are cut off, not rounded.
+PRINTED = {
+    "yolov5n-sgdm": (2.8, 8.1),
+    "yolov5s-sgdm": (9.8, 25.1),
+    "yolov6n-sgdm": (4.5, 13.2),
+    "yolov6s-sgdm": (16.6, 45.1),
+    "yolov8n-sgdm": (3.3, 9.1),
+    "yolov8s-sgdm": (11.8, 29.7),
+}
+BASELINES = {
+    ("yolov5n", 20): (2.512, 7.20),
+    ("yolov5s", 80): (9.153, 24.21),
+    ("yolov6n", 80): (4.500, 13.11),
+    ("yolov6s", 80): (16.452, 44.87),
+    ("yolov8s", 80): (11.167, 28.82),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_table_is_reproduced(name: str) -> None:
+    summary = zoo.summary(name, classes=80)
+    millions = summary.parameters / 1e6
+    assert (round(millions, 3), round(summary.gflops_paper, 2), round(summary.gflops_thop, 2)) == PAPER[name]
+    printed, gflops = PRINTED[name]
+    assert printed in (round(millions, 1), floor(millions * 10) / 10)
+    assert round(summary.gflops_paper, 1) == gflops
+
+
+@pytest.mark.parametrize(("name", "classes"), BASELINES)
+def test_the_papers_baselines_are_reproduced(name: str, classes: int) -> None:
+    summary = zoo.summary(name, classes)
+    found = (round(summary.parameters / 1e6, 3), round(summary.gflops_paper, 2))
+    assert found == BASELINES[name, classes]
+
+
+def test_yolov8n_is_printed_fused() -> None:
+    fused = zoo.build("yolov8n", 80).fuse(verbose=False)  # type: ignore[no-untyped-call]
+    assert round(sum(p.numel() for p in fused.parameters()) / 1e6, 3) == 3.152
+    assert round(zoo.summary("yolov8n").gflops, 3) == 8.744
+
+
+def test_counts_from_small_images_are_those_at_full_size() -> None:
+    config = zoo.config("yolov5n-sgdm", 3)
+    model = skeleton(config).to_empty(device="cpu").eval()
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.detach().zero_()
+    head_of(model).stride = torch.ones(3)
+    every, thop = counting._count(model, 320)
+    summary = counting.summarise(config, 320)
+    assert (round(summary.gflops * 1e9), round(summary.gflops_thop * 1e9)) == (every, thop)
+
+
+def test_summary_counts_what_is_built() -> None:
+    built = zoo.build("yolov8n-sgdm", 4)
+    assert zoo.summary("yolov8n-sgdm", 4).parameters == sum(p.numel() for p in built.parameters())
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_name_is_a_detector_for_its_classes(name: str) -> None:
+    entry = zoo.resolve(name)
+    config = zoo.config(name, 7)
+    head = head_of(skeleton(config))
+    assert (entry.name, config["nc"], head.nc) == (name, 7, 7)
+    assert entry.baseline in (None, *zoo.names())
+    assert head_widths(head) == head_widths(head_of(skeleton(zoo.config(entry.baseline or name, 80))))
+
+
+def test_names_cross_families_scales_and_modules() -> None:
+    assert {"yolov5n", "yolov5s-sgdm", "yolov6n-sgdm", "yolov6s", "yolov8n", "yolov8s-sgdm"} <= set(
+        zoo.names()
+    )
+    assert {"yolov8n-sgdm+odconv", "yolov5on-sgdm", "yolov8-fasternet_t0-sgdm"} <= set(zoo.names())
+    assert len(set(zoo.names())) == len(zoo.names())
+    assert len(zoo.names()) > len(zoo.FAMILIES) * len(zoo.SCALES) * (1 + len(MODULES))
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_ultralytics_models_go_by_their_own_names(name: str) -> None:
+    entry, grafted = zoo.resolve(name), zoo.resolve(f"{name}-sgdm+dcd")
+    assert (entry.plain, entry.module) == (name, None)
+    assert (grafted.plain, grafted.module, grafted.baseline) == (name, "sgdm+dcd", name)
+    assert zoo.config(name, 7)["nc"] == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["yolo11n", "yolo12n", "yolo26n", "yolov10n", "yolov9t", "yolov8n-p2", "yolov8m"]
+)
+def test_ultralytics_models_are_grafted_and_detect(name: str) -> None:
+    levels = head_of(skeleton(zoo.config(name, 7))).nl
+    grafted = skeleton(zoo.config(f"{name}-sgdm", 7))
+    assert sum(isinstance(layer, SGDM) for layer in grafted) == levels
+
+
+def test_a_detector_with_attention_is_counted_at_its_size() -> None:
+    """Cost grows faster than the area, so that small images say nothing of large ones."""
+    config = zoo.config("yolo12n", 3)
+    model = skeleton(config).to_empty(device="cpu").eval()
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.detach().zero_()
+    head_of(model).stride = torch.ones(3)
+    summary = counting.summarise(config, 448)
+    assert counting._count(model, 448) == (round(summary.gflops * 1e9), round(summary.gflops_thop * 1e9))
+
+
+def test_options_in_brackets() -> None:
+    entry = zoo.resolve("yolov8n-sgdm[razor=0.25, strip=11,spatial=channel]")
+    assert entry.options == {"razor": 0.25, "strip": 11, "spatial": "channel"}
+    assert (entry.baseline, entry.module) == ("yolov8n", "sgdm")
+    sgdm = skeleton(zoo.config(entry.name, 80, strip=9))[22]
+    assert sgdm.rd.strip_h.kernel_size == (1, 9)  # type: ignore[union-attr]
+    assert sgdm.rd.intrinsic == 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("yolov8q", "did you mean yolov8"),
+        ("yolov8n-sgmd", "did you mean yolov8n-sgdm"),
+        ("yolov8n[razor=1]", "has no module"),
+        ("yolov8n-sgdm[rasor=0.5]", "did you mean razor"),
+        ("yolov8n-sgdm[razor=7]", "razor is 7"),
+        ("yolov8n-sgdm[razor=x]", "wrong type"),
+        ("yolov8n-sgdm[razor]", "not option=value"),
+        ("yolov8n-sgdm[razor=0.5,razor=0.25]", "twice"),
+        ("yolov8n-sgdm[", "unknown model"),
+        ("yolov8n-sgdm[channels=3]", "unknown option"),
+    ],
+)
+def test_wrong_names_say_what_would_be_right(name: str, says: str) -> None:
+    for use in (zoo.resolve, lambda n: zoo.config(n, 80)):
+        with pytest.raises(UsageError, match=says):
+            use(name)
+
+
+def test_an_option_that_fits_no_real_width_is_refused() -> None:
+    with pytest.raises(UsageError, match="razor"):
+        zoo.config("yolov6n-sgdm[razor=0.05]", 80)
+    assert zoo.config("yolov8s-sgdm[razor=0.05]", 80)["nc"] == 80
+
+
+def test_a_baseline_takes_no_options() -> None:
+    with pytest.raises(UsageError, match="has no module"):
+        zoo.config("yolov8n", 80, razor=0.5)
+
+
+def test_pooling_layers_count_as_in_thop() -> None:
+    """An operation an element of the output; table 2's 30.3 G of YOLOv5s with RFAConv is 30.25 with it."""
+    pooled = 2 * (128 * 80**2 + 256 * 40**2 + 512 * 20**2)
+    assert round(zoo.summary("yolov5s-rfaconv").gflops_paper * 1e9) == 30_247_987_200 + pooled

@@ -1,0 +1,132 @@
+"""A weighted score equals pycocotools on a data set in which images really are repeated, bit for bit."""
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from robustbench_sgdm.robustness.bootstrap import weights
+from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.store import GroundTruth
+
+
+def repeated(truth: GroundTruth, found: pd.DataFrame, copies: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """pycocotools' statistics where image number i, in order of id, is there copies[i] times, one by another."""
+    images, annotations, results = [], [], []
+    for place, image in enumerate(sorted(truth.images["image_id"])):
+        for _ in range(copies[place]):
+            new = len(images) + 1
+            images.append({"id": new, "width": 640, "height": 480, "file_name": ""})
+            for a in truth.annotations[truth.annotations["image_id"] == image].itertuples():
+                box = [a.x, a.y, a.w, a.h]
+                row = {
+                    "category_id": int(a.category_id),
+                    "bbox": box,
+                    "area": a.area,
+                    "iscrowd": int(a.iscrowd),
+                }
+                annotations.append({"id": len(annotations) + 1, "image_id": new, **row})
+            for d in found[found["image_id"] == image].itertuples():
+                x, y, right, bottom = (float(v) for v in (d.x1, d.y1, d.x2, d.y2))
+                row = {"category_id": int(d.category_id), "bbox": [x, y, right - x, bottom - y]}
+                results.append({"image_id": new, "score": float(d.score), **row})
+    index = COCO()
+    index.dataset = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": str(i)} for i in sorted(set(truth.categories["category_id"]))],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        index.createIndex()
+        evaluation = COCOeval(index, index.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = evaluation.stats[: len(METRICS)]
+    return np.where(stats == -1, np.nan, 100 * stats)
+
+
+@pytest.mark.parametrize("ties", [True, False], ids=["ties", "distinct"])
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_to_pycocotools_on_repeated_images(made: Any, seed: int, ties: bool) -> None:
+    truth = made.truth(seed)
+    found = made.detections(truth, seed + 100, ties=ties)
+    ours = made.resampler(truth, found)
+    for copies in (np.ones(30, np.uint16), *weights(30, 12, seed)):
+        np.testing.assert_array_equal(ours.score(copies), repeated(truth, found, copies))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.data())
+def test_equal_for_any_number_of_copies(made: Any, seed: int, images: int, data: st.DataObject) -> None:
+    truth = made.truth(seed, images)
+    found = made.detections(truth, seed + 1)
+    found["score"] = found["score"].round(0)  # nearly everything ties, within images and between them
+    copies = np.array(data.draw(st.lists(st.integers(0, 5), min_size=images, max_size=images)), np.uint16)
+    if copies.sum() and found["image_id"].isin(truth.images["image_id"][copies > 0]).any():
+        np.testing.assert_array_equal(
+            made.resampler(truth, found).score(copies), repeated(truth, found, copies)
+        )
+
+
+def test_more_than_a_hundred_detections_of_a_class_in_an_image(made: Any) -> None:
+    truth = made.truth(4, images=3)
+    found = pd.concat([made.detections(truth, s) for s in range(30)], ignore_index=True)
+    assert found.groupby(["image_id", "category_id"]).size().max() > 200
+    for copies in (np.ones(3, np.uint16), np.array([2, 0, 3], np.uint16)):
+        np.testing.assert_array_equal(
+            made.resampler(truth, found).score(copies), repeated(truth, found, copies)
+        )
+
+
+def test_nothing_found_is_zero_and_nothing_there_is_absent(made: Any) -> None:
+    truth = made.truth(0)
+    none = made.detections(truth, 0).iloc[:0]
+    assert made.resampler(truth, none).score(np.ones(30, np.uint16)).tolist() == [0.0] * len(METRICS)
+    last_alone = np.zeros(30, np.uint16)
+    last_alone[-1] = 3  # the image without a box
+    assert np.isnan(made.resampler(truth, made.detections(truth, 0)).score(last_alone)).all()
+
+
+def test_order_and_names_of_images_play_no_part(made: Any) -> None:
+    """The file's order never; names none either where copies go with their image and no scores tie."""
+    truth = made.truth(1)
+    found = made.detections(truth, 2, ties=False)
+    copies = weights(30, 1, 0)[0]
+    reference = made.resampler(truth, found).score(copies)
+    shuffled = GroundTruth(
+        truth.images.sample(frac=1, random_state=0),
+        truth.annotations.sample(frac=1, random_state=1),
+        truth.categories.iloc[::-1],
+    )
+    by_image = found.sample(frac=1, random_state=2)
+    np.testing.assert_array_equal(made.resampler(shuffled, by_image).score(copies), reference)
+    ids = np.array(sorted(truth.images["image_id"]))
+    fresh = dict(
+        zip(ids.tolist(), np.random.default_rng(3).permutation(1000)[: len(ids)].tolist(), strict=True)
+    )
+    renamed = GroundTruth(
+        truth.images.assign(image_id=truth.images["image_id"].map(fresh)),
+        truth.annotations.assign(image_id=truth.annotations["image_id"].map(fresh)),
+        truth.categories,
+    )
+    moved = copies[np.argsort([fresh[i] for i in ids.tolist()])]
+    again = made.resampler(renamed, found.assign(image_id=found["image_id"].map(fresh))).score(moved)
+    np.testing.assert_array_equal(again, reference)
+
+
+def test_counts_beyond_any_that_are_drawn(made: Any) -> None:
+    truth = made.truth(2, images=2)
+    found = made.detections(truth, 3)
+    ours = made.resampler(truth, found)
+    np.testing.assert_array_equal(
+        ours.score(np.array([300, 0], np.uint16)), repeated(truth, found, np.array([300, 0]))
+    )

@@ -1,0 +1,194 @@
+"""Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs
+from robustbench_sgdm.types import CLEAN, METRICS
+
+SOUND = "schema: 1\nmodels: {}\ndata: {}\ncorruptions: {}\nsettings: {}\n"
+SCORES = {
+    "detections": 2,
+    "metrics": {m: 1.5 * i for i, m in enumerate(METRICS)} | {"AP_S": None},
+    "per_class": {},
+}
+
+
+def rows(ids: list[int]) -> dict[str, Any]:
+    n = len(ids)
+    columns = {k: np.arange(n, dtype=np.float32) for k in ("score", "x1", "y1", "x2", "y2")}
+    return {"image_id": np.array(ids, np.int64), "category_id": np.ones(n, np.int64), **columns}
+
+
+def cell(severity: float = 0.0, key: str = "k" * 64, model: str = "m[x=1]", corruption: str = CLEAN) -> Cell:
+    return Cell(model, corruption, severity, key)
+
+
+def plan(*cells: Cell) -> dict[str, Any]:
+    return {
+        "models": {"m[x=1]": {"baseline": None}},
+        "data": {"name": "d", "images": 2},
+        "corruptions": {},
+        "settings": {"engine": "torch", "seed": 0},
+        "cells": [
+            {"model": c.model, "corruption": c.corruption, "severity": c.severity, "key": c.key}
+            for c in cells
+        ],
+    }
+
+
+def finish(store: CellStore, c: Cell) -> None:
+    store.write_shard(c, 0, rows([1, 2]))
+    store.merge(c, 1)
+    store.finish(c, SCORES)
+
+
+def test_a_cell_is_absent_until_its_scores_are_there(tmp_path: Path) -> None:
+    store, c = CellStore(tmp_path), cell()
+    store.write_shard(c, 1, rows([3]))
+    store.write_shard(c, 0, rows([1, 2]))
+    assert store.shards(c) == {0, 1} and not store.complete(c)
+    assert store.merge(c, 2)["image_id"].tolist() == [1, 2, 3]
+    assert not store.complete(c)
+    store.finish(c, SCORES)
+    assert store.complete(c) and not store.shards(c)
+    assert sorted(p.name for p in store.folder(c).iterdir()) == ["detections.parquet", "scores.json"]
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(store.folder(c) / "detections.parquet"), store.detections(c)
+    )
+
+
+def test_the_stored_file_does_not_show_how_it_was_cut(tmp_path: Path) -> None:
+    one, two = CellStore(tmp_path / "one"), CellStore(tmp_path / "two")
+    whole = rows([1, 2, 3])
+    one.write_shard(cell(), 0, whole)
+    two.write_shard(cell(), 0, {k: v[:1] for k, v in whole.items()})
+    two.write_shard(cell(), 1, {k: v[1:] for k, v in whole.items()})
+    for store, count in ((one, 1), (two, 2)):
+        store.merge(cell(), count)
+    files = [(s.folder(cell()) / "detections.parquet").read_bytes() for s in (one, two)]
+    assert files[0] == files[1]
+
+
+def test_no_detection_at_all_is_a_cell(tmp_path: Path) -> None:
+    store, c = CellStore(tmp_path), cell()
+    store.write_shard(c, 0, rows([]))
+    assert store.merge(c, 1).empty
+    store.finish(c, SCORES)
+    assert store.complete(c) and len(store.detections(c)) == 0
+
+
+def test_other_ingredients_are_another_cell(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    finish(store, cell())
+    assert not store.complete(cell(key="other")) and not store.shards(cell(key="other"))
+    assert cell_key(a=1, b=2) == cell_key(b=2, a=1) != cell_key(a=1, b=3)
+
+
+def test_a_missing_shard_is_never_scored_over(tmp_path: Path) -> None:
+    store, c = CellStore(tmp_path), cell()
+    store.write_shard(c, 1, rows([3]))
+    with pytest.raises(DataError, match="shard 0 of 2 is missing"):
+        store.merge(c, 2)
+    assert not store.complete(c)
+
+
+def test_new_detections_never_meet_old_scores(tmp_path: Path) -> None:
+    """Stopped between the merge of another plan's cell and its scores, the first plan's cell is not complete."""
+    store, first, second = CellStore(tmp_path), cell(), cell(key="other" * 10)
+    finish(store, first)
+    store.write_shard(second, 0, rows([9]))
+    store.merge(second, 1)
+    assert not store.complete(first) and not store.complete(second)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, "r", plan(cell()))
+    with (
+        run.lock(),
+        pytest.raises(RobustBenchError, match="another process works on"),
+        Run.open(run.path).lock(),
+    ):
+        pass
+    with run.lock():
+        pass
+
+
+def test_a_damaged_cell_is_absent(tmp_path: Path) -> None:
+    store, c = CellStore(tmp_path), cell()
+    finish(store, c)
+    (store.folder(c) / "scores.json").write_text("{")
+    assert not store.complete(c)
+
+
+def test_the_same_plan_goes_on_and_another_gets_its_own_directory(tmp_path: Path) -> None:
+    first = Run.start(tmp_path, "r", plan(cell()))
+    assert Run.start(tmp_path, "r", plan(cell())).path == first.path
+    other = plan(cell(), cell(3, corruption="gaussian_noise"))
+    assert Run.start(tmp_path, "r", other).path.name == "r2"
+    assert Run.start(tmp_path, "r", other).path.name == "r2"
+    finish(first.store, cell())
+    grown = Run.start(tmp_path, "r", other, exist_ok=True)
+    assert grown.path == first.path and grown.missing() == [cell(3, corruption="gaussian_noise")]
+    assert [p.name for p in list_runs(tmp_path)] == ["r2", "r"]
+
+
+def test_results_hold_complete_cells_only_and_read_back_exactly(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, "r", plan(cell(), cell(3, corruption="gaussian_noise")))
+    assert run.results().empty
+    finish(run.store, cell())
+    frame = run.results()
+    assert frame["severity"].tolist() == [0.0] and np.isnan(frame["AP_S"][0]) and frame["AP50"][0] == 1.5
+    read = pd.read_csv(run.write_results())
+    np.testing.assert_array_equal(read[list(METRICS)].to_numpy(), frame[list(METRICS)].to_numpy())
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+def test_a_run_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="plain folder name"):
+        Run.start(tmp_path, name, plan(cell()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "cannot be read"),
+        ("- 1", "schema None"),
+        ("schema: 99\ncells: []", "schema 99"),
+        ("schema: 1\ncells: []", "'models' is no dict"),
+        (f"{SOUND}cells: [{{model: m}}]", "damaged cell"),
+        (f"{SOUND}cells: [{{model: ../m, corruption: c, severity: 1, key: k}}]", "no plain folder name"),
+        (f"{SOUND}cells: [{{model: m, corruption: '..', severity: 1, key: k}}]", "no plain folder name"),
+    ],
+)
+def test_foreign_and_damaged_run_directories(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match="not a run directory"):
+        Run.open(tmp_path)
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Run.open(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+
+    def full(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RobustBenchError, match="No space left on device; free space"):
+        atomic.write(path, full)
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RobustBenchError, match="--project"):
+        Run.start(tmp_path / "file", "r", plan(cell()))

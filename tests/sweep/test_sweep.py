@@ -1,0 +1,242 @@
+"""The engine: nothing but the plan decides what is stored, and nothing finished is computed again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.detectors import Entrant
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.sweep import Plan, Settings, make_plan, needed_units, sweep
+from robustbench_sgdm.types import CLEAN
+
+FRAGILE = """
+from robustbench_sgdm.corruption import Parameter, corruption
+
+@corruption(family="digital", parameters=(Parameter("k", (1, 2, 3, 4, 5), "px"),), source="me")
+def fragile(images, strength, rng):
+    "Cannot do what is bright."
+    if images.float().mean() > 100:
+        raise ValueError("too bright")
+    return images.clone()
+"""
+
+
+class PixelDetector:
+    """Boxes that are a hash of the pixels: any change of any pixel shows in what is stored.
+
+    A network's rounding can depend on the batch; this arithmetic cannot, so equality is exact.
+    """
+
+    imgsz, parameters = 64, 0
+
+    def __init__(self, name: str = "pixels", classes: tuple[str, ...] = ("person", "cat")) -> None:
+        self.name, self.classes, self.fingerprint = name, classes, f"{name}{classes}"
+        self.seen = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"parameters": 0, "fingerprint": self.fingerprint}
+
+    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
+        self.seen += len(images)
+        return [self._one(image) for image in images]
+
+    def _one(self, image: Tensor) -> Detections:
+        digest = np.frombuffer(hashlib.sha256(image.cpu().numpy().tobytes()).digest(), np.uint8).reshape(8, 4)
+        xyxy = np.sort(digest.astype(np.float32).reshape(8, 2, 2), axis=1).reshape(8, 4)
+        return Detections(xyxy, np.linspace(1, 0.1, 8, dtype=np.float32), np.arange(8) % len(self.classes))
+
+
+@pytest.fixture
+def forty(
+    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path]
+) -> datasets.Dataset:
+    """Forty images, so that there are several shards."""
+    pictures = [np.roll(photographs[i % 4], 17 * i, axis=1)[:200, :200] for i in range(40)]
+    return datasets.load(str(coco_of(tmp_path / "forty", pictures)))
+
+
+def plan(data: datasets.Dataset, *detectors: PixelDetector, batch: int = 4, **changes: Any) -> Plan:
+    settings: dict[str, Any] = {"device": "cpu", "engine": "torch", "seed": 0, "batch": batch, **changes}
+    models = {d.name: Entrant(d, "none") for d in detectors or (PixelDetector(),)}
+    chosen = corruption.load().select(["gaussian_noise", "gaussian_blur"])
+    return make_plan(models, data, chosen, [0, 1, 3.5], Settings(**settings))
+
+
+def run(directory: Path, made: Plan, **how: Any) -> Run:
+    opened = Run.start(directory, "r", made.describe())
+    sweep(made, opened.store, **how)
+    opened.write_results()
+    return opened
+
+
+def stored(run: Run) -> dict[str, bytes]:
+    """Every file of a run but its plan, which tells the command and the settings."""
+    files = (p for p in run.path.rglob("*") if p.is_file() and p.name != "plan.yaml")
+    return {str(p.relative_to(run.path)): p.read_bytes() for p in files}
+
+
+def test_batch_workers_and_order_change_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:
+    reference = stored(run(tmp_path / "a", plan(forty)))
+    assert stored(run(tmp_path / "b", plan(forty, batch=1), workers=3)) == reference
+    assert stored(run(tmp_path / "c", plan(forty, batch=13), workers=2)) == reference
+
+
+def test_another_seed_changes_random_cells_only(tmp_path: Path, forty: datasets.Dataset) -> None:
+    one, two = (run(tmp_path / str(s), plan(forty, seed=s)) for s in (0, 1))
+    for a, b in zip(one.cells, two.cells, strict=True):
+        same = one.store.detections(a).equals(two.store.detections(b))
+        assert same == (a.corruption != "gaussian_noise")
+
+
+def test_all_models_see_the_same_pixels_and_clean_is_stored_once(
+    tmp_path: Path, forty: datasets.Dataset
+) -> None:
+    done = run(tmp_path, plan(forty, PixelDetector("a"), PixelDetector("b")))
+    cells = {(c.model, c.corruption, c.severity): done.store.detections(c) for c in done.cells}
+    assert len(cells) == 2 * (1 + 2 * 2) and not done.missing()
+    for (model, name, severity), frame in cells.items():
+        pd.testing.assert_frame_equal(frame, cells["b" if model == "a" else "a", name, severity])
+    assert [c.severity for c in done.cells if c.corruption == CLEAN] == [0, 0]
+
+
+def test_stopped_anywhere_it_goes_on_from_there(tmp_path: Path, forty: datasets.Dataset) -> None:
+    reference = stored(run(tmp_path / "whole", plan(forty)))
+    for stop in (1, 33, 70, 130, 199):
+        detector = PixelDetector()
+        made = plan(forty, detector)
+        opened = Run.start(tmp_path / f"stopped{stop}", "r", made.describe())
+
+        def interrupt(_: int, detector: PixelDetector = detector, stop: int = stop) -> None:
+            if detector.seen >= stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sweep(made, opened.store, progress=interrupt)
+        kept = 200 - sum(u.size for u in needed_units(made, opened.store))
+        detector.seen = 0
+        assert stored(run(tmp_path / f"stopped{stop}", made)) == reference
+        assert (
+            detector.seen == 200 - kept and kept >= stop - 3 * 2 * 2
+        )  # shards of 3, two severities at a time
+
+
+def test_a_second_run_computes_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:
+    detector = PixelDetector()
+    run(tmp_path, plan(forty, detector))
+    detector.seen = 0
+    run(tmp_path, plan(forty, detector))
+    assert detector.seen == 0
+
+
+def test_stopped_between_the_last_shard_and_the_scores(tmp_path: Path, forty: datasets.Dataset) -> None:
+    detector = PixelDetector()
+    done = run(tmp_path, plan(forty, detector))
+    cell = done.cells[1]
+    frame, reference = (
+        done.store.detections(cell),
+        (done.store.folder(cell) / "detections.parquet").read_bytes(),
+    )
+    (done.store.folder(cell) / "scores.json").unlink()
+    for number, start in enumerate(range(0, 40, 3)):
+        part = frame[frame.image_id.isin([i.id for i in forty.images[start : start + 3]])]
+        done.store.write_shard(cell, number, {str(c): part[c].to_numpy() for c in part})
+    detector.seen = 0
+    again = run(tmp_path, plan(forty, detector))
+    assert detector.seen == 0 and not again.missing()
+    assert (done.store.folder(cell) / "detections.parquet").read_bytes() == reference
+
+
+def test_a_damaged_image_stops_the_run_and_keeps_the_rest(tmp_path: Path, forty: datasets.Dataset) -> None:
+    bad = forty.images[35].path
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:100])
+    made = plan(forty)
+    opened = Run.start(tmp_path, "r", made.describe())
+    with pytest.raises(DataError, match=r"036\.png cannot be decoded"):
+        sweep(made, opened.store)
+    assert any(opened.store.shards(c) >= set(range(11)) for c in made.cells)
+    assert opened.results().empty
+
+
+def test_a_broken_corruption_costs_the_others_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "fragile.py").write_text(FRAGILE)
+    chosen = corruption.load([folder]).select(["fragile", "gaussian_noise"])
+    settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
+    made = make_plan({"p": Entrant(PixelDetector(), "none")}, forty, chosen, [0, 1, 2], settings)
+    opened = Run.start(tmp_path, "r", made.describe())
+    (failure,) = sweep(made, opened.store, workers=2)
+    assert "fragile.py: fragile raised ValueError: too bright" in str(failure)
+    assert {c.corruption for c in opened.missing()} == {"fragile"}
+    assert len(opened.results()) == 3
+
+
+class Cramped(PixelDetector):
+    """Has memory for two images at a time."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__()
+        self.error = error
+
+    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
+        if len(images) > 2:
+            raise self.error
+        return super().predict(images)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_halves_the_batch(
+    tmp_path: Path, forty: datasets.Dataset, error: RuntimeError, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = stored(run(tmp_path / "a", plan(forty)))
+    done: list[int] = []
+    small = run(tmp_path / "b", plan(forty, Cramped(error), batch=8), progress=done.append)
+    assert stored(small) == reference and sum(done) == 200
+    assert [r.message for r in caplog.records] == ["out of memory on cpu: batches of 2 from here on"]
+
+
+def test_classes_are_matched_by_name(tmp_path: Path, forty: datasets.Dataset) -> None:
+    swapped = PixelDetector("swapped", ("Cat", "zebra", "person"))
+    done = run(tmp_path, plan(forty, swapped))
+    found = done.store.detections(done.cells[0]).groupby("image_id")["category_id"].apply(list)
+    assert found[1] == [2, 1, 2, 1, 2]  # labels 0 1 2 0 1 2 0 1: cat is category 2, zebra is nobody's
+    with pytest.raises(UsageError, match="share no class name"):
+        run(tmp_path, plan(forty, PixelDetector("other", ("dog", "zebra"))))
+
+
+def test_the_plan_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> None:
+    done = run(tmp_path, plan(forty))
+    saved = Run.open(done.path).plan
+    assert saved["corruptions"]["gaussian_noise"]["strengths"]["1"] == "sigma=0.08"
+    assert saved["corruptions"]["gaussian_noise"]["strengths"]["3.5"] == "sigma=0.22"
+    assert saved["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert saved["data"]["images"] == 40 and len(saved["cells"]) == 5
+    scores = json.loads((done.store.folder(done.cells[0]) / "scores.json").read_text())
+    assert scores["key"] == done.cells[0].key and scores["detections"] == 320
+
+
+def test_a_fixed_strength_has_one_level(forty: datasets.Dataset) -> None:
+    fixed = corruption.load().select(["gaussian_noise[sigma=0.15]"])
+    made = make_plan(
+        {"a": Entrant(PixelDetector("a"), "none")}, forty, fixed, [0, 2, 4], Settings("cpu", "torch", 0, 4)
+    )
+    assert [(c.corruption, c.severity) for c in made.cells] == [(CLEAN, 0), ("gaussian_noise[sigma=0.15]", 1)]

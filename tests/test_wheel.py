@@ -1,0 +1,59 @@
+"""The wheel: one name in site-packages, content inside it, and not shadowed by somebody else's folders."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, as pip would lay it into site-packages."""
+    out = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(words, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(out / "site")
+    return out / "site"
+
+
+def test_one_name_and_everything_in_it(unpacked: Path) -> None:
+    names = {p.name for p in unpacked.iterdir() if not p.name.endswith(".dist-info")}
+    assert names == {"robustbench_sgdm"}
+    package = unpacked / "robustbench_sgdm"
+    for relative in (
+        "py.typed",
+        "_content/app/results.py",
+        "_content/reports/report.html.j2",
+        "_content/corruptions/noise.py",
+    ):
+        assert (package / relative).is_file()
+    assert {p.name for p in (package / "weights").glob("*.safetensors")} == {
+        "yolov8n.safetensors",
+        "yolov8n-sgdm.safetensors",
+    }
+
+
+def test_the_main_job_runs_beside_somebody_elses_folders(unpacked: Path, tmp_path: Path) -> None:
+    for name in ("app", "corruptions", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('shadowed')")
+    script = "from robustbench_sgdm import cli, content; print(content.root()); cli.main()"
+    words = ["run", "--model", "yolov8n-sgdm", "--noise", "ringing", "--severity", "3", "--fraction", "0.02"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *words, "--name", "wheel"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(unpacked) in done.stdout and "ringing" in done.stdout
+    assert len((tmp_path / "runs/robustness/wheel/results.csv").read_text().splitlines()) == 3
+    assert (tmp_path / "runs/robustness/wheel/report.html").stat().st_size > 1000

@@ -1,0 +1,234 @@
+"""Both arms trained for an epoch on a dozen drawn images: equal starts and batches, sound files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image as Pillow
+
+from robustbench_sgdm.datasets import Dataset, Image
+from robustbench_sgdm.detectors import weights, yolo
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.training import Progress, TrainData, TrainedRun, arms, embed, run, train
+from robustbench_sgdm.training.trainer import ArmRun
+
+MODELS = ("yolov8n", "yolov8n-sgdm")
+SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 4}
+
+
+def drawn(root: Path, name: str, count: int) -> Dataset:
+    """Noise with one bright rectangle an image, of two classes."""
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(count)
+    images, annotations = [], []
+    for number in range(1, count + 1):
+        picture = rng.integers(0, 80, (96, 96, 3), np.uint8)
+        picture[10:60, 10:50] = rng.integers(80, 255, 3)
+        path = root / f"{name}-{number}.png"
+        Pillow.fromarray(picture).save(path)
+        images.append(Image(number, path, 96, 96))
+        box = {"bbox": [10.0, 10.0, 40.0, 50.0], "area": 2000.0, "iscrowd": 0}
+        annotations.append({"id": number, "image_id": number, "category_id": 3 + number % 2, **box})
+    return Dataset(name, name, images, [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}], annotations)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TrainData:
+    return TrainData.of("drawn", drawn(tmp_path / "data", "train", 12), drawn(tmp_path / "data", "val", 4))
+
+
+@dataclass
+class Watched:
+    """Two trained arms, the batches that each saw, what was reported, and what they were trained on."""
+
+    runs: list[TrainedRun]
+    batches: dict[str, list[tuple[tuple[str, ...], bytes]]]
+    reports: list[Progress]
+    data: TrainData
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """One run of both arms, for the tests that only look."""
+    root = tmp_path_factory.mktemp("comparison")
+    given = TrainData.of("drawn", drawn(root / "data", "train", 12), drawn(root / "data", "val", 4))
+    made = Watched([], {}, [], given)
+
+    class Watch(ArmRun):
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            seen = made.batches.setdefault(str(self.args.model), [])
+            seen.append((tuple(batch["im_file"]), batch["img"].numpy().tobytes()))
+            done: dict[str, Any] = super().preprocess_batch(batch)
+            return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
+        patch.setattr(run, "ArmRun", Watch)
+        made.runs = train(MODELS, data=given, project=root / "runs", report=made.reports.append, **SMALL)
+        yield made
+
+
+@pytest.mark.parametrize("arm", range(2))
+def test_a_run_leaves_ultralytics_files_and_ours(watched: Watched, arm: int) -> None:
+    folder = watched.runs[arm].folder
+    assert folder.parts[-3:] == ("runs", "drawn", f"{MODELS[arm]}-seed0")
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert files == {
+        *("args.yaml", "results.csv", "weights/best.pt", "weights/last.pt"),
+        *("best.safetensors", "best.md", "recipe.yaml"),
+    }
+
+
+def test_nothing_is_written_beside_the_data(watched: Watched) -> None:
+    folder = watched.data.train.images[0].path.parent
+    assert {file.suffix for file in folder.iterdir()} == {".png"}
+
+
+def test_both_arms_see_the_same_pixels_in_the_same_order(watched: Watched) -> None:
+    baseline, grafted = watched.batches.values()
+    assert len(baseline) == 3
+    assert baseline == grafted
+
+
+def test_arms_start_equal_wherever_they_share_a_tensor() -> None:
+    baseline, grafted = (arms.build(name, ["cat", "dog"], seed=5).model.state_dict() for name in MODELS)
+    moved = {name.replace("model.22.", "model.25."): tensor for name, tensor in baseline.items()}
+    assert all(torch.equal(grafted[name], tensor) for name, tensor in moved.items())
+    assert {name.split(".")[1] for name in grafted.keys() - moved.keys()} == {"22", "23", "24"}
+
+
+def test_a_seed_decides_the_start_and_leaves_the_callers_randomness_alone() -> None:
+    before = torch.get_rng_state()
+    first, again, other = (arms.build(MODELS[1], ["cat"], seed).model.state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("arm", range(2))
+def test_the_weights_are_read_and_detect(watched: Watched, arm: int) -> None:
+    trained = watched.runs[arm]
+    read = weights.read(trained.weights)
+    assert read.classes == ("cat", "dog")
+    assert read.meta["model"] == MODELS[arm]
+    assert read.meta["imgsz"] == "64"
+    detector = yolo.load(trained.weights, imgsz=64, conf=0.0)
+    (found,) = detector.predict([torch.zeros(3, 96, 96, dtype=torch.uint8)])
+    assert len(found) > 0
+
+
+@pytest.mark.parametrize("arm", range(2))
+def test_best_safetensors_holds_what_best_pt_holds(watched: Watched, arm: int) -> None:
+    trained = watched.runs[arm]
+    ours, theirs = (weights.read(p).state for p in (trained.weights, trained.folder / "weights/best.pt"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("arm", range(2))
+def test_the_card_and_the_recipe_tell_of_the_run(watched: Watched, arm: int) -> None:
+    trained = watched.runs[arm]
+    card = (trained.folder / "best.md").read_text()
+    assert f"| AP | {trained.scores.metrics['AP']:.1f} |" in card
+    assert weights.read(trained.weights).sha256 in card
+    recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
+    assert recipe["model"] == MODELS[arm]
+    assert recipe["data"]["training images"] == 12
+    assert recipe["data"]["validation fingerprint"] == watched.data.val.fingerprint
+    assert recipe["arguments"]["optimizer"] == "AdamW"
+    assert str(trained.folder.parent) not in card + str(recipe)
+
+
+def test_progress_counts_batches_and_estimates_what_is_left(watched: Watched) -> None:
+    assert [(p.model, p.batch, p.map50_95 is not None) for p in watched.reports] == [
+        (model, batch, scored) for model in MODELS for batch, scored in ((1, 0), (2, 0), (3, 0), (3, 1))
+    ]
+    assert [p.left > 0 for p in watched.reports] == [True, True, False, False] * 2
+
+
+def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp_path: Path) -> None:
+    for trained in watched.runs:
+        embed.install(trained.model, trained.folder, watched.data, tmp_path)
+    suffixes = ("safetensors", "md", "csv")
+    assert {f.name for f in tmp_path.iterdir()} == {
+        "recipe.yaml",
+        *(f"{model}.{suffix}" for model in MODELS for suffix in suffixes),
+    }
+    for trained in watched.runs:
+        installed = weights.read(tmp_path / f"{trained.model}.safetensors")
+        assert installed.meta["imgsz"] == "320"
+        assert weights.digest(installed.state) == weights.digest(weights.read(trained.weights).state)
+        assert "| metric | 320 px | 640 px |" in (tmp_path / f"{trained.model}.md").read_text()
+
+
+def losses(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "results.csv").drop(columns="time")
+
+
+def test_the_same_seed_gives_the_same_losses(watched: Watched, data: TrainData, tmp_path: Path) -> None:
+    """To every digit of results.csv (six) and every bit of the weights, on one thread of one machine."""
+    again = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **SMALL)[0]
+    first = watched.runs[1]
+    pd.testing.assert_frame_equal(losses(first.folder), losses(again.folder), check_exact=True)
+    one, two = (weights.digest(weights.read(r.weights).state) for r in (first, again))
+    assert one == two
+
+
+def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainData, tmp_path: Path) -> None:
+    changed = {**SMALL, "classes": ["dog"], "fraction": 0.5, "amp": "bf16"}
+    (trained,) = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **changed)
+    assert not torch.is_autocast_enabled("cpu")
+    recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
+    assert recipe["arguments"]["amp"] == "bf16"
+    assert recipe["data"]["training images"] == 6
+    read = weights.read(trained.weights)
+    assert read.classes == ("dog",)
+    assert all(tensor.isfinite().all() for tensor in read.state.values())
+
+
+def test_a_taken_folder_gets_a_number(tmp_path: Path) -> None:
+    taken = [run.free_folder(tmp_path, "a", exist_ok).name for exist_ok in (False, False, False, True)]
+    assert taken == ["a", "a2", "a3", "a"]
+
+
+def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
+    empty = replace(data, val=replace(data.val, images=[], annotations=[]))
+    wild = [{**data.train.annotations[0], "bbox": [90.0, 0.0, 50.0, 10.0]}]
+    outside = replace(data, train=replace(data.train, annotations=wild))
+    cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (UsageError, "no model to train", {"models": []}),
+        (UsageError, "did you mean yolov8n", {"models": ["yolo8n"]}),
+        (UsageError, "unknown recipe 'quik'; did you mean quick", {"recipe": "quik"}),
+        (UsageError, "unknown training argument 'lr'; did you mean lr", {"lr": 1}),
+        (UsageError, "resume cannot be given", {"resume": True}),
+        (UsageError, "imgsz is 100", {"imgsz": 100}),
+        (UsageError, "unknown class of train: 'kat'; did you mean cat", {"classes": ["kat"]}),
+        (UsageError, r"fraction 0 is outside \(0, 1\]", {"fraction": 0}),
+        (UsageError, "data 'scene' is not known", {"data": "scene"}),
+        (DataError, "val has no image", {"data": empty}),
+        (DataError, "outside image 1", {"data": outside}),
+    ]
+    for kind, message, changed in cases:
+        options = {"models": ["yolov8n"], "data": data, "project": tmp_path / "runs", **SMALL, **changed}
+        with pytest.raises(kind, match=message):
+            train(**options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_splits_with_different_classes_are_refused(data: TrainData) -> None:
+    odd = replace(data.val, categories=[{"id": 3, "name": "cat"}, {"id": 4, "name": "cow"}])
+    with pytest.raises(UsageError, match="differ in classes: cow, dog"):
+        TrainData.of("odd", data.train, odd)
+
+
+def test_the_temperature_of_dynamic_kernels_ends_at_one(data: TrainData, tmp_path: Path) -> None:
+    settings = {**SMALL, "epochs": 2}
+    (done,) = train(["yolov8n-sgdm+dyconv"], data=data, project=tmp_path, **settings)
+    last = weights.read(done.folder / "weights" / "last.pt").state
+    assert [float(v) for name, v in last.items() if name.endswith("temperature")] == [1, 1, 1]

@@ -8,7 +8,7 @@ order of ids that settles equal scores. Every operation on floats is pycocotools
 which images really are repeated.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def _of_area(matches: Matches, area: int, tie: NDArray[np.int64], classes: int) 
         matches.image[place],
         true[place],
         false[place],
-        np.cumsum(plain)[place],
+        np.cumsum(plain, dtype=np.int64)[place],
         np.where(tied[place], np.where(first, size[tie[place]], 0), 1),
         np.searchsorted(matches.label[place], np.arange(classes)),
         matches.image[plain],

@@ -24,8 +24,8 @@ def ground_truth(seed: int, images: int = 30) -> GroundTruth:
     size[:3] = 32, 32  # on the border of small and medium
     corner = rng.uniform(0, 200, (count, 2)).round(2)
     annotations = pd.DataFrame(np.concatenate([corner, size], axis=1), columns=["x", "y", "w", "h"])
-    annotations.insert(0, "category_id", rng.choice(CATEGORIES[:2], count))
-    annotations.insert(0, "image_id", 7 * rng.integers(1, max(images, 2), count))
+    annotations["category_id"] = rng.choice(CATEGORIES[:2], count)
+    annotations["image_id"] = 7 * rng.integers(1, max(images, 2), count)
     annotations["area"] = annotations["w"] * annotations["h"] * np.where(rng.random(count) < 0.3, 0.6, 1)
     annotations["iscrowd"] = (rng.random(count) < 0.1).astype(int)
     ids = 7 * np.arange(1, images + 1)
@@ -49,7 +49,7 @@ def detections(truth: GroundTruth, seed: int, *, ties: bool = True, shift: float
     )
     every = pd.concat([near, wrong], ignore_index=True)
     score = np.concatenate([rng.beta(3, 2, len(near)), rng.beta(2, 3, len(near))])
-    every.insert(2, "score", score.round(1) if ties else score)
+    every["score"] = score.round(1) if ties else score
     return every.astype(dict.fromkeys(["score", "x1", "y1", "x2", "y2"], np.float32))
 
 
@@ -122,7 +122,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             order = list(models).index(cell.model)
             shift = 2 + worse * order + 2 * cell.severity
             found = detections(truth, 10 + order, shift=shift)
-            run.store.write_shard(cell, 0, {c: found[c].to_numpy() for c in found})
+            run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
             scores = scorer.score(rows(run.store.merge(cell, 1)))
             run.store.finish(
                 cell,

@@ -20,7 +20,9 @@ from robustbench_sgdm.store import GroundTruth
 
 def repeated(truth: GroundTruth, found: pd.DataFrame, copies: NDArray[np.uint16]) -> NDArray[np.float64]:
     """pycocotools' statistics where image number i, in order of id, is there copies[i] times, one by another."""
-    images, annotations, results = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for place, image in enumerate(sorted(truth.images["image_id"])):
         for _ in range(copies[place]):
             new = len(images) + 1

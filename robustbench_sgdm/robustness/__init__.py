@@ -1,23 +1,40 @@
-"""What a run shows: P, mPC, rPC, mCE, and the paired bootstrap that says how sure they are.
+"""What a run shows, how sure that is, and what the noise breaks; all from the store alone.
 
 summary(run)              # P, mPC, rPC and mCE of every model, metric and set of corruptions
 bootstrap(run).table()    # the same and every cell, each difference, with intervals and p-values
+error_types(run)          # what each kind of error costs, cell by cell
+flips(run, a, b)          # the objects that noise takes from one model and leaves the other
 """
 
 from robustbench_sgdm.robustness.aggregates import Over, classes, headline, sets, summarize, summary
 from robustbench_sgdm.robustness.bootstrap import Draws, comparable
+from robustbench_sgdm.robustness.diagnosis import ERRORS, calibration, calibration_bins, error_types
+from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
+from robustbench_sgdm.robustness.halflife import half_lives
 from robustbench_sgdm.robustness.intervals import Intervals, bootstrap
+from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
 from robustbench_sgdm.robustness.resampling import METRICS
 
 __all__ = [
+    "CONFIDENCE",
+    "ERRORS",
     "METRICS",
     "Draws",
+    "Flips",
     "Intervals",
+    "Outcomes",
     "Over",
     "bootstrap",
+    "calibration",
+    "calibration_bins",
     "classes",
     "comparable",
+    "error_types",
+    "flips",
+    "half_lives",
     "headline",
+    "mcnemar",
+    "outcomes",
     "sets",
     "summarize",
     "summary",

@@ -164,7 +164,7 @@ def _agree(run: Run, cell: Cell, draws: Draws) -> None:
 
 
 def _file(run: Run, cell: Cell) -> Path:
-    return run.path / "statistics" / cell.model / cell.corruption / f"{cell.severity:g}.parquet"
+    return run.statistics(cell) / "bootstrap.parquet"
 
 
 def _stamp(cell: Cell, seed: int) -> str:

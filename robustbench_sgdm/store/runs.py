@@ -111,6 +111,10 @@ class Run:
         """The cells' store."""
         return CellStore(self.path / "cells")
 
+    def statistics(self, cell: Cell) -> Path:
+        """The folder of what was computed from a cell and can be made again."""
+        return self.path / "statistics" / cell.folder
+
     @property
     def cells(self) -> list[Cell]:
         """The planned cells, in order.

@@ -29,7 +29,9 @@ def test_estimates_are_the_stored_scores_and_means_their_means(make_run: Any) ->
     for metric in METRICS:
         theirs = own.xs(metric, level="metric")["estimate"].reindex(results.index)
         assert theirs.tolist() == pytest.approx(results[metric].tolist(), abs=1e-9)
-    found = {(r.model, r.over, r.metric): r._asdict() for r in summary(run, metrics=METRICS).itertuples()}
+    found = {
+        (r["model"], r["over"], r["metric"]): r for r in summary(run, metrics=METRICS).to_dict("records")
+    }
     for statistic in ("P", "mPC", "rPC"):
         for row in rows(table, statistic=statistic, baseline="").itertuples():
             same = found[row.model, row.over or "gaussian_noise, fog at 1, 3", row.metric]
@@ -54,3 +56,94 @@ def test_a_model_against_itself_differs_by_exactly_nothing(make_run: Any) -> Non
     same = table[table["baseline"] == "base"]
     assert len(same) and (same[["estimate", "low", "high", "low_bca", "high_bca", "se"]] == 0).all(axis=None)
     assert (same["p"] == 1).all()
+
+
+def test_what_was_drawn_is_kept_and_only_what_changed_is_drawn_again(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    first = bootstrap(run, resamples=30).table()
+    files = sorted((run.path / "statistics").rglob("bootstrap.parquet"))
+    assert len(files) == len(run.cells)
+    before = {f: f.stat().st_mtime_ns for f in files}
+    done: list[int] = []
+    again = bootstrap(run, resamples=20, progress=done.append).table()
+    assert {f: f.stat().st_mtime_ns for f in files} == before and sum(done) == len(files)
+    pd.testing.assert_series_equal(again["estimate"], first["estimate"])
+    files[0].write_bytes(b"damaged")
+    pd.testing.assert_frame_equal(bootstrap(run, resamples=30).table(), first)
+    assert bootstrap(run, resamples=30, seed=1).table()["low"].ne(first["low"]).any()
+
+
+def test_more_resamples_begin_with_the_fewer() -> None:
+    assert np.array_equal(weights(20, 5, 3), weights(20, 50, 3)[:5])
+
+
+def test_a_missing_cell_makes_means_absent_and_is_named(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE, leave=(("module", "fog", 3.0),))
+    table = bootstrap(run, resamples=20).table(["AP"])
+    lacking = rows(table, statistic="mPC", model="module", over="gaussian_noise, fog at 1, 3")
+    assert lacking["estimate"].isna().all() and (lacking["missing"] == "module: fog 3").all()
+    whole = rows(table, statistic="mPC", model="module", over="gaussian_noise at 1, 3")
+    assert whole["estimate"].notna().all() and (whole["missing"] == "").all()
+    assert rows(table, statistic="score", corruption="fog", severity=3.0)["model"].tolist() == ["base"]
+
+
+def test_runs_that_do_not_compare_are_refused(make_run: Any) -> None:
+    one = make_run(MODELS, NOISE)
+    comparable([one, make_run(MODELS, NOISE, name="same")])
+    for what, other in {
+        "data set": make_run(MODELS, NOISE, name="d", truth_seed=1),
+        "seed": make_run(MODELS, NOISE, name="s", settings={"seed": 1}),
+        "engine": make_run(MODELS, NOISE, name="e", settings={"engine": "imgaug"}),
+        "device": make_run(MODELS, NOISE, name="g", settings={"device": "cuda:0"}),
+    }.items():
+        with pytest.raises(DataError, match=what):
+            bootstrap([one, other], resamples=20)
+
+
+def test_models_of_two_runs_are_told_apart(make_run: Any) -> None:
+    runs = [make_run(MODELS, NOISE, name="r1"), make_run({"base": None, "other": "base"}, NOISE, name="r2")]
+    table = bootstrap(runs, resamples=20).table(["AP"])
+    pairs = set(table.loc[table["baseline"] != "", ["baseline", "model"]].itertuples(index=False, name=None))
+    assert pairs == {("base@r1", "module"), ("base@r2", "other")}
+
+
+def test_trainings_are_a_second_level(make_run: Any) -> None:
+    models: dict[str, str | None] = {"a0": None, "a1": None, "b0": "a0", "b1": "a1"}
+    found = bootstrap(
+        make_run(models, NOISE, worse=0.5), resamples=300, arms={"a": ["a0", "a1"], "b": ["b0", "b1"]}
+    )
+    table = found.table(["AP"])
+    (row,) = rows(table, statistic="P", baseline="a").to_dict("records")
+    assert row["model"] == "b" and row["seeds"] == 2
+    clean = {m: cells["clean", 0.0].estimate[0] for m, cells in found.cells.items()}
+    assert row["estimate"] == pytest.approx((clean["b0"] + clean["b1"] - clean["a0"] - clean["a1"]) / 2)
+    spread = ((clean["a0"] - clean["a1"]) ** 2 + (clean["b0"] - clean["b1"]) ** 2) / 4
+    assert row["se_seeds"] == pytest.approx(spread**0.5)
+    assert row["high_total"] - row["low_total"] > row["high"] - row["low"]
+
+
+def test_impossible_requests(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    for arguments, words in (
+        ({"resamples": 1}, "too few"),
+        ({"level": 1.0}, "outside"),
+        ({"arms": {"a": ["bas"]}}, "did you mean base"),
+        ({"arms": {"a": ["base"], "b": ["base"]}}, "two arms"),
+        ({"arms": {"a": []}}, "has no model"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            bootstrap(run, **arguments)
+    with pytest.raises(UsageError, match="unknown metric"):
+        bootstrap(run, resamples=5).table(["AR1"])
+    with pytest.raises(UsageError, match="unknown model"):
+        bootstrap(run, resamples=5).table(pairs=[("base", "x")], over=[Over.of(["fog"], [1, 3])])
+
+
+def test_damaged_detections_are_found(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(MODELS, NOISE)
+    one, two = run.cells[0], run.cells[-1]
+    (run.store.folder(one) / "detections.parquet").write_bytes(
+        (run.store.folder(two) / "detections.parquet").read_bytes()
+    )
+    with pytest.raises(DataError, match="was scored"):
+        bootstrap(run, resamples=5)

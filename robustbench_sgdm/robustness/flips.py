@@ -1,0 +1,161 @@
+"""Flips: objects that two models find on clean images, and that only one of them still finds under corruption."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from robustbench_sgdm import atomic, errors
+from robustbench_sgdm.robustness.outcomes import CONFIDENCE, outcomes
+from robustbench_sgdm.robustness.statistics import holm
+from robustbench_sgdm.store import Cell, Run
+from robustbench_sgdm.types import CLEAN
+
+_VERSION = b"1"  # of what is kept; another one is computed again
+_OBJECT = ["image_id", "annotation", "category_id", "keeper"]
+
+
+@dataclass(frozen=True, eq=False)
+class Flips:
+    """What noise takes from one of two models and leaves the other.
+
+    Attributes:
+        counts: a row per corrupted cell that both models have: corruption, severity; `both`, the objects that both
+            find on clean images; `kept`, those of them that only the model still finds; `lost`, those that only
+            the baseline does; `p`, of McNemar's exact test; `p_holm`, corrected over the rows.
+        images: corruption, severity, image_id, file, kept, lost, net (kept - lost); images without a flip are
+            left out; best for the model first.
+        objects: corruption, severity, image_id, annotation (row of the ground truth's table), category_id, keeper
+            (`model` or `baseline`).
+    """
+
+    counts: pd.DataFrame
+    images: pd.DataFrame
+    objects: pd.DataFrame
+
+    @classmethod
+    def of(cls, cells: list[tuple[Cell, int, pd.DataFrame]], files: pd.Series) -> Self:
+        """From each cell's number of common clean objects and its flipped ones."""
+        rows, parts = [], []
+        for cell, both, flipped in cells:
+            kept = int((flipped["keeper"] == "model").sum())
+            lost = len(flipped) - kept
+            rows.append((cell.corruption, cell.severity, both, kept, lost, mcnemar(kept, lost)))
+            parts.append(flipped.assign(corruption=cell.corruption, severity=cell.severity))
+        counts = pd.DataFrame(rows, columns=["corruption", "severity", "both", "kept", "lost", "p"])
+        counts["p_holm"] = holm(counts["p"].to_numpy(float))
+        where = ["corruption", "severity"]
+        objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*where, *_OBJECT])
+        objects = objects[[*where, *_OBJECT]]
+        by = objects.assign(kept=objects["keeper"] == "model", lost=objects["keeper"] == "baseline")
+        images = (
+            by.groupby([*where, "image_id"], sort=False)[["kept", "lost"]].sum().astype(int).reset_index()
+        )
+        images.insert(3, "file", images["image_id"].map(files))
+        images["net"] = images["kept"] - images["lost"]
+        order = images.sort_values(["net", "kept", "image_id"], ascending=[False, False, True], kind="stable")
+        return cls(counts, order.reset_index(drop=True), objects)
+
+
+def flips(
+    run: Run,
+    baseline: str,
+    model: str,
+    *,
+    confidence: float = CONFIDENCE,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Flips:
+    """The flips of every corruption and severity that both models have, made once and kept.
+
+    Args:
+        run: whose detections are looked at.
+        baseline: one model.
+        model: the other.
+        confidence: least score of a box that counts as found.
+        progress: called with the number of cells just done.
+
+    Raises:
+        UsageError: a model that is not in the run, or the same twice.
+    """
+    for name in (baseline, model):
+        if name not in run.plan["models"]:
+            raise errors.unknown("model", name, run.plan["models"])
+    if baseline == model:
+        raise errors.UsageError(f"{model} cannot be compared with itself; name two models of the run")
+    have = {(c.model, c.corruption, c.severity): c for c in run.cells if run.store.complete(c)}
+    found = _Found(run, confidence)
+    cells = []
+    clean = [have.get((name, CLEAN, 0.0)) for name in (baseline, model)]
+    for (name, corruption, severity), cell in have.items():
+        other = have.get((baseline, corruption, severity))
+        if name != model or corruption == CLEAN or other is None or None in clean:
+            continue
+        cells.append((cell, *_flipped(found, [*clean, other, cell])))  # type: ignore[list-item]
+        progress(1)
+    return Flips.of(cells, found.truth.images.set_index("image_id")["file"])
+
+
+def mcnemar(kept: int, lost: int) -> float:
+    """McNemar's exact test, two-sided: the flips went either way with equal chance (Fagerland et al. 2013).
+
+    >>> mcnemar(0, 0), mcnemar(5, 0), mcnemar(3, 3)
+    (1.0, 0.0625, 1.0)
+    """
+    number, fewer = kept + lost, min(kept, lost)
+    tail: int = sum(math.comb(number, k) for k in range(fewer + 1))
+    return min(1.0, tail / 2 ** (number - 1)) if number else 1.0
+
+
+class _Found:
+    """Which objects each cell finds, kept in the run directory."""
+
+    def __init__(self, run: Run, confidence: float) -> None:
+        self.run = run
+        self.confidence = confidence
+        self.truth = run.truth()
+        self._known: dict[Cell, NDArray[np.bool_]] = {}
+
+    def __call__(self, cell: Cell) -> NDArray[np.bool_]:
+        """(g,) for the objects in order of annotation; never a crowd."""
+        if cell not in self._known:
+            self._known[cell] = self._load(cell)
+        return self._known[cell]
+
+    def _load(self, cell: Cell) -> NDArray[np.bool_]:
+        file = self.run.statistics(cell) / f"found-{self.confidence:g}.parquet"
+        stamp = {b"key": cell.key.encode(), b"version": _VERSION}
+        try:
+            table = pq.read_table(file, partitioning=None)
+        except (OSError, pa.ArrowException):
+            table = None
+        if table is None or {k: (table.schema.metadata or {}).get(k) for k in stamp} != stamp:
+            objects = outcomes(self.truth, self.run.store.detections(cell), self.confidence).objects
+            made = pa.table({"found": objects["outcome"] == "matched"}).replace_schema_metadata(stamp)
+            atomic.write(file, lambda p: pq.write_table(made, p), sync=False)
+            table = made
+        values: NDArray[np.bool_] = table["found"].to_numpy()
+        return values
+
+
+def _flipped(found: _Found, cells: list[Cell]) -> tuple[int, pd.DataFrame]:
+    """How many objects both find clean, and those of them that one keeps; cells: clean pair, then noisy pair."""
+    clean = found(cells[0]) & found(cells[1])
+    baseline, model = found(cells[2]), found(cells[3])
+    at = np.flatnonzero(clean & (baseline != model))
+    rows = found.truth.annotations.iloc[at]
+    keeper = np.where(model[at], "model", "baseline")
+    flipped = pd.DataFrame(
+        {
+            "image_id": rows["image_id"].to_numpy(),
+            "annotation": at,
+            "category_id": rows["category_id"].to_numpy(),
+            "keeper": keeper,
+        }
+    )
+    return int(clean.sum()), flipped

@@ -6,7 +6,7 @@ python docs/corruptions.py
 from pathlib import Path
 
 from robustbench_sgdm import corruption, tables
-from robustbench_sgdm.paper import to_markdown
+from robustbench_sgdm.tables import to_markdown
 
 HEAD = """# Corruptions
 

@@ -189,14 +189,6 @@ def to_csv(cells: Sequence[Cell]) -> str:
     return pd.DataFrame(rows).round(4).to_csv(index=False)
 
 
-def to_markdown(table: Table) -> str:
-    """A table with its title and notes."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"* {note}\n" for note in table.notes)
-    return f"## {table.title}\n\n{drawn}\n\n{notes}"
-
-
 @cache
 def _facts() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("paper_tables.yaml").read_text("utf-8"))

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustbench_sgdm import paper
+from robustbench_sgdm import paper, tables
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.timing import Timing, in_turns
 from robustbench_sgdm.errors import UsageError
@@ -122,7 +122,7 @@ def test_a_table_names_every_reason_once() -> None:
     assert shown.notes[0].startswith("9 of 12 equal")
     assert len(shown.rows) == len(cells(4)) and all(len(row) == len(shown.columns) for row in shown.rows)
     assert {row[-1].split("[")[-1] for row in shown.rows if "[" in row[-1]} == {"1]", "2]", "3]", "4]"}
-    text = paper.to_markdown(shown)
+    text = tables.to_markdown(shown)
     assert text.count("\n| ") == len(shown.rows) + 2 and all(f"* {note}\n" in text for note in shown.notes)
 
 

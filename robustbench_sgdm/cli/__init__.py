@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustbench_sgdm.cli import corrupt, curves, dashboard, paper, run, show, train
+from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, paper, run, show, train
 from robustbench_sgdm.errors import RobustBenchError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("curves")(curves.curves)
 app.add_typer(show.app, name="list")

@@ -42,7 +42,7 @@ def paper(
     Parameters, operations by two counting rules, latency as a ratio to the baseline; the ablations as model
     names beside their printed AP.
     """
-    from robustbench_sgdm import atomic, paper
+    from robustbench_sgdm import atomic, paper, tables
     from robustbench_sgdm.cli import console
 
     chosen = sorted(set(table or paper.TABLES))
@@ -63,7 +63,7 @@ def paper(
     if form is Form.csv:
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        text = "\n".join(paper.to_markdown(paper.show(cells)) for cells in results)
+        text = "\n".join(tables.to_markdown(paper.show(cells)) for cells in results)
     if out:
         atomic.write_bytes(out, text.encode())
     elif form is not Form.table:

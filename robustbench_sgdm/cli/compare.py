@@ -1,0 +1,241 @@
+"""`robustbench compare`: models side by side, with intervals; limits as an exit code."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_sgdm.cli import options
+
+if TYPE_CHECKING:
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.gate import Limit
+    from robustbench_sgdm.robustness import Intervals
+    from robustbench_sgdm.store import Run
+
+
+class Form(StrEnum):
+    """Of what is printed."""
+
+    table = "table"
+    csv = "csv"
+    markdown = "markdown"
+    json = "json"
+
+
+class Drops(StrEnum):
+    """That count against --max-drop."""
+
+    significant = "significant"
+    any = "any"
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run directories over the same images, seed and engine; several are put together."
+        ),
+    ],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Compare with this model; default: each module's own.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", help="Compare these with the baseline; default: all others. Commas or repeats."
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", help="AP, AP50, AP75, AP_S, AP_M, AP_L; default: AP, AP_S. Commas or repeats."
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            help="NAME=MODEL+MODEL: one network trained from several seeds; their spread is shown apart. Repeats.",
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=2, help="Resamples of the images; kept in the run directory.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
+    level: Annotated[float, typer.Option("--level", help="Of the intervals, in (0, 1).")] = 0.95,
+    form: Annotated[
+        Form,
+        typer.Option("--format", help="For the terminal, a row per number, for a document, for programs."),
+    ] = Form.table,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write csv, markdown or json there instead.")
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-under",
+            help="Exit with 3 if a model has less: rPC=50, mPC:AP_S=10, or AP=20 for every cell. Commas or repeats.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-drop",
+            help="Exit with 3 if a model lies further below its baseline: mPC=1, or AP_S=1.0 for every cell.",
+        ),
+    ] = None,
+    drops: Annotated[
+        Drops, typer.Option("--drops", help="Which drops count: those whose interval is all below 0, or any.")
+    ] = Drops.significant,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="Also write the limits' verdicts as JUnit XML.")
+    ] = None,
+) -> None:
+    """Put the models of runs side by side: clean and mean scores, differences, intervals, p-values, flips.
+
+    The same images are resampled for every cell and model, so that differences are paired. Exit code 3: a limit was
+    not kept.
+    """
+    from robustbench_sgdm import gate, robustness
+    from robustbench_sgdm.errors import UsageError, unknown
+    from robustbench_sgdm.store import Run
+
+    opened = [Run.open(path) for path in dict.fromkeys(runs)]
+    headline = robustness.headline(opened[0])
+    limits = [gate.parse(t, "fail-under", headline) for t in options.split(fail_under or [])]
+    limits += [gate.parse(t, "max-drop", headline) for t in options.split(max_drop or [])]
+    if junit and not limits:
+        raise UsageError("--junit needs a limit: --fail-under or --max-drop")
+    metrics = options.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
+    for name in metrics:
+        if name not in robustness.METRICS:
+            raise unknown("metric", name, robustness.METRICS)
+    found = _bootstrap(opened, resamples, seed, level, _arms(arm or []))
+    pairs = _pairs(found, baseline, options.split(model or []))
+    _print(found, opened, pairs, metrics, form, out)
+    if limits:
+        _hold(found, pairs, limits, drops is Drops.significant, junit)
+
+
+def _arms(values: Sequence[str]) -> dict[str, list[str]]:
+    from robustbench_sgdm.errors import UsageError
+
+    arms: dict[str, list[str]] = {}
+    for value in options.split(values):
+        name, equals, models = value.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--arm {value!r} is not NAME=MODEL+MODEL")
+        arms[name] = [m for m in models.split("+") if m]
+    return arms
+
+
+def _bootstrap(
+    runs: "Sequence[Run]", resamples: int, seed: int, level: float, arms: Mapping[str, Sequence[str]]
+) -> "Intervals":
+    from robustbench_sgdm.cli.console import counting
+    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.robustness import bootstrap
+
+    total = 0
+    for run in runs:
+        done = len(run.cells) - len(run.missing())
+        if not done:
+            raise DataError(
+                f"{run.path} has no complete cell to compare; start it again with the same command"
+            )
+        total += done
+    with counting("resampling", total) as update:
+        return bootstrap(runs, resamples=resamples, seed=seed, level=level, arms=arms, progress=update)
+
+
+def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> list[tuple[str, str]]:
+    from robustbench_sgdm.errors import UsageError, unknown
+
+    for name in [*models, *([baseline] if baseline else [])]:
+        if name not in found.arms:
+            raise unknown("model", name, found.arms)
+    if baseline is None:
+        return [pair for pair in found.pairs if not models or pair[1] in models]
+    if models == [baseline]:
+        raise UsageError(f"--model and --baseline are both {baseline}; name another model")
+    return [(baseline, m) for m in models or found.arms if m != baseline]
+
+
+def _print(
+    found: "Intervals",
+    runs: "Sequence[Run]",
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    form: Form,
+    out: Path | None,
+) -> None:
+    from robustbench_sgdm import atomic, tables
+    from robustbench_sgdm.cli.console import note, show
+
+    table = found.table(metrics, pairs=pairs)
+    if form is Form.csv:
+        text = table.to_csv(index=False)
+    elif form is Form.json:
+        text = table.to_json(orient="records", indent=1) + "\n"
+    else:
+        shown = tables.comparison_tables(table, found.level)
+        shown += _half_lives(found, metrics[0]) + _flips(runs, pairs)
+        if form is Form.table and out is None:
+            for one in shown:
+                show(one)
+            return
+        text = "\n".join(map(tables.to_markdown, shown))
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    atomic.write_text(out, text)
+    note(f"comparison  {out}")
+
+
+def _half_lives(found: "Intervals", metric: str) -> "list[tables.Table]":
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.robustness import half_lives
+
+    frame = half_lives(found, metric)
+    return [tables.half_life_table(frame)] if len(frame) else []
+
+
+def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "list[tables.Table]":
+    """Of the pairs that lie in one run, which alone has both models' boxes side by side."""
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.cli.console import counting
+    from robustbench_sgdm.robustness import flips
+
+    shown = []
+    for run in runs:
+        for baseline, model in (p for p in pairs if set(p) <= set(run.plan["models"])):
+            with counting("flips", sum(c.model == model for c in run.cells)) as update:
+                counts = flips(run, baseline, model, progress=update).counts
+            if len(counts):
+                shown.append(tables.flip_table(counts, baseline, model))
+    return shown
+
+
+def _hold(
+    found: "Intervals",
+    pairs: Sequence[tuple[str, str]],
+    limits: "Sequence[Limit]",
+    significant: bool,
+    junit: Path | None,
+) -> None:
+    from robustbench_sgdm import atomic, gate
+    from robustbench_sgdm.cli.console import note
+
+    table = found.table(list(dict.fromkeys(limit.metric for limit in limits)), pairs=pairs)
+    verdicts = gate.check(table, limits, significant=significant)
+    broken = [v for v in verdicts if not v.kept]
+    for v in broken:
+        note(f"--{v.limit.kind} {v.limit.text} not kept: {v.subject}: {v.message}")
+    note(f"{len(verdicts) - len(broken)} of {len(verdicts)} limits kept")
+    if junit:
+        atomic.write_text(junit, gate.junit(verdicts))
+    if broken:
+        raise typer.Exit(gate.EXIT_CODE)

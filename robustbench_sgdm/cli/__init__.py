@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, paper, run, show, train
+from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, paper, run, score, show, train
 from robustbench_sgdm.errors import RobustBenchError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("curves")(curves.curves)
 app.add_typer(show.app, name="list")

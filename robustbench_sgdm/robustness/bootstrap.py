@@ -37,7 +37,7 @@ class Draws:
 
     Attributes:
         estimate: (m,) of the images themselves.
-        resamples: (r, m) of each resample of the images.
+        resamples: (r, m) of each resample of the images; r is 0 where a cell has scores alone.
         jackknife: (g, m) with each group of images left out.
     """
 
@@ -47,8 +47,12 @@ class Draws:
 
     @classmethod
     def map(cls, function: Callable[..., Any], *several: "Draws") -> Self:
-        """A function of several cells' statistics, sample by sample."""
-        parts = [(d.estimate, d.resamples, d.jackknife) for d in several]
+        """A function of several cells' statistics, sample by sample; samples that one lacks are left out."""
+        least = [
+            min(len(part) for part in parts)
+            for parts in zip(*((d.resamples, d.jackknife) for d in several), strict=True)
+        ]
+        parts = [(d.estimate, d.resamples[: least[0]], d.jackknife[: least[1]]) for d in several]
         return cls(*(function(*same) for same in zip(*parts, strict=True)))
 
 
@@ -101,7 +105,7 @@ def distributions(
     if resamples < 2:
         raise UsageError(f"resamples {resamples} is too few for an interval; give 1000 or more")
     comparable(runs)
-    found = [{c: _load(run, c, resamples, seed) for c in run.cells if run.store.complete(c)} for run in runs]
+    found = [{c: _have(run, c, resamples, seed) for c in run.cells if run.store.complete(c)} for run in runs]
     todo = [(i, cell) for i, cells in enumerate(found) for cell, have in cells.items() if have is None]
     progress(sum(map(len, found)) - len(todo))
     if todo:
@@ -120,6 +124,15 @@ def distributions(
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             list(pool.map(work, todo))
     return [{cell: draws for cell, draws in cells.items() if draws is not None} for cells in found]
+
+
+def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
+    """What need not be drawn: it was kept, or the cell has scores alone and therefore no distribution."""
+    if run.store.has_detections(cell):
+        return _load(run, cell, resamples, seed)
+    scores = run.store.scores(cell)["metrics"]
+    none = np.empty((0, len(METRICS)))
+    return Draws(np.array([scores[m] for m in METRICS], float), none, none)
 
 
 def comparable(runs: Sequence[Run]) -> None:

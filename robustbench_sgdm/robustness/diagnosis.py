@@ -87,7 +87,7 @@ def _label(cell: Cell) -> dict[str, Any]:
 def _diagnoses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, Mapping[str, Any]]]:
     truth = None
     found: list[tuple[Cell, Mapping[str, Any]]] = []
-    for cell in (c for c in run.cells if run.store.complete(c)):
+    for cell in (c for c in run.cells if run.store.complete(c) and run.store.has_detections(c)):
         file = run.statistics(cell) / "diagnosis.json"
         kept = _load(file, cell)
         if kept is None:

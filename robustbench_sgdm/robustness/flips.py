@@ -88,7 +88,11 @@ def flips(
             raise errors.unknown("model", name, run.plan["models"])
     if baseline == model:
         raise errors.UsageError(f"{model} cannot be compared with itself; name two models of the run")
-    have = {(c.model, c.corruption, c.severity): c for c in run.cells if run.store.complete(c)}
+    have = {
+        (c.model, c.corruption, c.severity): c
+        for c in run.cells
+        if run.store.complete(c) and run.store.has_detections(c)
+    }
     found = _Found(run, confidence)
     cells = []
     clean = [have.get((name, CLEAN, 0.0)) for name in (baseline, model)]

@@ -8,7 +8,6 @@ from robustbench_sgdm import errors
 from robustbench_sgdm.robustness.bootstrap import Draws
 from robustbench_sgdm.robustness.intervals import Cells, Intervals
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import percentile
 from robustbench_sgdm.types import CLEAN
 
 
@@ -33,7 +32,7 @@ def half_lives(found: Intervals, metric: str = "AP") -> pd.DataFrame:
         for corruption in dict.fromkeys(c for c, _ in cells if c != CLEAN):
             severities, draws = _curve(cells, corruption)
             crossing = Draws.map(lambda *v, s=severities: crossings(s, np.stack(v)[..., column]), *draws)
-            low, high = percentile(crossing.resamples, found.level)
+            low, high = _interval(crossing.resamples, found.level)
             rows.append((model, corruption, metric, float(crossing.estimate), low, high, severities[-1]))
     return pd.DataFrame(rows, columns=["model", "corruption", "metric", "severity", "low", "high", "to"])
 
@@ -62,6 +61,15 @@ def crossings(severities: NDArray[np.float64], scores: NDArray[np.float64]) -> N
     at = np.where(below.any(axis=0), at, np.inf)
     found: NDArray[np.float64] = np.where(np.isnan(scores).any(axis=0) | (scores[0] <= 0), np.nan, at)
     return found
+
+
+def _interval(draws: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The percentile interval between draws that there are, since some may be infinite."""
+    present = draws[~np.isnan(draws)]
+    if not len(present):
+        return np.nan, np.nan
+    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
 
 
 def _curve(cells: Cells, corruption: str) -> tuple[NDArray[np.float64], list[Draws]]:

@@ -68,7 +68,17 @@ class CellStore:
 
     def complete(self, cell: Cell) -> bool:
         """Whether the cell is stored, whole and made from the same ingredients."""
-        return self._key(cell) == cell.key and (self.folder(cell) / "detections.parquet").is_file()
+        try:
+            scores = self.scores(cell)
+        except (DataError, FileNotFoundError):
+            return False
+        return scores.get("key") == cell.key and (
+            (self.folder(cell) / "detections.parquet").is_file() or not _has_detections(scores)
+        )
+
+    def has_detections(self, cell: Cell) -> bool:
+        """Whether a complete cell has its detections; one whose scores come from elsewhere has none."""
+        return _has_detections(self.scores(cell))
 
     def shards(self, cell: Cell) -> set[int]:
         """Numbers of the shards that are there for this cell's key."""
@@ -117,11 +127,9 @@ class CellStore:
     def _shard(self, cell: Cell, number: int) -> Path:
         return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
 
-    def _key(self, cell: Cell) -> str | None:
-        try:
-            return str(_read_json(self.folder(cell) / "scores.json").get("key"))
-        except (DataError, FileNotFoundError):
-            return None
+
+def _has_detections(scores: Mapping[str, Any]) -> bool:
+    return scores.get("detections", 0) is not None
 
 
 def _read(path: Path) -> pa.Table:

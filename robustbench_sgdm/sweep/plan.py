@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key
+from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN
 from robustbench_sgdm.versions import versions
 
@@ -63,13 +63,7 @@ class Plan:
         return {
             "command": self.command,
             "models": {name: entrant.describe() for name, entrant in self.models.items()},
-            "data": {
-                "name": self.dataset.name,
-                "source": self.dataset.source,
-                "images": len(self.dataset),
-                "boxes": len(self.dataset.annotations),
-                "fingerprint": self.dataset.fingerprint,
-            },
+            "data": data_facts(self.dataset),
             "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
             "severities": list(self.severities),
             "settings": asdict(self.settings),
@@ -79,33 +73,11 @@ class Plan:
 
     def truth(self) -> GroundTruth:
         """The ground truth, as the run directory keeps it."""
-        images, annotations = self.dataset.images, self.dataset.annotations
-        return GroundTruth(
-            pd.DataFrame(
-                [(i.id, str(i.path), i.width, i.height) for i in images],
-                columns=["image_id", "file", "width", "height"],
-            ),
-            pd.DataFrame(
-                [(a["image_id"], a["category_id"], *a["bbox"], a["area"], a["iscrowd"]) for a in annotations],
-                columns=["image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd"],
-            ),
-            pd.DataFrame(
-                [(c["id"], c["name"]) for c in self.dataset.categories], columns=["category_id", "name"]
-            ),
-        )
+        return ground_truth(self.dataset)
 
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
-        strengths = {
-            f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items())
-            for s in levels(corruption, self.severities)
-        }
-        return {
-            "family": corruption.family,
-            "summary": corruption.summary,
-            "source": corruption.source,
-            "strengths": strengths,
-            "fingerprint": corruption.fingerprint(self.settings.engine),
-        }
+        at = levels(corruption, self.severities)
+        return corruption_facts(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
 @dataclass(frozen=True)

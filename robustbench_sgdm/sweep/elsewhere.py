@@ -1,0 +1,293 @@
+"""Predictions and scores made elsewhere become the cells of a run, like any others."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robustbench_sgdm.corruption import Registry
+from robustbench_sgdm.datasets import Dataset
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.store import Cell, Run, cell_key
+from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
+from robustbench_sgdm.types import CLEAN, METRICS
+from robustbench_sgdm.versions import versions
+
+ELSEWHERE = "elsewhere"
+"""The engine of corrupted images of unknown making."""
+
+# mmdetection's name: ours
+_MMDETECTION = dict(
+    zip(
+        ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+        METRICS,
+        strict=True,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a file says of one corruption and severity.
+
+    Attributes:
+        corruption: its name as given, or `clean`.
+        severity: 0 to 5; 0 is clean whatever the corruption.
+        path: the file.
+        metrics: scores in percent where the file holds no predictions.
+    """
+
+    corruption: str
+    severity: float
+    path: Path
+    metrics: Mapping[str, float | None] | None = None
+
+
+def find(source: str) -> list[Given]:
+    """What one source holds.
+
+    Args:
+        source: `CORRUPTION@SEVERITY=FILE` or `clean=FILE`; or a folder with `CORRUPTION/SEVERITY/*.json` or
+            `CORRUPTION/SEVERITY.json`, and `clean.json` or `clean/*.json`, as `robustbench corrupt` lays it out; or a
+            json or YAML file of mmdetection's nested results, `{corruption: {severity: {bbox: {AP: ...}}}}`.
+
+    Raises:
+        UsageError: no such form.
+        DataError: a file or folder that is missing or holds something else.
+    """
+    name, equals, file = source.partition("=")
+    if equals and not Path(source).exists():
+        corruption, at, severity = name.partition("@")
+        if (corruption == CLEAN) == bool(at):
+            raise UsageError(f"{source!r} is neither CORRUPTION@SEVERITY=FILE nor {CLEAN}=FILE")
+        return [Given(corruption, _severity(severity or "0", source), Path(file))]
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    if path.suffix in {".pkl", ".pickle"}:
+        raise DataError(
+            f"{path} is a pickle, which can run code; write it again as json: mmengine.dump(mmengine.load(x), 'x.json')"
+        )
+    return _mmdetection(path)
+
+
+def _folder(root: Path) -> list[Given]:
+    found = [Given(CLEAN, 0.0, path) for path in (root / f"{CLEAN}.json",) if path.is_file()]
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        if folder.name == CLEAN:
+            found += [
+                Given(CLEAN, 0.0, path) for path in sorted([*folder.glob("*.json"), *folder.glob("0/*.json")])
+            ]
+            continue
+        for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+            level = path.stem if path.parent == folder else path.parent.name
+            found.append(Given(folder.name, _severity(level, str(path)), path))
+    if not found:
+        raise DataError(
+            f"{root} holds no predictions: they belong into CORRUPTION/SEVERITY/*.json or CORRUPTION/SEVERITY.json, "
+            f"and those of clean images into {CLEAN}.json"
+        )
+    return found
+
+
+def _mmdetection(path: Path) -> list[Given]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))  # json is YAML
+        return [
+            Given(str(corruption), _severity(str(severity), str(path)), path, _metrics(scores["bbox"]))
+            for corruption, levels in content.items()
+            for severity, scores in levels.items()
+        ]
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        yaml.YAMLError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"{path} does not hold mmdetection's results {{corruption: {{severity: {{bbox: {{AP: ...}}}}}}}} "
+            f"({type(error).__name__}: {error}); a list of predictions is given as CORRUPTION@SEVERITY={path}"
+        ) from error
+
+
+def _metrics(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    """Percent from mmdetection's shares of 1, where -1 is absent."""
+    found: dict[str, float | None] = dict.fromkeys(METRICS)
+    for theirs, ours in _MMDETECTION.items():
+        value = float(scores[theirs]) if theirs in scores else -1.0
+        if not (value == -1 or 0 <= value <= 1):
+            raise ValueError(f"{theirs} is {value}, neither in [0, 1] nor -1")
+        found[ours] = None if value == -1 else 100 * value
+    return found
+
+
+def _severity(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 5:
+        raise DataError(f"{where}: severity {text!r} is no number from 0 (clean) to 5")
+    return value
+
+
+def score(
+    given: Sequence[Given],
+    dataset: Dataset,
+    registry: Registry,
+    *,
+    model: str,
+    baseline: str | None = None,
+    engine: str = ELSEWHERE,
+    seed: int = 0,
+    project: Path,
+    name: str,
+    command: str = "",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Run:
+    """Score predictions into a run directory; another model over the same data joins the directory that is there.
+
+    Args:
+        given: what `find` found.
+        dataset: the ground truth.
+        registry: whose names the corruptions must have.
+        model: the detector's name.
+        baseline: another model of the directory that it is to be compared with.
+        engine: `torch` or `imgaug` where the images were corrupted by us, which lets them be compared with our runs.
+        seed: that they were corrupted with.
+        project: where run directories are.
+        name: of the directory.
+        command: that repeats it.
+        progress: called with the number of cells just scored.
+
+    Raises:
+        UsageError: an unknown corruption or baseline, or a cell that is given twice.
+        DataError: damaged predictions, or a directory of other data.
+    """
+    cells = _cells(given, registry, dataset, model, engine, seed)
+    plan = _plan(list(cells), dataset, registry, model, baseline, engine, seed, command)
+    run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
+    scorer = Scorer(dataset)
+    with run.lock():
+        for cell, one in cells.items():
+            if not run.store.complete(cell):
+                _store(run, cell, one, dataset, scorer)
+            progress(1)
+    return run
+
+
+def _cells(
+    given: Sequence[Given], registry: Registry, dataset: Dataset, model: str, engine: str, seed: int
+) -> dict[Cell, Given]:
+    cells: dict[Cell, Given] = {}
+    for one in given:
+        clean = one.corruption == CLEAN or one.severity == 0
+        corruption = CLEAN if clean else registry.get(one.corruption).name
+        severity = 0.0 if clean else one.severity
+        key = cell_key(
+            data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
+            engine=engine, seed=seed,
+        )  # fmt: skip
+        cell = Cell(model, corruption, severity, key)
+        twice = next((c for c in cells if c.folder == cell.folder), None)
+        if twice is None:
+            cells[cell] = one
+        elif not (
+            clean and one.metrics == cells[twice].metrics and one.metrics
+        ):  # mmdetection repeats clean ones
+            raise UsageError(f"{cell} is given twice, by {cells[twice].path} and {one.path}")
+    return dict(sorted(cells.items()))
+
+
+def _digest(one: Given) -> str:
+    if one.metrics is not None:
+        return hashlib.sha256(json.dumps(one.metrics).encode()).hexdigest()
+    try:
+        return hashlib.sha256(one.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{one.path} cannot be read: {error.strerror or error}") from error
+
+
+def _plan(
+    cells: Sequence[Cell],
+    dataset: Dataset,
+    registry: Registry,
+    model: str,
+    baseline: str | None,
+    engine: str,
+    seed: int,
+    command: str,
+) -> dict[str, Any]:
+    used = {c.corruption: registry.get(c.corruption) for c in cells if c.corruption != CLEAN}
+    levels = {name: [c.severity for c in cells if c.corruption == name] for name in used}
+    ours = engine != ELSEWHERE
+    return {
+        "command": command,
+        "models": {model: {"baseline": baseline, "weights": ELSEWHERE}},
+        "data": data_facts(dataset),
+        "corruptions": {
+            name: corruption_facts(one, levels[name], one.fingerprint(engine) if ours else ELSEWHERE)
+            for name, one in used.items()
+        },
+        "severities": sorted({c.severity for c in cells}),
+        "settings": {"device": "cpu" if ours else ELSEWHERE, "engine": engine, "seed": seed, "batch": 0},
+        "versions": versions(),
+        "cells": [asdict(c) for c in cells],
+    }
+
+
+def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan with what the directory has of other models."""
+    (model,) = plan["models"]
+    baseline = plan["models"][model]["baseline"]
+    models, cells, corruptions, severities = {}, [], {}, set(plan["severities"])
+    if (path / "plan.yaml").exists():
+        there = Run.open(path).plan
+        for part in ("data", "settings"):
+            keys = ("fingerprint",) if part == "data" else ("engine", "seed", "device")
+            differing = [k for k in keys if there[part].get(k) != plan[part].get(k)]
+            if differing:
+                raise DataError(
+                    f"{path} is of another {part} ({differing[0]} {str(there[part].get(differing[0]))[:12]}, not "
+                    f"{str(plan[part][differing[0]])[:12]}); give another --name"
+                )
+        models = {m: about for m, about in there["models"].items() if m != model}
+        cells = [c for c in there["cells"] if c["model"] != model]
+        corruptions, severities = there["corruptions"], severities | set(there.get("severities", ()))
+    if baseline is not None and baseline not in models:
+        raise UsageError(
+            f"baseline {baseline!r} is not in {path}, which holds {', '.join(models) or 'nothing'}; score it first, "
+            "under the same --name"
+        )
+    return {
+        **plan,
+        "models": {**models, **plan["models"]},
+        "corruptions": {**corruptions, **plan["corruptions"]},
+        "severities": sorted(severities),
+        "cells": [*cells, *plan["cells"]],
+    }
+
+
+def _store(run: Run, cell: Cell, one: Given, dataset: Dataset, scorer: Scorer) -> None:
+    if one.metrics is not None:
+        run.store.finish(cell, {"detections": None, "metrics": dict(one.metrics), "per_class": {}})
+        return
+    frame = read_predictions(one.path, dataset)
+    run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
+    frame = run.store.merge(cell, 1)
+    scores = scorer.score(rows(frame))
+    run.store.finish(
+        cell,
+        {"detections": len(frame), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
+    )

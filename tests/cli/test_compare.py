@@ -1,0 +1,195 @@
+"""`robustbench score` and `robustbench compare`, on predictions that a detector of ours made elsewhere."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from robustbench_sgdm import cli
+from robustbench_sgdm.store import Run
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(stop.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+def predictions(truth: dict[str, Any], keep: float, shift: float = 0.0) -> list[dict[str, Any]]:
+    """The first share of the boxes, moved by some pixels."""
+    boxes = truth["annotations"][: max(1, round(keep * len(truth["annotations"])))]
+    return [
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "bbox": [a["bbox"][0] + shift, *a["bbox"][1:]],
+            "score": 0.9 - 0.01 * n,
+        }
+        for n, a in enumerate(boxes)
+    ]
+
+
+def folder(root: Path, truth: dict[str, Any], better: float) -> Path:
+    """Predictions in the layout of `robustbench corrupt`."""
+    for corruption, severity, keep in (
+        ("gaussian_noise", 1, 0.7),
+        ("gaussian_noise", 3, 0.4),
+        ("fog", 3, 0.5),
+    ):
+        place = root / corruption / str(severity)
+        place.mkdir(parents=True)
+        (place / "predictions.json").write_text(json.dumps(predictions(truth, keep * better)))
+    (root / "clean.json").write_text(json.dumps(predictions(truth, 1.0)))
+    return root
+
+
+@pytest.fixture
+def scored(tiny_coco: Path, tmp_path: Path, command: Command) -> tuple[Path, dict[str, Any]]:
+    """A run directory with two models' predictions."""
+    truth = json.loads(tiny_coco.read_text())
+    data = ("--data", str(tiny_coco), "--name", "there")
+    code, _, err = command("score", str(folder(tmp_path / "a", truth, 1.0)), "--model", "a", *data)
+    assert code == 0, err
+    code, out, err = command(
+        "score", str(folder(tmp_path / "b", truth, 0.6)), "--model", "b", "--baseline", "a", *data
+    )
+    assert code == 0 and "Δ" in out, err
+    return tmp_path / "runs/robustness/there", truth
+
+
+def test_predictions_become_cells(scored: tuple[Path, dict[str, Any]]) -> None:
+    run = Run.open(scored[0])
+    assert not run.missing() and len(run.cells) == 8 and run.pairs == [("a", "b")]
+    frame = run.results()
+    assert (frame.loc[frame["severity"] == 0, "AP"] == 100).all()
+    assert frame.loc[(frame["model"] == "a") & (frame["corruption"] == "fog"), "strength"].item()
+    assert set(frame["engine"]) == {"elsewhere"}
+
+
+def test_compare_prints_and_writes_the_same_numbers(
+    scored: tuple[Path, dict[str, Any]], command: Command, tmp_path: Path
+) -> None:
+    words = ("compare", str(scored[0]), "--resamples", "60")
+    code, out, _ = command(*words)
+    assert code == 0 and "AP of b minus a" in out and "half of the clean AP" in out
+    code, text, _ = command(*words, "--format", "csv")
+    rows = list(csv.DictReader(text.splitlines()))
+    own = {
+        (r["model"], r["statistic"]): r
+        for r in rows
+        if r["baseline"] == "" and r["metric"] == "AP" and r["over"]
+    }
+    assert f"{float(own['a', 'rPC']['estimate']):.2f}" in out
+    code, text, _ = command(*words, "--format", "json")
+    assert len(json.loads(text)) == len(rows)
+    code, nothing, _ = command(*words, "--format", "markdown", "--out", "c.md")
+    text = Path("c.md").read_text()
+    assert not nothing and "## AP of b minus a" in text and "| fog 3 |" in text
+
+
+def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
+    words = ("compare", str(scored[0]), "--resamples", "60")
+    assert command(*words, "--fail-under", "rPC=1")[0] == 0
+    code, _, err = command(*words, "--fail-under", "rPC=99,AP=0", "--junit", "j.xml")
+    assert code == 3 and "rPC:AP=99 not kept: a" in err
+    (suite,) = ElementTree.parse("j.xml").getroot()
+    assert suite.get("failures") == str(err.count("not kept"))
+    assert command(*words, "--max-drop", "mPC=0", "--drops", "any")[0] == 3
+    assert command(*words, "--max-drop", "mPC=100", "--drops", "any")[0] == 0
+    assert command(*words, "--junit", "j.xml")[0] == 2
+
+
+def test_bad_comparisons(scored: tuple[Path, dict[str, Any]], command: Command, tmp_path: Path) -> None:
+    for words, expected in (
+        ((str(scored[0]), "--model", "bb"), "unknown model"),
+        ((str(scored[0]), "--baseline", "a", "--model", "a"), "name another model"),
+        ((str(scored[0]), "--metric", "AR1"), "unknown metric"),
+        ((str(scored[0]), "--arm", "x"), "is not NAME=MODEL+MODEL"),
+        ((str(tmp_path),), "is not a run directory"),
+    ):
+        code, _, err = command("compare", *words, "--resamples", "20")
+        assert code in (1, 2) and expected in err and "Traceback" not in err
+
+
+def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
+    scores = {"AP": 0.5, "AP50": 0.7, "AP75": 0.6, "APs": -1, "APm": 0.4, "APl": 0.8}
+    worse = scores | {"AP": 0.25}
+    nested = {"gaussian_noise": {"0": {"bbox": scores}, "1": {"bbox": worse}}, "fog": {"0": {"bbox": scores}}}
+    Path("r.json").write_text(json.dumps(nested))
+    code, _, err = command("score", "r.json", "--model", "m", "--data", str(tiny_coco), "--name", "n")
+    assert code == 0, err
+    frame = pd.read_csv("runs/robustness/n/results.csv")
+    assert frame["AP"].tolist() == [50.0, 25.0] and frame["AP_S"].isna().all()
+    code, out, err = command("compare", "runs/robustness/n", "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    (found,) = [r for r in rows if r["statistic"] == "rPC" and r["metric"] == "AP"]
+    assert code == 0 and float(found["estimate"]) == 50 and found["low"] == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"image_id": 99}, "image 99"),
+        ({"category_id": 77}, "category 77"),
+        ({"score": float("nan")}, "must be finite"),
+        ({"bbox": [1, 1, -2, 2]}, "negative size"),
+        ({"bbox": [1, 2, 3]}, "lacks a sound"),
+        ({"image_id": True}, "must be integers"),
+        ({}, "is the same as 1"),
+    ],
+)
+def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any], expected: str) -> None:
+    good = predictions(json.loads(tiny_coco.read_text()), 0.1)[:1]
+    Path("p.json").write_text(json.dumps([*good, good[0] | entry]))
+    code, _, err = command("score", "clean=p.json", "--model", "m", "--data", str(tiny_coco))
+    assert code == 1 and "p.json: prediction 2" in err and expected in err
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "expected"),
+    [
+        ("gausian@1=p.json", 2, "did you mean"),
+        ("fog@9=p.json", 1, "from 0 (clean) to 5"),
+        ("fog=p.json", 2, "neither CORRUPTION@SEVERITY"),
+        ("clean=none.json", 1, "none.json"),
+        ("none", 1, "does not exist"),
+        ("p.pkl", 1, "can run code"),
+        ("p.json", 1, "CORRUPTION@SEVERITY=p.json"),
+        ("empty", 1, "holds no predictions"),
+    ],
+)
+def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, expected: str) -> None:
+    Path("p.json").write_text("[]")
+    Path("p.pkl").write_bytes(b"")
+    Path("empty").mkdir()
+    found, _, err = command("score", source, "--model", "m", "--data", str(tiny_coco))
+    assert found == code and expected in err and "Traceback" not in err
+
+
+def test_nothing_found_is_a_detector_too(tiny_coco: Path, command: Command) -> None:
+    Path("p.json").write_text("[]")
+    words = ("--model", "m", "--data", str(tiny_coco), "--name", "n")
+    assert command("score", "clean=p.json", "fog@1=p.json", *words)[0] == 0
+    assert pd.read_csv("runs/robustness/n/results.csv")["AP"].tolist() == [0, 0]
+    code, _, err = command("score", "clean=p.json", "clean=p.json", *words)
+    assert code == 2 and "given twice" in err
+    code, _, err = command("score", "clean=p.json", *words, "--seed", "3")
+    assert code == 1 and "another settings" in err
+    code, _, err = command("score", "clean=p.json", "--baseline", "x", *words)
+    assert code == 2 and "score it first" in err

@@ -1,0 +1,86 @@
+"""Limits: what is read, what is held, what a build server gets."""
+
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from robustbench_sgdm import gate
+from robustbench_sgdm.errors import UsageError
+
+NAN = float("nan")
+
+
+def row(statistic: str, estimate: float, low: float, high: float, **other: object) -> dict[str, object]:
+    given: dict[str, object] = {
+        "model": "m",
+        "baseline": "",
+        "over": "fog",
+        "corruption": "",
+        "severity": NAN,
+    }
+    given |= {"metric": "AP", "missing": "", "statistic": statistic}
+    return given | {"estimate": estimate, "low": low, "high": high} | other
+
+
+TABLE = pd.DataFrame(
+    [
+        row("rPC", 48.0, 45.0, 51.0),
+        row("score", 20.0, 18.0, 22.0, over="", corruption="fog", severity=3.0),
+        row("score", NAN, NAN, NAN, over="", corruption="fog", severity=5.0, metric="AP_S"),
+        row("mPC", NAN, NAN, NAN, missing="m: fog 5"),
+        row("rPC", -2.0, -4.0, 0.5, baseline="b"),
+        row("score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "significant", "kept"),
+    [
+        ("rPC=48", "fail-under", True, True),
+        ("rPC=48.1", "fail-under", True, False),
+        ("AP=20", "fail-under", True, True),
+        ("mPC=1", "fail-under", True, False),
+        ("AP_S=1", "fail-under", True, False),
+        ("rPC=1", "max-drop", True, True),
+        ("rPC=1", "max-drop", False, False),
+        ("rPC=2", "max-drop", False, True),
+        ("AP=2.9", "max-drop", True, False),
+        ("AP=3", "max-drop", True, True),
+    ],
+)
+def test_limits(text: str, kind: gate.Kind, significant: bool, kept: bool) -> None:
+    limit = gate.parse(text, kind)
+    (verdict,) = gate.check(TABLE, [limit], significant=significant)
+    assert verdict.kept == kept
+    assert gate.parse(limit.text, kind) == limit
+
+
+def test_what_is_absent_says_what_to_run() -> None:
+    (verdict,) = gate.check(TABLE, [gate.parse("mPC=1", "fail-under")])
+    assert verdict.message == "absent: run m: fog 5"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rPC", "rPC=", "=5", "foo=1", "rPC:AR1=5", "rPC=nan", "rPC=inf", "P:=1"]
+)
+def test_no_limit(text: str) -> None:
+    with pytest.raises(UsageError, match="is no limit"):
+        gate.parse(text, "fail-under")
+
+
+def test_a_negative_drop_and_a_limit_without_a_number() -> None:
+    with pytest.raises(UsageError, match="negative"):
+        gate.parse("AP=-1", "max-drop")
+    with pytest.raises(UsageError, match="needs a model and a baseline"):
+        gate.check(TABLE, [gate.parse("P=1", "max-drop")])
+
+
+def test_junit_counts_what_it_holds() -> None:
+    limits = [gate.parse("rPC=50", "fail-under"), gate.parse("AP=1", "fail-under")]
+    root = ElementTree.fromstring(gate.junit(gate.check(TABLE, limits)))
+    (suite,) = root
+    assert suite.get("tests") == "2" == str(len(suite)) and suite.get("failures") == "1"
+    (failure,) = suite.iter("failure")
+    assert failure.get("message") == "48.00 (interval 45.00 to 51.00)"

@@ -97,7 +97,7 @@ class Plan:
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
         strengths = {
             f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items())
-            for s in levels(corruption, self.severities)
+            for s in corruption.levels(self.severities)
         }
         return {
             "family": corruption.family,
@@ -160,7 +160,7 @@ def make_plan(
                 ),
             )
             for corruption in corruptions
-            for severity in levels(corruption, wanted)
+            for severity in corruption.levels(wanted)
         ]
     return Plan(models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command)
 
@@ -193,13 +193,8 @@ def rehearse(
     """
     square = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8, device=device)
     for corruption in corruptions:
-        for severity in levels(corruption, severities):
+        for severity in corruption.levels(severities):
             corrupting.apply(corruption, square, severity, seed=0, image_ids=[0], engine=engine)
-
-
-def levels(corruption: Corruption, severities: Sequence[float]) -> list[float]:
-    """The severities above clean that a corruption runs at: one with a fixed strength has a single one, 1."""
-    return [1.0] if corruption.fixed is not None else [s for s in severities if s > 0]
 
 
 def shard_size(dataset: Dataset) -> int:

@@ -41,7 +41,7 @@ def main() -> None:
         f"* **{one.name}** ({one.family}): {one.summary}\n  {one.describe()}.\n  {one.source}."
         for one in registry
     ]
-    text = f"{HEAD}{'\n'.join(shown)}\n## What they are\n\n" + "\n".join(about) + "\n"
+    text = HEAD + "\n".join(shown) + "\n## What they are\n\n" + "\n".join(about) + "\n"
     Path(__file__).with_suffix(".md").write_text(text, "utf-8")
 
 

@@ -139,8 +139,14 @@ def test_damage_is_measured_on_a_data_set(
     assert robustbench(monkeypatch, "list", "corruptions", "--data", str(tiny_coco)) == 2
 
 
-def test_the_documented_measurement_has_every_corruption() -> None:
+def test_the_documented_tables_have_every_corruption() -> None:
     page = (Path(__file__).parents[2] / "docs" / "corruptions.md").read_text("utf-8")
-    assert [line.split(" | ")[0][2:] for line in page.splitlines() if line.startswith("| ")][
-        2:
-    ] == load().names
+    parts = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    named = {
+        title: [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][2:]
+        for title, text in parts.items()
+    }
+    published = [one.name for one in load() if one.benchmark or one.holdout]
+    assert named["Damage"] == load().names
+    assert {*named["Parity of pixels"], *named["Parity of noise in law"]} == set(published)
+    assert named["Parity of a detector's AP"] == published

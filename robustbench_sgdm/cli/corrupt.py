@@ -10,6 +10,7 @@ import typer
 
 from robustbench_sgdm.cli import options
 from robustbench_sgdm.cli.run import DataOption, ImagesOption
+from robustbench_sgdm.errors import CorruptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.corruption import Corruption
     from robustbench_sgdm.datasets import Dataset, Image
 
+    Copy = tuple[Corruption, float]
     Corrupted = Callable[[Corruption, float, NDArray[np.uint8], int], NDArray[np.uint8]]
 
 
@@ -53,7 +55,8 @@ def corrupt(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            "--sheet", help="Also draw the first image under every corruption and severity, as PNG."
+            "--sheet",
+            help="Also draw the middle of the first image, clean and under every corruption and severity, as PNG.",
         ),
     ] = None,
     limit: Annotated[
@@ -76,9 +79,11 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm.cli.console import counted, counting, note
     from robustbench_sgdm.datasets import load
+    from robustbench_sgdm.sweep import rehearse
 
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.split(noise))
+    rehearse(chosen, levels, engine)
     with counted("rendering scenes") as progress:
         dataset = _first(load(data, images, progress=progress), limit)
     corrupted = _corruptor(engine, seed)
@@ -86,12 +91,22 @@ def corrupt(
         _draw(sheet, dataset.images[0], chosen, levels, corrupted)
         note(f"sheet   {sheet}")
     names = _file_names(dataset.images, form)
-    with counting("writing", len(dataset) * len(chosen) * len(levels)) as update:
+    copies = [(one, s) for one in chosen for s in _with_clean(one, levels)]
+    _drop_descriptions(dataset, out, copies)
+    failed: dict[str, CorruptionError] = {}
+    with counting("writing", len(dataset) * len(copies)) as update:
         for image, name in zip(dataset.images, names, strict=True):
-            _copy(image, name, out, chosen, levels, corrupted, quality)
-            update(len(chosen) * len(levels))
-    _describe(dataset, names, [_folder(out, c, s) for c in chosen for s in levels])
-    note(f"copies  {out}: {len(chosen)} corruptions x {len(levels)} severities x {len(dataset)} images")
+            _copy(image, name, out, copies, corrupted, quality, failed)
+            update(len(copies))
+    done = [(one, s) for one, s in copies if one.name not in failed]
+    _describe(dataset, names, out, done)
+    note(f"copies  {out}: {len(done)}, of {len(dataset)} images each")
+    if failed:
+        raise CorruptionError("; ".join(map(str, failed.values())))
+
+
+def _with_clean(one: "Corruption", levels: Sequence[float]) -> list[float]:
+    return [0.0] * (0 in levels) + one.levels(levels)
 
 
 def _first(dataset: "Dataset", limit: int) -> "Dataset":
@@ -134,11 +149,12 @@ def _copy(
     image: "Image",
     name: str,
     out: Path,
-    chosen: "Sequence[Corruption]",
-    levels: Sequence[float],
+    copies: "Sequence[Copy]",
     corrupted: "Corrupted",
     quality: int,
+    failed: dict[str, CorruptionError],
 ) -> None:
+    """Write one image into every copy; a corruption that fails is put into `failed` and left out from there."""
     from PIL import Image as Pillow
 
     from robustbench_sgdm import atomic
@@ -147,21 +163,36 @@ def _copy(
     picture = read(image)
     how = {"quality": quality, "subsampling": 0} if name.endswith(".jpg") else {"compress_level": 1}
     form = "JPEG" if name.endswith(".jpg") else "PNG"
-    for one in chosen:
-        for severity in levels:
+    for one, severity in copies:
+        if one.name in failed:
+            continue
+        try:
             noisy = Pillow.fromarray(corrupted(one, severity, picture, image.id))
-            path = _folder(out, one, severity) / "images" / name
-            atomic.write(path, lambda p, noisy=noisy: noisy.save(p, form, **how))  # type: ignore[misc]
+        except CorruptionError as error:
+            failed[one.name] = error
+            continue
+        path = _folder(out, one, severity) / "images" / name
+        atomic.write(path, lambda p, noisy=noisy: noisy.save(p, form, **how))  # type: ignore[misc]
 
 
-def _describe(dataset: "Dataset", names: Sequence[str], folders: Sequence[Path]) -> None:
+def _drop_descriptions(dataset: "Dataset", out: Path, copies: "Sequence[Copy]") -> None:
+    """An earlier copy's json must not describe a mixture, should this command be stopped."""
+    for one, severity in copies:
+        _json(dataset, out, one, severity).unlink(missing_ok=True)
+
+
+def _describe(dataset: "Dataset", names: Sequence[str], out: Path, copies: "Sequence[Copy]") -> None:
     from robustbench_sgdm import atomic
 
     content = dataset.coco()
     for entry, name in zip(content["images"], names, strict=True):
         entry["file_name"] = name
-    for folder in folders:
-        atomic.write_json(folder / "annotations" / f"{dataset.name}.json", content)
+    for one, severity in copies:
+        atomic.write_json(_json(dataset, out, one, severity), content)
+
+
+def _json(dataset: "Dataset", out: Path, one: "Corruption", severity: float) -> Path:
+    return _folder(out, one, severity) / "annotations" / f"{dataset.name}.json"
 
 
 def _draw(
@@ -176,6 +207,9 @@ def _draw(
     from robustbench_sgdm.figures import contact_sheet
 
     picture = read(image)
-    rows = {one.name: [corrupted(one, s, picture, image.id) for s in levels] for one in chosen}
-    figure = contact_sheet(rows, [f"severity {s:g}" for s in levels])
+    rows = {
+        one.name: {s: corrupted(one, s, picture, image.id) for s in (0.0, *one.levels(levels))}
+        for one in chosen
+    }
+    figure = contact_sheet(rows)
     atomic.write(sheet, lambda p: figure.savefig(p, format="png", dpi=100))

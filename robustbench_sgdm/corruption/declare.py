@@ -43,6 +43,21 @@ class Parameter:
     low: float = 0.0
     high: float = math.inf
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no severity can have.
+
+        Raises:
+            UsageError: not five finite strengths, or one that `scale` cannot interpolate.
+        """
+        if len(self.strengths) != MAX_SEVERITY or not all(map(math.isfinite, self.strengths)):
+            raise errors.UsageError(
+                f"parameter {self.name} needs {MAX_SEVERITY} finite strengths, not {self.strengths}"
+            )
+        if self.scale == "reciprocal" and 0 in (self.zero, *self.strengths):
+            raise errors.UsageError(f"parameter {self.name} has the reciprocal scale, so no value may be 0")
+        if math.isnan(self.zero) or (self.scale == "linear" and math.isinf(self.zero)):
+            raise errors.UsageError(f"parameter {self.name} needs a finite zero, not {self.zero}")
+
     def at(self, severity: float) -> float:
         """The value at a real severity in [0, 5]; at whole ones exactly the declared one.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +80,10 @@ class Corruption:
         if severity != 1:
             raise UsageError(f"{self.name} has one strength: ask for severity 1 (or 0), not {severity:g}")
         return dict(zip((parameter.name for parameter in self.parameters), self.fixed, strict=True))
+
+    def levels(self, severities: Sequence[float]) -> list[float]:
+        """The severities above clean that it runs at: 1 alone where the strength is fixed."""
+        return [1.0] if self.fixed is not None else [s for s in severities if s > 0]
 
     def describe(self) -> str:
         """The parameters in words: name, five strengths, unit, meaning."""

@@ -93,7 +93,8 @@ def load(extra: Sequence[Path] = ()) -> Registry:
     Raises:
         DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
     """
-    found = [one for folder in (content.root() / "corruptions", *extra) for one in _folder(folder)]
+    folders = [folder.resolve() for folder in (content.root() / "corruptions", *extra)]
+    found = [one for folder in dict.fromkeys(folders) for one in _folder(folder)]
     order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
     return Registry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
 

@@ -1,6 +1,6 @@
 """A contact sheet: one picture in many versions, a row per kind and a column per degree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -9,24 +9,25 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.figures.style import styled
 
-_WIDTH = 200  # px of a thumbnail
+_LONGEST = 640  # px of a picture's longer side as a detector sees it
+_SHOWN = 192, 256  # px of its middle, high and wide: whole, it would have to be reduced, and noise with it
 _GAP = 4
 _LABELS = 1.8, 0.4  # inches beside and above
 
 
-def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str]) -> Figure:
-    """Draw thumbnails, at their own resolution at 100 dots per inch.
+def contact_sheet(rows: Mapping[str, Mapping[float, NDArray[np.uint8]]]) -> Figure:
+    """Draw the middle of each picture, pixel by pixel at 100 dots per inch.
 
     Args:
-        rows: title -> one (H, W, 3) RGB picture per column, all of one size.
-        columns: titles.
+        rows: title -> severity -> (H, W, 3) RGB picture, all of one size.
     """
-    thumbnails = [[_thumbnail(picture) for picture in pictures] for pictures in rows.values()]
-    high, wide = thumbnails[0][0].shape[:2]
+    columns = sorted({severity for pictures in rows.values() for severity in pictures})
+    parts = {title: {s: _middle(p) for s, p in pictures.items()} for title, pictures in rows.items()}
+    high, wide = next(iter(next(iter(parts.values())).values())).shape[:2]
     cells = np.full((len(rows), high + _GAP, len(columns), wide + _GAP, 3), 255, np.uint8)
-    for row, pictures in enumerate(thumbnails):
-        for column, picture in enumerate(pictures):
-            cells[row, :high, column, :wide] = picture
+    for row, pictures in enumerate(parts.values()):
+        for severity, picture in pictures.items():
+            cells[row, :high, columns.index(severity), :wide] = picture
     sheet = cells.reshape(len(rows) * (high + _GAP), -1, 3)
     tall, broad = (side / 100 for side in sheet.shape[:2])
     with styled():
@@ -35,7 +36,8 @@ def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequ
         axis = figure.add_axes((_LABELS[0] / across, 0, broad / across, tall / down))
         axis.imshow(sheet, interpolation="none")
         axis.set_yticks([(high + _GAP) * (i + 0.5) for i in range(len(rows))], list(rows))
-        axis.set_xticks([(wide + _GAP) * (i + 0.5) for i in range(len(columns))], columns)
+        titles = [f"severity {s:g}" if s else "clean" for s in columns]
+        axis.set_xticks([(wide + _GAP) * (i + 0.5) for i in range(len(columns))], titles)
         axis.xaxis.tick_top()
         axis.tick_params(length=0)
         axis.grid(False)
@@ -43,6 +45,11 @@ def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequ
     return figure
 
 
-def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (_WIDTH, max(1, round(picture.shape[0] * _WIDTH / picture.shape[1])))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _middle(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    scale = min(1, _LONGEST / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    top, left = (max(0, side - most) // 2 for side, most in zip(picture.shape, _SHOWN, strict=False))
+    return picture[top : top + _SHOWN[0], left : left + _SHOWN[1]]

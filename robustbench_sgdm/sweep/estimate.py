@@ -8,7 +8,7 @@ import torch
 
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.sweep.plan import Plan, Unit, levels
+from robustbench_sgdm.sweep.plan import Plan, Unit
 
 _T = TypeVar("_T")
 
@@ -44,7 +44,7 @@ def _seconds(plan: Plan, units: Sequence[Unit]) -> float:
         predict[name] = _timed(lambda d=detector: d.predict(list(batch)))[0] / size  # type: ignore[misc]
     corrupt = {}
     for name, corruption in plan.corruptions.items():
-        for level in levels(corruption, plan.severities)[-1:]:
+        for level in corruption.levels(plan.severities)[-1:]:
             took, _ = _timed(
                 lambda c=corruption, s=level: corrupting.apply(  # type: ignore[misc]
                     c, batch, s, seed=0, image_ids=range(size), engine=settings.engine

@@ -76,7 +76,7 @@ class Plan:
         return ground_truth(self.dataset)
 
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
-        at = levels(corruption, self.severities)
+        at = corruption.levels(self.severities)
         return corruption_facts(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
@@ -132,7 +132,7 @@ def make_plan(
                 ),
             )
             for corruption in corruptions
-            for severity in levels(corruption, wanted)
+            for severity in corruption.levels(wanted)
         ]
     return Plan(models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command)
 
@@ -165,13 +165,8 @@ def rehearse(
     """
     square = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8, device=device)
     for corruption in corruptions:
-        for severity in levels(corruption, severities):
+        for severity in corruption.levels(severities):
             corrupting.apply(corruption, square, severity, seed=0, image_ids=[0], engine=engine)
-
-
-def levels(corruption: Corruption, severities: Sequence[float]) -> list[float]:
-    """The severities above clean that a corruption runs at: one with a fixed strength has a single one, 1."""
-    return [1.0] if corruption.fixed is not None else [s for s in severities if s > 0]
 
 
 def shard_size(dataset: Dataset) -> int:

@@ -12,6 +12,17 @@ from PIL import Image
 from robustbench_sgdm import cli, datasets
 from robustbench_sgdm.corruption import apply, load
 
+FRAGILE = """
+from robustbench_sgdm.corruption import Parameter, corruption
+
+@corruption(family="digital", parameters=(Parameter("k", (1, 2, 3, 4, 5), "px"),), source="me")
+def fragile(images, strength, rng):
+    "Cannot do what is wide."
+    if images.shape[3] > 100:
+        raise ValueError("too wide")
+    return images.clone()
+"""
+
 
 def robustbench(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     monkeypatch.setattr(sys, "argv", ["robustbench", *words])
@@ -82,14 +93,39 @@ def test_images_of_one_name_in_different_folders_do_not_meet(
 def test_the_sheet_has_a_row_per_corruption_and_a_column_per_severity(
     tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for noise, severity in (("gaussian", "1"), ("gaussian,contrast", "1-3")):
+    for noise, severity in (("gaussian", "1"), ("gaussian[sigma=0.1],contrast", "2-3")):
         sheet = tmp_path / f"{severity}.png"
         words = ("--out", str(tmp_path), "--limit", "1", "--noise", noise, "--severity", severity)
         assert not robustbench(
             monkeypatch, "corrupt", "--data", str(tiny_coco), *words, "--sheet", str(sheet)
         )
-    one, six = (np.array(Image.open(tmp_path / f"{name}.png")) for name in ("1", "1-3"))
-    assert np.subtract(six.shape, one.shape)[:2] == pytest.approx([204, 408], abs=2)
+    one, six = (np.array(Image.open(tmp_path / f"{name}.png")) for name in ("1", "2-3"))
+    assert np.subtract(six.shape, one.shape)[:2] == pytest.approx([100, 200], abs=2)  # clean, 1, 2, 3
+
+
+def test_an_explicit_strength_is_one_copy(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--out", str(tmp_path), "--limit", "1", "--noise", "gaussian[sigma=0.1]", "--severity", "0-5")
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
+    copies = tmp_path / "gaussian_noise[sigma=0.1]"
+    assert sorted(path.name for path in copies.iterdir()) == ["0", "1"]
+
+
+def test_a_corruption_that_fails_costs_the_others_nothing(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/fragile.py").write_text(FRAGILE)
+    words = ("--out", str(tmp_path), "--severity", "1", "--noise", "fragile,contrast")
+    command = ("corrupt", "--data", str(tiny_coco), *words, "--corruptions", str(tmp_path / "mine"))
+    stale = tmp_path / "fragile/1/annotations/val.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier copy")
+    assert robustbench(monkeypatch, *command) == 1
+    assert "fragile.py: fragile raised ValueError: too wide" in capsys.readouterr().err
+    assert not stale.exists()
+    assert len(datasets.load(str(tmp_path / "contrast/1/annotations/val.json"))) == 4
 
 
 def test_damage_is_measured_on_a_data_set(
@@ -103,8 +139,14 @@ def test_damage_is_measured_on_a_data_set(
     assert robustbench(monkeypatch, "list", "corruptions", "--data", str(tiny_coco)) == 2
 
 
-def test_the_documented_measurement_has_every_corruption() -> None:
+def test_the_documented_tables_have_every_corruption() -> None:
     page = (Path(__file__).parents[2] / "docs" / "corruptions.md").read_text("utf-8")
-    assert [line.split(" | ")[0][2:] for line in page.splitlines() if line.startswith("| ")][
-        2:
-    ] == load().names
+    parts = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    named = {
+        title: [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][2:]
+        for title, text in parts.items()
+    }
+    published = [one.name for one in load() if one.benchmark or one.holdout]
+    assert named["Damage"] == load().names
+    assert {*named["Parity of pixels"], *named["Parity of noise in law"]} == set(published)
+    assert named["Parity of a detector's AP"] == published

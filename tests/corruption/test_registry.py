@@ -141,6 +141,7 @@ def test_a_users_folder_is_added(tmp_path: Path) -> None:
     extra = folder(tmp_path / "mine", dusk=DIMMED.replace("NAME", "dusk"), _draft="not python")
     both = load([extra])
     assert both.names[-1] == "dusk"
+    assert load([extra, extra / "../mine"]).names == both.names
     assert both.get("dusk").summary == "Less light."
     assert [c.name for c in both.group("weather")][-1] == "dusk"
     assert pickle.loads(pickle.dumps(both.get("dusk"))) == both.get("dusk")
@@ -169,6 +170,10 @@ def test_an_alias_or_group_cannot_be_a_name(tmp_path: Path) -> None:
         ("x = 1", "declares no corruption; tag a function"),
         (DIMMED.replace("NAME", "dusk").replace('"""Less light."""', ""), "dusk needs a docstring"),
         (DIMMED.replace("NAME", "dusk").replace('"weather"', '"wether"'), "did you mean weather"),
+        (DIMMED.replace("0.1, 0.2", "float('nan'), 0.2"), "share needs 5 finite strengths, not .nan, 0.2"),
+        (DIMMED.replace("0.1, 0.2", "0.2"), "share needs 5 finite strengths"),
+        (DIMMED.replace('"of light"', '"x", zero=float("inf")'), "share needs a finite zero, not inf"),
+        (DIMMED.replace('"of light"', '"x", scale="reciprocal"'), "reciprocal scale, so no value may be 0"),
         (DIMMED.replace("NAME", "dusk") + "\ndusk.__qualname__ = 'make.<locals>.dusk'", "at the top level"),
     ],
 )

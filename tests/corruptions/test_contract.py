@@ -1,10 +1,12 @@
 """What every corruption of the registry keeps; a new one is tested without touching this file."""
 
+import ctypes
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from multiprocessing import get_context
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -148,6 +150,31 @@ def test_a_spawned_process_gives_the_same_pixels(batch: Tensor) -> None:
         for corruption, future in zip(REGISTRY, there, strict=True):
             here = apply(corruption, batch, 2.5, seed=3, image_ids=[4, 5, 6, 7])
             assert torch.equal(here, future.result(timeout=60)), corruption.name
+
+
+@each
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_memory_is_bounded_by_the_batch(corruption: Corruption, large: Tensor) -> None:
+    images = large.repeat(4, 1, 1, 1)
+    for severity in (1, 5):
+        apply(corruption, large, severity, seed=0, image_ids=[0])  # fills what is kept for every batch
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is taken again would not count
+        before = _memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # begins the peak, VmHWM, anew
+        apply(corruption, images, severity, seed=0, image_ids=range(4))
+        assert _memory("VmHWM") - before < 12 * images.numel() * 4
+
+
+def _memory(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+@each
+@pytest.mark.parametrize("size", [(1, 10_000), (48, 10_000)], ids=str)
+def test_panoramas_and_single_rows(corruption: Corruption, large: Tensor, size: tuple[int, int]) -> None:
+    images = large[..., : size[0], :].repeat(1, 1, 1, 16)[..., : size[1]].contiguous()
+    assert apply(corruption, images, 4, seed=0, image_ids=[7]).shape == images.shape
 
 
 @each

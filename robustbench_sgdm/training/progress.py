@@ -87,9 +87,9 @@ class Clock:
 
     def _tell(self, run: ArmRun, score: float | None) -> None:
         batches = len(run.train_loader)
-        done = run.epoch * batches + self._batch
+        done = (run.epoch - run.start_epoch) * batches + self._batch
         seconds = time.perf_counter() - self._start
-        left = seconds / done * (run.epochs * batches - done)
+        left = seconds / done * ((run.epochs - run.epoch) * batches - self._batch)
         loss = sum(float(part) for part in run.tloss.values())
         self.report(
             Progress(self.model, run.epoch + 1, run.epochs, self._batch, batches, seconds, left, loss, score)

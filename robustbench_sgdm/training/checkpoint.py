@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from robustbench_sgdm import atomic
@@ -76,7 +77,7 @@ def restore(run: Any, path: Path) -> None:
     vars(run.stopper).update(state["stopper"])
     run.start_epoch = state["epoch"] + 1
     run.seconds_before = state["seconds"]
-    for name, text in state["logs"].items():
+    for name, text in state["logs"].items() if RANK <= 0 else ():
         atomic.write_text(Path(run.save_dir) / name, text)
 
 

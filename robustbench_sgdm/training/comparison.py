@@ -57,7 +57,7 @@ class TrainedRun:
             "metrics": dict(self.scores.metrics),
             "per_class": dict(self.scores.per_class),
             "best_epoch": self.best_epoch,
-            "seconds": round(self.seconds, 1),
+            "seconds": self.seconds,
             "batch": self.batch,
             "health": list(self.health),
         }

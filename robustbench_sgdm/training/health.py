@@ -71,7 +71,7 @@ class Health:
         self._shares.append(torch.stack([_norm(part) for part in parts]))
 
     def _write(self, run: Any) -> None:
-        if RANK not in (-1, 0):
+        if RANK > 0:
             return
         loss = sum(float(part) for part in run.tloss.values())
         modules = inserted(unwrap_model(run.model))

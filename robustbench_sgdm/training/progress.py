@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ultralytics.utils import RANK
+
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -80,10 +82,12 @@ class Clock:
 
     def _batch_end(self, run: ArmRun) -> None:
         self._batch += 1
-        self._tell(run, None)
+        if RANK <= 0:  # of several processes, the first one tells
+            self._tell(run, None)
 
     def _epoch_end(self, run: ArmRun) -> None:
-        self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
+        if RANK <= 0:
+            self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
 
     def _tell(self, run: ArmRun, score: float | None) -> None:
         batches = len(run.train_loader)

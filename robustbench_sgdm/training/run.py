@@ -252,7 +252,7 @@ class _Run:
         log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
-        seconds = float(log["time"].iloc[-1])
+        seconds = round(float(log["time"].iloc[-1]), 1)
         found = health.findings(pd.read_csv(self.folder / "health.csv"))
         if (batch := int(state["batch"])) != arguments["batch"]:
             found.append(
@@ -278,7 +278,7 @@ class _Run:
 
 def _write_record(text: str, run: ArmRun) -> None:
     """Callback: `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
-    if RANK in (-1, 0):
+    if RANK <= 0:
         atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 

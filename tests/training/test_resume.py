@@ -1,21 +1,18 @@
 """A run that is interrupted and resumed ends as if it had not been: equal curves, equal weights."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image as Pillow
 
-from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, run, train
@@ -28,29 +25,9 @@ SETTINGS: dict[str, Any] = {"epochs": 3, "imgsz": 64, "batch": 4, "close_mosaic"
 def quiet(_: object) -> None: ...
 
 
-def given(root: Path) -> TrainData:
-    """Ten noisy images with a bright box each as COCO jsons, the same ones for every process."""
-    for name, count in (("train", 10), ("val", 3)):
-        if (root / f"{name}.json").is_file():
-            continue
-        (root / name).mkdir(parents=True)
-        rng = np.random.default_rng(count)
-        images, boxes = [], []
-        for number in range(1, count + 1):
-            picture = rng.integers(0, 80, (96, 96, 3), np.uint8)
-            picture[10:60, 10:50] = rng.integers(80, 255, 3)
-            Pillow.fromarray(picture).save(root / name / f"{number}.png")
-            images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
-            box = {"bbox": [10, 10, 40, 50], "area": 2000, "iscrowd": 0}
-            boxes.append({"id": number, "image_id": number, "category_id": 1, **box})
-        content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
-        (root / f"{name}.json").write_text(json.dumps(content))
-    return TrainData.of("boxes", coco.load(root / "train.json"), coco.load(root / "val.json"))
-
-
-def go(root: Path, name: str, **changed: Any) -> TrainedRun:
+def go(data: TrainData, root: Path, name: str, **changed: Any) -> TrainedRun:
     options = {**SETTINGS, "project": root / "runs", "name": name, "report": quiet, **changed}
-    (done,) = train([MODEL], data=given(root / "data"), **options)
+    (done,) = train([MODEL], data=data, **options)
     return done
 
 
@@ -62,16 +39,21 @@ def curves(done: TrainedRun) -> list[pd.DataFrame]:
 @dataclass
 class Whole:
     root: Path
+    data: TrainData
     done: TrainedRun
+
+    def go(self, name: str, **changed: Any) -> TrainedRun:
+        return go(self.data, self.root, name, **changed)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainData]) -> Whole:
     """Three epochs without interruption; the data and the cache serve the interrupted runs too."""
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
-        return Whole(root, go(root, "whole"))
+        data = boxes(root / "data")
+        return Whole(root, data, go(data, root, "whole"))
 
 
 def check_equal(whole: Whole, resumed: TrainedRun) -> None:
@@ -91,7 +73,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from robustbench_sgdm.training import run
 from robustbench_sgdm.training.trainer import ArmRun
-import test_resume as shared
+import conftest, test_resume
 
 class Killed(ArmRun):
     def optimizer_step(self):
@@ -100,7 +82,8 @@ class Killed(ArmRun):
             os.kill(os.getpid(), signal.SIGKILL)
 
 run.ArmRun = Killed
-shared.go(Path(sys.argv[1]), "killed")
+root = Path(sys.argv[1])
+test_resume.go(conftest.given(root / "data"), root, "killed")
 """
 
 
@@ -114,7 +97,7 @@ def test_killed_within_an_epoch_and_resumed(whole: Whole, monkeypatch: pytest.Mo
     folder = whole.root / "runs" / "killed" / f"{MODEL}-seed0"
     assert not (folder / "result.json").exists()
     assert list(pd.read_csv(folder / "results.csv")["epoch"]) == [1]
-    check_equal(whole, go(whole.root, "killed", resume=True))
+    check_equal(whole, whole.go("killed", resume=True))
 
 
 class Pulled(Exception):
@@ -140,8 +123,8 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(run, "ArmRun", Stopping)
         with pytest.raises(Pulled):
-            go(whole.root, name)
-    check_equal(whole, go(whole.root, name, resume=True))
+            whole.go(name)
+    check_equal(whole, whole.go(name, resume=True))
 
 
 def test_what_is_finished_is_read_and_not_trained_again(
@@ -149,23 +132,23 @@ def test_what_is_finished_is_read_and_not_trained_again(
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
     before = (whole.done.folder / "best.safetensors").stat().st_mtime_ns
-    assert go(whole.root, "whole", resume=True) == whole.done
+    assert whole.go("whole", resume=True) == whole.done
     assert (whole.done.folder / "best.safetensors").stat().st_mtime_ns == before
 
 
 def test_only_the_same_run_is_resumed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
     with pytest.raises(UsageError, match=r"begun otherwise \(arguments epochs 3, now 4\).*last.pt is kept"):
-        go(whole.root, "whole", resume=True, epochs=4)
+        whole.go("whole", resume=True, epochs=4)
     with pytest.raises(UsageError, match=r"arguments lr0 0\.002, now 0\.1"):
-        go(whole.root, "whole", resume=True, lr0=0.1)
+        whole.go("whole", resume=True, lr0=0.1)
     record = whole.done.folder / "recipe.yaml"
     text = record.read_text()
     old = yaml.safe_load(text)
     old["versions"]["ultralytics"] = "8.0.0"
     record.write_text(yaml.safe_dump(old))
     with pytest.raises(UsageError, match=r"other versions \(ultralytics 8.0.0, now .*last.pt is kept"):
-        go(whole.root, "whole", resume=True)
+        whole.go("whole", resume=True)
     record.write_text(text)
     assert (whole.done.folder / "weights" / "last.pt").is_file()
 
@@ -176,7 +159,7 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
     folder.mkdir(parents=True)
     (folder / "state.pt").write_bytes(b"no state")
     with pytest.raises((DataError, ArmsFailed), match=r"state.pt cannot be read .*remove it"):
-        go(whole.root, "damaged", resume=True)
+        whole.go("damaged", resume=True)
 
 
 @pytest.mark.parametrize("broken", ["nan", "memory"])
@@ -200,7 +183,7 @@ def test_a_run_that_breaks_says_so_and_costs_no_other(
     options |= {"project": whole.root / "runs", "name": broken, "report": quiet, "fraction": 0.4}
     message = {"nan": "NaN", "memory": "memory ran out with --batch 4"}[broken]
     with pytest.raises(ArmsFailed, match=rf"{MODEL}-seed0: .*{message}.*last.pt is kept") as failure:
-        train([MODEL, "yolov8n"], data=given(whole.root / "data"), **options)
+        train([MODEL, "yolov8n"], data=whole.data, **options)
     assert [done.model for done in failure.value.runs] == ["yolov8n"]
     folder = whole.root / "runs" / broken
     assert list(pd.read_csv(folder / "runs.csv")["model"]) == ["yolov8n"]
@@ -221,7 +204,7 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
             return super().preprocess_batch(batch)
 
     monkeypatch.setattr(run, "ArmRun", Small)
-    done = go(whole.root, "halved", epochs=1, fraction=0.4, close_mosaic=0)
+    done = whole.go("halved", epochs=1, fraction=0.4, close_mosaic=0)
     assert done.batch == 2
     (said,) = done.health
     assert "too little for batch 4: trained with 2" in said

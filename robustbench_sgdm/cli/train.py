@@ -1,15 +1,12 @@
 """`robustbench train`: several detectors under one recipe, for one or several seeds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from robustbench_sgdm.cli import options
 from robustbench_sgdm.errors import Stopped, UsageError
-
-if TYPE_CHECKING:
-    from robustbench_sgdm.training import TrainData
 
 
 def train(
@@ -123,7 +120,7 @@ def train(
     try:
         runs = training.train(
             options.split(model),
-            data=_data(data, val),
+            data=training.named_data(data, val) if val else data,
             recipe=recipe,
             init=init,
             seeds=_seeds(seeds),
@@ -153,14 +150,6 @@ def train(
         if runs:
             show(training_table(training.summary(frame := training.runs_table(runs)), frame))
             note(f"comparison  {runs[0].folder.parent}")
-
-
-def _data(train_split: str, val_split: str | None) -> "TrainData":
-    from robustbench_sgdm.cli.console import counted
-    from robustbench_sgdm.training import named_data
-
-    with counted("rendering scenes") as progress:
-        return named_data(train_split, val_split, progress)
 
 
 def _seeds(values: list[str]) -> list[int]:

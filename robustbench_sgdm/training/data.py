@@ -90,7 +90,12 @@ def named_data(
     if train == "scenes" and val is None:
         return scenes_data(progress=progress)
     if val is None and Path(train).suffix not in _YAML:
-        raise UsageError("--data names the training split alone; give the validation split with --val")
+        if Path(train).exists():
+            raise UsageError(f"{train} is the training split alone; give the validation split with --val")
+        raise UsageError(
+            f"no data set {train!r}: give scenes, an Ultralytics dataset YAML (a path, VOC.yaml, coco.yaml), or "
+            "the training split as a COCO json and the validation split with --val"
+        )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
     return TrainData.of(Path(train).stem, *loaded)
 

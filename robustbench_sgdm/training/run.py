@@ -19,7 +19,7 @@ from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
 from robustbench_sgdm.training.comparison import TrainedRun
-from robustbench_sgdm.training.data import TrainData, export, sample, scenes_data
+from robustbench_sgdm.training.data import TrainData, export, named_data, sample
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.noise import Noise
 from robustbench_sgdm.training.progress import Clock, Report, print_epochs, print_rendering
@@ -74,7 +74,7 @@ def train(
 
     Args:
         models: names in the zoo, such as `yolov8n` and `yolov8n-sgdm`.
-        data: `scenes`, which is rendered on first use, or two data sets of one's own.
+        data: two data sets, or what `named_data` takes: `scenes`, which is rendered on first use, `VOC.yaml`...
         classes: the classes to learn, in this order; all of the data's if None.
         seeds: of initialisation, order and augmentation.
         epochs: passes over the training split; the recipe's if None, as the next three.
@@ -295,9 +295,7 @@ def _devices(text: str) -> str:
 
 
 def _used(data: TrainData | str, fraction: float) -> TrainData:
-    given = scenes_data(progress=print_rendering) if data == "scenes" else data
-    if isinstance(given, str):
-        raise UsageError(f"data {given!r} is not known; give scenes, or TrainData of one's own")
+    given = named_data(data, progress=print_rendering) if isinstance(data, str) else data
     facts = {**given.facts, "fraction": fraction}
     return TrainData(given.name, given.train.subset(fraction), given.val, facts)
 

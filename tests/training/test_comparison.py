@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -157,9 +158,11 @@ def test_ultralytics_yaml_by_name_is_looked_for_where_ultralytics_puts_its_data(
         named_data("coco.yaml")
 
 
-def test_a_json_needs_its_validation_split() -> None:
+def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_path: Path) -> None:
+    path = coco_of(tmp_path / "tiny", [np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(UsageError, match="give the validation split with --val"):
-        named_data("train.json")
+        named_data(str(path))
+    assert len(named_data(str(path), str(path)).val) == 1
 
 
 def test_unknown_classes_and_boxes_outside_are_named(

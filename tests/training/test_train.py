@@ -212,7 +212,7 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
         (UsageError, "imgsz is 100", {"imgsz": 100}),
         (UsageError, "unknown class of train: 'kat'; did you mean cat", {"classes": ["kat"]}),
         (UsageError, r"fraction 0 is outside \(0, 1\]", {"fraction": 0}),
-        (UsageError, "data 'scene' is not known", {"data": "scene"}),
+        (UsageError, "no data set 'scene'", {"data": "scene"}),
         (DataError, "val has no image", {"data": empty}),
         (DataError, "outside image 1", {"data": outside}),
     ]

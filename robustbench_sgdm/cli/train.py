@@ -1,15 +1,12 @@
-"""`robustbench train`: several detectors under one recipe and seed."""
+"""`robustbench train`: several detectors under one recipe, for one or several seeds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.run import DeviceOption
-
-if TYPE_CHECKING:
-    from robustbench_sgdm.training import TrainData
+from robustbench_sgdm.errors import Stopped, UsageError
 
 
 def train(
@@ -19,7 +16,9 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="scenes (embedded), or the training split as a COCO json or Ultralytics YAML."
+            "--data",
+            help="scenes (embedded); an Ultralytics dataset YAML, by path or name (VOC.yaml, coco.yaml); or the "
+            "training split as a COCO json.",
         ),
     ] = "scenes",
     val: Annotated[
@@ -27,7 +26,11 @@ def train(
         typer.Option("--val", help="Validation split as a COCO json; a YAML and scenes bring their own."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option("--recipe", help="quick, or ultralytics for its own defaults.")
+        str,
+        typer.Option(
+            "--recipe",
+            help="quick; paper (table 1, for the models' family); or ultralytics for its own defaults.",
+        ),
     ] = "quick",
     init: Annotated[
         Path | None,
@@ -35,21 +38,56 @@ def train(
             "--init", help="Weights of the baseline that every arm starts from; from scratch without."
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training split.")] = 20,
-    imgsz: Annotated[int, typer.Option("--imgsz", min=32, help="Training size in pixels.")] = 320,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images a step.")] = 8,
-    device: DeviceOption = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
+    seeds: Annotated[
+        list[str],
+        typer.Option(
+            "--seeds", help="Of initial weights, order and augmentation. Several: commas or repeats."
+        ),
+    ] = ["0"],  # noqa: B006 - typer wants a list
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the training split; default: the recipe's."),
+    ] = None,
+    imgsz: Annotated[
+        int | None, typer.Option("--imgsz", min=32, help="Training size in pixels; default: the recipe's.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images a step; default: the recipe's.")
+    ] = None,
+    noise_aug: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--noise-aug",
+            help="Corruptions and groups that half of the training images meet, at drawn severities; none without.",
+        ),
+    ] = None,
+    corruptions: Annotated[
+        list[Path] | None,
+        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="cpu, cuda:1, an index, or several: 0,1; the first GPU if there is one, else cpu.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that load images; 0 on the CPU.")
+    ] = None,
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of the training images, in (0, 1].")
     ] = 1.0,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of initial weights, order and augmentation.")
-    ] = 0,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set", help="Any Ultralytics training argument, KEY=VALUE, over the recipe's. May be repeated."
+        ),
+    ] = None,
+    loggers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loggers", help="Ultralytics' loggers to attach, such as tensorboard or wandb; none without."
         ),
     ] = None,
     project: Annotated[Path, typer.Option("--project", help="Folder that comparisons are made in.")] = Path(
@@ -59,63 +97,72 @@ def train(
         str | None, typer.Option("--name", help="The comparison's folder; default: the data's name.")
     ] = None,
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Write into an existing folder.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="With the same options: go on in the folder, at the epoch where each run stopped.",
+        ),
+    ] = False,
 ) -> None:
     """Train detectors under one recipe: same images, same order, same start where they share tensors.
 
-    Each arm leaves Ultralytics' own files and `best.safetensors` in PROJECT/NAME/<model>-seed<k>/.
+    Each (model, seed) leaves Ultralytics' own files, health.csv and best.safetensors in
+    PROJECT/NAME/<model>-seed<k>/; runs.csv and summary.csv beside them hold every run, and mean and spread.
     """
-    from robustbench_sgdm import training
-    from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm import corruption, training
+    from robustbench_sgdm.cli.console import note, show
     from robustbench_sgdm.detectors import pick_device
-    from robustbench_sgdm.tables import Table, number
+    from robustbench_sgdm.tables import training_table
 
-    runs = training.train(
-        options.split(model),
-        data=_data(data, val),
-        recipe=recipe,
-        init=init,
-        epochs=epochs,
-        imgsz=imgsz,
-        batch=batch,
-        device=pick_device(device),
-        workers=workers,
-        fraction=fraction,
-        seed=seed,
-        project=project,
-        name=name,
-        exist_ok=exist_ok,
-        **_overrides(set_ or []),
-    )
-    rows = [
-        [
-            r.model,
-            *(number(r.scores.metrics[m]) for m in ("AP", "AP50", "AP_S")),
-            str(r.best_epoch),
-            str(r.weights),
-        ]
-        for r in runs
-    ]
-    show(Table("trained", ["model", "AP", "AP50", "AP_S", "best epoch", "weights"], rows))
-
-
-def _data(train_split: str, val_split: str | None) -> "TrainData":
-    from robustbench_sgdm import datasets
-    from robustbench_sgdm.cli.console import counted
-    from robustbench_sgdm.errors import UsageError
-    from robustbench_sgdm.training import TrainData, scenes_data
-
-    with counted("rendering scenes") as progress:
-        if train_split == "scenes":
-            return scenes_data(progress=progress)
-        if val_split is None and Path(train_split).suffix in {".yaml", ".yml"}:
-            val_split = train_split
-        if val_split is None:
-            raise UsageError("--data names the training split alone; give the validation split with --val")
-        return TrainData.of(
-            Path(train_split).stem,
-            datasets.load(train_split, split="train", progress=progress),
-            datasets.load(val_split, progress=progress),
+    noise = corruption.load(corruptions or []).select(options.split(noise_aug or []))
+    runs: list[training.TrainedRun] = []
+    try:
+        runs = training.train(
+            options.split(model),
+            data=training.named_data(data, val) if val else data,
+            recipe=recipe,
+            init=init,
+            seeds=_seeds(seeds),
+            epochs=epochs,
+            imgsz=imgsz,
+            batch=batch,
+            device=device or pick_device(),
+            workers=workers,
+            fraction=fraction,
+            noise=noise,
+            loggers=options.split(loggers or []),
+            project=project,
+            name=name,
+            exist_ok=exist_ok,
+            resume=resume,
+            **_overrides(set_ or []),
         )
+    except training.ArmsFailed as failure:
+        runs = failure.runs
+        raise
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped; finished epochs are kept, and the same command with --resume and the comparison's --name "
+            "goes on from there"
+        ) from None
+    finally:
+        if runs:
+            show(training_table(training.summary(frame := training.runs_table(runs)), frame))
+            note(f"comparison  {runs[0].folder.parent}")
+
+
+def _seeds(values: list[str]) -> list[int]:
+    """Whole numbers from 0.
+
+    >>> _seeds(["0,1", "7"])
+    [0, 1, 7]
+    """
+    items = options.split(values)
+    bad = [item for item in items if not item.isdecimal() or int(item) >= 2**31]
+    if bad or not items:
+        raise UsageError(f"seed {bad[0] if bad else ''!r} is not a whole number from 0 to 2147483647")
+    return [int(item) for item in items]
 
 
 def _overrides(items: list[str]) -> dict[str, Any]:
@@ -125,13 +172,12 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     import yaml
 
     from robustbench_sgdm import training
-    from robustbench_sgdm.errors import UsageError
 
     pairs = [item.partition("=") for item in items]
     bad = [key for key, equals, _ in pairs if not (key and equals)]
     if bad:
         raise UsageError(f"--set {bad[0]!r} is not KEY=VALUE")
-    own = [key for key, _, _ in pairs if key in signature(training.train).parameters]
+    own = [key for key, _, _ in pairs if key in {*signature(training.train).parameters, "seed"}]
     if own:
         raise UsageError(f"--set {own[0]} is an option of its own: see `robustbench train --help`")
     try:

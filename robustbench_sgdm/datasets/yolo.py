@@ -12,8 +12,10 @@ from robustbench_sgdm.errors import DataError
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-def load(path: Path, split: str = "val") -> Dataset:
+def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
     """Read one split of an Ultralytics YAML (`path`, `val`, `names`); nothing is downloaded.
+
+    A relative `path` in it is looked for beside the file, then in `root`.
 
     Label rows are `class x y w h` (or a polygon, whose box is taken), in shares of the image. Area is
     the box's: AP by size differs a little from ground truth with masks.
@@ -23,7 +25,7 @@ def load(path: Path, split: str = "val") -> Dataset:
     """
     content = _parse(path, split)
     classes = _names(content["names"], path)
-    files = _image_files(path, content, split)
+    files = _image_files(path, content, split, root)
     listed: list[Image] = []
     annotations: list[dict[str, Any]] = []
     for number, file in enumerate(files, start=1):
@@ -83,9 +85,11 @@ def _names(names: dict[Any, Any] | list[Any], path: Path) -> list[str]:
     return classes
 
 
-def _image_files(path: Path, content: dict[str, Any], split: str) -> list[Path]:
-    base = Path(str(content.get("path") or "."))
-    base = base if base.is_absolute() else (path.parent / base)
+def _image_files(path: Path, content: dict[str, Any], split: str, root: Path | None) -> list[Path]:
+    named = Path(str(content.get("path") or "."))
+    base = path.parent / named  # `named` alone if it is absolute
+    if root is not None and not base.is_dir():
+        base = root / named
     entries = content[split] if isinstance(content[split], list) else [content[split]]
     files: list[Path] = []
     for entry in entries:

@@ -4,9 +4,24 @@ Importing this package imports Ultralytics, quietly: every submodule may then im
 """
 
 import robustbench_sgdm.detectors  # noqa: F401
-from robustbench_sgdm.training.data import TrainData, scenes_data
+from robustbench_sgdm.training.comparison import TrainedRun, runs_table, summary
+from robustbench_sgdm.training.data import TrainData, named_data, scenes_data
 from robustbench_sgdm.training.progress import Progress, print_epochs
 from robustbench_sgdm.training.recipes import RECIPES
-from robustbench_sgdm.training.run import TrainedRun, train
+from robustbench_sgdm.training.run import ArmsFailed, train
+from robustbench_sgdm.training.trainer import LOGGERS
 
-__all__ = ["RECIPES", "Progress", "TrainData", "TrainedRun", "print_epochs", "scenes_data", "train"]
+__all__ = [
+    "LOGGERS",
+    "RECIPES",
+    "ArmsFailed",
+    "Progress",
+    "TrainData",
+    "TrainedRun",
+    "named_data",
+    "print_epochs",
+    "runs_table",
+    "scenes_data",
+    "summary",
+    "train",
+]

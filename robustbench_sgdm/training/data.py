@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import ultralytics.cfg
 from torch import Tensor
+from ultralytics.utils import SETTINGS
 
-from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes
+from robustbench_sgdm import datasets
+from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.letterbox import letterbox
@@ -67,6 +70,49 @@ def scenes_data(
     val = coco.load(scenes.make(root, "val", SCENES_VAL, seed=seed, progress=progress))
     facts = {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
     return TrainData("scenes", train, val, facts)
+
+
+def named_data(
+    train: str, val: str | None = None, progress: Callable[[int, int], None] | None = None
+) -> TrainData:
+    """Data by the name or path that a user gives.
+
+    Args:
+        train: `scenes`; an Ultralytics dataset YAML, by path or by its name there (`VOC.yaml`, `coco.yaml`),
+            which brings both splits; or the training split as a COCO json.
+        val: the validation split as a COCO json or a YAML; a YAML's own, and that of `scenes`, if None.
+        progress: called with (done, total) while `scenes` is rendered.
+
+    Raises:
+        UsageError: no such data, or a json without its validation split.
+        DataError: the data are not what they should be, or not on this machine.
+    """
+    if train == "scenes" and val is None:
+        return scenes_data(progress=progress)
+    if val is None and Path(train).suffix not in _YAML:
+        if Path(train).exists():
+            raise UsageError(f"{train} is the training split alone; give the validation split with --val")
+        raise UsageError(
+            f"no data set {train!r}: give scenes, an Ultralytics dataset YAML (a path, VOC.yaml, coco.yaml), or "
+            "the training split as a COCO json and the validation split with --val"
+        )
+    loaded = _split(train, "train", progress), _split(val or train, "val", progress)
+    return TrainData.of(Path(train).stem, *loaded)
+
+
+_YAML = {".yaml", ".yml"}
+
+
+def _split(source: str, split: str, progress: Callable[[int, int], None] | None) -> Dataset:
+    """One split; a YAML's relative `path` is looked for beside it, then in Ultralytics' datasets folder."""
+    path = Path(source)
+    bundled = _DATASETS / source
+    if path.suffix in _YAML and (path.is_file() or bundled.is_file()):
+        return yolo.load(path if path.is_file() else bundled, split, Path(SETTINGS["datasets_dir"]))
+    return datasets.load(source, split=split, progress=progress)
+
+
+_DATASETS = Path(ultralytics.cfg.__file__).parent / "datasets"
 
 
 def sample(dataset: Dataset, imgsz: int, count: int = 64, batch: int = 8) -> list[Tensor]:

@@ -38,7 +38,6 @@ def make(
         models,
         data=data,
         init=init,
-        seed=0,
         epochs=14,
         imgsz=320,
         batch=8,

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ultralytics.utils import RANK
+
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -80,16 +82,18 @@ class Clock:
 
     def _batch_end(self, run: ArmRun) -> None:
         self._batch += 1
-        self._tell(run, None)
+        if RANK <= 0:  # of several processes, the first one tells
+            self._tell(run, None)
 
     def _epoch_end(self, run: ArmRun) -> None:
-        self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
+        if RANK <= 0:
+            self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
 
     def _tell(self, run: ArmRun, score: float | None) -> None:
         batches = len(run.train_loader)
-        done = run.epoch * batches + self._batch
+        done = (run.epoch - run.start_epoch) * batches + self._batch
         seconds = time.perf_counter() - self._start
-        left = seconds / done * (run.epochs * batches - done)
+        left = seconds / done * ((run.epochs - run.epoch) * batches - self._batch)
         loss = sum(float(part) for part in run.tloss.values())
         self.report(
             Progress(self.model, run.epoch + 1, run.epochs, self._batch, batches, seconds, left, loss, score)

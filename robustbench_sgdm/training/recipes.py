@@ -1,19 +1,47 @@
-"""Training recipes as data: what Ultralytics' trainer is told, one table for both arms of a comparison."""
+"""Training recipes as data: what Ultralytics' trainer is told, one table for all arms of a comparison."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from robustbench_sgdm.errors import unknown
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.errors import UsageError, unknown
 
 # Common to every recipe: nothing is downloaded, drawn or sent, and a seed decides everything.
-_QUIET = {"pretrained": False, "plots": False, "save_json": False, "deterministic": True, "compile": False}
+_COMMON = {
+    **{"pretrained": False, "plots": False, "save_json": False, "deterministic": True, "compile": False},
+    "amp": False,  # `--set amp=bf16` mixes precision; `true` would let Ultralytics download a model to check with
+}
+
+# Table 1 of the paper, one recipe for each family; the batch goes by scale. Its "LR decay" is the weight decay of
+# the YOLO code bases; what it does not print is Ultralytics' default. Label smoothing, 0 there, is no argument of
+# Ultralytics any more. YOLOv5's table has no close-mosaic: its code base kept the mosaic to the end.
+_PAPER = {
+    **_COMMON,
+    **{
+        "epochs": 300,
+        "imgsz": 640,
+        "optimizer": "SGD",
+        "lr0": 0.01,
+        "momentum": 0.937,
+        "weight_decay": 0.0005,
+    },
+}
+PAPER_BATCH = {
+    **{"yolov5n": 72, "yolov5s": 48, "yolov6n": 128, "yolov6s": 72, "yolov8n": 48, "yolov8s": 36},
+}
 
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         # From scratch in few iterations: a step per small batch, so that warm-up and averaging are soon done.
         "quick": {
-            **_QUIET,
+            **_COMMON,
+            "epochs": 20,
+            "imgsz": 320,
+            "batch": 8,
+            "workers": 0,
             "optimizer": "AdamW",
             "lr0": 0.002,
             "lrf": 0.02,
@@ -25,7 +53,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "warmup_momentum": 0.9,
             "nbs": 1,
             "cache": "ram",
-            "amp": False,
             "conf": 0.01,  # in the validation after each epoch only, where the many weakest boxes cost most
             "mosaic": 0.0,
             "close_mosaic": 0,
@@ -38,18 +65,53 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "auto_augment": None,
             "erasing": 0.0,
         },
+        "paper-yolov5": {**_PAPER, "close_mosaic": 0},
+        "paper-yolov6": {**_PAPER, "close_mosaic": 10},
+        "paper-yolov8": {**_PAPER, "close_mosaic": 10},
         # Ultralytics' own defaults, whatever the installed version has.
-        "ultralytics": {**_QUIET, "amp": False},
+        "ultralytics": {**{key: DEFAULT_CFG_DICT[key] for key in ("epochs", "imgsz", "batch")}, **_COMMON},
     }
 )
 
+_OURS = {"model", "resume", "pretrained", "task", "mode", "save_dir", "split", "val", "save", "time"}
 
-def recipe(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a recipe, with a user's overrides.
+
+def recipe(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a recipe for all `models`, with a user's overrides; None overrides nothing.
+
+    `paper` is the one of the models' family; its batch goes by their scale.
 
     Raises:
-        UsageError: no such recipe; the nearest names are offered.
+        UsageError: no such recipe or argument, or none for these models; the nearest names are offered.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return {**RECIPES[name], **overrides}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    for key in given:
+        if key in _OURS:
+            raise UsageError(f"{key} cannot be given: a comparison decides it; leave it out")
+        if key not in DEFAULT_CFG_DICT:
+            raise unknown("training argument", key, sorted(DEFAULT_CFG_DICT))
+    if name != "paper" and not name.startswith("paper-"):
+        if name not in RECIPES:
+            raise unknown("recipe", name, ["paper", *RECIPES])
+        return {**RECIPES[name], **given}
+    plain = _detector(models)
+    resolved = f"paper-{plain[:-1]}"
+    if name not in ("paper", resolved):
+        known = unknown("recipe", name, ["paper", *RECIPES])
+        raise UsageError(f"{name} is no recipe for {plain}: use {resolved}") if name in RECIPES else known
+    return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **given}
+
+
+def _detector(models: Sequence[str]) -> str:
+    """The one detector that the paper's recipe is for, of the models with and without modules."""
+    plain = sorted({zoo.resolve(model).plain for model in models})
+    if len(plain) > 1:
+        raise UsageError(
+            f"the paper's recipe depends on the detector, and {' and '.join(plain)} are two: "
+            "compare each with its own variants, in a comparison of its own"
+        )
+    if plain[0] not in PAPER_BATCH:
+        raise UsageError(
+            f"the paper has no recipe for {plain[0]}, only for {', '.join(PAPER_BATCH)}; use --recipe ultralytics"
+        )
+    return plain[0]

@@ -1,7 +1,7 @@
 """What a trained file says about itself: facts from the run, a card for people, nothing typed by hand."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -51,12 +51,13 @@ def header(run: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in run.items()}
 
 
-def card(weights: Weights, scores: Mapping[int, Scores]) -> str:
+def card(weights: Weights, scores: Mapping[int, Scores], health: Sequence[str] = ()) -> str:
     """The Markdown that lies beside a weights file.
 
     Args:
         weights: as read from the file; its header tells of the run.
         scores: on the validation images, by side of the square they were letterboxed to, px.
+        health: what was wrong with the run, a line each.
     """
     run = {key: _parse(value) for key, value in weights.meta.items()}
     data, arguments = run["data"], run["arguments"]
@@ -86,6 +87,8 @@ Start: {run["start"]}.
 {arguments["epochs"]} epochs in {minutes:.0f} minutes on {arguments["device"]}, validation included.
 Averaged weights of epoch {run["best epoch"]}, the best by Ultralytics' own mAP on the same images.
 
+Health of the training: {"; ".join(health) or "nothing was found wrong"}.
+
 {_table(("data", data["name"]), origin)}
 
 {_table(("argument of Ultralytics", f"recipe {run['recipe']}"), arguments.items())}
@@ -94,8 +97,9 @@ Averaged weights of epoch {run["best epoch"]}, the best by Ultralytics' own mAP 
 
 ## What it does not show
 
-One seed: a difference between two such files may be chance. The validation images also chose the epoch, so
-the scores above lean upwards a little. A detector trained on rendered images says nothing of photographs.
+One seed ({arguments["seed"]}): a difference between two such files may be chance. The validation images also
+chose the epoch, so the scores above lean upwards a little. A detector trained on rendered images says nothing
+of photographs.
 """
 
 

@@ -1,49 +1,44 @@
-"""Train detectors one after the other under one recipe and one seed, so that they can be compared."""
+"""Train detectors under one recipe, for one or several seeds, so that they can be compared."""
 
 import logging
-import time
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ultralytics.utils import DEFAULT_CFG_DICT
+import pandas as pd
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import strip_optimizer
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.detectors import weights, yolo
-from robustbench_sgdm.errors import RobustBenchError, UsageError, unknown
-from robustbench_sgdm.scoring import Scores
-from robustbench_sgdm.training import arms, record
+from robustbench_sgdm.corruption import Corruption
+from robustbench_sgdm.detectors import pick_device, weights, yolo
+from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
-from robustbench_sgdm.training.data import TrainData, export, sample, scenes_data
+from robustbench_sgdm.training.comparison import TrainedRun
+from robustbench_sgdm.training.data import TrainData, export, named_data, sample
 from robustbench_sgdm.training.evaluate import evaluate
+from robustbench_sgdm.training.noise import Noise
 from robustbench_sgdm.training.progress import Clock, Report, print_epochs, print_rendering
 from robustbench_sgdm.training.recipes import recipe as named_recipe
-from robustbench_sgdm.training.trainer import ArmRun, Splits
+from robustbench_sgdm.training.trainer import ArmRun, Event, Splits, callbacks
 
 _LOG = logging.getLogger(__name__)
-_DECIDED = ("model", "resume", "pretrained", "task", "mode", "save_dir", "split", "val", "save", "time")
 
 
-@dataclass(frozen=True)
-class TrainedRun:
-    """One trained detector and where its files are.
+class ArmsFailed(RobustBenchError):
+    """Some runs of a comparison failed; the others are finished.
 
     Attributes:
-        model: name in the zoo.
-        folder: Ultralytics' files (`args.yaml`, `results.csv`, `weights/`) and ours.
-        weights: `best.safetensors`, read by `detectors.weights.read`.
-        scores: COCO scores on the validation images at `imgsz`, by pycocotools.
-        best_epoch: the epoch whose averaged weights were kept, from 1.
-        seconds: wall time of training, validation after each epoch included.
+        runs: the finished ones.
     """
 
-    model: str
-    folder: Path
-    weights: Path
-    scores: Scores
-    best_epoch: int
-    seconds: float
+    def __init__(self, failed: Mapping[str, str], runs: Sequence[TrainedRun]) -> None:
+        super().__init__("; ".join(f"{name}: {why}" for name, why in failed.items()))
+        self.runs = list(runs)
 
 
 def train(
@@ -51,101 +46,258 @@ def train(
     *,
     data: TrainData | str = "scenes",
     classes: Sequence[str] | None = None,
-    seed: int = 0,
-    epochs: int = 20,
-    imgsz: int = 320,
-    batch: int = 8,
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    imgsz: int | None = None,
+    batch: int | None = None,
     device: str = "cpu",
-    workers: int = 0,
+    workers: int | None = None,
     fraction: float = 1.0,
     project: Path = Path("runs/train"),
     name: str | None = None,
     exist_ok: bool = False,
+    resume: bool = False,
     recipe: str = "quick",
     init: Path | None = None,
+    noise: Sequence[Corruption] = (),
+    loggers: Sequence[str] = (),
     report: Report = print_epochs,
     **overrides: Any,
 ) -> list[TrainedRun]:
-    """Train each model in `project/name/<model>-seed<k>/`, sequentially.
+    """Train each model with each seed in `project/name/<model>-seed<k>/`, one after the other.
 
-    All arms see the same images in the same order with the same augmentation, and a grafted arm starts
-    from its baseline's tensors wherever it shares them. On one kind of CPU, with one thread and
-    `workers=0`, the same call gives the same weights.
+    For a seed, all arms see the same images in the same order with the same augmentation, and a grafted arm
+    starts from its baseline's tensors wherever it shares them. On one kind of CPU, with one thread and
+    `workers=0`, the same call gives the same weights, bit for bit, interrupted and resumed or not.
+
+    The folder also gets `data.yaml`, `recipe.yaml`, `runs.csv` and `summary.csv` (mean and spread over seeds).
 
     Args:
         models: names in the zoo, such as `yolov8n` and `yolov8n-sgdm`.
-        data: `scenes`, which is rendered on first use, or two data sets of one's own.
+        data: two data sets, or what `named_data` takes: `scenes`, which is rendered on first use, `VOC.yaml`...
         classes: the classes to learn, in this order; all of the data's if None.
-        seed: of initialisation, order and augmentation.
-        epochs: passes over the training split.
+        seeds: of initialisation, order and augmentation.
+        epochs: passes over the training split; the recipe's if None, as the next three.
         imgsz: side of the square that images are letterboxed to, px.
         batch: images a step.
-        device: `cpu`, `cuda:0`...
         workers: processes that load images; Ultralytics takes 0 on the CPU.
+        device: `cpu`, `cuda:0`, or `0,1` for several GPUs.
         fraction: share of the training split, in (0, 1]; the same images whatever the seed.
         project: where comparison folders go.
         name: the comparison's folder; the data's name if None. An existing one gets a number.
         exist_ok: write into an existing folder instead.
-        recipe: a name of `RECIPES`.
+        resume: go on in an existing folder: finished runs are read, an interrupted one continues.
+        recipe: a name of `RECIPES`, or `paper` for the models' family's.
         init: weights of the baseline that every arm starts from; from scratch if None.
+        noise: corruptions that half of the training images meet, see `Noise`; none by default.
+        loggers: of `LOGGERS`, attached as Ultralytics attaches them.
         report: called after every batch and every epoch.
-        overrides: Ultralytics training arguments, over the recipe's. `amp="bf16"` works on the CPU too.
+        overrides: Ultralytics training arguments, over the recipe's.
 
     Raises:
-        UsageError: an unknown model, class, recipe or argument.
+        UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
+        ArmsFailed: at the end, if runs failed; what they left is kept.
     """
     if not models:
         raise UsageError("no model to train; give at least one, such as yolov8n")
-    yolo.Inference(imgsz=imgsz)  # refused now rather than after an hour
-    arguments = _arguments(recipe, overrides)
-    given = scenes_data(progress=print_rendering) if data == "scenes" else data
-    if isinstance(given, str):
-        raise UsageError(f"data {given!r} is not known; give scenes, or TrainData of one's own")
-    facts = {**given.facts, "fraction": fraction}
-    used = TrainData(given.name, given.train.subset(fraction), given.val, facts)
+    given = {"epochs": epochs, "imgsz": imgsz, "batch": batch, "workers": workers}
+    arguments = named_recipe(recipe, models, {**overrides, **given})
+    yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour
+    arguments["device"] = _devices(device)
+    callbacks(loggers, [])
+    used = _used(data, fraction)
     splits = export(used, classes)
     begin = weights.read(init) if init else None
-    pictures = sample(used.train, imgsz) if begin else []
-    starts = [arms.build(model, splits.names, seed, begin, pictures) for model in models]
-    for arm in starts:
-        _LOG.info("%s: %s", arm.name, arm.start)
-    folder = free_folder(project, name or used.name, exist_ok)
-    arguments |= {"seed": seed, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-    arguments |= {"workers": workers, "project": str(folder.resolve()), "exist_ok": True, "data": used.name}
-    return [_train_one(arm, used, splits, recipe, arguments, report) for arm in starts]
+    pictures = sample(used.train, arguments["imgsz"]) if begin else []
+    seeds = list(dict.fromkeys(seeds))
+    starts = [(arms.build(m, splits.names, seed, begin, pictures), seed) for seed in seeds for m in models]
+    folder = free_folder(project, name or used.name, exist_ok or resume)
+    about = _About(used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers))
+    runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
+    for run in runs:
+        run.prepare(resume)
+    splits.write(folder / "data.yaml")
+    whole = about.facts(starts[0][0], seeds[0]) | {"model": list(models), "seeds": seeds}
+    del whole["start"]
+    atomic.write_text(folder / "recipe.yaml", record.as_yaml(whole))
+    return _train_all(runs, folder, report)
 
 
-def _train_one(
-    arm: Arm, data: TrainData, splits: Splits, recipe: str, arguments: dict[str, Any], report: Report
-) -> TrainedRun:
-    arguments = {**arguments, "model": arm.name, "name": f"{arm.file_name}-seed{arguments['seed']}"}
-    folder = Path(arguments["project"]) / arguments["name"]
-    facts = record.facts(arm, data, splits, recipe, arguments)
-    atomic.write_text(folder / "recipe.yaml", record.as_yaml(facts))
-    run = ArmRun(arm.model, splits, arguments, Clock(arm.name, report).events())
-    start = time.perf_counter()
-    run.train()  # type: ignore[no-untyped-call]
-    seconds = time.perf_counter() - start
-    if not run.best_state:
-        raise RobustBenchError(f"{arm.name} finished without weights; see {folder / 'results.csv'}")
-    facts |= {"best epoch": run.best_epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
-    path = folder / "best.safetensors"
-    weights.write(path, run.best_state, arm.config, splits.names, record.header(facts))
-    batch, imgsz = 2 * arguments["batch"], arguments["imgsz"]
-    scores = evaluate(path, data.val, imgsz=imgsz, batch=batch, device=arguments["device"])
-    atomic.write_text(folder / "best.md", record.card(weights.read(path), {imgsz: scores}))
-    return TrainedRun(arm.name, folder, path, scores, run.best_epoch, seconds)
+def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[TrainedRun]:
+    """One after the other; a run that fails does not cost the others."""
+    done: list[TrainedRun] = []
+    failed: dict[str, str] = {}
+    for run in runs:
+        _LOG.info("%s: %s", run.name, run.arm.start)
+        try:
+            done.append(TrainedRun.read(run.folder) or run.train(report))
+        except RobustBenchError as error:
+            failed[run.name] = str(error)
+            _LOG.error("%s failed: %s", run.name, error)
+        else:
+            comparison.write_tables(folder)
+            for finding in done[-1].health:
+                _LOG.warning("%s: %s", run.name, finding)
+    if failed:
+        raise ArmsFailed(failed, done)
+    return done
 
 
-def _arguments(recipe: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's arguments with the overrides, every name known and none that is decided here."""
-    for key in overrides:
-        if key in _DECIDED:
-            raise UsageError(f"{key} cannot be given: a comparison decides it; leave it out")
-        if key not in DEFAULT_CFG_DICT:
-            raise unknown("training argument", key, sorted(DEFAULT_CFG_DICT))
-    return named_recipe(recipe, overrides)
+@dataclass(frozen=True)
+class _About:
+    """What all runs of a comparison share."""
+
+    data: TrainData
+    splits: Splits
+    recipe: str
+    arguments: Mapping[str, Any]
+    noise: Noise | None
+    loggers: Sequence[str]
+
+    def facts(self, arm: Arm, seed: int) -> dict[str, Any]:
+        arguments = {**self.arguments, "seed": seed}
+        facts = record.facts(arm, self.data, self.splits, self.recipe, arguments)
+        return facts | ({"noise augmentation": self.noise.facts()} if self.noise else {})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One (model, seed) of a comparison."""
+
+    arm: Arm
+    seed: int
+    comparison: Path
+    about: _About
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.file_name}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.comparison / self.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.about.facts(self.arm, self.seed)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "weights" / checkpoint.NAME
+
+    def prepare(self, resume: bool) -> None:
+        """Make sure that what lies in the folder is this run's, or nothing."""
+        if resume:
+            comparison.check_same(self.folder, self.facts)
+        else:
+            comparison.clear(self.folder)
+
+    def train(self, report: Report) -> TrainedRun:
+        """Train from the start, or from where the folder's state says; then keep the best weights."""
+        before = checkpoint.read(self.state) if self.state.is_file() else None
+        if not (before and before["finished"]):
+            self._epochs(before, report)
+        best = self.folder / "weights" / "best.pt"
+        if not (best.is_file() and self.state.is_file()):
+            raise RobustBenchError(f"{self.name} finished without weights; see {self.folder / 'results.csv'}")
+        return self._keep(best)
+
+    def _epochs(self, before: Mapping[str, Any] | None, report: Report) -> None:
+        about, write = self.about, partial(_write_record, record.as_yaml(self.facts))
+        write_first = {"on_pretrain_routine_end": write}
+        events: list[Mapping[str, Event]] = [
+            write_first,
+            Clock(self.arm.name, report).events(),
+            health.Health().events(),
+        ]
+        if about.noise:
+            events.append({"on_train_start": about.noise.attach})
+        arguments = {
+            **about.arguments,
+            **{
+                "seed": self.seed,
+                "model": self.arm.name,
+                "data": str(self.comparison.resolve() / "data.yaml"),
+            },
+            **{"project": str(self.comparison.resolve()), "name": self.name, "exist_ok": True},
+        }
+        if before:
+            arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
+            _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
+        run = ArmRun(overrides=arguments, _callbacks=callbacks(about.loggers, events))
+        run.model = self.arm.model
+        run.resume = bool(
+            before
+        )  # Ultralytics empties the folder before it spawns processes, unless it resumes
+        try:
+            run.train()  # type: ignore[no-untyped-call]
+        except (RuntimeError, MemoryError, subprocess.CalledProcessError) as error:
+            raise RobustBenchError(self._reason(error)) from error
+
+    def _reason(self, error: Exception) -> str:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        last = self.folder / "weights" / "last.pt"
+        kept = f"; {last} is kept, and --resume goes on after it" if self.state.is_file() else ""
+        if isinstance(error, MemoryError) or "memory" in text.lower():
+            batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
+            return (
+                f"memory ran out with --batch {batch} at --imgsz {imgsz}: give less of either{kept} ({text})"
+            )
+        return f"{text}{kept}"
+
+    def _keep(self, best: Path) -> TrainedRun:
+        """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
+        state, arguments = checkpoint.read(self.state), self.about.arguments
+        log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
+        fitness = log["metrics/mAP50-95(B)"]
+        epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
+        seconds = round(float(log["time"].iloc[-1]), 1)
+        found = health.findings(pd.read_csv(self.folder / "health.csv"))
+        if (batch := int(state["batch"])) != arguments["batch"]:
+            found.append(
+                f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
+                f"train all with --batch {batch}"
+            )
+        facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
+        for path in (self.folder / "weights" / "last.pt", best):
+            strip_optimizer(path)
+        path = self.folder / "best.safetensors"
+        averaged = weights.read(best).state
+        weights.write(path, averaged, self.arm.config, self.about.splits.names, record.header(facts))
+        device = _devices(arguments["device"].split(",")[0])
+        val = self.about.data.val
+        scores = evaluate(path, val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
+        atomic.write_text(
+            self.folder / "best.md", record.card(weights.read(path), {arguments["imgsz"]: scores}, found)
+        )
+        done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
+        done.write()
+        return done
+
+
+def _write_record(text: str, run: ArmRun) -> None:
+    """Callback: `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
+    if RANK <= 0:
+        atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
+
+
+def _devices(text: str) -> str:
+    """`cpu`, `cuda:0`, or `0,1` for several GPUs, each of them there.
+
+    Raises:
+        UsageError: one is not.
+    """
+    found = list(dict.fromkeys(pick_device(one.strip()) for one in text.split(",")))
+    if len(found) > 1 and "cpu" in found:
+        raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
+    return found[0] if len(found) == 1 else ",".join(one.removeprefix("cuda:") for one in found)
+
+
+def _used(data: TrainData | str, fraction: float) -> TrainData:
+    given = named_data(data, progress=print_rendering) if isinstance(data, str) else data
+    facts = {**given.facts, "fraction": fraction}
+    return TrainData(given.name, given.train.subset(fraction), given.val, facts)
 
 
 def free_folder(project: Path, name: str, exist_ok: bool) -> Path:

@@ -1,20 +1,34 @@
-"""Ultralytics' detection trainer for a network, a data set and a start that we decide."""
+"""Ultralytics' detection trainer for a network, a data set and a start that we decide, and that can be resumed."""
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils.torch_utils import init_seeds, strip_optimizer
+from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils.callbacks import get_default_callbacks
+from ultralytics.utils.torch_utils import init_seeds
 
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import UsageError, unknown
 from robustbench_sgdm.modules.dynamic import set_temperature
+from robustbench_sgdm.seeds import derive
+from robustbench_sgdm.training import checkpoint
+from robustbench_sgdm.training.noise import Noise
 
-Event = Callable[["ArmRun"], None]
+Event = Callable[[Any], None]
+Callbacks = defaultdict[str, list[Event]]
+
+LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+"""Ultralytics' loggers, attached where a user names them."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +39,59 @@ class Splits:
     val: Path
     names: tuple[str, ...]
 
-    def described(self) -> dict[str, Any]:
-        """What Ultralytics makes of a `data.yaml`."""
-        return {
-            "path": self.train.parent,
+    def write(self, path: Path) -> None:
+        """An Ultralytics dataset YAML, which the trainer reads, in this process or a spawned one."""
+        content = {
+            "path": str(self.train.parent),
             "train": str(self.train),
             "val": str(self.val),
             "names": dict(enumerate(self.names)),
-            "nc": len(self.names),
-            "channels": 3,
         }
+        atomic.write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Event]]) -> Callbacks:
+    """Ultralytics' own callbacks, those of the named loggers, and `events` by Ultralytics' names.
+
+    Raises:
+        UsageError: an unknown logger, or one whose package is not installed.
+    """
+    found: Callbacks = get_default_callbacks()  # type: ignore[no-untyped-call]
+    for name in loggers:
+        if name not in LOGGERS:
+            raise unknown("logger", name, LOGGERS)
+        module = import_module(f"ultralytics.utils.callbacks.{'wb' if name == 'wandb' else name}")
+        if not module.callbacks:
+            raise UsageError(f"logger {name} needs its package: pip install {_PACKAGES.get(name, name)}")
+        events = [*events, module.callbacks]
+    for group in events:
+        for event, function in group.items():
+            found[event].append(function)
+    return found
+
+
+_PACKAGES = {"raytune": "'ray[tune]'", "comet": "comet-ml", "dvc": "dvclive"}
 
 
 # Ultralytics attaches the loggers that the user's settings name (wandb, TensorBoard, its own platform) to
-# every class with "Trainer" in its name. A run here writes files and nothing else, hence this name.
+# every class with "Trainer" in its name. A run here sends nothing that was not asked for, hence this name.
 class ArmRun(DetectionTrainer):
-    """One run: Ultralytics' loop, our network, our splits; remembers the best averaged weights.
+    """One run: Ultralytics' loop, our network (`run.model = ...`), the splits that `args.data` describes.
+
+    Its arguments are those of Ultralytics' trainer, because a process spawned for a further GPU builds it anew
+    from them and from pickled callbacks. Every random draw of an epoch follows from (seed, epoch, rank), and
+    the whole state is saved after each epoch: a run that is started again in its folder ends as if it had
+    never stopped, bit for bit where a step takes one batch (else the gradients of a step that spans two epochs
+    are lost).
 
     Args:
-        model: the network at its start.
-        splits: what it learns from and is validated on.
+        cfg: Ultralytics' defaults.
         overrides: Ultralytics' arguments. `amp="bf16"` works on the CPU too.
-        events: Ultralytics callbacks by event name.
+        _callbacks: from `callbacks`.
 
     Attributes:
-        best_state: averaged (EMA) weights of the epoch with the best validation, on the CPU.
-        best_epoch: that epoch, from 1.
+        noise: corrupts training images; None for none.
+        requested_batch: the batch size before Ultralytics halved it for want of memory.
     """
 
     # Ultralytics' class makes these None and fills them in as it goes.
@@ -58,33 +99,48 @@ class ArmRun(DetectionTrainer):
     ema: Any
     metrics: Any
     tloss: Any
+    noise: Noise | None = None
+    seconds_before = 0.0
 
     def __init__(
-        self, model: nn.Module, splits: Splits, overrides: Mapping[str, Any], events: Mapping[str, Event]
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> None:
-        self._splits = splits
-        arguments = dict(overrides)
+        arguments = dict(overrides or {})
         # Ultralytics allows bfloat16 on CUDA only; on the CPU `preprocess_batch` switches it on.
         self._bfloat16 = arguments.get("amp") == "bf16" and str(arguments.get("device")) == "cpu"
         if self._bfloat16:
             arguments["amp"] = False
-            _channels_last(model)
-        super().__init__(overrides=arguments)
-        self.model = model
-        self.best_state: dict[str, Tensor] = {}
-        self.best_epoch = 0
-        self.add_callback("on_train_start", _reseed)
-        self.add_callback("on_train_epoch_start", _anneal)
-        self.add_callback("on_model_save", _remember_best)
-        for event, function in events.items():
-            self.add_callback(event, function)
+        super().__init__(cfg, arguments, _callbacks)
+        self.requested_batch = self.batch_size
+        self._batches = 0
+        self.add_callback("on_train_start", _keep_clock)
+        self.add_callback("on_train_epoch_start", _start_epoch)
+
+    @property
+    def state_file(self) -> Path:
+        """Where the whole state lies after each epoch."""
+        return Path(self.wdir) / checkpoint.NAME
 
     def get_dataset(self) -> dict[str, Any]:
         """The splits as given: nothing is looked up, and no font is fetched to draw their names."""
-        return self._splits.described()
+        described: dict[str, Any] = yaml.safe_load(Path(self.args.data).read_text("utf-8"))
+        return {**described, "nc": len(described["names"]), "channels": 3}
+
+    def setup_model(self) -> Any:
+        """As Ultralytics', for a network that is given."""
+        if self._bfloat16:
+            _channels_last(self.model)
+        return super().setup_model()  # type: ignore[no-untyped-call]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ultralytics' own, then bfloat16 where this run asked for it on the CPU."""
+        """Noise, Ultralytics' own, then bfloat16 where this run asked for it on the CPU."""
+        if self.noise:
+            pixels = batch["img"].to(self.device)
+            batch["img"] = self.noise(pixels, self.args.seed, self.epoch, self._batches, max(RANK, 0))
+        self._batches += 1
         batch = super().preprocess_batch(batch)
         if self._bfloat16:
             # The trainer calls this inside its autocast context, which it has just switched off for the CPU
@@ -99,11 +155,34 @@ class ArmRun(DetectionTrainer):
         with contextlib.redirect_stdout(io.StringIO()):
             return super().get_dataloader(*arguments, **options)
 
+    def optimizer_step(self) -> None:
+        """As Ultralytics', after its event `on_before_zero_grad`, which it declares and does not run."""
+        self.run_callbacks("on_before_zero_grad")
+        super().optimizer_step()  # type: ignore[no-untyped-call]
+
+    def save_model(self) -> bool:
+        """As Ultralytics', each file whole or absent; then the whole state."""
+        kept = self.last, self.best
+        self.last, self.best = (path.with_name(f".{path.name}") for path in kept)
+        drafts = self.last, self.best
+        try:
+            saved = bool(super().save_model())  # type: ignore[no-untyped-call]
+        finally:
+            self.last, self.best = kept
+        for draft, path in reversed(list(zip(drafts, kept, strict=True))):
+            if draft.exists():
+                draft.replace(path)
+        checkpoint.save(self, self.state_file)
+        return saved
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on from the state in this folder, where there is one."""
+        super().resume_training(ckpt)  # type: ignore[no-untyped-call]
+        if self.state_file.is_file():
+            checkpoint.restore(self, self.state_file)
+
     def final_eval(self) -> None:
-        """Strip the checkpoints of the optimiser; the best weights are scored by COCO's rules elsewhere."""
-        for checkpoint in (self.last, self.best):
-            if checkpoint.exists():
-                strip_optimizer(checkpoint)
+        """Nothing: the best weights are scored by COCO's rules elsewhere."""
 
 
 def _channels_last(model: nn.Module) -> None:
@@ -113,20 +192,27 @@ def _channels_last(model: nn.Module) -> None:
             layer.to(memory_format=torch.channels_last)
 
 
-def _reseed(run: ArmRun) -> None:
-    """Building two networks draws different amounts of randomness; augmentation starts equal after this."""
-    init_seeds(run.args.seed, deterministic=run.args.deterministic)  # type: ignore[no-untyped-call]
+def _keep_clock(run: ArmRun) -> None:
+    """Let the times in `results.csv` go on where an interrupted run left them."""
+    run.train_time_start -= run.seconds_before
 
 
-def _anneal(run: ArmRun) -> None:
-    """Lower the attention's temperature over ten epochs, or so that a shorter run's last epoch is at 1."""
+def _start_epoch(run: ArmRun) -> None:
+    """Draw everything that is random in an epoch from (seed, epoch, rank), and anneal the attention.
+
+    Then all arms see the same whatever they drew before, and so does a resumed run. The temperature falls over
+    ten epochs, or so that a shorter run's last epoch is at 1.
+    """
+    run._batches = 0
+    draw = derive(run.args.seed, "epoch", run.epoch, max(RANK, 0))
+    init_seeds(draw % 2**32, deterministic=run.args.deterministic)  # type: ignore[no-untyped-call]
+    run.train_loader.generator.manual_seed(draw)
+    run.train_loader.reset()
     span = min(10, run.epochs - 1)
     for model in (run.model, run.ema.ema):  # Ultralytics averages buffers too
         set_temperature(model, run.epoch if span else 1, max(span, 1))
 
 
-def _remember_best(run: ArmRun) -> None:
-    if run.best_fitness == run.fitness:
-        run.best_epoch = run.epoch + 1
-        state = run.ema.ema.state_dict()
-        run.best_state = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
+def averaged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as a weights file takes them: on the CPU, contiguous."""
+    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}

@@ -81,8 +81,10 @@ def test_a_run_leaves_ultralytics_files_and_ours(watched: Watched, arm: int) -> 
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     assert files == {
         *("args.yaml", "results.csv", "weights/best.pt", "weights/last.pt"),
-        *("best.safetensors", "best.md", "recipe.yaml"),
+        *("best.safetensors", "best.md", "recipe.yaml", "health.csv", "result.json"),
     }
+    beside = {file.name for file in folder.parent.iterdir() if file.is_file()}
+    assert beside == {"data.yaml", "recipe.yaml", "runs.csv", "summary.csv"}
 
 
 def test_nothing_is_written_beside_the_data(watched: Watched) -> None:
@@ -206,11 +208,11 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
         (UsageError, "did you mean yolov8n", {"models": ["yolo8n"]}),
         (UsageError, "unknown recipe 'quik'; did you mean quick", {"recipe": "quik"}),
         (UsageError, "unknown training argument 'lr'; did you mean lr", {"lr": 1}),
-        (UsageError, "resume cannot be given", {"resume": True}),
+        (UsageError, "save cannot be given", {"save": False}),
         (UsageError, "imgsz is 100", {"imgsz": 100}),
         (UsageError, "unknown class of train: 'kat'; did you mean cat", {"classes": ["kat"]}),
         (UsageError, r"fraction 0 is outside \(0, 1\]", {"fraction": 0}),
-        (UsageError, "data 'scene' is not known", {"data": "scene"}),
+        (UsageError, "no data set 'scene'", {"data": "scene"}),
         (DataError, "val has no image", {"data": empty}),
         (DataError, "outside image 1", {"data": outside}),
     ]

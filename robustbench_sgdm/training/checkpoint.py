@@ -1,0 +1,85 @@
+"""The whole state of a training run after an epoch, so that an interrupted one ends as if it had not been.
+
+Ultralytics' `last.pt` holds averaged weights and the optimiser in half precision: enough to go on, not enough to
+go on equally. This file holds everything in full, and the logs as they were; it lies beside `last.pt` while the
+run is unfinished.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError
+
+NAME = "state.pt"
+_LOGS = ("results.csv", "health.csv")
+
+
+def save(run: Any, path: Path) -> None:
+    """Write the state of a trainer after its epoch, atomically.
+
+    Args:
+        run: an Ultralytics trainer that has just written its own checkpoints.
+        path: the file.
+    """
+    logs = {name: file.read_text("utf-8") for name in _LOGS if (file := Path(run.save_dir) / name).is_file()}
+    state = {
+        "epoch": run.epoch,
+        "finished": bool(run.stop),
+        "seconds": time.time() - run.train_time_start,
+        "batch": run.batch_size,
+        "model": unwrap_model(run.model).state_dict(),
+        "ema": run.ema.ema.state_dict(),
+        "updates": run.ema.updates,
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "best_fitness": _number(run.best_fitness),
+        "stopper": {
+            "best_fitness": _number(run.stopper.best_fitness),
+            "best_epoch": run.stopper.best_epoch,
+            "possible_stop": bool(run.stopper.possible_stop),
+        },
+        "logs": logs,
+    }
+    atomic.write(path, lambda file: torch.save(state, file))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A saved state, on the CPU.
+
+    Raises:
+        DataError: damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes of a damaged file provoke
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start; "
+            f"{path.with_name('last.pt')} is kept"
+        ) from error
+    return state
+
+
+def restore(run: Any, path: Path) -> None:
+    """Put a trainer that has just been set up into a saved state; the next epoch follows."""
+    state = read(path)
+    unwrap_model(run.model).load_state_dict(state["model"])
+    run.ema.ema.load_state_dict(state["ema"])
+    run.ema.updates = state["updates"]
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    run.best_fitness = state["best_fitness"]
+    vars(run.stopper).update(state["stopper"])
+    run.start_epoch = state["epoch"] + 1
+    run.seconds_before = state["seconds"]
+    for name, text in state["logs"].items() if RANK <= 0 else ():
+        atomic.write_text(Path(run.save_dir) / name, text)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,204 @@
+"""Mean and spread over seeds, against their definitions; equal starts; what is logged where."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import ultralytics.cfg
+from ultralytics.utils import SETTINGS
+
+from robustbench_sgdm import corruption, tables
+from robustbench_sgdm.datasets import coco
+from robustbench_sgdm.detectors import weights, yolo
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.scoring import Scores
+from robustbench_sgdm.training import (
+    TrainData,
+    TrainedRun,
+    arms,
+    named_data,
+    runs_table,
+    summary,
+    train,
+)
+from robustbench_sgdm.training.evaluate import evaluate
+from robustbench_sgdm.training.trainer import callbacks
+from robustbench_sgdm.types import METRICS
+
+
+def run_of(
+    model: str, seed: int, ap: float, small: float | None = None, ill: tuple[str, ...] = ()
+) -> TrainedRun:
+    metrics = {metric: small if metric == "AP_S" else ap for metric in METRICS}
+    return TrainedRun(model, seed, Path(model), Scores(metrics, {}), 1, 1.0, 8, ill)
+
+
+def row(table: pd.DataFrame, model: str, metric: str = "AP") -> Any:
+    (found,) = table[(table["model"] == model) & (table["metric"] == metric)].to_dict("records")
+    return found
+
+
+def test_mean_sd_range_and_paired_difference() -> None:
+    runs = [run_of("yolov8n", seed, ap) for seed, ap in enumerate((40.0, 42.0, 47.0))]
+    runs += [run_of("yolov8n-sgdm", seed, ap) for seed, ap in ((0, 41.0), (2, 46.0))]
+    table = summary(runs_table(runs))
+    base, grafted = row(table, "yolov8n"), row(table, "yolov8n-sgdm")
+    assert (base["seeds"], base["mean"], base["low"], base["high"]) == (3, 43.0, 40.0, 47.0)
+    assert base["sd"] == pytest.approx(13**0.5)  # (9 + 1 + 16) / 2
+    assert grafted["baseline"] == "yolov8n"
+    assert (grafted["difference"], grafted["difference_sd"]) == (0.0, pytest.approx(2**0.5))  # +1 and -1
+    assert pd.isna(base["difference"])
+
+
+def test_what_is_absent_is_not_averaged_and_one_seed_has_no_spread() -> None:
+    table = summary(runs_table([run_of("yolov8n", 0, 40.0), run_of("yolov8n-sgdm", 0, 41.0, small=3.0)]))
+    assert row(table, "yolov8n", "AP_S")["seeds"] == 0
+    assert pd.isna(row(table, "yolov8n-sgdm", "AP_S")["difference"])
+    assert table["sd"].isna().all()
+
+
+def test_the_table_shows_spread_difference_and_what_went_wrong() -> None:
+    runs = runs_table(
+        [
+            run_of("yolov8n", 0, 40.0),
+            run_of("yolov8n", 1, 42.0),
+            run_of("yolov8n-sgdm", 1, 42.5, ill=("NaN",)),
+        ]
+    )
+    shown = tables.training_table(summary(runs), runs, ["AP"])
+    assert shown.rows == [["yolov8n", "2", "41.00 ± 1.41", "–"], ["yolov8n-sgdm", "1", "42.50", "+0.50"]]
+    assert "yolov8n-sgdm seed 1: NaN" in shown.notes
+
+
+def test_a_grafted_arm_at_epoch_0_scores_exactly_what_its_baseline_does(
+    tmp_path: Path, coco_json: Path, coco_weights: Path
+) -> None:
+    val = coco.load(coco_json).subset(0.06)
+    begin = weights.read(coco_weights)
+    found = []
+    for name in ("yolov8n", "yolov8n-sgdm"):
+        arm = arms.build(name, begin.classes, 0, begin)
+        path = tmp_path / f"{name}.safetensors"
+        weights.write(path, arm.model.state_dict(), arm.config, begin.classes)
+        found.append(evaluate(path, val, imgsz=320, batch=8))
+    assert found[0] == found[1]
+    assert found[0].metrics["AP"] > 20  # type: ignore[operator]
+
+
+def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_path: Path) -> None:
+    """Without data at hand: random weights that BatchNorm and the head turn into thousands of boxes."""
+    base = arms.build("yolov8n", ["cat", "dog"], 0)
+    start = tmp_path / "start.safetensors"
+    weights.write(start, base.model.state_dict(), base.config, ["cat", "dog"], half=False)
+    begin = weights.read(start)
+    picture = torch.randint(
+        0, 256, (3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    boxes = []
+    for name in ("yolov8n", "yolov8n-sgdm"):
+        arm = arms.build(name, ["cat", "dog"], 1, begin)
+        path = tmp_path / f"{name}.safetensors"
+        weights.write(path, arm.model.state_dict(), arm.config, ["cat", "dog"], half=False)
+        (found,) = yolo.load(path, imgsz=96, conf=0.0).predict([picture])
+        boxes.append(found)
+    assert len(boxes[0]) > 50
+    assert all(
+        (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "score", "label")
+    )
+
+
+def test_seeds_and_noise_are_recorded(
+    tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path / "cache"))
+    settings: dict[str, Any] = {
+        "epochs": 1,
+        "imgsz": 64,
+        "batch": 4,
+        "fraction": 0.4,
+        "report": lambda _: None,
+    }
+    noise = corruption.load().select(["gaussian_noise"])
+    runs = train(
+        ["yolov8n"], data=boxes(tmp_path / "data"), seeds=(3, 4), noise=noise, project=tmp_path, **settings
+    )
+    assert [run.folder.name for run in runs] == ["yolov8n-seed3", "yolov8n-seed4"]
+    table = pd.read_csv(runs[0].folder.parent / "summary.csv")
+    assert set(table["model"]) == {"yolov8n"} and table["seeds"].max() == 2
+    assert "gaussian_noise" in (runs[0].folder / "recipe.yaml").read_text()
+    assert "gaussian_noise" in (runs[0].folder.parent / "recipe.yaml").read_text()
+    first, second = (pd.read_csv(run.folder / "results.csv")["train/box_loss"][0] for run in runs)
+    assert first != second
+
+
+def test_ultralytics_yaml_by_name_is_looked_for_where_ultralytics_puts_its_data(
+    tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A miniature in VOC's layout stands in for its 2.8 GB."""
+    data = boxes(tmp_path / "boxes")
+    root = tmp_path / "datasets" / "VOC"
+    for split, source in (("train2012", data.train), ("test2007", data.val)):
+        for part in ("images", "labels"):
+            (root / part / split).mkdir(parents=True)
+        for image in source.images:
+            (root / "images" / split / image.path.name).write_bytes(image.path.read_bytes())
+            (root / "labels" / split / f"{image.path.stem}.txt").write_text("14 0.5 0.5 0.2 0.2\n")
+    for split in ("train2007", "val2012", "val2007"):
+        (root / "images" / split).mkdir()
+    monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path / "datasets"))
+    found = named_data("VOC.yaml")
+    assert (len(found.train), len(found.val), len(found.train.classes)) == (10, 3, 20)
+    assert found.train.classes[14] == "person"
+    assert (Path(ultralytics.cfg.__file__).parent / "datasets" / "coco.yaml").is_file()
+    with pytest.raises(DataError, match="download the data first"):
+        named_data("coco.yaml")
+
+
+def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_path: Path) -> None:
+    path = coco_of(tmp_path / "tiny", [np.zeros((96, 96, 3), np.uint8)])
+    with pytest.raises(UsageError, match="give the validation split with --val"):
+        named_data(str(path))
+    assert len(named_data(str(path), str(path)).val) == 1
+
+
+def test_unknown_classes_and_boxes_outside_are_named(
+    tmp_path: Path, boxes: Callable[[Path], TrainData]
+) -> None:
+    data = boxes(tmp_path)
+    folder = tmp_path / "yolo"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    image = data.train.images[0].path
+    (folder / "images" / image.name).write_bytes(image.read_bytes())
+    yaml = folder / "data.yaml"
+    yaml.write_text("train: images\nval: images\nnames: [box]\n")
+    for row, message in (
+        ("3 0.5 0.5 0.2 0.2", "class 3 is outside 0 to 0"),
+        ("0 1.5 0.5 0.2 0.2", "outside"),
+    ):
+        (folder / "labels" / f"{image.stem}.txt").write_text(row + "\n")
+        with pytest.raises(DataError, match=message):
+            named_data(str(yaml))
+
+
+def test_loggers_are_attached_when_asked_for() -> None:
+    seen: list[str] = []
+    found = callbacks([], [{"on_train_start": lambda _: seen.append("ours")}])
+    found["on_train_start"][-1](None)
+    assert seen == ["ours"]
+    with pytest.raises(UsageError, match="unknown logger 'wandbb'; did you mean wandb"):
+        callbacks(["wandbb"], [])
+    with pytest.raises(UsageError, match="logger clearml needs its package: pip install clearml"):
+        callbacks(["clearml"], [])  # Ultralytics keeps its loggers out of tests, installed or not
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path, boxes: Callable[[Path], TrainData]) -> None:
+    data = TrainData.of("x", boxes(tmp_path).train, boxes(tmp_path).val)
+    for device in ("cuda:99", "98,99", "cpu,99"):
+        with pytest.raises(UsageError, match="cannot be used here"):
+            train(["yolov8n"], data=data, device=device, project=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

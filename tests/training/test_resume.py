@@ -1,0 +1,212 @@
+"""A run that is interrupted and resumed ends as if it had not been: equal curves, equal weights."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, run, train
+from robustbench_sgdm.training.trainer import ArmRun
+
+MODEL = "yolov8n-sgdm"
+SETTINGS: dict[str, Any] = {"epochs": 3, "imgsz": 64, "batch": 4, "close_mosaic": 2, "mosaic": 1.0}
+
+
+def quiet(_: object) -> None: ...
+
+
+def go(data: TrainData, root: Path, name: str, **changed: Any) -> TrainedRun:
+    options = {**SETTINGS, "project": root / "runs", "name": name, "report": quiet, **changed}
+    (done,) = train([MODEL], data=data, **options)
+    return done
+
+
+def curves(done: TrainedRun) -> list[pd.DataFrame]:
+    results = pd.read_csv(done.folder / "results.csv").drop(columns="time")
+    return [results, pd.read_csv(done.folder / "health.csv")]
+
+
+@dataclass
+class Whole:
+    root: Path
+    data: TrainData
+    done: TrainedRun
+
+    def go(self, name: str, **changed: Any) -> TrainedRun:
+        return go(self.data, self.root, name, **changed)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainData]) -> Whole:
+    """Three epochs without interruption; the data and the cache serve the interrupted runs too."""
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
+        data = boxes(root / "data")
+        return Whole(root, data, go(data, root, "whole"))
+
+
+def check_equal(whole: Whole, resumed: TrainedRun) -> None:
+    """To every digit of the logs (six) and every bit of the weights: same machine, one thread."""
+    for ours, theirs in zip(curves(resumed), curves(whole.done), strict=True):
+        assert list(ours["epoch"]) == [1, 2, 3]
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    one, two = (weights.digest(weights.read(d.weights).state) for d in (whole.done, resumed))
+    assert one == two
+    assert resumed.best_epoch == whole.done.best_epoch
+    assert not (resumed.folder / "weights" / "state.pt").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from robustbench_sgdm.training import run
+from robustbench_sgdm.training.trainer import ArmRun
+import conftest, test_resume
+
+class Killed(ArmRun):
+    def optimizer_step(self):
+        super().optimizer_step()
+        if self.epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run.ArmRun = Killed
+root = Path(sys.argv[1])
+test_resume.go(conftest.given(root / "data"), root, "killed")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_killed_within_an_epoch_and_resumed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+    dead = subprocess.run([sys.executable, "-c", code, str(whole.root)], env=threads, capture_output=True)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()[-2000:]
+    folder = whole.root / "runs" / "killed" / f"{MODEL}-seed0"
+    assert not (folder / "result.json").exists()
+    assert list(pd.read_csv(folder / "results.csv")["epoch"]) == [1]
+    check_equal(whole, whole.go("killed", resume=True))
+
+
+class Pulled(Exception):
+    """The plug."""
+
+
+@pytest.mark.parametrize("moment", ["between the log and the checkpoints", "after the last epoch"])
+def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    early = moment.startswith("between")
+
+    class Stopping(ArmRun):
+        def save_model(self) -> bool:
+            if early and self.epoch == 1:
+                raise Pulled
+            return super().save_model()
+
+        def final_eval(self) -> None:
+            if not early:
+                raise Pulled
+
+    name = moment.split()[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "ArmRun", Stopping)
+        with pytest.raises(Pulled):
+            whole.go(name)
+    check_equal(whole, whole.go(name, resume=True))
+
+
+def test_what_is_finished_is_read_and_not_trained_again(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    before = (whole.done.folder / "best.safetensors").stat().st_mtime_ns
+    assert whole.go("whole", resume=True) == whole.done
+    assert (whole.done.folder / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_only_the_same_run_is_resumed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    with pytest.raises(UsageError, match=r"begun otherwise \(arguments epochs 3, now 4\).*last.pt is kept"):
+        whole.go("whole", resume=True, epochs=4)
+    with pytest.raises(UsageError, match=r"arguments lr0 0\.002, now 0\.1"):
+        whole.go("whole", resume=True, lr0=0.1)
+    record = whole.done.folder / "recipe.yaml"
+    text = record.read_text()
+    old = yaml.safe_load(text)
+    old["versions"]["ultralytics"] = "8.0.0"
+    record.write_text(yaml.safe_dump(old))
+    with pytest.raises(UsageError, match=r"other versions \(ultralytics 8.0.0, now .*last.pt is kept"):
+        whole.go("whole", resume=True)
+    record.write_text(text)
+    assert (whole.done.folder / "weights" / "last.pt").is_file()
+
+
+def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    folder = whole.root / "runs" / "damaged" / f"{MODEL}-seed0" / "weights"
+    folder.mkdir(parents=True)
+    (folder / "state.pt").write_bytes(b"no state")
+    with pytest.raises((DataError, ArmsFailed), match=r"state.pt cannot be read .*remove it"):
+        whole.go("damaged", resume=True)
+
+
+@pytest.mark.parametrize("broken", ["nan", "memory"])
+def test_a_run_that_breaks_says_so_and_costs_no_other(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """A loss that stays NaN ends in Ultralytics' own error; memory that never suffices in torch's."""
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+
+    class Broken(ArmRun):
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            batch = super().preprocess_batch(batch)
+            if self.args.model == MODEL and self.epoch == 1:
+                if broken == "memory":
+                    raise MemoryError
+                batch["img"] = batch["img"] * float("nan")
+            return batch
+
+    monkeypatch.setattr(run, "ArmRun", Broken)
+    options: dict[str, Any] = {**SETTINGS, "epochs": 2, "close_mosaic": 0, "mosaic": 0.0}
+    options |= {"project": whole.root / "runs", "name": broken, "report": quiet, "fraction": 0.4}
+    message = {"nan": "NaN", "memory": "memory ran out with --batch 4"}[broken]
+    with pytest.raises(ArmsFailed, match=rf"{MODEL}-seed0: .*{message}.*last.pt is kept") as failure:
+        train([MODEL, "yolov8n"], data=whole.data, **options)
+    assert [done.model for done in failure.value.runs] == ["yolov8n"]
+    folder = whole.root / "runs" / broken
+    assert list(pd.read_csv(folder / "runs.csv")["model"]) == ["yolov8n"]
+    if broken == "nan":
+        assert not pd.read_csv(folder / f"{MODEL}-seed0" / "health.csv")["finite"].iloc[1:].any()
+
+
+def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is raised as CUDA raises it; what follows is Ultralytics' recovery."""
+    import torch
+
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+
+    class Small(ArmRun):
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if len(batch["img"]) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().preprocess_batch(batch)
+
+    monkeypatch.setattr(run, "ArmRun", Small)
+    done = whole.go("halved", epochs=1, fraction=0.4, close_mosaic=0)
+    assert done.batch == 2
+    (said,) = done.health
+    assert "too little for batch 4: trained with 2" in said
+    assert said in (done.folder / "best.md").read_text()
+    assert said in (done.folder.parent / "runs.csv").read_text()

@@ -1,0 +1,86 @@
+"""Heat map of the differences between a model and its baseline, corruption by severity."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.tables import SIGNIFICANT, number
+from robustbench_sgdm.types import CLEAN
+
+_MOST = 12.0  # inches: what a page holds
+
+
+def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
+    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05, grey elsewhere.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        metric: of those rows.
+    """
+    rows = differences(intervals, metric)
+    pairs = list(dict.fromkeys(zip(rows["baseline"], rows["model"], strict=True)))
+    corruptions = list(dict.fromkeys(rows["corruption"]))
+    severities = sorted(rows["severity"].unique())
+    wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
+    limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
+    with styled():
+        figure = Figure(
+            figsize=(min(wide, PAGE), min(1.0 + 0.27 * len(corruptions), _MOST)), layout="constrained"
+        )
+        axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
+        for axis, (baseline, model) in zip(axes, pairs, strict=True):
+            part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
+            tables = [
+                part.pivot(index="corruption", columns="severity", values=column).reindex(
+                    index=corruptions, columns=severities
+                )
+                for column in ("estimate", "p_holm")
+            ]
+            image = _heat(axis, *(t.to_numpy(float) for t in tables), limit)
+            axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
+            axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
+            axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")
+        figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", shrink=0.9, pad=0.02)
+    return figure
+
+
+COLUMN_OF_NAMES = 2.4
+
+
+def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of `intervals` that compare corrupted cells of two models."""
+    return intervals[
+        (intervals["statistic"] == "score")
+        & (intervals["baseline"] != "")
+        & (intervals["metric"] == metric)
+        & (intervals["corruption"] != CLEAN)
+    ]
+
+
+def _heat(
+    axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float
+) -> AxesImage:
+    image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        sure = p[row, column] < SIGNIFICANT
+        dark = abs(value) > 0.6 * limit
+        axis.text(
+            column,
+            row,
+            number(value, signed=True) + ("*" if sure else ""),
+            ha="center",
+            va="center",
+            fontsize=7,
+            fontweight="bold" if sure else "normal",
+            color="white" if dark else "#1b1f24" if sure else "#57606a",
+        )
+    return image

@@ -11,6 +11,9 @@ from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
 
+SIGNIFICANT = 0.05
+"""Level of p, corrected by Holm, below which a difference is marked."""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -7,6 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled, words
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
@@ -111,3 +114,61 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
             axis.axvline(0, color="#57606a", linewidth=0.8)
         legend_above(figure, axis)
     return figure
+
+
+def means(material: Material) -> Drawn:
+    """A run's means."""
+    metric, names = material.score, material.names
+    rows = material.intervals[
+        (material.intervals["metric"] == metric) & material.intervals["statistic"].isin(["P", "mPC", "rPC"])
+    ]
+    rows = rows[(rows["baseline"] == "") & (rows["over"].isin(names) | (rows["statistic"] == "P"))]
+    whole = rows[(rows["over"] == material.whole.name) & (rows["statistic"] == "mPC")].dropna(
+        subset="estimate"
+    )
+    if whole.empty:
+        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    caption = (
+        f"Means under corruption by family, with 95 % intervals over images. Left: mPC, the mean {metric} over "
+        "corruptions and severities, beside the clean score; right: rPC, the share of the clean score that is kept."
+    )
+    alt = "Bar chart of means under corruption: " + "; ".join(
+        f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()
+    )
+    columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
+    return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
+
+
+def sizes(material: Material) -> Drawn:
+    """A run's sizes."""
+    over = material.whole.name
+    frame = material.intervals
+    rows = frame[(frame["baseline"] == "") & frame["metric"].isin(SIZES)]
+    rows = rows[(rows["statistic"] == "P") | ((rows["statistic"] == "mPC") & (rows["over"] == over))]
+    rows = rows.dropna(subset="estimate")
+    if rows.empty:
+        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    caption = (
+        "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), clean and as the mean "
+        f"under {material.title}, with 95 % intervals over images."
+    )
+    alt = "Bar chart of AP by size under corruption: " + "; ".join(
+        f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"
+        for row in rows[rows["statistic"] == "mPC"].itertuples()
+    )
+    columns = ["model", "statistic", "over", "metric", "estimate", "low", "high"]
+    return Drawn(size_bars(frame, over, f"mean under {material.title}"), caption, alt + ".", rows[columns])
+
+
+def losses_by_class(material: Material) -> Drawn:
+    """A run's classes."""
+    frame, most = material.drops, 24
+    count = frame["class"].nunique()
+    which = f"the {most} of {count} classes that lose most" if count > most else f"all {count} classes"
+    caption = (
+        f"AP that each class loses, clean minus the mean under {material.title}: {which}. Classes with few "
+        "objects scatter; no interval is given by class."
+    )
+    top = frame.sort_values("drop", ascending=False).iloc[0]
+    alt = f"Dot chart of AP lost by class; most by {top['class']} with {top['model']}, {top['drop']:.1f} points."
+    return Drawn(class_drops(frame, most), caption, alt, frame)

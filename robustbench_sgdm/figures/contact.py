@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from robustbench_sgdm.figures.style import styled
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.style import styled, words
+from robustbench_sgdm.store import read_picture
+from robustbench_sgdm.types import CLEAN
 
 _WIDTH = 200  # px of a thumbnail
 _GAP = 4
@@ -46,3 +52,27 @@ def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequ
 def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size = (_WIDTH, max(1, round(picture.shape[0] * _WIDTH / picture.shape[1])))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def sheet_of(material: Material) -> Drawn:
+    """One image under every corruption of a run."""
+    sheet = material.sheet
+    pictures = {(c, s): read_picture(material.run, c, s, i) for c, s, i in sheet}
+    severities = sorted({s for _, s in pictures if s > 0})
+    if not severities:
+        raise DataError(f"{material.run.path} has clean cells only: there is no corruption to show")
+    blank = np.full_like(pictures[CLEAN, 0.0], 255)
+    names = [c for c in dict.fromkeys(c for c, _ in pictures) if c != CLEAN]
+
+    def row(name: str) -> list[NDArray[np.uint8]]:
+        return [pictures[CLEAN, 0.0], *(pictures.get((name, s), blank) for s in severities)]
+
+    caption = f"Image {sheet[0][2]} under every corruption of the run, as the detectors saw it."
+    levels = ", ".join(f"{s:g}" for s in severities)
+    alt = f"Contact sheet of one image under {len(names)} corruptions at severities {levels}."
+    figure = contact_sheet(
+        {words(n): row(n) for n in names}, ["clean", *(f"severity {s:g}" for s in severities)]
+    )
+    return Drawn(
+        figure, caption, alt, pd.DataFrame(sheet, columns=["corruption", "severity", "image_id"]), True
+    )

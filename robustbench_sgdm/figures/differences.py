@@ -7,6 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, styled, words
 from robustbench_sgdm.tables import SIGNIFICANT, number
 from robustbench_sgdm.types import CLEAN
@@ -61,9 +64,7 @@ def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
     ]
 
 
-def _heat(
-    axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float
-) -> AxesImage:
+def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float) -> AxesImage:
     image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -84,3 +85,23 @@ def _heat(
             color="white" if dark else "#1b1f24" if sure else "#57606a",
         )
     return image
+
+
+def differences_of(material: Material) -> Drawn:
+    """A run's map."""
+    metric = material.score
+    rows = differences(material.intervals, metric).dropna(subset="estimate")
+    if rows.empty:
+        raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
+    sure = rows["p_holm"] < SIGNIFICANT
+    up, down = (int((sure & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
+    caption = (
+        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels. Bold with a star: "
+        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; grey: not shown to differ."
+    )
+    alt = (
+        f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
+        f"be higher in {up} and lower in {down}."
+    )
+    columns = ["model", "baseline", "corruption", "severity", "estimate", "low", "high", "p", "p_holm"]
+    return Drawn(difference_map(material.intervals, metric), caption, alt, rows[columns])

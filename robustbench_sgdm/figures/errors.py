@@ -5,6 +5,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, legend_above, styled
 
 KINDS = ("missed", "background", "classification", "localisation", "both", "duplicate")
@@ -47,3 +50,21 @@ def error_bars(errors: pd.DataFrame) -> Figure:
         axes[0].set_ylabel("AP50 lost to it (points)")
         legend_above(figure, axes[0])
     return figure
+
+
+def errors_of(material: Material) -> Drawn:
+    """A run's error types."""
+    frame = material.errors
+    if frame.empty:
+        raise DataError(f"{material.run.path} has no complete cell; run again to finish it")
+    caption = (
+        "Error types after TIDE: the points of AP50 that mending each type alone would gain, averaged over corruptions "
+        "at each severity. Types overlap, so a stack is not the whole loss."
+    )
+    kinds = [c for c in frame.columns if f"{c}_count" in frame]
+    noisy = frame[frame["severity"] == frame["severity"].max()]
+    alt = "Stacked bars of error types by severity. At the highest severity, " + "; ".join(
+        f"{model} loses most to {rows[kinds].mean().idxmax()} ({rows[kinds].mean().max():.1f} points)"
+        for model, rows in noisy.groupby("model", sort=False)
+    )
+    return Drawn(error_bars(frame), caption, alt + ".", frame)

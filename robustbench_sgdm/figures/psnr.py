@@ -5,6 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, styled, words
 
 
@@ -39,7 +41,22 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
         axis.invert_xaxis()
         axis.set(xlabel="PSNR (dB); the images get worse to the right", ylabel=f"{metric} (%)")
         axis.set_ylim(bottom=0)
-        shown = [Line2D([], [], color=color[m], linestyle="-" if i == 0 else "--") for i, m in enumerate(models)]
+        shown = [
+            Line2D([], [], color=color[m], linestyle="-" if i == 0 else "--") for i, m in enumerate(models)
+        ]
         shown += [Line2D([], [], color="#57606a", marker=marker[k], linestyle="") for k in kinds]
         figure.legend(shown, [*models, *map(words, kinds)], loc="outside right upper")
     return figure
+
+
+def psnr(material: Material) -> Drawn:
+    """A run's damage."""
+    metric, frame = material.score, material.damage
+    caption = (
+        f"{metric} against the damage to the images, as PSNR against the clean ones, measured on this run's images; a "
+        "line runs through the severities of one corruption. Equal PSNR is not equal harm: the spread is the point."
+    )
+    count = frame["corruption"].nunique()
+    alt = f"Line chart of {metric} against PSNR, a line per model and corruption, over {count} corruptions."
+    columns = ["model", "corruption", "family", "severity", "psnr", "ssim", metric]
+    return Drawn(damage_curves(frame, metric), caption, alt, frame[columns])

@@ -1,12 +1,15 @@
 """AP against severity, a panel per corruption, a line per model with its interval as a band."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled, words
 from robustbench_sgdm.types import CLEAN
 
@@ -81,3 +84,40 @@ def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
     """A model's rows of clean and one corruption, by severity."""
     chosen = (frame["model"] == model) & frame["corruption"].isin([CLEAN, corruption])
     return frame[chosen].sort_values("severity")
+
+
+def severity(material: Material) -> Drawn:
+    """A run's curves."""
+    results, metric = material.results, material.score
+    intervals = _or_none(lambda: material.intervals)
+    if intervals is not None and metric not in set(intervals["metric"]):
+        intervals = None  # average recall is not resampled
+    data = results[["model", "corruption", "severity", metric]]
+    band = ""
+    if intervals is not None:
+        rows = intervals[
+            (intervals["statistic"] == "score")
+            & (intervals["baseline"] == "")
+            & (intervals["metric"] == metric)
+        ]
+        data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
+        band = " Bands: 95 % intervals over images; models see the same images, so bands that overlap may still differ."
+    worst = results[results["severity"] == results["severity"].max()]
+    alt = f"Line chart of {metric} against severity. " + "; ".join(
+        f"{model} falls from {_mean(rows[rows['corruption'] == CLEAN], metric)} on clean images "
+        f"to {_mean(worst[worst['model'] == model], metric)} at the highest severity"
+        for model, rows in results.groupby("model", sort=False)
+    )
+    caption = f"{metric} against severity, 0 being the clean images.{band}"
+    return Drawn(severity_curves(results, metric, intervals), caption, alt + ".", data)
+
+
+def _mean(rows: pd.DataFrame, metric: str) -> str:
+    return f"{rows[metric].mean():.1f}" if rows[metric].notna().any() else "nothing"
+
+
+def _or_none(make: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:
+    try:
+        return make()
+    except DataError:
+        return None

@@ -70,7 +70,9 @@ def _device(run: Run) -> str:
     """The run's kind of device, on which noise is drawn as it was then."""
     wanted = str(run.plan["settings"].get("device", "cpu"))
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        _LOG.warning("the run drew its noise on a GPU; these pictures are drawn on the CPU and differ in their noise")
+        _LOG.warning(
+            "the run drew its noise on a GPU; these pictures are drawn on the CPU and differ in their noise"
+        )
         return "cpu"
     return wanted
 
@@ -80,7 +82,9 @@ def _same(run: Run, name: str, corruptions: Mapping[str, Corruption]) -> Corrupt
     if name not in corruptions:
         raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
     if corruptions[name].fingerprint(engine) != stored:
-        raise DataError(f"{name} is not what it was when {run.path} was made; run again to see it as it is now")
+        raise DataError(
+            f"{name} is not what it was when {run.path} was made; run again to see it as it is now"
+        )
     return corruptions[name]
 
 

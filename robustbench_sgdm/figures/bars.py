@@ -81,11 +81,9 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
             linewidth=0,
             error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#1b1f24"},
         )
-    axis.set_xticks(range(len(groups)), list(map(words, groups)))
-    if max(map(len, groups), default=0) * len(groups) > 40:
-        axis.tick_params(axis="x", labelrotation=30)
-        for label in axis.get_xticklabels():
-            label.set_ha("right")
+    axis.set_xticks(range(len(groups)), [words(g).replace(" ", "\n") for g in groups])
+    if len(groups) > 7:
+        axis.tick_params(axis="x", labelrotation=60)
     axis.grid(axis="x", visible=False)
     axis.set_ylim(bottom=0)
 

@@ -11,30 +11,36 @@ from numpy.typing import NDArray
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import styled, words
+from robustbench_sgdm.figures.style import PAGE, styled, words
 from robustbench_sgdm.store import read_picture
 from robustbench_sgdm.types import CLEAN
 
-_WIDTH = 200  # px of a thumbnail
+_WIDTH, _DPI = 200, 100  # px of a thumbnail, and how dense
+_FINE = 200  # dots per inch where a sheet must fit a page
 _GAP = 4
 _LABELS = 1.8, 0.4  # inches beside and above
+_PAGE = PAGE, 9.0  # inches
 
 
-def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str]) -> Figure:
-    """Draw thumbnails, at their own resolution at 100 dots per inch.
+def contact_sheet(
+    rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequence[str], *, fit: bool = False
+) -> Figure:
+    """Draw thumbnails, 200 pixels wide at 100 dots per inch.
 
     Args:
         rows: title -> one (H, W, 3) RGB picture per column, all of one size.
         columns: titles.
+        fit: make them as large as a page lets them be instead.
     """
-    thumbnails = [[_thumbnail(picture) for picture in pictures] for pictures in rows.values()]
+    width, dpi = (_fitting(rows, len(columns)), _FINE) if fit else (_WIDTH, _DPI)
+    thumbnails = [[_thumbnail(picture, width) for picture in pictures] for pictures in rows.values()]
     high, wide = thumbnails[0][0].shape[:2]
     cells = np.full((len(rows), high + _GAP, len(columns), wide + _GAP, 3), 255, np.uint8)
     for row, pictures in enumerate(thumbnails):
         for column, picture in enumerate(pictures):
             cells[row, :high, column, :wide] = picture
     sheet = cells.reshape(len(rows) * (high + _GAP), -1, 3)
-    tall, broad = (side / 100 for side in sheet.shape[:2])
+    tall, broad = (side / dpi for side in sheet.shape[:2])
     with styled():
         figure = Figure(figsize=(broad + _LABELS[0], tall + _LABELS[1]))
         across, down = figure.get_size_inches()
@@ -49,8 +55,16 @@ def contact_sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: Sequ
     return figure
 
 
-def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (_WIDTH, max(1, round(picture.shape[0] * _WIDTH / picture.shape[1])))
+def _fitting(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: int) -> int:
+    """The width in pixels at which everything fits a page."""
+    high, wide = next(iter(rows.values()))[0].shape[:2]
+    across = (_PAGE[0] - _LABELS[0]) * _FINE / columns - _GAP
+    down = ((_PAGE[1] - _LABELS[1]) * _FINE / len(rows) - _GAP) * wide / high
+    return max(16, int(min(across, down)))
+
+
+def _thumbnail(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -67,12 +81,10 @@ def sheet_of(material: Material) -> Drawn:
     def row(name: str) -> list[NDArray[np.uint8]]:
         return [pictures[CLEAN, 0.0], *(pictures.get((name, s), blank) for s in severities)]
 
-    caption = f"Image {sheet[0][2]} under every corruption of the run, as the detectors saw it."
+    caption = f"Image {sheet[0][2]} under every corruption of the run, as detectors saw it; a column for each severity."
     levels = ", ".join(f"{s:g}" for s in severities)
     alt = f"Contact sheet of one image under {len(names)} corruptions at severities {levels}."
-    figure = contact_sheet(
-        {words(n): row(n) for n in names}, ["clean", *(f"severity {s:g}" for s in severities)]
-    )
-    return Drawn(
-        figure, caption, alt, pd.DataFrame(sheet, columns=["corruption", "severity", "image_id"]), True
-    )
+    heads = ["clean", *(f"{s:g}" for s in severities)]
+    figure = contact_sheet({words(n): row(n) for n in names}, heads, fit=True)
+    data = pd.DataFrame(sheet, columns=["corruption", "severity", "image_id"])
+    return Drawn(figure, caption, alt, data, photographs=True)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, paper, run, show, train
+from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, figure, paper, run, show, train
 from robustbench_sgdm.errors import RobustBenchError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("curves")(curves.curves)
+app.command("figure")(figure.figure)
+app.command("report")(figure.report)
 app.add_typer(show.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)

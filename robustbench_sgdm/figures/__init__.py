@@ -1,6 +1,6 @@
 """Figures: pure functions from frames to a matplotlib Figure; style by context manager.
 
-draw("severity", Material(run))   # any figure of a run by its name in FIGURES, with caption and data
+draw("severity", Material(run))   # any figure of a run by its name in `types.FIGURES`, with caption and data
 """
 
 from robustbench_sgdm.figures.bars import class_drops, mean_bars, size_bars
@@ -9,23 +9,24 @@ from robustbench_sgdm.figures.differences import difference_map
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.errors import error_bars
 from robustbench_sgdm.figures.losses import loss_curves
-from robustbench_sgdm.figures.material import Material, Shown
+from robustbench_sgdm.figures.material import Material, Shown, counter
 from robustbench_sgdm.figures.psnr import damage_curves
-from robustbench_sgdm.figures.registry import FIGURES, Kind, draw
+from robustbench_sgdm.figures.registry import DRAW, draw
 from robustbench_sgdm.figures.severity import severity_curves
 from robustbench_sgdm.figures.side_by_side import Panel, side, side_by_side
-from robustbench_sgdm.figures.style import colors, jpeg, save, styled, svg, uri, words
+from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri, words
 
 __all__ = [
-    "FIGURES",
+    "DRAW",
     "Drawn",
-    "Kind",
     "Material",
     "Panel",
     "Shown",
+    "check_ending",
     "class_drops",
     "colors",
     "contact_sheet",
+    "counter",
     "damage_curves",
     "difference_map",
     "draw",

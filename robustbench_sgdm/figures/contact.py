@@ -18,8 +18,8 @@ from robustbench_sgdm.types import CLEAN
 _WIDTH, _DPI = 200, 100  # px of a thumbnail, and how dense
 _FINE = 200  # dots per inch where a sheet must fit a page
 _GAP = 4
-_LABELS = 1.8, 0.4  # inches beside and above
-_PAGE = PAGE, 9.0  # inches
+_ABOVE = 0.35  # inches of heads
+_PAGE = PAGE, 7.8  # inches
 
 
 def contact_sheet(
@@ -33,6 +33,7 @@ def contact_sheet(
         fit: make them as large as a page lets them be instead.
     """
     width, dpi = (_fitting(rows, len(columns)), _FINE) if fit else (_WIDTH, _DPI)
+    beside = _beside(rows)
     thumbnails = [[_thumbnail(picture, width) for picture in pictures] for pictures in rows.values()]
     high, wide = thumbnails[0][0].shape[:2]
     cells = np.full((len(rows), high + _GAP, len(columns), wide + _GAP, 3), 255, np.uint8)
@@ -42,9 +43,9 @@ def contact_sheet(
     sheet = cells.reshape(len(rows) * (high + _GAP), -1, 3)
     tall, broad = (side / dpi for side in sheet.shape[:2])
     with styled():
-        figure = Figure(figsize=(broad + _LABELS[0], tall + _LABELS[1]))
+        figure = Figure(figsize=(broad + beside, tall + _ABOVE))
         across, down = figure.get_size_inches()
-        axis = figure.add_axes((_LABELS[0] / across, 0, broad / across, tall / down))
+        axis = figure.add_axes((beside / across, 0, broad / across, tall / down))
         axis.imshow(sheet, interpolation="none")
         axis.set_yticks([(high + _GAP) * (i + 0.5) for i in range(len(rows))], list(rows))
         axis.set_xticks([(wide + _GAP) * (i + 0.5) for i in range(len(columns))], columns)
@@ -55,11 +56,16 @@ def contact_sheet(
     return figure
 
 
+def _beside(rows: Mapping[str, object]) -> float:
+    """Inches that the rows' titles take."""
+    return 0.25 + 0.07 * max(map(len, rows))
+
+
 def _fitting(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: int) -> int:
     """The width in pixels at which everything fits a page."""
     high, wide = next(iter(rows.values()))[0].shape[:2]
-    across = (_PAGE[0] - _LABELS[0]) * _FINE / columns - _GAP
-    down = ((_PAGE[1] - _LABELS[1]) * _FINE / len(rows) - _GAP) * wide / high
+    across = (_PAGE[0] - _beside(rows)) * _FINE / columns - _GAP
+    down = ((_PAGE[1] - _ABOVE) * _FINE / len(rows) - _GAP) * wide / high
     return max(16, int(min(across, down)))
 
 

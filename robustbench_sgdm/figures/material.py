@@ -1,5 +1,6 @@
 """What figures and reports are made from: a run's frames, each made when first asked for."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -75,13 +76,7 @@ class Material:
         Raises:
             DataError: the run keeps no ground truth, or its detections do not give its scores.
         """
-        total, done = len(self.run.cells) - len(self.run.missing()), 0
-
-        def update(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress("resampling", done, total)
-
+        update = counter(self.progress, "resampling", len(self.results))
         return robustness.bootstrap(self.run, resamples=self.resamples, progress=update).table()
 
     @cached_property
@@ -117,13 +112,7 @@ class Material:
     @cached_property
     def errors(self) -> pd.DataFrame:
         """Error types of each cell."""
-        total, done = len(self.results), 0
-
-        def update(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress("telling errors apart", done, total)
-
+        update = counter(self.progress, "telling errors apart", len(self.results))
         return robustness.error_types(self.run, progress=update)
 
     @cached_property
@@ -169,7 +158,10 @@ class Material:
     @cached_property
     def flips(self) -> pd.DataFrame:
         """Images by corruption and severity, with the objects that the model keeps and its baseline loses."""
-        return robustness.flips(self.run, *self.pair, confidence=self.confidence).images
+        baseline, model = self.pair
+        pairs = self.results[(self.results["model"] == model) & (self.results["corruption"] != CLEAN)]
+        update = counter(self.progress, "finding flips", len(pairs))
+        return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update).images
 
     @cached_property
     def shown(self) -> dict[str, list[Shown]]:
@@ -248,6 +240,19 @@ class Material:
         if not found:
             raise DataError(f"no training log lies beside the weights of {self.run.path}")
         return found
+
+
+def counter(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
+    """Turns counts of what was just done, from any thread, into (what, done, total)."""
+    lock, done = threading.Lock(), 0
+
+    def update(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress(what, done, total)
+
+    return update
 
 
 def short(over: Over) -> str:

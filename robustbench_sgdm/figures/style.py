@@ -58,8 +58,8 @@ def colors(models: Sequence[str]) -> dict[str, Color]:
     return chosen
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a .svg, .pdf or .png file, the same bytes for the same figure.
+def check_ending(path: Path) -> str:
+    """The kind of file that a figure's path asks for: svg, pdf or png.
 
     Raises:
         UsageError: another ending.
@@ -67,6 +67,16 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _METADATA:
         raise UsageError(f"{path}: a figure's file must end in {', '.join(f'.{k}' for k in _METADATA)}")
+    return kind
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a .svg, .pdf or .png file, the same bytes for the same figure.
+
+    Raises:
+        UsageError: another ending.
+    """
+    kind = check_ending(path)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
         atomic.write(path, lambda p: figure.savefig(p, format=kind, metadata=_METADATA[kind]))
 

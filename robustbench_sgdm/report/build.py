@@ -101,6 +101,6 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = figures.words
+    environment.filters |= {"words": figures.words, "unbroken": lambda text: text.replace(" %", "\u00a0%")}
     template: jinja2.Template = environment.get_template("report.html.j2")
     return template

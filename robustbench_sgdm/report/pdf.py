@@ -31,6 +31,7 @@ def write(path: Path, render: Callable[[Mapping[str, int]], str], outline: Seque
     second = _print(render(_pages(first)))
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(second))
     writer.root_object[pypdf.generic.NameObject("/Lang")] = pypdf.generic.TextStringObject("en")
+    writer.add_metadata({"/Creator": "robustbench-sgdm"})
     _bookmark(writer, outline, _pages(writer), None)
     atomic.write(path, lambda p: writer.write(p))
 

@@ -10,6 +10,7 @@ from robustbench_sgdm import figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material
 from robustbench_sgdm.tables import Table
+from robustbench_sgdm.types import FIGURES
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _pictures(material: Material, *names: str) -> list[Picture]:
     found = []
     for name in names:
         try:
-            found.append(Picture(name, figures.draw(name, material), figures.FIGURES[name].summary))
+            found.append(Picture(name, figures.draw(name, material), FIGURES[name]))
         except DataError as error:
             _LOG.debug("no %s: %s", name, error)
     return found

@@ -14,7 +14,8 @@ from robustbench_sgdm.figures.style import PAGE, styled, words
 from robustbench_sgdm.tables import SIGNIFICANT, number
 from robustbench_sgdm.types import CLEAN
 
-_MOST = 12.0  # inches: what a page holds
+_MOST = 8.0  # inches: what a page holds
+_BAR = 4  # rows from which a colour bar has room for its numbers
 
 
 def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
@@ -47,7 +48,8 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
             axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")
-        figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", shrink=0.9, pad=0.02)
+        if len(corruptions) >= _BAR:
+            figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", shrink=0.9, pad=0.02)
     return figure
 
 

@@ -122,11 +122,13 @@ class Material:
         Raises:
             DataError: the run measured none.
         """
-        measured = self.run.damage()
-        if measured.empty:
-            raise DataError(f"{self.run.path} holds no measured PSNR; run again under another --name")
+        file = self.run.path / "damage.csv"
+        try:
+            measured = pd.read_csv(file)[["corruption", "severity", "psnr", "ssim"]]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{file}: no measured PSNR ({error}); run again under another --name") from error
         family = {c: about.get("family", "") for c, about in self.run.plan["corruptions"].items()}
-        joined = self.results.merge(measured.drop(columns="images"), on=["corruption", "severity"])
+        joined = self.results.merge(measured, on=["corruption", "severity"])
         return joined.assign(family=joined["corruption"].map(family))
 
     @cached_property

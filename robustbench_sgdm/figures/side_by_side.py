@@ -21,9 +21,9 @@ from robustbench_sgdm.store import GroundTruth, read_picture
 from robustbench_sgdm.types import CLEAN
 
 _LOOKS = {  # outcome -> colour, line style, width in points: told apart without colour, too
-    "matched": ("#56b4e9", "-", 1.5),
-    "missed": ("#ffb000", (0, (4, 1.6)), 1.7),
-    "false": ("#ff4fa3", (0, (1, 1.1)), 1.7),
+    "matched": ("#56b4e9", "-", 1.3),
+    "missed": ("#ffb000", (0, (4, 1.6)), 1.5),
+    "false": ("#ff4fa3", (0, (1, 1.1)), 1.5),
     "truth": ("#ffffff", "-", 0.5),
 }
 _WORDS = {
@@ -32,7 +32,7 @@ _WORDS = {
     "false": "false detection",
     "truth": "ground truth",
 }
-_TOP, _BELOW, _LEFT, _GAP = 0.52, 0.2, 0.28, 0.05  # inches: heads, counts, row titles, between panels
+_TOP, _BELOW, _LEFT, _GAP = 0.42, 0.2, 0.36, 0.05  # inches: heads, counts, row titles, between panels
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[
         top = total - _TOP
         for (title, panels), height in zip(rows, heights, strict=True):
             figure.text(
-                0.10 / PAGE,
+                _LEFT / 2 / PAGE,
                 (top - height / 2) / total,
                 title,
                 rotation=90,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, paper, run, score, show, train
+from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, figure, paper, run, score, show, train
 from robustbench_sgdm.errors import RobustBenchError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("compare")(compare.compare)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("curves")(curves.curves)
+app.command("figure")(figure.figure)
+app.command("report")(figure.report)
 app.add_typer(show.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.figure import write_report
 from robustbench_sgdm.errors import CorruptionError, Stopped
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def run(
     chosen_name = name or _default_name(plan, options.split(noise))
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
     failed = _sweep(plan, directory, workers or (cores() if on == "cpu" else 2))
-    _finish(directory)
+    _finish(directory, corruptions or [])
     if failed:
         raise CorruptionError(
             f"{'; '.join(map(str, failed))}\n{len(directory.missing())} of {len(plan.cells)} cells are missing: "
@@ -214,14 +215,15 @@ def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:
         raise Stopped("stopped; what is finished is kept, and the same command goes on from there") from None
 
 
-def _finish(run: "Run") -> None:
-    from robustbench_sgdm import report, tables
+def _finish(run: "Run", folders: list[Path]) -> None:
+    from robustbench_sgdm import tables
     from robustbench_sgdm.cli.console import fits, note, show
 
-    csv, html = run.write_results(), report.write_html(run)
+    csv = run.write_results()
     results, pairs = run.results(), run.pairs
     for table in tables.corruption_tables(results, pairs):
         narrow = [t for m in tables.METRICS_SHOWN for t in tables.corruption_tables(results, pairs, [m])]
         for part in [table] if fits(table) else [t for t in narrow if t.title == table.title]:
             show(part)
-    note(f"results  {csv}\nreport   {html}")
+    note(f"results {csv}")
+    write_report(run, folders=folders)

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import colors, styled
-from robustbench_sgdm.store.logs import LOSSES, Log
+from robustbench_sgdm.store import LOSSES, Log
 
 Values = NDArray[np.float64]
 
@@ -70,3 +72,19 @@ def _smoothed(values: Values, width: float) -> Values:
     weight = np.exp(-0.5 * (distance / width) ** 2) * np.isfinite(values)
     mean: Values = weight @ np.nan_to_num(values) / weight.sum(1)
     return mean
+
+
+def losses(material: Material) -> Drawn:
+    """The losses of a run's weights."""
+    logs = material.logs
+    caption = (
+        "Training losses of the weights under test, smoothed over 2 % of the epochs, the raw values behind. Lower is not "
+        "better across models of different design."
+    )
+    columns = [f"train/{part}_loss" for part in LOSSES]
+    frames = [log.frame.assign(model=log.model) for log in logs]
+    alt = "Line charts of box, class and distribution focal loss: " + "; ".join(
+        f"{log.model} ends at {', '.join(f'{log.frame[column].iloc[-1]:.2f}' for column in columns)}"
+        for log in logs
+    )
+    return Drawn(loss_curves(logs), caption, alt + ".", pd.concat(frames))

@@ -1,53 +1,123 @@
-"""AP against severity, a panel per corruption, a line per model."""
+"""AP against severity, a panel per corruption, a line per model with its interval as a band."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from robustbench_sgdm.figures.style import colors, styled
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled, words
 from robustbench_sgdm.types import CLEAN
 
-_MARKERS = "osD^vP*X"
 
-
-def severity_curves(results: pd.DataFrame, metric: str = "AP", columns: int = 3) -> Figure:
+def severity_curves(
+    results: pd.DataFrame, metric: str = "AP", intervals: pd.DataFrame | None = None, columns: int = 0
+) -> Figure:
     """Draw `metric` (percent) against severity.
 
     Args:
         results: rows as in `results.csv`.
         metric: a column of `results`.
-        columns: panels in a row.
+        intervals: rows as of `Intervals.table()`, whose `low` and `high` become bands.
+        columns: panels in a row; 0: three, or four where there are more than nine.
     """
-    corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN]
-    across = min(columns, max(len(corruptions), 1))
-    down = -(-max(len(corruptions), 1) // across)
+    corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN] or [CLEAN]
+    across = min(columns or (4 if len(corruptions) > 9 else 3), len(corruptions))
+    down = -(-len(corruptions) // across)
+    models = list(dict.fromkeys(results["model"]))
     with styled():
-        figure = Figure(
-            figsize=(3.4 * across if across > 1 else 5.0, 2.7 * down if down > 1 else 3.2),
-            layout="constrained",
-        )
-        axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-        for axis, corruption in zip(axes, corruptions or [CLEAN], strict=False):
-            _panel(axis, results, corruption, metric)
-        for axis in axes[max(len(corruptions), 1) :]:
+        size = (COLUMN * 1.25, 2.9) if across == 1 else (PAGE, 0.4 + (7.2 / across) * down * 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).ravel()
+        for axis, corruption in zip(axes, corruptions, strict=False):
+            _panel(axis, results, corruption, metric, models, intervals)
+        for axis in axes[len(corruptions) :]:
             axis.set_axis_off()
-        axes[0].legend()
+        for index, axis in enumerate(axes[: len(corruptions)]):
+            below = index + across >= len(corruptions)
+            axis.tick_params(labelbottom=below)
+            axis.set(xlabel="severity (0 = clean)" if below else "", ylabel="")
+            if index % across == 0:
+                axis.set_ylabel(f"{metric} (%)")
+        axes[0].set_ylim(bottom=0)
+        legend_above(figure, axes[0])
     return figure
 
 
-def _panel(axis: object, results: pd.DataFrame, corruption: str, metric: str) -> None:
-    models: Sequence[str] = list(dict.fromkeys(results["model"]))
+def _panel(
+    axis: Axes,
+    results: pd.DataFrame,
+    corruption: str,
+    metric: str,
+    models: Sequence[str],
+    intervals: pd.DataFrame | None,
+) -> None:
     color = colors(models)
     for index, model in enumerate(models):
-        rows = results[(results["model"] == model) & results["corruption"].isin([CLEAN, corruption])]
-        rows = rows.sort_values("severity")
-        axis.plot(  # type: ignore[attr-defined]
+        rows = _rows(results, model, corruption)
+        axis.plot(
             rows["severity"],
             rows[metric],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=MARKERS[index % len(MARKERS)],
             color=color[model],
             label=model,
         )
-    axis.set(title=corruption.replace("_", " "), xlabel="severity (0 = clean)", ylabel=f"{metric} (%)")  # type: ignore[attr-defined]
-    axis.set_ylim(bottom=0)  # type: ignore[attr-defined]
+        if intervals is not None:
+            own = intervals[
+                (intervals["statistic"] == "score")
+                & (intervals["baseline"] == "")
+                & (intervals["metric"] == metric)
+            ]
+            band = _rows(own, model, corruption)
+            axis.fill_between(
+                band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
+            )
+    axis.set_title(words(corruption))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
+    """A model's rows of clean and one corruption, by severity."""
+    chosen = (frame["model"] == model) & frame["corruption"].isin([CLEAN, corruption])
+    return frame[chosen].sort_values("severity")
+
+
+def severity(material: Material) -> Drawn:
+    """A run's curves."""
+    results, metric = material.results, material.score
+    intervals = _or_none(lambda: material.intervals)
+    if intervals is not None and metric not in set(intervals["metric"]):
+        intervals = None  # average recall is not resampled
+    data = results[["model", "corruption", "severity", metric]]
+    band = ""
+    if intervals is not None:
+        rows = intervals[
+            (intervals["statistic"] == "score")
+            & (intervals["baseline"] == "")
+            & (intervals["metric"] == metric)
+        ]
+        data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
+        band = " Bands: 95 % intervals over images; models see the same images, so bands that overlap may still differ."
+    worst = results[results["severity"] == results["severity"].max()]
+    alt = f"Line chart of {metric} against severity. " + "; ".join(
+        f"{model} falls from {_mean(rows[rows['corruption'] == CLEAN], metric)} on clean images "
+        f"to {_mean(worst[worst['model'] == model], metric)} at the highest severity"
+        for model, rows in results.groupby("model", sort=False)
+    )
+    caption = f"{metric} against severity, 0 being the clean images.{band}"
+    return Drawn(severity_curves(results, metric, intervals), caption, alt + ".", data)
+
+
+def _mean(rows: pd.DataFrame, metric: str) -> str:
+    return f"{rows[metric].mean():.1f}" if rows[metric].notna().any() else "nothing"
+
+
+def _or_none(make: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:
+    try:
+        return make()
+    except DataError:
+        return None

@@ -1,5 +1,6 @@
 """One look for every figure: the style file in `reports/`, and one colour per model everywhere."""
 
+import base64
 import io
 import re
 import zlib
@@ -9,12 +10,19 @@ from pathlib import Path
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image as Pillow
 
 from robustbench_sgdm import atomic, content
 from robustbench_sgdm.errors import UsageError
 
 Color = tuple[float, float, float]
+
+COLUMN, PAGE = 3.4, 7.0
+"""Widths in inches: a column of a paper, a whole page."""
+
+MARKERS = "osD^vP*X"
 
 _MODULES = ("", "sgdm", "cbam", "ca", "rfaconv")  # first in the palette, in the order of the paper's interest
 _METADATA = {  # what would say when and by which version
@@ -50,8 +58,8 @@ def colors(models: Sequence[str]) -> dict[str, Color]:
     return chosen
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a .svg, .pdf or .png file, the same bytes for the same figure.
+def check_ending(path: Path) -> str:
+    """The kind of file that a figure's path asks for: svg, pdf or png.
 
     Raises:
         UsageError: another ending.
@@ -59,14 +67,56 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _METADATA:
         raise UsageError(f"{path}: a figure's file must end in {', '.join(f'.{k}' for k in _METADATA)}")
+    return kind
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a .svg, .pdf or .png file, the same bytes for the same figure.
+
+    Raises:
+        UsageError: another ending.
+    """
+    kind = check_ending(path)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
         atomic.write(path, lambda p: figure.savefig(p, format=kind, metadata=_METADATA[kind]))
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG text to put inside HTML, the same bytes for the same figure."""
+    """The figure as SVG text, the same bytes for the same figure."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata=_METADATA["svg"])
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
+    """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=_METADATA["png"])
+    picture = Pillow.open(buffer).convert("RGB")
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    return buffer.getvalue()
+
+
+def uri(content: bytes | str) -> str:
+    """SVG text or JPEG bytes as an address that holds them, for `src`."""
+    kind = "image/svg+xml" if isinstance(content, str) else "image/jpeg"
+    data = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def legend_above(figure: Figure, axis: Axes) -> None:
+    """One legend for all panels, above them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+
+
+def words(name: str) -> str:
+    """A corruption's name as people write it.
+
+    >>> words("gaussian_noise[0.1]")
+    'gaussian noise [0.1]'
+    """
+    return name.replace("_", " ").replace("[", " [")

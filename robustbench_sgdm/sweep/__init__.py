@@ -3,6 +3,7 @@
 from robustbench_sgdm.sweep.engine import sweep
 from robustbench_sgdm.sweep.estimate import estimate
 from robustbench_sgdm.sweep.local import cores
+from robustbench_sgdm.sweep.pictures import make_pictures
 from robustbench_sgdm.sweep.plan import (
     Plan,
     Settings,
@@ -18,6 +19,7 @@ __all__ = [
     "category_ids",
     "cores",
     "estimate",
+    "make_pictures",
     "make_plan",
     "needed_units",
     "rehearse",

@@ -1,6 +1,8 @@
 """What a run will do: its cells with their content addresses, and the units of work that make them."""
 
 import hashlib
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -67,6 +69,7 @@ class Plan:
             "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
             "severities": list(self.severities),
             "settings": asdict(self.settings),
+            "hardware": hardware(self.settings.device),
             "versions": versions(),
             "cells": [asdict(c) for c in self.cells],
         }
@@ -78,6 +81,27 @@ class Plan:
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
         at = corruption.levels(self.severities)
         return corruption_facts(corruption, at, corruption.fingerprint(self.settings.engine))
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What the run's machine is, as far as the system says."""
+    found: dict[str, Any] = {
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

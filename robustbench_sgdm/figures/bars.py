@@ -1,0 +1,172 @@
+"""Bars with intervals: means under corruption by family, and by the size of objects."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled, words
+
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
+SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
+
+
+def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "AP") -> Figure:
+    """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        names: the sets to show, `over` -> what to write under it.
+        metric: of those rows.
+    """
+    own = intervals[(intervals["baseline"] == "") & (intervals["metric"] == metric)]
+    with styled():
+        figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for axis, statistic in zip(axes, ("mPC", "rPC"), strict=True):
+            rows = own[own["statistic"] == statistic].assign(group=lambda f: f["over"].map(names))
+            groups = list(names.values())
+            if statistic == "mPC":
+                clean = own[own["statistic"] == "P"].assign(group="clean")
+                rows, groups = pd.concat([clean, rows]), ["clean", *groups]
+            _bars(axis, rows, groups)
+            unit = f"{metric} (%)" if statistic == "mPC" else "share of clean kept (%)"
+            axis.set(ylabel=f"{statistic}: {unit}")
+        legend_above(figure, axes[0])
+    return figure
+
+
+def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
+    """Draw AP of small, medium and large objects, clean and as the mean over a set of corruptions.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        over: the set, by its name there.
+        title: what to write above it.
+    """
+    own = intervals[(intervals["baseline"] == "") & intervals["metric"].isin(SIZES)]
+    own = own.assign(group=own["metric"].map(SIZES))
+    with styled():
+        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        _bars(axes[0], own[own["statistic"] == "P"], list(SIZES.values()))
+        _bars(axes[1], own[(own["statistic"] == "mPC") & (own["over"] == over)], list(SIZES.values()))
+        axes[0].set(title="clean", ylabel="AP (%)")
+        axes[1].set(title=title)
+        legend_above(figure, axes[0])
+    return figure
+
+
+def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
+    models = list(dict.fromkeys(rows["model"]))
+    color, width = colors(models), 0.8 / max(len(models), 1)
+    for index, model in enumerate(models):
+        part = rows[rows["model"] == model].drop_duplicates("group").set_index("group").reindex(groups)
+        value = part["estimate"].to_numpy(float)
+        reach = np.abs(np.stack([value - part["low"], part["high"] - value]))
+        axis.bar(
+            np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width,
+            value,
+            width * 0.92,
+            yerr=np.nan_to_num(reach),
+            color=color[model],
+            label=model,
+            hatch=_HATCHES[index % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0,
+            error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#1b1f24"},
+        )
+    axis.set_xticks(range(len(groups)), [words(g).replace(" ", "\n") for g in groups])
+    if len(groups) > 7:
+        axis.tick_params(axis="x", labelrotation=60)
+    axis.grid(axis="x", visible=False)
+    axis.set_ylim(bottom=0)
+
+
+def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
+    """Draw each class's AP lost under corruption, a point for each model, the greatest loss on top.
+
+    Args:
+        classes: columns model, class, drop (points of AP, clean minus corrupted mean).
+        most: classes to show.
+    """
+    models = list(dict.fromkeys(classes["model"]))
+    table = classes.pivot(index="class", columns="model", values="drop").reindex(columns=models)
+    table = table.loc[table.max(axis=1).sort_values(ascending=False).index].head(most)[::-1]
+    color = colors(models)
+    with styled():
+        figure = Figure(figsize=(COLUMN * 1.4, 0.8 + 0.2 * len(table)), layout="constrained")
+        axis = figure.subplots()
+        places = np.arange(len(table))
+        axis.hlines(places, table.min(axis=1), table.max(axis=1), color="#b6bcc4", linewidth=1.2)
+        for model, marker in zip(models, "osD^vP*X" * len(models), strict=False):
+            axis.plot(table[model], places, marker, color=color[model], label=model, markersize=4.5)
+        axis.set_yticks(places, list(table.index))
+        axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, len(table) - 0.3))
+        if table.min(axis=None) < 0:
+            axis.axvline(0, color="#57606a", linewidth=0.8)
+        legend_above(figure, axis)
+    return figure
+
+
+def means(material: Material) -> Drawn:
+    """A run's means."""
+    metric, names = material.score, material.names
+    rows = material.intervals[
+        (material.intervals["metric"] == metric) & material.intervals["statistic"].isin(["P", "mPC", "rPC"])
+    ]
+    rows = rows[(rows["baseline"] == "") & (rows["over"].isin(names) | (rows["statistic"] == "P"))]
+    whole = rows[(rows["over"] == material.whole.name) & (rows["statistic"] == "mPC")].dropna(
+        subset="estimate"
+    )
+    if whole.empty:
+        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    caption = (
+        f"Means under corruption by family, with 95 % intervals over images. Left: mPC, the mean {metric} over "
+        "corruptions and severities, beside the clean score; right: rPC, the share of the clean score that is kept."
+    )
+    alt = "Bar chart of means under corruption: " + "; ".join(
+        f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()
+    )
+    columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
+    return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
+
+
+def sizes(material: Material) -> Drawn:
+    """A run's sizes."""
+    over = material.whole.name
+    frame = material.intervals
+    rows = frame[(frame["baseline"] == "") & frame["metric"].isin(SIZES)]
+    rows = rows[(rows["statistic"] == "P") | ((rows["statistic"] == "mPC") & (rows["over"] == over))]
+    rows = rows.dropna(subset="estimate")
+    if rows.empty:
+        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    caption = (
+        "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), clean and as the mean "
+        f"under {material.title}, with 95 % intervals over images."
+    )
+    alt = "Bar chart of AP by size under corruption: " + "; ".join(
+        f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"
+        for row in rows[rows["statistic"] == "mPC"].itertuples()
+    )
+    columns = ["model", "statistic", "over", "metric", "estimate", "low", "high"]
+    return Drawn(size_bars(frame, over, f"mean under {material.title}"), caption, alt + ".", rows[columns])
+
+
+def losses_by_class(material: Material) -> Drawn:
+    """A run's classes."""
+    frame, most = material.drops, 24
+    count = frame["class"].nunique()
+    which = f"the {most} of {count} classes that lose most" if count > most else f"all {count} classes"
+    caption = (
+        f"AP that each class loses, clean minus the mean under {material.title}: {which}. Classes with few "
+        "objects scatter; no interval is given by class."
+    )
+    top = frame.sort_values("drop", ascending=False).iloc[0]
+    alt = f"Dot chart of AP lost by class; most by {top['class']} with {top['model']}, {top['drop']:.1f} points."
+    return Drawn(class_drops(frame, most), caption, alt, frame)

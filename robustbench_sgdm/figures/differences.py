@@ -1,0 +1,109 @@
+"""Heat map of the differences between a model and its baseline, corruption by severity."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.tables import SIGNIFICANT, number
+from robustbench_sgdm.types import CLEAN
+
+_MOST = 8.0  # inches: what a page holds
+_BAR = 4  # rows from which a colour bar has room for its numbers
+
+
+def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
+    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05, grey elsewhere.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        metric: of those rows.
+    """
+    rows = differences(intervals, metric)
+    pairs = list(dict.fromkeys(zip(rows["baseline"], rows["model"], strict=True)))
+    corruptions = list(dict.fromkeys(rows["corruption"]))
+    severities = sorted(rows["severity"].unique())
+    wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
+    limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
+    with styled():
+        figure = Figure(
+            figsize=(min(wide, PAGE), min(1.0 + 0.27 * len(corruptions), _MOST)), layout="constrained"
+        )
+        axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
+        for axis, (baseline, model) in zip(axes, pairs, strict=True):
+            part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
+            tables = [
+                part.pivot(index="corruption", columns="severity", values=column).reindex(
+                    index=corruptions, columns=severities
+                )
+                for column in ("estimate", "p_holm")
+            ]
+            image = _heat(axis, *(t.to_numpy(float) for t in tables), limit)
+            axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
+            axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
+            axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")
+        if len(corruptions) >= _BAR:
+            figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", shrink=0.9, pad=0.02)
+    return figure
+
+
+COLUMN_OF_NAMES = 2.4
+
+
+def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of `intervals` that compare corrupted cells of two models."""
+    return intervals[
+        (intervals["statistic"] == "score")
+        & (intervals["baseline"] != "")
+        & (intervals["metric"] == metric)
+        & (intervals["corruption"] != CLEAN)
+    ]
+
+
+def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float) -> AxesImage:
+    image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        sure = p[row, column] < SIGNIFICANT
+        dark = abs(value) > 0.6 * limit
+        axis.text(
+            column,
+            row,
+            number(value, signed=True) + ("*" if sure else ""),
+            ha="center",
+            va="center",
+            fontsize=7,
+            fontweight="bold" if sure else "normal",
+            color="white" if dark else "#1b1f24" if sure else "#57606a",
+        )
+    return image
+
+
+def differences_of(material: Material) -> Drawn:
+    """A run's map."""
+    metric = material.score
+    rows = differences(material.intervals, metric).dropna(subset="estimate")
+    if rows.empty:
+        raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
+    sure = rows["p_holm"] < SIGNIFICANT
+    up, down = (int((sure & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
+    caption = (
+        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels. Bold with a star: "
+        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; grey: not shown to differ."
+    )
+    alt = (
+        f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
+        f"be higher in {up} and lower in {down}."
+    )
+    columns = ["model", "baseline", "corruption", "severity", "estimate", "low", "high", "p", "p_holm"]
+    return Drawn(difference_map(material.intervals, metric), caption, alt, rows[columns])

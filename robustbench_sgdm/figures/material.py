@@ -1,0 +1,278 @@
+"""What figures and reports are made from: a run's frames, each made when first asked for."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from robustbench_sgdm import content, errors, robustness
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.style import words
+from robustbench_sgdm.robustness import Over
+from robustbench_sgdm.store import Log, Run, read_logs
+from robustbench_sgdm.types import CLEAN, METRICS
+
+Shown = tuple[str, float, int]
+"""A picture beside its clean one: corruption, severity, image id."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A run, what to show of it, and its frames.
+
+    Attributes:
+        run: read only.
+        metric: of COCO's; empty for the one that the data set is reported by.
+        images: ids for side-by-side figures; empty for those that flip most.
+        noise: (corruption, severity) of side-by-side figures; None for where flips are greatest.
+        most: images in a side-by-side figure for each direction.
+        confidence: least score of a box that counts as shown.
+        resamples: of the bootstrap.
+        progress: called with (what, done, total) while statistics are made that are not kept yet.
+    """
+
+    run: Run
+    metric: str = ""
+    images: Sequence[int] = ()
+    noise: tuple[str, float] | None = None
+    most: int = 4
+    confidence: float = 0.25
+    resamples: int = 1000
+    progress: Callable[[str, int, int], None] = field(default=lambda *_: None)
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Rows as in `results.csv`.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        frame = self.run.results()
+        if frame.empty:
+            raise DataError(f"{self.run.path} has no complete cell; run again to finish it")
+        return frame
+
+    @cached_property
+    def score(self) -> str:
+        """The metric shown.
+
+        Raises:
+            UsageError: COCO has no such metric.
+        """
+        if self.metric and self.metric not in METRICS:
+            raise errors.unknown("metric", self.metric, METRICS)
+        try:
+            return self.metric or robustness.headline(self.run)
+        except DataError:  # an older run, without its ground truth
+            return "AP"
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """`Intervals.table()` of the run.
+
+        Raises:
+            DataError: the run keeps no ground truth, or its detections do not give its scores.
+        """
+        update = counter(self.progress, "resampling", len(self.results))
+        return robustness.bootstrap(self.run, resamples=self.resamples, progress=update).table()
+
+    @cached_property
+    def sets(self) -> dict[Over, str]:
+        """The sets of corruptions that means are taken over, the widest first; the family that each is."""
+        return robustness.sets(self.run)
+
+    @property
+    def whole(self) -> Over:
+        """The widest set.
+
+        Raises:
+            DataError: the run has no corruption.
+        """
+        if not self.sets:
+            raise DataError(f"{self.run.path} has clean cells only: there is nothing to compare them with")
+        return next(iter(self.sets))
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """A short name for the widest set and each family, or for the corruptions where there is one family."""
+        families = {over.name: family for over, family in self.sets.items() if family}
+        single = {o.name: words(o.corruptions[0]) for o in self.sets if len(o.corruptions) == 1}
+        first = {self.whole.name: short(self.whole)}
+        rest = families if len(families) > 1 else single
+        return first | {name: text for name, text in rest.items() if name not in first}
+
+    @property
+    def title(self) -> str:
+        """The widest set in few words."""
+        return self.names[self.whole.name]
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Error types of each cell."""
+        update = counter(self.progress, "telling errors apart", len(self.results))
+        return robustness.error_types(self.run, progress=update)
+
+    @cached_property
+    def damage(self) -> pd.DataFrame:
+        """Results beside the PSNR that was measured: columns of both, and family.
+
+        Raises:
+            DataError: the run measured none.
+        """
+        file = self.run.path / "damage.csv"
+        try:
+            measured = pd.read_csv(file)[["corruption", "severity", "psnr", "ssim"]]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{file}: no measured PSNR ({error}); run again under another --name") from error
+        family = {c: about.get("family", "") for c, about in self.run.plan["corruptions"].items()}
+        joined = self.results.merge(measured, on=["corruption", "severity"])
+        return joined.assign(family=joined["corruption"].map(family))
+
+    @cached_property
+    def drops(self) -> pd.DataFrame:
+        """Each class's AP: model, class, clean, corrupted (mean over the widest set), drop; percent.
+
+        Raises:
+            DataError: cells are missing.
+        """
+        found = robustness.summary(self.run, over=[self.whole], by_class=True)
+        frame = found.rename(columns={"P": "clean", "mPC": "corrupted"})
+        frame = frame.assign(drop=frame["clean"] - frame["corrupted"])
+        frame = frame[["model", "class", "clean", "corrupted", "drop"]].dropna()
+        if frame.empty:
+            raise DataError(f"{self.run.path} lacks cells that means by class need; run again to finish it")
+        return frame
+
+    @cached_property
+    def pair(self) -> tuple[str, str]:
+        """(baseline, model) of side-by-side figures: the run's first.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not self.run.pairs:
+            raise DataError(f"{self.run.path} holds no model with its baseline; there is nothing to compare")
+        return self.run.pairs[0]
+
+    @cached_property
+    def flips(self) -> pd.DataFrame:
+        """Images by corruption and severity, with the objects that the model keeps and its baseline loses."""
+        baseline, model = self.pair
+        pairs = self.results[(self.results["model"] == model) & (self.results["corruption"] != CLEAN)]
+        update = counter(self.progress, "finding flips", len(pairs))
+        return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update).images
+
+    @cached_property
+    def shown(self) -> dict[str, list[Shown]]:
+        """Pictures of side-by-side figures: those named, or the greatest flips in each direction, an image once.
+
+        Raises:
+            DataError: there is no flip.
+            UsageError: an image or a corruption that the run does not have.
+        """
+        if self.images:
+            return {"named": [self._named(i) for i in self.images]}
+        flips = self.flips
+        if self.noise is not None:
+            corruption, severity = self._noise()
+            flips = flips[(flips["corruption"] == corruption) & (flips["severity"] == severity)]
+        baseline, model = self.pair
+        used: set[int] = set()
+        found = {}
+        for keeper, sign in ((model, 1), (baseline, -1)):
+            net, most = sign * flips["net"], flips[["kept", "lost"]].max(axis=1)
+            ranked = flips.assign(net=net, most=most)[net > 0].sort_values(
+                ["net", "most", "severity", "corruption", "image_id"],
+                ascending=[False, False, True, True, True],
+            )
+            ranked = ranked[~ranked["image_id"].isin(used)].drop_duplicates("image_id").head(self.most)
+            used |= set(ranked["image_id"])
+            columns = ranked[["corruption", "severity", "image_id"]]
+            found[keeper] = [(str(c), float(s), int(i)) for c, s, i in columns.itertuples(index=False)]
+        if not used:
+            raise DataError(f"{self.run.path} has no object that one model keeps and the other loses")
+        return {keeper: pictures for keeper, pictures in found.items() if pictures}
+
+    def _named(self, image_id: int) -> Shown:
+        ids = self.run.truth().images["image_id"]
+        if image_id not in set(ids):
+            raise errors.UsageError(
+                f"image {image_id} is not in {self.run.path}; its ids begin with {', '.join(map(str, ids[:5]))}"
+            )
+        return (*self._noise(), image_id)
+
+    def _noise(self) -> tuple[str, float]:
+        cells = [(c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN]
+        if not cells:
+            raise DataError(f"{self.run.path} has clean cells only: there is nothing to compare them with")
+        if self.noise is None:
+            return max(cells, key=lambda cell: cell[1])
+        if self.noise not in cells:
+            known = dict.fromkeys(f"{c}:{s:g}" for c, s in cells)
+            raise errors.unknown("corruption and severity", f"{self.noise[0]}:{self.noise[1]:g}", known)
+        return self.noise
+
+    @property
+    def pictures(self) -> list[Shown]:
+        """All the pictures that side-by-side figures and the contact sheet need, clean ones included."""
+        chosen = [picture for pictures in self.shown.values() for picture in pictures]
+        return [version for c, s, i in chosen for version in ((CLEAN, 0.0, i), (c, s, i))]
+
+    @property
+    def sheet(self) -> list[Shown]:
+        """The pictures of the contact sheet: the first of the data set's images under every corruption."""
+        first = int(self.run.truth().images["image_id"].iloc[0])
+        cells = dict.fromkeys((c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN)
+        return [(CLEAN, 0.0, first), *((c, s, first) for c, s in cells)]
+
+    @cached_property
+    def logs(self) -> list[Log]:
+        """Training logs of the run's weights, where they lie beside them.
+
+        Raises:
+            DataError: no model has one.
+        """
+        found = []
+        for model, about in self.run.plan["models"].items():
+            for path in _logs(model, str(about.get("weights", ""))):
+                found += [replace(log, model=model) for log in read_logs([path])]
+        if not found:
+            raise DataError(f"no training log lies beside the weights of {self.run.path}")
+        return found
+
+
+def counter(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
+    """Turns counts of what was just done, from any thread, into (what, done, total)."""
+    lock, done = threading.Lock(), 0
+
+    def update(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress(what, done, total)
+
+    return update
+
+
+def short(over: Over) -> str:
+    """A set of corruptions in few words.
+
+    >>> short(Over.of(["fog"])), short(Over.of(["fog", "snow"]))
+    ('fog', '2 corruptions')
+    """
+    if not over.name:
+        return "benchmark"
+    few = over.corruptions
+    return words(few[0]) if len(few) == 1 else f"{len(few)} corruptions"
+
+
+def _logs(model: str, weights: str) -> list[Path]:
+    if weights == "embedded":
+        file = Path(content.__file__).parent / "weights" / f"{model}.csv"
+        return [file] if file.is_file() else []
+    folder = Path(weights).parent
+    places = [folder / "results.csv", folder.parent / "results.csv"]  # ours; Ultralytics' weights/best.pt
+    return [place for place in places if weights and place.is_file()][:1]

@@ -1,0 +1,198 @@
+"""Side-by-side detections in the manner of the SGDM paper's figure 4: rows are images, columns models and noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from robustbench_sgdm import robustness
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.drawn import Drawn
+from robustbench_sgdm.figures.material import Material, Shown
+from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.store import GroundTruth, read_picture
+from robustbench_sgdm.types import CLEAN
+
+_LOOKS = {  # outcome -> colour, line style, width in points: told apart without colour, too
+    "matched": ("#56b4e9", "-", 1.3),
+    "missed": ("#ffb000", (0, (4, 1.6)), 1.5),
+    "false": ("#ff4fa3", (0, (1, 1.1)), 1.5),
+    "truth": ("#ffffff", "-", 0.5),
+}
+_WORDS = {
+    "matched": "matched detection",
+    "missed": "missed object",
+    "false": "false detection",
+    "truth": "ground truth",
+}
+_TOP, _BELOW, _LEFT, _GAP = 0.42, 0.2, 0.36, 0.05  # inches: heads, counts, row titles, between panels
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One image as one model saw it.
+
+    Attributes:
+        picture: (h, w, 3) uint8 RGB, at any resolution.
+        size: width and height of the image that boxes refer to, px.
+        objects: columns x, y, w, h (px) and outcome: matched, missed or ignored.
+        detections: columns x1, y1, x2, y2 (px) and outcome: matched, false or ignored.
+    """
+
+    picture: NDArray[np.uint8]
+    size: tuple[int, int]
+    objects: pd.DataFrame
+    detections: pd.DataFrame
+
+    @property
+    def tally(self) -> tuple[int, int, int]:
+        """Objects found, objects missed, false detections."""
+        found, missed = (int((self.objects["outcome"] == o).sum()) for o in ("matched", "missed"))
+        return found, missed, int((self.detections["outcome"] == "false").sum())
+
+
+def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[str]) -> Figure:
+    """Draw rows of panels with their boxes, and what they count below each.
+
+    Args:
+        rows: what stands beside a row, and its panels, one for each column.
+        columns: what stands above them.
+    """
+    width = (PAGE - _LEFT) / len(columns)
+    heights = [(width - _GAP) * max(_ratio(p) for p in panels) for _, panels in rows]
+    total = _TOP + sum(h + _BELOW for h in heights)
+    with styled():
+        figure = Figure(figsize=(PAGE, total))
+        top = total - _TOP
+        for (title, panels), height in zip(rows, heights, strict=True):
+            figure.text(
+                _LEFT / 2 / PAGE,
+                (top - height / 2) / total,
+                title,
+                rotation=90,
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                linespacing=1.15,
+            )
+            for index, panel in enumerate(panels):
+                place = (_LEFT + index * width, top - height, width - _GAP, height)
+                axis = figure.add_axes((place[0] / PAGE, place[1] / total, place[2] / PAGE, place[3] / total))
+                _draw(axis, panel)
+                if top == total - _TOP:
+                    axis.set_title(columns[index], fontsize=7.5, pad=3)
+            top -= height + _BELOW
+        handles = [Line2D([], [], **_look(kind, casing=False)) for kind in _LOOKS]
+        handles[-1].set_color("#8c959f")
+        figure.legend(
+            handles,
+            [_WORDS[kind] for kind in _LOOKS],
+            loc="upper center",
+            ncols=len(_LOOKS),
+            bbox_to_anchor=(0.5, 1),
+            borderaxespad=0.1,
+        )
+    return figure
+
+
+def _ratio(panel: Panel) -> float:
+    return panel.size[1] / panel.size[0]
+
+
+def _look(kind: str, casing: bool = True) -> dict[str, object]:
+    color, style, width = _LOOKS[kind]
+    under: dict[str, object] = {"color": color, "linestyle": style, "linewidth": width}
+    if casing:  # a dark edge, so that light lines show on light pictures
+        under["path_effects"] = [withStroke(linewidth=width + 1.1, foreground="#000000", alpha=0.75)]
+    return under
+
+
+def _draw(axis: Axes, panel: Panel) -> None:
+    wide, high = panel.size
+    axis.imshow(panel.picture, extent=(0, wide, high, 0), interpolation="antialiased")
+    for kind, frame in (("truth", panel.objects), ("missed", panel.objects)):
+        chosen = frame if kind == "truth" else frame[frame["outcome"] == kind]
+        for x, y, w, h in chosen[["x", "y", "w", "h"]].itertuples(index=False):
+            axis.add_patch(Rectangle((x, y), w, h, fill=False, **_look(kind)))
+    for kind in ("false", "matched"):
+        chosen = panel.detections[panel.detections["outcome"] == kind]
+        for x1, y1, x2, y2 in chosen[["x1", "y1", "x2", "y2"]].itertuples(index=False):
+            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **_look(kind)))
+    axis.set(xlim=(0, wide), ylim=(high, 0), xticks=[], yticks=[])
+    axis.set_aspect("equal", anchor="N")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    found, missed, false = panel.tally
+    axis.set_xlabel(f"{found} of {found + missed} found, {false} false", fontsize=6.5, labelpad=2)
+
+
+def flipped(material: Material) -> Drawn:
+    """The images that a run's models flip most, or those named."""
+    return side(material, [p for pictures in material.shown.values() for p in pictures])
+
+
+def side(material: Material, pictures: list[Shown]) -> Drawn:
+    """The side-by-side figure of some pictures."""
+    rows, counts = [], []
+    for corruption, severity, image_id in pictures:
+        panels = _panels(material, (corruption, severity, image_id))
+        rows.append((f"image {image_id}\n{words(corruption)}, severity {severity:g}", panels))
+        for (level, model), panel in zip(_views(material), panels, strict=True):
+            counts.append((image_id, corruption, severity, level, model, *panel.tally))
+    baseline, model = material.pair
+    columns = ["image_id", "corruption", "severity", "shown", "model", "found", "missed", "false"]
+    data = pd.DataFrame(counts, columns=columns)
+    noisy = data[data["shown"] == "noisy"].groupby("model")["found"].sum()
+    caption = (
+        f"Detections at confidence {material.confidence:g} or more, matched at an overlap of 0.5: found objects with a "
+        "solid blue box, missed ones dashed amber, false detections dotted pink, the ground truth thin white."
+    )
+    alt = (
+        f"{len(rows)} images, each clean and corrupted, with the detections of {baseline} and {model}. On the corrupted "
+        f"ones {baseline} finds {noisy.get(baseline, 0)} objects and {model} {noisy.get(model, 0)}."
+    )
+    heads = [f"{name}, {level}" for level, name in _views(material)]
+    return Drawn(side_by_side(rows, heads), caption, alt, data, photographs=True)
+
+
+def _views(material: Material) -> list[tuple[str, str]]:
+    return [(level, model) for level in ("clean", "noisy") for model in material.pair]
+
+
+def _panels(material: Material, shown: Shown) -> list[Panel]:
+    """A row of a side-by-side figure: baseline and model on the clean image, then on the corrupted one."""
+    corruption, severity, image_id = shown
+    truth = _of_image(material.run.truth(), image_id)
+    wide, high = (int(truth.images[side].iloc[0]) for side in ("width", "height"))
+    row = []
+    for name, level in ((CLEAN, 0.0), (corruption, severity)):
+        picture = read_picture(material.run, name, level, image_id)
+        for model in material.pair:
+            found = _detections(material, model, name, level)
+            found = found[found["image_id"] == image_id]
+            became = robustness.outcomes(truth, found, material.confidence)
+            row.append(Panel(picture, (wide, high), became.objects, became.detections))
+    return row
+
+
+def _detections(material: Material, model: str, corruption: str, severity: float) -> pd.DataFrame:
+    for cell in material.run.cells:
+        if (cell.model, cell.corruption, cell.severity) == (model, corruption, severity):
+            return material.run.store.detections(cell)
+    raise DataError(f"{material.run.path} has no cell of {model} under {corruption} at severity {severity:g}")
+
+
+def _of_image(truth: GroundTruth, image_id: int) -> GroundTruth:
+    """The ground truth of one image."""
+    return replace(
+        truth,
+        images=truth.images[truth.images["image_id"] == image_id],
+        annotations=truth.annotations[truth.annotations["image_id"] == image_id],
+    )

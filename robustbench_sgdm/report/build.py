@@ -1,0 +1,106 @@
+"""Fills the template and writes the report's files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+
+from robustbench_sgdm import __version__, atomic, content, figures
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import Drawn, Material
+from robustbench_sgdm.report import pdf
+from robustbench_sgdm.report.sections import Section, sections
+from robustbench_sgdm.report.verdict import Verdict, verdicts
+from robustbench_sgdm.store import Run
+
+
+def write(material: Material) -> tuple[Path, Path]:
+    """Write `report.html` and `report.pdf` into the run directory, and what they show into `figures/`.
+
+    Returns:
+        The two files.
+
+    Raises:
+        DataError: no cell of the run is complete.
+    """
+    run = material.run
+    _ = material.results  # refuses an empty run before anything is drawn
+    made = sections(material)
+    sources = _keep(run, made)
+    told, reason = _verdicts(material)
+    template = _template()
+    facts = {
+        "run": run,
+        "plan": run.plan,
+        "material": material,
+        "sections": made,
+        "sources": sources,
+        "verdicts": told,
+        "reason": reason,
+        "missing": [str(c) for c in run.missing()],
+        "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
+        "version": __version__,
+        "font": "",
+    }
+    html, paper = run.path / "report.html", run.path / "report.pdf"
+    atomic.write_text(html, template.render(facts, pages=None))
+    pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
+    return html, paper
+
+
+def _verdicts(material: Material) -> tuple[list[Verdict], str]:
+    """The verdicts, or why there is none."""
+    try:
+        return verdicts(material), ""
+    except DataError as error:
+        return [], str(error)
+
+
+def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
+    """Write each figure and its numbers into `figures/`; the address that holds each figure, by its id."""
+    folder, sources = run.path / "figures", {}
+    for picture in (p for section in made for p in section.pictures):
+        text = picture.drawn.data.to_csv(index=False)
+        atomic.write(
+            folder / f"{picture.id}.csv", lambda p, text=text: p.write_text(text, "utf-8"), sync=False
+        )  # type: ignore[misc]
+        image = _encoded(picture.drawn)
+        ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
+        atomic.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
+        sources[picture.id] = figures.uri(image)
+    return sources
+
+
+def _encoded(drawn: Drawn) -> str | bytes:
+    return figures.jpeg(drawn.figure) if drawn.photographs else figures.svg(drawn.figure)
+
+
+def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
+    return [
+        pdf.Entry(
+            s.id,
+            s.title,
+            [pdf.Entry(f"figure-{p.number}", f"Figure {p.number}: {p.title}") for p in s.pictures],
+        )
+        for s in made
+    ]
+
+
+def _font() -> str:
+    """The address of matplotlib's own font, for machines without any."""
+    return (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").as_uri()
+
+
+def _template() -> jinja2.Template:
+    environment: Any = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(content.root() / "reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"words": figures.words, "unbroken": lambda text: text.replace(" %", "\u00a0%")}
+    template: jinja2.Template = environment.get_template("report.html.j2")
+    return template

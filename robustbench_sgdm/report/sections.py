@@ -1,0 +1,146 @@
+"""The sections of a report: what a run has data for, in order; what it has none for is left out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from robustbench_sgdm import figures, tables
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import Drawn, Material
+from robustbench_sgdm.tables import Table
+from robustbench_sgdm.types import FIGURES
+
+_LOG = logging.getLogger(__name__)
+
+_WIDEST = 12  # columns of a table that a page holds
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure in the report.
+
+    Attributes:
+        id: of its place in the document, and name of its files in `figures/`.
+        drawn: the figure.
+        title: in the contents.
+        number: as in "Figure 1".
+    """
+
+    id: str
+    drawn: Drawn
+    title: str
+    number: int = 0
+
+    @property
+    def shape(self) -> Markup:
+        """Width and height in CSS pixels as attributes, so that a page does not jump while it loads."""
+        wide, high = (round(96 * side) for side in self.drawn.figure.get_size_inches())
+        return Markup(f' width="{wide}" height="{high}"')
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report with a heading; prose that belongs to its id is in the template."""
+
+    id: str
+    title: str
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+def sections(material: Material) -> list[Section]:
+    """All sections that the run has data for."""
+    run, pairs = material.run, material.run.pairs
+    results = _pictures(material, "severity", "differences", "means")
+    sizes = _tables(lambda: [tables.sizes_table(material.intervals, material.whole.name, pairs)])
+    classes = _tables(lambda: [tables.class_table(material.drops, pairs)])
+    wrong = _tables(lambda: [tables.error_table(material.errors)])
+    sheet = _pictures(material, "contact-sheet") if run.plan["corruptions"] else []
+    made = [
+        Section("run", "What was run"),
+        Section("results", "Results by corruption", results, _results(material)),
+        Section("damage", "Scores against the damage to the images", _pictures(material, "psnr")),
+        Section("sizes", "Results by size of objects", _pictures(material, "sizes"), sizes),
+        Section("classes", "Results by class", _pictures(material, "classes"), classes),
+        Section("errors", "What goes wrong: error types", _pictures(material, "errors"), wrong),
+        Section("detections", "Side by side", _side_by_side(material)),
+        Section("training", "Training", _pictures(material, "losses")),
+        Section("corruptions", "The corruptions", sheet),
+        Section("method", "Method"),
+        Section("limits", "Limits"),
+        Section("provenance", "How to repeat it"),
+        Section("data", "Where the data lie"),
+    ]
+    always = {"run", "results", "method", "limits", "provenance", "data"}
+    always |= {"corruptions"} if run.plan["corruptions"] else set()
+    return _numbered([s for s in made if s.id in always or s.pictures or s.tables])
+
+
+def _numbered(made: Sequence[Section]) -> list[Section]:
+    count, found = 0, []
+    for section in made:
+        pictures = [replace(p, number=count + i) for i, p in enumerate(section.pictures, 1)]
+        count += len(pictures)
+        found.append(replace(section, pictures=pictures))
+    return found
+
+
+def _pictures(material: Material, *names: str) -> list[Picture]:
+    found = []
+    for name in names:
+        try:
+            found.append(Picture(name, figures.draw(name, material), FIGURES[name]))
+        except DataError as error:
+            _LOG.debug("no %s: %s", name, error)
+    return found
+
+
+def _side_by_side(material: Material) -> list[Picture]:
+    """A figure for each direction: never only in one's favour."""
+    found = []
+    try:
+        for keeper, shown in material.shown.items():
+            drawn = figures.side(material, shown)
+            what = f"Images where {keeper} keeps most objects that the other loses. "
+            caption = drawn.caption if material.images else what + drawn.caption
+            name = f"side-by-side-{len(found) + 1}"
+            title = "detections on the named images" if material.images else f"where {keeper} keeps more"
+            found.append(Picture(name, replace(drawn, caption=caption), title))
+    except DataError as error:
+        _LOG.debug("no side-by-side: %s", error)
+    return found
+
+
+def _results(material: Material) -> list[Table]:
+    run = material.run
+    first = material.score
+    metrics = [first, *(m for m in tables.METRICS_SHOWN if m != first)]
+    intervals = None
+    try:
+        intervals = material.intervals
+    except DataError as error:
+        _LOG.debug("no intervals: %s", error)
+    made = []
+    if intervals is not None and material.sets:
+        made.append(tables.means_table(intervals, material.names, first, run.pairs))
+    for table in tables.corruption_tables(material.results, run.pairs, metrics, intervals):
+        parts = [table]
+        if len(table.columns) > _WIDEST:
+            parts = [
+                t
+                for m in metrics
+                for t in tables.corruption_tables(material.results, run.pairs, [m], intervals)
+                if t.title == table.title
+            ]
+        made += parts
+    return [part for table in made for part in tables.split(table, _WIDEST)]
+
+
+def _tables(make: Callable[[], list[Table]]) -> list[Table]:
+    try:
+        return [part for table in make() if table.rows for part in tables.split(table, _WIDEST)]
+    except DataError as error:
+        _LOG.debug("no table: %s", error)
+        return []

@@ -1,0 +1,140 @@
+"""The verdict of a run in words, which come from its intervals alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from robustbench_sgdm.figures import Material, words
+from robustbench_sgdm.robustness import Over
+from robustbench_sgdm.tables import number
+
+_FEW = 3  # corruptions that a sentence names
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says about a model and its baseline.
+
+    Attributes:
+        headline: which scores higher under corruption, or that no difference could be shown.
+        details: the same of the share of the clean score that is kept, and of clean images.
+    """
+
+    headline: str
+    details: Sequence[str]
+
+
+def verdicts(material: Material) -> list[Verdict]:
+    """One for each pair of the run.
+
+    A difference counts as shown where its 95 % percentile interval over resampled images leaves out zero.
+
+    Raises:
+        DataError: intervals cannot be made.
+    """
+    frame = material.intervals
+    rows = frame[frame["metric"] == material.score]
+    return [_verdict(rows, baseline, model, material) for baseline, model in material.run.pairs]
+
+
+def _verdict(rows: pd.DataFrame, baseline: str, model: str, material: Material) -> Verdict:
+    clean = _row(rows, baseline, model, "P")
+    if not material.sets:
+        return Verdict(_clean(clean, material.score, baseline, model), [])
+    over = material.whole
+    mean, share = (_row(rows, baseline, model, statistic, over) for statistic in ("mPC", "rPC"))
+    unit = "mPC" if material.score == "AP" else f"mPC of {material.score}"
+    under = f"under {named(over)}"
+    if mean is None:
+        lacking = _lacking(rows, model, over)
+        return Verdict(
+            f"{model} against {baseline} {under}: cells are missing, so nothing can be said ({lacking})", []
+        )
+    word = _direction(mean)
+    told = f"{_points(mean)} {unit}, {_interval(mean)}"
+    if word is None:
+        headline = f"No difference between {model} and {baseline} could be shown {under}: {told}"
+    else:
+        headline = f"{model} scores {word} than {baseline} {under}: {told}"
+    details = []
+    if share is not None:
+        kept = [_own(rows, name, "rPC", over) for name in (model, baseline)]
+        shares = f"{number(kept[0])} % against {number(kept[1])} %"
+        less = {"higher": "a larger", "lower": "a smaller"}.get(_direction(share) or "")
+        told = f"{_points(share)} rPC, {_interval(share)}"
+        details.append(
+            f"{model} keeps {less} share of its clean {material.score} than {baseline}: {shares}, {told}"
+            if less
+            else f"No difference in the share of clean {material.score} that is kept could be shown: {shares}, {told}"
+        )
+    if clean is not None:
+        details.append(_clean(clean, material.score, baseline, model))
+    return Verdict(headline, details)
+
+
+def _clean(row: "pd.Series[float] | None", metric: str, baseline: str, model: str) -> str:
+    if row is None:
+        return f"{model} against {baseline} on clean images: cells are missing, so nothing can be said"
+    told, word = f"{_points(row)} {metric}, {_interval(row)}", _direction(row)
+    if word is None:
+        return f"On clean images no difference could be shown: {told}"
+    return f"On clean images {model} scores {word} than {baseline}: {told}"
+
+
+def _row(
+    rows: pd.DataFrame, baseline: str, model: str, statistic: str, over: Over | None = None
+) -> "pd.Series[float] | None":
+    """A statistic's row, or None where it could not be computed."""
+    chosen = rows[
+        (rows["model"] == model) & (rows["baseline"] == baseline) & (rows["statistic"] == statistic)
+    ]
+    if over is not None:
+        chosen = chosen[chosen["over"] == over.name]
+    chosen = chosen.dropna(subset=["estimate", "low", "high"])
+    return None if chosen.empty else chosen.iloc[0]
+
+
+def _own(rows: pd.DataFrame, model: str, statistic: str, over: Over) -> float | None:
+    row = _row(rows, "", model, statistic, over)
+    return None if row is None else float(row["estimate"])
+
+
+def _lacking(rows: pd.DataFrame, model: str, over: Over) -> str:
+    chosen = rows[(rows["model"] == model) & (rows["over"] == over.name) & (rows["missing"] != "")]
+    return str(chosen["missing"].iloc[0]) if len(chosen) else "no interval"
+
+
+def _direction(row: "pd.Series[float]") -> str | None:
+    """`higher` or `lower` where the interval leaves out zero."""
+    if row["low"] > 0:
+        return "higher"
+    return "lower" if row["high"] < 0 else None
+
+
+def _points(row: "pd.Series[float]") -> str:
+    return number(float(row["estimate"]), signed=True)
+
+
+def _interval(row: "pd.Series[float]") -> str:
+    return (
+        f"95 % interval {number(float(row['low']), signed=True)} to {number(float(row['high']), signed=True)}"
+    )
+
+
+def named(over: Over) -> str:
+    """A set of corruptions as a sentence names it.
+
+    >>> named(Over.of(["gaussian_noise"])), named(Over.of(["fog", "snow"], [3]))
+    ('gaussian noise', 'fog and snow at severity 3')
+    """
+    if not over.name:
+        return "the benchmark's 15 corruptions"
+    names = list(map(words, over.corruptions))
+    text = f"{len(names)} corruptions"
+    if len(names) <= _FEW:
+        text = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    levels = {tuple(s for name, s in over.cells if name == c) for c in over.corruptions}
+    if len(levels) == 1 and len(only := next(iter(levels))) == 1 and "[" not in text:
+        return f"{text} at severity {only[0]:g}"
+    return text

@@ -1,0 +1,73 @@
+"""Pictures that a run keeps: images as its detectors saw them, for figures on machines without the data."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store.cells import cell_key
+from robustbench_sgdm.store.runs import Run
+from robustbench_sgdm.types import CLEAN
+
+LONGEST = 800
+"""Pixels of the longer side; larger images are kept smaller."""
+
+
+def picture_path(run: Run, corruption: str, severity: float, image_id: int) -> Path:
+    """Where a picture lies, `pictures/<corruption>/<severity>/<image id>.jpg`, whether or not it is there."""
+    return run.path / "pictures" / corruption / f"{severity:g}" / f"{image_id}.jpg"
+
+
+def keep_picture(
+    run: Run, corruption: str, severity: float, image_id: int, pixels: NDArray[np.uint8]
+) -> Path:
+    """Write (H, W, 3) RGB pixels as JPEG, with what they were made from as its comment."""
+    picture = Pillow.fromarray(pixels)
+    picture.thumbnail((LONGEST, LONGEST), Pillow.Resampling.LANCZOS)
+    stamp = _stamp(run, corruption, severity)
+    path = picture_path(run, corruption, severity, image_id)
+    how = {"quality": 92, "subsampling": 0, "comment": stamp.encode()}
+    atomic.write(path, lambda p: picture.save(p, "JPEG", **how), sync=False)
+    return path
+
+
+def has_picture(run: Run, corruption: str, severity: float, image_id: int) -> bool:
+    """Whether a picture is there and shows what the run's detectors saw."""
+    try:
+        with Pillow.open(picture_path(run, corruption, severity, image_id)) as file:
+            return file.info.get("comment") == _stamp(run, corruption, severity).encode()
+    except OSError:
+        return False
+
+
+def read_picture(run: Run, corruption: str, severity: float, image_id: int) -> NDArray[np.uint8]:
+    """A kept picture, (H, W, 3) RGB.
+
+    Raises:
+        DataError: it is not there, damaged, or of another run.
+    """
+    path = picture_path(run, corruption, severity, image_id)
+    if not has_picture(run, corruption, severity, image_id):
+        raise DataError(
+            f"{path} is missing or of another run; make it with: robustbench figure side-by-side {run.path}"
+        )
+    try:
+        with Pillow.open(path) as file:
+            return np.array(file.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be decoded ({error}); delete it") from error
+
+
+def _stamp(run: Run, corruption: str, severity: float) -> str:
+    """Hash of all that decides the pixels beside the image's id."""
+    settings = run.plan["settings"]
+    parts = {"data": run.plan["data"].get("fingerprint"), "severity": float(severity)}
+    if corruption != CLEAN:
+        about = run.plan["corruptions"].get(corruption, {})
+        kind = str(settings.get("device", "")).partition(":")[0]
+        parts |= {"corruption": about.get("fingerprint"), "seed": settings.get("seed")}
+        parts |= {"engine": settings.get("engine"), "device": kind}
+    return cell_key(**parts)

@@ -1,0 +1,103 @@
+"""Makes the pictures that figures show again, from the data set's images and the run's seed."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.corruption import Corruption
+from robustbench_sgdm.datasets import Image
+from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import Run, has_picture, keep_picture
+from robustbench_sgdm.types import CLEAN
+
+_LOG = logging.getLogger(__name__)
+
+
+def make_pictures(
+    run: Run,
+    wanted: Iterable[tuple[str, float, int]],
+    corruptions: Mapping[str, Corruption],
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Keep the pictures of (corruption, severity, image id) that the run does not have yet.
+
+    Args:
+        corruptions: the run's, by name.
+        progress: called with the number of pictures just made.
+
+    Returns:
+        How many were made.
+
+    Raises:
+        DataError: an image is gone, or a corruption is not what it was when the run was made.
+    """
+    todo: dict[int, list[tuple[str, float]]] = {}
+    for corruption, severity, image_id in wanted:
+        if not has_picture(run, corruption, severity, image_id):
+            todo.setdefault(image_id, []).append((corruption, severity))
+    if not todo:
+        return 0
+    images, device = _images(run), _device(run)
+    for image_id, versions in todo.items():
+        if image_id not in images:
+            raise DataError(f"{run.path} has no image {image_id}; its ids begin with {_few(images)}")
+        clean = decoding.read(images[image_id])
+        for name, severity in dict.fromkeys(versions):
+            seen = clean
+            if name != CLEAN:
+                seen = _corrupted(run, _same(run, name, corruptions), severity, clean, image_id, device)
+            keep_picture(run, name, severity, image_id, seen)
+            progress(1)
+    return sum(map(len, todo.values()))
+
+
+def _images(run: Run) -> dict[int, Image]:
+    columns = run.truth().images[["image_id", "file", "width", "height"]]
+    return {
+        int(i): Image(id=int(i), path=Path(file), width=int(w), height=int(h))
+        for i, file, w, h in columns.itertuples(index=False)
+    }
+
+
+def _device(run: Run) -> str:
+    """The run's kind of device, on which noise is drawn as it was then."""
+    wanted = str(run.plan["settings"].get("device", "cpu"))
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        _LOG.warning(
+            "the run drew its noise on a GPU; these pictures are drawn on the CPU and differ in their noise"
+        )
+        return "cpu"
+    return wanted
+
+
+def _same(run: Run, name: str, corruptions: Mapping[str, Corruption]) -> Corruption:
+    engine, stored = run.plan["settings"]["engine"], run.plan["corruptions"].get(name, {}).get("fingerprint")
+    if name not in corruptions:
+        raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
+    if corruptions[name].fingerprint(engine) != stored:
+        raise DataError(
+            f"{name} is not what it was when {run.path} was made; run again to see it as it is now"
+        )
+    return corruptions[name]
+
+
+def _corrupted(
+    run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
+) -> NDArray[np.uint8]:
+    settings = run.plan["settings"]
+    batch = torch.from_numpy(clean.transpose(2, 0, 1)[None].copy()).to(device)
+    noisy = corrupting.apply(
+        corruption, batch, severity, seed=settings["seed"], image_ids=[image_id], engine=settings["engine"]
+    )
+    return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
+
+
+def _few(images: Mapping[int, Image]) -> str:
+    return ", ".join(map(str, list(images)[:5]))

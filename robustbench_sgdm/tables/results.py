@@ -1,0 +1,182 @@
+"""Tables of a run: by corruption, of means, by size and class of objects, of error types."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from robustbench_sgdm.tables.table import Table, interval, number, p_text
+from robustbench_sgdm.types import CLEAN
+
+METRICS_SHOWN = ("AP", "AP50", "AP_S")
+
+SIGNIFICANT = 0.05
+"""Level of p, corrected by Holm, below which a difference is marked."""
+
+
+def corruption_tables(
+    results: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str] = METRICS_SHOWN,
+    intervals: pd.DataFrame | None = None,
+) -> list[Table]:
+    """One table per corruption: a row per severity; per metric a column for each model and difference.
+
+    Args:
+        results: rows as in `results.csv`, metrics in percent.
+        pairs: (baseline, model) whose difference model - baseline gets a column.
+        metrics: columns of `results` to show.
+        intervals: rows as of `Intervals.table()`; the first metric's differences then get their interval and p.
+    """
+    if results.empty:
+        return []
+    corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN] or [CLEAN]
+    return [_corruption_table(results, name, pairs, metrics, intervals) for name in corruptions]
+
+
+def _corruption_table(
+    results: pd.DataFrame,
+    corruption: str,
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    intervals: pd.DataFrame | None,
+) -> Table:
+    chosen = results[results["corruption"].isin([CLEAN, corruption])]
+    models = list(dict.fromkeys(results["model"]))
+    values = {
+        metric: chosen.pivot(index="severity", columns="model", values=metric).reindex(columns=models)
+        for metric in metrics
+    }
+    sure = {} if intervals is None else _tested(intervals, corruption, metrics[0])
+    columns = ["severity"]
+    for metric in metrics:
+        columns += [f"{metric} {m}" for m in models]
+        for pair in pairs:
+            columns.append(f"{metric} {_delta(pair, pairs)}")
+            if sure and metric == metrics[0]:
+                columns += [f"{_delta(pair, pairs)} 95 % interval", f"{_delta(pair, pairs)} p (Holm)"]
+    rows = []
+    for severity in sorted(chosen["severity"].unique()):
+        row = ["0 (clean)" if severity == 0 else f"{severity:g}"]
+        for metric in metrics:
+            at = values[metric].loc[severity]
+            row += [number(at[m]) for m in models]
+            for pair in pairs:
+                row.append(number(at[pair[1]] - at[pair[0]], signed=True))
+                if sure and metric == metrics[0]:
+                    row += sure.get((*pair, severity), ("–", "–"))
+        rows.append(row)
+    return Table(corruption, columns, rows)
+
+
+def _tested(
+    intervals: pd.DataFrame, corruption: str, metric: str
+) -> dict[tuple[str, str, float], tuple[str, str]]:
+    """(baseline, model, severity) -> a difference's interval and p in text."""
+    rows = intervals[
+        (intervals["statistic"] == "score")
+        & (intervals["baseline"] != "")
+        & (intervals["metric"] == metric)
+        & intervals["corruption"].isin([CLEAN, corruption])
+    ]
+    return {
+        (str(r.baseline), str(r.model), float(r.severity)): (  # type: ignore[arg-type]
+            f"{number(r.low, signed=True)} to {number(r.high, signed=True)}",  # type: ignore[arg-type]
+            p_text(float(r.p_holm)),  # type: ignore[arg-type]
+        )
+        for r in rows.itertuples()
+    }
+
+
+def means_table(
+    intervals: pd.DataFrame, names: Mapping[str, str], metric: str, pairs: Sequence[tuple[str, str]]
+) -> Table:
+    """P, mPC and rPC of every model and difference with their 95 % intervals.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        names: the sets to show, `over` -> what to call it.
+        metric: of those rows.
+        pairs: (baseline, model) whose difference model - baseline gets a column.
+    """
+    wanted = [("P", "", "clean")]
+    wanted += [(s, over, text) for s in ("mPC", "rPC") for over, text in names.items()]
+    frame = intervals[intervals["metric"] == metric]
+    rows = []
+    for statistic, over, text in wanted:
+        part = frame[(frame["statistic"] == statistic) & (frame["over"] == over)]
+        rows.append([f"{statistic}, {text.replace('_', ' ')}", *_compared(part, pairs)])
+    return Table(f"Means of {metric}", ["statistic", *_heads(intervals, pairs)], rows)
+
+
+def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, str]]) -> Table:
+    """AP by size, clean and as the mean over a set of corruptions, with 95 % intervals.
+
+    Args:
+        intervals: rows as of `Intervals.table()`.
+        over: the set, by its name there.
+        pairs: (baseline, model) whose difference model - baseline gets a column.
+    """
+    rows = []
+    for metric, size in (("AP_S", "small"), ("AP_M", "medium"), ("AP_L", "large")):
+        for statistic, which in (("P", "clean"), ("mPC", "corrupted"), ("rPC", "share kept")):
+            part = intervals[(intervals["metric"] == metric) & (intervals["statistic"] == statistic)]
+            if statistic != "P":
+                part = part[part["over"] == over]
+            if part["estimate"].notna().any():
+                rows.append([f"{size}, {which}", *_compared(part, pairs)])
+    return Table("AP by size of objects", ["size", *_heads(intervals, pairs)], rows)
+
+
+def _heads(intervals: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return [*dict.fromkeys(intervals["model"]), *(_delta(pair, pairs) for pair in pairs)]
+
+
+def _compared(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The value of each model, then of each difference."""
+    found = {(str(r["model"]), str(r["baseline"])): r for r in rows.to_dict("records")}
+    own = [_interval(r) for (_, baseline), r in found.items() if not baseline]
+    return own + [_interval(found.get((model, baseline)), signed=True) for baseline, model in pairs]
+
+
+def class_table(drops: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Table:
+    """AP by class, clean, corrupted and lost.
+
+    Args:
+        drops: columns model, class, clean, corrupted, drop (percent).
+        pairs: (baseline, model) whose difference in the corrupted AP gets a column.
+    """
+    models = list(dict.fromkeys(drops["model"]))
+    parts = ("clean", "corrupted", "drop")
+    values = {p: drops.pivot(index="class", columns="model", values=p).reindex(columns=models) for p in parts}
+    columns = ["class", *(f"{'lost' if p == 'drop' else p} {m}" for p in parts for m in models)]
+    columns += [f"corrupted {_delta(pair, pairs)}" for pair in pairs]
+    rows = []
+    for name in dict.fromkeys(drops["class"]):
+        at = values["corrupted"].loc[name]
+        row = [str(name), *(number(values[p].loc[name, m]) for p in parts for m in models)]
+        rows.append([*row, *(number(at[m] - at[b], signed=True) for b, m in pairs)])
+    return Table("AP by class", columns, rows)
+
+
+def error_table(errors: pd.DataFrame) -> Table:
+    """The AP50 that each type of error costs, by model and severity, averaged over corruptions.
+
+    Args:
+        errors: columns model, corruption, severity, the types (points of AP50), and `<type>_count` for each.
+    """
+    kinds = [c for c in errors.columns if f"{c}_count" in errors]
+    means = errors.groupby(["model", "severity"], sort=False)[kinds].mean()
+    rows = [
+        [f"{model}, {'clean' if severity == 0 else f'severity {severity:g}'}", *map(number, values)]
+        for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    return Table("AP50 lost to each type of error", ["model and severity", *kinds], rows)
+
+
+def _delta(pair: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:
+    return "Δ" if len(pairs) == 1 else f"Δ {pair[1]}"
+
+
+def _interval(row: Mapping[Any, Any] | None, *, signed: bool = False) -> str:
+    return "–" if row is None else interval(row["estimate"], row["low"], row["high"], signed=signed)

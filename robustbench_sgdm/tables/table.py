@@ -1,0 +1,75 @@
+"""A table of text cells and how numbers are written in it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text cells; the first column labels the rows, the others are numbers."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals, or a dash for what is absent.
+
+    >>> number(42.978), number(1.7, signed=True), number(float("nan"))
+    ('42.98', '+1.70', '–')
+    """
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:+.2f}" if signed else f"{value:.2f}"
+
+
+def interval(estimate: float, low: float, high: float, *, signed: bool = False) -> str:
+    """An estimate and its interval.
+
+    >>> interval(2.1, 0.9, 3.3, signed=True), interval(float("nan"), 0, 0)
+    ('+2.10 [+0.90, +3.30]', '–')
+    """
+    value = number(estimate, signed=signed)
+    if value == "–" or pd.isna(low):
+        return value
+    return f"{value} [{number(low, signed=signed)}, {number(high, signed=signed)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value to three decimals.
+
+    >>> p_text(0.0421), p_text(0.0002), p_text(float("nan"))
+    ('0.042', '<0.001', '–')
+    """
+    if math.isnan(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def split(table: Table, most: int) -> list[Table]:
+    """The table in parts of at most so many columns, each with the first."""
+    if len(table.columns) <= most:
+        return [table]
+    step = most - 1
+    return [
+        Table(
+            table.title if start == 1 else f"{table.title} (continued)",
+            [table.columns[0], *table.columns[start : start + step]],
+            [[row[0], *row[start : start + step]] for row in table.rows],
+            table.notes,
+        )
+        for start in range(1, len(table.columns), step)
+    ]
+
+
+def to_markdown(table: Table) -> str:
+    """A table with its title and notes."""
+    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "".join(f"* {note}\n" for note in table.notes)
+    return f"## {table.title}\n\n{drawn}\n\n{notes}"

@@ -2,6 +2,7 @@
 
 from robustbench_sgdm.sweep.engine import sweep
 from robustbench_sgdm.sweep.estimate import estimate
+from robustbench_sgdm.sweep.latency import latency
 from robustbench_sgdm.sweep.local import cores
 from robustbench_sgdm.sweep.plan import (
     Plan,
@@ -18,6 +19,7 @@ __all__ = [
     "category_ids",
     "cores",
     "estimate",
+    "latency",
     "make_plan",
     "needed_units",
     "rehearse",

@@ -70,7 +70,9 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> alt.LayerCha
         y=alt.Y("corruption:N", title=None, sort=order, axis=alt.Axis(labelLimit=140)),
     )
     rectangles = (
-        base.mark_rect(cornerRadius=4, cursor="pointer", stroke="#0f131c" if dark else "#ffffff", strokeWidth=2)
+        base.mark_rect(
+            cornerRadius=4, cursor="pointer", stroke="#0f131c" if dark else "#ffffff", strokeWidth=2
+        )
         .encode(
             color=alt.Color("change:Q", scale=scale, title=f"{metric}, points"),
             tooltip=["corruption", "severity", alt.Tooltip("change:Q", format="+.2f"), "interval"],

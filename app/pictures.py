@@ -1,6 +1,8 @@
 """Pictures and boxes for the viewer: pixels made again as the run saw them, outcomes of each box."""
 
 import base64
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,7 @@ def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
     """A detection for the viewer: x, y, w, h px, kind, label, score."""
     corner = {"x": float(row.x1), "y": float(row.y1)}
     size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
-    label = str(names.get(row.category_id, row.category_id))
+    label = str(names.get(row.category_id, row.category_id))  # live detections have names already
     return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
 
 
@@ -217,3 +219,41 @@ def viewer(
         "words": dict(words or {}),
     }
     return _VIEWER(key=key, data=data, **callbacks)
+
+
+def state() -> dict[str, Any]:
+    """What the address says of the viewer; nonsense there counts as nothing."""
+    try:
+        confidence = float(st.query_params.get("confidence", robustness.CONFIDENCE))
+    except ValueError:
+        confidence = math.nan
+    if not LEAST <= confidence <= 0.95:
+        confidence = robustness.CONFIDENCE
+        st.warning("The confidence in the address is no number from 0.05 to 0.95; shown at 0.25.")
+    try:
+        view = [float(n) for n in st.query_params.get("zoom", "").split(",") if n]
+    except ValueError:
+        view = []
+    return {
+        "confidence": confidence,
+        "truth": st.query_params.get("truth") == "true",
+        "labels": st.query_params.get("labels", "true") == "true",
+        "view": view if len(view) == 4 and all(map(math.isfinite, view)) else None,
+    }
+
+
+def remember(key: str) -> None:
+    """Put what the visitor did in the viewer into the address."""
+    seen = st.session_state[key].get("view") or {}
+    given = {
+        "confidence": f"{seen.get('confidence', robustness.CONFIDENCE):g}",
+        "truth": json.dumps(bool(seen.get("truth"))),
+        "labels": json.dumps(bool(seen.get("labels"))),
+        "zoom": ",".join(f"{n:g}" for n in seen.get("view") or []),
+    }
+    usual = {"confidence": f"{robustness.CONFIDENCE:g}", "truth": "false", "labels": "true", "zoom": ""}
+    for key, value in given.items():
+        if value != usual[key]:
+            st.query_params[key] = value
+        elif key in st.query_params:
+            del st.query_params[key]

@@ -304,7 +304,13 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
     asked(key, options, label.lower())
     first = default if default in options else options[0]
     chosen = st.segmented_control(
-        label, options, default=first, required=True, key=key, bind=QUERY, **how  # type: ignore[arg-type]
+        label,
+        options,
+        default=first,
+        required=True,
+        key=key,
+        bind=QUERY,
+        **how,  # type: ignore[arg-type]
     )
     return str(chosen or first)
 

@@ -1,6 +1,7 @@
 // Two panes over one picture, zoomed and moved in step. Confidence, labels and truth are applied here, without
 // asking Python: a box's outcome does not depend on boxes of lower confidence.
 const SVG = "http://www.w3.org/2000/svg";
+const RANK = { false: 0, missed: 1, matched: 2 }; // drawn in this order, so that what was found lies on top
 const WORDS = { matched: "matched", missed: "missed", false: "false", both: "found by both", only: "only here" };
 
 export default function (component) {
@@ -28,7 +29,7 @@ class Viewer {
         ><button class="in" title="Zoom in (+)" aria-label="Zoom in">+</button></span>
       </div>
       <div class="key"></div>
-      <div class="hint">← → next image · + − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · G ground truth · L labels</div>`;
+      <div class="hint"></div>`;
     root.appendChild(this.root);
     this.find = (name) => this.root.querySelector(name);
     this.panes = this.find(".panes");
@@ -48,6 +49,7 @@ class Viewer {
     this.view ??= [0, 0, data.width, data.height];
     this.find(".steps").style.display = data.steps ? "" : "none";
     this.find(".truth").parentElement.style.display = data.truth.length ? "" : "none";
+    this.find(".hint").textContent = `${data.steps ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
     this.draw();
   }
 
@@ -90,11 +92,9 @@ class Viewer {
     const { data } = this;
     this.panes.replaceChildren(...data.panes.map((pane, index) => this.pane(pane, index)));
     this.panes.style.gridTemplateColumns = data.panes.length === 1 ? "1fr" : "";
-    const kinds = [...new Set(data.panes.flatMap((p) => p.boxes.map((b) => b.kind)))];
-    const order = Object.keys(WORDS).filter((kind) => kinds.includes(kind));
-    const items = order.map((kind) => swatch(kind, data.words?.[kind] ?? WORDS[kind]));
+    const items = data.kinds.map((kind) => swatch(kind, data.words?.[kind] ?? WORDS[kind]));
     if (data.truth.length) items.push(swatch("truth", "ground truth"));
-    if (data.panes.some((p) => p.boxes.some((b) => b.flip))) items.push(swatch("matched flip", "filled: the two differ"));
+    if (data.truth.length && data.panes.length === 2) items.push(swatch("matched flip", "filled: the two differ"));
     this.find(".key").replaceChildren(...items);
     this.apply();
   }
@@ -110,7 +110,10 @@ class Viewer {
     svg.style.aspectRatio = `${this.data.width} / ${this.data.height}`;
     svg.append(node("image", { href: pane.image ?? this.data.image, x: 0, y: 0, width: this.data.width, height: this.data.height }));
     for (const box of this.data.truth) svg.append(drawn({ ...box, kind: "truth" }));
-    for (const box of pane.boxes) svg.append(drawn(box));
+    const groups = pane.boxes.map(drawn);
+    groups.forEach((group, i) => { group.rank = RANK[pane.boxes[i].kind] ?? 1; });
+    svg.append(...[...groups].sort((a, b) => a.rank - b.rank));
+    figure.groups = groups;
     svg.append(node("circle", { class: "dot", r: 1 }));
     this.follow(svg);
     stage.append(svg);
@@ -130,30 +133,26 @@ class Viewer {
     const lost = data.panes.map((pane, p) => new Set(pane.boxes.filter((b, i) => kept[p][i] && b.kind === "missed").map((b) => b.object)));
     figures.forEach((figure, p) => {
       const counts = {};
-      const boxes = [...figure.querySelectorAll(".box:not(.truth)")];
+      const boxes = figure.groups;
       data.panes[p].boxes.forEach((box, i) => {
         boxes[i].style.display = kept[p][i] ? "" : "none";
+        if (box.partner !== undefined) {
+          box.kind = box.partner >= this.confidence ? "both" : "only";
+          boxes[i].setAttribute("class", `box ${box.kind}`);
+        }
         const both = data.panes.length === 2 && box.object !== undefined && (lost[0].has(box.object) !== lost[1].has(box.object));
-        box.flip = box.kind === "only" ? false : both;
+        box.flip = both;
         boxes[i].classList.toggle("flip", Boolean(box.flip));
         if (kept[p][i]) counts[box.kind] = (counts[box.kind] ?? 0) + 1;
       });
       for (const truth of figure.querySelectorAll(".truth")) truth.style.display = this.truth ? "" : "none";
-      const order = Object.keys(WORDS).filter((kind) => kind in counts || data.kinds.includes(kind));
-      figure.querySelector(".counts").replaceChildren(...order.map((kind) => {
+      figure.querySelector(".counts").replaceChildren(...data.kinds.map((kind) => {
         const span = element("span", {}), number = element("b", {});
         number.textContent = counts[kind] ?? 0;
         span.append(number, ` ${data.words?.[kind] ?? WORDS[kind]}`);
         return span;
       }));
     });
-    const flips = data.panes.some((p) => p.boxes.some((b) => b.flip));
-    const last = this.find(".key").lastElementChild;
-    if (data.truth.length && last) {
-      const told = [...this.find(".key").children].find((c) => c.dataset.kind === "matched flip");
-      if (told) told.style.display = flips ? "" : "none";
-      else if (flips) this.find(".key").append(swatch("matched flip", "filled: the two differ"));
-    }
     this.show(this.view, true);
   }
 

@@ -1,7 +1,5 @@
 """Images: one picture as two detectors saw it, side by side, in step."""
 
-import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,11 +31,13 @@ def page(shown: Shown) -> None:
     cells = shared.cells(shown)
     if not cells:
         shared.nothing(
-            "Nothing to look at yet", "Images appear as soon as the first cells are complete.", ":material/image:"
+            "Nothing to look at yet",
+            "Images appear as soon as the first cells are complete.",
+            ":material/image:",
         )
         return
     left, right, corruption = _choose(shown, cells)
-    severity, live = _severity(shown, cells, left, right, corruption)
+    severity, live = _severity(cells, left, right, corruption)
     ids, remark = _ranked(shown, left, right, corruption, severity)
     image_id = _current(ids)
     _view(shown, [m for m in (left, right) if m], corruption, severity, live, ids, image_id, remark)
@@ -49,14 +49,12 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         left = shared.pick("Left", shown.models, "left", default=baseline, width=230)
         right = shared.pick("Right", shown.models, "right", default=model, width=230)
-        corruption = shared.pick(
-            "Corruption", corruptions, "corruption", default=None, width=230
-        )
+        corruption = shared.pick("Corruption", corruptions, "corruption", default=None, width=230)
         st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=200)
     return left, right, corruption
 
 
-def _severity(shown: Shown, cells: Any, left: str, right: str, corruption: str) -> tuple[float, bool]:
+def _severity(cells: Any, left: str, right: str, corruption: str) -> tuple[float, bool]:
     """A stored severity, or with the detectors loaded any in [0, 5]."""
     stored = sorted(
         {0.0 for m, c, s in cells if c == CLEAN and m in (left, right)}
@@ -96,8 +94,10 @@ def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: floa
     best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
     ranked = [int(i) for i in best["image_id"]]
     known = set(ranked)
-    remark = f"{len(ranked)} of {len(every)} images show {ORDERS[order]}; they come first." if ranked else (
-        f"No image shows {ORDERS[order]} here."
+    remark = (
+        f"{len(ranked)} of {len(every)} images show {ORDERS[order]}; they come first."
+        if ranked
+        else (f"No image shows {ORDERS[order]} here.")
     )
     return ranked + [i for i in every if i not in known], remark
 
@@ -160,10 +160,10 @@ def _view(
         panes,
         pictures.objects(own),
         KINDS,
-        state=state(),
+        state=pictures.state(),
         key="viewer",
         steps=len(ids) > 1,
-        on_view_change=remember,
+        on_view_change=lambda: pictures.remember("viewer"),
         on_step_change=step,
     )
     if note:
@@ -214,41 +214,3 @@ def _provenance(shown: Shown, live: bool) -> None:
     if not device.startswith("cpu"):
         text += f" The run drew its noise on {shared.plain(device)}, so noise made here differs in its grain."
     st.caption(text)
-
-
-def state() -> dict[str, Any]:
-    """What the address says of the viewer; nonsense there counts as nothing."""
-    try:
-        confidence = float(st.query_params.get("confidence", robustness.CONFIDENCE))
-    except ValueError:
-        confidence = math.nan
-    if not pictures.LEAST <= confidence <= 0.95:
-        confidence = robustness.CONFIDENCE
-        st.warning("The confidence in the address is no number from 0.05 to 0.95; shown at 0.25.")
-    try:
-        view = [float(n) for n in st.query_params.get("zoom", "").split(",") if n]
-    except ValueError:
-        view = []
-    return {
-        "confidence": confidence,
-        "truth": st.query_params.get("truth") == "true",
-        "labels": st.query_params.get("labels", "true") == "true",
-        "view": view if len(view) == 4 and all(map(math.isfinite, view)) else None,
-    }
-
-
-def remember() -> None:
-    """Put what the visitor did in the viewer into the address."""
-    seen = st.session_state["viewer"].get("view") or {}
-    given = {
-        "confidence": f"{seen.get('confidence', robustness.CONFIDENCE):g}",
-        "truth": json.dumps(bool(seen.get("truth"))),
-        "labels": json.dumps(bool(seen.get("labels"))),
-        "zoom": ",".join(f"{n:g}" for n in seen.get("view") or []),
-    }
-    usual = {"confidence": f"{robustness.CONFIDENCE:g}", "truth": "false", "labels": "true", "zoom": ""}
-    for key, value in given.items():
-        if value != usual[key]:
-            st.query_params[key] = value
-        elif key in st.query_params:
-            del st.query_params[key]

@@ -26,7 +26,6 @@ MOST_MEGABYTES = 10
 MOST_PIXELS = 25_000_000
 LARGEST = 1600  # px; a larger picture is shrunk before anything else
 OVERLAP = 0.5  # IoU from which two boxes of one class are the same find
-WORDS = {"both": "found by both", "only": "only here"}
 
 
 def page() -> None:
@@ -113,7 +112,9 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     from robustbench_sgdm.datasets import images
 
     if len(content) > MOST_MEGABYTES * 2**20:
-        raise DataError(f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture")
+        raise DataError(
+            f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture"
+        )
     pixels = images.decode(content, MOST_PIXELS)
     scale = LARGEST / max(pixels.shape[:2])
     if scale < 1:
@@ -124,9 +125,7 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     return pixels, f"{name[:80]}:{hashlib.sha256(content).hexdigest()}"
 
 
-def _look(
-    pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: list[Any]
-) -> None:
+def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: list[Any]) -> None:
     try:
         noisy = pictures.corrupted(pixels, name, corruption, severity, 0, 0, "torch", None)
         where = f"{name}:{corruption}:{severity:g}"
@@ -137,17 +136,17 @@ def _look(
     except RobustBenchError as error:
         shared.nothing("This cannot be shown", shared.plain(error), ":material/error:")
         return
-    both = _same(*found)
+    found = _paired(*found)
     panes = [
         {
             "title": detector.name,
             "boxes": [
-                pictures.box({}, row, "both" if i in same else "only") | {"label": row.category_id}
-                for i, row in enumerate(frame.itertuples())
+                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in frame.itertuples()
             ],
         }
-        for detector, frame, same in zip(detectors, found, both, strict=True)
+        for detector, frame in zip(detectors, found, strict=True)
     ]
+    state = pictures.state()
     pictures.viewer(
         name,
         pictures.url(noisy, where),
@@ -155,12 +154,11 @@ def _look(
         panes,
         [],
         ("both", "only"),
-        state={"confidence": 0.25, "truth": False, "labels": True, "view": None},
+        state=state,
         key="live_viewer",
-        words=WORDS,
-        on_view_change=lambda: None,
+        on_view_change=lambda: pictures.remember("live_viewer"),
     )
-    _difference(detectors, found, both)
+    _difference(detectors, found, state["confidence"])
 
 
 def _named(detector: Any, frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,19 +166,20 @@ def _named(detector: Any, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["score"] >= pictures.LEAST].reset_index(drop=True)
 
 
-def _same(left: pd.DataFrame, right: pd.DataFrame) -> tuple[set[int], set[int]]:
-    """Rows that have their like in the other: same class, overlap of at least `OVERLAP`, best scores first."""
-    taken: dict[int, int] = {}
+def _paired(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
+    """Each model's boxes with `partner`, the score of the other's box for the same object, 0 where it has none.
+
+    Of one class, overlapping by at least `OVERLAP`, best scores first.
+    """
+    partners = np.zeros(len(left)), np.zeros(len(right))
+    free = set(range(len(right)))
     for i, a in enumerate(left.itertuples()):
-        rest = [
-            (j, _iou(a, b))
-            for j, b in enumerate(right.itertuples())
-            if b.category_id == a.category_id and j not in taken.values()
-        ]
-        j, overlap = max(rest, key=lambda pair: pair[1], default=(-1, 0.0))
-        if overlap >= OVERLAP:
-            taken[i] = j
-    return set(taken), set(taken.values())
+        rest = {j: _iou(a, right.iloc[j]) for j in free if right["category_id"][j] == a.category_id}
+        j = max(rest, key=rest.__getitem__, default=-1)
+        if j >= 0 and rest[j] >= OVERLAP:
+            free.remove(j)
+            partners[0][i], partners[1][j] = right["score"][j], a.score
+    return [left.assign(partner=partners[0]), right.assign(partner=partners[1])]
 
 
 def _iou(a: Any, b: Any) -> float:
@@ -193,27 +192,28 @@ def _iou(a: Any, b: Any) -> float:
     return float(shared_area / (areas - shared_area))
 
 
-def _difference(detectors: list[Any], found: list[pd.DataFrame], both: tuple[set[int], set[int]]) -> None:
-    """The boxes that only one of the two has, at a confidence of 0.25 or more."""
+def _difference(detectors: list[Any], found: list[pd.DataFrame], confidence: float) -> None:
+    """The boxes that only one of the two has at the viewer's confidence."""
     rows = [
-        {"only": detector.name, "object": row.category_id, "confidence": float(row.score)}
-        for detector, frame, same in zip(detectors, found, both, strict=True)
-        for i, row in enumerate(frame.itertuples())
-        if i not in same and row.score >= 0.25
+        {"only": detector.name, "object": row.category_id, "here": row.score, "there": row.partner}
+        for detector, frame in zip(detectors, found, strict=True)
+        for row in frame.itertuples()
+        if row.score >= confidence > row.partner
     ]
     st.subheader("What only one of them finds", anchor=False)
     if not rows:
-        st.caption("Nothing at a confidence of 0.25 or more: the two agree.")
+        st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two agree.")
         return
+    bar = st.column_config.ProgressColumn
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        width="content",
+        width=640,
         column_config={
             "only": st.column_config.TextColumn("Only by"),
             "object": st.column_config.TextColumn("Object"),
-            "confidence": st.column_config.ProgressColumn(
-                "Confidence", min_value=0.0, max_value=1.0, format="%.2f"
-            ),
+            "here": bar("Confidence", min_value=0.0, max_value=1.0, format="%.2f"),
+            "there": bar("The other's", min_value=0.0, max_value=1.0, format="%.2f"),
         },
+        alt="Objects that only one of the two models finds",
     )

@@ -235,7 +235,9 @@ def _offer_intervals(shown: Shown) -> None:
             while thread.is_alive():
                 thread.join(0.3)
                 done = sum(queue)
-                bar.progress(min(done / max(total, 1), 1.0), f"Resampled the images of {done} of {total} cells")
+                bar.progress(
+                    min(done / max(total, 1), 1.0), f"Resampled the images of {done} of {total} cells"
+                )
             st.rerun()
 
 

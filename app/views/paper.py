@@ -3,11 +3,14 @@
 import io
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
+import yaml
 
+import robustbench_sgdm
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError
 
@@ -39,7 +42,12 @@ def page() -> None:
     """One table at a time: each printed number, ours, the verdict and why."""
     number = shared.choose("Table of the paper", list(TABLES), "table")
     st.subheader(f"Table {number}: {TABLES[number]}", anchor=False)
+    meanwhile = st.empty()
+    with meanwhile.container():
+        st.caption("What the paper prints; the models are being counted.")
+        st.dataframe(_printed(number), hide_index=True)
     frame = _recomputed(number)
+    meanwhile.empty()
     judged = frame[frame["verdict"] != "to train"]
     equal = int((judged["verdict"] != "differs").sum())
     with st.container(horizontal=True, gap="small"):
@@ -63,6 +71,27 @@ def page() -> None:
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+@st.cache_data
+def _printed(number: str) -> pd.DataFrame:
+    """The table as the paper has it: a row per detector and module."""
+    file = Path(robustbench_sgdm.__file__).with_name("paper_tables.yaml")
+    facts = yaml.safe_load(file.read_text("utf-8"))
+    key = next(k for k in facts if k.startswith(f"table_{number}_"))
+    rows = []
+    for row, values in facts[key].items():
+        if row in ("columns", "note"):
+            continue
+        several = values if isinstance(values, dict) else {"": values}
+        rows += [
+            {"row": str(row), "module": module, **_named(facts[key], v)} for module, v in several.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:
+    return dict(zip(table["columns"], values, strict=False))
 
 
 @st.cache_data(show_spinner="Building the table's models to count them; under a minute, once")

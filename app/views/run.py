@@ -122,8 +122,11 @@ def _one(path: Path) -> None:
                 args=(path,),
                 width="stretch",
             )
-        elif run is not None and at and at.complete and st.button(
-            "Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch"
+        elif (
+            run is not None
+            and at
+            and at.complete
+            and st.button("Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch")
         ):
             _open(path)
     if at is not None:

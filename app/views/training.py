@@ -28,9 +28,7 @@ def page() -> None:
     for fault in faults:
         st.warning(shared.plain(fault), icon=":material/error:")
     if not logs:
-        shared.nothing(
-            "No training here", "`robustbench train` makes one.", ":material/trending_down:"
-        )
+        shared.nothing("No training here", "`robustbench train` makes one.", ":material/trending_down:")
         return
     names = list(logs)
     newest = names[0].partition(" / ")[0]
@@ -43,7 +41,9 @@ def page() -> None:
     longest = int(max(logs[n].frame["epoch"].max() for n in chosen))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         split = shared.choose("Losses of", ["train", "val"], "split")
-        smooth = st.slider("Smoothing, share of the epochs", 0.0, 0.2, 0.02, 0.01, key="smooth", bind=shared.QUERY)
+        smooth = st.slider(
+            "Smoothing, share of the epochs", 0.0, 0.2, 0.02, 0.01, key="smooth", bind=shared.QUERY
+        )
         epochs = (
             st.slider("Epochs", 1, longest, (1, longest), key="epochs", bind=shared.QUERY)
             if longest > 1
@@ -96,7 +96,9 @@ def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int])
                 key=f"loss-{loss}",
                 alt=f"{loss} loss against the epoch, a line for each of {', '.join(models)}",
             )
-    st.caption("The smoothed mean over a model's seeds, the raw mean behind it, their range as a band. Wheel and drag zoom.")
+    st.caption(
+        "The smoothed mean over a model's seeds, the raw mean behind it, their range as a band. Wheel and drag zoom."
+    )
 
 
 def _curve(model: str, logs: list[Log], name: str, smooth: float) -> pd.DataFrame:

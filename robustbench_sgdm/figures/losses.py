@@ -53,9 +53,7 @@ def _line(
         axis.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
         label = f"{label} ({len(seeds)} seeds)"
     axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
-    axis.plot(
-        epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
-    )
+    axis.plot(epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label)
 
 
 def smoothed(values: Values, width: float) -> Values:

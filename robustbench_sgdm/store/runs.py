@@ -193,7 +193,6 @@ class Run:
         atomic.write_text(path, self.results().to_csv(index=False))
         return path
 
-
     def write_latency(self, frame: pd.DataFrame) -> Path:
         """Write `latency.csv`; columns as `latency` returns them."""
         path = self.path / "latency.csv"

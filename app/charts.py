@@ -7,6 +7,8 @@ import pandas as pd
 
 PLOT_HEIGHT = 230
 
+Chart = alt.LayerChart | alt.FacetChart
+
 alt.data_transformers.disable_max_rows()
 
 
@@ -18,7 +20,7 @@ def severity(
     metric: str,
     top: float,
     bands: bool,
-) -> alt.LayerChart:
+) -> Chart:
     """Score against severity or PSNR, a line per model, and its interval as a band.
 
     Args:
@@ -52,7 +54,7 @@ def severity(
     return alt.layer(*layers).properties(height=PLOT_HEIGHT)
 
 
-def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> alt.LayerChart:
+def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects it as `cell`.
 
     Args:
@@ -80,15 +82,17 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> alt.LayerCha
         .add_params(cell)
     )
     ink = "#f2f4fa" if dark else "#10151f"
-    text = base.mark_text(fontSize=12).encode(
-        text="text:N",
-        color=alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink)),
-        fontWeight=alt.condition("datum.sure", alt.value(800), alt.value(400)),
-    )
-    return alt.layer(rectangles, text).properties(height=34 * len(order) + 60)
+    color = alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink))
+    texts = [
+        base.mark_text(fontSize=12, fontWeight=weight)
+        .encode(text="text:N", color=color)
+        .transform_filter(which)
+        for weight, which in ((800, "datum.sure"), (400, "!datum.sure"))
+    ]
+    return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 60)
 
 
-def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> alt.LayerChart:
+def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:
     """One loss against the epoch: the smoothed mean of a model's seeds, the raw mean behind it, their range.
 
     Args:

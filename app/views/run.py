@@ -9,6 +9,7 @@ import streamlit as st
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.store import Run, list_runs
+from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 if TYPE_CHECKING:
     from app import processes, shared
@@ -17,6 +18,7 @@ else:
     processes = content.load_file(content.root() / "app" / "processes.py")
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
+GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
 EVERY = 2.0  # s between looks at the store
 
 
@@ -43,7 +45,10 @@ def _form() -> None:
                 help="Names of `robustbench list models`, or paths of checkpoints; a module variant brings its baseline.",
             )
             noise = st.multiselect(
-                "Corruptions and groups", _corruptions(), default=["gaussian_noise"], accept_new_options=True
+                "Corruptions and groups",
+                [*GROUPS, *BENCHMARK, *HOLDOUT],
+                default=["gaussian_noise"],
+                accept_new_options=True,
             )
             severities = st.text_input("Severities", "0-5", help="0 is clean; ranges and real numbers to 5.")
         with second:
@@ -69,13 +74,6 @@ def _form() -> None:
         _cost(arguments) if cost else _start(arguments, name)
     except RobustBenchError as error:
         st.error(shared.plain(error), icon=":material/error:")
-
-
-@st.cache_data(show_spinner="Reading the corruptions")
-def _corruptions() -> list[str]:
-    from robustbench_sgdm import corruption
-
-    return [*corruption.GROUPS, *corruption.load().names]
 
 
 def _cost(arguments: list[str]) -> None:

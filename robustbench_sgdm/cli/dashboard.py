@@ -7,23 +7,56 @@ import typer
 
 
 def dashboard(
-    project: Annotated[Path, typer.Option("--project", help="Folder that holds run directories.")] = Path(
-        "runs/robustness"
-    ),
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on localhost.")] = 8501,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run directories to show; all of --project, the newest first, where none is given. "
+            "Nothing outside these and their images is read."
+        ),
+    ] = None,
+    project: Annotated[
+        Path, typer.Option("--project", help="Folder of run directories; the page Run makes new ones in it.")
+    ] = Path("runs/robustness"),
+    training: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--training", help="Folders of training runs for the page Training; may be repeated. [runs/train]"
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8501,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", help="Where to listen. Anyone who reaches it can see the runs and start new ones."
+        ),
+    ] = "localhost",
 ) -> None:
-    """Browse stored runs: curves and tables. Listens on localhost only; Ctrl-C stops it."""
-    import subprocess
+    """Browse stored runs, compare detections image by image, try a photograph, start a run.
+
+    Prints its address, listens on this machine only unless told otherwise, and stops with Ctrl-C. Runs that
+    were started from it go on.
+    """
+    import os
     import sys
 
     from robustbench_sgdm import content
 
     settings = {
-        "server.address": "localhost",
+        "server.address": address,
         "server.port": port,
         "server.headless": "true",
+        "server.enableXsrfProtection": "true",
+        "server.enableCORS": "true",
+        "server.maxUploadSize": 20,
+        "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
+        "logger.level": "warning",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
     }
-    words = [sys.executable, "-m", "streamlit", "run", str(content.root() / "app" / "results.py")]
+    words = [sys.executable, "-m", "streamlit", "run", str(content.root() / "app" / "main.py")]
     words += [f"--{key}={value}" for key, value in settings.items()]
-    raise typer.Exit(subprocess.run([*words, "--", str(project)], check=False).returncode)
+    words += ["--", "--project", str(project)]
+    words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
+    words += ["--", *map(str, runs or [])]
+    os.execv(sys.executable, words)  # whoever stops this process stops the app

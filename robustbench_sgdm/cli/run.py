@@ -118,6 +118,9 @@ def run(
             "--exist-ok", help="Put another plan into an existing directory, keeping the cells that fit."
         ),
     ] = False,
+    only_estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the run would cost and stop; nothing is written.")
+    ] = False,
 ) -> None:
     """Measure detectors under corruption: cells, scores, tables and a report.
 
@@ -141,9 +144,14 @@ def run(
     settings = Settings(device=on, engine=engine, seed=seed, batch=batch or (4 if on == "cpu" else 32))
     command = shlex.join(["robustbench", *sys.argv[1:]])
     plan = make_plan(entrants, dataset, chosen, levels, settings, command=command)
+    threads = workers or (cores() if on == "cpu" else 2)
+    if only_estimate:
+        _estimate(plan, threads)
+        return
     chosen_name = name or _default_name(plan, options.split(noise))
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
-    failed = _sweep(plan, directory, workers or (cores() if on == "cpu" else 2))
+    failed = _sweep(plan, directory, threads)
+    _latency(plan, directory)
     _finish(directory, corruptions or [])
     if failed:
         raise CorruptionError(
@@ -190,6 +198,31 @@ def _entrants(
 def _default_name(plan: "Plan", noise: list[str]) -> str:
     models = [name for name, entrant in plan.models.items() if entrant.baseline] or list(plan.models)
     return "_".join([*models[:3], "-".join(noise[:3]), plan.dataset.name]).replace("/", "-")
+
+
+def _estimate(plan: "Plan", workers: int) -> None:
+    """Cells, predictions and time of a run from its beginning, on standard output."""
+    import tempfile
+
+    from robustbench_sgdm.cli.console import duration
+    from robustbench_sgdm.store import CellStore
+    from robustbench_sgdm.sweep import estimate, needed_units
+
+    with tempfile.TemporaryDirectory() as empty:
+        units = needed_units(plan, CellStore(Path(empty)))
+    typer.echo(
+        f"{len(plan.models)} models, {len(plan.cells)} cells, {len(plan.dataset)} images, "
+        f"{sum(u.size for u in units):,} predictions: about {duration(estimate(plan, units, workers=workers))} "
+        f"on {plan.settings.device} with {workers} workers"
+    )
+
+
+def _latency(plan: "Plan", run: "Run") -> None:
+    """Time the run's detectors in turns, once."""
+    from robustbench_sgdm.sweep import latency
+
+    if run.latency().empty:
+        run.write_latency(latency(plan))
 
 
 def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:

@@ -1,9 +1,11 @@
 """Decoding: any image file a camera or a tool wrote becomes uint8 RGB, or a clear error."""
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.errors import DataError
@@ -46,6 +48,23 @@ def read(image: Image) -> NDArray[np.uint8]:
             f"{image.width} x {image.height}; its boxes would not fit"
         )
     return array
+
+
+def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+    """Decode a picture that is in no data set, such as an upload, to (H, W, 3) uint8 RGB, as `read` does.
+
+    Raises:
+        DataError: not an image, damaged, or of more pixels than `most_pixels`; says which.
+    """
+    try:
+        with Pillow.open(io.BytesIO(content)) as file:
+            if file.width * file.height > most_pixels:
+                raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
+            return _rgb(ImageOps.exif_transpose(file))
+    except UnidentifiedImageError:
+        raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
+    except FAILURES as error:
+        raise DataError(f"this picture cannot be decoded ({error}); give another one") from error
 
 
 def size(path: str) -> tuple[int, int]:

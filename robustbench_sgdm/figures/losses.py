@@ -55,15 +55,13 @@ def _line(
         axis.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
         label = f"{label} ({len(seeds)} seeds)"
     axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
-    axis.plot(
-        epochs, _smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
-    )
+    axis.plot(epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label)
 
 
-def _smoothed(values: Values, width: float) -> Values:
+def smoothed(values: Values, width: float) -> Values:
     """Weighted mean of the neighbours that exist, so that the ends are not drawn towards zero.
 
-    >>> _smoothed(np.array([1.0, 1.0, 4.0]), 0).tolist()
+    >>> smoothed(np.array([1.0, 1.0, 4.0]), 0).tolist()
     [1.0, 1.0, 4.0]
     """
     if width <= 0:

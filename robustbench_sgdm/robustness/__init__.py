@@ -7,7 +7,7 @@ flips(run, a, b)          # the objects that noise takes from one model and leav
 """
 
 from robustbench_sgdm.robustness.aggregates import Over, classes, headline, sets, summarize, summary
-from robustbench_sgdm.robustness.bootstrap import Draws, comparable
+from robustbench_sgdm.robustness.bootstrap import Draws, comparable, kept
 from robustbench_sgdm.robustness.diagnosis import ERRORS, calibration, calibration_bins, error_types
 from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
 from robustbench_sgdm.robustness.halflife import half_lives
@@ -33,6 +33,7 @@ __all__ = [
     "flips",
     "half_lives",
     "headline",
+    "kept",
     "mcnemar",
     "outcomes",
     "sets",

@@ -135,6 +135,15 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     return Draws(np.array([scores[m] for m in METRICS], float), none, none)
 
 
+def kept(run: Run, *, seed: int = 0) -> bool:
+    """Whether the distributions of all complete cells are there already, so that `bootstrap` is instant."""
+    return all(
+        _stamped(run, cell) == _stamp(cell, seed)
+        for cell in run.cells
+        if run.store.complete(cell) and run.store.has_detections(cell)
+    )
+
+
 def comparable(runs: Sequence[Run]) -> None:
     """Refuse runs whose cells do not compare: other images, seeds, engines, devices or corruptions.
 
@@ -183,6 +192,13 @@ def _file(run: Run, cell: Cell) -> Path:
 def _stamp(cell: Cell, seed: int) -> str:
     text = json.dumps([_VERSION, cell.key, seed, GROUPS, METRICS])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamped(run: Run, cell: Cell) -> str | None:
+    try:
+        return str((pq.read_schema(_file(run, cell)).metadata or {}).get(b"stamp", b"").decode())
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:

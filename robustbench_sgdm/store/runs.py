@@ -21,6 +21,9 @@ SCHEMA = 1
 """Version of the run directory's layout and column names."""
 
 
+LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
+"""Columns of `latency.csv`."""
+
 _PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
 
 
@@ -189,6 +192,24 @@ class Run:
         path = self.path / "results.csv"
         atomic.write_text(path, self.results().to_csv(index=False))
         return path
+
+    def write_latency(self, frame: pd.DataFrame) -> Path:
+        """Write `latency.csv`; columns as `latency` returns them."""
+        path = self.path / "latency.csv"
+        atomic.write_text(path, frame.to_csv(index=False))
+        return path
+
+    def latency(self) -> pd.DataFrame:
+        """How long one image takes each model: model, milliseconds, ratio, low, high, device.
+
+        `ratio` is over the first model's time in the same round, with its middle half from `low` to `high`;
+        no rows where the run was not timed.
+        """
+        try:
+            frame = pd.read_csv(self.path / "latency.csv")
+        except (OSError, ValueError):
+            return pd.DataFrame(columns=list(LATENCY))
+        return frame if set(LATENCY) <= set(frame) else pd.DataFrame(columns=list(LATENCY))
 
 
 def list_runs(project: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from robustbench_sgdm.sweep.engine import sweep
 from robustbench_sgdm.sweep.estimate import estimate
+from robustbench_sgdm.sweep.latency import latency
 from robustbench_sgdm.sweep.local import cores
 from robustbench_sgdm.sweep.pictures import make_pictures
 from robustbench_sgdm.sweep.plan import (
@@ -19,6 +20,7 @@ __all__ = [
     "category_ids",
     "cores",
     "estimate",
+    "latency",
     "make_pictures",
     "make_plan",
     "needed_units",

@@ -1,0 +1,98 @@
+"""Detectors for pages that run them: loaded when first asked for, checked against the run they belong to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from robustbench_sgdm.errors import DataError
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.detectors import YoloDetector
+
+COLUMNS = ["category_id", "score", "x1", "y1", "x2", "y2"]
+
+
+@st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
+def _loaded(model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int) -> "YoloDetector":
+    from robustbench_sgdm import detectors
+
+    file = None if weights == "embedded" else weights
+    name = model if file is None or not _is_file(model) else file
+    return detectors.load(
+        name,
+        weights=None if name == file else file,
+        imgsz=imgsz,
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        device="cpu",
+    )
+
+
+def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
+    """A detector of a run, which must be the one that made its cells.
+
+    Raises:
+        DataError: its weights are gone, or others by now.
+    """
+    about = plan["models"][model]
+    weights = str(about.get("weights", "embedded"))
+    settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"])
+    if weights != "embedded" and Path(weights).suffix.lower() not in {".pt", ".safetensors"}:
+        raise DataError(f"{model} came from {weights}, which is no file of weights")
+    detector = _loaded(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
+    if str(about.get("device", "cpu")) == "cpu" and detector.fingerprint != about.get("fingerprint"):
+        raise DataError(f"the weights of {model} are not those of the run any more; run it again")
+    return detector
+
+
+def embedded(model: str) -> "YoloDetector":
+    """A detector whose weights come with the package, at the size they were made for."""
+    from robustbench_sgdm.detectors import embedded as file
+    from robustbench_sgdm.detectors import weights
+
+    found = file(model)
+    if found is None:
+        raise DataError(f"{model} has no weights in this package")
+    imgsz = int(weights.read(found).meta.get("imgsz", 640))
+    return _loaded(model, "embedded", imgsz, 0.001, 0.7, 300)
+
+
+@st.cache_data(max_entries=64, show_spinner="Detecting")
+def detect(
+    _detector: "YoloDetector", fingerprint: str, _pixels: NDArray[np.uint8], picture: str
+) -> pd.DataFrame:
+    """What a detector finds: label (index into its classes), score, x1, y1, x2, y2 (px).
+
+    Args:
+        fingerprint: the detector's.
+        picture: what tells `_pixels` from others.
+    """
+    import torch
+
+    (found,) = _detector.predict([torch.from_numpy(_pixels.transpose(2, 0, 1).copy())])
+    frame = pd.DataFrame(found.xyxy, columns=["x1", "y1", "x2", "y2"])
+    return frame.assign(score=found.score, label=found.label)
+
+
+def named(frame: pd.DataFrame, classes: tuple[str, ...], categories: pd.DataFrame) -> pd.DataFrame:
+    """Detections with the data set's category ids, matched by class name as a run does; others are left out."""
+    ids = {str(n).casefold(): i for i, n in zip(categories["category_id"], categories["name"], strict=True)}
+    category = [ids.get(classes[label].casefold(), -1) for label in frame["label"]]
+    found = frame.assign(category_id=category)
+    return found[found["category_id"] >= 0].reset_index(drop=True)
+
+
+def _zoo_or_file(model: str, weights: str) -> str:
+    """A run names a checkpoint by its file; a zoo model keeps its name."""
+    stem = Path(weights).stem
+    return weights if model in (stem, weights) or model.endswith(f"-{stem}") else model
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() in {".pt", ".safetensors"}

@@ -1,0 +1,99 @@
+"""The dashboard: its pages, the run they show, and what a visitor sees when something is wrong.
+
+Started by `robustbench dashboard`, which passes the run directories and folders that may be read.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import RobustBenchError
+
+APP = content.root() / "app"
+
+if TYPE_CHECKING:
+    from app import shared
+else:
+    shared = content.load_file(APP / "shared.py")
+
+_LOG = logging.getLogger(__name__)
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+
+PAGES = (  # file, title, icon, whether it shows one run
+    ("overview", "Overview", ":material/leaderboard:", True),
+    ("curves", "Curves", ":material/show_chart:", True),
+    ("images", "Images", ":material/compare:", True),
+    ("live", "Live", ":material/photo_camera:", False),
+    ("training", "Training", ":material/trending_down:", False),
+    ("paper", "Paper", ":material/article:", False),
+    ("run", "Run", ":material/play_circle:", False),
+)
+
+
+def main() -> None:
+    """Lay out the pages and run the one that the address names."""
+    st.set_page_config(page_title="RobustBench-SGDM", page_icon=APP / "icon.png", layout="wide")
+    st.html(APP / "page.css")
+    pages = {name: _page(name, title, icon, of_run) for name, title, icon, of_run in PAGES}
+    st.session_state["pages"] = pages
+    st.navigation(list(pages.values()), position="top").run()
+
+
+def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":  # type: ignore[valid-type]
+    def body() -> None:
+        guarded(title, lambda: _of_run(name) if of_run else _view(name)())
+
+    return st.Page(body, title=title, icon=icon, url_path=name, default=name == PAGES[0][0])
+
+
+def _view(name: str) -> Callable[..., None]:
+    view: Callable[..., None] = content.load_file(APP / "views" / f"{name}.py").page
+    return view
+
+
+def _of_run(name: str) -> None:
+    """A page about one run, chosen at its top; without any run, how to make one."""
+    listed = shared.listed()
+    if not listed:
+        shared.nothing(
+            "No run here yet",
+            "The page **Run** makes one, or a terminal does:\n\n"
+            "`robustbench run --model yolov8n-sgdm --noise gaussian`\n\n"
+            "measures the embedded detector and its baseline under Gaussian noise, in a few minutes.",
+        )
+        if st.button("Make it here", type="primary", icon=":material/play_circle:"):
+            st.switch_page(st.session_state["pages"]["run"])
+        return
+    header = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with header:
+        chosen = shared.pick("Run", list(listed), "run", width=420)
+    _view(name)(shared.show(chosen, listed[chosen]))
+
+
+def guarded(title: str, body: Callable[[], None]) -> None:
+    """Show a page; what is wrong with its data becomes words, and the app stays up."""
+    try:
+        body()
+    except RobustBenchError as error:
+        _sorry("This cannot be shown", str(error))
+    except _DAMAGE as error:
+        _LOG.exception("the page %s failed", title)
+        _sorry(
+            "This run cannot be read",
+            f"{type(error).__name__}: {error}. A file is missing, half written or not what it should be; the other "
+            "runs are not affected, and running the same command again mends it.",
+        )
+
+
+def _sorry(title: str, text: str) -> None:
+    with st.container(border=True, key="sorry"):
+        st.markdown(f"### :material/error: {title}")
+        st.markdown(shared.plain(text))
+        if st.button("Try again", icon=":material/refresh:"):
+            st.rerun()
+
+
+main()

@@ -1,0 +1,259 @@
+"""Pictures and boxes for the viewer: pixels made again as the run saw them, outcomes of each box."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from robustbench_sgdm import content, robustness
+from robustbench_sgdm.datasets import Image
+from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.types import CLEAN
+
+Pixels = NDArray[np.uint8]
+
+LEAST = 0.05
+"""Confidence below which no box is sent to the viewer."""
+
+_WIDEST = 1600  # px; a larger picture is shrunk for the screen
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def read(path: str, image_id: int, width: int, height: int) -> Pixels:
+    """An image that a run's ground truth names, (H, W, 3) RGB."""
+    return decoding.read(Image(image_id, Path(path), width, height))
+
+
+@st.cache_data(max_entries=48, show_spinner="Making the noise again")
+def corrupted(
+    _pixels: Pixels,
+    image: str,
+    corruption: str,
+    severity: float,
+    seed: int,
+    image_id: int,
+    engine: str,
+    fingerprint: str | None,
+) -> Pixels:
+    """The pixels that a run saw: they depend on these arguments alone, on one kind of device.
+
+    Args:
+        image: what tells `_pixels` from others.
+        fingerprint: of the corruption when the run was made, if known.
+
+    Raises:
+        DataError: the corruption is not known here, or is another one by now.
+    """
+    import torch
+
+    from robustbench_sgdm import corruption as corrupting
+    from robustbench_sgdm.errors import UsageError
+
+    try:
+        one = corrupting.load().get(corruption)
+    except UsageError as error:
+        raise DataError(f"{corruption} is not among this version's corruptions: {error}") from error
+    if fingerprint and one.fingerprint(engine) != fingerprint:
+        raise DataError(f"{corruption} has changed since the run was made; run again to see its pixels")
+    batch = torch.from_numpy(_pixels.transpose(2, 0, 1)[None].copy())
+    made = corrupting.apply(one, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
+    return np.ascontiguousarray(made[0].permute(1, 2, 0).numpy())
+
+
+def as_run_saw(plan: Mapping[str, Any], row: Any, corruption: str, severity: float) -> Pixels:
+    """An image of a run under one of its corruptions.
+
+    Args:
+        row: of the ground truth's images: image_id, file, width, height.
+    """
+    clean = read(row.file, int(row.image_id), int(row.width), int(row.height))
+    if corruption == CLEAN or severity == 0:
+        return clean
+    settings = plan["settings"]
+    about = plan["corruptions"].get(corruption, {})
+    return corrupted(
+        clean,
+        f"{row.file}:{clean.shape}",
+        corruption,
+        severity,
+        int(settings["seed"]),
+        int(row.image_id),
+        str(settings["engine"]),
+        about.get("fingerprint"),
+    )
+
+
+@st.cache_data(max_entries=48, show_spinner=False)
+def url(_pixels: Pixels, known: str) -> str:
+    """A picture as a data address: PNG, every pixel kept unless it is larger than a screen."""
+    scale = _WIDEST / max(_pixels.shape[:2])
+    if scale < 1:
+        size = (round(_pixels.shape[1] * scale), round(_pixels.shape[0] * scale))
+        _pixels = np.asarray(cv2.resize(_pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, data = cv2.imencode(".png", _pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise DataError(f"{known} cannot be encoded as PNG")
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def of_image(truth: GroundTruth, image_id: int) -> GroundTruth:
+    """One image's ground truth."""
+    images, objects = truth.images, truth.annotations
+    return GroundTruth(
+        images[images["image_id"] == image_id],
+        objects[objects["image_id"] == image_id].reset_index(drop=True),
+        truth.categories,
+    )
+
+
+def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
+    """The boxes of one image for the viewer: matched and false ones, and what is missed.
+
+    A box is matched or not whatever boxes of lower scores there are, so the viewer may move the confidence by
+    itself: a missed object is one whose matching box scores less than that.
+    """
+    names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
+    result = robustness.outcomes(truth, found, LEAST)
+    boxes = [
+        box(names, row, str(row.outcome))
+        for row in result.detections.itertuples()
+        if row.outcome != "ignored"
+    ]
+    for number, row in enumerate(result.objects.itertuples()):
+        if row.outcome != "ignored":
+            score = None if pd.isna(row.score) else float(row.score)
+            boxes.append(_object(names, row) | {"kind": "missed", "object": number, "score": score})
+    _link(result, boxes)
+    return boxes
+
+
+def objects(truth: GroundTruth) -> list[dict[str, Any]]:
+    """One image's ground truth for the viewer."""
+    names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
+    return [_object(names, row) for row in truth.annotations.itertuples()]
+
+
+def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
+    """A detection for the viewer: x, y, w, h px, kind, label, score."""
+    corner = {"x": float(row.x1), "y": float(row.y1)}
+    size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
+    label = str(names.get(row.category_id, row.category_id))  # live detections have names already
+    return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
+
+
+def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
+    place = {side: float(getattr(row, side)) for side in ("x", "y", "w", "h")}
+    return {**place, "label": str(names.get(row.category_id, row.category_id))}
+
+
+def _link(result: robustness.Outcomes, boxes: list[dict[str, Any]]) -> None:
+    """Give each matched box the number of its object, so that the viewer can mark where two models differ."""
+    free = {
+        (row.category_id, float(row.score)): number
+        for number, row in enumerate(result.objects.itertuples())
+        if row.outcome == "matched"
+    }
+    shown = [r for r in result.detections.itertuples() if r.outcome != "ignored"]
+    for made, row in zip(boxes, shown, strict=False):
+        number = free.get((row.category_id, float(row.score)))
+        if row.outcome == "matched" and number is not None:
+            made["object"] = number
+
+
+_HERE = content.root() / "app" / "viewer"
+_VIEWER = st.components.v2.component(
+    "robustbench_viewer",
+    js=(_HERE / "viewer.js").read_text("utf-8"),
+    css=(_HERE / "viewer.css").read_text("utf-8"),
+)
+
+
+def viewer(
+    identity: str,
+    picture: str,
+    size: tuple[int, int],
+    panes: Sequence[Mapping[str, Any]],
+    truth: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+    *,
+    state: Mapping[str, Any],
+    key: str,
+    steps: bool = False,
+    words: Mapping[str, str] | None = None,
+    **callbacks: Any,
+) -> Any:
+    """Show panes side by side, zoomed in step.
+
+    Args:
+        identity: of the picture; another one resets the zoom.
+        picture: its data address; a pane's own `image` replaces it.
+        size: width and height in px.
+        panes: each a title and boxes.
+        truth: boxes of the ground truth.
+        kinds: what is counted above each pane even where there is none.
+        state: confidence, truth, labels, view, as the address has them.
+        steps: whether there are previous and next images; `on_step_change` then hears of -1 and 1.
+        words: other words for kinds.
+        callbacks: `on_view_change`, `on_step_change`.
+    """
+    data = {
+        "id": identity,
+        "image": picture,
+        "width": size[0],
+        "height": size[1],
+        "panes": [dict(p) for p in panes],
+        "truth": [dict(t) for t in truth],
+        "kinds": list(kinds),
+        "state": dict(state),
+        "steps": steps,
+        "words": dict(words or {}),
+    }
+    return _VIEWER(key=key, data=data, **callbacks)
+
+
+def state() -> dict[str, Any]:
+    """What the address says of the viewer; nonsense there counts as nothing."""
+    try:
+        confidence = float(st.query_params.get("confidence", robustness.CONFIDENCE))
+    except ValueError:
+        confidence = math.nan
+    if not LEAST <= confidence <= 0.95:
+        confidence = robustness.CONFIDENCE
+        st.warning("The confidence in the address is no number from 0.05 to 0.95; shown at 0.25.")
+    try:
+        view = [float(n) for n in st.query_params.get("zoom", "").split(",") if n]
+    except ValueError:
+        view = []
+    return {
+        "confidence": confidence,
+        "truth": st.query_params.get("truth") == "true",
+        "labels": st.query_params.get("labels", "true") == "true",
+        "view": view if len(view) == 4 and all(map(math.isfinite, view)) else None,
+    }
+
+
+def remember(key: str) -> None:
+    """Put what the visitor did in the viewer into the address."""
+    seen = st.session_state[key].get("view") or {}
+    given = {
+        "confidence": f"{seen.get('confidence', robustness.CONFIDENCE):g}",
+        "truth": json.dumps(bool(seen.get("truth"))),
+        "labels": json.dumps(bool(seen.get("labels"))),
+        "zoom": ",".join(f"{n:g}" for n in seen.get("view") or []),
+    }
+    usual = {"confidence": f"{robustness.CONFIDENCE:g}", "truth": "false", "labels": "true", "zoom": ""}
+    for key, value in given.items():
+        if value != usual[key]:
+            st.query_params[key] = value
+        elif key in st.query_params:
+            del st.query_params[key]

@@ -1,0 +1,167 @@
+"""Runs in processes of their own: started from a page, watched through the store, stopped by signal."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.store import Run
+
+LOG = "dashboard.log"
+_RECORD = "dashboard.json"
+_COMMAND = (sys.executable, "-m", "robustbench_sgdm.cli")
+_PATIENCE = 15.0  # s for a run to leave the unit it works on
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        cells: planned.
+        complete: of those.
+        share: of all shards, in [0, 1]; those of incomplete cells count too.
+    """
+
+    cells: int
+    complete: int
+    share: float
+
+
+def estimate(arguments: Sequence[str]) -> str:
+    """What a run would cost, in words.
+
+    Raises:
+        UsageError: what the command line says against the arguments.
+    """
+    done = subprocess.run(
+        [*_COMMAND, "run", *arguments, "--estimate"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UsageError(_last_words(done.stderr))
+    return done.stdout.strip()
+
+
+def start(arguments: Sequence[str], project: Path, name: str) -> Path:
+    """Start a run in its own process and session, with its log in the run directory.
+
+    Arguments that were started under this name before go on there; other ones get the next free name.
+
+    Raises:
+        UsageError: the name is no plain folder name.
+        RobustBenchError: it runs already.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UsageError(f"the name {name!r} must be a plain folder name")
+    path, number = project / name, 1
+    while path.exists() and (_record(path) or {}).get("arguments") != list(arguments):
+        number += 1
+        path = project / f"{name}{number}"
+    if running(path):
+        raise RobustBenchError(f"{path} is being worked on already")
+    path.mkdir(parents=True, exist_ok=True)
+    words = [*_COMMAND, "run", *arguments, *_place(path)]
+    with (path / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    record = {"pid": child.pid, "arguments": list(arguments), "started": time.time()}
+    atomic.write_json(path / _RECORD, record)
+    return path
+
+
+def running(path: Path) -> bool:
+    """Whether the process that was started for a run directory still works on it."""
+    return _process(path) is not None
+
+
+def mine(path: Path) -> bool:
+    """Whether a run directory was started from a dashboard."""
+    return _record(path) is not None
+
+
+def started_at(path: Path) -> float:
+    """When, in seconds since 1970."""
+    return float((_record(path) or {}).get("started", time.time()))
+
+
+def stop(path: Path) -> None:
+    """Ask the run to stop, as Ctrl-C does, and end it if it does not; what is finished is kept."""
+    process = _process(path)
+    if process is None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_PATIENCE)
+        except psutil.TimeoutExpired:
+            process.terminate()
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(5)
+
+
+def progress(run: Run) -> Progress:
+    """From the store alone."""
+    cells = run.cells
+    shards = max(1, min(16, int(run.plan["data"]["images"])))
+    done, complete = 0.0, 0
+    for cell in cells:
+        if run.store.complete(cell):
+            complete += 1
+            done += 1
+        else:
+            done += min(1.0, len(run.store.shards(cell)) / shards) * 0.99
+    return Progress(len(cells), complete, done / max(len(cells), 1))
+
+
+def log(path: Path, most: int = 4000) -> str:
+    """The end of a run's log."""
+    try:
+        text = (path / LOG).read_bytes()[-most:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip())
+
+
+def _place(path: Path) -> list[str]:
+    return ["--project", str(path.parent), "--name", path.name, "--exist-ok"]
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((path / _RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else None
+
+
+def _process(path: Path) -> psutil.Process | None:
+    """The run's process: the recorded one, if its own command line says that it works on this directory."""
+    record: Mapping[str, Any] = _record(path) or {}
+    try:
+        process = psutil.Process(int(record["pid"]))
+        words = process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(ChildProcessError, OSError):
+                os.waitpid(process.pid, os.WNOHANG)
+            return None
+    except (KeyError, psutil.Error, ValueError):
+        return None
+    ours = list(_COMMAND[1:]) == words[1:3] and words[-5:] == _place(path)
+    return process if ours else None
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else "the command failed without a word"

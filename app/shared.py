@@ -1,0 +1,322 @@
+"""What every page needs: which runs it may read, their frames from cache, the state in the address."""
+
+import argparse
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from robustbench_sgdm import figures, robustness
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
+
+T = TypeVar("T")
+
+QUERY = "query-params"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The only folders that are read.
+
+    Attributes:
+        runs: run directories that were named; where there are none, those of `project` are shown.
+        project: folder of run directories, where the Run page makes new ones.
+        training: folders of training runs.
+    """
+
+    runs: tuple[Path, ...]
+    project: Path
+    training: tuple[Path, ...]
+
+
+def sources() -> Sources:
+    """What `robustbench dashboard` passed on."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--project", type=Path, default=Path("runs/robustness"))
+    parser.add_argument("--training", type=Path, action="append", default=[])
+    given = parser.parse_args(sys.argv[1:])
+    return Sources(tuple(given.runs), given.project, tuple(given.training))
+
+
+def listed() -> dict[str, Path]:
+    """The runs that may be shown, the newest first, by a name that is theirs alone."""
+    given = sources()
+    paths = list(dict.fromkeys([*given.runs, *started()])) or list_runs(given.project)[::-1]
+    names: dict[str, Path] = {}
+    for path in paths:
+        name, number = path.name or str(path), 2
+        while name in names:
+            name, number = f"{path.name} ({number})", number + 1
+        names[name] = path
+    return names
+
+
+@st.cache_resource
+def _started() -> list[Path]:
+    return []
+
+
+def started() -> list[Path]:
+    """Run directories that this server made; they are shown beside the ones that were named."""
+    return list(_started()) if sources().runs else []
+
+
+def remember(path: Path) -> None:
+    """Show a run directory that the Run page has made."""
+    if path not in _started():
+        _started().insert(0, path)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run on a page.
+
+    Attributes:
+        name: among `listed()`.
+        run: opened.
+        stamp: changes with the run's plan and whenever one of its cells does.
+    """
+
+    name: str
+    run: Run
+    stamp: str
+
+    @property
+    def models(self) -> list[str]:
+        """Of the run, in its order."""
+        return list(self.run.plan["models"])
+
+
+def show(name: str, path: Path) -> Shown:
+    """Open a run, from cache where nothing of it changed.
+
+    Raises:
+        DataError: no run directory, damaged, or of another version.
+    """
+    try:
+        run = _open(path, (path / "plan.yaml").stat().st_mtime_ns)
+    except OSError:
+        raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
+    return Shown(name, run, _stamp(run))
+
+
+@st.cache_resource(max_entries=32, show_spinner="Opening the run")
+def _open(path: Path, _changed: int) -> Run:
+    return Run.open(path)
+
+
+def _stamp(run: Run) -> str:
+    """Of the plan and of every cell's `scores.json`, which is written last."""
+    digest = hashlib.sha256(str(run.path.resolve()).encode())
+    for file in (run.path / "plan.yaml", *(run.store.folder(c) / "scores.json" for c in run.cells)):
+        try:
+            digest.update(str(file.stat().st_mtime_ns).encode())
+        except OSError:
+            digest.update(b"-")
+    return digest.hexdigest()
+
+
+@st.cache_data(max_entries=16, show_spinner="Reading scores")
+def _results(_run: Run, stamp: str) -> pd.DataFrame:
+    return _run.results()
+
+
+def results(shown: Shown) -> pd.DataFrame:
+    """A row per complete cell, as in `results.csv`."""
+    return _results(shown.run, shown.stamp)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _summary(_run: Run, stamp: str, metric: str) -> pd.DataFrame:
+    return robustness.summary(_run, metrics=[metric])
+
+
+def summary(shown: Shown, metric: str) -> pd.DataFrame:
+    """P, mPC, rPC and mCE of every model and set of corruptions, percent."""
+    return _summary(shown.run, shown.stamp, metric)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading intervals")
+def _bootstrap(_run: Run, stamp: str) -> "robustness.Intervals | None":
+    return robustness.bootstrap(_run) if robustness.kept(_run) and _run.store.root.is_dir() else None
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _intervals(_run: Run, stamp: str, metric: str, pair: tuple[str, str] | None) -> pd.DataFrame | None:
+    found = _bootstrap(_run, stamp)
+    if found is None or metric not in robustness.METRICS:
+        return None
+    return found.table([metric], pairs=[pair] if pair else None)
+
+
+def intervals(shown: Shown, metric: str, pair: tuple[str, str] | None = None) -> pd.DataFrame | None:
+    """The bootstrap's table of one metric, with the differences of the run's pairs or of another one.
+
+    None where the run keeps no resamples yet, or the metric has none.
+    """
+    if results(shown).empty or not kept(shown):
+        return None
+    found = _intervals(shown.run, f"{shown.stamp} kept", metric, pair)
+    _warm().add((shown.stamp, metric))
+    return found
+
+
+def warm(shown: Shown, metric: str) -> bool:
+    """Whether intervals come at once: from cache, or because there are none."""
+    return (shown.stamp, metric) in _warm() or not kept(shown)
+
+
+@st.cache_resource
+def _warm() -> set[tuple[str, str]]:
+    return set()
+
+
+def kept(shown: Shown) -> bool:
+    """Whether the run's resamples are stored; asked anew each time, since another process may make them."""
+    known = _known()
+    if shown.stamp not in known and robustness.kept(shown.run):
+        known.add(shown.stamp)
+    return shown.stamp in known
+
+
+@st.cache_resource
+def _known() -> set[str]:
+    return set()
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _truth(_run: Run, stamp: str) -> GroundTruth:
+    return _run.truth()
+
+
+def truth(shown: Shown) -> GroundTruth:
+    """The run's ground truth."""
+    return _truth(shown.run, shown.stamp)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _detections(_run: Run, stamp: str, cell: Cell) -> pd.DataFrame:
+    return _run.store.detections(cell)
+
+
+def detections(shown: Shown, cell: Cell) -> pd.DataFrame:
+    """A complete cell's detections; not to be changed, the cache has no copy."""
+    return _detections(shown.run, shown.stamp, cell)
+
+
+def cells(shown: Shown) -> dict[tuple[str, str, float], Cell]:
+    """The complete cells by (model, corruption, severity)."""
+    done = results(shown)
+    complete = set(done["key"]) if len(done) else set()
+    return {(c.model, c.corruption, c.severity): c for c in shown.run.cells if c.key in complete}
+
+
+def colors(models: Sequence[str]) -> dict[str, str]:
+    """The colour of each model, that of the report's figures, as #rrggbb."""
+    found = figures.colors(models)
+    return {m: "#" + "".join(f"{round(255 * part):02x}" for part in rgb) for m, rgb in found.items()}
+
+
+def legend(models: Sequence[str]) -> None:
+    """A line that says which colour is whose."""
+    spans = [
+        f'<span style="white-space:nowrap"><span aria-hidden="true" style="display:inline-block;width:.8em;'
+        f'height:.8em;border-radius:50%;background:{color};margin-right:.4em"></span>{html(model)}</span>'
+        for model, color in colors(models).items()
+    ]
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
+
+
+def words(name: str) -> str:
+    """A corruption's name for people."""
+    return name.replace("_", " ")
+
+
+def html(text: str) -> str:
+    """Text inside HTML."""
+    from html import escape
+
+    return escape(str(text))
+
+
+def plain(text: object) -> str:
+    """Text inside Markdown, whatever it holds: names come from files and addresses.
+
+    >>> plain("a*b <i>")
+    'a\\\\*b \\\\<i\\\\>'
+    """
+    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!|$~:&^=])", r"\\\1", " ".join(str(text).split()))
+
+
+def asked(key: str, options: Iterable[object], what: str) -> None:
+    """Say so where the address asks for something that is not there; the widget then shows its default."""
+    known = {str(option) for option in options}
+    for value in st.query_params.get_all(key):
+        if value not in known:
+            short = value if len(value) <= 60 else f"{value[:60]}…"
+            st.warning(
+                f"The address asks for the {what} {plain(repr(short))}, which is not here; "
+                "what is shown instead is the default.",
+                icon=":material/link_off:",
+            )
+
+
+def pick(
+    label: str,
+    options: Sequence[T],
+    key: str,
+    *,
+    default: T | None = None,
+    format_func: Callable[[Any], str] = str,
+    **how: Any,
+) -> T:
+    """A selectbox that the address remembers; nonsense there is told, not obeyed."""
+    asked(key, map(format_func, options), label.lower())
+    index = options.index(default) if default in options else 0  # type: ignore[arg-type]
+    chosen: T = st.selectbox(
+        label,
+        options,
+        index=index,
+        key=key,
+        bind=QUERY,
+        format_func=format_func,
+        **how,  # type: ignore[arg-type]
+    )
+    return chosen
+
+
+def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
+    """A multiselect that the address remembers."""
+    asked(key, options, label.lower())
+    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))  # type: ignore[arg-type]
+
+
+def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
+    """A row of buttons of which one is down, that the address remembers."""
+    asked(key, options, label.lower())
+    first = default if default in options else options[0]
+    chosen = st.segmented_control(
+        label,
+        options,
+        default=first,
+        required=True,
+        key=key,
+        bind=QUERY,
+        **how,  # type: ignore[arg-type]
+    )
+    return str(chosen or first)
+
+
+def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:
+    """An empty state: what would be here, and how to get it."""
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.markdown(f"### {icon} {title}", text_alignment="center")
+        st.markdown(text, text_alignment="center")

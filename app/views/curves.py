@@ -1,0 +1,194 @@
+"""Curves: scores against severity or PSNR by corruption, and the map of differences."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from robustbench_sgdm import content, robustness
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.types import CLEAN, METRICS
+
+if TYPE_CHECKING:
+    from app import charts, shared
+    from app.shared import Shown
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    charts = content.load_file(content.root() / "app" / "charts.py")
+    Shown = shared.Shown
+
+COLUMNS = 3
+AXES = {"severity": "severity", "PSNR": "psnr"}
+EVERY = "all"
+
+
+def page(shown: Shown) -> None:
+    """Curves of one run, then the differences between two of its models."""
+    results = shared.results(shown)
+    if results.empty:
+        shared.nothing("No curve yet", "Curves appear as soon as the first cells are complete.")
+        return
+    corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN]
+    if not corruptions:
+        shared.nothing(
+            "Only clean images", "This run has no corruption; run it again with `--noise gaussian`."
+        )
+        return
+    chosen, metric, axis, models, bands = _controls(shown, corruptions)
+    if results[metric].isna().all():
+        shared.nothing(
+            f"No {metric} here", "The images hold no such objects, so there is nothing to draw.", ""
+        )
+        return
+    if models:
+        _curves(shown, chosen, metric, axis, models, bands)
+    else:
+        shared.nothing("No model chosen", "Choose one above.", ":material/check_box:")
+    _differences(shown, metric)
+
+
+def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str, str, list[str], bool]:
+    about = shown.run.plan["corruptions"]
+    family = {c: str(about.get(c, {}).get("family") or "other") for c in corruptions}
+    families = list(dict.fromkeys(family.values()))
+    few = len(corruptions) <= 2 * COLUMNS
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        names = [EVERY, *families] if len(families) > 1 else [EVERY]
+        which = shared.choose("Corruptions", names, "family", default=EVERY if few else families[0])
+        metric = shared.pick(
+            "Metric", list(METRICS), "metric", default=robustness.headline(shown.run), width=120
+        )
+        axis = AXES[shared.choose("Against", list(AXES), "against")]
+        bands = st.toggle(
+            "95 % bands",
+            value=True,
+            key="bands",
+            bind=shared.QUERY,
+            disabled=metric not in robustness.METRICS or not shared.kept(shown),
+            help="Bootstrap over images; the page Overview computes them once.",
+        )
+    models = shared.picks("Models", shown.models, "models", default=shown.models)
+    return [c for c in corruptions if which in (EVERY, family[c])], metric, axis, models, bands
+
+
+def _curves(
+    shown: Shown, corruptions: list[str], metric: str, axis: str, models: list[str], bands: bool
+) -> None:
+    frame = _points(shown, metric, bands)
+    if axis == "psnr" and frame["psnr"].isna().all():
+        st.info(
+            "This run did not measure what its corruptions do to its images, so there is no PSNR; "
+            "a run made by this version does. Shown against severity.",
+            icon=":material/info:",
+        )
+        axis = "severity"
+    frame = frame[frame["model"].isin(models)]
+    palette = shared.colors(shown.models)
+    shared.legend(models)
+    top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
+    columns = st.columns(COLUMNS)
+    for number, corruption in enumerate(corruptions):
+        part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
+        with columns[number % COLUMNS]:
+            st.markdown(f"**{shared.plain(shared.words(corruption))}**")
+            chart = charts.severity(
+                part.sort_values("severity"),
+                {m: palette[m] for m in models},
+                x=axis,
+                metric=metric,
+                top=top,
+                bands=bands,
+            )
+            st.altair_chart(
+                chart,
+                key=f"curve-{corruption}",
+                alt=f"{metric} against {axis} under {shared.words(corruption)}, a line for each of "
+                f"{', '.join(models)}",
+            )
+
+
+def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
+    """model, corruption, severity, score, low, high, psnr."""
+    results = shared.results(shown)
+    keys = ["model", "corruption", "severity"]
+    frame = results[[*keys, metric]].rename(columns={metric: "score"}).dropna(subset="score")
+    table = shared.intervals(shown, metric) if bands else None
+    if table is not None:
+        own = table[(table["statistic"] == "score") & (table["baseline"] == "")]
+        frame = frame.merge(own[[*keys, "low", "high"]], how="left", on=keys)
+    else:
+        frame = frame.assign(low=float("nan"), high=float("nan"))
+    damage = _damage(shown)
+    return frame.merge(damage[["corruption", "severity", "psnr"]], how="left", on=["corruption", "severity"])
+
+
+def _damage(shown: Shown) -> pd.DataFrame:
+    """Measured PSNR and SSIM, or no rows where the run has none."""
+    empty = pd.DataFrame({"corruption": pd.Series(dtype=str), "severity": 0.0, "psnr": 0.0})
+    measured = getattr(shown.run, "damage", None)
+    if measured is None:
+        return empty
+    try:
+        found: pd.DataFrame = measured()
+    except DataError:
+        return empty
+    return found if len(found) else empty
+
+
+def _differences(shown: Shown, metric: str) -> None:
+    pairs = shown.run.pairs or [(a, b) for a, b in zip(shown.models, shown.models[1:], strict=False)]
+    if not pairs:
+        return
+    st.subheader("Where the two differ", anchor=False)
+    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in pairs}
+    pair = named[shared.pick("Difference", list(named), "pair", width=420)]
+    frame = _changes(shown, metric, pair)
+    if frame.empty:
+        shared.nothing("Nothing to compare yet", "A cell needs both models.")
+        return
+    st.caption("Blue: the first is better. Bold: its 95 % interval leaves 0 out. A click opens the images.")
+    chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
+    event = st.altair_chart(
+        chart,
+        on_select="rerun",
+        selection_mode="cell",
+        key="differences",
+        width=min(720, 240 + 110 * frame["severity"].nunique()),
+        alt=f"Heat map of {metric} of {pair[1]} minus {pair[0]}, by corruption and severity",
+    )
+    picked = event["selection"].get("cell") or []
+    if picked:
+        _open_images(shown, pair, str(picked[0]["corruption"]), float(picked[0]["severity"]))
+    with st.expander("The same as a table"):
+        st.dataframe(frame.drop(columns="sure"), hide_index=True)
+
+
+def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
+    """corruption, severity, change (points), interval (in words), sure."""
+    results = shared.results(shown)
+    wide = results.pivot_table(index=["corruption", "severity"], columns="model", values=metric, sort=False)
+    if not set(pair) <= set(wide):
+        return pd.DataFrame()
+    change = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
+    table = shared.intervals(shown, metric, pair)
+    if table is None:
+        return change.assign(interval="not computed", sure=False)
+    keys = ["corruption", "severity"]
+    rows = table[(table["statistic"] == "score") & (table["baseline"] == pair[0])]
+    change = change.merge(rows[[*keys, "low", "high"]], how="left", on=keys)
+    spans = [f"{low:+.2f} to {high:+.2f}" for low, high in zip(change["low"], change["high"], strict=True)]
+    sure = (change["low"] > 0) | (change["high"] < 0)
+    return change.drop(columns=["low", "high"]).assign(interval=spans, sure=sure)
+
+
+def _open_images(shown: Shown, pair: tuple[str, str], corruption: str, severity: float) -> None:
+    st.switch_page(
+        st.session_state["pages"]["images"],
+        query_params={
+            "run": shown.name,
+            "left": pair[0],
+            "right": pair[1],
+            "corruption": corruption,
+            "severity": f"{severity:g}",
+        },
+    )

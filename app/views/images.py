@@ -1,0 +1,216 @@
+"""Images: one picture as two detectors saw it, side by side, in step."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from robustbench_sgdm import content, robustness
+from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.types import CLEAN
+
+if TYPE_CHECKING:
+    from app import detecting, pictures, shared
+    from app.shared import Shown
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    pictures = content.load_file(content.root() / "app" / "pictures.py")
+    detecting = content.load_file(content.root() / "app" / "detecting.py")
+    Shown = shared.Shown
+
+ORDERS = {
+    "right keeps more": "what the right model still finds and the left one loses",
+    "left keeps more": "what the left model still finds and the right one loses",
+    "as in the data": "the order of the data set",
+}
+KINDS = ("matched", "missed", "false")
+
+
+def page(shown: Shown) -> None:
+    """Choose models, corruption and severity; look; step through the images where the two differ."""
+    cells = shared.cells(shown)
+    if not cells:
+        shared.nothing(
+            "Nothing to look at yet",
+            "Images appear as soon as the first cells are complete.",
+            ":material/image:",
+        )
+        return
+    left, right, corruption = _choose(shown, cells)
+    severity, live = _severity(cells, left, right, corruption)
+    ids, remark = _ranked(shown, left, right, corruption, severity)
+    image_id = _current(ids)
+    _view(shown, [m for m in (left, right) if m], corruption, severity, live, ids, image_id, remark)
+
+
+def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
+    baseline, model = (shown.run.pairs or [(shown.models[0], shown.models[-1])])[0]
+    corruptions = list(dict.fromkeys(c for _, c, s in cells if c != CLEAN)) or [CLEAN]
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        left = shared.pick("Left", shown.models, "left", default=baseline, width=230)
+        right = shared.pick("Right", shown.models, "right", default=model, width=230)
+        corruption = shared.pick("Corruption", corruptions, "corruption", default=None, width=230)
+        st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=200)
+    return left, right, corruption
+
+
+def _severity(cells: Any, left: str, right: str, corruption: str) -> tuple[float, bool]:
+    """A stored severity, or with the detectors loaded any in [0, 5]."""
+    stored = sorted(
+        {0.0 for m, c, s in cells if c == CLEAN and m in (left, right)}
+        | {s for m, c, s in cells if c == corruption and m in (left, right)}
+    )
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        live = st.toggle(
+            "Any severity",
+            key="any",
+            bind=shared.QUERY,
+            help="Loads the two detectors, which takes a few seconds the first time, and runs them here.",
+        )
+        if live and "[" not in corruption:
+            shared.asked("exact", [f"{n / 10:g}" for n in range(51)], "severity")
+            return float(st.slider("Severity", 0.0, 5.0, 2.5, 0.1, key="exact", bind=shared.QUERY)), True
+        names = [f"{s:g}" for s in stored]
+        shared.asked("severity", names, "severity")
+        middle = names[len(names) // 2]
+        if len(names) == 1:
+            st.caption(f"Severity {names[0]} is the only one stored.")
+            return stored[0], False
+        chosen = st.select_slider("Severity", names, value=middle, key="severity", bind=shared.QUERY)
+    return float(chosen), False
+
+
+def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: float) -> tuple[list[int], str]:
+    """Image ids in the order asked for, and what is known of each rank."""
+    every = [int(i) for i in shared.truth(shown).images["image_id"]]
+    order = st.session_state.get("order", "right keeps more")
+    if order == "as in the data" or left == right or severity == 0:
+        return every, ""
+    frame = _flips(shown.run, shown.stamp, left, right)
+    at = frame[frame["corruption"] == corruption]
+    nearest = min(set(at["severity"]), key=lambda s: abs(s - severity), default=None)
+    at = at[at["severity"] == nearest] if nearest is not None else at
+    first = at["net"] > 0 if order == "right keeps more" else at["net"] < 0
+    best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
+    ranked = [int(i) for i in best["image_id"]]
+    known = set(ranked)
+    remark = (
+        f"{len(ranked)} of {len(every)} images show {ORDERS[order]}; they come first."
+        if ranked
+        else (f"No image shows {ORDERS[order]} here.")
+    )
+    return ranked + [i for i in every if i not in known], remark
+
+
+@st.cache_data(max_entries=16, show_spinner="Ranking images by what noise takes from one model only")
+def _flips(_run: Any, stamp: str, left: str, right: str) -> pd.DataFrame:
+    return robustness.flips(_run, left, right).images
+
+
+def _current(ids: list[int]) -> int:
+    asked = st.query_params.get("image")
+    if asked is not None and asked not in map(str, ids):
+        shared.asked("image", ids, "image")
+        del st.query_params["image"]
+        asked = None
+    return ids[0] if asked is None else int(asked)
+
+
+def _view(
+    shown: Shown,
+    models: list[str],
+    corruption: str,
+    severity: float,
+    live: bool,
+    ids: list[int],
+    image_id: int,
+    remark: str,
+) -> None:
+    truth = shared.truth(shown)
+    row = next(truth.images[truth.images["image_id"] == image_id].itertuples())
+    own = pictures.of_image(truth, image_id)
+    try:
+        pixels = pictures.as_run_saw(shown.run.plan, row, corruption, severity)
+        note = ""
+    except RobustBenchError as error:
+        pixels, note = _without(row, error)
+    name = f"{row.file}:{corruption}:{severity:g}:{shown.run.plan['settings'].get('seed')}"
+    where = ids.index(image_id)
+    panes = []
+    for model in models:
+        try:
+            found = _found(shown, model, corruption, severity, live, image_id, pixels, name)
+            panes.append({"title": model, "boxes": pictures.judged(own, found)})
+        except RobustBenchError as error:
+            st.warning(shared.plain(f"{model}: {error}"), icon=":material/error:")
+            panes.append({"title": f"{model}: nothing stored", "boxes": []})
+
+    def step() -> None:
+        by = st.session_state["viewer"].get("step") or 0
+        st.query_params["image"] = str(ids[(where + int(by)) % len(ids)])
+
+    st.caption(
+        f"Image {where + 1} of {len(ids)} · {shared.plain(str(row.file).rsplit('/', 1)[-1])} · "
+        f"{shared.plain(shared.words(corruption))} at severity {severity:g}. {remark}"
+    )
+    pictures.viewer(
+        f"{shown.name}:{image_id}",
+        pictures.url(pixels, name),
+        (int(row.width), int(row.height)),
+        panes,
+        pictures.objects(own),
+        KINDS,
+        state=pictures.state(),
+        key="viewer",
+        steps=len(ids) > 1,
+        on_view_change=lambda: pictures.remember("viewer"),
+        on_step_change=step,
+    )
+    if note:
+        st.warning(shared.plain(note), icon=":material/image_not_supported:")
+    _provenance(shown, live)
+
+
+def _found(
+    shown: Shown,
+    model: str,
+    corruption: str,
+    severity: float,
+    live: bool,
+    image_id: int,
+    pixels: Any,
+    name: str,
+) -> pd.DataFrame:
+    """A model's boxes in one image: stored ones where they are, else found now."""
+    key = (model, CLEAN, 0.0) if severity == 0 else (model, corruption, severity)
+    cell = shared.cells(shown).get(key)
+    if cell is not None:
+        frame = shared.detections(shown, cell)
+        return frame[frame["image_id"] == image_id]
+    if not live:
+        raise DataError(f"this cell is not complete; {model} has nothing stored at severity {severity:g}")
+    detector = detecting.of_run(shown.run.plan, model)
+    found = detecting.detect(detector, detector.fingerprint, pixels, name)
+    return detecting.named(found, detector.classes, shared.truth(shown).categories).assign(image_id=image_id)
+
+
+def _without(row: Any, error: RobustBenchError) -> tuple[Any, str]:
+    """The clean picture where the noise cannot be made again, a grey one where the file is gone."""
+    import numpy as np
+
+    try:
+        clean = pictures.read(row.file, int(row.image_id), int(row.width), int(row.height))
+        return clean, f"The picture is shown without its noise: {error}."
+    except RobustBenchError:
+        grey = np.full((int(row.height), int(row.width), 3), 90, np.uint8)
+        return grey, f"The picture cannot be shown, only its boxes: {error}."
+
+
+def _provenance(shown: Shown, live: bool) -> None:
+    device = str(shown.run.plan["settings"].get("device", "cpu"))
+    text = "Boxes are the run's own; the noise is made again from its seed, to the pixel."
+    if live:
+        text = "Boxes of severities that the run has are its own; others are found now, by its own detectors."
+    if not device.startswith("cpu"):
+        text += f" The run drew its noise on {shared.plain(device)}, so noise made here differs in its grain."
+    st.caption(text)

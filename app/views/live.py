@@ -1,0 +1,219 @@
+"""Live: a photograph of one's own or a rendered scene, corrupted here and shown to two detectors."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import DataError, RobustBenchError
+
+if TYPE_CHECKING:
+    from app import detecting, pictures, shared
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    pictures = content.load_file(content.root() / "app" / "pictures.py")
+    detecting = content.load_file(content.root() / "app" / "detecting.py")
+
+EMBEDDED = ("yolov8n", "yolov8n-sgdm")
+SCENES = {f"scene {number}": number for number in range(1, 7)}
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+KINDS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
+MOST_MEGABYTES = 10
+MOST_PIXELS = 25_000_000
+LARGEST = 1600  # px; a larger picture is shrunk before anything else
+OVERLAP = 0.5  # IoU from which two boxes of one class are the same find
+
+
+def page() -> None:
+    """Upload or take a picture, choose corruption, strength and two models, see both and the difference."""
+    st.caption(
+        "This page loads two detectors, which takes a few seconds the first time. "
+        "Pictures stay in this machine's memory while you look and are kept nowhere."
+    )
+    offered = _offered()
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        sources = [*SCENES, *_photographs()]
+        bundled = shared.pick("Picture", sources, "picture", width=200)
+        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=240)
+        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=240)
+        corruption = shared.pick(
+            "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=230
+        )
+    shared.asked("strength", [f"{n / 10:g}" for n in range(51)], "strength")
+    severity = float(st.slider("Strength", 0.0, 5.0, 1.5, 0.1, key="strength", bind=shared.QUERY))
+    uploaded = st.file_uploader(
+        f"Or a photograph of your own, up to {MOST_MEGABYTES} MB",
+        type=list(KINDS),
+        max_upload_size=MOST_MEGABYTES,
+        key="upload",
+    )
+    try:
+        pixels, name = (
+            _scene_or_photograph(bundled) if uploaded is None else _upload(uploaded.getvalue(), uploaded.name)
+        )
+    except DataError as error:
+        shared.nothing("This upload is no picture", shared.plain(error), ":material/broken_image:")
+        return
+    _look(pixels, name, corruption, severity, [offered[left], offered[right]])
+
+
+def _offered() -> dict[str, Any]:
+    """Detectors by name: the embedded ones, then those of the runs that are shown, `model @ run`."""
+    found: dict[str, Any] = {name: (name, None) for name in EMBEDDED}
+    for run_name, path in list(shared.listed().items())[:8]:
+        try:
+            shown = shared.show(run_name, path)
+        except RobustBenchError:
+            continue
+        for model, about in shown.run.plan["models"].items():
+            if about.get("weights") != "embedded":
+                found[f"{model} @ {run_name}"] = (model, shown.run.plan)
+    return found
+
+
+@st.cache_data
+def _photographs() -> list[str]:
+    """scikit-image's, where it is installed."""
+    from importlib.util import find_spec
+
+    return list(PHOTOGRAPHS) if find_spec("skimage") else []
+
+
+@st.cache_data(show_spinner="Reading the corruptions")
+def _corruptions() -> list[str]:
+    from robustbench_sgdm import corruption
+
+    return corruption.load().names
+
+
+@st.cache_data(max_entries=16, show_spinner="Rendering the scene")
+def _scene_or_photograph(name: str) -> tuple[NDArray[np.uint8], str]:
+    if name in SCENES:
+        from robustbench_sgdm.datasets import scenes
+
+        return np.ascontiguousarray(scenes.render(SCENES[name]).image), name
+    from skimage import data
+
+    return np.ascontiguousarray(getattr(data, name)()[..., :3]), name
+
+
+def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
+    """Decode an upload: what it holds counts, not what it is called.
+
+    Raises:
+        DataError: no picture, damaged, or of too many pixels.
+    """
+    import cv2
+
+    from robustbench_sgdm.datasets import images
+
+    if len(content) > MOST_MEGABYTES * 2**20:
+        raise DataError(
+            f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture"
+        )
+    pixels = images.decode(content, MOST_PIXELS)
+    scale = LARGEST / max(pixels.shape[:2])
+    if scale < 1:
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if min(pixels.shape[:2]) < 8:
+        raise DataError("the picture is under 8 pixels high or wide; give a larger one")
+    return pixels, f"{name[:80]}:{hashlib.sha256(content).hexdigest()}"
+
+
+def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: list[Any]) -> None:
+    try:
+        noisy = pictures.corrupted(pixels, name, corruption, severity, 0, 0, "torch", None)
+        where = f"{name}:{corruption}:{severity:g}"
+        detectors = [
+            detecting.embedded(m) if plan is None else detecting.of_run(plan, m) for m, plan in models
+        ]
+        found = [_named(d, detecting.detect(d, d.fingerprint, noisy, where)) for d in detectors]
+    except RobustBenchError as error:
+        shared.nothing("This cannot be shown", shared.plain(error), ":material/error:")
+        return
+    found = _paired(*found)
+    panes = [
+        {
+            "title": detector.name,
+            "boxes": [
+                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in frame.itertuples()
+            ],
+        }
+        for detector, frame in zip(detectors, found, strict=True)
+    ]
+    state = pictures.state()
+    pictures.viewer(
+        name,
+        pictures.url(noisy, where),
+        (pixels.shape[1], pixels.shape[0]),
+        panes,
+        [],
+        ("both", "only"),
+        state=state,
+        key="live_viewer",
+        on_view_change=lambda: pictures.remember("live_viewer"),
+    )
+    _difference(detectors, found, state["confidence"])
+
+
+def _named(detector: Any, frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.assign(category_id=[detector.classes[i] for i in frame["label"]])
+    return frame[frame["score"] >= pictures.LEAST].reset_index(drop=True)
+
+
+def _paired(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
+    """Each model's boxes with `partner`, the score of the other's box for the same object, 0 where it has none.
+
+    Of one class, overlapping by at least `OVERLAP`, best scores first.
+    """
+    partners = np.zeros(len(left)), np.zeros(len(right))
+    free = set(range(len(right)))
+    for i, a in enumerate(left.itertuples()):
+        rest = {j: _iou(a, right.iloc[j]) for j in free if right["category_id"][j] == a.category_id}
+        j = max(rest, key=rest.__getitem__, default=-1)
+        if j >= 0 and rest[j] >= OVERLAP:
+            free.remove(j)
+            partners[0][i], partners[1][j] = right["score"][j], a.score
+    return [left.assign(partner=partners[0]), right.assign(partner=partners[1])]
+
+
+def _iou(a: Any, b: Any) -> float:
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared_area = width * height
+    areas = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1)
+    return float(shared_area / (areas - shared_area))
+
+
+def _difference(detectors: list[Any], found: list[pd.DataFrame], confidence: float) -> None:
+    """The boxes that only one of the two has at the viewer's confidence."""
+    rows = [
+        {"only": detector.name, "object": row.category_id, "here": row.score, "there": row.partner}
+        for detector, frame in zip(detectors, found, strict=True)
+        for row in frame.itertuples()
+        if row.score >= confidence > row.partner
+    ]
+    st.subheader("What only one of them finds", anchor=False)
+    if not rows:
+        st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two agree.")
+        return
+    bar = st.column_config.ProgressColumn
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        width=640,
+        column_config={
+            "only": st.column_config.TextColumn("Only by"),
+            "object": st.column_config.TextColumn("Object"),
+            "here": bar("Confidence", min_value=0.0, max_value=1.0, format="%.2f"),
+            "there": bar("The other's", min_value=0.0, max_value=1.0, format="%.2f"),
+        },
+        alt="Objects that only one of the two models finds",
+    )

@@ -1,0 +1,262 @@
+"""Overview: the verdict, the leaderboard, what can be downloaded."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from robustbench_sgdm import content, robustness
+from robustbench_sgdm.errors import RobustBenchError
+
+if TYPE_CHECKING:
+    from app import shared
+    from app.shared import Shown
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    Shown = shared.Shown
+
+SIZES = {"all": "AP", "small": "AP_S", "medium": "AP_M", "large": "AP_L"}
+EVERY = "all"
+
+
+def page(shown: Shown) -> None:
+    """One run's verdict and the leaderboard of its models, beside those of other runs if asked."""
+    results = shared.results(shown)
+    _state(shown)
+    if results.empty:
+        shared.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
+        return
+    family, size, beside = _filters(shown)
+    metric, verdict, board = SIZES[size], st.empty(), st.empty()
+    if not shared.warm(shown, metric):  # the scores alone are quick
+        _draw(shown, family, metric, beside, verdict, board, None)
+    _draw(shown, family, metric, beside, verdict, board, shared.intervals(shown, metric))
+    if not shared.kept(shown):
+        _offer_intervals(shown)
+    _downloads(shown, results)
+
+
+def _state(shown: Shown) -> None:
+    data = shown.run.plan["data"]
+    missing = len(shown.run.missing())
+    total = len(shown.run.cells)
+    text = (
+        f"{shared.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
+        f"{len(shown.run.plan['corruptions'])} corruptions · seed {shown.run.plan['settings'].get('seed', 0)}"
+    )
+    st.caption(text)
+    if missing:
+        st.info(
+            f"{total - missing} of {total} cells are complete; what follows is about those. "
+            "The same command again, or the page Run, makes the rest.",
+            icon=":material/hourglass_top:",
+        )
+
+
+def _filters(shown: Shown) -> tuple[str, str, list[str]]:
+    families = list(dict.fromkeys(f for f in robustness.sets(shown.run).values() if f))
+    with st.container(horizontal=True, gap="medium"):
+        family = shared.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
+        size = shared.choose("Objects", list(SIZES), "size")
+        others = [n for n in shared.listed() if n != shown.name]
+        beside = (
+            shared.picks("Beside it, the runs", others, "beside", default=[], placeholder="none", width=320)
+            if others
+            else []
+        )
+    return family, size, beside
+
+
+def _draw(
+    shown: Shown,
+    family: str,
+    metric: str,
+    beside: list[str],
+    verdict: Any,
+    board: Any,
+    table: pd.DataFrame | None,
+) -> None:
+    over = _over(shown, family)
+    frame = _leaderboard(shown, metric, over)
+    with verdict.container(key="verdict"):
+        _verdict(shown, metric, over, frame, table)
+    frames = [_with_intervals(frame, table, over)]
+    with board.container():
+        frames += [other for name in beside if (other := _other(name, family, metric)) is not None]
+        _table(pd.concat(frames, ignore_index=True), metric, several=len(frames) > 1)
+
+
+def _over(shown: Shown, family: str) -> str | None:
+    """The name of the set that means are taken over: the benchmark or all that was run, or one family."""
+    sets = robustness.sets(shown.run)
+    found = [o.name for o, f in sets.items() if f == family] or [o.name for o in sets]
+    return found[0] if found else None
+
+
+def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
+    """A row per model: clean score, mPC, rPC, AP_S, latency, parameters."""
+    frame = shared.summary(shown, metric)
+    small = shared.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
+    results = shared.results(shown)
+    clean = results[results["corruption"] == "clean"].set_index("model")
+    rows = frame[frame["over"] == over].set_index("model")
+    took = shown.run.latency().set_index("model")["milliseconds"]
+    return pd.DataFrame(
+        {
+            "run": shown.name,
+            "model": model,
+            "clean": clean[metric].get(model),
+            "mPC": rows["mPC"].get(model),
+            "rPC": rows["rPC"].get(model),
+            "AP_S": small.get(model, clean["AP_S"].get(model)),
+            "latency": took.get(model),
+            "parameters": about.get("parameters", float("nan")) / 1e6,
+        }
+        for model, about in shown.run.plan["models"].items()
+    ).sort_values("mPC", ascending=False, ignore_index=True)
+
+
+def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str | None) -> pd.DataFrame:
+    frame = frame.copy()
+    if table is None:
+        return frame
+    own = table[table["baseline"] == ""]
+    for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", over), ("rPC", "rPC", over)):
+        rows = own[(own["statistic"] == statistic) & (own["over"] == name)].set_index("model")
+        frame[f"{column} 95 %"] = [
+            f"{rows['low'][m]:.1f} to {rows['high'][m]:.1f}" if m in rows.index else "–"
+            for m in frame["model"]
+        ]
+    return frame
+
+
+def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
+    """The leaderboard of another run; one that cannot be read says so and is left out."""
+    try:
+        other = shared.show(name, shared.listed()[name])
+        over = _over(other, family)
+        return _with_intervals(_leaderboard(other, metric, over), shared.intervals(other, metric), over)
+    except (RobustBenchError, OSError, LookupError, TypeError, ValueError) as error:
+        st.warning(f"{shared.plain(name)} is left out: {shared.plain(error)}", icon=":material/error:")
+        return None
+
+
+def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
+    number = st.column_config.NumberColumn
+    order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_order=[*order, "AP_S", "latency", "parameters", *(["run"] if several else [])],
+        column_config={
+            "model": st.column_config.TextColumn("Model", pinned=True),
+            "clean": number(f"{metric}, clean", format="%.1f", help="On the images as they are, percent."),
+            "mPC": number(format="%.1f", help="Mean score under corruption, percent."),
+            "rPC": number("rPC, %", format="%.1f", help="What is kept of the clean score: mPC / clean."),
+            "AP_S": number("AP_S, clean", format="%.1f", help="Of objects under 32 x 32 px."),
+            "latency": number(
+                "ms / image", format="%.1f", help="One image, pixels to boxes, on the run's machine."
+            ),
+            "parameters": number("Parameters, M", format="%.2f"),
+            "run": st.column_config.TextColumn("Run"),
+            **{
+                f"{c} 95 %": st.column_config.TextColumn("95 %", help="Bootstrap over images.")
+                for c in ("clean", "mPC", "rPC")
+            },
+        },
+        alt="Leaderboard: a row per model, the best under corruption first",
+    )
+
+
+def _verdict(
+    shown: Shown, metric: str, over: str | None, frame: pd.DataFrame, table: pd.DataFrame | None
+) -> None:
+    """In words: does the module help under these corruptions, and how sure is that."""
+    rows = frame.set_index("model")
+    for baseline, model in shown.run.pairs:
+        kept = [rows["rPC"].get(m) for m in (model, baseline)]
+        change = rows["mPC"].get(model, float("nan")) - rows["mPC"].get(baseline, float("nan"))
+        if pd.isna(change):
+            st.markdown(
+                f"**{shared.plain(model)} against {shared.plain(baseline)}:** cells are missing, no verdict yet."
+            )
+            continue
+        sure = None if table is None else _difference(table, baseline, model, over)
+        st.markdown(f"### {_headline(model, baseline, change, sure)}")
+        text = (
+            f"It keeps {kept[0]:.1f} % of its clean {metric}, the baseline {kept[1]:.1f} %. "
+            f"Mean {metric} under corruption (mPC) changes by **{change:+.2f} points**"
+        )
+        if sure is not None:
+            text += f", 95 % interval {sure['low']:+.2f} to {sure['high']:+.2f}, p = {sure['p']:.3g}"
+        st.markdown(text.replace("_", r"\_") + ".")
+    if not shown.run.pairs:
+        best = frame.iloc[0]
+        st.markdown(
+            f"### {shared.plain(best['model'])} keeps the most"
+            if len(frame) > 1
+            else f"### {shared.plain(best['model'])}"
+        )
+        if pd.notna(best["rPC"]):
+            st.markdown(f"{best['rPC']:.1f} % of its clean {shared.plain(metric)}.")
+
+
+def _headline(model: str, baseline: str, change: float, sure: Any) -> str:
+    names = shared.plain(model), shared.plain(baseline)
+    if sure is not None and sure["low"] <= 0 <= sure["high"]:
+        return f"{names[0]} is neither better nor worse than {names[1]}, as far as these images tell"
+    word = "better" if change > 0 else "worse"
+    seems = "does" if sure is not None else "seems to do"
+    return f"Under corruption {names[0]} {seems} {word} than {names[1]}"
+
+
+def _difference(table: pd.DataFrame, baseline: str, model: str, over: str | None) -> Any:
+    rows = table[(table["model"] == model) & (table["baseline"] == baseline)]
+    rows = rows[(rows["statistic"] == "mPC") & (rows["over"] == over)]
+    return rows.iloc[0] if len(rows) and pd.notna(rows.iloc[0]["low"]) else None
+
+
+def _offer_intervals(shown: Shown) -> None:
+    """Resampling takes a while, so it is asked for; it is kept in the run directory."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("No intervals yet: the images have not been resampled.")
+        if st.button("Compute intervals", icon=":material/casino:"):
+            total = len(shared.cells(shown))
+            done = 0
+            bar = st.progress(0.0, f"Resampling the images of {total} cells")
+            queue: list[int] = []
+            import threading
+
+            def work() -> None:
+                robustness.bootstrap(shown.run, progress=queue.append)
+
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.3)
+                done = sum(queue)
+                bar.progress(
+                    min(done / max(total, 1), 1.0), f"Resampled the images of {done} of {total} cells"
+                )
+            st.rerun()
+
+
+def _downloads(shown: Shown, results: pd.DataFrame) -> None:
+    with st.container(horizontal=True):
+        st.download_button(
+            "Results, CSV",
+            results.to_csv(index=False),
+            "results.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        for name, mime, label in (
+            ("report.pdf", "application/pdf", "Report, PDF"),
+            ("report.html", "text/html", "Report, HTML"),
+        ):
+            path = shown.run.path / name
+            if path.is_file():
+                st.download_button(
+                    label, path.read_bytes, name, mime, icon=":material/description:", on_click="ignore"
+                )

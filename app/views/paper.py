@@ -1,0 +1,132 @@
+"""Paper: what the SGDM paper prints beside what is recomputed here."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+import yaml
+
+import robustbench_sgdm
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import DataError
+
+if TYPE_CHECKING:
+    from app import shared
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+
+TABLES = {
+    "2": "modules on VOC",
+    "3": "dynamic convolutions in SGDM",
+    "4": "backbones",
+    "5": "modules on COCO",
+    "6": "razor ratio",
+    "7": "strip kernel",
+    "8": "split ratio",
+}
+MARKS = {"equal": "✓ equal", "by rule": "✓ by rule", "differs": "✗ differs", "to train": "○ to train"}
+WHAT = {
+    "params": "parameters, M",
+    "flops": "GFLOPs",
+    "time": "time / baseline",
+    "ap50": "AP50",
+    "ap": "AP",
+}
+
+
+def page() -> None:
+    """One table at a time: each printed number, ours, the verdict and why."""
+    number = shared.choose("Table of the paper", list(TABLES), "table")
+    st.subheader(f"Table {number}: {TABLES[number]}", anchor=False)
+    meanwhile = st.empty()
+    with meanwhile.container():
+        st.caption("What the paper prints; the models are being counted.")
+        st.dataframe(_printed(number), hide_index=True)
+    frame = _recomputed(number)
+    meanwhile.empty()
+    judged = frame[frame["verdict"] != "to train"]
+    equal = int((judged["verdict"] != "differs").sum())
+    with st.container(horizontal=True, gap="small"):
+        st.metric("Printed numbers", len(frame), border=True, width=190)
+        if len(judged):
+            st.metric("Explained by what is recomputed", f"{equal} of {len(judged)}", border=True, width=290)
+        if len(frame) > len(judged):
+            st.metric("AP that needs a training", len(frame) - len(judged), border=True, width=240)
+    outcomes = [o for o in MARKS if o in set(frame["verdict"])]
+    chosen = shared.picks("Verdicts", outcomes, "verdicts", default=outcomes, format_func=MARKS.get)
+    shown = frame[frame["verdict"].isin(chosen)]
+    if shown.empty:
+        shared.nothing("No verdict chosen", "Choose one above.", ":material/check_box:")
+    else:
+        _table(shown)
+    st.download_button(
+        "This table, CSV",
+        frame.to_csv(index=False),
+        f"table-{number}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+@st.cache_data
+def _printed(number: str) -> pd.DataFrame:
+    """The table as the paper has it: a row per detector and module."""
+    file = Path(robustbench_sgdm.__file__).with_name("paper_tables.yaml")
+    facts = yaml.safe_load(file.read_text("utf-8"))
+    key = next(k for k in facts if k.startswith(f"table_{number}_"))
+    rows = []
+    for row, values in facts[key].items():
+        if row in ("columns", "note"):
+            continue
+        several = values if isinstance(values, dict) else {"": values}
+        rows += [
+            {"row": str(row), "module": module, **_named(facts[key], v)} for module, v in several.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:
+    return dict(zip(table["columns"], values, strict=False))
+
+
+@st.cache_data(show_spinner="Building the table's models to count them; under a minute, once")
+def _recomputed(number: str) -> pd.DataFrame:
+    """The table's cells, counted by another process, so that this one never loads a detector."""
+    words = [sys.executable, "-m", "robustbench_sgdm.cli", "paper", "--table", number, "--format", "csv"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
+    return pd.read_csv(io.StringIO(done.stdout), dtype={"row": str})
+
+
+def _table(frame: pd.DataFrame) -> None:
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        frame.assign(
+            verdict=frame["verdict"].map(MARKS),
+            quantity=frame["quantity"].map(WHAT),
+            column=frame["column"].fillna("–"),
+        ),
+        hide_index=True,
+        height="content" if len(frame) <= 24 else 640,
+        column_order=["row", "column", "quantity", "printed", "value", "at_640", "verdict", "why", "model"],
+        column_config={
+            "row": st.column_config.TextColumn("Row", pinned=True),
+            "column": st.column_config.TextColumn("Module"),
+            "quantity": st.column_config.TextColumn("What"),
+            "printed": number("Printed", format="%.3g"),
+            "value": number("Here, paper's rule", format="%.3f"),
+            "at_640": number(
+                "Here, true 640", format="%.2f", help="Operations of the same layers on a 640 x 640 image."
+            ),
+            "verdict": st.column_config.TextColumn("Verdict"),
+            "why": st.column_config.TextColumn("Why", width="large"),
+            "model": st.column_config.TextColumn("Model in the zoo"),
+        },
+        alt="Each printed number beside the recomputed one",
+    )

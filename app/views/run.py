@@ -1,0 +1,159 @@
+"""Run: start a sweep from a form, watch it, stop it; it goes on when the browser is closed."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.store import Run, list_runs
+from robustbench_sgdm.types import BENCHMARK, HOLDOUT
+
+if TYPE_CHECKING:
+    from app import processes, shared
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    processes = content.load_file(content.root() / "app" / "processes.py")
+
+EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
+GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
+EVERY = 2.0  # s between looks at the store
+
+
+def page() -> None:
+    """The form, then what runs or ran."""
+    st.caption(
+        "A run works in a process of its own: it goes on when this page is closed, and `robustbench run` in a "
+        "terminal goes on where it stopped."
+    )
+    _form()
+    st.subheader("Started here", anchor=False)
+    _watch()
+
+
+def _form() -> None:
+    with st.form("sweep", border=True):
+        first, second = st.columns(2)
+        with first:
+            models = st.multiselect(
+                "Models",
+                EMBEDDED,
+                default=EMBEDDED[:1],
+                accept_new_options=True,
+                help="Names of `robustbench list models`, or paths of checkpoints; a module variant brings its baseline.",
+            )
+            noise = st.multiselect(
+                "Corruptions and groups",
+                [*GROUPS, *BENCHMARK, *HOLDOUT],
+                default=["gaussian_noise"],
+                accept_new_options=True,
+            )
+            severities = st.text_input("Severities", "0-5", help="0 is clean; ranges and real numbers to 5.")
+        with second:
+            data = st.text_input(
+                "Data", "scenes", help="scenes (embedded), a COCO json or an Ultralytics dataset YAML."
+            )
+            fraction = st.slider("Share of the images", 0.02, 1.0, 0.25, 0.01)
+            name = st.text_input("Name of the run directory", "from-dashboard")
+        with st.container(horizontal=True):
+            cost = st.form_submit_button("What would it cost?", icon=":material/schedule:")
+            go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
+    if not (cost or go):
+        return
+    if bad := [word for word in (*models, *noise, severities, data) if str(word).startswith("-")]:
+        st.error(f"{shared.plain(bad[0])} starts with a dash, which is no name.", icon=":material/error:")
+        return
+    if not models or not noise:
+        st.error("Choose at least one model and one corruption.", icon=":material/error:")
+        return
+    arguments = ["--model", ",".join(models), "--noise", ",".join(noise)]
+    arguments += ["--severity", severities, "--data", data, "--fraction", f"{fraction:g}"]
+    try:
+        _cost(arguments) if cost else _start(arguments, name)
+    except RobustBenchError as error:
+        st.error(shared.plain(error), icon=":material/error:")
+
+
+def _cost(arguments: list[str]) -> None:
+    with st.spinner("Timing the models and corruptions on one image"):
+        text = processes.estimate(arguments)
+    st.info(shared.plain(text), icon=":material/schedule:")
+
+
+def _start(arguments: list[str], name: str) -> None:
+    path = processes.start(arguments, shared.sources().project, name)
+    shared.remember(path)
+    st.toast(f"Started {shared.plain(path.name)}", icon=":material/play_arrow:")
+
+
+@st.fragment(run_every=EVERY)
+def _watch() -> None:
+    project = shared.sources().project
+    paths = {p.parent for p in project.glob("*/dashboard.json")} if project.is_dir() else set()
+    ordered = sorted(paths, key=processes.started_at, reverse=True)[:6]
+    if not ordered:
+        shared.nothing("Nothing started yet", "What is started above appears here.", ":material/play_circle:")
+    for path in ordered:
+        with st.container(border=True, key=f"started-{path.name}"):
+            _one(path)
+
+
+def _one(path: Path) -> None:
+    works = processes.running(path)
+    try:
+        run = Run.open(path)
+        at = processes.progress(run)
+    except (DataError, OSError, LookupError, TypeError, ValueError):
+        run, at = None, None
+    title, side = st.columns([4, 1], vertical_alignment="center")
+    with title:
+        st.markdown(f"**{shared.plain(path.name)}** · {_state(works, at)}")
+    with side:
+        if works:
+            st.button(
+                "Stop",
+                key=f"stop-{path.name}",
+                icon=":material/stop:",
+                on_click=processes.stop,
+                args=(path,),
+                width="stretch",
+            )
+        elif (
+            run is not None
+            and at
+            and at.complete
+            and st.button("Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch")
+        ):
+            _open(path)
+    if at is not None:
+        st.progress(at.share, _left(path, at) if works else f"{at.complete} of {at.cells} cells complete")
+    with st.expander("Log"):
+        st.code(processes.log(path) or "empty so far", language=None)
+
+
+def _state(works: bool, at: "processes.Progress | None") -> str:
+    if works:
+        return ":blue[running]" if at is not None else ":blue[starting]"
+    if at is None:
+        return ":red[ended before it began; the log says why]"
+    return ":green[complete]" if at.complete == at.cells else ":orange[stopped]; start it again to go on"
+
+
+def _left(path: Path, at: "processes.Progress") -> str:
+    """Cells, and the time left at the pace so far."""
+    text = f"{at.complete} of {at.cells} cells complete"
+    spent = time.time() - processes.started_at(path)
+    if 0.02 < at.share < 1:
+        left = spent * (1 - at.share) / at.share
+        text += f", about {left:.0f} s left" if left < 90 else f", about {left / 60:.0f} min left"
+    return text
+
+
+def _open(path: Path) -> None:
+    listed = {p.resolve(): name for name, p in shared.listed().items()}
+    if path.resolve() not in listed and path in list_runs(shared.sources().project):
+        shared.remember(path)
+        listed = {p.resolve(): name for name, p in shared.listed().items()}
+    st.switch_page(st.session_state["pages"]["overview"], query_params={"run": listed[path.resolve()]})

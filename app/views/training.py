@@ -1,0 +1,119 @@
+"""Training: loss curves of training runs, epochs zoomable."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+import robustbench_sgdm
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures.losses import smoothed
+from robustbench_sgdm.store import Log, read_logs
+from robustbench_sgdm.store.logs import LOSSES
+
+if TYPE_CHECKING:
+    from app import charts, shared
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
+    charts = content.load_file(content.root() / "app" / "charts.py")
+
+EMBEDDED = "embedded weights"
+
+
+def page() -> None:
+    """Choose trainings, whose losses, the epochs; three charts."""
+    logs, faults = _logs()
+    for fault in faults:
+        st.warning(shared.plain(fault), icon=":material/error:")
+    if not logs:
+        shared.nothing("No training here", "`robustbench train` makes one.", ":material/trending_down:")
+        return
+    names = list(logs)
+    newest = names[0].partition(" / ")[0]
+    chosen = shared.picks(
+        "Trainings", names, "trainings", default=[n for n in names if n.partition(" / ")[0] == newest]
+    )
+    if not chosen:
+        shared.nothing("No training chosen", "Choose one above.", ":material/check_box:")
+        return
+    longest = int(max(logs[n].frame["epoch"].max() for n in chosen))
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        split = shared.choose("Losses of", ["train", "val"], "split")
+        smooth = st.slider(
+            "Smoothing, share of the epochs", 0.0, 0.2, 0.02, 0.01, key="smooth", bind=shared.QUERY
+        )
+        epochs = (
+            st.slider("Epochs", 1, longest, (1, longest), key="epochs", bind=shared.QUERY)
+            if longest > 1
+            else (1, 1)
+        )
+    _charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
+
+
+def _logs() -> tuple[dict[str, Log], list[str]]:
+    """Training runs by `folder / run`, the newest first, the package's own last; and what cannot be read."""
+    found: dict[str, Log] = {}
+    faults = []
+    for folder in shared.sources().training:
+        for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
+            if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
+                continue
+            try:
+                for log in read_logs([path]):
+                    inner = log.path.parent.name if log.path.parent != path else log.model
+                    found[f"{path.name} / {inner}"] = log
+            except DataError as error:
+                faults.append(str(error))
+    own = sorted((Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv"))
+    found |= {f"{EMBEDDED} / {log.path.stem}": log for log in read_logs(own)} if own else {}
+    return found, faults
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int]) -> None:
+    models = list(dict.fromkeys(log.model for log in logs))
+    palette = shared.colors(models)
+    shared.legend(models)
+    for column, loss in zip(st.columns(len(LOSSES)), LOSSES, strict=True):
+        name = f"{split}/{loss}_loss"
+        with column:
+            st.markdown(f"**{loss} loss**")
+            have = [log for log in logs if name in log.frame]
+            if not have:
+                st.caption(f"These logs have no {split} losses.")
+                continue
+            frame = pd.concat([_curve(m, [g for g in have if g.model == m], name, smooth) for m in models])
+            st.altair_chart(
+                charts.losses(frame, palette, epochs),
+                key=f"loss-{loss}",
+                alt=f"{loss} loss against the epoch, a line for each of {', '.join(models)}",
+            )
+    st.caption(
+        "The smoothed mean over a model's seeds, the raw mean behind it, their range as a band. Wheel and drag zoom."
+    )
+
+
+def _curve(model: str, logs: list[Log], name: str, smooth: float) -> pd.DataFrame:
+    """model, epoch, mean, smooth, low, high."""
+    if not logs:
+        return pd.DataFrame()
+    table = pd.concat([log.frame.set_index("epoch")[name] for log in logs], axis=1)
+    mean = table.mean(axis=1)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "epoch": mean.index.astype(int),
+            "mean": mean.to_numpy(),
+            "smooth": smoothed(mean.to_numpy(), smooth * len(mean)),
+            "low": table.min(axis=1).to_numpy(),
+            "high": table.max(axis=1).to_numpy(),
+        }
+    )

@@ -14,11 +14,13 @@ from robustbench_sgdm.robustness.halflife import half_lives
 from robustbench_sgdm.robustness.intervals import Intervals, bootstrap
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
 from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.statistics import SIGNIFICANT
 
 __all__ = [
     "CONFIDENCE",
     "ERRORS",
     "METRICS",
+    "SIGNIFICANT",
     "Draws",
     "Flips",
     "Intervals",

@@ -12,6 +12,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+SIGNIFICANT = 0.05
+"""Level below which p, corrected by Holm where there are several, speaks against chance."""
+
 _NORMAL = NormalDist()
 
 

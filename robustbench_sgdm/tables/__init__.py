@@ -4,7 +4,6 @@ from robustbench_sgdm.tables.comparison import comparison_tables, flip_table, ha
 from robustbench_sgdm.tables.damage import damage_table
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
-    SIGNIFICANT,
     class_table,
     corruption_tables,
     error_table,
@@ -16,7 +15,6 @@ from robustbench_sgdm.tables.training import training_table
 
 __all__ = [
     "METRICS_SHOWN",
-    "SIGNIFICANT",
     "Table",
     "class_table",
     "comparison_tables",

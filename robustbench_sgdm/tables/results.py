@@ -10,9 +10,6 @@ from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
 
-SIGNIFICANT = 0.05
-"""Level of p, corrected by Holm, below which a difference is marked."""
-
 
 def corruption_tables(
     results: pd.DataFrame,

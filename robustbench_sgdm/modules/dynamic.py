@@ -6,6 +6,7 @@ Shapes below: B samples, n channels, K kernels of k x k, maps of H x W.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,16 @@ def mix_kernels(weights: Tensor, bank: Tensor, guide: Tensor | None = None) -> T
 
     By equation (10), `guide` (o, i, k, k) multiplies the result. Returns (B, o, i, k, k).
     """
-    with torch.autocast(bank.device.type, enabled=False):
+    with full_precision(bank):
         guided = bank.float() if guide is None else bank.float() * guide.float()
         return (weights.float() @ guided.flatten(1)).view(-1, *bank.shape[1:])
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """No autocast on the tensor's device; some, such as meta, have none to switch off."""
+    kind = tensor.device.type
+    available = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
 def start_near_one_(bank: Tensor, total: float) -> None:

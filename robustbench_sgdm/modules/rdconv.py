@@ -16,6 +16,7 @@ from robustbench_sgdm.modules.checks import check_choice, check_odd, check_posit
 from robustbench_sgdm.modules.cost import Cheap, Spatial, share
 from robustbench_sgdm.modules.dynamic import (
     DynamicConv,
+    full_precision,
     mix_kernels,
     per_sample_conv,
     scale_conv_,
@@ -145,7 +146,7 @@ class RDConv(DynamicConv):
     def dynamic_kernels(self, attention: Attention, guide: Tensor | None = None) -> Tensor:
         """Kernels (B, m, m, k, k), float32 also under autocast; `guide` (n, n, k, k) multiplies them (10)."""
         size = self.kernel_size
-        with torch.autocast(self.bank.device.type, enabled=False):
+        with full_precision(self.bank):
             fitted = None if guide is None else fit_guide(guide.float(), self.channels, self.intrinsic)
             mixed = mix_kernels(attention.kernel, self.bank, fitted)
             return mixed * attention.spatial.view(mixed.shape[0], 1, -1, size, size)

@@ -2,6 +2,7 @@ from math import floor
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustbench_sgdm.detectors import catalogue, counting, zoo
 from robustbench_sgdm.detectors.architecture import head_of, head_widths, skeleton
@@ -58,15 +59,21 @@ def test_yolov8n_is_printed_fused() -> None:
     assert round(zoo.summary("yolov8n").gflops, 3) == 8.744
 
 
-def test_counts_from_small_images_are_those_at_full_size() -> None:
-    config = zoo.config("yolov5n-sgdm", 3)
-    model = skeleton(config).to_empty(device="cpu").eval()
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.detach().zero_()
-    head_of(model).stride = torch.ones(3)
-    every, thop = counting._count(model, 320)
-    summary = counting.summarise(config, 320)
-    assert (round(summary.gflops * 1e9), round(summary.gflops_thop * 1e9)) == (every, thop)
+@pytest.mark.parametrize("name", ["yolov5n-sgdm+odconv", "yolov5on-ca", "yolo12n", "yolov8-efficientvit_m0"])
+def test_counts_from_shapes_are_those_of_an_image(name: str) -> None:
+    """Attention (YOLO12, EfficientViT) included, whose cost grows faster than the area."""
+    model = zoo.build(name, 3).eval()
+    with FlopCounterMode(display=False) as counter, counting._thop_rule(model) as macs, torch.no_grad():
+        model(torch.rand(1, 3, 224, 224))
+    summary = zoo.summary(name, 3, 224)
+    assert round(summary.gflops * 1e9) == counter.get_total_flops()
+    assert round(summary.gflops_thop * 1e9) == 2 * sum(macs)
+
+
+def test_the_paper_rule_takes_the_stride_where_that_is_more() -> None:
+    """A stride of 64 cannot see 32 x 32: Ultralytics extrapolates from 64 x 64."""
+    summary = zoo.summary("yolov8n-p6")
+    assert summary.gflops_paper == pytest.approx(zoo.summary("yolov8n-p6", imgsz=64).gflops_thop * 100)
 
 
 def test_summary_counts_what_is_built() -> None:
@@ -108,17 +115,6 @@ def test_ultralytics_models_are_grafted_and_detect(name: str) -> None:
     levels = head_of(skeleton(zoo.config(name, 7))).nl
     grafted = skeleton(zoo.config(f"{name}-sgdm", 7))
     assert sum(isinstance(layer, SGDM) for layer in grafted) == levels
-
-
-def test_a_detector_with_attention_is_counted_at_its_size() -> None:
-    """Cost grows faster than the area, so that small images say nothing of large ones."""
-    config = zoo.config("yolo12n", 3)
-    model = skeleton(config).to_empty(device="cpu").eval()
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.detach().zero_()
-    head_of(model).stride = torch.ones(3)
-    summary = counting.summarise(config, 448)
-    assert counting._count(model, 448) == (round(summary.gflops * 1e9), round(summary.gflops_thop * 1e9))
 
 
 def test_options_in_brackets() -> None:

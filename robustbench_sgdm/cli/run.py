@@ -152,6 +152,7 @@ def run(
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
     failed = _sweep(plan, directory, threads)
     _latency(plan, directory)
+    _damage(plan, directory, threads)
     _finish(directory, corruptions or [])
     if failed:
         raise CorruptionError(
@@ -246,6 +247,15 @@ def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:
             return sweep(plan, run.store, workers=workers, progress=update)
     except KeyboardInterrupt:
         raise Stopped("stopped; what is finished is kept, and the same command goes on from there") from None
+
+
+def _damage(plan: "Plan", run: "Run", workers: int) -> None:
+    """Measure the corruptions on the run's images; what fails here has failed in the sweep too."""
+    from robustbench_sgdm.cli.console import counting
+    from robustbench_sgdm.sweep import measure_damage, measurements
+
+    with run.lock(), counting("measuring damage", measurements(plan, run)) as update:
+        measure_damage(plan, run, workers=workers, progress=update)
 
 
 def _finish(run: "Run", folders: list[Path]) -> None:

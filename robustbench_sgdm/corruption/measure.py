@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,14 +18,28 @@ PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 """Those of scikit-image's that it brings along; everybody has the same."""
 
 
-def damage(corruption: Corruption, pictures: Sequence[Tensor], *, seed: int = 0) -> list[tuple[float, float]]:
-    """(PSNR in dB, SSIM) at severities 1 to 5, each the mean over `pictures`, uint8 (3, H, W)."""
+def damage(
+    corruption: Corruption,
+    pictures: Sequence[Tensor],
+    severities: Sequence[float] = range(1, MAX_SEVERITY + 1),
+    *,
+    seed: int = 0,
+    image_ids: Sequence[int] | None = None,
+    engine: str = "torch",
+) -> list[tuple[float, float]]:
+    """(PSNR in dB, SSIM) at each severity, means over `pictures`, uint8 (3, H, W).
+
+    Args:
+        seed, engine: see `apply`.
+        image_ids: one per picture; their places if None.
+    """
+    ids = range(len(pictures)) if image_ids is None else image_ids
     found = []
-    for severity in range(1, MAX_SEVERITY + 1):
+    for severity in severities:
         scores = []
-        for image_id, picture in enumerate(pictures):
-            noisy = apply(corruption, picture[None], severity, seed=seed, image_ids=[image_id])[0]
-            scores.append((psnr(picture, noisy), ssim(picture, noisy)))
+        for image_id, picture in zip(ids, pictures, strict=True):
+            noisy = apply(corruption, picture[None], severity, seed=seed, image_ids=[image_id], engine=engine)
+            scores.append((psnr(picture, noisy[0]), ssim(picture, noisy[0])))
         both = np.mean(scores, axis=0)
         found.append((float(both[0]), float(both[1])))
     return found
@@ -32,7 +47,8 @@ def damage(corruption: Corruption, pictures: Sequence[Tensor], *, seed: int = 0)
 
 def psnr(clean: Tensor, noisy: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of uint8 images: 10 log10(255^2 / mean squared error)."""
-    error = float((clean.double() - noisy.double()).square().mean())
+    one, other = (image.cpu().contiguous().flatten(0, -2).numpy() for image in (clean, noisy))
+    error = cv2.norm(one, other, cv2.NORM_L2SQR) / clean.numel()
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
@@ -44,18 +60,16 @@ def ssim(clean: Tensor, noisy: Tensor) -> float:
     """
     x, y = clean[None].float(), noisy[None].float()
     window = gaussian(1.5, truncate=3.5)
-    smooth = [separable(z, [(window, window)], "symmetric").double() for z in (x, y, x * x, y * y, x * y)]
-    mean_x, mean_y = smooth[:2]
-    var_x, var_y, covariance = (
-        square - product
-        for square, product in zip(smooth[2:], (mean_x**2, mean_y**2, mean_x * mean_y), strict=True)
+    mean_x, mean_y, squares, products = (
+        separable(z, [(window, window)], "symmetric") for z in (x, y, x * x + y * y, x * y)
     )
+    means, product = mean_x.square().add_(mean_y.square()), mean_x.mul_(mean_y)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similar = above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    above = products.sub_(product).mul_(2).add_(c2).mul_(product.mul_(2).add_(c1))
+    similar = above.div_(squares.sub_(means).add_(c2)).div_(means.add_(c1))
     edge = len(window) // 2
     inner = similar[..., edge:-edge, edge:-edge]
-    return float((inner if inner.numel() else similar).mean())
+    return float((inner if inner.numel() else similar).mean(dtype=torch.float64))
 
 
 def photographs() -> list[Tensor]:

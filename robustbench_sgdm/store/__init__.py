@@ -3,10 +3,11 @@
 from robustbench_sgdm.store.cells import Cell, CellStore, cell_key
 from robustbench_sgdm.store.logs import LOSSES, Log, read_logs
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
-from robustbench_sgdm.store.runs import SCHEMA, Run, list_runs
+from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs
 from robustbench_sgdm.store.truth import GroundTruth
 
 __all__ = [
+    "DAMAGE",
     "LOSSES",
     "SCHEMA",
     "Cell",

@@ -24,6 +24,9 @@ SCHEMA = 1
 LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 """Columns of `latency.csv`."""
 
+DAMAGE = ("corruption", "severity", "psnr", "ssim", "images", "key")
+"""Columns of `damage.csv`."""
+
 _PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
 
 
@@ -210,6 +213,29 @@ class Run:
         except (OSError, ValueError):
             return pd.DataFrame(columns=list(LATENCY))
         return frame if set(LATENCY) <= set(frame) else pd.DataFrame(columns=list(LATENCY))
+
+    def damage(self) -> pd.DataFrame:
+        """What the corruptions did to some of the run's images; no rows where that was not measured.
+
+        Columns: corruption, severity, psnr (dB; infinite where an image stayed as it was), ssim, both means over
+        `images` of them, and a key of all they depend on.
+        """
+        try:
+            frame = pd.read_csv(self.path / "damage.csv")
+        except (OSError, ValueError):
+            frame = pd.DataFrame()
+        if set(DAMAGE) <= set(frame):
+            return frame
+        kinds = (
+            dict.fromkeys(DAMAGE, "float64")
+            | dict.fromkeys(("corruption", "key"), "object")
+            | {"images": "int64"}
+        )
+        return pd.DataFrame(columns=list(DAMAGE)).astype(kinds)
+
+    def write_damage(self, frame: pd.DataFrame) -> None:
+        """Write `damage.csv`; columns as `damage` reads them."""
+        atomic.write_text(self.path / "damage.csv", frame.to_csv(index=False))
 
 
 def list_runs(project: Path) -> list[Path]:

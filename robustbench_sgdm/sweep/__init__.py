@@ -1,5 +1,6 @@
 """The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
 
+from robustbench_sgdm.sweep.damage import measure_damage, measurements
 from robustbench_sgdm.sweep.engine import sweep
 from robustbench_sgdm.sweep.estimate import estimate
 from robustbench_sgdm.sweep.latency import latency
@@ -23,6 +24,8 @@ __all__ = [
     "latency",
     "make_pictures",
     "make_plan",
+    "measure_damage",
+    "measurements",
     "needed_units",
     "rehearse",
     "sweep",

@@ -24,7 +24,7 @@ def run_local(
     time that the threads of one convolution spend waiting for each other, and reading, corrupting,
     predicting and scoring overlap by themselves. On a GPU workers share the device and overlap with it.
     """
-    pool = ThreadPoolExecutor(workers, initializer=_one_thread if one_thread_each else None)
+    pool = ThreadPoolExecutor(workers, initializer=one_thread if one_thread_each else None)
     futures = [pool.submit(work, unit) for unit in units]
     try:
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -41,5 +41,6 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Let the calling thread compute alone."""
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Entrant
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Plan, Settings, make_plan, needed_units, sweep
+from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.sweep import (
+    Plan,
+    Settings,
+    make_plan,
+    measure_damage,
+    measurements,
+    needed_units,
+    sweep,
+)
+from robustbench_sgdm.sweep.damage import spread
 from robustbench_sgdm.types import CLEAN
 
 FRAGILE = """
@@ -240,3 +251,65 @@ def test_a_fixed_strength_has_one_level(forty: datasets.Dataset) -> None:
         {"a": Entrant(PixelDetector("a"), "none")}, forty, fixed, [0, 2, 4], Settings("cpu", "torch", 0, 4)
     )
     assert [(c.corruption, c.severity) for c in made.cells] == [(CLEAN, 0), ("gaussian_noise[sigma=0.15]", 1)]
+
+
+def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
+    tmp_path: Path, forty: datasets.Dataset
+) -> None:
+    made = plan(forty, seed=7)
+    opened = Run.start(tmp_path, "r", made.describe())
+    assert opened.damage().empty and list(opened.damage()) == list(DAMAGE)
+    done: list[int] = []
+    assert not measure_damage(made, opened, workers=2, progress=done.append)
+    frame = opened.damage()
+    assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not measurements(made, opened)
+    chosen = [forty.images[i * 40 // 16] for i in range(16)]
+    pictures = [torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+    for name, part in frame.groupby("corruption"):
+        expected = corruption.damage(
+            made.corruptions[str(name)], pictures, [1, 3.5], seed=7, image_ids=[i.id for i in chosen]
+        )
+        np.testing.assert_allclose(part[["psnr", "ssim"]], expected)
+
+
+def test_damage_is_measured_where_it_is_missing_only(tmp_path: Path, forty: datasets.Dataset) -> None:
+    few = plan(forty)
+    opened = Run.start(tmp_path, "r", few.describe())
+    measure_damage(few, opened)
+    before = opened.damage()
+    more = replace(few, severities=[1, 2, 3.5])
+    done: list[int] = []
+    measure_damage(more, opened, progress=done.append)
+    frame = opened.damage()
+    assert sum(done) == 2 * 16 and len(frame) == 6
+    pd.testing.assert_frame_equal(frame[: len(before)], before)
+    stored = (opened.path / "damage.csv").stat()
+    measure_damage(more, opened)
+    assert (opened.path / "damage.csv").stat().st_mtime_ns == stored.st_mtime_ns
+    measure_damage(plan(forty, seed=1), opened)
+    assert not set(opened.damage()["key"]) & set(frame["key"])
+    for text in ("", "not,a,damage\n1,2,3\n"):
+        (opened.path / "damage.csv").write_text(text)
+        assert opened.damage().empty
+
+
+def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Dataset) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/fragile.py").write_text(FRAGILE)
+    chosen = corruption.load([tmp_path / "mine"]).select(["fragile", "gaussian_noise"])
+    settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
+    made = make_plan({"p": Entrant(PixelDetector(), "none")}, forty, chosen, [0, 1], settings)
+    opened = Run.start(tmp_path, "r", made.describe())
+    (failure,) = measure_damage(made, opened)
+    assert "fragile raised ValueError: too bright" in str(failure)
+    assert opened.damage()["corruption"].tolist() == ["gaussian_noise"]
+
+
+@pytest.mark.parametrize(
+    ("count", "cells", "expected"), [(3, 5, 3), (40, 5, 16), (5000, 75, 4), (5000, 20, 12)]
+)
+def test_images_for_damage_are_spread(forty: datasets.Dataset, count: int, cells: int, expected: int) -> None:
+    images = [replace(forty.images[0], id=number) for number in range(count)]
+    ids = [image.id for image in spread(images, cells)]
+    assert len(set(ids)) == len(ids) == expected
+    assert max(np.diff([*ids, count])) - min(np.diff([*ids, count])) <= 1

@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test test-slow check bench clean
 
 run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
 
 test: check  ## every check, then every test
 	$(BIN)/python -m pytest
+
+test-slow: .venv/installed  ## the tests that take minutes
+	$(BIN)/python -m pytest -n 0 -m slow
 
 check: .venv/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

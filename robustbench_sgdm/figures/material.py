@@ -117,18 +117,15 @@ class Material:
 
     @cached_property
     def damage(self) -> pd.DataFrame:
-        """Results beside the PSNR that was measured: columns of both, and family.
+        """Results whose PSNR was measured, with their family.
 
         Raises:
             DataError: the run measured none.
         """
-        file = self.run.path / "damage.csv"
-        try:
-            measured = pd.read_csv(file)[["corruption", "severity", "psnr", "ssim"]]
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{file}: no measured PSNR ({error}); run again under another --name") from error
         family = {c: about.get("family", "") for c, about in self.run.plan["corruptions"].items()}
-        joined = self.results.merge(measured, on=["corruption", "severity"])
+        joined = self.results[self.results["psnr"].notna()]
+        if joined.empty:
+            raise DataError(f"{self.run.path} has no measured PSNR; start it again with the same command")
         return joined.assign(family=joined["corruption"].map(family))
 
     @cached_property

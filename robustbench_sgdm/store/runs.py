@@ -169,11 +169,22 @@ class Run:
         return [c for c in self.cells if not self.store.complete(c)]
 
     def results(self) -> pd.DataFrame:
-        """One row per complete cell; metrics in percent, empty where the ground truth has no such object."""
-        rows = [self._row(cell) for cell in self.cells if self.store.complete(cell)]
+        """One row per complete cell; metrics in percent, empty where the ground truth has no such object.
+
+        `psnr` (dB) and `ssim` are those of `damage`, empty where that was not measured.
+        """
+        measured = self.damage()
+        damage = {
+            (corruption, severity): (psnr, ssim)
+            for corruption, severity, psnr, ssim in zip(
+                *(measured[c].tolist() for c in DAMAGE[:4]), strict=True
+            )
+        }
+        rows = [self._row(cell, damage) for cell in self.cells if self.store.complete(cell)]
         return pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float) if rows else {})
 
-    def _row(self, cell: Cell) -> dict[str, Any]:
+    def _row(self, cell: Cell, damage: Mapping[tuple[str, float], tuple[float, float]]) -> dict[str, Any]:
+        psnr, ssim = damage.get((cell.corruption, cell.severity), (None, None))
         metrics = self.store.scores(cell)["metrics"]
         strengths = self.plan["corruptions"].get(cell.corruption, {}).get("strengths", {})
         return {
@@ -184,6 +195,8 @@ class Run:
             "corruption": cell.corruption,
             "severity": cell.severity,
             "strength": strengths.get(f"{cell.severity:g}", ""),
+            "psnr": psnr,
+            "ssim": ssim,
             "engine": self.plan["settings"]["engine"],
             "seed": self.plan["settings"]["seed"],
             **{m: metrics[m] for m in METRICS},

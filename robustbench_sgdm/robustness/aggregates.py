@@ -198,7 +198,7 @@ def summarize(
     )
     rows: list[list[Any]] = []
     for part, frame in parts:
-        cells = {m: _cells(frame, m, metrics) for m in models}
+        cells = {m: _cells(frame, m, metrics) for m in dict.fromkeys([*models, *baselines.values()])}
         for model in models:
             for which, family in over.items():
                 found = _rows(cells, model, which, metrics, baselines.get(model, ""))

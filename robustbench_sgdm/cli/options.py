@@ -38,7 +38,7 @@ def severities(values: Iterable[str]) -> list[float]:
     [0.0, 1.0, 2.0, 4.5]
 
     Raises:
-        UsageError: not a number, or outside [0, 5].
+        UsageError: none, not a number, or outside [0, 5].
     """
     found: list[float] = []
     for item in split(values):
@@ -61,6 +61,8 @@ def severities(values: Iterable[str]) -> list[float]:
         raise UsageError(
             f"severity {outside[0]:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
         )
+    if not found:
+        raise UsageError("no severity given; --severity takes numbers from 0 to 5, for example 0-5")
     return sorted(set(found))
 
 

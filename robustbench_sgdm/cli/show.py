@@ -24,13 +24,20 @@ def models() -> None:
     from robustbench_sgdm.tables import Table
 
     rows, names = [], zoo.names()
+    numbers: dict[str, int] = {}
     with counting("counting", len(names)) as update:
         for name in names:
             summary = zoo.summary(name, classes=80)
             counts = [f"{summary.parameters / 1e6:.3f}", f"{summary.gflops:.2f}"]
-            rows.append([name, *counts, "scenes" if embedded(name) else "–", summary.source])
+            sources = [str(numbers.setdefault(source, len(numbers) + 1)) for source in zoo.sources(name)]
+            rows.append([name, *counts, "scenes" if embedded(name) else "–", ", ".join(sources)])
             update(1)
-    notes = ["Counts are for 80 classes. A path to any Ultralytics detection checkpoint is a model too."]
+    notes = [
+        "Counts are for 80 classes. Any module goes into any of these and into Ultralytics' own (yolo11n-sgdm); "
+        "its options go in brackets (yolov8n-sgdm[razor=0.25]). A path to any Ultralytics detection checkpoint is "
+        "a model too.",
+        *(f"[{number}] {source}" for source, number in numbers.items()),
+    ]
     show(Table("models", ["model", "params (M)", "GFLOPs at 640", "embedded weights", "source"], rows, notes))
 
 

@@ -32,17 +32,15 @@ class Summary:
             that is more), scaled by area.
             More than `gflops_thop` for a module that pools, whose cost grows with the side and not the area.
             Without meaning for attention in padded windows and for RT-DETR's fixed number of queries.
-        source: where the architecture comes from.
     """
 
     parameters: int
     gflops: float
     gflops_thop: float
     gflops_paper: float
-    source: str
 
 
-def summarise(config: Config, imgsz: int = 640, source: str = "") -> Summary:
+def summarise(config: Config, imgsz: int = 640) -> Summary:
     """Count the model that `config` describes on one square image of `imgsz` pixels.
 
     Raises:
@@ -62,7 +60,6 @@ def summarise(config: Config, imgsz: int = 640, source: str = "") -> Summary:
         gflops=every.get_total_flops() / 1e9,
         gflops_thop=thop / 1e9,
         gflops_paper=_count(model, side)[0] * (imgsz / side) ** 2 / 1e9,
-        source=source,
     )
 
 

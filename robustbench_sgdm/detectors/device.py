@@ -19,7 +19,8 @@ def pick_device(device: str | torch.device | None = None) -> str:
     name = f"cuda:{device}" if str(device).isdigit() else str(device)
     try:
         found = torch.device(name)
-        torch.empty(0, device=found)
+        if found.type in ("cpu", "cuda"):
+            torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"device {str(device)!r} cannot be used here: {reason}") from error

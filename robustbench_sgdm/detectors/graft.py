@@ -35,21 +35,30 @@ def bind(module: str, channels: int, options: Mapping[str, Any]) -> list[Any]:
     if module not in MODULES:
         raise unknown("module", module, MODULES)
     cls = MODULES[module].cls
-    names = list(inspect.signature(cls).parameters)
-    for option in options:
+    parameters = inspect.signature(cls).parameters
+    names = list(parameters)
+    for option, value in options.items():
         if option not in names[1:]:
             raise unknown(f"option of {module}", option, names[1:])
+        _check_type(module, option, value, parameters[option].default)
     try:
         with torch.device("meta"):
             cls(channels, **options)
     except ValueError as error:
         raise UsageError(f"{module}: {error}") from error
-    except TypeError as error:
-        raise UsageError(f"{module}: an option is of the wrong type ({error})") from error
     bound = inspect.signature(cls).bind(channels, **options)
     bound.apply_defaults()
     last = max(names.index(name) for name in (names[0], *options))
     return list(bound.arguments.values())[: last + 1]
+
+
+def _check_type(module: str, option: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default; where that is None, a whole number is meant."""
+    words = {bool: "True or False", float: "a number", int: "a whole number", str: "a word"}
+    kind = int if default is None else type(default)
+    fits = type(value) is kind or (kind is float and type(value) is int) or value is default
+    if not fits:
+        raise UsageError(f"{module}: {option} is {value!r}, must be {words[kind]}; its default is {default}")
 
 
 def graft(config: Config, module: str, **options: Any) -> Config:

@@ -233,7 +233,10 @@ def fitted(weights: Weights, name: str) -> DetectionModel:
         return rebuild(weights)
     if entry.module is None or entry.baseline is None or held != _shapes(zoo.config(entry.baseline, count)):
         holds = Path(str(weights.config.get("yaml_file", "another model"))).stem
-        raise UsageError(f"{weights.path} holds {holds} for {count} classes, which is not {name}")
+        raise UsageError(
+            f"{weights.path} holds {holds} for {count} classes, which is not {name}: give "
+            f"other weights, or {holds} as the model"
+        )
     if "gamma" not in inspect.signature(MODULES[entry.module].cls).parameters:
         raise UsageError(f"{weights.path} holds {entry.baseline}: train {name} from it before it can detect")
     with torch.random.fork_rng(devices=[]):

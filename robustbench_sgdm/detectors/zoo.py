@@ -63,7 +63,8 @@ def resolve(name: str) -> ZooEntry:
     """The entry that `name`, with or without options in brackets, stands for.
 
     Raises:
-        UsageError: no such detector, module or option, or an option's value is refused.
+        UsageError: no such detector, module or option, an option's value is refused, or the detector has no head
+            that a module can go before.
     """
     match = _NAME.fullmatch(name)
     stem = match["stem"] if match else name
@@ -76,6 +77,12 @@ def resolve(name: str) -> ZooEntry:
         if options:
             raise UsageError(f"{name}: {plain} has no module, so no options; write {plain}-sgdm[...]")
         return ZooEntry(name, plain)
+    _, _, head, _ = _baseline(plain)["head"][-1]
+    if head not in architecture.HEADS:
+        raise UsageError(
+            f"{name}: {plain} ends in {head}, and modules go before {' or '.join(architecture.HEADS)} only; "
+            f"write {plain}, or take another detector such as yolo11n-{module}"
+        )
     bind(module, _WIDE, options)
     return ZooEntry(name, plain, module, options)
 
@@ -120,15 +127,22 @@ def summary(name: str, classes: int = 80, imgsz: int = 640) -> Summary:
     Raises:
         UsageError: as `resolve`.
     """
+    return summarise(config(name, classes), imgsz)
+
+
+def sources(name: str) -> list[str]:
+    """Where a detector comes from, and its module if it has one.
+
+    Raises:
+        UsageError: as `resolve`.
+    """
     entry = resolve(name)
-    source = f"Ultralytics {entry.plain}.yaml"
+    found = f"Ultralytics {entry.plain}.yaml"
     if entry.plain in backbones.names():
-        source = f"{backbones.source(entry.plain)}; neck and head of Ultralytics yolov8n.yaml"
+        found = f"{backbones.source(entry.plain)}; neck and head of Ultralytics yolov8n.yaml"
     if entry.plain in yolov5.names():
-        source = "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7"
-    if entry.module:
-        source += f"; {MODULES[entry.module].source}"
-    return summarise(config(name, classes), imgsz, source)
+        found = "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7"
+    return [found, MODULES[entry.module].source] if entry.module else [found]
 
 
 def _others() -> list[str]:
@@ -149,7 +163,7 @@ def _unknown(name: str, plain: str | None) -> UsageError:
     """Offers a known detector's names with each module, or else the nearest names and the rule they follow."""
     if plain:
         return unknown("model", name, [plain, *(f"{plain}-{module}" for module in MODULES)])
-    near = difflib.get_close_matches(name, [*names(), *catalogue.names()], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, {*names(), *catalogue.names()}, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UsageError(
         f"unknown model {name!r}; {hint}A name is <detector>[-<module>]: a detector is one of "

@@ -225,7 +225,7 @@ def test_in_a_detector_it_trains_fuses_and_comes_back_from_a_checkpoint(name: st
         ("yolov8n-cbam[ratio=0]", "ratio is 0: it must be at least 1"),
         ("yolov8n-cbam_ultralytics[ratio=8]", "unknown option of cbam_ultralytics 'ratio'"),
         ("yolov8n-ca[reduction=-1]", "reduction is -1: it must be at least 1"),
-        ("yolov8n-ca[reduction=many]", "ca: an option is of the wrong type"),
+        ("yolov8n-ca[reduction=many]", "ca: reduction is 'many', must be a whole number"),
         ("yolov8n-rfaconv[kernel_size=2]", "kernel_size is 2: it must be odd and positive; take 3"),
     ],
 )

@@ -27,17 +27,23 @@ _OUT = Path(__file__).parents[1] / "weights"
 
 
 def make(
-    init: Path, models: Sequence[str] = MODELS, out: Path = _OUT, project: Path = Path("runs/train")
+    init: Path,
+    models: Sequence[str] = MODELS,
+    out: Path = _OUT,
+    project: Path = Path("runs/train"),
+    seeds: Sequence[int] = (0,),
 ) -> None:
     """Train and write `<name>.safetensors`, `<name>.md`, `<name>.csv` and `recipe.yaml` to `out`.
 
-    Both arms start from `init`, so that an hour is enough; the module starts as the identity.
+    Both arms start from `init`, so that an hour is enough; the module starts as the identity. The first seed's
+    weights are kept; the others show what a seed is worth, in `summary.csv` of the comparison's folder.
     """
     data = scenes_data(progress=print_rendering)
     runs = train(
         models,
         data=data,
         init=init,
+        seeds=seeds,
         epochs=14,
         imgsz=320,
         batch=8,
@@ -47,7 +53,7 @@ def make(
         lr0=0.001,
         warmup_epochs=0.5,
     )
-    for run in runs:
+    for run in (r for r in runs if r.seed == seeds[0]):
         install(run.model, run.folder, data, out)
 
 
@@ -71,8 +77,9 @@ def main() -> None:
     parser.add_argument("init", type=Path, help="weights of yolov8n for COCO")
     parser.add_argument("models", nargs="*", default=MODELS, help="of %(default)s")
     parser.add_argument("--out", type=Path, default=_OUT, help="folder for the files")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the first one's weights are kept")
     given = parser.parse_args()
-    make(given.init, given.models, given.out)
+    make(given.init, given.models, given.out, seeds=given.seeds)
 
 
 if __name__ == "__main__":

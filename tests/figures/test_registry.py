@@ -21,7 +21,7 @@ WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have n
 
 @pytest.fixture(scope="module")
 def material(told_run: Run) -> Material:
-    made = Material(told_run, resamples=50)
+    made = Material(told_run, resamples=50, most=2)
     make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
     return made
 

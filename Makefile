@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow check bench clean
+.PHONY: run test test-slow check bench baselines clean
 
 run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
@@ -21,6 +21,9 @@ check: .venv/installed  ## ruff, mypy strict, import-linter
 
 bench: .venv/installed  ## measure speed, as ratios within one run
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+baselines: .venv/installed  ## draw the pictures that figures are compared with anew; look at them
+	ROBUSTBENCH_BASELINES=write $(BIN)/python -m pytest -q -n 0 tests/figures/test_baselines.py -k looks
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'

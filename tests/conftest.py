@@ -2,16 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.types import METRICS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
@@ -139,3 +141,121 @@ def small_run(tmp_path: Path) -> Run:
         metrics = {m: None if m in {"AP_S", "AR_S"} else ap for m in METRICS}
         run.store.finish(cell, {"detections": 0, "metrics": metrics, "per_class": {}})
     return run
+
+
+def _boxes(rng: np.random.Generator, image_id: int) -> list[dict[str, Any]]:
+    """A small, a medium and a large box in a picture of 160 x 120."""
+    found = []
+    for number, side in enumerate((12, 45, 100)):
+        x, y = rng.uniform(0, 160 - side), rng.uniform(0, 120 - side)
+        box = [round(float(v), 1) for v in (x, y, side, side)]
+        found.append(
+            {
+                "id": 3 * image_id + number,
+                "image_id": image_id,
+                "category_id": 1 + (image_id + number) % 3,
+                "bbox": box,
+                "area": side * side,
+                "iscrowd": 0,
+            }
+        )
+    return found
+
+
+def _found(rng: np.random.Generator, annotations: list[dict[str, Any]], shift: float) -> pd.DataFrame:
+    """The boxes, moved by about `shift` per cent of their size, weaker the more they are, and a few false ones."""
+    rows = []
+    for one in annotations:
+        x, y, w, h = one["bbox"]
+        move = rng.normal(0, shift / 100, 4) * w
+        score = float(np.clip(rng.beta(4, 2) - shift / 120, 0.01, 1))
+        rows.append(
+            (
+                one["image_id"],
+                one["category_id"],
+                score,
+                x + move[0],
+                y + move[1],
+                x + w + move[2],
+                y + h + move[3],
+            )
+        )
+        if rng.random() < 0.2:
+            rows.append((one["image_id"], 1 + int(rng.integers(3)), float(rng.beta(2, 3)), 5, 5, 40, 60))
+    columns = ["image_id", "category_id", "score", "x1", "y1", "x2", "y2"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], np.float32))
+
+
+@pytest.fixture(scope="session")
+def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A complete run over photographs that are there, of odd names, with made-up boxes scored by the real scorer.
+
+    Two corruptions of different families at three severities; the model loses less than its baseline.
+    """
+    from skimage import data
+
+    from robustbench_sgdm import corruption, datasets
+    from robustbench_sgdm.scoring import Scorer, rows
+    from robustbench_sgdm.sweep import Plan, Settings
+
+    rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
+    (root / "images").mkdir()
+    pictures = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea")]
+    images, annotations = [], []
+    for image_id in range(1, 25):
+        picture = pictures[image_id % 3]
+        top, left = (int(rng.integers(side - 120 * 2)) for side in picture.shape[:2])
+        crop = Pillow.fromarray(picture[top : top + 240, left : left + 320]).resize((160, 120))
+        crop.save(root / "images" / f"{image_id}.png")
+        images.append({"id": image_id, "file_name": f"{image_id}.png", "width": 160, "height": 120})
+        annotations += _boxes(rng, image_id)
+    names = ['<b>bold</b> & "quoted"', "person", "fire hydrant"]
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    (root / "<i>odd & data.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    dataset = datasets.load(str(root / "<i>odd & data.json"), root / "images")
+    models = {"base": None, "base-sgdm[razor=0.25,a<b]": "base"}
+    chosen = {c.name: c for c in corruption.load().select(["gaussian_noise", "fog"])}
+    severities = {"clean": [0.0], "gaussian_noise": [1.0, 3.0, 5.0], "fog": [1.0, 3.0, 5.0]}
+    cells = [
+        Cell(m, c, s, cell_key(model=m, corruption=c, severity=s))
+        for m in models
+        for c, levels in severities.items()
+        for s in levels
+    ]
+    plan = Plan(
+        {}, dataset, chosen, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4), cells, "robustbench run <x>"
+    )
+    about = plan.describe() | {
+        "models": {
+            m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in models.items()
+        }
+    }
+    run = Run.start(root, "told", about, truth=plan.truth())
+    scorer = Scorer(dataset)
+    for cell in run.cells:
+        worse = 4.0 + cell.severity * (5.0 if cell.model == "base" else 3.5)
+        draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
+        boxes = _found(draw, annotations, worse)
+        run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
+        scores = scorer.score(rows(run.store.merge(cell, 1)))
+        run.store.finish(
+            cell,
+            {"detections": len(boxes), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
+        )
+    run.write_results()
+    return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, driven by playwright."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -104,9 +104,9 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
 
     with stages() as progress:
         material = Material(run, resamples=resamples, progress=progress)
-        for wanted in (lambda: material.pictures, lambda: material.sheet):
+        for wanted in ("pictures", "sheet"):
             try:
-                make_pictures(material, wanted(), folders, progress)
+                make_pictures(material, getattr(material, wanted), folders, progress)
             except (DataError, ImportError) as error:
                 note(f"without some pictures: {error}")
         html, pdf = reporting.write(material)

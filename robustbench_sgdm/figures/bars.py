@@ -108,7 +108,7 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
             axis.plot(table[model], places, marker, color=color[model], label=model, markersize=4.5)
         axis.set_yticks(places, list(table.index))
         axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, len(table) - 0.3))
-        if table.min(axis=None) < 0:
+        if bool((table.to_numpy(float) < 0).any()):
             axis.axvline(0, color="#57606a", linewidth=0.8)
         legend_above(figure, axis)
     return figure

@@ -39,13 +39,13 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
         axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axis, (baseline, model) in zip(axes, pairs, strict=True):
             part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
-            tables = [
-                part.pivot(index="corruption", columns="severity", values=column).reindex(
-                    index=corruptions, columns=severities
-                )
+            values, p = (
+                part.pivot(index="corruption", columns="severity", values=column)
+                .reindex(index=corruptions, columns=severities)
+                .to_numpy(float)
                 for column in ("estimate", "p_holm")
-            ]
-            image = _heat(axis, *(t.to_numpy(float) for t in tables), limit)
+            )
+            image = _heat(axis, values, p, limit)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
             axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")

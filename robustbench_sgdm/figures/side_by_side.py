@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,9 +107,9 @@ def _ratio(panel: Panel) -> float:
     return panel.size[1] / panel.size[0]
 
 
-def _look(kind: str, casing: bool = True) -> dict[str, object]:
+def _look(kind: str, casing: bool = True) -> dict[str, Any]:
     color, style, width = _LOOKS[kind]
-    under: dict[str, object] = {"color": color, "linestyle": style, "linewidth": width}
+    under: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": width}
     if casing:  # a dark edge, so that light lines show on light pictures
         under["path_effects"] = [withStroke(linewidth=width + 1.1, foreground="#000000", alpha=0.75)]
     return under

@@ -63,9 +63,7 @@ def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
     folder, sources = run.path / "figures", {}
     for picture in (p for section in made for p in section.pictures):
         text = picture.drawn.data.to_csv(index=False)
-        atomic.write(
-            folder / f"{picture.id}.csv", lambda p, text=text: p.write_text(text, "utf-8"), sync=False
-        )  # type: ignore[misc]
+        atomic.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
         image = _encoded(picture.drawn)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
         atomic.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)

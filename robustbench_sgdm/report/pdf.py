@@ -60,5 +60,5 @@ def _pages(document: Any) -> dict[str, int]:
 def _bookmark(writer: Any, entries: Sequence[Entry], pages: Mapping[str, int], parent: Any) -> None:
     for entry in entries:
         if entry.id in pages:
-            made = writer.add_outline_item(entry.title, pages[entry.id] - 1, parent=parent)
+            made = writer.add_outline_item(title=entry.title, page_number=pages[entry.id] - 1, parent=parent)
             _bookmark(writer, entry.below, pages, made)

@@ -99,7 +99,7 @@ def _pictures(material: Material, *names: str) -> list[Picture]:
 
 def _side_by_side(material: Material) -> list[Picture]:
     """A figure for each direction: never only in one's favour."""
-    found = []
+    found: list[Picture] = []
     try:
         for keeper, shown in material.shown.items():
             drawn = figures.side(material, shown)

@@ -1,0 +1,212 @@
+"""Every figure looks as it did: drawn from made-up frames and compared with small pictures beside this file.
+
+`make baselines` draws the pictures anew; look at them before you commit them.
+
+Tolerance: the root mean square of the differences between 4 x 4 pixel means is at most 6 of 255. Fonts are
+rasterised a little differently from one FreeType to the next, which stays near 1; a line or bar that is
+missing is 8 and more (tested).
+"""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from robustbench_sgdm import figures
+from robustbench_sgdm.figures import DRAW, Panel
+from robustbench_sgdm.robustness import ERRORS
+from robustbench_sgdm.store import Log
+
+FOLDER = Path(__file__).parent / "baselines"
+TOLERANCE = 6.0
+MODELS = ("yolov8n", "yolov8n-sgdm")
+NOISES = {"gaussian_noise": "noise", "impulse_noise": "noise", "motion_blur": "blur", "fog": "weather"}
+
+
+def results(models: tuple[str, ...] = MODELS) -> pd.DataFrame:
+    rows = [(m, "clean", 0.0, 40.0) for m in models]
+    rows += [
+        (m, c, float(s), 40 - s * (4 + i) + (s * 0.6 if m == MODELS[1] else 0))
+        for m in models
+        for i, c in enumerate(NOISES)
+        for s in range(1, 6)
+    ]
+    return pd.DataFrame(rows, columns=["model", "corruption", "severity", "AP"])
+
+
+def intervals() -> pd.DataFrame:
+    """As of `Intervals.table()`."""
+    frame = results()
+    rows = [
+        {
+            "model": r.model,
+            "baseline": "",
+            "statistic": "score",
+            "corruption": r.corruption,
+            "severity": r.severity,
+            "estimate": r.AP,
+        }
+        for r in frame.itertuples()
+    ]
+    both = frame.pivot(index=["corruption", "severity"], columns="model", values="AP")
+    for (corruption, severity), gain in (both[MODELS[1]] - both[MODELS[0]]).items():  # type: ignore[misc]
+        rows.append(
+            {
+                "model": MODELS[1],
+                "baseline": MODELS[0],
+                "statistic": "score",
+                "corruption": corruption,
+                "severity": severity,
+            }
+            | {"estimate": gain - 1, "p_holm": 0.01 if gain > 2 else 0.6}
+        )
+    for shift, model in enumerate(MODELS):
+        for metric, value in (("AP", 40), ("AP_S", 20), ("AP_M", 42), ("AP_L", 55)):
+            rows.append(
+                {
+                    "model": model,
+                    "baseline": "",
+                    "statistic": "P",
+                    "over": "",
+                    "metric": metric,
+                    "estimate": value + shift,
+                }
+            )
+            for number, over in enumerate(("all", "noise", "blur", "weather")):
+                mean = value * (0.4 + 0.1 * number) + shift
+                rows.append(
+                    {
+                        "model": model,
+                        "baseline": "",
+                        "statistic": "mPC",
+                        "over": over,
+                        "metric": metric,
+                        "estimate": mean,
+                    }
+                )
+                rows.append(
+                    {
+                        "model": model,
+                        "baseline": "",
+                        "statistic": "rPC",
+                        "over": over,
+                        "metric": metric,
+                        "estimate": 100 * mean / value,
+                    }
+                )
+    made = pd.DataFrame(rows).fillna({"metric": "AP", "over": ""})
+    return made.assign(low=made["estimate"] - 1.5, high=made["estimate"] + 2)
+
+
+def errors() -> pd.DataFrame:
+    rows = [
+        (m, "clean" if s == 0 else "fog", float(s), *(2 + i + s * (0.5 if i % 2 else 0.1) for i in range(6)))
+        for m in MODELS
+        for s in range(6)
+    ]
+    return pd.DataFrame(rows, columns=["model", "corruption", "severity", *ERRORS])
+
+
+def damage() -> pd.DataFrame:
+    frame = results().query("severity > 0")
+    return frame.assign(family=frame["corruption"].map(NOISES), psnr=34 - 4 * frame["severity"], ssim=0.5)
+
+
+def drops() -> pd.DataFrame:
+    names = ["ball", "bolt", "book", "bottle", "clock"]
+    rows = [
+        (m, name, 10.0 + 3 * i - 2 * j * (i - 1))
+        for j, m in enumerate(MODELS)
+        for i, name in enumerate(names)
+    ]
+    return pd.DataFrame(rows, columns=["model", "class", "drop"])
+
+
+def logs() -> list[Log]:
+    epochs = np.arange(1, 31)
+    columns = {f"train/{part}_loss": 1 + 3 / epochs for part in ("box", "cls", "dfl")}
+    frame = pd.DataFrame({"epoch": epochs, **columns})
+    return [Log(m, Path("x"), frame * (1 if m == MODELS[0] else 0.9)) for m in MODELS]
+
+
+def picture() -> NDArray[np.uint8]:
+    ramp = np.linspace(40, 200, 120 * 160).reshape(120, 160)
+    return np.stack([ramp, ramp[::-1], np.full_like(ramp, 120)], axis=2).astype(np.uint8)
+
+
+def panel(found: int) -> Panel:
+    boxes = pd.DataFrame({"x": [10, 60, 110], "y": [10, 30, 60], "w": [40, 30, 40], "h": [50, 40, 50]})
+    outcome = ["matched"] * found + ["missed"] * (3 - found)
+    hits = boxes[:found]
+    corners = pd.DataFrame({"x1": hits.x + 2, "y1": hits.y + 2, "x2": hits.x + hits.w, "y2": hits.y + hits.h})
+    wrong = pd.DataFrame({"x1": [5], "y1": [80], "x2": [50], "y2": [115], "outcome": ["false"]})
+    shown = pd.concat([corners.assign(outcome="matched"), wrong])
+    return Panel(picture(), (160, 120), boxes.assign(outcome=outcome), shown)
+
+
+NAMES = {"all": "4 corruptions", "noise": "noise", "blur": "blur", "weather": "weather"}
+CASES: dict[str, Callable[[], Figure]] = {
+    "severity": lambda: figures.severity_curves(results(), "AP", intervals()),
+    "differences": lambda: figures.difference_map(intervals()),
+    "means": lambda: figures.mean_bars(intervals(), NAMES),
+    "sizes": lambda: figures.size_bars(intervals(), "all", "mean under 4 corruptions"),
+    "errors": lambda: figures.error_bars(errors()),
+    "psnr": lambda: figures.damage_curves(damage()),
+    "classes": lambda: figures.class_drops(drops()),
+    "losses": lambda: figures.loss_curves(logs()),
+    "side-by-side": lambda: figures.side_by_side(
+        [(f"image {n}", [panel(3), panel(3), panel(n), panel(2)]) for n in (1, 2)],
+        [f"{model}, {level}" for level in ("clean", "noisy") for model in MODELS],
+    ),
+    "contact-sheet": lambda: figures.contact_sheet(
+        {name: [picture()] * 4 for name in NOISES}, ["clean", "1", "3", "5"], fit=True
+    ),
+}
+
+
+def drawn(figure: Figure) -> NDArray[np.uint8]:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=60)
+    return np.asarray(Pillow.open(buffer).convert("RGB"))
+
+
+def difference(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
+    high, wide = ((min(a, b) // 4) * 4 for a, b in zip(one.shape[:2], two.shape[:2], strict=True))
+    means = [
+        x[:high, :wide].astype(float).reshape(high // 4, 4, wide // 4, 4, 3).mean((1, 3)) for x in (one, two)
+    ]
+    return float(np.sqrt(np.mean((means[0] - means[1]) ** 2)))
+
+
+def test_every_figure_has_a_baseline() -> None:
+    assert set(CASES) == set(DRAW)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_looks_as_it_did(name: str, tmp_path: Path) -> None:
+    path, now = FOLDER / f"{name}.png", drawn(CASES[name]())
+    if os.environ.get("ROBUSTBENCH_BASELINES") == "write":
+        Pillow.fromarray(now).quantize(64).save(path, optimize=True)
+        return
+    then = np.asarray(Pillow.open(path).convert("RGB"))
+    Pillow.fromarray(now).save(tmp_path / "now.png")
+    assert np.abs(np.subtract(now.shape, then.shape)).max() <= 3, (
+        f"another size; compare {tmp_path / 'now.png'}"
+    )
+    assert difference(now, then) <= TOLERANCE, f"compare {path} with {tmp_path / 'now.png'}"
+
+
+def test_a_missing_model_or_bar_is_seen() -> None:
+    whole = drawn(figures.error_bars(errors()))
+    assert difference(whole, drawn(figures.error_bars(errors().assign(missed=0)))) > TOLERANCE
+    curves = [figures.severity_curves(results(models), "AP") for models in (MODELS, MODELS[:1])]
+    assert difference(drawn(curves[0]), drawn(curves[1])) > TOLERANCE
+    boxes = [figures.side_by_side([("", [panel(n)] * 4)], ["a"] * 4) for n in (3, 1)]
+    assert difference(drawn(boxes[0]), drawn(boxes[1])) > TOLERANCE

@@ -1,0 +1,151 @@
+"""Every figure of a run: listed, drawn from a real run, with caption, words and data; and what refuses to be drawn."""
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from robustbench_sgdm import cli, corruption, figures
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.figures import DRAW, Material
+from robustbench_sgdm.figures.errors import KINDS
+from robustbench_sgdm.figures.style import PAGE
+from robustbench_sgdm.robustness import ERRORS
+from robustbench_sgdm.store import Run, has_picture, picture_path
+from robustbench_sgdm.sweep import make_pictures
+from robustbench_sgdm.types import FIGURES
+
+WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
+
+
+@pytest.fixture(scope="module")
+def material(told_run: Run) -> Material:
+    made = Material(told_run, resamples=50, most=2)
+    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    return made
+
+
+def test_the_list_is_what_can_be_drawn() -> None:
+    assert list(DRAW) == list(FIGURES)
+    assert set(KINDS) == set(ERRORS)
+
+
+@pytest.mark.parametrize("name", [n for n in FIGURES if n not in WITHOUT])
+def test_each_is_drawn_with_words_and_data(material: Material, name: str) -> None:
+    before = dict(mpl.rcParams)
+    drawn = figures.draw(name, material)
+    assert dict(mpl.rcParams) == before
+    assert drawn.caption.endswith((".", "…")) and len(drawn.alt) > 30 and not drawn.data.empty
+    wide, high = drawn.figure.get_size_inches()
+    assert wide <= PAGE + 0.01 and high < 11  # a page holds it
+    picture = figures.jpeg(drawn.figure) if drawn.photographs else figures.svg(drawn.figure).encode()
+    again = figures.draw(name, material)
+    assert picture == (
+        figures.jpeg(again.figure) if again.photographs else figures.svg(again.figure).encode()
+    )
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT))
+def test_what_the_run_lacks_is_said(material: Material, name: str) -> None:
+    with pytest.raises(DataError, match=r"no measured PSNR|no training log"):
+        figures.draw(name, material)
+
+
+def test_an_unknown_figure_or_metric_is_named(material: Material) -> None:
+    with pytest.raises(UsageError, match="unknown figure 'severty'; did you mean severity"):
+        figures.draw("severty", material)
+    with pytest.raises(UsageError, match="unknown metric 'mAP'"):
+        figures.draw("severity", Material(material.run, metric="mAP"))
+
+
+def test_flips_are_shown_in_both_directions_and_an_image_once(material: Material) -> None:
+    shown = material.shown
+    assert set(shown) == set(material.pair)
+    images = [image for pictures in shown.values() for _, _, image in pictures]
+    assert len(images) == len(set(images))
+    flips = material.flips.set_index(["corruption", "severity", "image_id"])["net"]
+    baseline, model = material.pair
+    assert all(flips[picture] > 0 for picture in shown[model])
+    assert all(flips[picture] < 0 for picture in shown[baseline])
+    assert flips[shown[model][0]] == flips.max() and flips[shown[baseline][0]] == flips.min()
+
+
+def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
+    drawn = figures.draw("side-by-side", material)
+    texts = [axis.get_xlabel() for axis in drawn.figure.axes]
+    assert texts == [
+        f"{r.found} of {r.found + r.missed} found, {r.false} false"  # type: ignore[operator]
+        for r in drawn.data.itertuples()
+    ]
+    objects = material.run.truth().annotations.groupby("image_id").size()
+    for row in drawn.data.itertuples():
+        assert row.found + row.missed == objects[row.image_id]  # type: ignore[operator,index]
+
+
+def test_the_user_may_name_images_and_noise(told_run: Run) -> None:
+    named = Material(told_run, images=[3, 5], noise=("fog", 3.0))
+    assert named.shown == {"named": [("fog", 3.0, 3), ("fog", 3.0, 5)]}
+    with pytest.raises(UsageError, match="image 99 is not in"):
+        _ = Material(told_run, images=[99]).shown
+    with pytest.raises(UsageError, match=r"unknown corruption and severity 'fog:2'"):
+        _ = Material(told_run, noise=("fog", 2.0)).shown
+
+
+def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(material: Material) -> None:
+    run = material.run
+    corruption_, severity, image = next(iter(material.shown.values()))[0]
+    assert has_picture(run, corruption_, severity, image)
+    other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
+    assert not has_picture(other, corruption_, severity, image)
+    changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
+    with pytest.raises(DataError, match="is not what it was when"):
+        make_pictures(changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
+    assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_the_command(
+    material: Material, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / f"f.{ending}"
+    words = [
+        "robustbench",
+        "figure",
+        "side-by-side",
+        str(material.run.path),
+        "--out",
+        str(out),
+        "--rows",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code and out.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["severty", "RUN"], 2, "did you mean severity"),
+        (["severity", "RUN", "--out", "x.gif"], 2, "must end in .svg, .pdf, .png"),
+        (["severity", "nowhere"], 1, "nowhere is not a run directory"),
+        (["side-by-side", "RUN", "--image", "a"], 2, "must be image ids"),
+        (["side-by-side", "RUN", "--noise", "fog"], 2, "must be corruption:severity"),
+        (["psnr", "RUN"], 1, "no measured PSNR"),
+    ],
+)
+def test_mistakes_are_told(
+    told_run: Run,
+    words: list[str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(told_run.path) if w == "RUN" else w for w in words]
+    monkeypatch.setattr(sys, "argv", ["robustbench", "figure", *given])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == code and said in capsys.readouterr().err

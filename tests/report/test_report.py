@@ -1,0 +1,276 @@
+"""The report of a stored run: valid, whole, accessible; what it prints reads back as what is stored."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import pandas as pd
+import pypdf
+import pytest
+from PIL import Image as Pillow
+
+from robustbench_sgdm import cli, corruption, figures, report, tables
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import Material
+from robustbench_sgdm.report import verdicts
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.sweep import make_pictures
+
+MODEL = "base-sgdm[razor=0.25,a<b]"
+
+
+@pytest.fixture(scope="module")
+def written(told_run: Run) -> Run:
+    """A run with its report."""
+    material = Material(told_run, resamples=200, most=2)
+    make_pictures(told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load()})
+    report.write(material)
+    return told_run
+
+
+def text_of(run: Run) -> str:
+    return (run.path / "report.html").read_text("utf-8")
+
+
+def test_it_is_one_valid_file_that_needs_no_network(written: Run) -> None:
+    text = text_of(written)
+    html5lib.HTMLParser(strict=True).parse(text)
+    assert "<script" not in text and not re.search(r"""(src|href)=["'](?!data:|#)""", text)
+    assert not re.search(r"url\((?!.?data:)", text)
+    identifiers = re.findall(r'\sid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(identifiers)
+    assert all(re.search(r'alt="[^"]{30,}"', tag) for tag in re.findall(r"<img[^>]*>", text))
+
+
+def test_odd_names_are_escaped(written: Run) -> None:
+    text = text_of(written)
+    assert "<b>bold" not in text and "&lt;b&gt;bold&lt;/b&gt; &amp;" in text
+    assert "a&lt;b]" in text and "[razor=0.25,a<b]" not in text
+
+
+def test_the_same_run_gives_the_same_file(written: Run) -> None:
+    before = text_of(written)
+    report.write(Material(written, resamples=200, most=2))
+    assert text_of(written) == before
+
+
+def test_results_csv_terminal_and_report_agree(
+    written: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = pd.read_csv(written.path / "results.csv")
+    shown = tables_of(text_of(written))
+    from robustbench_sgdm.cli import console
+
+    monkeypatch.setattr(console.out, "_width", 400)
+    for table in tables.corruption_tables(written.results(), written.pairs):
+        console.show(table)
+    printed = capsys.readouterr().out
+    for name in ("gaussian_noise", "fog"):
+        terminal = printed.partition(name)[2].partition("noise" if name == "fog" else "fog")[0]
+        for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
+            severity = f"{row.severity:g}" if row.severity else "0 (clean)"
+            for metric in tables.METRICS_SHOWN:
+                said = f"{getattr(row, metric):.2f}"
+                assert shown[figures.words(name)][severity][f"{metric}{row.model}"] == said
+                assert said in terminal
+
+
+def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Every table of an HTML page: caption -> row -> column -> cell."""
+    found = {}
+    for table in html5lib.parse(text, namespaceHTMLElements=False).iter("table"):
+        heads = ["".join(head.itertext()) for head in table.findall("thead/tr/th")]
+        rows = [["".join(cell.itertext()) for cell in row] for row in table.findall("tbody/tr")]
+        found[table.findtext("caption")] = {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+    return found
+
+
+def test_the_words_of_the_verdict_come_from_the_interval(told_run: Run) -> None:
+    material = Material(told_run, resamples=200)
+    frame = material.intervals
+    chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
+    for low, high, said in (
+        (
+            0.9,
+            3.3,
+            f"{MODEL} scores higher than base under gaussian noise and fog: +2.10 mPC, 95 % interval +0.90 to +3.30",
+        ),
+        (-3.3, -0.1, f"{MODEL} scores lower than base under gaussian noise and fog: "),
+        (-0.1, 3.3, f"No difference between {MODEL} and base could be shown under gaussian noise and fog: "),
+        (0.0, 3.3, "No difference"),
+    ):
+        frame.loc[chosen, ["estimate", "low", "high"]] = (low + high) / 2, low, high
+        (verdict,) = verdicts(material)
+        assert verdict.headline.startswith(said)
+
+
+def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
+    rows = Material(written, resamples=200).intervals
+    (row,) = rows[
+        (rows["statistic"] == "mPC") & (rows["baseline"] == "base") & (rows["metric"] == "AP")
+    ].to_dict("records")[:1]
+    found = re.search(
+        r'<p class="said">.*?: (\S+) mPC, 95\u00a0% interval (\S+) to (\S+)\.</p>', text_of(written)
+    )
+    assert found
+    assert found.groups() == tuple(f"{row[k]:+.2f}" for k in ("estimate", "low", "high"))
+
+
+def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
+    document = pypdf.PdfReader(written.path / "report.pdf")
+    texts = [page.extract_text() for page in document.pages]
+    whole = " ".join(texts)
+    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to repeat it" in whole
+    assert f"1 / {len(texts)}" in texts[0] and f"{len(texts)} / {len(texts)}" in texts[-1]
+    assert all("against base on" in text for text in texts)  # the running head
+    places = {
+        str(entry.title): document.get_destination_page_number(entry)
+        for entry in document.outline
+        if not isinstance(entry, list)
+    }
+    for title, number in places.items():
+        assert number is not None and title in texts[number]
+        assert re.search(rf"{re.escape(title)}\s+{number + 1}\b", texts[0] + texts[1]), (
+            f"{title} in the contents"
+        )
+    assert next(iter(places)) == "What was run" and len(places) >= 8
+    assert (document.metadata or {}).get("/Title", "").endswith("robustness report")
+    links = [a for a in document.pages[0].get("/Annots", []) if a.get_object()["/Subtype"] == "/Link"]
+    assert len(links) >= len(places)
+
+
+def test_nothing_is_clipped_and_no_heading_is_orphaned(written: Run) -> None:
+    document = pypdf.PdfReader(written.path / "report.pdf")
+    titles = {str(e.title) for e in document.outline if not isinstance(e, list)}
+    for page in document.pages:
+        lines, right = placed(page)
+        assert right < float(page.mediabox.width) - 30
+        body = [line for line in lines if not re.fullmatch(r"\d+ / \d+", line)]
+        assert body[-1] not in titles
+
+
+def placed(page: Any) -> tuple[list[str], float]:
+    """The texts of a page, and where the last of them to the right begins, in points."""
+    lines: list[str] = []
+    starts = [0.0]
+
+    def visit(text: str, _: Any, matrix: Any, *__: Any) -> None:
+        if text.strip():
+            lines.append(text.strip())
+            starts.append(matrix[4])
+
+    page.extract_text(visitor_text=visit)
+    return lines, max(starts)
+
+
+def test_the_figures_and_their_numbers_lie_beside(written: Run) -> None:
+    named = set(re.findall(r"<code>figures/([\w-]+)\.csv</code>", text_of(written)))
+    assert {"severity", "differences", "means", "sizes", "errors", "classes", "side-by-side-1"} <= named
+    for name in named:
+        assert len(pd.read_csv(written.path / "figures" / f"{name}.csv"))
+        assert list((written.path / "figures").glob(f"{name}.svg")) or Pillow.open(
+            written.path / "figures" / f"{name}.jpg"
+        )
+
+
+def test_a_section_without_data_is_left_out(written: Run) -> None:
+    text = text_of(written)
+    assert 'id="errors"' in text and 'id="training"' not in text and 'id="damage"' not in text
+    assert "None</" not in text and not re.search(r"\bnan\b", re.sub(r'src="[^"]*"', "", text))
+
+
+def test_accessibility_in_a_browser(written: Run, browser: Any) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+    )
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto((written.path / "report.html").as_uri())
+        found = axe.Axe().run(page).response["violations"]
+        assert [
+            (v["id"], v["nodes"][0]["html"][:99]) for v in found if v["impact"] in ("serious", "critical")
+        ] == []
+        page.close()
+
+
+def test_it_reads_without_javascript_and_on_a_telephone(written: Run, browser: Any) -> None:
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": 390, "height": 800}, offline=True
+    )
+    page = context.new_page()
+    page.goto((written.path / "report.html").as_uri())
+    assert page.locator("h1").is_visible() and page.locator("figure img").count() >= 8
+    assert page.locator("main").bounding_box()["width"] <= 390
+    context.close()
+
+
+def test_an_empty_run_is_refused_and_a_partial_one_says_so(small_run: Run) -> None:
+    (small_run.store.folder(small_run.cells[-1]) / "scores.json").unlink()
+    report.write(Material(small_run))
+    text = text_of(small_run)
+    html5lib.HTMLParser(strict=True).parse(text)
+    assert "<strong>Incomplete:</strong> 1 of 6" in text
+    assert "No interval can be given" in text and "&lt;script&gt;" in text
+    for cell in small_run.cells[:-1]:
+        (small_run.store.folder(cell) / "scores.json").unlink()
+    with pytest.raises(DataError, match="no complete cell"):
+        report.write(Material(small_run))
+
+
+def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> None:
+    config = tmp_path / "fonts.conf"
+    config.write_text(
+        '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig></fontconfig>'
+    )
+    script = (
+        "import sys; from pathlib import Path; from robustbench_sgdm import report; "
+        "from robustbench_sgdm.figures import Material; from robustbench_sgdm.store import Run; "
+        "report.write(Material(Run.open(Path(sys.argv[1])), resamples=200, most=2))"
+    )
+    environment = os.environ | {"FONTCONFIG_FILE": str(config)}
+    subprocess.run(
+        [sys.executable, "-c", script, str(written.path)], check=True, env=environment, timeout=300
+    )
+    document = pypdf.PdfReader(written.path / "report.pdf")
+    assert "How to repeat it" in " ".join(page.extract_text() for page in document.pages)
+
+
+def test_the_command_ends_with_the_paths(
+    written: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(written.path), "--resamples", "200"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()[-2:]] == [
+        str(written.path / "report.html"),
+        str(written.path / "report.pdf"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (None, "has no plan.yaml"),
+        ("schema: 99", "has schema 99, this version reads 1"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_foreign_directory_is_told(
+    tmp_path: Path,
+    plan: str | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if plan:
+        (tmp_path / "plan.yaml").write_text(plan)
+    monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1 and said in capsys.readouterr().err

@@ -47,10 +47,10 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
     baseline, model = (shown.run.pairs or [(shown.models[0], shown.models[-1])])[0]
     corruptions = list(dict.fromkeys(c for _, c, s in cells if c != CLEAN)) or [CLEAN]
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        left = shared.pick("Left", shown.models, "left", default=baseline, width=230)
-        right = shared.pick("Right", shown.models, "right", default=model, width=230)
-        corruption = shared.pick("Corruption", corruptions, "corruption", default=None, width=230)
-        st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=200)
+        left = shared.pick("Left", shown.models, "left", default=baseline, width=170)
+        right = shared.pick("Right", shown.models, "right", default=model, width=170)
+        corruption = shared.pick("Corruption", corruptions, "corruption", default=None, width=170)
+        st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=170)
     return left, right, corruption
 
 

@@ -37,11 +37,11 @@ def page() -> None:
     offered = _offered()
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         sources = [*SCENES, *_photographs()]
-        bundled = shared.pick("Picture", sources, "picture", width=200)
-        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=240)
-        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=240)
+        bundled = shared.pick("Picture", sources, "picture", width=170)
+        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=170)
+        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=170)
         corruption = shared.pick(
-            "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=230
+            "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=170
         )
     shared.asked("strength", [f"{n / 10:g}" for n in range(51)], "strength")
     severity = float(st.slider("Strength", 0.0, 5.0, 1.5, 0.1, key="strength", bind=shared.QUERY))

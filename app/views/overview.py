@@ -1,5 +1,7 @@
 """Overview: the verdict, the leaderboard, what can be downloaded."""
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -31,8 +33,8 @@ def page(shown: Shown) -> None:
     if not shared.warm(shown, metric):  # the scores alone are quick
         _draw(shown, family, metric, beside, verdict, board, None)
     _draw(shown, family, metric, beside, verdict, board, shared.intervals(shown, metric))
-    if not shared.kept(shown):
-        _offer_intervals(shown)
+    if not (shared.kept(shown) and (shown.run.path / "report.pdf").is_file()):
+        _offer_report(shown)
     _downloads(shown, results)
 
 
@@ -147,7 +149,12 @@ def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
     st.dataframe(
         frame,
         hide_index=True,
-        column_order=[*order, "AP_S", "latency", "parameters", *(["run"] if several else [])],
+        column_order=[
+            *order,
+            "AP_S",
+            *(c for c in ("latency", "parameters") if frame[c].notna().any()),
+            *(["run"] if several else []),
+        ],
         column_config={
             "model": st.column_config.TextColumn("Model", pinned=True),
             "clean": number(f"{metric}, clean", format="%.1f", help="On the images as they are, percent."),
@@ -216,29 +223,18 @@ def _difference(table: pd.DataFrame, baseline: str, model: str, over: str | None
     return rows.iloc[0] if len(rows) and pd.notna(rows.iloc[0]["low"]) else None
 
 
-def _offer_intervals(shown: Shown) -> None:
-    """Resampling takes a while, so it is asked for; it is kept in the run directory."""
+def _offer_report(shown: Shown) -> None:
+    """What a run leaves at its end and this one lacks: resampling takes a while, so it is asked for."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("No intervals yet: the images have not been resampled.")
-        if st.button("Compute intervals", icon=":material/casino:"):
-            total = len(shared.cells(shown))
-            done = 0
-            bar = st.progress(0.0, f"Resampling the images of {total} cells")
-            queue: list[int] = []
-            import threading
-
-            def work() -> None:
-                robustness.bootstrap(shown.run, progress=queue.append)
-
-            thread = threading.Thread(target=work, daemon=True)
-            thread.start()
-            while thread.is_alive():
-                thread.join(0.3)
-                done = sum(queue)
-                bar.progress(
-                    min(done / max(total, 1), 1.0), f"Resampled the images of {done} of {total} cells"
-                )
-            st.rerun()
+        st.caption("This run has no intervals or no report yet: its images have to be resampled.")
+        if st.button("Make intervals and report", icon=":material/casino:"):
+            with st.spinner("Resampling the images and drawing, a minute or more", show_time=True):
+                words = [sys.executable, "-m", "robustbench_sgdm.cli", "report", str(shown.run.path)]
+                done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode:
+                st.error(shared.plain(done.stderr.strip()[-500:]), icon=":material/error:")
+            else:
+                st.rerun()
 
 
 def _downloads(shown: Shown, results: pd.DataFrame) -> None:

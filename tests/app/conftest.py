@@ -1,0 +1,85 @@
+"""A stored run with pictures, the dashboard as a process, a real browser."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from robustbench_sgdm import content, corruption
+from robustbench_sgdm.store import Run
+
+made = content.load_file(content.root() / "benchmarks" / "dashboard.py")
+
+LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[np.uint8]]) -> Path:
+    """A folder with a complete run, one that misses cells, one of another version and one half written."""
+    folder = tmp_path_factory.mktemp("project")
+    known = {c.name: c.fingerprint() for c in corruption.load() if c.name in LEVELS}
+    models = ["base", "base-sgdm"]
+    for name, leave in (("unfinished", 3), ("complete", 0)):
+        made.make_run(
+            folder,
+            name,
+            models,
+            LEVELS,
+            images=12,
+            pictures=photographs,
+            fingerprints=known,
+            leave=leave,
+            resamples=False,
+        )
+    (folder / "old").mkdir()
+    (folder / "old/plan.yaml").write_text("schema: 99\n")
+    (folder / "torn").mkdir()
+    (folder / "torn/plan.yaml").write_text("schema: 1\nmodels: {a: {}}\ndata: {}\ncorruptions: {}\nsettings:")
+    for age, name in enumerate(("torn", "old", "unfinished", "complete")):
+        os.utime(folder / name / "plan.yaml", (1_700_000_000 + age, 1_700_000_000 + age))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def complete(project: Path) -> Run:
+    """The complete run."""
+    return Run.open(project / "complete")
+
+
+@pytest.fixture(scope="session")
+def app(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Starts the dashboard as its users do, once for each choice of words; returns its address."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    running: dict[tuple[str, ...], Any] = {}
+
+    def start(*words: str) -> str:
+        if words not in running:
+            running[words] = made.Serving(project, *words, environment={"ROBUSTBENCH_CACHE": str(cache)})
+            running[words].__enter__()
+        return str(running[words].address)
+
+    yield start
+    said = [server.words() for server in running.values()]
+    for server in running.values():
+        server.__exit__()
+    assert not any("Traceback" in text for text in said), said
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's chromium; without it these tests are skipped, or fail where ROBUSTBENCH_BROWSER=required."""
+    if not made.CHROMIUM.is_file():
+        if os.environ.get("ROBUSTBENCH_BROWSER") == "required":
+            pytest.fail(f"{made.CHROMIUM} is missing: apt-get install chromium")
+        pytest.skip(f"{made.CHROMIUM} is missing; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=str(made.CHROMIUM), args=list(made.FLAGS))
+        yield opened
+        opened.close()

@@ -1,0 +1,153 @@
+"""Each page's logic on real run directories, through Streamlit's own test runner."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from robustbench_sgdm import content, corruption
+from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.types import METRICS
+
+APP = content.root() / "app"
+processes = content.load_file(APP / "processes.py")
+shared = content.load_file(APP / "shared.py")
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens the app at its first page with some words on its command line and an address."""
+
+    def open_page(*words: object, **address: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        test = AppTest.from_file(APP / "main.py", default_timeout=120)
+        for key, value in address.items():
+            test.query_params[key] = value
+        return test.run()
+
+    return open_page
+
+
+def said(test: AppTest) -> str:
+    return "\n".join(str(e.value) for kind in (test.markdown, test.warning, test.info, test.caption) for e in kind)
+
+
+def test_no_runs_yet(page: Callable[..., AppTest], tmp_path: Path) -> None:
+    shown = page("--project", tmp_path)
+    assert not shown.exception and "robustbench run" in said(shown)
+
+
+def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], project: Path) -> None:
+    shown = page("--project", project)
+    assert not shown.exception and shown.selectbox(key="run").value == "complete"
+    assert shown.selectbox(key="run").options == ["complete", "unfinished", "old", "torn"]
+    assert "under corruption" in said(shown).lower() and len(shown.dataframe[0].value) == 2
+    for name, words in (("old", "schema 99"), ("torn", "damaged"), ("unfinished", "cells are complete")):
+        shown = shown.selectbox(key="run").select(name).run()
+        assert not shown.exception and words in said(shown).replace("\\", "")
+
+
+def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: Path, complete: Run) -> None:
+    shown = page("--project", project)
+    table = shown.dataframe[0].value.set_index("model")
+    results = complete.results()
+    for model in complete.plan["models"]:
+        own = results[results["model"] == model]
+        clean = own.loc[own["corruption"] == "clean", "AP"].item()
+        noisy = own[own["corruption"] != "clean"].groupby("corruption")["AP"].mean().mean()
+        assert table["clean"][model] == pytest.approx(clean) and table["mPC"][model] == pytest.approx(noisy)
+        assert table["rPC"][model] == pytest.approx(100 * noisy / clean)
+
+
+def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: Path) -> None:
+    shown = page("--project", project, "--", project / "unfinished")
+    assert shown.selectbox(key="run").options == ["unfinished"]
+
+
+@pytest.mark.parametrize("value", ["../../etc", "/etc/passwd", "..%2f", "<script>alert(1)</script>", "x" * 5000])
+def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, value: str) -> None:
+    shown = page("--project", project, run=value, family=value, size=value)
+    assert not shown.exception and "which is not here" in said(shown)
+    assert shown.selectbox(key="run").value == "complete"
+
+
+def test_a_run_vanishes_while_it_is_looked_at(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(project / "complete", tmp_path / "here")
+    shown = page("--", path)
+    shutil.rmtree(path)
+    shown = shown.run()
+    assert not shown.exception and "not a run directory" in said(shown)
+
+
+def test_a_damaged_cell_is_words_not_a_traceback(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(project / "complete", tmp_path / "damaged")
+    for file in path.glob("cells/*/fog/*/scores.json"):
+        file.write_text('{"key": "torn')
+    shown = page("--", path)
+    assert not shown.exception and "cells are complete" in said(shown)
+    (path / "plan.yaml").write_text((path / "plan.yaml").read_text().replace("images: 12", "image: 12"))
+    shown = page("--", path)
+    assert not shown.exception and "cannot be read" in said(shown)
+
+
+def test_every_metric_of_the_paper_has_its_place() -> None:
+    assert set(content.load_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
+
+
+def test_the_form_offers_what_there_is() -> None:
+    view = content.load_file(APP / "views/run.py")
+    assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x"])
+def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="plain folder name"):
+        processes.start(["--model", "yolov8n"], tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
+    """A record that names somebody else's process stops nothing."""
+    import os
+
+    (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
+    assert not processes.running(tmp_path)
+    processes.stop(tmp_path)
+
+
+def test_uploads(tmp_path: Path) -> None:
+    live = content.load_file(APP / "views/live.py")
+    import io
+
+    from PIL import Image
+
+    for content_, why in (
+        (b"no picture at all", "no picture"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
+        (b"x" * (live.MOST_MEGABYTES * 2**20 + 1), "MB is more"),
+    ):
+        with pytest.raises(RobustBenchError, match=why):
+            live._upload(content_, "a.png")
+    bomb = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 100_000
+    with pytest.raises(RobustBenchError, match="pixels"):
+        live._upload(bomb.getvalue(), "bomb.png")
+    fine = io.BytesIO()
+    Image.new("RGB", (3000, 1500), "red").save(fine, "JPEG")
+    pixels, name = live._upload(fine.getvalue(), "../../<b>x\n.jpg")
+    assert pixels.shape == (800, 1600, 3) and len(name) < 200
+
+
+def test_text_from_files_is_no_markup() -> None:
+    assert shared.plain("![x](http://a) <b> :red[y] $z$") == (
+        r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
+    )

@@ -82,7 +82,7 @@ def corrupt(
     from robustbench_sgdm.sweep import rehearse
 
     levels = options.severities(severity)
-    chosen = corrupting.load(corruptions or []).select(options.split(noise))
+    chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine)
     with counted("rendering scenes") as progress:
         dataset = _first(load(data, images, progress=progress), limit)

@@ -31,6 +31,18 @@ def split(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(i.strip() for i in items if i.strip()))
 
 
+def some(values: Iterable[str], option: str, example: str) -> list[str]:
+    """As `split`, where at least one is needed.
+
+    Raises:
+        UsageError: there is none; names the option.
+    """
+    items = split(values)
+    if not items:
+        raise UsageError(f"{option} names nothing; give at least one, such as {example}")
+    return items
+
+
 def severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 
@@ -41,7 +53,7 @@ def severities(values: Iterable[str]) -> list[float]:
         UsageError: none, not a number, or outside [0, 5].
     """
     found: list[float] = []
-    for item in split(values):
+    for item in some(values, "--severity", "0-5"):
         low, dash, high = item.partition("-") if item[:1].isdigit() and "e" not in item else (item, "", "")
         try:
             if dash and max(int(low), int(high)) > 5:
@@ -61,8 +73,6 @@ def severities(values: Iterable[str]) -> list[float]:
         raise UsageError(
             f"severity {outside[0]:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
         )
-    if not found:
-        raise UsageError("no severity given; --severity takes numbers from 0 to 5, for example 0-5")
     return sorted(set(found))
 
 

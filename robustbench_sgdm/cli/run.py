@@ -133,7 +133,7 @@ def run(
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
 
     levels = options.severities(severity)
-    chosen = corrupting.load(corruptions or []).select(options.split(noise))
+    chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     on = pick_device(device)
     rehearse(chosen, levels, engine, on)
     dataset = _dataset(data, images, fraction)

@@ -30,6 +30,10 @@ KIND = "AnchorDetect"
 STRIDES = (8, 16, 32)
 # Widths and heights in pixels, three a level, as in the repository's models/yolov5n.yaml.
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
+UNTRAINABLE = (
+    "the original YOLOv5 cannot be trained here: its loss matches boxes to anchors, which Ultralytics' trainer does "
+    "not. Train it in the yolov5 repository and load its state dict, or train yolov5n"
+)
 _WIDTHS = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}  # channels of the first layer
 
 
@@ -98,10 +102,7 @@ class AnchorModel(DetectionModel):
         Raises:
             UsageError: always.
         """
-        raise UsageError(
-            "the original YOLOv5 cannot be trained here: its loss matches boxes to anchors, which Ultralytics' "
-            "trainer does not. Train it in the yolov5 repository and load its state dict, or train yolov5n"
-        )
+        raise UsageError(UNTRAINABLE)
 
 
 # What the repository's own checkpoints call our classes, for restricted loading.

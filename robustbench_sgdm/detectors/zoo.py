@@ -77,14 +77,18 @@ def resolve(name: str) -> ZooEntry:
         if options:
             raise UsageError(f"{name}: {plain} has no module, so no options; write {plain}-sgdm[...]")
         return ZooEntry(name, plain)
-    _, _, head, _ = _baseline(plain)["head"][-1]
-    if head not in architecture.HEADS:
+    if (head := head_kind(plain)) not in architecture.HEADS:
         raise UsageError(
             f"{name}: {plain} ends in {head}, and modules go before {' or '.join(architecture.HEADS)} only; "
             f"write {plain}, or take another detector such as yolo11n-{module}"
         )
     bind(module, _WIDE, options)
     return ZooEntry(name, plain, module, options)
+
+
+def head_kind(plain: str) -> str:
+    """What a detector without a module ends in, as its YAML calls it."""
+    return str(_baseline(plain)["head"][-1][2])
 
 
 def config(name: str, classes: int, **options: Any) -> Config:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.detectors import graft, zoo
+from robustbench_sgdm.detectors import graft, yolov5, zoo
+from robustbench_sgdm.detectors.architecture import QUERY_HEAD
 from robustbench_sgdm.detectors.weights import Weights
+from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.training.statistics import restore_statistics
 
 
@@ -33,6 +35,19 @@ class Arm:
     def file_name(self) -> str:
         """The name as a folder can have it: options without brackets."""
         return "".join(c if c.isalnum() or c in "-._" else "_" for c in self.name).strip("_")
+
+
+def check(name: str) -> None:
+    """Refuse a detector that cannot be trained here.
+
+    Raises:
+        UsageError: no such detector, or Ultralytics' detection trainer has no loss for its head.
+    """
+    kind = zoo.head_kind(zoo.resolve(name).plain)
+    if kind == yolov5.KIND:
+        raise UsageError(yolov5.UNTRAINABLE)
+    if kind == QUERY_HEAD:
+        raise UsageError(f"{name} ends in {kind}, whose loss only Ultralytics' own RTDETR(...).train() has")
 
 
 def build(

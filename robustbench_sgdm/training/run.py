@@ -101,6 +101,8 @@ def train(
     """
     if not models:
         raise UsageError("no model to train; give at least one, such as yolov8n")
+    for model in models:
+        arms.check(model)
     given = {"epochs": epochs, "imgsz": imgsz, "batch": batch, "workers": workers}
     arguments = named_recipe(recipe, models, {**overrides, **given})
     yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour

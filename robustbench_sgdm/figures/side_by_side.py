@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -115,17 +115,28 @@ def _look(kind: str, casing: bool = True) -> dict[str, Any]:
     return under
 
 
+def _boxes(frame: pd.DataFrame, kind: str) -> LineCollection:
+    x1, y1, x2, y2 = frame[["x1", "y1", "x2", "y2"]].to_numpy(float).T
+    outlines = np.stack([np.stack([x1, x2, x2, x1, x1], 1), np.stack([y1, y1, y2, y2, y1], 1)], 2)
+    return LineCollection(list(outlines), joinstyle="miter", **_look(kind))
+
+
 def _draw(axis: Axes, panel: Panel) -> None:
     wide, high = panel.size
     axis.imshow(panel.picture, extent=(0, wide, high, 0), interpolation="antialiased")
-    for kind, frame in (("truth", panel.objects), ("missed", panel.objects)):
-        chosen = frame if kind == "truth" else frame[frame["outcome"] == kind]
-        for x, y, w, h in chosen[["x", "y", "w", "h"]].itertuples(index=False):
-            axis.add_patch(Rectangle((x, y), w, h, fill=False, **_look(kind)))
-    for kind in ("false", "matched"):
-        chosen = panel.detections[panel.detections["outcome"] == kind]
-        for x1, y1, x2, y2 in chosen[["x1", "y1", "x2", "y2"]].itertuples(index=False):
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **_look(kind)))
+    corners = panel.objects.assign(
+        x1=panel.objects["x"],
+        y1=panel.objects["y"],
+        x2=panel.objects["x"] + panel.objects["w"],
+        y2=panel.objects["y"] + panel.objects["h"],
+    )
+    for kind, frame in (
+        ("truth", corners),
+        ("missed", corners[corners["outcome"] == "missed"]),
+        ("false", panel.detections[panel.detections["outcome"] == "false"]),
+        ("matched", panel.detections[panel.detections["outcome"] == "matched"]),
+    ):
+        axis.add_collection(_boxes(frame, kind), autolim=False)
     axis.set(xlim=(0, wide), ylim=(high, 0), xticks=[], yticks=[])
     axis.set_aspect("equal", anchor="N")
     axis.grid(False)

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
@@ -92,9 +94,10 @@ def svg(figure: Figure) -> str:
 
 def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata=_METADATA["png"])
-    picture = Pillow.open(buffer).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    canvas.draw()
+    picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()

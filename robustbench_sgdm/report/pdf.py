@@ -27,8 +27,8 @@ def write(path: Path, render: Callable[[Mapping[str, int]], str], outline: Seque
     """
     import pypdf
 
-    first = pypdf.PdfReader(io.BytesIO(_print(render({}))))
-    second = _print(render(_pages(first)))
+    first = pypdf.PdfReader(io.BytesIO(printed(render({}))))
+    second = printed(render(_pages(first)))
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(second))
     writer.root_object[pypdf.generic.NameObject("/Lang")] = pypdf.generic.TextStringObject("en")
     writer.add_metadata({"/Creator": "robustbench-sgdm"})
@@ -36,7 +36,7 @@ def write(path: Path, render: Callable[[Mapping[str, int]], str], outline: Seque
     atomic.write(path, lambda p: writer.write(p))
 
 
-def _print(html: str) -> bytes:
+def printed(html: str) -> bytes:
     """A4 pages as the print style says."""
     import plutoprint
 

@@ -166,7 +166,7 @@ CASES: dict[str, Callable[[], Figure]] = {
         [f"{model}, {level}" for level in ("clean", "noisy") for model in MODELS],
     ),
     "contact-sheet": lambda: figures.contact_sheet(
-        {name: [picture()] * 4 for name in NOISES}, ["clean", "1", "3", "5"], fit=True
+        {name: dict.fromkeys((0.0, 1.0, 3.0, 5.0), picture()) for name in NOISES}, fit=True
     ),
 }
 

@@ -11,7 +11,6 @@ import html5lib
 import pandas as pd
 import pypdf
 import pytest
-from PIL import Image as Pillow
 
 from robustbench_sgdm import cli, corruption, figures, report, tables
 from robustbench_sgdm.errors import DataError
@@ -73,10 +72,10 @@ def test_results_csv_terminal_and_report_agree(
     for name in ("gaussian_noise", "fog"):
         terminal = printed.partition(name)[2].partition("noise" if name == "fog" else "fog")[0]
         for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
-            severity = f"{row.severity:g}" if row.severity else "0 (clean)"
+            severity = f"{float(row.severity):g}" if row.severity else "0 (clean)"  # type: ignore[arg-type]
             for metric in tables.METRICS_SHOWN:
                 said = f"{getattr(row, metric):.2f}"
-                assert shown[figures.words(name)][severity][f"{metric}{row.model}"] == said
+                assert shown[figures.words(name)][severity][f"{metric}{row.model!s}"] == said
                 assert said in terminal
 
 
@@ -139,7 +138,7 @@ def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
             f"{title} in the contents"
         )
     assert next(iter(places)) == "What was run" and len(places) >= 8
-    assert (document.metadata or {}).get("/Title", "").endswith("robustness report")
+    assert document.metadata and str(document.metadata.title).endswith("robustness report")
     links = [a for a in document.pages[0].get("/Annots", []) if a.get_object()["/Subtype"] == "/Link"]
     assert len(links) >= len(places)
 
@@ -173,9 +172,8 @@ def test_the_figures_and_their_numbers_lie_beside(written: Run) -> None:
     assert {"severity", "differences", "means", "sizes", "errors", "classes", "side-by-side-1"} <= named
     for name in named:
         assert len(pd.read_csv(written.path / "figures" / f"{name}.csv"))
-        assert list((written.path / "figures").glob(f"{name}.svg")) or Pillow.open(
-            written.path / "figures" / f"{name}.jpg"
-        )
+        drawn = {path.suffix for path in (written.path / "figures").glob(f"{name}.*")}
+        assert drawn in ({".csv", ".svg"}, {".csv", ".jpg"})
 
 
 def test_a_section_without_data_is_left_out(written: Run) -> None:

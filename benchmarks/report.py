@@ -1,0 +1,157 @@
+"""Time of a report with kept statistics: 15 corruptions x 5 severities x 2 models on 5,000 images, to HTML and PDF.
+
+The denominator is what the libraries need for the same files: saving the finished figures, and printing the
+finished HTML twice. What the ratio leaves over one is reading, statistics, layout of figures and the template.
+Four cells are made, scored and resampled for real; the others are links to them, since only the time counts.
+
+    python benchmarks/report.py [--images 5000] [--resamples 1000]
+"""
+
+import argparse
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustbench_sgdm import figures, report
+from robustbench_sgdm.datasets import Dataset, Image
+from robustbench_sgdm.figures import Material
+from robustbench_sgdm.report import pdf
+from robustbench_sgdm.report.sections import sections
+from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
+from robustbench_sgdm.types import BENCHMARK, CLEAN
+
+MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
+SIZE = 640, 640
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = made(Path(folder), options.images, options.resamples)
+        material = Material(run, resamples=options.resamples)
+        seconds, (html, paper) = timed(lambda: report.write(material))
+        bare = bare_seconds(material, html)
+        sizes = f"HTML {html.stat().st_size / 1e6:.1f} MB, PDF {paper.stat().st_size / 1e6:.1f} MB"
+    print(
+        f"{len(run.cells)} cells on {options.images} images, {options.resamples} resamples kept; {sizes} (aim: 6)"
+    )
+    print(f"  libraries alone  {bare:6.1f} s")
+    print(f"  report           {seconds:6.1f} s (aim: 15)")
+    print(f"  ratio: {seconds / bare:.2f}")
+
+
+def made(folder: Path, images: int, resamples: int) -> Run:
+    """A complete run whose statistics and pictures are kept."""
+    synthetic = _synthetic()
+    rng = np.random.default_rng(0)
+    truth: GroundTruth = synthetic.truth_of(images, rng)
+    severities = {CLEAN: [0.0], **{c: [1.0, 2.0, 3.0, 4.0, 5.0] for c in BENCHMARK}}
+    cells = [
+        Cell(m, c, s, cell_key(model=m, clean=c == CLEAN))
+        for m in MODELS
+        for c, v in severities.items()
+        for s in v
+    ]
+    few = [c for c in cells if c.corruption in (CLEAN, BENCHMARK[0]) and c.severity <= 1]
+    run = Run.start(folder, "small", _plan(images, few), truth=truth)
+    scorer = Scorer(_dataset(truth))
+    for cell in few:
+        boxes = synthetic.detections_of(truth, rng)
+        run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
+        scores = scorer.score(rows(run.store.merge(cell, 1)))
+        run.store.finish(
+            cell,
+            {"detections": len(boxes), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
+        )
+    small = Material(run, resamples=resamples)
+    _ = small.intervals, small.errors, small.flips
+    whole = Run.start(folder, "whole", _plan(images, cells), truth=truth)
+    for cell in cells:
+        like = next(c for c in few if c.key == cell.key)
+        for part in ("cells", "statistics"):
+            _link(run.path / part / like.folder, whole.path / part / cell.folder)
+    material = Material(whole, resamples=resamples)
+    for picture in {*material.pictures, *material.sheet}:
+        noise = (
+            rng.normal(128, 25 * picture[1] / 5 + 1, (*SIZE, 3))
+            + 60 * np.sin(np.arange(SIZE[0]) / 40)[:, None]
+        )
+        keep_picture(whole, *picture, noise.clip(0, 255).astype(np.uint8))
+    return whole
+
+
+def _plan(images: int, cells: list[Cell]) -> dict[str, Any]:
+    about = {"family": "noise", "summary": "As in COCO-C.", "source": "benchmark", "fingerprint": "f"}
+    names = dict.fromkeys(c.corruption for c in cells if c.corruption != CLEAN)
+    families = ("noise", "blur", "weather", "digital")
+    return {
+        "command": "robustbench run",
+        "models": {m: {"baseline": b} for m, b in MODELS.items()},
+        "data": {"name": "synthetic", "source": "x", "images": images, "boxes": 0, "fingerprint": "f"},
+        "corruptions": {
+            c: {**about, "family": families[i % 4], "strengths": {f"{s}": f"sigma={s}" for s in range(1, 6)}}
+            for i, c in enumerate(names)
+        },
+        "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
+        "versions": {},
+        "cells": [asdict(c) for c in cells],
+    }
+
+
+def _dataset(truth: GroundTruth) -> Dataset:
+    boxes = truth.annotations.to_dict("records")
+    annotations = [{**b, "id": n, "bbox": [b["x"], b["y"], b["w"], b["h"]]} for n, b in enumerate(boxes, 1)]
+    pictures = [Image(int(i), Path("x"), *SIZE) for i in truth.images["image_id"]]
+    classes = truth.categories.rename(columns={"category_id": "id"}).to_dict("records")
+    return Dataset("synthetic", "x", pictures, classes, annotations)  # type: ignore[arg-type]
+
+
+def _synthetic() -> Any:
+    """The other benchmark's data: COCO's counts."""
+    spec = importlib.util.spec_from_file_location("bootstrap", Path(__file__).with_name("bootstrap.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _link(source: Path, target: Path) -> None:
+    for file in (f for f in source.rglob("*") if f.is_file()):
+        path = target / file.relative_to(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            os.link(file, path)
+
+
+def bare_seconds(material: Material, html: Path) -> float:
+    """What matplotlib and plutoprint need for the finished figures and the finished page."""
+    drawn = [picture.drawn for section in sections(material) for picture in section.pictures]
+    text = html.read_text("utf-8")
+    saving, _ = timed(
+        lambda: [figures.jpeg(d.figure) if d.photographs else figures.svg(d.figure) for d in drawn]
+    )
+    printing, _ = timed(lambda: [pdf.printed(text) for _ in range(2)])
+    return saving + printing
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+if __name__ == "__main__":
+    main()

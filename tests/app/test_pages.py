@@ -33,7 +33,9 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
 
 
 def said(test: AppTest) -> str:
-    return "\n".join(str(e.value) for kind in (test.markdown, test.warning, test.info, test.caption) for e in kind)
+    return "\n".join(
+        str(e.value) for kind in (test.markdown, test.warning, test.info, test.caption) for e in kind
+    )
 
 
 def test_no_runs_yet(page: Callable[..., AppTest], tmp_path: Path) -> None:
@@ -68,7 +70,9 @@ def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: 
     assert shown.selectbox(key="run").options == ["unfinished"]
 
 
-@pytest.mark.parametrize("value", ["../../etc", "/etc/passwd", "..%2f", "<script>alert(1)</script>", "x" * 5000])
+@pytest.mark.parametrize(
+    "value", ["../../etc", "/etc/passwd", "..%2f", "<script>alert(1)</script>", "x" * 5000]
+)
 def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, value: str) -> None:
     shown = page("--project", project, run=value, family=value, size=value)
     assert not shown.exception and "which is not here" in said(shown)
@@ -148,6 +152,4 @@ def test_uploads(tmp_path: Path) -> None:
 
 
 def test_text_from_files_is_no_markup() -> None:
-    assert shared.plain("![x](http://a) <b> :red[y] $z$") == (
-        r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
-    )
+    assert shared.plain("![x](http://a) <b> :red[y] $z$") == (r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$")

@@ -109,7 +109,7 @@ def show(name: str, path: Path) -> Shown:
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
-def _open(path: Path, _changed: int) -> Run:
+def _open(path: Path, changed: int) -> Run:
     return Run.open(path)
 
 

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
     (folder / "torn").mkdir()
     (folder / "torn/plan.yaml").write_text("schema: 1\nmodels: {a: {}}\ndata: {}\ncorruptions: {}\nsettings:")
     for age, name in enumerate(("torn", "old", "unfinished", "complete")):
-        os.utime(folder / name / "plan.yaml", (1_700_000_000 + age, 1_700_000_000 + age))
+        os.utime(folder / name, (1_700_000_000 + age, 1_700_000_000 + age))
     return folder
 
 

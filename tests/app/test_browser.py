@@ -1,0 +1,263 @@
+"""The dashboard in a real browser: every page, its controls, links, sizes, and what it must not do."""
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from robustbench_sgdm.store import Run
+
+HERE = Path(__file__).parent
+PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
+SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
+PATIENCE = 60_000  # ms; the first look at a page loads libraries
+
+# Streamlit's own search for the server, from an address with a page's name in it.
+SEARCH = re.compile(r"/\w+/_stcore/(health|host-config)$")
+
+
+class Visitor:
+    """A page of the browser that notes what goes wrong: console errors, failed and foreign requests."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
+        self.wrong: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", self._request)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error" and not SEARCH.search(message.location.get("url", "")):
+            self.wrong.append(f"{message.text} {message.location}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.wrong.append(f"left the machine: {request.url}")
+
+    def go(self, path: str = "") -> None:
+        self.page.goto(f"{self.address}/{path}")
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.wait_for_timeout(150)
+        self.page.wait_for_selector(SETTLED)
+        self.page.wait_for_timeout(150)
+        self.page.wait_for_selector(SETTLED)
+
+    def text(self) -> str:
+        return str(self.page.inner_text("[data-testid=stMain]"))
+
+    def counts(self) -> list[str]:
+        """Matched, missed and false above each pane."""
+        return [str(t) for t in self.page.locator(".counts").all_inner_texts()]
+
+    def wait_for_address(self, words: str) -> None:
+        self.page.wait_for_url(lambda url: words in url)
+
+
+@pytest.fixture
+def visit(browser: Any, app: Callable[..., str]) -> Iterator[Callable[..., Visitor]]:
+    """Opens a window on the app; at the end nothing may have gone wrong in any."""
+    contexts, visitors = [], []
+
+    def open_window(width: int = 1280, scheme: str = "light", words: tuple[str, ...] = ()) -> Visitor:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        visitors.append(Visitor(context.new_page(), app(*words)))
+        return visitors[-1]
+
+    yield open_window
+    for context in contexts:
+        context.close()
+    assert [v.wrong for v in visitors if v.wrong] == []
+
+
+def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[..., Visitor]) -> None:
+    """No error, nothing wider than the window, and no serious finding of axe in either theme."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        visitor = visit(width, scheme)
+        for path in PAGES:
+            visitor.go(path)
+            assert "cannot be" not in visitor.text()
+            wide = visitor.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+            assert wide <= width, f"{path} is {wide} px wide in a window of {width}"
+            found = Axe().run(visitor.page).response["violations"]
+            serious = [
+                (f["id"], [n["html"][:200] for n in f["nodes"]][:3])
+                for f in found
+                if f["impact"] in ("serious", "critical")
+            ]
+            assert not serious, f"{path or 'overview'} at {width}: {serious}"
+
+
+def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> None:
+    visitor = visit()
+    visitor.go()
+    visitor.page.get_by_role("radio", name="noise", exact=True).click()
+    visitor.wait_for_address("family=noise")
+    visitor.settle()
+    with visitor.page.expect_download() as waiting:
+        visitor.page.get_by_role("button", name="Results, CSV").click()
+    text = Path(waiting.value.path()).read_text()
+    assert text.splitlines() == complete.results().to_csv(index=False).splitlines()
+
+
+def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("curves?family=all")
+    chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    visitor.page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    visitor.wait_for_address("/images?")
+    visitor.settle()
+    assert "corruption=" in visitor.page.url and visitor.counts()
+
+
+def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], complete: Run) -> None:
+    visitor = visit()
+    visitor.go("images?corruption=gaussian_noise&severity=3")
+    page, first = visitor.page, visitor.text()
+    assert len(visitor.counts()) == 2 and "Image 1 of 12" in first
+
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("Image 2 of 12").wait_for()
+    page.get_by_role("button", name="Previous image").click()
+    page.get_by_text("Image 1 of 12").wait_for()
+
+    before = visitor.counts()
+    page.locator("input.confidence").fill("0.9")
+    assert visitor.counts() != before  # at once, without the server
+    visitor.wait_for_address("confidence=0.9")
+    page.keyboard.press("g")
+    visitor.wait_for_address("truth=true")
+    page.get_by_role("button", name="Zoom in").click()
+    visitor.wait_for_address("zoom=")
+    boxes = page.eval_on_selector_all(".stage svg", "all => all.map(s => s.getAttribute('viewBox'))")
+    assert len(set(boxes)) == 1 and boxes[0] != "0 0 320 240"  # both panes in step
+
+    visitor.settle()
+    other = visit()
+    other.page.goto(page.url)
+    other.settle()
+    assert other.counts() == visitor.counts()
+    again = other.page.eval_on_selector_all(".stage svg", "all => all.map(s => s.getAttribute('viewBox'))")
+    assert [round(float(n)) for n in again[0].split()] == [round(float(n)) for n in boxes[0].split()]
+
+    slider = page.get_by_role("slider", name="Severity")
+    slider.press("ArrowRight")
+    visitor.wait_for_address("severity=5")
+    visitor.settle()
+    assert "severity 5" in visitor.text() and "severity 3" in other.text()  # two windows do not disturb
+
+
+def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], complete: Run) -> None:
+    import base64
+
+    import torch
+
+    from robustbench_sgdm import corruption
+    from robustbench_sgdm.corruption import apply
+
+    visitor = visit()
+    image_id = 3
+    visitor.go(f"images?corruption=gaussian_noise&severity=5&image={image_id}")
+    address = visitor.page.eval_on_selector(".stage image", "image => image.getAttribute('href')")
+    seen = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+    file = complete.truth().images.set_index("image_id")["file"][image_id]
+    clean = torch.from_numpy(np.asarray(Pillow.open(file).convert("RGB")).transpose(2, 0, 1)[None].copy())
+    one = corruption.load().get("gaussian_noise")
+    made = apply(one, clean, 5, seed=0, image_ids=[image_id])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(seen, made)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "?run=../../../../etc/passwd",
+        "images?image=../../x&confidence=nan&zoom=1,2,3,inf&left=%00&severity=1e999",
+        "images?corruption=../../../etc&severity=-1&image=99999999999999999999",
+        "live?picture=/etc/passwd&strength=1e9",
+    ],
+)
+def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
+    visitor = visit()
+    visitor.go(path)
+    assert "which is not here" in visitor.text() and "root:" not in visitor.page.content()
+
+
+def test_uploads(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("live")
+    upload = visitor.page.locator("input[type=file]")
+    text = {
+        "name": "../../<img src=x onerror=alert(1)>.png",
+        "mimeType": "image/png",
+        "buffer": b"no picture",
+    }
+    upload.set_input_files(text)
+    visitor.page.get_by_text("This upload is no picture").wait_for()
+    picture = io.BytesIO()
+    Pillow.new("RGB", (640, 480), "grey").save(picture, "JPEG")
+    visitor.page.locator(
+        "[data-testid=stFileUploader] button[aria-label^=Remove], [data-testid=stFileUploaderDeleteBtn] button"
+    ).first.click()
+    visitor.page.locator("input[type=file]").set_input_files(
+        {"name": "fine.jpg", "mimeType": "image/jpeg", "buffer": picture.getvalue()}
+    )
+    visitor.settle()
+    visitor.page.locator(".stage svg").first.wait_for()
+    assert "This upload is no picture" not in visitor.text()
+
+
+def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], project: Path) -> None:
+    visitor = visit()
+    visitor.go("run")
+    page = visitor.page
+    page.get_by_role("textbox", name="Name of the run directory").fill("from-browser")
+    page.get_by_role("button", name="Start").click()
+    stop = page.get_by_role("button", name="Stop")
+    stop.wait_for()
+    page.close()  # it goes on
+
+    path = project / "from-browser"
+    deadline = time.monotonic() + 240
+    while not (path / "plan.yaml").is_file():
+        assert time.monotonic() < deadline, (path / "dashboard.log").read_text()
+        time.sleep(0.5)
+    again = visit()
+    again.go("run")
+    again.page.get_by_role("button", name="Stop").click()
+    again.page.get_by_text(re.compile("stopped|complete")).first.wait_for()
+    assert again.page.get_by_role("button", name="Stop").count() == 0
+    assert Run.open(path).cells  # what is there is whole
+    log = (path / "dashboard.log").read_text()
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_it_looks_as_it_did(visit: Callable[..., Visitor], scheme: str, width: int) -> None:
+    """The viewer beside its baseline; `ROBUSTBENCH_BASELINES=write` makes new ones."""
+    import os
+
+    visitor = visit(width, scheme)
+    visitor.go("images?corruption=fog&severity=3&order=as+in+the+data&labels=false&truth=true")
+    visitor.page.mouse.move(0, 0)
+    shot = visitor.page.locator(".panes").screenshot()
+    seen = Pillow.open(io.BytesIO(shot)).convert("RGB").resize((320, 320))
+    file = HERE / "screenshots" / f"images-{scheme}-{width}.png"
+    if os.environ.get("ROBUSTBENCH_BASELINES") == "write":
+        seen.save(file, optimize=True)
+    difference = np.abs(np.asarray(seen, float) - np.asarray(Pillow.open(file), float)).mean()
+    assert difference < 6, f"{difference:.1f} of 255 on average; fonts and rounding make under 3"

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from robustbench_sgdm.store import Cell, GroundTruth, Run
@@ -173,7 +174,7 @@ def make_run(
     corruptions: Mapping[str, Sequence[float]],
     *,
     images: int,
-    pictures: Sequence[np.ndarray] = (),
+    pictures: Sequence[NDArray[np.uint8]] = (),
     resamples: bool = False,
     fingerprints: Mapping[str, str] | None = None,
     leave: int = 0,
@@ -220,7 +221,7 @@ def hash_of(cell: Cell) -> int:
     return sum(i * ord(letter) for i, letter in enumerate(str(cell), 1))
 
 
-def _files(folder: Path, pictures: Sequence[np.ndarray]) -> list[Path]:
+def _files(folder: Path, pictures: Sequence[NDArray[np.uint8]]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(pictures):
         Pillow.fromarray(picture).resize(SIDE).save(folder / f"{number:03d}.png")
@@ -235,7 +236,7 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
     corner = rng.uniform(0, 1, (len(owner), 2)) * (np.array(SIDE) - size)
     boxes = pd.DataFrame(np.concatenate([corner, size], axis=1), columns=["x", "y", "w", "h"])
     boxes.insert(0, "image_id", owner)
-    boxes.insert(1, "category_id", rng.integers(1, len(CLASSES) + 1, len(owner)))
+    boxes["category_id"] = rng.integers(1, len(CLASSES) + 1, len(owner))
     return GroundTruth(
         pd.DataFrame(
             {
@@ -282,13 +283,17 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
     from robustbench_sgdm.datasets import Dataset, Image
     from robustbench_sgdm.scoring import Scorer, rows
 
-    objects = truth.annotations.to_dict("records")
+    objects: list[Any] = truth.annotations.to_dict("records")
     annotations = [
         {"id": i, "bbox": [o["x"], o["y"], o["w"], o["h"]], **{k: o[k] for k in o if k not in "xywh"}}
         for i, o in enumerate(objects, 1)
     ]
-    listed = [Image(r.image_id, Path(r.file), r.width, r.height) for r in truth.images.itertuples()]
-    categories = [{"id": r.category_id, "name": r.name} for r in truth.categories.itertuples(index=False)]
+    images: list[Any] = truth.images.to_dict("records")
+    listed = [Image(r["image_id"], Path(r["file"]), r["width"], r["height"]) for r in images]
+    categories = [
+        {"id": c, "name": name}
+        for c, name in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
+    ]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
     return lambda frame: dict(scorer.score(rows(frame)).metrics)
 
@@ -340,8 +345,8 @@ def _plan(
 
 def _resampled(run: Run, cell: Cell, level: float) -> None:
     """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
+    from robustbench_sgdm.robustness import METRICS as RESAMPLED
     from robustbench_sgdm.robustness.bootstrap import GROUPS, Draws, _keep
-    from robustbench_sgdm.robustness.bootstrap import METRICS as RESAMPLED
 
     rng = np.random.default_rng(hash_of(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])

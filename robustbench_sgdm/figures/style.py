@@ -96,8 +96,9 @@ def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
-    canvas.draw()
-    picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Pillow.fromarray(pixels).convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()

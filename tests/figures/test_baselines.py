@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def intervals() -> pd.DataFrame:
         for r in frame.itertuples()
     ]
     both = frame.pivot(index=["corruption", "severity"], columns="model", values="AP")
-    for (corruption, severity), gain in (both[MODELS[1]] - both[MODELS[0]]).items():  # type: ignore[misc]
+    gains: Any = (both[MODELS[1]] - both[MODELS[0]]).items()
+    for (corruption, severity), gain in gains:
         rows.append(
             {
                 "model": MODELS[1],

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -74,12 +75,10 @@ def test_flips_are_shown_in_both_directions_and_an_image_once(material: Material
 def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
     drawn = figures.draw("side-by-side", material)
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
-    assert texts == [
-        f"{r.found} of {r.found + r.missed} found, {r.false} false"  # type: ignore[operator]
-        for r in drawn.data.itertuples()
-    ]
+    rows: Any = list(drawn.data.itertuples())
+    assert texts == [f"{r.found} of {r.found + r.missed} found, {r.false} false" for r in rows]
     objects = material.run.truth().annotations.groupby("image_id").size()
-    for row in drawn.data.itertuples():
+    for row in rows:
         assert row.found + row.missed == objects[row.image_id]  # type: ignore[operator,index]
 
 

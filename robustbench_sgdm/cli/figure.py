@@ -110,6 +110,9 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
             except (DataError, ImportError) as error:
                 note(f"without some pictures: {error}")
         html, pdf = reporting.write(material)
+    with contextlib.suppress(DataError):  # the report says why there is none
+        for verdict in reporting.verdicts(material):
+            note(f"verdict {verdict.headline}")
     note(f"report  {html}\nreport  {pdf}")
 
 

@@ -1,5 +1,6 @@
 """The report of a stored run: valid, whole, accessible; what it prints reads back as what is stored."""
 
+import html
 import os
 import re
 import subprocess
@@ -245,7 +246,10 @@ def test_the_command_ends_with_the_paths(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code
-    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()[-2:]] == [
+    lines = capsys.readouterr().err.splitlines()
+    said = re.search(r'<p class="said">(.*?)\.</p>', text_of(written))
+    assert said and html.unescape(said[1]).replace("\u00a0%", " %") in lines[-3]
+    assert [line.split()[-1] for line in lines[-2:]] == [
         str(written.path / "report.html"),
         str(written.path / "report.pdf"),
     ]

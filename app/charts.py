@@ -87,7 +87,7 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         base.mark_text(fontSize=12, fontWeight=weight)
         .encode(text="text:N", color=color)
         .transform_filter(which)
-        for weight, which in ((800, "datum.sure"), (400, "!datum.sure"))
+        for weight, which in (("bold", "datum.sure"), ("normal", "!datum.sure"))
     ]
     return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 60)
 

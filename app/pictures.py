@@ -129,7 +129,8 @@ def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
         for row in result.detections.itertuples()
         if row.outcome != "ignored"
     ]
-    for number, row in enumerate(result.objects.itertuples()):
+    objects: list[Any] = list(result.objects.itertuples())
+    for number, row in enumerate(objects):
         if row.outcome != "ignored":
             score = None if pd.isna(row.score) else float(row.score)
             boxes.append(_object(names, row) | {"kind": "missed", "object": number, "score": score})
@@ -158,12 +159,14 @@ def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
 
 def _link(result: robustness.Outcomes, boxes: list[dict[str, Any]]) -> None:
     """Give each matched box the number of its object, so that the viewer can mark where two models differ."""
+    objects: list[Any] = list(result.objects.itertuples())
+    found: list[Any] = list(result.detections.itertuples())
     free = {
         (row.category_id, float(row.score)): number
-        for number, row in enumerate(result.objects.itertuples())
+        for number, row in enumerate(objects)
         if row.outcome == "matched"
     }
-    shown = [r for r in result.detections.itertuples() if r.outcome != "ignored"]
+    shown = [r for r in found if r.outcome != "ignored"]
     for made, row in zip(boxes, shown, strict=False):
         number = free.get((row.category_id, float(row.score)))
         if row.outcome == "matched" and number is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -18,7 +18,7 @@ from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 T = TypeVar("T")
 
-QUERY = "query-params"
+QUERY: Final = "query-params"
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def pick(
 ) -> T:
     """A selectbox that the address remembers; nonsense there is told, not obeyed."""
     asked(key, map(format_func, options), label.lower())
-    index = options.index(default) if default in options else 0  # type: ignore[arg-type]
+    index = options.index(default) if default in options else 0
     chosen: T = st.selectbox(
         label,
         options,
@@ -292,7 +292,7 @@ def pick(
         key=key,
         bind=QUERY,
         format_func=format_func,
-        **how,  # type: ignore[arg-type]
+        **how,
     )
     return chosen
 
@@ -300,7 +300,7 @@ def pick(
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
     asked(key, options, label.lower())
-    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))  # type: ignore[arg-type]
+    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
@@ -314,7 +314,7 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
         required=True,
         key=key,
         bind=QUERY,
-        **how,  # type: ignore[arg-type]
+        **how,
     )
     return str(chosen or first)
 

@@ -79,7 +79,7 @@ def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
     assert texts == [f"{r.found} of {r.found + r.missed} found, {r.false} false" for r in rows]
     objects = material.run.truth().annotations.groupby("image_id").size()
     for row in rows:
-        assert row.found + row.missed == objects[row.image_id]  # type: ignore[operator,index]
+        assert row.found + row.missed == objects[row.image_id]
 
 
 def test_the_user_may_name_images_and_noise(told_run: Run) -> None:

@@ -83,12 +83,11 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     )
     ink = "#f2f4fa" if dark else "#10151f"
     color = alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink))
-    texts = [
-        base.mark_text(fontSize=12, fontWeight=weight)
-        .encode(text="text:N", color=color)
-        .transform_filter(which)
-        for weight, which in (("bold", "datum.sure"), ("normal", "!datum.sure"))
-    ]
+    marks = {
+        "datum.sure": base.mark_text(fontSize=12, fontWeight="bold"),
+        "!datum.sure": base.mark_text(fontSize=12),
+    }
+    texts = [m.encode(text="text:N", color=color).transform_filter(which) for which, m in marks.items()]
     return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 60)
 
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -94,7 +95,7 @@ def svg(figure: Figure) -> str:
 
 def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]

@@ -44,31 +44,12 @@ def results(models: tuple[str, ...] = MODELS) -> pd.DataFrame:
 
 def intervals() -> pd.DataFrame:
     """As of `Intervals.table()`."""
-    frame = results()
-    rows = [
-        {
-            "model": r.model,
-            "baseline": "",
-            "statistic": "score",
-            "corruption": r.corruption,
-            "severity": r.severity,
-            "estimate": r.AP,
-        }
-        for r in frame.itertuples()
-    ]
-    both = frame.pivot(index=["corruption", "severity"], columns="model", values="AP")
-    gains: Any = (both[MODELS[1]] - both[MODELS[0]]).items()
-    for (corruption, severity), gain in gains:
-        rows.append(
-            {
-                "model": MODELS[1],
-                "baseline": MODELS[0],
-                "statistic": "score",
-                "corruption": corruption,
-                "severity": severity,
-            }
-            | {"estimate": gain - 1, "p_holm": 0.01 if gain > 2 else 0.6}
-        )
+    scores = results().rename(columns={"AP": "estimate"}).assign(baseline="", statistic="score")
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
+    first, second = ([r for r in rows if r["model"] == m] for m in MODELS)
+    for one, two in zip(first, second, strict=True):
+        gain = two["estimate"] - one["estimate"]
+        rows.append({**two, "baseline": MODELS[0], "estimate": gain - 1, "p_holm": 0.01 if gain > 2 else 0.6})
     for shift, model in enumerate(MODELS):
         for metric, value in (("AP", 40), ("AP_S", 20), ("AP_M", 42), ("AP_L", 55)):
             rows.append(

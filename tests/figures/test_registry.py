@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -75,11 +74,10 @@ def test_flips_are_shown_in_both_directions_and_an_image_once(material: Material
 def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
     drawn = figures.draw("side-by-side", material)
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
-    rows: Any = list(drawn.data.itertuples())
-    assert texts == [f"{r.found} of {r.found + r.missed} found, {r.false} false" for r in rows]
-    objects = material.run.truth().annotations.groupby("image_id").size()
-    for row in rows:
-        assert row.found + row.missed == objects[row.image_id]
+    rows = drawn.data.to_dict("records")
+    assert texts == [f"{r['found']} of {r['found'] + r['missed']} found, {r['false']} false" for r in rows]
+    objects = material.run.truth().annotations.groupby("image_id").size().to_dict()
+    assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 
 
 def test_the_user_may_name_images_and_noise(told_run: Run) -> None:

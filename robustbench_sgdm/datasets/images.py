@@ -61,7 +61,7 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
             if file.width * file.height > most_pixels:
                 raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
             return _rgb(ImageOps.exif_transpose(file))
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # Ultralytics has Pillow ask for a plugin
         raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
     except FAILURES as error:
         raise DataError(f"this picture cannot be decoded ({error}); give another one") from error

@@ -73,7 +73,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
             np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width,
             value,
             width * 0.92,
-            yerr=np.nan_to_num(reach),
+            yerr=np.nan_to_num(reach).tolist(),  # Matplotlib mistakes an array of one bar
             color=color[model],
             label=model,
             hatch=_HATCHES[index % len(_HATCHES)],

@@ -19,7 +19,7 @@ _LONGEST = 640  # px of a picture's longer side as a detector sees it
 _SHOWN = 192, 256  # px of its middle, high and wide: whole, it would have to be reduced, and noise with it
 _GAP, _DPI = 4, 100
 _FINE = 200  # dots per inch where a sheet must fit a page
-_ABOVE = 0.35  # inches of heads
+_ABOVE, _BESIDE = 0.35, 1.8  # inches of heads and titles
 _PAGE = PAGE, 7.8  # inches
 
 Pictures = Mapping[str, Mapping[float, NDArray[np.uint8]]]
@@ -34,7 +34,8 @@ def contact_sheet(rows: Pictures, *, fit: bool = False) -> Figure:
     """
     columns = sorted({severity for pictures in rows.values() for severity in pictures})
     parts = {title: {s: _middle(p) for s, p in pictures.items()} for title, pictures in rows.items()}
-    dpi, beside = (_FINE if fit else _DPI), 0.25 + 0.07 * max(map(len, rows))  # inches that titles take
+    dpi = _FINE if fit else _DPI
+    beside = 0.25 + 0.07 * max(map(len, rows)) if fit else _BESIDE
     if fit:
         width = _fitting(parts, len(columns), beside)
         parts = {t: {s: _reduced(p, width) for s, p in pictures.items()} for t, pictures in parts.items()}

@@ -97,8 +97,8 @@ def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
     picture = Pillow.fromarray(pixels).convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -80,8 +81,21 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor
 
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
     """
+    size = [max(1, int(side * strength["size"])) for side in images.shape[2:]]
+    return (_pixelated_pillow if images.device.type == "cpu" else _pixelated)(images, *size)
+
+
+def _pixelated_pillow(images: Tensor, high: int, wide: int) -> Tensor:
+    out = np.empty(images.shape, np.uint8)
+    for plane, done in zip(images.flatten(0, 1).numpy(), out.reshape(-1, *out.shape[2:]), strict=True):
+        small = Pillow.fromarray(plane).resize((wide, high), Pillow.Resampling.BOX)
+        done[:] = small.resize(plane.shape[::-1], Pillow.Resampling.NEAREST)
+    return torch.from_numpy(out)
+
+
+def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
+    """The same in torch alone, for devices that Pillow cannot reach."""
     height, width = images.shape[2:]
-    high, wide = (max(1, int(side * strength["size"])) for side in (height, width))
     down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
     rows, columns = _nearest(high, height).to(images.device), _nearest(wide, width).to(images.device)
     out = torch.empty_like(images)
@@ -93,12 +107,17 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor
 
 def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """A side cut into `size` boxes: the first pixel of each with its weight, then the second, and so on."""
-    edges = (torch.arange(size + 1, dtype=torch.float64) * (side / size) + 0.5).int()
-    counts = edges.diff()
-    steps = range(int(counts.max()))
+    scale = side / size
+    middle = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
+    first, end = (middle - scale / 2 + 0.5).int(), (middle + scale / 2 + 0.5).int().clamp(max=side)
+    places = first[:, None] + torch.arange(int((end - first).max()))
+    # Pillow's own steps: their rounding decides which box a pixel on the seam of two belongs to.
+    apart = (places - middle[:, None] + 0.5) * (1 / scale)
+    inside = (places < end[:, None]) & (apart > -0.5) & (apart <= 0.5)
+    weights = inside / inside.sum(1, keepdim=True)
     return [
-        ((edges[:-1] + step).clamp(max=side - 1).to(device), ((counts > step) / counts)[:, None].to(device))
-        for step in steps
+        (place.clamp(max=side - 1).to(device), weight[:, None].to(device))
+        for place, weight in zip(places.T.contiguous(), weights.T, strict=True)
     ]
 
 

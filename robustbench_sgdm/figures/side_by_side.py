@@ -1,6 +1,7 @@
 """Side-by-side detections in the manner of the SGDM paper's figure 4: rows are images, columns models and noise."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -153,8 +154,9 @@ def flipped(material: Material) -> Drawn:
 def side(material: Material, pictures: list[Shown]) -> Drawn:
     """The side-by-side figure of some pictures."""
     rows, counts = [], []
+    truth, found = material.run.truth(), _detections(material, pictures)
     for corruption, severity, image_id in pictures:
-        panels = _panels(material, (corruption, severity, image_id))
+        panels = _panels(material, _of_image(truth, image_id), found, (corruption, severity, image_id))
         rows.append((f"image {image_id}\n{words(corruption)}, severity {severity:g}", panels))
         for (level, model), panel in zip(_views(material), panels, strict=True):
             counts.append((image_id, corruption, severity, level, model, *panel.tally))
@@ -178,27 +180,40 @@ def _views(material: Material) -> list[tuple[str, str]]:
     return [(level, model) for level in ("clean", "noisy") for model in material.pair]
 
 
-def _panels(material: Material, shown: Shown) -> list[Panel]:
+def _panels(
+    material: Material,
+    truth: GroundTruth,
+    detections: Mapping[tuple[str, str, float], pd.DataFrame],
+    shown: Shown,
+) -> list[Panel]:
     """A row of a side-by-side figure: baseline and model on the clean image, then on the corrupted one."""
     corruption, severity, image_id = shown
-    truth = _of_image(material.run.truth(), image_id)
     wide, high = (int(truth.images[side].iloc[0]) for side in ("width", "height"))
     row = []
     for name, level in ((CLEAN, 0.0), (corruption, severity)):
         picture = read_picture(material.run, name, level, image_id)
         for model in material.pair:
-            found = _detections(material, model, name, level)
-            found = found[found["image_id"] == image_id]
-            became = robustness.outcomes(truth, found, material.confidence)
+            found = detections[model, name, level]
+            became = robustness.outcomes(truth, found[found["image_id"] == image_id], material.confidence)
             row.append(Panel(picture, (wide, high), became.objects, became.detections))
     return row
 
 
-def _detections(material: Material, model: str, corruption: str, severity: float) -> pd.DataFrame:
-    for cell in material.run.cells:
-        if (cell.model, cell.corruption, cell.severity) == (model, corruption, severity):
-            return material.run.store.detections(cell)
-    raise DataError(f"{material.run.path} has no cell of {model} under {corruption} at severity {severity:g}")
+def _detections(material: Material, pictures: Sequence[Shown]) -> dict[tuple[str, str, float], pd.DataFrame]:
+    """What both models found on the shown images, by cell; each cell is read once."""
+    images = {image_id for *_, image_id in pictures}
+    levels = {(CLEAN, 0.0), *((corruption, severity) for corruption, severity, _ in pictures)}
+    cells = {(c.model, c.corruption, c.severity): c for c in material.run.cells}
+    found = {}
+    for model, (corruption, severity) in itertools.product(material.pair, sorted(levels)):
+        cell = cells.get((model, corruption, severity))
+        if cell is None or not material.run.store.complete(cell):
+            raise DataError(
+                f"{material.run.path} has no {model} under {corruption} at severity {severity:g}; run that too"
+            )
+        frame = material.run.store.detections(cell)
+        found[model, corruption, severity] = frame[frame["image_id"].isin(images)]
+    return found
 
 
 def _of_image(truth: GroundTruth, image_id: int) -> GroundTruth:

@@ -107,7 +107,7 @@ class Material:
     @property
     def title(self) -> str:
         """The widest set in few words."""
-        return self.names[self.whole.name]
+        return self.names[self.whole.name] if self.whole.name else "the benchmark"
 
     @cached_property
     def errors(self) -> pd.DataFrame:

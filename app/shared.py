@@ -297,6 +297,21 @@ def pick(
     return chosen
 
 
+def pick_run(names: Sequence[str]) -> str:
+    """The run that a page shows, chosen at its top and kept from page to page.
+
+    It stands in the address even where it is the first: another one may be first tomorrow.
+    """
+    asked("run", names, "run")
+    wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
+    first = next(name for name in wanted if name in names)
+    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))  # type: ignore[arg-type]
+    st.session_state["last run"] = chosen
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return chosen
+
+
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
     asked(key, options, label.lower())
@@ -317,6 +332,17 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
         **how,  # type: ignore[arg-type]
     )
     return str(chosen or first)
+
+
+def go(page: str, **values: str) -> None:
+    """Turn to another page with its controls set; what this page has itself stays as it is.
+
+    Streamlit refuses to put bound controls into the address directly, and takes them from the session.
+    """
+    st.session_state["last run"] = values.pop("run", st.session_state.get("last run"))
+    for key, value in values.items():
+        st.session_state[key] = value
+    st.switch_page(st.session_state["pages"][page], query_params={})
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

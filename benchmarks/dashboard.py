@@ -159,6 +159,7 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(20)
+        self.log.close()
 
     def words(self) -> str:
         """What it printed."""

@@ -38,7 +38,7 @@ def main() -> None:
     st.set_page_config(page_title="RobustBench-SGDM", page_icon=APP / "icon.png", layout="wide")
     st.html(APP / "page.css")
     if st.context.theme.type == "dark":
-        st.html("<style>.stMultiSelect span[title] { color: #0f131c; }</style>")  # on the light tags
+        st.html(APP / "dark.css")
     pages = {name: _page(name, title, icon, of_run) for name, title, icon, of_run in PAGES}
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()

@@ -335,14 +335,8 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
 
 
 def go(page: str, **values: str) -> None:
-    """Turn to another page with its controls set; what this page has itself stays as it is.
-
-    Streamlit refuses to put bound controls into the address directly, and takes them from the session.
-    """
-    st.session_state["last run"] = values.pop("run", st.session_state.get("last run"))
-    for key, value in values.items():
-        st.session_state[key] = value
-    st.switch_page(st.session_state["pages"][page], query_params={})
+    """Turn to another page, with its address."""
+    st.switch_page(st.session_state["pages"][page], query_params=values)
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

@@ -44,7 +44,7 @@ def main() -> None:
     st.navigation(list(pages.values()), position="top").run()
 
 
-def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":  # type: ignore[valid-type]
+def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":
     def body() -> None:
         guarded(title, lambda: _of_run(name) if of_run else _view(name)())
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -18,7 +18,7 @@ from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 T = TypeVar("T")
 
-QUERY = "query-params"
+QUERY: Literal["query-params"] = "query-params"
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def pick(
 ) -> T:
     """A selectbox that the address remembers; nonsense there is told, not obeyed."""
     asked(key, map(format_func, options), label.lower())
-    index = options.index(default) if default in options else 0  # type: ignore[arg-type]
+    index = options.index(default) if default in options else 0
     chosen: T = st.selectbox(
         label,
         options,
@@ -292,7 +292,7 @@ def pick(
         key=key,
         bind=QUERY,
         format_func=format_func,
-        **how,  # type: ignore[arg-type]
+        **how,
     )
     return chosen
 
@@ -305,7 +305,7 @@ def pick_run(names: Sequence[str]) -> str:
     asked("run", names, "run")
     wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
     first = next(name for name in wanted if name in names)
-    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))  # type: ignore[arg-type]
+    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
     st.session_state["last run"] = chosen
     if st.query_params.get("run") != chosen:
         st.query_params["run"] = chosen
@@ -315,7 +315,7 @@ def pick_run(names: Sequence[str]) -> str:
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
     asked(key, options, label.lower())
-    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))  # type: ignore[arg-type]
+    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
@@ -329,7 +329,7 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
         required=True,
         key=key,
         bind=QUERY,
-        **how,  # type: ignore[arg-type]
+        **how,
     )
     return str(chosen or first)
 

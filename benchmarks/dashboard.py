@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from robustbench_sgdm.store import Cell, GroundTruth, Run
@@ -174,7 +175,7 @@ def make_run(
     corruptions: Mapping[str, Sequence[float]],
     *,
     images: int,
-    pictures: Sequence[np.ndarray] = (),
+    pictures: Sequence[NDArray[np.uint8]] = (),
     resamples: bool = False,
     fingerprints: Mapping[str, str] | None = None,
     leave: int = 0,
@@ -221,7 +222,7 @@ def hash_of(cell: Cell) -> int:
     return sum(i * ord(letter) for i, letter in enumerate(str(cell), 1))
 
 
-def _files(folder: Path, pictures: Sequence[np.ndarray]) -> list[Path]:
+def _files(folder: Path, pictures: Sequence[NDArray[np.uint8]]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(pictures):
         Pillow.fromarray(picture).resize(SIDE).save(folder / f"{number:03d}.png")
@@ -235,8 +236,6 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
     size = rng.uniform(20, 110, (len(owner), 2))
     corner = rng.uniform(0, 1, (len(owner), 2)) * (np.array(SIDE) - size)
     boxes = pd.DataFrame(np.concatenate([corner, size], axis=1), columns=["x", "y", "w", "h"])
-    boxes.insert(0, "image_id", owner)
-    boxes.insert(1, "category_id", rng.integers(1, len(CLASSES) + 1, len(owner)))
     return GroundTruth(
         pd.DataFrame(
             {
@@ -246,7 +245,12 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
                 "height": SIDE[1],
             }
         ),
-        boxes.assign(area=boxes["w"] * boxes["h"], iscrowd=0),
+        boxes.assign(
+            image_id=owner,
+            category_id=rng.integers(1, len(CLASSES) + 1, len(owner)),
+            area=boxes["w"] * boxes["h"],
+            iscrowd=0,
+        ),
         pd.DataFrame({"category_id": range(1, len(CLASSES) + 1), "name": CLASSES}),
     )
 
@@ -283,13 +287,15 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
     from robustbench_sgdm.datasets import Dataset, Image
     from robustbench_sgdm.scoring import Scorer, rows
 
-    objects = truth.annotations.to_dict("records")
-    annotations = [
-        {"id": i, "bbox": [o["x"], o["y"], o["w"], o["h"]], **{k: o[k] for k in o if k not in "xywh"}}
-        for i, o in enumerate(objects, 1)
+    boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
+    rest: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
+    annotations = [{"id": i, "bbox": b, **r} for i, (b, r) in enumerate(zip(boxes, rest, strict=True), 1)]
+    files: list[Any] = list(truth.images.itertuples())
+    listed = [Image(f.image_id, Path(f.file), f.width, f.height) for f in files]
+    categories = [
+        {"id": i, "name": n}
+        for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
     ]
-    listed = [Image(r.image_id, Path(r.file), r.width, r.height) for r in truth.images.itertuples()]
-    categories = [{"id": r.category_id, "name": r.name} for r in truth.categories.itertuples(index=False)]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
     return lambda frame: dict(scorer.score(rows(frame)).metrics)
 
@@ -342,7 +348,7 @@ def _plan(
 def _resampled(run: Run, cell: Cell, level: float) -> None:
     """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
     from robustbench_sgdm.robustness.bootstrap import GROUPS, Draws, _keep
-    from robustbench_sgdm.robustness.bootstrap import METRICS as RESAMPLED
+    from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(hash_of(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])

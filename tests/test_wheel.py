@@ -29,7 +29,9 @@ def test_one_name_and_everything_in_it(unpacked: Path) -> None:
     package = unpacked / "robustbench_sgdm"
     for relative in (
         "py.typed",
-        "_content/app/results.py",
+        "_content/app/main.py",
+        "_content/app/.streamlit/config.toml",
+        "_content/app/viewer/viewer.js",
         "_content/reports/report.html.j2",
         "_content/corruptions/noise.py",
     ):

@@ -141,7 +141,7 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         {
             "title": detector.name,
             "boxes": [
-                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in frame.itertuples()
+                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in pictures.rows(frame)
             ],
         }
         for detector, frame in zip(detectors, found, strict=True)
@@ -173,7 +173,7 @@ def _paired(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
     """
     partners = np.zeros(len(left)), np.zeros(len(right))
     free = set(range(len(right)))
-    for i, a in enumerate(left.itertuples()):
+    for i, a in enumerate(pictures.rows(left)):
         rest = {j: _iou(a, right.iloc[j]) for j in free if right["category_id"][j] == a.category_id}
         j = max(rest, key=rest.__getitem__, default=-1)
         if j >= 0 and rest[j] >= OVERLAP:
@@ -197,7 +197,7 @@ def _difference(detectors: list[Any], found: list[pd.DataFrame], confidence: flo
     rows = [
         {"only": detector.name, "object": row.category_id, "here": row.score, "there": row.partner}
         for detector, frame in zip(detectors, found, strict=True)
-        for row in frame.itertuples()
+        for row in pictures.rows(frame)
         if row.score >= confidence > row.partner
     ]
     st.subheader("What only one of them finds", anchor=False)

@@ -1,6 +1,7 @@
 """Charts: pure functions of frames."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import altair as alt
 import pandas as pd
@@ -83,11 +84,13 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     )
     ink = "#f2f4fa" if dark else "#10151f"
     color = alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink))
-    marks = {
-        "datum.sure": base.mark_text(fontSize=12, fontWeight="bold"),
-        "!datum.sure": base.mark_text(fontSize=12),
-    }
-    texts = [m.encode(text="text:N", color=color).transform_filter(which) for which, m in marks.items()]
+    weights: tuple[tuple[Literal[400, 800], str], ...] = ((800, "datum.sure"), (400, "!datum.sure"))
+    texts = [
+        base.mark_text(fontSize=12, fontWeight=weight)
+        .encode(text="text:N", color=color)
+        .transform_filter(which)
+        for weight, which in weights
+    ]
     return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 60)
 
 

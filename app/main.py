@@ -37,6 +37,8 @@ def main() -> None:
     """Lay out the pages and run the one that the address names."""
     st.set_page_config(page_title="RobustBench-SGDM", page_icon=APP / "icon.png", layout="wide")
     st.html(APP / "page.css")
+    if st.context.theme.type == "dark":
+        st.html(APP / "dark.css")
     pages = {name: _page(name, title, icon, of_run) for name, title, icon, of_run in PAGES}
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()
@@ -65,11 +67,9 @@ def _of_run(name: str) -> None:
             "measures the embedded detector and its baseline under Gaussian noise, in a few minutes.",
         )
         if st.button("Make it here", type="primary", icon=":material/play_circle:"):
-            st.switch_page(st.session_state["pages"]["run"])
+            shared.go("run")
         return
-    header = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-    with header:
-        chosen = shared.pick("Run", list(listed), "run", width=420)
+    chosen = shared.pick_run(list(listed))
     _view(name)(shared.show(chosen, listed[chosen]))
 
 

@@ -124,13 +124,8 @@ def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
     """
     names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
     result = robustness.outcomes(truth, found, LEAST)
-    boxes = [
-        box(names, row, str(row.outcome))
-        for row in result.detections.itertuples()
-        if row.outcome != "ignored"
-    ]
-    objects: list[Any] = list(result.objects.itertuples())
-    for number, row in enumerate(objects):
+    boxes = [box(names, row, str(row.outcome)) for row in rows(result.detections) if row.outcome != "ignored"]
+    for number, row in enumerate(rows(result.objects)):
         if row.outcome != "ignored":
             score = None if pd.isna(row.score) else float(row.score)
             boxes.append(_object(names, row) | {"kind": "missed", "object": number, "score": score})
@@ -141,7 +136,12 @@ def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
 def objects(truth: GroundTruth) -> list[dict[str, Any]]:
     """One image's ground truth for the viewer."""
     names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
-    return [_object(names, row) for row in truth.annotations.itertuples()]
+    return [_object(names, row) for row in rows(truth.annotations)]
+
+
+def rows(frame: pd.DataFrame) -> list[Any]:
+    """A frame's rows by attribute."""
+    return list(frame.itertuples())
 
 
 def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
@@ -159,14 +159,12 @@ def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
 
 def _link(result: robustness.Outcomes, boxes: list[dict[str, Any]]) -> None:
     """Give each matched box the number of its object, so that the viewer can mark where two models differ."""
-    objects: list[Any] = list(result.objects.itertuples())
-    found: list[Any] = list(result.detections.itertuples())
     free = {
         (row.category_id, float(row.score)): number
-        for number, row in enumerate(objects)
+        for number, row in enumerate(rows(result.objects))
         if row.outcome == "matched"
     }
-    shown = [r for r in found if r.outcome != "ignored"]
+    shown = [r for r in rows(result.detections) if r.outcome != "ignored"]
     for made, row in zip(boxes, shown, strict=False):
         number = free.get((row.category_id, float(row.score)))
         if row.outcome == "matched" and number is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -18,7 +18,7 @@ from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 T = TypeVar("T")
 
-QUERY: Final = "query-params"
+QUERY: Literal["query-params"] = "query-params"
 
 
 @dataclass(frozen=True)
@@ -297,6 +297,21 @@ def pick(
     return chosen
 
 
+def pick_run(names: Sequence[str]) -> str:
+    """The run that a page shows, chosen at its top and kept from page to page.
+
+    It stands in the address even where it is the first: another one may be first tomorrow.
+    """
+    asked("run", names, "run")
+    wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
+    first = next(name for name in wanted if name in names)
+    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
+    st.session_state["last run"] = chosen
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return chosen
+
+
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
     asked(key, options, label.lower())
@@ -317,6 +332,11 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
         **how,
     )
     return str(chosen or first)
+
+
+def go(page: str, **values: str) -> None:
+    """Turn to another page, with its address."""
+    st.switch_page(st.session_state["pages"][page], query_params=values)
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

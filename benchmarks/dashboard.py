@@ -160,6 +160,7 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(20)
+        self.log.close()
 
     def words(self) -> str:
         """What it printed."""
@@ -235,8 +236,6 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
     size = rng.uniform(20, 110, (len(owner), 2))
     corner = rng.uniform(0, 1, (len(owner), 2)) * (np.array(SIDE) - size)
     boxes = pd.DataFrame(np.concatenate([corner, size], axis=1), columns=["x", "y", "w", "h"])
-    boxes.insert(0, "image_id", owner)
-    boxes["category_id"] = rng.integers(1, len(CLASSES) + 1, len(owner))
     return GroundTruth(
         pd.DataFrame(
             {
@@ -246,7 +245,12 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
                 "height": SIDE[1],
             }
         ),
-        boxes.assign(area=boxes["w"] * boxes["h"], iscrowd=0),
+        boxes.assign(
+            image_id=owner,
+            category_id=rng.integers(1, len(CLASSES) + 1, len(owner)),
+            area=boxes["w"] * boxes["h"],
+            iscrowd=0,
+        ),
         pd.DataFrame({"category_id": range(1, len(CLASSES) + 1), "name": CLASSES}),
     )
 
@@ -283,16 +287,14 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
     from robustbench_sgdm.datasets import Dataset, Image
     from robustbench_sgdm.scoring import Scorer, rows
 
-    objects: list[Any] = truth.annotations.to_dict("records")
-    annotations = [
-        {"id": i, "bbox": [o["x"], o["y"], o["w"], o["h"]], **{k: o[k] for k in o if k not in "xywh"}}
-        for i, o in enumerate(objects, 1)
-    ]
-    images: list[Any] = truth.images.to_dict("records")
-    listed = [Image(r["image_id"], Path(r["file"]), r["width"], r["height"]) for r in images]
+    boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
+    rest: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
+    annotations = [{"id": i, "bbox": b, **r} for i, (b, r) in enumerate(zip(boxes, rest, strict=True), 1)]
+    files: list[Any] = list(truth.images.itertuples())
+    listed = [Image(f.image_id, Path(f.file), f.width, f.height) for f in files]
     categories = [
-        {"id": c, "name": name}
-        for c, name in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
+        {"id": i, "name": n}
+        for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
     ]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
     return lambda frame: dict(scorer.score(rows(frame)).metrics)
@@ -345,8 +347,8 @@ def _plan(
 
 def _resampled(run: Run, cell: Cell, level: float) -> None:
     """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
-    from robustbench_sgdm.robustness import METRICS as RESAMPLED
     from robustbench_sgdm.robustness.bootstrap import GROUPS, Draws, _keep
+    from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(hash_of(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])

@@ -30,6 +30,8 @@ def test_one_name_and_everything_in_it(unpacked: Path) -> None:
     for relative in (
         "py.typed",
         "_content/app/main.py",
+        "_content/app/.streamlit/config.toml",
+        "_content/app/viewer/viewer.js",
         "_content/reports/report.html.j2",
         "_content/corruptions/noise.py",
     ):

@@ -48,7 +48,7 @@ class Viewer {
     } else if (other) this.view = null;
     this.view ??= [0, 0, data.width, data.height];
     this.find(".steps").style.display = data.steps ? "" : "none";
-    this.find(".truth").parentElement.style.display = data.truth.length ? "" : "none";
+    this.find("input.truth").parentElement.style.display = data.truth.length ? "" : "none";
     this.find(".hint").textContent = `${data.steps ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
     this.draw();
   }
@@ -57,7 +57,7 @@ class Viewer {
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on(".confidence", "input", (e) => { this.confidence = +e.target.value; this.apply(); });
     on(".confidence", "change", () => this.tell());
-    on(".truth", "change", (e) => { this.truth = e.target.checked; this.apply(); this.tell(); });
+    on("input.truth", "change", (e) => { this.truth = e.target.checked; this.apply(); this.tell(); });
     on(".tags", "change", (e) => { this.tags = e.target.checked; this.apply(); this.tell(); });
     on(".previous", "click", () => this.step(-1));
     on(".next", "click", () => this.step(1));
@@ -66,11 +66,12 @@ class Viewer {
     on(".whole", "click", () => this.show([0, 0, this.data.width, this.data.height]));
     const keys = { ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), "+": () => this.zoom(0.6),
       "=": () => this.zoom(0.6), "-": () => this.zoom(1 / 0.6), 0: () => this.find(".whole").click(),
-      g: () => this.find(".truth").click(), l: () => this.find(".tags").click() };
+      g: () => this.data.truth.length && this.find("input.truth").click(), l: () => this.find("input.tags").click() };
     document.addEventListener("keydown", (event) => {
       if (!this.root.isConnected || event.ctrlKey || event.metaKey || event.altKey) return;
-      const from = event.composedPath()[0];
-      if (from.closest?.("input, textarea, select, [role=slider], [role=combobox], [contenteditable]")) return;
+      const from = event.composedPath()[0], inside = (names) => from.closest?.(names);
+      if (inside("textarea, select, [role=combobox], [contenteditable], input:not([type=range], [type=checkbox])")) return;
+      if (event.key.startsWith("Arrow") && inside("[type=range], [role=slider], [role=radio], [role=tab]")) return;
       const act = keys[event.key];
       if (act) { event.preventDefault(); act(); }
     });
@@ -126,8 +127,8 @@ class Viewer {
     this.root.classList.toggle("labels", this.tags);
     this.find(".confidence").value = this.confidence;
     this.find("output").textContent = this.confidence.toFixed(2);
-    this.find(".truth").checked = this.truth;
-    this.find(".tags").checked = this.tags;
+    this.find("input.truth").checked = this.truth;
+    this.find("input.tags").checked = this.tags;
     const figures = [...this.panes.children];
     const kept = data.panes.map((pane) => pane.boxes.map((box) => shown(box, this.confidence)));
     const lost = data.panes.map((pane, p) => new Set(pane.boxes.filter((b, i) => kept[p][i] && b.kind === "missed").map((b) => b.object)));

@@ -158,7 +158,14 @@ def _differences(shown: Shown, metric: str) -> None:
     )
     picked = event["selection"].get("cell") or []
     if picked:
-        _open_images(shown, pair, str(picked[0]["corruption"]), float(picked[0]["severity"]))
+        shared.go(
+            "images",
+            run=shown.name,
+            left=pair[0],
+            right=pair[1],
+            corruption=str(picked[0]["corruption"]),
+            severity=f"{float(picked[0]['severity']):g}",
+        )
     with st.expander("The same as a table"):
         st.dataframe(frame.drop(columns="sure"), hide_index=True)
 
@@ -179,16 +186,3 @@ def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     spans = [f"{low:+.2f} to {high:+.2f}" for low, high in zip(change["low"], change["high"], strict=True)]
     sure = (change["low"] > 0) | (change["high"] < 0)
     return change.drop(columns=["low", "high"]).assign(interval=spans, sure=sure)
-
-
-def _open_images(shown: Shown, pair: tuple[str, str], corruption: str, severity: float) -> None:
-    st.switch_page(
-        st.session_state["pages"]["images"],
-        query_params={
-            "run": shown.name,
-            "left": pair[0],
-            "right": pair[1],
-            "corruption": corruption,
-            "severity": f"{severity:g}",
-        },
-    )

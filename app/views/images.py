@@ -127,7 +127,7 @@ def _view(
     remark: str,
 ) -> None:
     truth = shared.truth(shown)
-    row: Any = next(truth.images[truth.images["image_id"] == image_id].itertuples())
+    (row,) = pictures.rows(truth.images[truth.images["image_id"] == image_id])
     own = pictures.of_image(truth, image_id)
     try:
         pixels = pictures.as_run_saw(shown.run.plan, row, corruption, severity)

@@ -141,7 +141,7 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         {
             "title": detector.name,
             "boxes": [
-                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in _rows(frame)
+                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in pictures.rows(frame)
             ],
         }
         for detector, frame in zip(detectors, found, strict=True)
@@ -173,17 +173,13 @@ def _paired(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
     """
     partners = np.zeros(len(left)), np.zeros(len(right))
     free = set(range(len(right)))
-    for i, a in enumerate(_rows(left)):
+    for i, a in enumerate(pictures.rows(left)):
         rest = {j: _iou(a, right.iloc[j]) for j in free if right["category_id"][j] == a.category_id}
         j = max(rest, key=rest.__getitem__, default=-1)
         if j >= 0 and rest[j] >= OVERLAP:
             free.remove(j)
             partners[0][i], partners[1][j] = right["score"][j], a.score
     return [left.assign(partner=partners[0]), right.assign(partner=partners[1])]
-
-
-def _rows(frame: pd.DataFrame) -> list[Any]:
-    return list(frame.itertuples())
 
 
 def _iou(a: Any, b: Any) -> float:
@@ -201,7 +197,7 @@ def _difference(detectors: list[Any], found: list[pd.DataFrame], confidence: flo
     rows = [
         {"only": detector.name, "object": row.category_id, "here": row.score, "there": row.partner}
         for detector, frame in zip(detectors, found, strict=True)
-        for row in _rows(frame)
+        for row in pictures.rows(frame)
         if row.score >= confidence > row.partner
     ]
     st.subheader("What only one of them finds", anchor=False)

@@ -156,4 +156,4 @@ def _open(path: Path) -> None:
     if path.resolve() not in listed and path in list_runs(shared.sources().project):
         shared.remember(path)
         listed = {p.resolve(): name for name, p in shared.listed().items()}
-    st.switch_page(st.session_state["pages"]["overview"], query_params={"run": listed[path.resolve()]})
+    shared.go("overview", run=listed[path.resolve()])

@@ -47,13 +47,11 @@ def summarise(config: Config, imgsz: int = 640) -> Summary:
         UsageError: the config is refused, as by `architecture.check`.
     """
     model = skeleton(config).eval()
-    layer: Any
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):  # its rule reads the shape alone, and its own work on it is slow
-            layer.forward = _unchanged
-    head: Any = model[-1]
-    if isinstance(head, Head):
-        head.stride = [1.0] * head.nl  # its value plays no part in the count
+            vars(layer)["forward"] = _unchanged
+    if isinstance(head := model[-1], Head):
+        head.stride = torch.ones(head.nl)  # its value plays no part in the count
     with FlopCounterMode(display=False) as every:
         thop, stride = _count(model, imgsz)
     side = max(_PAPER_SIDE, stride)

@@ -173,9 +173,11 @@ def show(cells: Sequence[Cell]) -> Table:
         judged
     )
     plan = _facts()["recompute"].get(table, {})
+    if any(c.at_640 is not None for c in cells):
+        notes.append("here: by the paper's counting rule; at 640: the same layers on a true 640 x 640 image")
     notes += [plan["note"]] if "note" in plan else []
     notes += [f"[{number}] {why}" for number, why in enumerate(whys, start=1)]
-    columns = ["model", "classes", "what", "printed", "here, paper's rule", "here, true 640", "verdict"]
+    columns = ["model", "classes", "what", "printed", "here", "at 640", "verdict"]
     return Table(f"table {table}: {_facts()['titles'][table]}", columns, rows, notes)
 
 

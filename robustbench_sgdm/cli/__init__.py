@@ -1,5 +1,6 @@
 """The command `robustbench`: thin; each command imports what it needs, so that `--help` is quick."""
 
+import errno
 import io
 import logging
 import sys
@@ -45,5 +46,9 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a file or folder that no more specific message covers
-        print(f"error: {error}", file=sys.stderr)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = (
+            "; free space: what is written is kept, and the same command goes on from there" if full else ""
+        )
+        print(f"error: {error}{remedy}", file=sys.stderr)
         sys.exit(1)

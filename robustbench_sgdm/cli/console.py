@@ -1,5 +1,6 @@
 """What the terminal shows: tables, notes, progress with an estimate."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,11 @@ from rich.table import Table as RichTable
 
 from robustbench_sgdm.tables import Table
 
+_PIPE = 160  # columns; a file or a pipe has no width that a table would have to be folded for
+
 out = Console()
+if not out.is_terminal and "COLUMNS" not in os.environ:
+    out.width = _PIPE
 err = Console(stderr=True)
 
 

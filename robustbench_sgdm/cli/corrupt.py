@@ -1,5 +1,6 @@
 """`robustbench corrupt`: a corrupted copy of a data set, for detectors that live elsewhere."""
 
+import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -171,8 +172,9 @@ def _copy(
         except CorruptionError as error:
             failed[one.name] = error
             continue
-        path = _folder(out, one, severity) / "images" / name
-        atomic.write(path, lambda p, noisy=noisy: noisy.save(p, form, **how))  # type: ignore[misc]
+        buffer = io.BytesIO()  # Pillow, writing to a full disk itself, leaves half a JPEG and says nothing
+        noisy.save(buffer, form, **how)
+        atomic.write_bytes(_folder(out, one, severity) / "images" / name, buffer.getvalue())
 
 
 def _drop_descriptions(dataset: "Dataset", out: Path, copies: "Sequence[Copy]") -> None:

@@ -49,7 +49,7 @@ def summarise(config: Config, imgsz: int = 640) -> Summary:
     model = skeleton(config).eval()
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):  # its rule reads the shape alone, and its own work on it is slow
-            layer.forward = _unchanged  # type: ignore[assignment,method-assign]
+            vars(layer)["forward"] = _unchanged
     if isinstance(head := model[-1], Head):
         head.stride = torch.ones(head.nl)  # its value plays no part in the count
     with FlopCounterMode(display=False) as every:

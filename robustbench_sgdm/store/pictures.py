@@ -1,5 +1,6 @@
 """Pictures that a run keeps: images as its detectors saw them, for figures on machines without the data."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,9 @@ def keep_picture(
     picture.thumbnail((LONGEST, LONGEST), Pillow.Resampling.LANCZOS)
     stamp = _stamp(run, corruption, severity)
     path = picture_path(run, corruption, severity, image_id)
-    how = {"quality": 92, "subsampling": 0, "comment": stamp.encode()}
-    atomic.write(path, lambda p: picture.save(p, "JPEG", **how), sync=False)
+    buffer = io.BytesIO()  # Pillow, writing to a full disk itself, leaves half a JPEG and says nothing
+    picture.save(buffer, "JPEG", quality=92, subsampling=0, comment=stamp.encode())
+    atomic.write_bytes(path, buffer.getvalue(), sync=False)
     return path
 
 

@@ -5,6 +5,7 @@ go on equally. This file holds everything in full, and the logs as they were; it
 run is unfinished.
 """
 
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def save(run: Any, path: Path) -> None:
         },
         "logs": logs,
     }
-    atomic.write(path, lambda file: torch.save(state, file))
+    buffer = io.BytesIO()  # torch, writing to a full disk itself, fails without saying why
+    torch.save(state, buffer)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.detectors import yolo
 from robustbench_sgdm.errors import RobustBenchError
 
 
@@ -130,11 +132,13 @@ main()
 
 
 def test_a_disk_that_fills_up_costs_the_unfinished_only(
-    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: object, coco_weights: Path
+    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path], coco_weights: Path
 ) -> None:
     """A limit on file size stands in for the disk: the write fails as it would there."""
-    assert callable(coco_of)
-    data = coco_of(tmp_path / "data", photographs)
+    names = yolo.load("yolov8n", weights=coco_weights).classes
+    data = coco_of(
+        tmp_path / "data", photographs, categories=[{"id": i, "name": n} for i, n in enumerate(names)]
+    )
     words = [
         "run",
         "--model",
@@ -144,7 +148,7 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
         "--data",
         str(data),
         "--imgsz",
-        "64",
+        "320",
     ]
     words += ["--severity", "0,1", "--project", str(tmp_path / "runs"), "--name", "r", "--workers", "1"]
 
@@ -154,13 +158,25 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
         )
 
     stopped = go(6000)  # room for the plan, not for a shard
-    assert (
-        stopped.returncode == 1 and "File too large" in stopped.stderr and "Traceback" not in stopped.stderr
-    )
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
+    assert "/shards/" in stopped.stderr and "File too large" in stopped.stderr
     assert "start again" in stopped.stderr
     finished = go(100_000_000)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "runs/r/results.csv").is_file()
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_not_half_written(
+    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path]
+) -> None:
+    data = coco_of(tmp_path / "data", photographs)
+    words = ["corrupt", "--data", str(data), "--noise", "gaussian", "--severity", "3", "--format", "jpg"]
+    words += ["--out", str(tmp_path / "out")]
+    stopped = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, "6000", *words], capture_output=True, text=True
+    )
+    assert stopped.returncode == 1 and "cannot write" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
 
 
 def test_every_error_says_its_exit_code() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustbench_sgdm.cli import options
@@ -12,6 +12,7 @@ from robustbench_sgdm.errors import UsageError
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}(\[[a-z]=[0-9](,[a-z]=[0-9]){0,2}\])?", fullmatch=True)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(NAMES, unique=True, max_size=6))
 def test_commas_and_repeats_are_the_same(names: list[str]) -> None:
     assert options.split(names) == options.split([",".join(names)]) == names

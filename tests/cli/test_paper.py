@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from robustbench_sgdm import cli
-from robustbench_sgdm.cli import console
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -27,10 +25,9 @@ def test_csv_goes_to_standard_output_alone(
     assert set(frame["table"]) == {6, 8} and frame["verdict"].notna().all()
 
 
-def test_the_terminal_keeps_options_in_brackets(
+def test_a_pipe_gets_rows_unfolded_and_options_in_brackets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "out", Console(width=200))
     assert run(monkeypatch, "--table", "7") == 0
     assert "yolov8n-sgdm[strip=11]" in capsys.readouterr().out
 

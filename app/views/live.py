@@ -141,7 +141,8 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         {
             "title": detector.name,
             "boxes": [
-                pictures.box({}, row, "both") | {"partner": float(row.partner)} for row in pictures.rows(frame)
+                pictures.box({}, row, "both") | {"partner": float(row.partner)}
+                for row in pictures.rows(frame)
             ],
         }
         for detector, frame in zip(detectors, found, strict=True)

@@ -127,11 +127,14 @@ def test_end_to_end_heads_suppress_for_themselves(pictures: list[Tensor]) -> Non
 
 
 def test_rtdetr_detects_as_its_own_validator_does(pictures: list[Tensor]) -> None:
-    """Images stretched to the square, no suppression; its boxes are shares of the square."""
+    """Images stretched to the square, no suppression; its boxes are shares of the square.
+
+    All 300 queries are asked for and compared as a set: untrained, their scores nearly tie.
+    """
     model = zoo.build("rtdetr-l", 3, CLASSES).eval()
-    settings = replace(SMALL, imgsz=128, max_det=50, conf=0.001)
+    settings = replace(SMALL, imgsz=128, max_det=300, conf=0.0)
     found = yolo.YoloDetector(model, "rtdetr", settings).predict(pictures[:2])
-    validator: Any = RTDETRValidator(args=get_cfg(overrides={"imgsz": 128, "conf": 0.001, "max_det": 50}))
+    validator: Any = RTDETRValidator(args=get_cfg(overrides={"imgsz": 128, "conf": 0.0, "max_det": 300}))
     model.fuse(verbose=False)  # type: ignore[no-untyped-call]
     for picture, boxes in zip(pictures, found, strict=False):
         square = cv2.resize(picture.permute(1, 2, 0).contiguous().numpy(), (128, 128))
@@ -140,10 +143,10 @@ def test_rtdetr_detects_as_its_own_validator_does(pictures: list[Tensor]) -> Non
             rows = validator.postprocess(model(batch))[0]
         height, width = picture.shape[1:]
         expected = rows["bboxes"].numpy() * np.tile([width / 128, height / 128], 2)
-        assert len(boxes) == len(expected) == 50
+        assert len(boxes) == len(expected) == 300
         np.testing.assert_allclose(boxes.score, rows["conf"].numpy(), atol=1e-5)
-        limits = np.tile([width, height], 2)
-        np.testing.assert_allclose(boxes.xyxy, expected.clip(0, limits), atol=0.05)
+        apart = np.abs(boxes.xyxy[:, None] - expected.clip(0, np.tile([width, height], 2))[None]).max(axis=2)
+        assert apart.min(axis=0).max() <= 0.05 and apart.min(axis=1).max() <= 0.05
 
 
 def test_rtdetr_has_no_place_for_a_module() -> None:

@@ -29,7 +29,10 @@ def page(shown: Shown) -> None:
         shared.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
         return
     family, size, beside = _filters(shown)
-    metric, verdict, board = SIZES[size], st.empty(), st.empty()
+    metric = SIZES[size]
+    with st.container(key="verdict"):
+        verdict = st.empty()
+    board = st.empty()
     if not shared.warm(shown, metric):  # the scores alone are quick
         _draw(shown, family, metric, beside, verdict, board, None)
     _draw(shown, family, metric, beside, verdict, board, shared.intervals(shown, metric))
@@ -80,7 +83,7 @@ def _draw(
 ) -> None:
     over = _over(shown, family)
     frame = _leaderboard(shown, metric, over)
-    with verdict.container(key="verdict"):
+    with verdict.container():
         _verdict(shown, metric, over, frame, table)
     frames = [_with_intervals(frame, table, over)]
     with board.container():

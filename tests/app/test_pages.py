@@ -16,6 +16,7 @@ from robustbench_sgdm.types import METRICS
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
 shared = content.load_file(APP / "shared.py")
+made = content.load_file(content.root() / "benchmarks/dashboard.py")
 
 
 @pytest.fixture
@@ -63,6 +64,16 @@ def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: P
         noisy = own[own["corruption"] != "clean"].groupby("corruption")["AP"].mean().mean()
         assert table["clean"][model] == pytest.approx(clean) and table["mPC"][model] == pytest.approx(noisy)
         assert table["rPC"][model] == pytest.approx(100 * noisy / clean)
+
+
+def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_path: Path) -> None:
+    made.make_run(tmp_path, "kept", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6, resamples=True)
+    shown = page("--project", tmp_path)
+    for size in ("small", "all"):
+        shown = shown.segmented_control(key="size").set_value(size).run()
+        assert not shown.exception and "95 % interval" in said(shown)
+        table = shown.dataframe[0].value
+        assert all(" to " in span for column in ("clean", "mPC", "rPC") for span in table[f"{column} 95 %"])
 
 
 def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: Path) -> None:

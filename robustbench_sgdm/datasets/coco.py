@@ -40,13 +40,22 @@ def load(path: Path, images: Path | None = None) -> Dataset:
     )
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """The content of a json file.
+
+    Raises:
+        DataError: it is missing, cannot be read, or is no json.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as json: {error}") from error
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(
             f"{path} is not COCO ground truth: it holds a {type(content).__name__}, not an object; "

@@ -1,6 +1,5 @@
 """Predictions made elsewhere: COCO results json, checked against the data set that they are of."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm.datasets import Dataset
+from robustbench_sgdm.datasets.coco import read_json
 from robustbench_sgdm.errors import DataError
 
 COLUMNS = ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
@@ -54,12 +54,7 @@ def read_predictions(path: Path, dataset: Dataset) -> pd.DataFrame:
 
 
 def _entries(path: Path) -> Sequence[Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as json: {error}") from error
+    content = read_json(path)
     if not isinstance(content, list):
         raise DataError(
             f"{path} holds no COCO results: it is a {type(content).__name__}, not a list of "

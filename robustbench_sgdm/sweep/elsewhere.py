@@ -176,6 +176,9 @@ def score(
         DataError: damaged predictions, or a directory of other data.
     """
     cells = _cells(given, registry, dataset, model, engine, seed)
+    for one in cells.values():
+        if one.metrics is None:
+            read_predictions(one.path, dataset)  # refused before the directory's plan names it
     plan = _plan(list(cells), dataset, registry, model, baseline, engine, seed, command)
     run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
     scorer = Scorer(dataset)

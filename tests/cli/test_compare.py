@@ -182,6 +182,18 @@ def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, 
     assert found == code and expected in err and "Traceback" not in err
 
 
+def test_bad_predictions_cost_the_good_ones_nothing(
+    scored: tuple[Path, dict[str, Any]], tiny_coco: Path, command: Command
+) -> None:
+    before = (scored[0] / "plan.yaml").read_bytes()
+    Path("bad.json").write_text('[{"image_id": 1}]')
+    code, _, err = command(
+        "score", "clean=bad.json", "--model", "a", "--data", str(tiny_coco), "--name", "there"
+    )
+    assert code == 1 and "bad.json: prediction 1" in err
+    assert (scored[0] / "plan.yaml").read_bytes() == before and not Run.open(scored[0]).missing()
+
+
 def test_nothing_found_is_a_detector_too(tiny_coco: Path, command: Command) -> None:
     Path("p.json").write_text("[]")
     words = ("--model", "m", "--data", str(tiny_coco), "--name", "n")

@@ -35,8 +35,14 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def trained(name: str, seed: int = 0, **options: Any) -> nn.Module:
-    """A module in evaluation mode whose every weight and statistic is away from its initial value."""
-    module, generator = build(name, WIDTH, **options), torch.Generator().manual_seed(seed)
+    """A module in evaluation mode whose every weight and statistic is away from its initial value.
+
+    It begins alike each time: DyConv has two hidden units here, and in one start of thirty both are silent.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = build(name, WIDTH, **options)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in module.parameters():
             value.add_(0.1 * torch.randn(value.shape, generator=generator))

@@ -1,16 +1,26 @@
 """Charts: pure functions of frames."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
+import streamlit as st
+from altair.utils import schemapi
 
 PLOT_HEIGHT = 230
 
 Chart = alt.LayerChart | alt.FacetChart
 
 alt.data_transformers.disable_max_rows()
+schemapi.DEBUG_MODE = (
+    False  # checking a chart against its schema takes longer than drawing it; a test does that
+)
+
+
+def draw(chart: Chart, **how: Any) -> Any:
+    """Show a chart; `how` is `st.vega_lite_chart`'s."""
+    return st.vega_lite_chart(chart.to_dict(validate=False), **how)
 
 
 def severity(

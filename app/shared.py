@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import figures, robustness
+from robustbench_sgdm import robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
@@ -134,6 +134,21 @@ def results(shown: Shown) -> pd.DataFrame:
     return _results(shown.run, shown.stamp)
 
 
+def missing(shown: Shown) -> int:
+    """How many of the planned cells are not complete."""
+    return len(shown.run.cells) - len(results(shown))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _families(_run: Run, stamp: str) -> dict[str, str]:
+    return {over.name: family for over, family in robustness.sets(_run).items()}
+
+
+def families(shown: Shown) -> dict[str, str]:
+    """The sets that means are taken over, by name, and the family that each is, or ""; the widest first."""
+    return _families(shown.run, shown.stamp)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def _summary(_run: Run, stamp: str, metric: str) -> pd.DataFrame:
     return robustness.summary(_run, metrics=[metric])
@@ -221,6 +236,8 @@ def cells(shown: Shown) -> dict[tuple[str, str, float], Cell]:
 
 def colors(models: Sequence[str]) -> dict[str, str]:
     """The colour of each model, that of the report's figures, as #rrggbb; lighter on dark ground."""
+    from robustbench_sgdm import figures  # seconds, and the first page needs none
+
     lift = 0.25 if st.context.theme.type == "dark" else 0.0  # towards white, for contrast
     found = figures.colors(models)
     return {

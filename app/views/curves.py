@@ -99,7 +99,7 @@ def _curves(
                 top=top,
                 bands=bands,
             )
-            st.altair_chart(
+            charts.draw(
                 chart,
                 key=f"curve-{corruption}",
                 alt=f"{metric} against {axis} under {shared.words(corruption)}, a line for each of "
@@ -148,7 +148,7 @@ def _differences(shown: Shown, metric: str) -> None:
         return
     st.caption("Blue: the first is better. Bold: its 95 % interval leaves 0 out. A click opens the images.")
     chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
-    event = st.altair_chart(
+    event = charts.draw(
         chart,
         on_select="rerun",
         selection_mode="cell",

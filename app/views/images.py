@@ -86,10 +86,9 @@ def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: floa
     order = st.session_state.get("order", "right keeps more")
     if order == "as in the data" or left == right or severity == 0:
         return every, ""
-    frame = _flips(shown.run, shown.stamp, left, right)
-    at = frame[frame["corruption"] == corruption]
-    nearest = min(set(at["severity"]), key=lambda s: abs(s - severity), default=None)
-    at = at[at["severity"] == nearest] if nearest is not None else at
+    stored = {s for m, c, s in shared.cells(shown) if m == right and c == corruption}
+    nearest = min(stored, key=lambda s: abs(s - severity), default=0.0)
+    at = _flips(shown.run, shown.stamp, left, right, corruption, nearest)
     first = at["net"] > 0 if order == "right keeps more" else at["net"] < 0
     best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
     ranked = [int(i) for i in best["image_id"]]
@@ -102,9 +101,9 @@ def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: floa
     return ranked + [i for i in every if i not in known], remark
 
 
-@st.cache_data(max_entries=16, show_spinner="Ranking images by what noise takes from one model only")
-def _flips(_run: Any, stamp: str, left: str, right: str) -> pd.DataFrame:
-    return robustness.flips(_run, left, right).images
+@st.cache_data(max_entries=64, show_spinner="Ranking images by what noise takes from one model only")
+def _flips(_run: Any, stamp: str, left: str, right: str, corruption: str, severity: float) -> pd.DataFrame:
+    return robustness.flips(_run, left, right, only=(corruption, severity)).images
 
 
 def _current(ids: list[int]) -> int:

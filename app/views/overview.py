@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import content, robustness
+from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def page(shown: Shown) -> None:
 
 def _state(shown: Shown) -> None:
     data = shown.run.plan["data"]
-    missing = len(shown.run.missing())
+    missing = shared.missing(shown)
     total = len(shown.run.cells)
     text = (
         f"{shared.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
@@ -59,7 +59,7 @@ def _state(shown: Shown) -> None:
 
 
 def _filters(shown: Shown) -> tuple[str, str, list[str]]:
-    families = list(dict.fromkeys(f for f in robustness.sets(shown.run).values() if f))
+    families = list(dict.fromkeys(f for f in shared.families(shown).values() if f))
     with st.container(horizontal=True, gap="medium"):
         family = shared.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
         size = shared.choose("Objects", list(SIZES), "size")
@@ -93,8 +93,8 @@ def _draw(
 
 def _over(shown: Shown, family: str) -> str | None:
     """The name of the set that means are taken over: the benchmark or all that was run, or one family."""
-    sets = robustness.sets(shown.run)
-    found = [o.name for o, f in sets.items() if f == family] or [o.name for o in sets]
+    sets = shared.families(shown)
+    found = [name for name, f in sets.items() if f == family] or list(sets)
     return found[0] if found else None
 
 

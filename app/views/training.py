@@ -91,7 +91,7 @@ def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int])
                 st.caption(f"These logs have no {split} losses.")
                 continue
             frame = pd.concat([_curve(m, [g for g in have if g.model == m], name, smooth) for m in models])
-            st.altair_chart(
+            charts.draw(
                 charts.losses(frame, palette, epochs),
                 key=f"loss-{loss}",
                 alt=f"{loss} loss against the epoch, a line for each of {', '.join(models)}",

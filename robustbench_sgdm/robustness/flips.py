@@ -68,6 +68,7 @@ def flips(
     model: str,
     *,
     confidence: float = CONFIDENCE,
+    only: tuple[str, float] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Flips:
     """The flips of every corruption and severity that both models have, made once and kept.
@@ -77,6 +78,7 @@ def flips(
         baseline: one model.
         model: the other.
         confidence: least score of a box that counts as found.
+        only: this (corruption, severity), where the others are not asked about.
         progress: called with the number of cells just done.
 
     Raises:
@@ -98,6 +100,8 @@ def flips(
     for (name, corruption, severity), cell in have.items():
         other = have.get((baseline, corruption, severity))
         if name != model or corruption == CLEAN or other is None or None in clean:
+            continue
+        if only is not None and (corruption, severity) != only:
             continue
         cells.append((cell, *_flipped(found, [*clean, other, cell])))  # type: ignore[list-item]
         progress(1)

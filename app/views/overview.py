@@ -42,12 +42,12 @@ def page(shown: Shown) -> None:
 
 
 def _state(shown: Shown) -> None:
-    data = shown.run.plan["data"]
+    data, corruptions = shown.run.plan["data"], shown.run.plan["corruptions"]
     missing = shared.missing(shown)
     total = len(shown.run.cells)
     text = (
         f"{shared.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(shown.run.plan['corruptions'])} corruptions · seed {shown.run.plan['settings'].get('seed', 0)}"
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
     )
     st.caption(text)
     if missing:
@@ -174,6 +174,7 @@ def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
                 for c in ("clean", "mPC", "rPC")
             },
         },
+        placeholder="–",
         alt="Leaderboard: a row per model, the best under corruption first",
     )
 
@@ -214,10 +215,13 @@ def _verdict(
 def _headline(model: str, baseline: str, change: float, sure: Any) -> str:
     names = shared.plain(model), shared.plain(baseline)
     if sure is not None and sure["low"] <= 0 <= sure["high"]:
-        return f"{names[0]} is neither better nor worse than {names[1]}, as far as these images tell"
-    word = "better" if change > 0 else "worse"
-    seems = "does" if sure is not None else "seems to do"
-    return f"Under corruption {names[0]} {seems} {word} than {names[1]}"
+        return f"No difference between {names[0]} and {names[1]} under corruption could be shown"
+    if sure is None:
+        word = "higher" if change > 0 else "lower"
+        return (
+            f"Under corruption {names[0]} scores {word} than {names[1]}; whether by chance is not known yet"
+        )
+    return f"Under corruption {names[0]} does {'better' if change > 0 else 'worse'} than {names[1]}"
 
 
 def _difference(table: pd.DataFrame, baseline: str, model: str, over: str | None) -> Any:

@@ -109,7 +109,9 @@ def _table(frame: pd.DataFrame) -> None:
     st.dataframe(
         frame.assign(
             verdict=frame["verdict"].map(MARKS),
-            quantity=frame["quantity"].map(WHAT),
+            quantity=frame["quantity"].map(
+                WHAT | ({"flops": "MACs, G"} if (frame["table"] == 6).all() else {})
+            ),
             column=frame["column"].fillna("–"),
         ),
         hide_index=True,
@@ -128,5 +130,6 @@ def _table(frame: pd.DataFrame) -> None:
             "why": st.column_config.TextColumn("Why", width="large"),
             "model": st.column_config.TextColumn("Model in the zoo"),
         },
+        placeholder="–",
         alt="Each printed number beside the recomputed one",
     )

@@ -103,6 +103,10 @@ def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     assert got.images["net"].is_monotonic_decreasing
     assert got.images[["kept", "lost"]].sum().tolist() == got.counts[["kept", "lost"]].sum().tolist()
     assert (got.images["file"] == "x.png").all()
+    for corruption, severity in zip(got.counts["corruption"], got.counts["severity"], strict=True):
+        one = flips(run, "base", "module", only=(corruption, severity)).images
+        every = got.images[(got.images["corruption"] == corruption) & (got.images["severity"] == severity)]
+        pd.testing.assert_frame_equal(one, every.reset_index(drop=True))
     mirrored = flips(run, "module", "base").counts
     assert mirrored["kept"].tolist() == got.counts["lost"].tolist()
     assert list((run.path / "statistics").rglob("found-0.25.parquet"))

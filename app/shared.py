@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -102,23 +103,25 @@ def show(name: str, path: Path) -> Shown:
         DataError: no run directory, damaged, or of another version.
     """
     try:
-        run = _open(path, (path / "plan.yaml").stat().st_mtime_ns)
+        run, files = _open(path, (path / "plan.yaml").stat().st_mtime_ns)
     except OSError:
         raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
-    return Shown(name, run, _stamp(run))
+    return Shown(name, run, _stamp(files))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
-def _open(path: Path, changed: int) -> Run:
-    return Run.open(path)
+def _open(path: Path, changed: int) -> tuple[Run, list[str]]:
+    """A run, and the files whose changes are its own: the plan, and of every cell the scores, written last."""
+    run = Run.open(path)
+    scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
+    return run, [str(file.absolute()) for file in (path / "plan.yaml", *scores)]
 
 
-def _stamp(run: Run) -> str:
-    """Of the plan and of every cell's `scores.json`, which is written last."""
-    digest = hashlib.sha256(str(run.path.resolve()).encode())
-    for file in (run.path / "plan.yaml", *(run.store.folder(c) / "scores.json" for c in run.cells)):
+def _stamp(files: Sequence[str]) -> str:
+    digest = hashlib.sha256(files[0].encode())
+    for file in files:
         try:
-            digest.update(str(file.stat().st_mtime_ns).encode())
+            digest.update(str(os.stat(file).st_mtime_ns).encode())  # noqa: PTH116 - hundreds at each change
         except OSError:
             digest.update(b"-")
     return digest.hexdigest()
@@ -136,7 +139,7 @@ def results(shown: Shown) -> pd.DataFrame:
 
 def missing(shown: Shown) -> int:
     """How many of the planned cells are not complete."""
-    return len(shown.run.cells) - len(results(shown))
+    return len(shown.run.plan["cells"]) - len(results(shown))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -44,7 +44,7 @@ def page(shown: Shown) -> None:
 def _state(shown: Shown) -> None:
     data, corruptions = shown.run.plan["data"], shown.run.plan["corruptions"]
     missing = shared.missing(shown)
-    total = len(shown.run.cells)
+    total = len(shown.run.plan["cells"])
     text = (
         f"{shared.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
         f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+# What the first page needs is loaded before the address is printed, not while the first visitor waits.
+_START = "import robustbench_sgdm.robustness; from streamlit.web.cli import main; main()"
+
 
 def dashboard(
     runs: Annotated[
@@ -54,7 +57,7 @@ def dashboard(
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
     }
-    words = [sys.executable, "-m", "streamlit", "run", str(content.root() / "app" / "main.py")]
+    words = [sys.executable, "-c", _START, "run", str(content.root() / "app" / "main.py")]
     words += [f"--{key}={value}" for key, value in settings.items()]
     words += ["--", "--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]

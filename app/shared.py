@@ -230,11 +230,19 @@ def detections(shown: Shown, cell: Cell) -> pd.DataFrame:
     return _detections(shown.run, shown.stamp, cell)
 
 
-def cells(shown: Shown) -> dict[tuple[str, str, float], Cell]:
-    """The complete cells by (model, corruption, severity)."""
-    done = results(shown)
+Cells = dict[tuple[str, str, float], Cell]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _cells(_run: Run, stamp: str) -> Cells:
+    done = _results(_run, stamp)
     complete = set(done["key"]) if len(done) else set()
-    return {(c.model, c.corruption, c.severity): c for c in shown.run.cells if c.key in complete}
+    return {(c.model, c.corruption, c.severity): c for c in _run.cells if c.key in complete}
+
+
+def cells(shown: Shown) -> Cells:
+    """The complete cells by (model, corruption, severity)."""
+    return _cells(shown.run, shown.stamp)
 
 
 def colors(models: Sequence[str]) -> dict[str, str]:

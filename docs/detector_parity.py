@@ -25,7 +25,8 @@ SEVERITY = 3
 def main() -> None:
     """Run what is not stored yet, and write the table."""
     options = _options()
-    found = [_run(options, engine, seed) for seed in range(options.seeds) for engine in ENGINES]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    found = [_run(options, engine, seed) for seed in seeds for engine in ENGINES]
     table = compared(pd.concat(found))
     table.to_csv(Path(__file__).with_suffix(".csv"), float_format="%.3f")
     print(table.to_string(float_format="%.2f"))
@@ -38,7 +39,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="yolov8n")
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many draws")
+    parser.add_argument("--first-seed", type=int, default=0, help="of them; another number gives fresh draws")
     parser.add_argument("--project", type=Path, default=Path("runs/detector_parity"))
     return parser.parse_args()
 

@@ -34,30 +34,33 @@ def page(shown: Shown) -> None:
             "Only clean images", "This run has no corruption; run it again with `--noise gaussian`."
         )
         return
-    chosen, metric, axis, models, bands = _controls(shown, corruptions)
+    chosen, metric = _controls(shown, corruptions)
     if results[metric].isna().all():
         shared.nothing(
             f"No {metric} here", "The images hold no such objects, so there is nothing to draw.", ""
         )
         return
-    if models:
-        _curves(shown, chosen, metric, axis, models, bands)
-    else:
-        shared.nothing("No model chosen", "Choose one above.", ":material/check_box:")
+    _curves(shown, chosen, metric)
     _differences(shown, metric)
 
 
-def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str, str, list[str], bool]:
+def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
     about = shown.run.plan["corruptions"]
     family = {c: str(about.get(c, {}).get("family") or "other") for c in corruptions}
     families = list(dict.fromkeys(family.values()))
     few = len(corruptions) <= 2 * COLUMNS
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
         which = shared.choose("Corruptions", names, "family", default=EVERY if few else families[0])
         metric = shared.pick(
             "Metric", list(METRICS), "metric", default=robustness.headline(shown.run), width=120
         )
+    return [c for c in corruptions if which in (EVERY, family[c])], metric
+
+
+@st.fragment  # the differences below need not be drawn anew
+def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         axis = AXES[shared.choose("Against", list(AXES), "against")]
         bands = st.toggle(
             "95 % bands",
@@ -68,12 +71,9 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str, str
             help="Bootstrap over images; the page Overview computes them once.",
         )
     models = shared.picks("Models", shown.models, "models", default=shown.models)
-    return [c for c in corruptions if which in (EVERY, family[c])], metric, axis, models, bands
-
-
-def _curves(
-    shown: Shown, corruptions: list[str], metric: str, axis: str, models: list[str], bands: bool
-) -> None:
+    if not models:
+        shared.nothing("No model chosen", "Choose one above.", ":material/check_box:")
+        return
     frame = _points(shown, metric, bands)
     if axis == "psnr" and frame["psnr"].isna().all():
         st.info(

@@ -38,8 +38,8 @@ def page() -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         sources = [*SCENES, *_photographs()]
         bundled = shared.pick("Picture", sources, "picture", width=170)
-        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=170)
-        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=170)
+        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=260)
+        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=260)
         corruption = shared.pick(
             "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=170
         )

@@ -1,14 +1,15 @@
 """The SGDM paper's tables recomputed, cell beside cell: pure functions of `paper_tables.yaml` and the zoo.
 
 Every printed number of parameters, operations or time gets a verdict: what is recomputed equals it as it stands,
-or by a rule that the verdict names, or by none, and then why. Printed AP is listed beside the model to train.
+or by a rule that the verdict names, or by none, and then why. Printed AP is listed beside the model to train, and
+a printed time beside the model to measure until that is done here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +25,7 @@ from robustbench_sgdm.modules import cost
 from robustbench_sgdm.tables import Table
 
 TABLES = (2, 3, 4, 5, 6, 7, 8)
-Outcome = Literal["equal", "by rule", "differs", "to train"]
+Outcome = Literal["equal", "by rule", "differs", "to train", "to measure"]
 Quantity = Literal["params", "flops", "time", "ap50", "ap"]
 LATENCY = (3, 5)
 _TABLE_6 = (512, 40, 40, 2)  # channels, height, width, batch
@@ -51,7 +52,7 @@ class Cell:
         model: name in the zoo.
         classes: of that model; None for a module alone.
         printed: as in the paper.
-        value: recomputed, operations as the paper counts them; None for AP.
+        value: recomputed, operations as the paper counts them; None for AP, and for a time not measured.
         at_640: operations of the same layers on a true 640 x 640 image; None for what is no operation.
         verdict: equal or not.
     """
@@ -74,7 +75,9 @@ def facts() -> dict[str, Any]:
 
 
 def recompute(table: int) -> list[Cell]:
-    """The cells of a table: counts of tables 2 to 6, AP of the ablations in tables 6 to 8.
+    """The cells of a table: counts of tables 2 to 6, times of 3 and 5, AP of the ablations in tables 6 to 8.
+
+    A time is yet to measure: `latency_cells` takes its place once it is.
 
     Raises:
         UsageError: no such table.
@@ -82,7 +85,8 @@ def recompute(table: int) -> list[Cell]:
     if table not in TABLES:
         raise UsageError(f"table {table} is not recomputed; must be one of {', '.join(map(str, TABLES))}")
     counts = _table_6() if table == 6 else _detectors(table) if table in _facts()["recompute"] else ()
-    return [*counts, *_ablation(table)]
+    times = [cell for cell, _, _ in _times(table)] if table in LATENCY else ()
+    return [*counts, *times, *_ablation(table)]
 
 
 def latency_models(table: int) -> dict[str, list[str]]:
@@ -105,27 +109,34 @@ def latency_cells(table: int, row: str, timings: Mapping[str, Timing], where: st
         timings: by model.
         where: device and rounds, for the verdict.
     """
+    return [
+        replace(cell, value=timing.ratio, verdict=_judge_time(timing, least, most, where))
+        for cell, least, most in _times(table)
+        if cell.row == row and (timing := timings[cell.model])
+    ]
+
+
+def _times(table: int) -> Iterator[tuple[Cell, float, float]]:
+    """Printed times over their baseline's, yet to measure, each with the bounds that its rounding leaves."""
     plan = _facts()["recompute"][table]
-    modules = dict(_rows(plan["key"]))[row]
-    cells = []
-    for column, numbers in modules.items():
-        if column == "baseline":
-            continue
-        model = _model(plan, row, column)
-        timing = timings[model]
-        own, base = numbers[plan["time"]], modules["baseline"][plan["time"]]
-        aim, least, most = own / base, (own - 0.05) / (base + 0.05), (own + 0.05) / (base - 0.05)
-        outcome: Outcome = "equal" if timing.low <= most and least <= timing.high else "differs"
-        why = (
-            f"{where}: middle half {timing.low:.2f} to {timing.high:.2f}; printed to 0.1 ms on two RTX A4000, so "
-            f"{least:.2f} to {most:.2f}"
-        )
-        verdict = Verdict(outcome, timing.ratio, why)
-        classes = plan["classes"][0]
-        cells.append(
-            Cell(table, row, column, "time", model, classes, round(aim, 3), timing.ratio, None, verdict)
-        )
-    return cells
+    waits = Verdict("to measure", None, "`robustbench paper --latency` times it on this machine")
+    for row, modules in _rows(plan["key"]):
+        base = modules["baseline"][plan["time"]]
+        for column, numbers in modules.items():
+            own = numbers[plan["time"]]
+            if column != "baseline":
+                aim, model = round(own / base, 3), _model(plan, row, column)
+                cell = Cell(table, row, column, "time", model, plan["classes"][0], aim, None, None, waits)
+                yield cell, (own - 0.05) / (base + 0.05), (own + 0.05) / (base - 0.05)
+
+
+def _judge_time(timing: Timing, least: float, most: float, where: str) -> Verdict:
+    outcome: Outcome = "equal" if timing.low <= most and least <= timing.high else "differs"
+    why = (
+        f"{where}: middle half {timing.low:.2f} to {timing.high:.2f}; printed to 0.1 ms on two RTX A4000, so "
+        f"{least:.2f} to {most:.2f}"
+    )
+    return Verdict(outcome, timing.ratio, why)
 
 
 def judge(value: float, others: Sequence[tuple[str, float]], aim: float, digits: int = 1) -> Verdict:
@@ -167,7 +178,7 @@ def show(cells: Sequence[Cell]) -> Table:
                 cell.verdict.outcome + mark,
             ]
         )
-    judged = [c for c in cells if c.verdict.outcome != "to train"]
+    judged = [c for c in cells if c.verdict.outcome not in ("to train", "to measure")]
     equal = sum(c.verdict.outcome != "differs" for c in judged)
     notes = [f"{equal} of {len(judged)} equal what is printed, as it stands or by the rule named"] * bool(
         judged

@@ -126,6 +126,21 @@ def test_a_table_names_every_reason_once() -> None:
     assert text.count("\n| ") == len(shown.rows) + 2 and all(f"* {note}\n" in text for note in shown.notes)
 
 
+@pytest.mark.parametrize("table", paper.LATENCY)
+def test_every_printed_time_is_listed_before_it_is_measured(table: int) -> None:
+    waiting = [c for c in cells(table) if c.quantity == "time"]
+    assert {(c.row, c.model) for c in waiting} == {
+        (row, model) for row, models in paper.latency_models(table).items() for model in models[1:]
+    }
+    for cell in waiting:
+        values = paper.facts()[KEYS[table]][cell.row]
+        place = values[cell.column][-1] / values["baseline"][-1]
+        assert cell.printed == pytest.approx(place, abs=5e-4)
+        assert (cell.value, cell.verdict.outcome) == (None, "to measure") and "--latency" in cell.verdict.why
+    judged = len(cells(table)) - len(waiting)
+    assert f" of {judged} equal" in paper.show(cells(table)).notes[0]
+
+
 def test_latency_is_a_ratio_beside_its_spread() -> None:
     models = paper.latency_models(3)["yolov8n"]
     assert models[0] == "yolov8n" and models[-1] == "yolov8n-sgdm"

@@ -28,7 +28,13 @@ TABLES = {
     "7": "strip kernel",
     "8": "split ratio",
 }
-MARKS = {"equal": "✓ equal", "by rule": "✓ by rule", "differs": "✗ differs", "to train": "○ to train"}
+MARKS = {
+    "equal": "✓ equal",
+    "by rule": "✓ by rule",
+    "differs": "✗ differs",
+    "to train": "○ to train",
+    "to measure": "○ to measure",
+}
 WHAT = {
     "params": "parameters, M",
     "flops": "GFLOPs",
@@ -48,14 +54,15 @@ def page() -> None:
         st.dataframe(_printed(number), hide_index=True)
     frame = _recomputed(number)
     meanwhile.empty()
-    judged = frame[frame["verdict"] != "to train"]
+    judged = frame[~frame["verdict"].isin(["to train", "to measure"])]
     equal = int((judged["verdict"] != "differs").sum())
+    untrained = int((frame["verdict"] == "to train").sum())
     with st.container(horizontal=True, gap="small"):
         st.metric("Printed numbers", len(frame), border=True, width=190)
         if len(judged):
             st.metric("Explained by what is recomputed", f"{equal} of {len(judged)}", border=True, width=290)
-        if len(frame) > len(judged):
-            st.metric("AP that needs a training", len(frame) - len(judged), border=True, width=240)
+        if untrained:
+            st.metric("AP that needs a training", untrained, border=True, width=240)
     outcomes = [o for o in MARKS if o in set(frame["verdict"])]
     chosen = shared.picks("Verdicts", outcomes, "verdicts", default=outcomes, format_func=MARKS.get)
     shown = frame[frame["verdict"].isin(chosen)]

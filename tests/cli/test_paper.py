@@ -1,4 +1,4 @@
-"""`robustbench paper` on the tables that need no network built."""
+"""`robustbench paper`, on the tables that need no network built where one will do."""
 
 import io
 import sys
@@ -43,3 +43,13 @@ def test_a_file_instead(
 def test_an_unknown_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--table", "9") == 2
     assert "--table takes 2 to 8" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_latency_takes_the_place_of_what_was_to_measure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--table", "3", "--latency", "--rounds", "3", "--format", "csv") == 0
+    times = pd.read_csv(io.StringIO(capsys.readouterr().out)).query("quantity == 'time'")
+    assert len(times) == 10 and set(times["verdict"]) <= {"equal", "differs"}
+    assert (times["value"] > 0.5).all() and times["why"].str.contains("cpu, batch 1, 3 rounds in turns").all()

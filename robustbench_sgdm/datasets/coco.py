@@ -9,6 +9,8 @@ from typing import Any
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.errors import DataError
 
+_MOST_ID = 2**53
+
 
 def load(path: Path, images: Path | None = None) -> Dataset:
     """Read a COCO json.
@@ -100,7 +102,7 @@ def _image(entry: Any, folder: Path, path: Path) -> Image:
         raise DataError(
             f"{path}: file_name {name!r} leaves the image folder; it must be relative, without '..'"
         )
-    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= 2**53:
+    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= _MOST_ID:
         raise DataError(
             f"{path}: image id {identity!r} is not an integer below 2^53, which scores can hold exactly"
         )
@@ -116,6 +118,8 @@ def _categories(entries: Iterable[Any], path: Path) -> list[dict[str, Any]]:
         ]
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: a category lacks a sound id or name ({error!r})") from error
+    if large := [c["id"] for c in found if abs(c["id"]) >= _MOST_ID]:
+        raise DataError(f"{path}: category id {large[0]} is not below 2^53, which scores can hold exactly")
     for key in ("id", "name"):
         if len({c[key] for c in found}) != len(found):
             raise DataError(f"{path} lists a category {key} twice")

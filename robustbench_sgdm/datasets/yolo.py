@@ -97,7 +97,7 @@ def _image_files(path: Path, content: dict[str, Any], split: str, root: Path | N
         if place.is_dir():
             files += sorted(f for f in place.rglob("*") if f.suffix.lower() in _SUFFIXES)
         elif place.is_file() and place.suffix == ".txt":
-            lines = [line for line in place.read_text("utf-8").splitlines() if line.strip()]
+            lines = [line for line in _lines(place) if line.strip()]
             files += [f if (f := Path(line)).is_absolute() else place.parent / f for line in lines]
         else:
             raise DataError(
@@ -124,7 +124,7 @@ def _labels(path: Path, classes: int) -> list[tuple[int, tuple[float, float, flo
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -134,10 +134,17 @@ def _labels(path: Path, classes: int) -> list[tuple[int, tuple[float, float, flo
             raise DataError(f"{path}:{number}: not a label row ({error})") from error
         if not (label.is_integer() and 0 <= label < classes):
             raise DataError(f"{path}:{number}: class {label:g} is outside 0 to {classes - 1}")
-        if not all(-0.01 <= v <= 1.01 for v in box):
+        if not all(-0.01 <= v <= 1.01 for v in box) or min(box[2:]) < 0:
             raise DataError(f"{path}:{number}: {box} is outside [0, 1]; values are shares of the image")
         rows.append((int(label), box))
     return rows
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}); write it as UTF-8") from error
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:

@@ -75,6 +75,7 @@ def changed(path: Path, **changes: Any) -> str:
         ),
         ({"annotations": [{"image_id": 1, "category_id": 1}]}, "lacks a sound"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id twice"),
+        ({"categories": [{"id": 2**63, "name": "a"}]}, r"not below 2\^53"),
     ],
 )
 def test_unsound_content_is_refused(tiny_coco: Path, change: dict[str, Any], message: str) -> None:

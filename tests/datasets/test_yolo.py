@@ -44,11 +44,22 @@ def test_a_list_of_images(dataset_yaml: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [("2 .5 .5 .1 .1", "outside 0 to 1"), ("0 .5 .5 .1", "after the class"), ("0 .5 .5 30 .1", "shares of the image"),
-     ("x", "not a label row")],
+     ("x", "not a label row"), ("0 .5 .5 -.005 .1", "shares of the image")],
 )  # fmt: skip
 def test_bad_labels(dataset_yaml: Path, row: str, message: str) -> None:
     (dataset_yaml.parent / "labels/val/a.txt").write_text(row)
     with pytest.raises(DataError, match=message):
+        datasets.load(str(dataset_yaml))
+
+
+def test_what_is_no_text_is_named(dataset_yaml: Path) -> None:
+    bad = dataset_yaml.parent / "labels/val/a.txt"
+    bad.write_bytes(b"0 .5 .5 .1 .1 \xff\n")
+    with pytest.raises(DataError, match=r"a\.txt cannot be read as text.*UTF-8"):
+        datasets.load(str(dataset_yaml))
+    (dataset_yaml.parent / "val.txt").write_bytes(b"\xff\xfe")
+    dataset_yaml.write_text("path: .\nval: val.txt\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match=r"val\.txt cannot be read as text"):
         datasets.load(str(dataset_yaml))
 
 

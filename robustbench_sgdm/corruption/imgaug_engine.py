@@ -34,7 +34,9 @@ def corrupt(name: str, image: NDArray[np.uint8], severity: float, seed: int) -> 
         raise UsageError(f"the imgaug engine has severities 1 to 5, not {severity:g}")
     if min(image.shape[:2]) < MIN_SIZE:
         size = f"{image.shape[1]} x {image.shape[0]}"
-        raise UsageError(f"the imgaug engine needs {MIN_SIZE} px a side, not {size}")
+        raise UsageError(
+            f"the imgaug engine needs {MIN_SIZE} px a side, not {size}; the torch engine takes any size"
+        )
     with _ONE_AT_A_TIME, _numpy_state_kept():
         from imgaug.augmenters import imgcorruptlike
 

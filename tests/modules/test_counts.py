@@ -35,8 +35,6 @@ TABLE_2 = {
     "yolov8s-ca": (11.2, 28.9, 80),
     "yolov8s-rfaconv": (14.4, 34.9, 80),
 }
-# thop also counts an operation for each output of an average pooling layer, which `counting` does not: 0.003.
-POOLING = {"yolov5s-rfaconv": 2 * (128 * 80**2 + 256 * 40**2 + 512 * 20**2) / 1e9}
 
 
 @pytest.mark.parametrize("name", TABLE_2)
@@ -44,7 +42,7 @@ def test_table_2(name: str) -> None:
     params, gflops, classes = TABLE_2[name]
     summary = zoo.summary(name, classes)
     assert round(summary.parameters / 1e6, 1) == params
-    assert round(summary.gflops_paper + POOLING.get(name, 0), 1) == gflops
+    assert round(summary.gflops_paper, 1) == gflops
 
 
 # Woo's CBAM is not what table 2 prints, with 20 classes or with 80: the paper's is Ultralytics'.

@@ -10,7 +10,18 @@ from ultralytics.data.augment import LetterBox
 
 from robustbench_sgdm.detectors import letterbox
 
-SIZES = [(480, 640), (640, 480), (333, 500), (427, 640), (1000, 17), (3, 900), (64, 64), (50, 31), (641, 640)]
+SIZES = [
+    (480, 640),
+    (640, 480),
+    (333, 500),
+    (427, 640),
+    (1000, 17),
+    (3, 900),
+    (64, 64),
+    (50, 31),
+    (641, 640),
+    (1, 1),
+]
 
 
 def image(height: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from ultralytics.cfg import get_cfg
 
 from robustbench_sgdm.detectors import weights, zoo
 from robustbench_sgdm.errors import UsageError
@@ -197,15 +198,32 @@ def test_onnx_is_dynamic_in_batch_height_and_width(name: str) -> None:
         np.testing.assert_allclose(output, module(normal(*shape)).detach().numpy(), atol=1e-4, rtol=1e-4)
 
 
+def _train(model: Any, images: Tensor) -> None:
+    """Two steps by Ultralytics' own loss; they also move the running statistics, which folding has to get right."""
+    model.args = get_cfg()  # as Ultralytics' trainer does
+    boxes = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.3, 0.6, 0.2, 0.5]])
+    batch = {"img": images, "cls": torch.tensor([[0.0], [2.0]]), "bboxes": boxes}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        loss, _ = model.train().loss({**batch, "batch_idx": torch.arange(2.0)})
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    model.criterion = None
+
+
 @every_module
 def test_in_a_detector_it_trains_fuses_and_comes_back_from_a_checkpoint(name: str, tmp_path: Path) -> None:
     model: Any = zoo.build(f"yolov8n-{name}", 3)
     images = normal(2, 3, 64, 64).sigmoid()
     inserted = [layer for layer in model.model if type(layer) is MODULES[name].cls]
     assert len(inserted) == 3
+    before = copy.deepcopy([layer.state_dict() for layer in inserted])
+    _train(model, images)
+    for layer, start in zip(inserted, before, strict=True):
+        assert any(not torch.equal(value, start[key]) for key, value in layer.named_parameters())
+        assert all(value.isfinite().all() for value in layer.parameters())
     with torch.no_grad():
-        for _ in range(2):  # moves the running statistics, which folding needs to be right
-            model.train()(images)
         expected = model.eval()(images)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

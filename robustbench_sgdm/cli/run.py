@@ -40,8 +40,8 @@ def run(
         list[str],
         typer.Option(
             "--model",
-            help="Zoo name (see `robustbench list models`) or path of an Ultralytics detection checkpoint. "
-            "Several: commas or repeats.",
+            help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, or model "
+            "YAML with --weights. Several: commas or repeats.",
         ),
     ],
     noise: Annotated[

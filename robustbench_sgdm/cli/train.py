@@ -11,7 +11,10 @@ from robustbench_sgdm.errors import Stopped, UsageError
 
 def train(
     model: Annotated[
-        list[str], typer.Option("--model", help="Zoo names, baseline first. Several: commas or repeats.")
+        list[str],
+        typer.Option(
+            "--model", help="Zoo names, or model YAMLs; baseline first. Several: commas or repeats."
+        ),
     ],
     data: Annotated[
         str,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+import yaml
 from torch import nn
 from ultralytics.nn import tasks as _tasks
 from ultralytics.nn.modules.head import Detect
@@ -72,6 +74,30 @@ def check(config: Config) -> None:
     for kind in kinds:
         if not _is_layer(kind):
             raise UsageError(f"the model config names {kind!r}, which is no layer that a file may ask for")
+
+
+def from_file(path: str | Path) -> Config:
+    """The config that a model YAML of the user's holds; its rows may name our modules, such as SGDM.
+
+    Nothing else is looked up: Ultralytics itself would take its own `yolov8.yaml` for a `yolov8n.yaml` here.
+
+    Raises:
+        UsageError: it cannot be read, or is refused by `check`.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read as a model YAML: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path} is no model YAML: it holds a {type(loaded).__name__}, not a mapping")
+    scale = loaded.get("scale") or tasks.guess_model_scale(path)
+    config = {"nc": 80, **loaded, "scale": scale, "yaml_file": Path(path).name}
+    try:
+        check(config)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return config
 
 
 def layers(config: Config) -> Iterator[Sequence[Any]]:

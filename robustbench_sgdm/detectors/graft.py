@@ -46,6 +46,11 @@ def bind(module: str, channels: int, options: Mapping[str, Any]) -> list[Any]:
             cls(channels, **options)
     except ValueError as error:
         raise UsageError(f"{module}: {error}") from error
+    except (ArithmeticError, RuntimeError, TypeError) as error:  # how torch refuses what no tensor can hold
+        given = ",".join(f"{name}={value}" for name, value in options.items())
+        raise UsageError(
+            f"{module}[{given}] asks for a size beyond what can be computed; stay nearer to the defaults"
+        ) from error
     bound = inspect.signature(cls).bind(channels, **options)
     bound.apply_defaults()
     last = max(names.index(name) for name in (names[0], *options))

@@ -46,7 +46,7 @@ def line_up(
     """Load every model, each module variant behind its baseline.
 
     Args:
-        models: zoo names and paths of checkpoints.
+        models: zoo names, and paths of checkpoints and model YAMLs.
         weights: called with the names of added baselines, gives the files of the models and baselines that
             have one. A baseline without a file takes its variant's, which must then hold a baseline.
         baselines: add the baseline of each module variant.
@@ -68,6 +68,11 @@ def line_up(
             files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
     size = imgsz or _common_size(wanted, files)
     names = _names(list(wanted))
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        same = [model for model, name in names.items() if name == twice[0]]
+        raise UsageError(
+            f"{' and '.join(same)} would both be called {twice[0]} in the results; name one of the files otherwise"
+        )
     entrants: dict[str, Entrant] = {}
     for model, baseline in wanted.items():
         try:
@@ -98,10 +103,11 @@ def _with_baselines(models: Sequence[str], *, add: bool) -> dict[str, str | None
 
 def _names(models: Sequence[str]) -> dict[str, str]:
     """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
-    names = {m: Path(m).stem if _is_file(m) else m for m in models}
+    files = [m for m in models if _is_file(m) or zoo.is_yaml(m)]
+    names = {m: Path(m).stem if m in files else m for m in models}
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())
-        for model in [m for m, name in names.items() if _is_file(m) and counts[name.casefold()] > 1]:
+        for model in [m for m in files if counts[names[m].casefold()] > 1]:
             parts = Path(model).resolve().with_suffix("").parts[-depth:]
             names[model] = "-".join(p for p in parts if p not in ("weights", "/"))
     return names

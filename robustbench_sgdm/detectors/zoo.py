@@ -1,6 +1,7 @@
 """The detectors known by name: `yolov8n`, `yolov8n-sgdm`, `yolov8n-sgdm[razor=0.25,strip=11]`.
 
 `<detector>[-<module>][[options]]`: the detector one of `names()` or of Ultralytics' own, the module of `MODULES`.
+Or the path of a model YAML, `mine.yaml`, in which modules and their options stand as rows.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def resolve(name: str) -> ZooEntry:
         UsageError: no such detector, module or option, an option's value is refused, or the detector has no head
             that a module can go before.
     """
+    if is_yaml(name):
+        return ZooEntry(name, name)
     match = _NAME.fullmatch(name)
     stem = match["stem"] if match else name
     plain = _detector(stem)
@@ -84,6 +87,11 @@ def resolve(name: str) -> ZooEntry:
         )
     bind(module, _WIDE, options)
     return ZooEntry(name, plain, module, options)
+
+
+def is_yaml(name: str) -> bool:
+    """Whether it is the path of a model YAML; the file is read when the model is asked for."""
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def head_kind(plain: str) -> str:
@@ -141,11 +149,13 @@ def sources(name: str) -> list[str]:
         UsageError: as `resolve`.
     """
     entry = resolve(name)
-    found = f"Ultralytics {entry.plain}.yaml"
+    found = entry.plain if is_yaml(entry.plain) else f"Ultralytics {entry.plain}.yaml"
     if entry.plain in backbones.names():
         found = f"{backbones.source(entry.plain)}; neck and head of Ultralytics yolov8n.yaml"
     if entry.plain in yolov5.names():
-        found = "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7"
+        found = (
+            "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7; trained there, not here"
+        )
     return [found, MODULES[entry.module].source] if entry.module else [found]
 
 
@@ -177,6 +187,8 @@ def _unknown(name: str, plain: str | None) -> UsageError:
 
 
 def _baseline(plain: str) -> Config:
+    if is_yaml(plain):
+        return architecture.from_file(plain)
     if plain in backbones.names():
         return backbones.config(plain, tasks.yaml_model_load("yolov8n.yaml"))
     if plain in yolov5.names():

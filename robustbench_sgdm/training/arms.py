@@ -60,7 +60,7 @@ def build(
     0, so that the arm starts as exactly its baseline's function. `name[gamma=...]` decides otherwise.
 
     Args:
-        name: of the zoo, options in brackets allowed.
+        name: of the zoo, options in brackets allowed; or the path of a model YAML.
         classes: class names, in the order of the labels.
         seed: decides every initial value; the caller's random state is left as it was.
         init: of the baseline; its classification branch is dropped where the classes differ.
@@ -73,15 +73,17 @@ def build(
     options = {"gamma": 0.0} if init and entry.module and "gamma" not in entry.options else {}
     with _seeded(seed):
         model = zoo.build(name, len(classes), classes, **options)
-    with _seeded(seed):
-        baseline = zoo.build(entry.baseline or name, len(classes), classes)
+    baseline = model
+    if entry.baseline:
+        with _seeded(seed):
+            baseline = zoo.build(entry.baseline, len(classes), classes)
     start = f"{entry.baseline or name} initialised with seed {seed}"
     if init:
         moved = graft.transfer(init.state, baseline, new_classes=init.classes != tuple(classes))
         restore_statistics(baseline, pictures)
         start += f", then {init.path.name} (sha256 {init.sha256}): {moved.summary()}"
-    moved = graft.transfer(baseline.state_dict(), model)
     if entry.baseline:
+        moved = graft.transfer(baseline.state_dict(), model)
         start += f"; grafted: {moved.summary()}"
     return Arm(name, zoo.config(name, len(classes), **options), model.train(), start)
 

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
-from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.detectors import line_up, weights, zoo
 from robustbench_sgdm.errors import UsageError
 
 
@@ -26,3 +27,22 @@ def test_files_of_one_name_are_told_apart(coco_weights: Path, tmp_path: Path) ->
     assert list(found) == ["a-best", "b-best"]
     with pytest.raises(UsageError, match="no model"):
         line_up([], lambda _: {})
+
+
+@pytest.mark.parametrize("other", ["best.safetensors", "../a/best.pt"])
+def test_files_that_no_folder_tells_apart_are_refused(tmp_path: Path, other: str) -> None:
+    files = [tmp_path / "a/best.pt", tmp_path / "a" / other]
+    with pytest.raises(UsageError, match=r"would both be called .*best in the results"):
+        line_up([str(f) for f in files], lambda _: {}, imgsz=64)
+
+
+def test_a_model_yaml_takes_weights_and_is_called_by_its_stem(tmp_path: Path) -> None:
+    model = zoo.build("yolov5n-sgdm[razor=0.25]", 2, ("cat", "dog"))
+    config = zoo.config("yolov5n-sgdm[razor=0.25]", 2)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    weights.write(tmp_path / "w.safetensors", model.state_dict(), config, ("cat", "dog"))
+    name = str(tmp_path / "mine.yaml")
+    found = line_up([name], lambda _: {name: tmp_path / "w.safetensors"}, imgsz=64)
+    assert list(found) == ["mine"] and found["mine"].detector.classes == ("cat", "dog")
+    with pytest.raises(UsageError, match=r"mine\.yaml has no weights in this package"):
+        line_up([name], lambda _: {}, imgsz=64)

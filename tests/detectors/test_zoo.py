@@ -1,7 +1,9 @@
 from math import floor
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from robustbench_sgdm.detectors import catalogue, counting, zoo
@@ -157,6 +159,9 @@ def test_options_in_brackets() -> None:
         ("yolov8n-sgdm[razor=0.5,razor=0.25]", "twice"),
         ("yolov8n-sgdm[", "unknown model"),
         ("yolov8n-sgdm[channels=3]", "unknown option"),
+        ("yolov8n-sgdm[kernels=99999999999999999999]", "size beyond what can be computed"),
+        ("yolov8n-sgdm[hidden=9999999999999999]", "size beyond what can be computed"),
+        ("yolov8n-sgdm[razor=1e-320]", "size beyond what can be computed"),
     ],
 )
 def test_wrong_names_say_what_would_be_right(name: str, says: str) -> None:
@@ -180,3 +185,38 @@ def test_pooling_layers_count_as_in_thop() -> None:
     """An operation an element of the output; table 2's 30.3 G of YOLOv5s with RFAConv is 30.25 with it."""
     pooled = 2 * (128 * 80**2 + 256 * 40**2 + 512 * 20**2)
     assert round(zoo.summary("yolov5s-rfaconv").gflops_paper * 1e9) == 30_247_987_200 + pooled
+
+
+ABLATION = "yolov8n-sgdm[razor=0.25,strip=11,split=0.2]"
+
+
+def test_a_model_yaml_of_ones_own_is_a_model(tmp_path: Path) -> None:
+    """Whatever it is called: Ultralytics would take its own yolov8.yaml for this name."""
+    path = tmp_path / "yolov8n.yaml"
+    path.write_text(yaml.safe_dump(zoo.config(ABLATION, 3)))
+    entry = zoo.resolve(str(path))
+    assert (entry.module, entry.baseline) == (None, None)
+    own, named = (zoo.build(name, 5).state_dict() for name in (str(path), ABLATION))
+    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in named.items()}
+    assert zoo.sources(str(path)) == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read as a model YAML"),
+        ("[", "cannot be read as a model YAML"),
+        ("- 1", "holds a list, not a mapping"),
+        ("names: [a]", "no model config"),
+        ("backbone: []\nhead: [[-1, 1, Classify, [nc]]]", "must be a detection head"),
+        ("backbone: [[-1, 1, nope, []]]\nhead: [[[0], 1, Detect, [nc]]]", "'nope'"),
+        ("backbone: [[-1, 1, SGDM, [3]]]\nhead: [[[0], 1, Detect, [nc]]]", "channels is 3"),
+    ],
+)
+def test_a_model_yaml_that_is_none_is_one_line(tmp_path: Path, text: str | None, says: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=says) as caught:
+        zoo.build(str(path), 2)
+    assert "\n" not in str(caught.value)

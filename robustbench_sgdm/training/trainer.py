@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.callbacks import get_default_callbacks
@@ -211,8 +211,3 @@ def _start_epoch(run: ArmRun) -> None:
     span = min(10, run.epochs - 1)
     for model in (run.model, run.ema.ema):  # Ultralytics averages buffers too
         set_temperature(model, run.epoch if span else 1, max(span, 1))
-
-
-def averaged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as a weights file takes them: on the CPU, contiguous."""
-    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image as Pillow
 
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.detectors import weights, yolo
+from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.training import Progress, TrainData, TrainedRun, arms, embed, run, train
 from robustbench_sgdm.training.trainer import ArmRun
@@ -199,6 +199,14 @@ def test_a_taken_folder_gets_a_number(tmp_path: Path) -> None:
     assert taken == ["a", "a2", "a3", "a"]
 
 
+def test_a_model_yaml_starts_as_the_model_that_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(zoo.config("yolov8n-sgdm[razor=0.25]", 2)))
+    named, own = (arms.build(n, ["cat", "dog"], 5) for n in ("yolov8n-sgdm[razor=0.25]", str(path)))
+    assert own.model.state_dict().keys() == named.model.state_dict().keys()
+    assert own.file_name.endswith("mine.yaml") and "/" not in own.file_name
+
+
 def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
     empty = replace(data, val=replace(data.val, images=[], annotations=[]))
     wild = [{**data.train.annotations[0], "bbox": [90.0, 0.0, 50.0, 10.0]}]
@@ -229,8 +237,21 @@ def test_splits_with_different_classes_are_refused(data: TrainData) -> None:
         TrainData.of("odd", data.train, odd)
 
 
-def test_the_temperature_of_dynamic_kernels_ends_at_one(data: TrainData, tmp_path: Path) -> None:
-    settings = {**SMALL, "epochs": 2}
+def test_the_trainer_drives_the_temperature_of_dynamic_kernels(
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linearly from 30 in the first epoch to 1 in the last of three, in the network and in its average."""
+    seen: list[set[float]] = []
+
+    class Watch(ArmRun):
+        def optimizer_step(self) -> None:
+            states = (self.model.state_dict(), self.ema.ema.state_dict())
+            seen.append({float(v) for s in states for name, v in s.items() if name.endswith("temperature")})
+            super().optimizer_step()
+
+    monkeypatch.setattr(run, "ArmRun", Watch)
+    settings = {**SMALL, "epochs": 3, "batch": 12}  # a step an epoch
     (done,) = train(["yolov8n-sgdm+dyconv"], data=data, project=tmp_path, **settings)
+    assert seen == [{30.0}, {15.5}, {1.0}]
     last = weights.read(done.folder / "weights" / "last.pt").state
     assert [float(v) for name, v in last.items() if name.endswith("temperature")] == [1, 1, 1]

@@ -91,7 +91,8 @@ class Intervals:
             over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
             corruption, severity: of a score;
             metric;
-            estimate, low, high: with the percentile interval; low_bca, high_bca: the BCa interval;
+            estimate, low, high: with the percentile interval; low_bca, high_bca: the BCa interval; none where
+            one image decides everything, since it does not vary;
             p: that a difference is 0; p_holm: corrected over the scores of one model, baseline and metric;
             se: standard error from sampling images; resamples: those that held such objects;
             seeds: trainings (the fewer of a pair); se_seeds: standard error from training; low_total,
@@ -161,10 +162,10 @@ class Intervals:
         for metric in metrics:
             column = METRICS.index(metric)
             estimate, jackknife = float(draws.estimate[column]), _present(draws.jackknife[:, column])
-            resamples = _present(draws.resamples[:, column])
+            resamples = _varied(_present(draws.resamples[:, column]), jackknife, paired=len(terms) > 1)
             ends = percentile(resamples, self.level)
             corrected = bca(estimate, resamples, jackknife, self.level)
-            p = p_value(resamples) if len(terms) > 1 else np.nan
+            p = p_value(resamples, len(jackknife)) if len(terms) > 1 else np.nan
             error = float(np.std(resamples, ddof=1)) if len(resamples) > 1 else np.nan
             both = percentile(_present(total[:, column]), self.level)
             numbers = [
@@ -213,7 +214,7 @@ def bootstrap(
     Args:
         runs: one, or several over the same images, seed and engine; a model that is in several is then called
             `name@run`.
-        resamples: how many; p-values are never below 2 / (resamples + 1).
+        resamples: how many.
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
         arms: networks trained from several seeds: name -> models.
@@ -290,3 +291,14 @@ def _training_variance(draws: Sequence[Draws]) -> Any:
 def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = values[np.isfinite(values)]
     return found
+
+
+def _varied(
+    draws: NDArray[np.float64], jackknife: NDArray[np.float64], *, paired: bool
+) -> NDArray[np.float64]:
+    """The draws, or none where they tell nothing: of a single image, or a difference that never varies.
+
+    The latter is one image's, the only one that holds such objects; a difference of exactly 0 is none.
+    """
+    alone = len(jackknife) < 2 or (paired and len(draws) > 0 and np.ptp(draws) == 0 and draws[0] != 0)
+    return draws[:0] if alone else draws

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.robustness import METRICS
+from robustbench_sgdm.robustness import METRICS, SIGNIFICANT
 
 EXIT_CODE = 3
 """Of a command whose limits were not kept."""
@@ -86,10 +86,12 @@ def check(table: pd.DataFrame, limits: Sequence[Limit], *, significant: bool = T
     Args:
         table: of `Intervals.table`, for the limits' metrics.
         limits: every one is held against every model or pair and every set or cell it speaks of.
-        significant: count a drop only where its interval lies below 0 as a whole.
+        significant: count a drop only where it is shown: of a mean, where its interval lies below 0 as a whole;
+            of a cell, one of many, where its p is small after Holm's correction.
 
     Returns:
-        A verdict for each number. What is absent keeps no limit: nobody knows.
+        A verdict for each number. What is absent keeps no limit, nor does a drop that has no interval: nobody
+        knows.
 
     Raises:
         UsageError: a limit that no number belongs to, such as a drop where there is no pair.
@@ -115,10 +117,14 @@ def _verdict(limit: Limit, row: Mapping[Any, Any], significant: bool) -> Verdict
         lacks = f": run {row['missing']}" if row["missing"] else ": the data hold no such object"
         return Verdict(limit, f"{subject}, {number}", False, f"absent{lacks}")
     shown = f"{estimate:+.2f}" if row["baseline"] else f"{estimate:.2f}"
-    message = f"{shown} (interval {low:.2f} to {high:.2f})"
+    told = low == low
+    message = f"{shown} (interval {low:.2f} to {high:.2f})" if told else f"{shown} (no interval)"
     if limit.kind == "fail-under":
         return Verdict(limit, f"{subject}, {number}", estimate >= limit.value, message)
-    dropped = estimate < -limit.value and (high < 0 or not significant)
+    sure = row["p_holm"] < SIGNIFICANT if limit.statistic == "score" else high < 0
+    dropped = estimate < -limit.value and (sure or not told or not significant)
+    if dropped and significant and not told:
+        message += ": whether it is chance cannot be told; --drops any asks for no proof"
     return Verdict(limit, f"{subject}, {number}", not dropped, message)
 
 

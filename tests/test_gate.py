@@ -19,7 +19,7 @@ def row(statistic: str, estimate: float, low: float, high: float, **other: objec
         "corruption": "",
         "severity": NAN,
     }
-    given |= {"metric": "AP", "missing": "", "statistic": statistic}
+    given |= {"metric": "AP", "missing": "", "statistic": statistic, "p_holm": NAN}
     return given | {"estimate": estimate, "low": low, "high": high} | other
 
 
@@ -30,7 +30,9 @@ TABLE = pd.DataFrame(
         row("score", NAN, NAN, NAN, over="", corruption="fog", severity=5.0, metric="AP_S"),
         row("mPC", NAN, NAN, NAN, missing="m: fog 5"),
         row("rPC", -2.0, -4.0, 0.5, baseline="b"),
-        row("score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0),
+        row("score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0, p_holm=0.01),
+        row("P", -3.0, NAN, NAN, baseline="b", over=""),
+        row("score", -3.0, -5.0, -1.0, baseline="b", over="", metric="AP50", severity=3.0, p_holm=0.2),
     ]
 )
 
@@ -48,6 +50,10 @@ TABLE = pd.DataFrame(
         ("rPC=2", "max-drop", False, True),
         ("AP=2.9", "max-drop", True, False),
         ("AP=3", "max-drop", True, True),
+        ("AP50=1", "max-drop", True, True),  # its interval is below 0, but it is one cell of many
+        ("AP50=1", "max-drop", False, False),
+        ("P=1", "max-drop", True, False),  # no interval: nobody knows
+        ("P=3", "max-drop", True, True),
     ],
 )
 def test_limits(text: str, kind: gate.Kind, significant: bool, kept: bool) -> None:
@@ -74,7 +80,12 @@ def test_a_negative_drop_and_a_limit_without_a_number() -> None:
     with pytest.raises(UsageError, match="negative"):
         gate.parse("AP=-1", "max-drop")
     with pytest.raises(UsageError, match="needs a model and a baseline"):
-        gate.check(TABLE, [gate.parse("P=1", "max-drop")])
+        gate.check(TABLE, [gate.parse("mPC=1", "max-drop")])
+
+
+def test_a_drop_without_an_interval_says_so() -> None:
+    (verdict,) = gate.check(TABLE, [gate.parse("P=1", "max-drop")])
+    assert verdict.message.startswith("-3.00 (no interval): whether it is chance cannot be told; --drops any")
 
 
 def test_junit_counts_what_it_holds() -> None:

@@ -1,11 +1,13 @@
 """Artefacts of storing and processing an image."""
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image as Pillow
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -19,6 +21,8 @@ from robustbench_sgdm.corruption.filters import (
     uniform,
 )
 from robustbench_sgdm.seeds import Rng
+
+Runs = Sequence[tuple[int, NDArray[np.intp], NDArray[np.intp]]]
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -82,15 +86,43 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
     """
     size = [max(1, int(side * strength["size"])) for side in images.shape[2:]]
-    return (_pixelated_pillow if images.device.type == "cpu" else _pixelated)(images, *size)
+    return (_pixelated_bytes if images.device.type == "cpu" else _pixelated)(images, *size)
 
 
-def _pixelated_pillow(images: Tensor, high: int, wide: int) -> Tensor:
+def _pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:
+    """In sums of bytes, Pillow's values exactly; whole rows are worked on, turned for the columns."""
+    height, width = images.shape[2:]
+    rows, columns = _nearest(high, height).numpy(), _nearest(wide, width).numpy()
     out = np.empty(images.shape, np.uint8)
-    for plane, done in zip(images.flatten(0, 1).numpy(), out.reshape(-1, *out.shape[2:]), strict=True):
-        small = Pillow.fromarray(plane).resize((wide, high), Pillow.Resampling.BOX)
-        done[:] = small.resize(plane.shape[::-1], Pillow.Resampling.NEAREST)
+    for image, done in zip(images.numpy(), out, strict=True):
+        narrow = cv2.transpose(_box_means(cv2.transpose(image.reshape(-1, width)), _runs(width, wide)))
+        for plane, target in zip(np.split(narrow, len(image)), done, strict=True):
+            small = cv2.transpose(_box_means(plane, _runs(height, high)))
+            np.take(cv2.transpose(small.take(columns, 0)), rows, 0, out=target, mode="clip")
     return torch.from_numpy(out)
+
+
+def _box_means(rows: NDArray[np.uint8], runs: Runs) -> NDArray[np.uint8]:
+    """Rounded means of runs of rows: uint8 (H, W) to (boxes, W)."""
+    out = np.empty((sum(len(boxes) for _, boxes, _ in runs), rows.shape[1]), np.uint8)
+    for length, boxes, first in runs:
+        total = rows.take(first, 0).astype(np.float32)
+        for further in range(1, length):
+            cv2.accumulate(rows.take(first + further, 0), total)
+        # A mean midway goes up, or down where Pillow's weight, a whole number over 2^22, is too small.
+        exact = 2**22 / length
+        midway = math.copysign(0.25 / length, int(exact + 0.5) - exact)
+        out[boxes] = cv2.convertScaleAbs(total, alpha=1 / length, beta=midway)
+    return out
+
+
+@lru_cache(maxsize=32)
+def _runs(side: int, size: int) -> Runs:
+    """A side cut into `size` boxes: for each length of a box, which have it, and the first pixel of each."""
+    places, inside = (part.numpy() for part in _cut(side, size))
+    lengths, first = inside.sum(1), places[np.arange(size), inside.argmax(1)]
+    found = ((int(n), np.flatnonzero(lengths == n)) for n in np.unique(lengths))
+    return [(n, boxes, first[boxes]) for n, boxes in found]
 
 
 def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
@@ -107,18 +139,23 @@ def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
 
 def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """A side cut into `size` boxes: the first pixel of each with its weight, then the second, and so on."""
+    places, inside = _cut(side, size)
+    weights = inside / inside.sum(1, keepdim=True)
+    return [
+        (place.clamp(max=side - 1).to(device), weight[:, None].to(device))
+        for place, weight in zip(places.T.contiguous(), weights.T, strict=True)
+    ]
+
+
+def _cut(side: int, size: int) -> tuple[Tensor, Tensor]:
+    """Pixels around each of `size` boxes of a side, (size, n), and whether they lie in it."""
     scale = side / size
     middle = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     first, end = (middle - scale / 2 + 0.5).int(), (middle + scale / 2 + 0.5).int().clamp(max=side)
     places = first[:, None] + torch.arange(int((end - first).max()))
     # Pillow's own steps: their rounding decides which box a pixel on the seam of two belongs to.
     apart = (places - middle[:, None] + 0.5) * (1 / scale)
-    inside = (places < end[:, None]) & (apart > -0.5) & (apart <= 0.5)
-    weights = inside / inside.sum(1, keepdim=True)
-    return [
-        (place.clamp(max=side - 1).to(device), weight[:, None].to(device))
-        for place, weight in zip(places.T.contiguous(), weights.T, strict=True)
-    ]
+    return places, (places < end[:, None]) & (apart > -0.5) & (apart <= 0.5)
 
 
 def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -130,6 +167,7 @@ def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return to_bytes(total.add_(0.5))
 
 
+@lru_cache(maxsize=32)
 def _nearest(size: int, side: int) -> Tensor:
     """The one of `size` boxes that each of `side` pixels shows, int32 (side,)."""
     # Summed step by step as Pillow does, whose rounding decides where a place is a whole number.

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robustbench_sgdm import errors
+from robustbench_sgdm import content, errors
 from robustbench_sgdm.corruption import imgaug_engine
 from robustbench_sgdm.corruption.declare import MAX_SEVERITY
 from robustbench_sgdm.corruption.entry import Corruption
@@ -56,17 +58,23 @@ def apply(
 
 def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Sequence[int]) -> Tensor:
     strength = corruption.strength(severity)
-    before = images.clone()
+    before = None if _ours(corruption.path) else images.clone()
     try:
         out = corruption.function(images, strength, Rng(seeds, images.device))
     except (RobustBenchError, torch.OutOfMemoryError):  # both mean something to the caller
         raise
     except Exception as error:
         raise CorruptionError(f"{_where(corruption)} raised {type(error).__name__}: {error}") from error
-    if not _same(before, images):
+    if before is not None and not _same(before, images):
         raise CorruptionError(f"{_where(corruption)} changed its input; work on a copy, `images.clone()`")
     _check_output(corruption, images, out)
     return out.clone() if out.data_ptr() == images.data_ptr() else out
+
+
+@cache
+def _ours(path: Path) -> bool:
+    """Whether a file is one of our folder, which the contract tests hold to leaving their input as it is."""
+    return path.is_relative_to((content.root() / "corruptions").resolve())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -27,8 +27,12 @@ class CorruptionError(DataError):
     """A corruption's own function failed; the other corruptions are not affected."""
 
 
+class DeviceError(RobustBenchError):
+    """The device failed a unit of work; the other units are not affected."""
+
+
 class Stopped(RobustBenchError):
-    """The user stopped a run; what is finished is kept (exit code 130, as shells have it)."""
+    """The user or the system (SIGTERM) stopped a run; what is finished is kept (exit code 130, as shells have it)."""
 
     exit_code = 130
 

@@ -3,7 +3,9 @@
 import errno
 import io
 import logging
+import signal
 import sys
+import threading
 
 import typer
 
@@ -40,6 +42,8 @@ def main() -> None:
     log = logging.getLogger("robustbench_sgdm")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler())  # standard error, where notes go
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler stops as Ctrl-C does
     try:
         app()
     except RobustBenchError as error:

@@ -3,20 +3,21 @@
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli import executing, options
 from robustbench_sgdm.cli.figure import write_report
-from robustbench_sgdm.errors import CorruptionError, Stopped
+from robustbench_sgdm.errors import RobustBenchError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
     from robustbench_sgdm.detectors import Entrant
     from robustbench_sgdm.store import Run
-    from robustbench_sgdm.sweep import Plan
+    from robustbench_sgdm.sweep import Executor, Plan
 
 DataOption = Annotated[
     str,
@@ -81,9 +82,28 @@ def run(
     workers: Annotated[
         int,
         typer.Option(
-            "--workers", min=0, help="Units worked on at once; 0: one per core on the CPU, 2 on a GPU."
+            "--workers",
+            min=0,
+            help="Worker processes; 0: threads of this process (one per core on the CPU, 2 on a GPU), or as many as "
+            "a Ray cluster has room for.",
         ),
     ] = 0,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on", help="Where images are worked on: local (this machine) or ray (workers of a Ray cluster)."
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", help="Ray cluster: HOST:PORT or auto; default: one is started here for the run."
+        ),
+    ] = None,
+    gpus: Annotated[
+        float,
+        typer.Option("--gpus", help="GPUs of each Ray worker on --device cuda; 0.5 lets two share one."),
+    ] = 1.0,
     engine: Annotated[
         str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
     ] = "torch",
@@ -132,33 +152,33 @@ def run(
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
 
+    executing.check(on, address, gpus)
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
-    on = pick_device(device)
-    rehearse(chosen, levels, engine, on)
+    used = pick_device(device)
+    rehearse(chosen, levels, engine, used)
     dataset = _dataset(data, images, fraction)
     entrants = _entrants(
         options.split(model), weights or [], baseline, dataset,
-        imgsz=imgsz, device=on, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
+        imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
     )  # fmt: skip
-    settings = Settings(device=on, engine=engine, seed=seed, batch=batch or (4 if on == "cpu" else 32))
+    settings = Settings(device=used, engine=engine, seed=seed, batch=batch or (4 if used == "cpu" else 32))
     command = shlex.join(["robustbench", *sys.argv[1:]])
     plan = make_plan(entrants, dataset, chosen, levels, settings, command=command)
-    threads = workers or (cores() if on == "cpu" else 2)
+    threads = min(workers or cores(), cores()) if used == "cpu" else 2
     if only_estimate:
-        _estimate(plan, threads)
+        _estimate(plan, workers or threads)
         return
     chosen_name = name or _default_name(plan, options.split(noise))
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
-    failed = _sweep(plan, directory, threads)
-    _latency(plan, directory)
-    _damage(plan, directory, threads)
-    _finish(directory, corruptions or [])
+    with executing.stoppable(), directory.lock():
+        executor = executing.executor(on, workers, threads, device=used, address=address, gpus=gpus)
+        failed = _sweep(plan, directory, executor)
+        _latency(plan, directory)
+        _damage(plan, directory, threads)
+        _finish(directory, corruptions or [])
     if failed:
-        raise CorruptionError(
-            f"{'; '.join(map(str, failed))}\n{len(directory.missing())} of {len(plan.cells)} cells are missing: "
-            "mend it, and the same command makes them"
-        )
+        _tell_missing(directory, failed)
 
 
 def _dataset(source: str, images: Path | None, fraction: float) -> "Dataset":
@@ -226,7 +246,18 @@ def _latency(plan: "Plan", run: "Run") -> None:
         run.write_latency(latency(plan))
 
 
-def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:
+def _tell_missing(run: "Run", failed: "list[RobustBenchError]") -> None:
+    missing = run.missing()
+    named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
+    raise RobustBenchError(
+        f"{'; '.join(map(str, failed))}\n{len(missing)} of {len(run.cells)} cells are missing ({named}): "
+        "mend it, and the same command makes them"
+    )
+
+
+def _sweep(
+    plan: "Plan", run: "Run", executor: "AbstractContextManager[Executor]"
+) -> "list[RobustBenchError]":
     from robustbench_sgdm.cli.console import counting, duration, note
     from robustbench_sgdm.sweep import estimate, needed_units, sweep
 
@@ -237,16 +268,16 @@ def _sweep(plan: "Plan", run: "Run", workers: int) -> list[CorruptionError]:
         f"{run.path}: {len(plan.models)} models, {len(plan.cells)} cells, {len(plan.dataset)} images; "
         f"{have} cells stored, {todo:,} predictions to make"
     )
-    if units:
+    if not units:
+        return sweep(plan, run.store, units=units)
+    with executor as on:
         note(
-            f"about {duration(estimate(plan, units, workers=workers))} on {plan.settings.device} with {workers} workers"
+            f"about {duration(estimate(plan, units, workers=on.workers))} on {plan.settings.device} "
+            f"with {on.workers} workers"
         )
-    update: Callable[[int], None]
-    try:
-        with run.lock(), counting("predicting", todo) as update:
-            return sweep(plan, run.store, workers=workers, progress=update)
-    except KeyboardInterrupt:
-        raise Stopped("stopped; what is finished is kept, and the same command goes on from there") from None
+        update: Callable[[int], None]
+        with counting("predicting", todo) as update:
+            return sweep(plan, run.store, units=units, on=on, progress=update)
 
 
 def _damage(plan: "Plan", run: "Run", workers: int) -> None:
@@ -254,7 +285,7 @@ def _damage(plan: "Plan", run: "Run", workers: int) -> None:
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.sweep import measure_damage, measurements
 
-    with run.lock(), counting("measuring damage", measurements(plan, run)) as update:
+    with counting("measuring damage", measurements(plan, run)) as update:
         measure_damage(plan, run, workers=workers, progress=update)
 
 

@@ -141,7 +141,11 @@ def runs(
         "runs/robustness"
     ),
 ) -> None:
-    """Run directories and how much of each is done."""
+    """Run directories and how much of each is done.
+
+    Stale cells are of other weights, data or code than the same command would use now; it makes them anew.
+    """
+    from robustbench_sgdm import source
     from robustbench_sgdm.cli.console import note, show
     from robustbench_sgdm.errors import DataError
     from robustbench_sgdm.store import Run, list_runs
@@ -156,6 +160,10 @@ def runs(
             continue
         done = len(run.cells) - len(run.missing())
         state = "complete" if done == len(run.cells) else "partial"
+        if run.plan.get("code", source.detecting()) != source.detecting():
+            state = f"{state}, stale: of older code"
+        elif old := sum(run.store.stale(cell) for cell in run.cells):
+            state = f"{state}, {old} cells stale"
         rows.append(
             [
                 path.name,

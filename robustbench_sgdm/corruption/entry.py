@@ -17,8 +17,8 @@ from robustbench_sgdm.corruption.declare import (
     Parameter,
     declaration,
 )
-from robustbench_sgdm.corruption.source import code
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.source import code
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 # What decides pixels beside the file that declares a corruption.

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
 
+_MAGIC = b"PAR1"
 _COLUMNS = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -70,11 +72,24 @@ class CellStore:
         """Whether the cell is stored, whole and made from the same ingredients."""
         try:
             scores = self.scores(cell)
-        except (DataError, FileNotFoundError):
+        except (DataError, OSError):
             return False
         return scores.get("key") == cell.key and (
-            (self.folder(cell) / "detections.parquet").is_file() or not _has_detections(scores)
+            not _has_detections(scores) or _whole(self.folder(cell) / "detections.parquet")
         )
+
+    def sound(self, cell: Cell) -> bool:
+        """As `complete`, its detections read and their checksums compared: a disk may lose the middle of a file too."""
+        return self.complete(cell) and (
+            not self.has_detections(cell) or _sound(self.folder(cell) / "detections.parquet")
+        )
+
+    def stale(self, cell: Cell) -> bool:
+        """Whether scores of other ingredients (weights, data, code) lie where the cell belongs."""
+        try:
+            return self.scores(cell).get("key") != cell.key
+        except (DataError, OSError):
+            return False
 
     def has_detections(self, cell: Cell) -> bool:
         """Whether a complete cell has its detections; one whose scores come from elsewhere has none."""
@@ -82,13 +97,16 @@ class CellStore:
 
     def shards(self, cell: Cell) -> set[int]:
         """Numbers of the shards that are there for this cell's key."""
-        found = (self.folder(cell) / "shards").glob(f"{cell.key[:16]}-*.parquet")
-        return {int(f.stem.rpartition("-")[2]) for f in found}
+        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if _whole(f)}
+
+    def sound_shards(self, cell: Cell) -> set[int]:
+        """As `shards`, each read and its checksums compared."""
+        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if _sound(f)}
 
     def write_shard(self, cell: Cell, number: int, rows: Mapping[str, Any]) -> None:
         """Store one shard: columns image_id, category_id, score, x1, y1, x2, y2 (px)."""
         table = pa.table(dict(rows), schema=_COLUMNS)
-        atomic.write(self._shard(cell, number), lambda p: pq.write_table(table, p))
+        atomic.write(self._shard(cell, number), lambda p: _write(table, p))
 
     def merge(self, cell: Cell, count: int) -> pd.DataFrame:
         """Join the cell's shards 0 to count - 1 into `detections.parquet` and return its rows.
@@ -96,17 +114,19 @@ class CellStore:
         Raises:
             DataError: a shard is missing or cannot be read.
         """
-        absent = set(range(count)) - self.shards(cell)
-        if absent:
-            raise DataError(
-                f"{cell}: shard {min(absent)} of {count} is missing; start again with the same command"
-            )
-        files = [self._shard(cell, number) for number in range(count)]
+        tables = []
+        for number in range(count):
+            try:
+                tables.append(_read(self._shard(cell, number)))
+            except DataError as error:
+                raise DataError(
+                    f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
+                ) from error
         # Scores of older detections must not meet new ones, wherever this is interrupted.
         (self.folder(cell) / "scores.json").unlink(missing_ok=True)
-        table = pa.concat_tables([_read(f) for f in files]) if files else _COLUMNS.empty_table()
+        table = pa.concat_tables(tables) if tables else _COLUMNS.empty_table()
         table = table.combine_chunks()  # the file must not show how it was cut into shards
-        atomic.write(self.folder(cell) / "detections.parquet", lambda p: pq.write_table(table, p))
+        atomic.write(self.folder(cell) / "detections.parquet", lambda p: _write(table, p))
         frame: pd.DataFrame = table.to_pandas()
         return frame
 
@@ -124,6 +144,9 @@ class CellStore:
         """`scores.json` of a complete cell."""
         return _read_json(self.folder(cell) / "scores.json")
 
+    def _shards(self, cell: Cell) -> Iterator[Path]:
+        return (self.folder(cell) / "shards").glob(f"{cell.key[:16]}-*.parquet")
+
     def _shard(self, cell: Cell, number: int) -> Path:
         return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
 
@@ -132,13 +155,35 @@ def _has_detections(scores: Mapping[str, Any]) -> bool:
     return scores.get("detections", 0) is not None
 
 
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, write_page_checksum=True)
+
+
 def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(
-            path, schema=_COLUMNS, partitioning=None
+            path, schema=_COLUMNS, partitioning=None, page_checksum_verification=True
         )  # `=` in a folder's name is no partition
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+
+
+def _sound(path: Path) -> bool:
+    try:
+        _read(path)
+    except DataError:
+        return False
+    return True
+
+
+def _whole(path: Path) -> bool:
+    """Whether a parquet file ends as one does: a disk that loses the end of a file has not lost it unseen."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_MAGIC), os.SEEK_END)
+            return file.read() == _MAGIC
+    except OSError:
+        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.store.cells import Cell, CellStore
+from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.store.truth import GroundTruth
 from robustbench_sgdm.types import METRICS
 
@@ -93,13 +93,14 @@ class Run:
         for number in itertools.count(1):
             path = project / (name if number == 1 else f"{name}{number}")
             same = _same_plan(path, plan)
-            if same or exist_ok or not path.exists():
+            if same or exist_ok or _free(path, plan):
                 break
         if not same:
             text = yaml.safe_dump(
                 {"schema": SCHEMA, "name": path.name, **plan}, sort_keys=False, allow_unicode=True
             )
-            atomic.write_text(path / "plan.yaml", text)
+            with alone(path):
+                atomic.write_text(path / "plan.yaml", text)
         if truth is not None:
             truth.write(path / "ground_truth", plan["data"]["fingerprint"])
         return cls.open(path)
@@ -156,13 +157,8 @@ class Run:
         Raises:
             RobustBenchError: another process works on it.
         """
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise RobustBenchError(
-                f"another process works on {self.path}: wait for it, or run under another --name"
-            ) from None
+        with alone(self.path):
+            yield
 
     def missing(self) -> list[Cell]:
         """Planned cells that are not complete."""
@@ -254,6 +250,33 @@ class Run:
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
     return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+
+
+def _free(path: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether a directory can take a plan: it has none, because it was lost or the process was before it wrote one.
+
+    Whatever cells are in it must be the plan's, so that none is lost.
+    """
+    if not path.exists():
+        return True
+    file, store = path / "plan.yaml", CellStore(path / "cells")
+    if not file.exists():
+        lost = path.is_dir() and all(p.name == "cells" or p.name.startswith(".") for p in path.iterdir())
+    else:
+        lost = _torn(file)
+    return lost and not any(store.stale(Cell(**cell)) for cell in plan["cells"])
+
+
+def _torn(file: Path) -> bool:
+    """Whether a plan was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
+    try:
+        text = file.read_text("utf-8")
+        plan = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return True
+    except OSError:
+        return False
+    return not text.endswith("\n") or not isinstance(plan, dict) or ("schema" in plan and "cells" not in plan)
 
 
 def _same_plan(path: Path, plan: Mapping[str, Any]) -> bool:

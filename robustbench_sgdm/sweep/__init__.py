@@ -1,10 +1,12 @@
 """The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
 
+from robustbench_sgdm.sweep.cluster import on_ray
 from robustbench_sgdm.sweep.damage import measure_damage, measurements
 from robustbench_sgdm.sweep.engine import sweep
 from robustbench_sgdm.sweep.estimate import estimate
+from robustbench_sgdm.sweep.executor import Executor
 from robustbench_sgdm.sweep.latency import latency
-from robustbench_sgdm.sweep.local import cores
+from robustbench_sgdm.sweep.local import Threads, cores
 from robustbench_sgdm.sweep.pictures import make_pictures
 from robustbench_sgdm.sweep.plan import (
     Plan,
@@ -14,10 +16,14 @@ from robustbench_sgdm.sweep.plan import (
     needed_units,
     rehearse,
 )
+from robustbench_sgdm.sweep.processes import Processes
 
 __all__ = [
+    "Executor",
     "Plan",
+    "Processes",
     "Settings",
+    "Threads",
     "category_ids",
     "cores",
     "estimate",
@@ -27,6 +33,7 @@ __all__ = [
     "measure_damage",
     "measurements",
     "needed_units",
+    "on_ray",
     "rehearse",
     "sweep",
 ]

@@ -1,38 +1,45 @@
-"""The local executor: units as threads of this process."""
+"""The executor without other processes: units as threads of this one."""
 
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 import torch
 
+from robustbench_sgdm.sweep.executor import Sink, attempt
 from robustbench_sgdm.sweep.plan import Unit
+from robustbench_sgdm.sweep.work import Worker
 
 
-def run_local(
-    units: Sequence[Unit],
-    work: Callable[[Unit], None],
-    stop: threading.Event,
-    *,
-    workers: int,
-    one_thread_each: bool,
-) -> None:
-    """Work through the units; the first failure sets `stop`, at which the others give up, and is raised.
+@dataclass(frozen=True)
+class Threads:
+    """Threads, as many as `workers`.
 
-    On the CPU each worker computes with one thread: several independent workers waste none of the
-    time that the threads of one convolution spend waiting for each other, and reading, corrupting,
-    predicting and scoring overlap by themselves. On a GPU workers share the device and overlap with it.
+    On the CPU each computes with one thread: several independent workers waste none of the time that
+    the threads of one convolution spend waiting for each other, and reading, corrupting, predicting and
+    scoring overlap by themselves. On a GPU workers share the device and overlap with it.
     """
-    pool = ThreadPoolExecutor(workers, initializer=one_thread if one_thread_each else None)
-    futures = [pool.submit(work, unit) for unit in units]
-    try:
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-    finally:  # after a failure or Ctrl-C: what waits is dropped, what runs leaves its unit
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+
+    workers: int
+
+    def run(self, units: Sequence[Unit], worker: Worker, sink: Sink) -> None:
+        """Work through the units; at the first failure the others give up, and it is raised."""
+
+        def work(unit: Unit) -> None:
+            if sink.wants(unit):
+                sink.take(unit, attempt(worker, unit))
+
+        alone = worker.settings.device == "cpu"
+        pool = ThreadPoolExecutor(self.workers, initializer=one_thread if alone else None)
+        futures = [pool.submit(work, unit) for unit in units]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        finally:  # after a failure or Ctrl-C: what waits is dropped, what runs leaves its unit
+            worker.stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def cores() -> int:

@@ -1,11 +1,9 @@
 """What a run will do: its cells with their content addresses, and the units of work that make them."""
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import robustbench_sgdm
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm import source
 from robustbench_sgdm.corruption import Corruption
-from robustbench_sgdm.corruption.source import code
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
@@ -27,8 +24,6 @@ from robustbench_sgdm.versions import versions
 
 _LARGEST_SHARD = 32
 _SHARDS = 16
-
-_DECIDING = ("torch", "torchvision", "ultralytics", "opencv-python", "pillow")
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,7 @@ class Plan:
             "severities": list(self.severities),
             "settings": asdict(self.settings),
             "hardware": hardware(self.settings.device),
+            "code": source.detecting(),
             "versions": versions(),
             "cells": [asdict(c) for c in self.cells],
         }
@@ -130,7 +126,11 @@ def make_plan(
 ) -> Plan:
     """Lay out the cells: clean once per model, then every corruption and severity."""
     wanted = sorted(set(severities))
-    shared = {"data": dataset.fingerprint, "device": settings.device.partition(":")[0], "code": _code()}
+    shared = {
+        "data": dataset.fingerprint,
+        "device": settings.device.partition(":")[0],
+        "code": source.detecting(),
+    }
     cells = []
     for name, entrant in models.items():
         common = {"model": entrant.detector.fingerprint, **shared}
@@ -153,23 +153,6 @@ def make_plan(
             for severity in corruption.levels(wanted)
         ]
     return Plan(models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command)
-
-
-@cache
-def _code() -> str:
-    """Hash of what decides a detection beside weights and settings: our own code and the libraries' versions.
-
-    A cell that older code made is not mistaken for one that this code would make.
-    """
-    package = Path(robustbench_sgdm.__file__).parent
-    files = [
-        *sorted((package / "modules").glob("*.py")),
-        *sorted((package / "detectors").glob("*.py")),
-        package / "datasets" / "images.py",
-    ]
-    libraries = {name: version for name, version in versions().items() if name in _DECIDING}
-    parts = [str(sorted(libraries.items())), *map(code, files)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def rehearse(
@@ -201,15 +184,19 @@ def shard_count(dataset: Dataset) -> int:
 
 
 def needed_units(plan: Plan, store: CellStore) -> list[Unit]:
-    """The units that make what is not stored yet; each computes only the shards that are missing."""
-    have = {c: store.shards(c) for c in plan.cells if not store.complete(c)}
-    units, size = [], shard_size(plan.dataset)
+    """The units that make what is not stored yet; each computes only the shards that are missing.
+
+    What is stored is read and checked: damaged files count as missing.
+    """
+    have = {c: store.sound_shards(c) for c in plan.cells if not store.sound(c)}
+    size = shard_size(plan.dataset)
+    shards = [plan.dataset.images[start : start + size] for start in range(0, len(plan.dataset), size)]
+    units = []
     for name in dict.fromkeys(c.corruption for c in have):
         cells = [c for c in have if c.corruption == name]
-        for shard, start in enumerate(range(0, len(plan.dataset), size)):
+        for shard, images in enumerate(shards):
             lacking = [c for c in cells if shard not in have[c]]
             if lacking:
-                images = plan.dataset.images[start : start + size]
                 units.append(Unit(shard, images, plan.corruptions.get(name), lacking))
     return units
 

@@ -120,6 +120,70 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def tear(path: Path, how: str) -> None:
+    """What a disk may do to a file that was not synced before the power went."""
+    whole = path.read_bytes()
+    third = len(whole) // 3
+    path.write_bytes(
+        {"empty": b"", "cut": whole[:-20], "hole": whole[:third] + bytes(third) + whole[2 * third :]}[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "hole"])
+def test_a_torn_shard_is_no_shard(tmp_path: Path, how: str) -> None:
+    store, c = CellStore(tmp_path), cell()
+    for number in (0, 1):
+        store.write_shard(c, number, rows([number] * 500))
+    tear(sorted((store.folder(c) / "shards").iterdir())[1], how)
+    assert store.sound_shards(c) == {0} and (how == "hole" or store.shards(c) == {0})
+    with pytest.raises(DataError, match="shard 1 of 2 is missing or damaged; start again"):
+        store.merge(c, 2)
+    store.write_shard(c, 1, rows([1] * 500))
+    assert len(store.merge(c, 2)) == 1000
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "hole"])
+@pytest.mark.parametrize("name", ["scores.json", "detections.parquet"])
+def test_a_torn_cell_is_not_sound(tmp_path: Path, how: str, name: str) -> None:
+    store, c = CellStore(tmp_path), cell()
+    store.write_shard(c, 0, rows([1] * 500))
+    store.merge(c, 1)
+    store.finish(c, SCORES)
+    assert store.sound(c)
+    tear(store.folder(c) / name, how)
+    assert not store.sound(c)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "schema: 1\ncells:\n- {mod", "schema: 1\nname: r\nmodels: {}\n", "schema: 1\0\0\0"]
+)
+def test_a_torn_plan_is_written_again(tmp_path: Path, text: str) -> None:
+    run = Run.start(tmp_path, "r", plan(cell()))
+    finish(run.store, cell())
+    (run.path / "plan.yaml").write_text(text)
+    again = Run.start(tmp_path, "r", plan(cell()))
+    assert again.path == run.path and not again.missing()
+    (run.path / "plan.yaml").write_text(text)
+    other = Run.start(tmp_path, "r", plan(cell(key="other")))
+    assert other.path.name == "r2", "cells of another plan would be lost"
+
+
+def test_stopped_before_the_plan_was_written(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/.plan.yaml.0123456789abcdef").write_text("schema")
+    assert Run.start(tmp_path, "r", plan(cell())).path.name == "r"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("not a run")
+    assert Run.start(tmp_path, "mine", plan(cell())).path.name == "mine2"
+
+
+def test_stale_cells_are_those_of_another_key(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    assert not store.stale(cell())
+    finish(store, cell())
+    assert store.stale(cell(key="other")) and not store.stale(cell())
+
+
 def test_a_damaged_cell_is_absent(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
     finish(store, c)

@@ -1,0 +1,40 @@
+"""A lock on a run directory that the system frees with its process, however that ends."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from robustbench_sgdm.errors import RobustBenchError
+
+_REMEDY = (
+    "give a --project that can be written, on a disk with file locks (of network file systems, NFS has them)"
+)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Work in a directory alone; it is made as needed, and the empty file `.lock` stays in it.
+
+    Raises:
+        RobustBenchError: another process works in it, or its file system has no locks.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings(action="ignore"):  # filelock's, before it takes what is refused below
+            lock: BaseFileLock = FileLock(path / ".lock", timeout=0)
+            lock.acquire()
+    except Timeout:
+        raise RobustBenchError(
+            f"another process works on {path}: wait for it, or run under another --name"
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        raise RobustBenchError(f"cannot lock {path}: {error}; {_REMEDY}") from error
+    try:
+        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave locked
+            raise RobustBenchError(f"{path} is on a file system without locks; {_REMEDY}")
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,128 @@
+"""The executor of `--workers`: units in other processes of this machine."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from tempfile import TemporaryFile
+from typing import Any
+
+from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
+from robustbench_sgdm.sweep.executor import Sink
+from robustbench_sgdm.sweep.plan import Unit
+from robustbench_sgdm.sweep.remote import Post, Report, make_kit
+from robustbench_sgdm.sweep.work import Worker
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes, each with the detectors of its own; one that is lost is replaced, and its unit done again."""
+
+    workers: int
+
+    def run(self, units: Sequence[Unit], worker: Worker, sink: Sink) -> None:
+        """Work through the units."""
+        news: News = SimpleQueue()
+        with TemporaryFile() as kit:
+            pickle.dump(make_kit(units, worker), kit)
+            kit.flush()
+            crew = _Pool(self.workers, _Handle(kit.fileno()))
+            try:
+                deal(units, crew, worker, sink, news)
+            finally:
+                crew.close()
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """An open file that a process inherits when it starts, so that it has no name to leave behind.
+
+    What `multiprocessing` itself passes on must be small: it would wait for ever for a process that died early.
+    """
+
+    fd: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inherited, (reduction.DupFd(self.fd),)
+
+
+def _inherited(duplicate: Any) -> _Handle:
+    return _Handle(duplicate.detach())
+
+
+class _Pool:
+    losses = (BrokenExecutor,)
+
+    def __init__(self, workers: int, kit: _Handle) -> None:
+        self.workers, self._kit = workers, kit
+        # Workers hold the far end and leave when the near one closes, however this process ends.
+        self._far, self._near = multiprocessing.Pipe(duplex=False)
+        self._held: set[Future[Report]] = set()
+        self._pool = self._start()
+
+    def free(self) -> bool:
+        self._held = {future for future in self._held if not future.done()}
+        return len(self._held) < AHEAD * self.workers
+
+    def send(self, unit: Unit) -> Future[Report]:
+        with _signals_held_back():
+            try:
+                future = self._pool.submit(_work, unit)
+            except BrokenExecutor:
+                self._pool.shutdown()
+                self._pool = self._start()
+                future = self._pool.submit(_work, unit)
+        self._held.add(future)
+        return future
+
+    def close(self) -> None:
+        """Workers leave at once, whatever they are at."""
+        self._near.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._far.close()
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
+        return ProcessPoolExecutor(
+            self.workers, context, initializer=_install, initargs=(self._kit, self._far)
+        )
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Processes started meanwhile leave Ctrl-C, which the terminal sends to all, and SIGTERM to this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_post: Post
+
+
+def _install(kit: _Handle, lifeline: Connection) -> None:
+    global _post
+    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
+    _post = Post(pickle.loads(os.pread(kit.fd, os.fstat(kit.fd).st_size, 0)))  # all share the file's position
+
+
+def _leave_with(lifeline: Connection) -> None:
+    with suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(0)
+
+
+def _work(unit: Unit) -> Report:
+    return _post.work(unit)

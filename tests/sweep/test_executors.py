@@ -1,0 +1,157 @@
+"""Executors: units done in other processes give the same files; a lost worker costs nothing."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.sweep import Executor, Plan, Processes, Settings, make_plan, needed_units, on_ray, sweep
+
+pytestmark = pytest.mark.filterwarnings("default:::ray")
+
+Stored = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Executor]:
+    """One cluster for this file: it takes seconds to start."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray (the extra [ray]) is not installed")
+    with on_ray(workers=2) as started:
+        yield started
+
+
+@pytest.fixture
+def plan() -> Plan:
+    entrants = line_up(["yolov8n"], lambda _: {}, imgsz=64)
+    chosen = corruption.load().select(["gaussian_noise"])
+    data = datasets.load("scenes").subset(0.08)
+    return make_plan(entrants, data, chosen, [0, 3], Settings("cpu", "torch", 0, 4))
+
+
+@pytest.fixture
+def start(tmp_path: Path, plan: Plan) -> Callable[[str], Run]:
+    return lambda name: Run.start(tmp_path, name, plan.describe())
+
+
+@pytest.fixture
+def reference(plan: Plan, start: Callable[[str], Run]) -> Stored:
+    run = start("threads")
+    sweep(plan, run.store)
+    return stored(run)
+
+
+def stored(run: Run) -> Stored:
+    run.write_results()
+    files = (p for p in run.path.rglob("*") if p.is_file() and p.name not in ("plan.yaml", ".lock"))
+    return {str(p.relative_to(run.path)): p.read_bytes() for p in files}
+
+
+def killer(victims: Callable[[], list[int]], at: int) -> tuple[Callable[[int], None], list[int]]:
+    """Kills one of the victims with the `at`-th prediction."""
+    done: list[int] = []
+    killed: list[int] = []
+
+    def progress(count: int) -> None:
+        done.append(count)
+        if sum(done) >= at and not killed:
+            killed.append(victims()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    return progress, killed
+
+
+def children() -> list[int]:
+    return [int(child.pid or 0) for child in multiprocessing.active_children()]
+
+
+def actors() -> list[int]:
+    return [p.pid for p in psutil.Process().children(recursive=True) if "_Actor" in " ".join(p.cmdline())]
+
+
+def test_processes_give_the_same_cells_though_one_is_killed(
+    plan: Plan, start: Callable[[str], Run], reference: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, (progress, killed) = start("processes"), killer(children, at=5)
+    assert sweep(plan, run.store, on=Processes(2), progress=progress) == []
+    assert killed and stored(run) == reference
+    assert any("a worker was lost over shard" in r.message for r in caplog.records)
+    assert not children()
+
+
+def test_ray_gives_the_same_cells_though_a_worker_is_killed(
+    plan: Plan,
+    start: Callable[[str], Run],
+    reference: Stored,
+    ray: Executor,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, (progress, killed) = start("ray"), killer(actors, at=5)
+    assert sweep(plan, run.store, on=ray, progress=progress) == []
+    assert killed and stored(run) == reference
+    assert any("a worker was lost over" in r.message for r in caplog.records)
+
+
+def test_begun_on_ray_with_images_sent_and_finished_here(
+    plan: Plan, start: Callable[[str], Run], reference: Stored, ray: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that do not see the driver's files get them through the object store."""
+    from robustbench_sgdm.sweep import cluster, remote
+
+    sent: list[Path] = []
+    read = cluster._read
+
+    def counted(image: datasets.Image) -> bytes:
+        sent.append(image.path)
+        return read(image)
+
+    monkeypatch.setattr(cluster, "_read", counted)
+    monkeypatch.setattr(remote, "_digest", lambda _: "of a file that only the driver sees")
+    run, done = start("both"), [0]
+
+    def interrupt(count: int) -> None:
+        done[0] += count
+        if done[0] >= len(plan.dataset):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, run.store, on=ray, progress=interrupt)
+    left = sum(unit.size for unit in needed_units(plan, run.store))
+    assert sent and 0 < left <= len(plan.dataset)
+    sweep(plan, run.store)
+    assert stored(run) == reference
+
+
+def test_a_unit_that_takes_every_worker_with_it_ends_the_run(plan: Plan, start: Callable[[str], Run]) -> None:
+    run, over = start("cursed"), threading.Event()
+
+    def curse() -> None:
+        while not over.wait(0.05):
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+
+    threading.Thread(target=curse).start()
+    try:
+        with pytest.raises(RobustBenchError, match=r"4 workers were lost over shard .*give fewer --workers"):
+            sweep(plan, run.store, on=Processes(1))
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [({"gpus": 0}, "--gpus 0"), ({"device": "cuda:1"}, "--device cuda, not cuda:1")]
+)
+def test_what_ray_cannot_do(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message), on_ray(**how):
+        pass

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow check bench baselines clean
+.PHONY: run test test-slow faults check bench baselines clean
 
 run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
@@ -12,6 +12,9 @@ test: check  ## every check, then every test
 
 test-slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -n 0 -m slow
+
+faults: .venv/installed  ## kill a small run a hundred times and more, on every executor; prints a table
+	ROBUSTBENCH_KILLS=160 $(BIN)/python -m pytest -n 0 -q -s tests/faults
 
 check: .venv/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -95,17 +96,22 @@ class Corruption:
         Raises:
             UsageError: there is no such engine.
         """
-        parts = {
-            "torch": [code(path) for path in (self.path, *_SHARED)],
-            "imgaug": [code(Path(imgaug_engine.__file__)), repr(imgaug_engine.versions())],
-        }
+        parts: dict[str, Callable[[], list[str]]] = {"torch": self._torch_parts, "imgaug": _imgaug_parts}
         if engine not in parts:
             raise errors.unknown("engine", engine, parts)
         numbers = [(p.name, p.strengths, p.zero, p.scale) for p in self.parameters]
-        return hashlib.sha256("\n".join([self.name, repr(numbers), *parts[engine]]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([self.name, repr(numbers), *parts[engine]()]).encode()).hexdigest()
+
+    def _torch_parts(self) -> list[str]:
+        return [code(path) for path in (self.path, *_SHARED)]
 
     def __reduce__(self) -> tuple[Callable[..., "Corruption"], tuple[object, ...]]:
         return restore, (_reference(self.path), self.qualname, self.name, self.fixed)
+
+
+@cache
+def _imgaug_parts() -> list[str]:
+    return [code(Path(imgaug_engine.__file__)), repr(imgaug_engine.versions())]
 
 
 def tagged(module: ModuleType) -> list[Corruption]:

@@ -18,23 +18,40 @@ from robustbench_sgdm.modules.checks import check_odd, check_positive
 def per_sample_conv(y: Tensor, kernels: Tensor, bias: Tensor | None = None, sliced: bool = False) -> Tensor:
     """Convolve every sample y[b] (m, H, W) with its own kernels[b] (o, m, k, k), k odd, padding k // 2.
 
-    One convolution with a group per sample; with `sliced`, the same as k * k shifted slices and one matrix
-    product, which exports with a dynamic batch (a group count is fixed when traced). Returns (B, o, H, W).
+    With `sliced` as k * k shifted slices and one matrix product, which exports with a dynamic batch; else by
+    convolutions, in the memory format of y: one map in another would turn all that it is joined with.
+    Returns (B, o, H, W).
     """
-    batch, out, channels, size, _ = kernels.shape
+    batch, out, _, size, _ = kernels.shape
     height, width = y.shape[-2:]
-    kernels = kernels.to(y.dtype)
+    kernels, bias = kernels.to(y.dtype), None if bias is None else bias.to(y.dtype)
     if not sliced:
-        grouped = kernels.reshape(batch * out, channels, size, size)
-        tiled = None if bias is None else bias.to(y.dtype).repeat(batch)
-        stacked = y.reshape(1, batch * channels, height, width)
-        result = F.conv2d(stacked, grouped, tiled, padding=size // 2, groups=batch)
-        return result.reshape(batch, out, height, width)
+        return _eager_conv(y, kernels, bias)
     padded = F.pad(y, [size // 2] * 4)
     taps = [padded[:, :, i : i + height, j : j + width] for i in range(size) for j in range(size)]
     product = torch.bmm(kernels.permute(0, 1, 3, 4, 2).flatten(2), torch.cat(taps, 1).flatten(2))
     result = product.reshape(batch, out, height, width)
-    return result if bias is None else result + bias.to(y.dtype).view(-1, 1, 1)
+    return result if bias is None else result + bias.view(-1, 1, 1)
+
+
+def _eager_conv(y: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """One convolution with a group per sample, or one after the other where that saves more than it costs."""
+    batch, out, channels, size, _ = kernels.shape
+    last = y.stride(1) == 1 and channels > 1  # y, or what it is a part of, has its channels last
+    if last and y.device.type == "cpu":  # stacking would copy y out of its format, and the result back
+        each = zip(y.split(1), kernels.unbind(), strict=True)
+        parts = [F.conv2d(one, _channels_last(kernel), bias, padding=size // 2) for one, kernel in each]
+        return torch.cat(parts)
+    grouped = kernels.reshape(batch * out, channels, size, size)
+    tiled = None if bias is None else bias.repeat(batch)
+    stacked = y.reshape(1, batch * channels, *y.shape[-2:])
+    result = F.conv2d(stacked, grouped, tiled, padding=size // 2, groups=batch)
+    result = result.reshape(batch, out, *y.shape[-2:])
+    return _channels_last(result) if last else result
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def mix_kernels(weights: Tensor, bank: Tensor, guide: Tensor | None = None) -> Tensor:

@@ -163,6 +163,17 @@ def test_folded_it_computes_the_same(name: str, options: dict[str, Any]) -> None
 
 
 @every_sgdm
+@pytest.mark.parametrize("folded", [False, True])
+def test_the_memory_format_goes_through(name: str, folded: bool) -> None:
+    """One branch in another format would have the whole map turned twice, and the detector's head after it."""
+    module, x = trained(name), normal(3, WIDTH, 7, 9).contiguous(memory_format=torch.channels_last)
+    assert isinstance(module, StaticGuided)
+    with torch.inference_mode():
+        output = (module.fold_() if folded else module)(x)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+@every_sgdm
 def test_branches_of_sgdm_start_at_one_scale(name: str) -> None:
     module, x = build(name, 256), normal(2, 64, 16, 16)
     assert isinstance(module, StaticGuided)

@@ -40,6 +40,10 @@ def test_both_forms_convolve_each_sample_with_its_own_kernels(
     )
     for sliced in (False, True):
         torch.testing.assert_close(per_sample_conv(y, kernels, bias, sliced), expected, atol=1e-5, rtol=1e-5)
+    turned = per_sample_conv(y.contiguous(memory_format=torch.channels_last), kernels, bias)
+    if widths[0] > 1:  # of a single channel there is no telling
+        assert turned.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(turned, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (4, 2), (8, 2), (6, 1)])

@@ -9,7 +9,19 @@ import threading
 
 import typer
 
-from robustbench_sgdm.cli import compare, corrupt, curves, dashboard, figure, paper, run, score, show, train
+from robustbench_sgdm.cli import (
+    clean,
+    compare,
+    corrupt,
+    curves,
+    dashboard,
+    figure,
+    paper,
+    run,
+    score,
+    show,
+    train,
+)
 from robustbench_sgdm.errors import RobustBenchError
 
 app = typer.Typer(
@@ -31,6 +43,7 @@ app.add_typer(show.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
 app.command("dashboard")(dashboard.dashboard)
+app.command("clean")(clean.clean)
 app.command("checks")(show.checks)
 
 

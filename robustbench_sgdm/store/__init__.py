@@ -1,6 +1,7 @@
 """Run directories: cells written by shard, atomically; complete or absent; readable with pandas alone."""
 
 from robustbench_sgdm.store.cells import Cell, CellStore, cell_key
+from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
 from robustbench_sgdm.store.logs import LOSSES, Log, read_logs
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
 from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs
@@ -13,13 +14,16 @@ __all__ = [
     "Cell",
     "CellStore",
     "GroundTruth",
+    "Litter",
     "Log",
     "Run",
     "cell_key",
+    "find_litter",
     "has_picture",
     "keep_picture",
     "list_runs",
     "picture_path",
     "read_logs",
     "read_picture",
+    "remove_litter",
 ]

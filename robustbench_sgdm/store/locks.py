@@ -31,7 +31,8 @@ def alone(path: Path) -> Iterator[None]:
             f"another process works on {path}: wait for it, or run under another --name"
         ) from None
     except (NotImplementedError, OSError) as error:
-        raise RobustBenchError(f"cannot lock {path}: {error}; {_REMEDY}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RobustBenchError(f"cannot write {path} or lock it: {reason}; {_REMEDY}") from error
     try:
         if isinstance(lock, SoftFileLock):  # a file that a killed process would leave locked
             raise RobustBenchError(f"{path} is on a file system without locks; {_REMEDY}")

@@ -52,12 +52,12 @@ class GroundTruth:
         """
         for name, schema in _TABLES.items():
             path = folder / f"{name}.parquet"
-            if _fingerprint(path) == data:
+            if _fingerprint(path) == data and _sound(path):
                 continue
             stamped = schema.with_metadata({"data": data})
             table = pa.Table.from_pandas(getattr(self, name), stamped, preserve_index=False)
             table = table.replace_schema_metadata(stamped.metadata)
-            atomic.write(path, lambda p, table=table: pq.write_table(table, p))  # type: ignore[misc]
+            atomic.write(path, lambda p, table=table: pq.write_table(table, p, write_page_checksum=True))  # type: ignore[misc]
 
     @classmethod
     def read(cls, folder: Path, data: str) -> Self:
@@ -74,10 +74,22 @@ class GroundTruth:
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
             try:
-                tables[name] = pq.read_table(path, schema=schema, partitioning=None).to_pandas()
+                tables[name] = _read(path, schema).to_pandas()
             except (OSError, pa.ArrowException) as error:
                 raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
         return cls(**tables)
+
+
+def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    return pq.read_table(path, schema=schema, partitioning=None, page_checksum_verification=True)
+
+
+def _sound(path: Path) -> bool:
+    try:
+        _read(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _fingerprint(path: Path) -> str | None:

@@ -115,7 +115,8 @@ class Undisturbed:
 
 
 def undisturbed(runs: Runs, project: Path, *more: str) -> Undisturbed:
-    """Make it."""
+    """Make it; the images are rendered before."""
+    runs.whole(project / "estimated", "--estimate")
     began = time.time()
     ended = runs.whole(project, *more)
     assert ended.code == 0, ended.said
@@ -148,14 +149,16 @@ def kill_again_and_again(
     there = 0
     for how in (*kills, None):
         pid = runs.start(project, *more)
+        doomed = None
         if how is not None:
-            time.sleep(draw.uniform(0, 1.2 * expected.seconds))
+            _wait(pid, draw.uniform(0, 1.2 * expected.seconds))
             below = psutil.Process(pid).children(recursive=True)
-            if (doomed := victim(pid)) is not None:
+            doomed = victim(pid) if alive(pid) else None
+            if doomed is not None:
                 os.kill(doomed, how)
-                tally.kills += 1
         ended = runs.end(pid)
         if how is not None:
+            tally.kills += doomed not in (None, pid) or ended.code != 0
             tally.orphans += len(psutil.wait_procs(below, timeout=15)[1])
         if ended.stored is not None:
             tally.resumed += 1
@@ -164,6 +167,18 @@ def kill_again_and_again(
         tally.torn += not sound(project)
         there = predictions(project)
     tally.wrong += ended.code != 0 or results(project) != expected.files
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has not ended, waited for or not."""
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _wait(pid: int, seconds: float) -> None:
+    """So long, or until the process ends."""
+    until = time.monotonic() + seconds
+    while alive(pid) and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))
 
 
 def results(project: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from tests.faults.harness import Runs, Tally, Undisturbed, kill_again_and_again,
 
 KILLS = int(os.environ.get("ROBUSTBENCH_KILLS", "0"))  # in all, about
 LONG = pytest.mark.skipif(not KILLS, reason="make faults")
-IN_A_ROW = 5
+IN_A_ROW = 8
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,13 +43,12 @@ def cluster() -> Iterator[str]:
 
 def test_threads(runs: Runs, expected: Undisturbed, table: dict[str, Tally], tmp_path: Path) -> None:
     tally = table.setdefault("the run", Tally())
-    draw = random.Random(KILLS)
-    wanted = KILLS // 2 or len(SIGNALS)
-    kills = [SIGNALS[i % len(SIGNALS)] for i in range(wanted)]
-    for first in range(0, wanted, IN_A_ROW):
-        some = kills[first : first + IN_A_ROW]
-        kill_again_and_again(runs, tmp_path / str(first), expected, tally, draw, some)
-    assert tally.kills == wanted and tally.clean, tally
+    draw, wanted, number = random.Random(KILLS), KILLS // 2 or len(SIGNALS), 0
+    while tally.kills < wanted:
+        some = [SIGNALS[(tally.kills + i) % len(SIGNALS)] for i in range(min(IN_A_ROW, wanted - tally.kills))]
+        kill_again_and_again(runs, tmp_path / str(number), expected, tally, draw, some)
+        number += 1
+    assert tally.clean, tally
 
 
 @LONG
@@ -88,10 +87,11 @@ def rounds(
 
     timed = undisturbed(runs, folder / "timed", *more)
     assert timed.files == expected.files
+    number = 0
     while tally.kills < KILLS // 8:
         some = [signal.SIGKILL] * min(IN_A_ROW, KILLS // 8 - tally.kills)
-        project = folder / str(tally.kills)
-        kill_again_and_again(runs, project, timed, tally, draw, some, more=more, victim=victim)
+        kill_again_and_again(runs, folder / str(number), timed, tally, draw, some, more=more, victim=victim)
+        number += 1
     assert tally.clean, tally
 
 

@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -18,8 +22,8 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Entrant
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.errors import CorruptionError, DataError, UsageError
+from robustbench_sgdm.store import DAMAGE, CellStore, Run
 from robustbench_sgdm.sweep import (
     Plan,
     Settings,
@@ -30,6 +34,10 @@ from robustbench_sgdm.sweep import (
     sweep,
 )
 from robustbench_sgdm.sweep.damage import spread
+from robustbench_sgdm.sweep.dealing import AHEAD, deal
+from robustbench_sgdm.sweep.plan import Unit
+from robustbench_sgdm.sweep.remote import Report
+from robustbench_sgdm.sweep.work import Worker
 from robustbench_sgdm.types import CLEAN
 
 FRAGILE = """
@@ -223,6 +231,84 @@ def test_out_of_memory_halves_the_batch(
     small = run(tmp_path / "b", plan(forty, Cramped(error), batch=8), progress=done.append)
     assert stored(small) == reference and sum(done) == 200
     assert [r.message for r in caplog.records] == ["out of memory on cpu: batches of 2 from here on"]
+
+
+class Faulty(PixelDetector):
+    """A GPU that fails the second batch it is given, once."""
+
+    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
+        if self.seen == 3:
+            self.seen += 1
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+        return super().predict(images)
+
+
+def test_a_device_error_costs_its_unit_only(tmp_path: Path, forty: datasets.Dataset) -> None:
+    reference = stored(run(tmp_path / "a", plan(forty)))
+    made = plan(forty, Faulty())
+    opened = Run.start(tmp_path / "b", "r", made.describe())
+    (failure,) = sweep(made, opened.store)
+    assert str(failure) == (
+        "cpu failed: RuntimeError: CUDA error: an illegal memory access was encountered (1 units)"
+    )
+    assert [c.corruption for c in opened.missing()] == [CLEAN] and len(opened.results()) == 4
+    detector = PixelDetector()
+    assert stored(run(tmp_path / "b", plan(forty, detector))) == reference
+    assert detector.seen == 3, "one shard of three images"
+
+
+def test_out_of_memory_in_a_corruption_halves_the_batch_too(
+    tmp_path: Path, forty: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = stored(run(tmp_path / "a", plan(forty)))
+    apply = corruption.apply
+
+    def cramped(one: corruption.Corruption, images: Tensor, *rest: Any, **how: Any) -> Tensor:
+        if len(images) > 1:
+            try:
+                raise MemoryError("cannot allocate 3 GiB")
+            except MemoryError as error:
+                raise CorruptionError("raised MemoryError") from error
+        return apply(one, images, *rest, **how)
+
+    monkeypatch.setattr(corruption, "apply", cramped)
+    assert stored(run(tmp_path / "b", plan(forty))) == reference
+
+
+def test_a_slow_disk_holds_the_workers_up(forty: datasets.Dataset, tmp_path: Path) -> None:
+    """What is computed and not yet stored stays bounded, however long the disk takes."""
+    made, most, flying = plan(forty), 0, 0
+    units = needed_units(made, CellStore(tmp_path))
+    worker = Worker({"pixels": PixelDetector()}, {}, made.settings)
+    lock, news = threading.Lock(), SimpleQueue[Any]()
+
+    class Crew:
+        workers, losses = 2, (BrokenExecutor,)
+
+        def free(self) -> bool:
+            return True
+
+        def send(self, unit: Unit) -> Future[Report]:
+            nonlocal flying, most
+            with lock:
+                flying += 1
+                most = max(most, flying)
+            done: Future[Report] = Future()
+            done.set_result(Report({}, 4))
+            return done
+
+    class Sink:
+        def wants(self, unit: Unit) -> bool:
+            return True
+
+        def take(self, unit: Unit, outcome: Any) -> None:
+            nonlocal flying
+            time.sleep(0.01)
+            with lock:
+                flying -= 1
+
+    deal(units, Crew(), worker, Sink(), news)
+    assert len(units) > 30 and flying == 0 and most <= (AHEAD + 1) * Crew.workers
 
 
 def test_classes_are_matched_by_name(tmp_path: Path, forty: datasets.Dataset) -> None:

@@ -1,0 +1,82 @@
+"""Cleaning removes what nothing will read again, and nothing else."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustbench_sgdm import cli
+from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
+from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
+
+HALF = f".scores.json.{'0123456789abcdef' * 2}"
+
+
+@pytest.fixture
+def littered(small_run: Run) -> tuple[Run, dict[Path, str]]:
+    """A run of complete cells; the last is stale, the one before half done; the litter, and why it is that."""
+    store, cells = small_run.store, small_run.cells
+    shard: dict[str, list[float]] = {
+        name: [] for name in ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
+    }
+    (store.folder(cells[-2]) / "scores.json").unlink()
+    older = Cell(cells[-2].model, cells[-2].corruption, cells[-2].severity, "older" * 12)
+    for cell in (cells[0], cells[-2], older):
+        store.write_shard(cell, 0, shard)
+    file = store.folder(cells[-1]) / "scores.json"
+    file.write_text(file.read_text().replace(cells[-1].key, "older" * 12))
+    for folder in (small_run.path, store.folder(cells[1])):
+        (folder / HALF).write_bytes(b"{")
+    expected = {small_run.path / HALF: TEMPORARY, store.folder(cells[1]) / HALF: TEMPORARY}
+    expected |= dict.fromkeys((store.folder(cells[0]) / "shards").iterdir(), SHARDS)
+    expected |= dict.fromkeys((store.folder(cells[-2]) / "shards").glob("older*"), SHARDS)
+    expected |= {store.folder(cells[-1]) / n: STALE for n in ("scores.json", "detections.parquet")}
+    return small_run, expected
+
+
+def everything(run: Run) -> set[Path]:
+    return {p for p in run.path.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_only_litter_goes(littered: tuple[Run, dict[Path, str]]) -> None:
+    run, expected = littered
+    before, complete = everything(run), len(run.results())
+    assert {one.path: one.kind for one in find_litter(run.path)} == expected
+    assert {one.path for one in remove_litter(run.path, dry=True)} == set(expected)
+    assert everything(run) == before
+    remove_litter(run.path)
+    assert everything(run) == before - set(expected)
+    assert len(run.results()) == complete == 4 and run.store.sound_shards(run.cells[-2]) == {0}
+    assert remove_litter(run.path) == []
+
+
+def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: Path) -> None:
+    run, _ = littered
+    outside = tmp_path / "outside"
+    run.store.folder(run.cells[-1]).rename(outside)
+    run.store.folder(run.cells[-1]).symlink_to(outside)
+    (outside / HALF).write_text("")
+    remove_litter(run.path)
+    assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
+
+
+def test_a_run_that_is_worked_on_is_left_alone(
+    littered: tuple[Run, dict[Path, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, expected = littered
+    words = ["robustbench", "clean", "--project", str(run.path.parent)]
+    before = everything(run)
+
+    def clean(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        shown = capsys.readouterr()
+        return shown.out + shown.err
+
+    with run.lock():
+        assert "another process works on" in clean("--yes")
+    assert "add --yes" in clean() and everything(run) == before
+    assert "removed" in clean("--yes", "--name", run.path.name) and everything(run) == before - set(expected)
+    assert "nothing to remove" in clean()

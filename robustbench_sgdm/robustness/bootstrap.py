@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.robustness.matching import Truth, match
+from robustbench_sgdm.robustness.matching import match
+from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
 
@@ -109,8 +110,7 @@ def distributions(
     todo = [(i, cell) for i, cells in enumerate(found) for cell, have in cells.items() if have is None]
     progress(sum(map(len, found)) - len(todo))
     if todo:
-        given = runs[0].truth()
-        truth = Truth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
+        truth = ordered(runs[0].truth())
         drawn = weights(len(truth.images), resamples, seed)
 
         def work(which: tuple[int, Cell]) -> None:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from robustbench_sgdm import atomic, errors
-from robustbench_sgdm.robustness.outcomes import CONFIDENCE, outcomes
+from robustbench_sgdm.robustness.matching import finders
+from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
 from robustbench_sgdm.robustness.statistics import holm
 from robustbench_sgdm.store import Cell, Run
 from robustbench_sgdm.types import CLEAN
@@ -129,6 +130,7 @@ class _Found:
         self.run = run
         self.confidence = confidence
         self.truth = run.truth()
+        self._ordered = ordered(self.truth)
         self._known: dict[Cell, NDArray[np.bool_]] = {}
 
     def __call__(self, cell: Cell) -> NDArray[np.bool_]:
@@ -145,12 +147,18 @@ class _Found:
         except (OSError, pa.ArrowException):
             table = None
         if table is None or {k: (table.schema.metadata or {}).get(k) for k in stamp} != stamp:
-            objects = outcomes(self.truth, self.run.store.detections(cell), self.confidence).objects
-            made = pa.table({"found": objects["outcome"] == "matched"}).replace_schema_metadata(stamp)
+            made = pa.table({"found": self._of(cell)}).replace_schema_metadata(stamp)
             atomic.write(file, lambda p: pq.write_table(made, p), sync=False)
             table = made
         values: NDArray[np.bool_] = table["found"].to_numpy()
         return values
+
+    def _of(self, cell: Cell) -> NDArray[np.bool_]:
+        boxes = self.run.store.detections(cell)
+        found = finders(self._ordered, boxes[boxes["score"] >= self.confidence])
+        objects = np.zeros(len(self.truth.annotations), bool)
+        objects[found[found >= 0]] = True
+        return objects & (self.truth.annotations["iscrowd"] == 0).to_numpy()
 
 
 def _flipped(found: _Found, cells: list[Cell]) -> tuple[int, pd.DataFrame]:

@@ -32,7 +32,8 @@ def half_lives(found: Intervals, metric: str = "AP") -> pd.DataFrame:
         for corruption in dict.fromkeys(c for c, _ in cells if c != CLEAN):
             severities, draws = _curve(cells, corruption)
             crossing = Draws.map(lambda *v, s=severities: crossings(s, np.stack(v)[..., column]), *draws)
-            low, high = _interval(crossing.resamples, found.level)
+            several = len(crossing.jackknife) > 1  # images
+            low, high = _interval(crossing.resamples if several else np.empty(0), found.level)
             rows.append((model, corruption, metric, float(crossing.estimate), low, high, severities[-1]))
     return pd.DataFrame(rows, columns=["model", "corruption", "metric", "severity", "low", "high", "to"])
 

@@ -41,6 +41,7 @@ class Truth:
         area: (g,) px^2.
         crowd: (g,) whether the box marks a crowd.
         start: (k n + 1,) first row of each (class, image).
+        row: (g,) place of each in the table that it was built from.
     """
 
     images: NDArray[np.int64]
@@ -49,6 +50,7 @@ class Truth:
     area: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     start: NDArray[np.int64]
+    row: NDArray[np.int64]
 
     @classmethod
     def build(cls, images: ArrayLike, categories: ArrayLike, boxes: pd.DataFrame) -> Self:
@@ -74,6 +76,7 @@ class Truth:
             found["area"].to_numpy(np.float64),
             found["iscrowd"].to_numpy(bool),
             np.searchsorted(key[order], np.arange(len(ids) * len(classes) + 1)),
+            order,
         )
 
     @cached_property
@@ -117,21 +120,46 @@ def match(truth: Truth, detections: pd.DataFrame) -> Matches:
     Raises:
         DataError: a detection lies in an image or category that the ground truth does not have.
     """
-    key = _keys(truth.images, truth.categories, detections)
-    score = detections["score"].to_numpy(np.float64)
-    order = np.lexsort((-score, key))
-    key, score = key[order], score[order]
-    corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
-    first = np.searchsorted(key, key)  # of the same image and class
-    kept = np.arange(len(key)) - first < _MOST
-    key, score, corners = key[kept], score[kept], corners[kept]
-    box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    true, false = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREAS, THRESHOLDS)
+    order, key, box = _ordered(truth, detections)
+    score = detections["score"].to_numpy(np.float64)[order]
+    masks = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREAS, THRESHOLDS)
     label, image = np.divmod(key, max(len(truth.images), 1))
     best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
-    return Matches(
-        image[best].astype(np.int32), label[best].astype(np.int32), score[best], true[best], false[best]
-    )
+    true, false, _ = (part[best] for part in masks)
+    return Matches(image[best].astype(np.int32), label[best].astype(np.int32), score[best], true, false)
+
+
+def finders(truth: Truth, detections: pd.DataFrame) -> NDArray[np.int64]:
+    """Match one cell's detections at the least threshold, whatever their size.
+
+    Args:
+        detections: as of `match`.
+
+    Returns:
+        For each detection the place of the object that it finds, in the table that `truth` was built from; a
+        crowd may be found by several. -1 where it finds none.
+    """
+    order, key, box = _ordered(truth, detections)
+    truths = truth.start, truth.box, truth.area, truth.crowd
+    *_, found = _match(key, box, *truths, np.array([[0.0, np.inf]]), THRESHOLDS[:1])
+    rows = np.full(len(detections), -1)
+    rows[order] = np.where(found < 0, -1, truth.row[found] if len(truth.row) else -1)
+    return rows
+
+
+def _ordered(
+    truth: Truth, detections: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Places, keys and boxes x, y, w, h of the best 100 of each class and image, best first."""
+    key = _keys(truth.images, truth.categories, detections)
+    order = np.lexsort((-detections["score"].to_numpy(np.float64), key))
+    key = key[order]
+    kept = (
+        np.arange(len(key)) - np.searchsorted(key, key) < _MOST
+    )  # from the first of the same image and class
+    order, key = order[kept], key[kept]
+    corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
+    return order, key, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFrame) -> NDArray[np.int64]:
@@ -172,12 +200,18 @@ def _match(
     crowd: NDArray[np.bool_],
     areas: NDArray[np.float64],
     thresholds: NDArray[np.float64],
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Masks of true and false positives, (d, 4) each, for detections sorted by (key, -score)."""
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64]]:
+    """Match detections sorted by (key, -score).
+
+    Returns:
+        Masks of true and of false positives, (d, areas) each; and the row of the object, crowds included, that
+        each finds in the first area range at the first threshold, or -1.
+    """
     count = len(key)
     every = (1 << len(thresholds)) - 1
     true = np.zeros((count, len(areas)), np.uint16)
     false = np.zeros((count, len(areas)), np.uint16)
+    found = np.full(count, -1, np.int64)
     begin = 0
     while begin < count:
         end = begin
@@ -226,8 +260,10 @@ def _match(
                         best, chosen = ious[d - begin, g], g
                     if chosen > -1:
                         taken[chosen] = True
+                        if a == 0 and t == 0:
+                            found[d] = low + chosen
                         false[d, a] &= ~np.uint16(1 << t)
                         if not ignored[chosen]:
                             true[d, a] |= np.uint16(1 << t)
         begin = end
-    return true, false
+    return true, false, found

@@ -1,20 +1,17 @@
-"""What became of each object and each box at one confidence: found or missed, right or wrong; by hotcoco."""
+"""What became of each object and each box at one confidence: found or missed, right or wrong."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from robustbench_sgdm.robustness.matching import Truth, finders
 from robustbench_sgdm.scoring import rows
 from robustbench_sgdm.store import GroundTruth
 
 CONFIDENCE = 0.25
 """Least score of a box that counts as shown; Ultralytics' `predict` has the same."""
-
-IOU = 0.5
-"""Least overlap of a box with the object that it found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,30 +30,31 @@ class Outcomes:
 
 
 def outcomes(truth: GroundTruth, detections: pd.DataFrame, confidence: float = CONFIDENCE) -> Outcomes:
-    """Match boxes to objects as COCO does: within image and class, best score first, overlap at least `IOU`.
+    """Match boxes to objects as COCO does: within image and class, best score first, overlap at least 0.5.
 
     Args:
-        truth: of the images in question; `GroundTruth.of` leaves others out.
+        truth: of all the images that the detections are of.
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
         confidence: boxes below it are left out.
     """
     shown = detections[detections["score"] >= confidence].reset_index(drop=True)
     objects = truth.annotations.reset_index(drop=True)
-    found: Mapping[str, Any] = {"dt_status": {}, "gt_status": {}, "gt_match": {}}
-    if len(shown):
-        found = evaluation(coco(truth), shown).image_diagnostics(iou_thr=IOU)
-    scores = shown["score"].to_numpy()
-    match = {a - 1: float(scores[d - 1]) for a, d in found["gt_match"].items()}
+    finds = finders(ordered(truth), shown)
     crowd = objects["iscrowd"].to_numpy(bool)
-    matched = objects.index.isin(list(match)) & ~crowd
-    status = shown.index.map(lambda d: found["dt_status"].get(d + 1))
+    crowded = np.append(crowd, False)[finds]  # -1: none
+    score = np.full(len(objects), np.nan)
+    right = (finds >= 0) & ~crowded
+    score[finds[right]] = shown["score"].to_numpy()[right]
+    found = np.where(np.isnan(score), "missed", "matched")
     return Outcomes(
-        objects.assign(
-            outcome=np.where(crowd, "ignored", np.where(matched, "matched", "missed")),
-            score=[match.get(i, np.nan) if m else np.nan for i, m in enumerate(matched)],
-        ),
-        shown.assign(outcome=[{"tp": "matched", "fp": "false"}.get(str(s), "ignored") for s in status]),
+        objects.assign(outcome=np.where(crowd, "ignored", found), score=score),
+        shown.assign(outcome=np.where(right, "matched", np.where(crowded, "ignored", "false"))),
     )
+
+
+def ordered(truth: GroundTruth) -> Truth:
+    """Ground truth as matching has it."""
+    return Truth.build(truth.images["image_id"], truth.categories["category_id"], truth.annotations)
 
 
 def coco(truth: GroundTruth) -> Any:

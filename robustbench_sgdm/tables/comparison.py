@@ -1,5 +1,6 @@
 """Tables of a comparison: means, differences, half-lives, flips."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,15 +10,18 @@ from robustbench_sgdm.tables.table import Table, interval, p_text
 
 
 def comparison_tables(intervals: pd.DataFrame, level: float) -> list[Table]:
-    """For each metric the models' means, and for each pair the differences, with intervals and p-values.
+    """For each metric the models' means and mCE, and for each pair the differences, with intervals and p-values.
 
     Args:
         intervals: as of `robustness.Intervals.table`.
         level: of the intervals.
     """
-    own = intervals[intervals["baseline"] == ""]
-    drawn = [_means_table(own[own["metric"] == m], m, level) for m in dict.fromkeys(intervals["metric"])]
-    paired = intervals[intervals["baseline"] != ""]
+    means = intervals[
+        ((intervals["baseline"] == "") & (intervals["statistic"] != "score"))
+        | ((intervals["statistic"] == "mCE") & intervals["estimate"].notna())
+    ]
+    drawn = [_means_table(means[means["metric"] == m], m, level) for m in dict.fromkeys(means["metric"])]
+    paired = intervals[(intervals["baseline"] != "") & (intervals["statistic"] != "mCE")]
     keys = dict.fromkeys(paired[["baseline", "model", "metric"]].itertuples(index=False, name=None))
     for baseline, model, metric in keys:
         chosen = (paired[["baseline", "model", "metric"]] == [baseline, model, metric]).all(axis=1)
@@ -25,19 +29,21 @@ def comparison_tables(intervals: pd.DataFrame, level: float) -> list[Table]:
     return drawn
 
 
-def _means_table(rows: pd.DataFrame, metric: str, level: float) -> Table:
-    means = rows[rows["statistic"] != "score"]
-    labels = [_mean_name(row) for row in means.to_dict("records")]
-    columns = list(dict.fromkeys(labels))
+def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
+    models = list(dict.fromkeys(means["model"]))
     cells: dict[str, dict[str, str]] = {}
-    for label, row in zip(labels, means.to_dict("records"), strict=True):
-        cells.setdefault(str(row["model"]), {})[label] = interval(row["estimate"], row["low"], row["high"])
+    for row in means.to_dict("records"):
+        against = f", against {row['baseline']}" if row["baseline"] else ""
+        span = interval(row["estimate"], row["low"], row["high"])
+        cells.setdefault(_mean_name(row) + against, {})[str(row["model"])] = span
     lacking = dict.fromkeys(str(m) for m in means["missing"] if m)
+    families = means.loc[means["family"] != "", ["family", "over"]].drop_duplicates()
     return Table(
         f"{metric} (%), {100 * level:g} % intervals",
-        ["model", *columns],
-        [[model, *(found.get(c, "–") for c in columns)] for model, found in cells.items()],
-        [f"Missing: {text}." for text in lacking],
+        ["what", *models],
+        [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
+        [f"{family}: {over}." for family, over in families.itertuples(index=False)]
+        + [f"Missing: {text}." for text in lacking],
     )
 
 
@@ -59,23 +65,34 @@ def _difference_table(rows: pd.DataFrame, title: str, level: float) -> Table:
 
 def _mean_name(row: Mapping[Any, Any]) -> str:
     over = str(row["family"] or row["over"])
-    return f"{row['statistic']} {over}" if over else str(row["statistic"])
+    return f"{row['statistic']} over {over}" if over else str(row["statistic"])
 
 
 def half_life_table(frame: pd.DataFrame) -> Table:
     """Where each model has lost half of its clean score; see `robustness.half_lives`."""
-    rows = []
+    models = list(dict.fromkeys(frame["model"]))
+    cells: dict[str, dict[str, str]] = {}
     for row in frame.to_dict("records"):
-        beyond = f"> {row['to']:g}"
-        ends = [
-            f"{v:.2f}" if v < float("inf") else beyond for v in (row["severity"], row["low"], row["high"])
-        ]
-        absent = pd.isna(row["severity"])
-        rows.append(
-            [f"{row['model']}, {row['corruption']}", "–" if absent else f"{ends[0]} [{ends[1]}, {ends[2]}]"]
-        )
-    metric = frame["metric"].iloc[0]
-    return Table(f"severity at which half of the clean {metric} is lost", ["model", "severity"], rows)
+        cells.setdefault(str(row["corruption"]), {})[str(row["model"])] = _severities(row)
+    return Table(
+        f"severity at which half of the clean {frame['metric'].iloc[0]} is lost",
+        ["corruption", *models],
+        [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
+        ["Between the severities that were run the score is taken to fall along a straight line."],
+    )
+
+
+def _severities(row: Mapping[Any, Any]) -> str:
+    """`3.10 [2.90, 3.35]`; `> 5` where more than half is left at the strongest."""
+
+    def text(value: float) -> str:
+        return f"> {row['to']:g}" if value == math.inf else f"{value:.2f}"
+
+    if pd.isna(row["severity"]):
+        return "–"
+    if pd.isna(row["low"]):
+        return text(row["severity"])
+    return f"{text(row['severity'])} [{text(row['low'])}, {text(row['high'])}]"
 
 
 def flip_table(counts: pd.DataFrame, baseline: str, model: str) -> Table:

@@ -22,8 +22,11 @@ from robustbench_sgdm.robustness import (
     mcnemar,
     outcomes,
 )
+from robustbench_sgdm.robustness.diagnosis import _diagnose
 from robustbench_sgdm.robustness.halflife import crossings
+from robustbench_sgdm.robustness.outcomes import coco
 from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.tables import half_life_table
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [2.0]}
@@ -72,6 +75,21 @@ def test_outcomes_equal_a_literal_matching(made: Any, seed: int) -> None:
     assert (got.detections["outcome"] == "matched").sum() == len(expected)
     wrong = got.detections[got.detections["outcome"] == "false"]
     assert set(wrong["score"]).isdisjoint(expected.values()) and len(wrong)
+
+
+def test_a_box_on_a_crowd_is_neither_right_nor_wrong() -> None:
+    boxes = pd.DataFrame(
+        {"x": [0.0, 200.0], "y": 0.0, "w": 100.0, "h": 100.0, "area": 1e4, "iscrowd": [1, 0]}
+    )
+    pictures = pd.DataFrame({"image_id": [1], "file": "", "width": 640, "height": 480})
+    names = pd.DataFrame({"category_id": [1], "name": ["a"]})
+    truth = GroundTruth(pictures, boxes.assign(image_id=1, category_id=1), names)
+    found = pd.DataFrame({"x1": [10.0, 50.0, 200.0, 400.0], "score": [0.9, 0.8, 0.7, 0.6]})
+    found = found.assign(image_id=1, category_id=1, y1=0.0, x2=found["x1"] + 50, y2=100.0)
+    found.loc[2, "x2"] = 300.0
+    got = outcomes(truth, found)
+    assert got.detections["outcome"].tolist() == ["ignored", "ignored", "matched", "false"]
+    assert got.objects["outcome"].tolist() == ["ignored", "matched"] and np.isnan(got.objects["score"][0])
 
 
 def test_nothing_shown_and_nothing_there(made: Any) -> None:
@@ -149,9 +167,6 @@ def test_error_types_and_calibration_are_kept(make_run: Any) -> None:
 
 def test_missed_objects_are_counted_as_missed(make_run: Any) -> None:
     """Boxes removed from a perfect answer: TIDE must call every one missed and nothing else an error."""
-    from robustbench_sgdm.robustness.diagnosis import _diagnose
-    from robustbench_sgdm.robustness.outcomes import coco
-
     truth = make_run(MODELS, {}).truth()
     seen = truth.annotations[truth.annotations["iscrowd"] == 0]
     perfect = seen.assign(
@@ -159,6 +174,38 @@ def test_missed_objects_are_counted_as_missed(make_run: Any) -> None:
     )
     found = _diagnose(coco(truth), perfect.iloc[::2])
     assert found["counts"] == dict.fromkeys(ERRORS.values(), 0) | {"Miss": len(seen) - len(perfect.iloc[::2])}
+
+
+def test_each_type_of_error_is_told_from_the_others() -> None:
+    """Three objects found exactly, and one box for each way of being wrong."""
+    boxes = pd.DataFrame({"x": [50, 250, 450], "y": [50] * 3, "w": [100] * 3, "h": [100] * 3})
+    annotations = boxes.assign(image_id=1, category_id=1, area=1e4, iscrowd=0)
+    pictures = pd.DataFrame({"image_id": [1], "file": "", "width": 640, "height": 480})
+    truth = GroundTruth(pictures, annotations, pd.DataFrame({"category_id": [1, 5], "name": ["a", "b"]}))
+    wrong = {
+        "Dupe": (50, 50, 1),
+        "Bkg": (300, 350, 1),
+        "Cls": (250, 50, 5),
+        "Loc": (510, 50, 1),
+        "Both": (110, 50, 5),
+    }
+    rows = [(x, 50, 1, 0.9) for x in boxes["x"]] + [(x, y, c, 0.5) for x, y, c in wrong.values()]
+    found = pd.DataFrame(rows, columns=["x1", "y1", "category_id", "score"]).assign(image_id=1)
+    made = _diagnose(coco(truth), found.assign(x2=found["x1"] + 100, y2=found["y1"] + 100))
+    assert made["counts"] == dict.fromkeys(wrong, 1) | {"Miss": 0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_is_the_gap_between_confidence_and_precision(made: Any, seed: int) -> None:
+    plain = made.truth(seed)
+    truth = GroundTruth(plain.images, plain.annotations.assign(iscrowd=0), plain.categories)
+    found = made.detections(truth, seed + 7, ties=False)
+    right = found["score"].astype(float).isin(list(_literal(truth, found, 0).values()))
+    parts = found.assign(right=right).groupby((found["score"] * 10).astype(int).clip(0, 9))
+    gaps = (parts["score"].mean() - parts["right"].mean()).abs()
+    got = _diagnose(coco(truth), found)
+    assert got["ece"] == pytest.approx((gaps * parts.size()).sum() / len(found))
+    assert got["mce"] == pytest.approx(gaps.max())
 
 
 def test_half_life_lies_where_half_is_left(make_run: Any) -> None:
@@ -172,6 +219,22 @@ def test_half_life_lies_where_half_is_left(make_run: Any) -> None:
             scores = [results[row.model, "gaussian_noise" if s else "clean", s] for s in levels]
             assert np.interp(row.severity, levels, scores) == pytest.approx(half)
         assert row.low <= row.severity <= row.high
+
+
+def test_half_lives_in_words() -> None:
+    inf, nan = float("inf"), float("nan")
+    rows = [
+        ("m", "fog", 3.1, 2.9, inf),
+        ("m", "snow", inf, nan, nan),
+        ("n", "fog", nan, nan, nan),
+        ("n", "snow", 2, nan, nan),
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "corruption", "severity", "low", "high"]).assign(
+        metric="AP", to=5.0
+    )
+    table = half_life_table(frame)
+    assert table.columns == ["corruption", "m", "n"]
+    assert table.rows == [["fog", "3.10 [2.90, > 5]", "–"], ["snow", "> 5", "2.00"]]
 
 
 def test_crossings_by_hand() -> None:

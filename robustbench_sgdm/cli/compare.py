@@ -88,7 +88,12 @@ def compare(
         ),
     ] = None,
     drops: Annotated[
-        Drops, typer.Option("--drops", help="Which drops count: those whose interval is all below 0, or any.")
+        Drops,
+        typer.Option(
+            "--drops",
+            help="Which drops count: means whose interval is all below 0 and cells whose p is below 0.05 after Holm's "
+            "correction, or any.",
+        ),
     ] = Drops.significant,
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Also write the limits' verdicts as JUnit XML.")
@@ -103,7 +108,7 @@ def compare(
     from robustbench_sgdm.errors import UsageError, unknown
     from robustbench_sgdm.store import Run
 
-    opened = [Run.open(path) for path in dict.fromkeys(runs)]
+    opened = [Run.open(path) for path in {path.resolve(): path for path in runs}.values()]
     headline = robustness.headline(opened[0])
     limits = [gate.parse(t, "fail-under", headline) for t in options.split(fail_under or [])]
     limits += [gate.parse(t, "max-drop", headline) for t in options.split(max_drop or [])]
@@ -128,6 +133,8 @@ def _arms(values: Sequence[str]) -> dict[str, list[str]]:
         name, equals, models = value.partition("=")
         if not equals or not name:
             raise UsageError(f"--arm {value!r} is not NAME=MODEL+MODEL")
+        if name in arms:
+            raise UsageError(f"--arm {name} is given twice; join its models with +")
         arms[name] = [m for m in models.split("+") if m]
     return arms
 
@@ -158,8 +165,11 @@ def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> l
         if name not in found.arms:
             raise unknown("model", name, found.arms)
     if baseline is None:
+        lone = [m for m in models if m not in {module for _, module in found.pairs}]
+        if lone:
+            raise UsageError(f"{lone[0]} has no baseline of its own in these runs; give --baseline")
         return [pair for pair in found.pairs if not models or pair[1] in models]
-    if models == [baseline]:
+    if set(models) == {baseline}:
         raise UsageError(f"--model and --baseline are both {baseline}; name another model")
     return [(baseline, m) for m in models or found.arms if m != baseline]
 

@@ -27,7 +27,7 @@ _NUMBERS = [
 
 
 class _Item(NamedTuple):
-    """What a row is about; `statistic` is score, P, mPC or rPC."""
+    """What a row is about; `statistic` is score, P, mPC, rPC or mCE."""
 
     statistic: str
     over: str = ""
@@ -86,14 +86,14 @@ class Intervals:
         Returns:
             Columns, in percent; what is absent is NaN:
             model: or arm;
-            baseline: empty for the model's own value, else the value is model - baseline;
-            statistic: score (of one cell), P, mPC or rPC;
+            baseline: empty for the model's own value, else the value is model - baseline, or its mCE against it;
+            statistic: score (of one cell), P, mPC, rPC, or of a pair mCE, 100 where the model errs as its baseline does;
             over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
             corruption, severity: of a score;
             metric;
             estimate, low, high: with the percentile interval; low_bca, high_bca: the BCa interval; none where
             one image decides everything, since it does not vary;
-            p: that a difference is 0; p_holm: corrected over the scores of one model, baseline and metric;
+            p: that a difference is 0, or mCE 100; p_holm: corrected over the scores of one model, baseline and metric;
             se: standard error from sampling images; resamples: those that held such objects;
             seeds: trainings (the fewer of a pair); se_seeds: standard error from training; low_total,
             high_total: the interval with both, trainings being resampled too;
@@ -120,6 +120,9 @@ class Intervals:
                 if item in arms[baseline]:
                     terms = [(name, 1.0, arm), (baseline, -1.0, arms[baseline][item])]
                     rows += self._rows((name, baseline, *item), terms, metrics)
+            for which, family in chosen.items():
+                label = (name, baseline, *_Item("mCE", which.name, family))
+                rows += self._errors(label, which, metrics)
         frame = pd.DataFrame(rows, columns=[*_KEYS, *_NUMBERS, "missing"])
         scores = frame[(frame["statistic"] == "score") & (frame["baseline"] != "")]
         for _, part in scores.groupby(["model", "baseline", "metric"], sort=False):
@@ -157,31 +160,59 @@ class Intervals:
         total = np.empty((0, len(METRICS)))
         if seeds > 1:
             spread = np.sqrt(np.sum([_training_variance(arm.draws) for *_, arm in terms], axis=0))
-            total = np.sum([sign * self._two_levels(name, arm.draws) for name, sign, arm in terms], axis=0)
-        rows = []
-        for metric in metrics:
-            column = METRICS.index(metric)
-            estimate, jackknife = float(draws.estimate[column]), _present(draws.jackknife[:, column])
-            resamples = _varied(_present(draws.resamples[:, column]), jackknife, paired=len(terms) > 1)
-            ends = percentile(resamples, self.level)
-            corrected = bca(estimate, resamples, jackknife, self.level)
-            p = p_value(resamples, len(jackknife)) if len(terms) > 1 else np.nan
-            error = float(np.std(resamples, ddof=1)) if len(resamples) > 1 else np.nan
-            both = percentile(_present(total[:, column]), self.level)
-            numbers = [
-                estimate,
-                *ends,
-                *corrected,
-                p,
-                np.nan,
-                error,
-                len(resamples),
-                seeds,
-                spread[column],
-                *both,
-            ]
-            rows.append([*label, metric, *numbers, ""])
-        return rows
+            levels = [sign * self._two_levels(name, arm.draws) for name, sign, arm in terms]
+            total = np.sum([level[: min(map(len, levels))] for level in levels], axis=0)
+        null = 0.0 if len(terms) > 1 else None
+        return [
+            [*label, metric, *self._numbers(draws, metric, null, (seeds, spread, total)), ""]
+            for metric in metrics
+        ]
+
+    def _errors(self, label: tuple[Any, ...], over: Over, metrics: Sequence[str]) -> list[list[Any]]:
+        """mCE of an arm against another, of the means over their trainings."""
+        arms = [{m: self.cells[m] for m in self.arms[name]} for name in label[:2]]
+        lacking = [missing(m, cells, over, clean=False) for models in arms for m, cells in models.items()]
+        if text := "; ".join(dict.fromkeys(t for t in lacking if t)):
+            return [[*label, m, *[np.nan] * len(_NUMBERS), text] for m in metrics]
+        scores = [Draws.map(_average, *(c[at] for c in arm.values())) for arm in arms for at in over.cells]
+
+        def error(*values: NDArray[np.float64]) -> Any:
+            mine, theirs = values[: len(over.cells)], values[len(over.cells) :]
+            return over.error(*(dict(zip(over.cells, side, strict=True)) for side in (mine, theirs)))
+
+        draws, none = Draws.map(error, *scores), np.full((0, len(METRICS)), np.nan)
+        seeds = min(map(len, arms)), np.full(len(METRICS), np.nan), none
+        return [[*label, metric, *self._numbers(draws, metric, 100.0, seeds), ""] for metric in metrics]
+
+    def _numbers(
+        self,
+        draws: Draws,
+        metric: str,
+        null: float | None,
+        trainings: tuple[int, NDArray[np.float64], NDArray[np.float64]],
+    ) -> list[Any]:
+        """The columns of `_NUMBERS`.
+
+        Args:
+            null: the value that p is about; None where there is no p.
+            trainings: how many, the standard error from them (m,), and draws with them resampled (r, m).
+        """
+        column = METRICS.index(metric)
+        estimate, jackknife = float(draws.estimate[column]), _present(draws.jackknife[:, column])
+        resamples = _varied(_present(draws.resamples[:, column]), jackknife, null)
+        seeds, spread, total = trainings
+        return [
+            estimate,
+            *percentile(resamples, self.level),
+            *bca(estimate, resamples, jackknife, self.level),
+            np.nan if null is None else p_value(resamples - null, len(jackknife)),
+            np.nan,
+            float(np.std(resamples, ddof=1)) if len(resamples) > 1 else np.nan,
+            len(resamples),
+            seeds,
+            spread[column],
+            *percentile(_present(total[:, column]), self.level),
+        ]
 
     def _two_levels(self, arm: str, draws: Sequence[Draws]) -> NDArray[np.float64]:
         """An arm's mean with its trainings resampled too, (r, m).
@@ -189,7 +220,8 @@ class Intervals:
         Resampling k trainings understates their variance by (k - 1) / k; deviations are stretched to make
         up for it (Rao & Wu 1988, Journal of the American Statistical Association 83:231).
         """
-        every = np.stack([d.resamples for d in draws])
+        least = min(len(d.resamples) for d in draws)
+        every = np.stack([d.resamples[:least] for d in draws])
         count, resamples = every.shape[:2]
         rng = np.random.default_rng([self.seed, *arm.encode()])
         drawn = rng.integers(count, size=(count, resamples))
@@ -213,7 +245,7 @@ def bootstrap(
 
     Args:
         runs: one, or several over the same images, seed and engine; a model that is in several is then called
-            `name@run`.
+            `name@run`, by the directory's name or, where two have one, its path.
         resamples: how many.
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
@@ -230,10 +262,12 @@ def bootstrap(
     several = [runs] if isinstance(runs, Run) else list(runs)
     found = distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
     count = Counter(model for run in several for model in run.plan["models"])
+    alike = Counter(run.path.name for run in several)
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
     pairs = []
     for run, draws in zip(several, found, strict=True):
-        names = {m: m if count[m] == 1 else f"{m}@{run.path.name}" for m in run.plan["models"]}
+        where = run.path.name if alike[run.path.name] == 1 else run.path
+        names = {m: m if count[m] == 1 else f"{m}@{where}" for m in run.plan["models"]}
         cells |= {name: {} for name in names.values()}
         pairs += [(names[b], names[m]) for b, m in run.pairs]
         for cell, drawn in draws.items():
@@ -252,6 +286,9 @@ def _groups(cells: Mapping[str, Any], arms: Mapping[str, Sequence[str]]) -> dict
             raise errors.unknown("model", model, cells)
         if times > 1:
             raise errors.UsageError(f"{model} is in two arms, or twice in one; a training counts once")
+    for arm in arms:
+        if arm in cells and arm not in members:
+            raise errors.UsageError(f"arm {arm!r} is called as a model that is not in it; give another name")
     empty = [arm for arm, models in arms.items() if not models]
     if empty:
         raise errors.UsageError(f"arm {empty[0]!r} has no model; name its trainings")
@@ -294,11 +331,11 @@ def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _varied(
-    draws: NDArray[np.float64], jackknife: NDArray[np.float64], *, paired: bool
+    draws: NDArray[np.float64], jackknife: NDArray[np.float64], null: float | None
 ) -> NDArray[np.float64]:
     """The draws, or none where they tell nothing: of a single image, or a difference that never varies.
 
-    The latter is one image's, the only one that holds such objects; a difference of exactly 0 is none.
+    The latter is that of the only image with such objects, unless it is exactly what the hypothesis says.
     """
-    alone = len(jackknife) < 2 or (paired and len(draws) > 0 and np.ptp(draws) == 0 and draws[0] != 0)
-    return draws[:0] if alone else draws
+    constant = null is not None and len(draws) > 0 and np.ptp(draws) == 0 and draws[0] != null
+    return draws[:0] if len(jackknife) < 2 or constant else draws

@@ -96,6 +96,8 @@ def test_compare_prints_and_writes_the_same_numbers(
         if r["baseline"] == "" and r["metric"] == "AP" and r["over"]
     }
     assert f"{float(own['a', 'rPC']['estimate']):.2f}" in out
+    (error,) = (r for r in rows if (r["statistic"], r["metric"], r["over"]) == ("mCE", "AP", "fog at 3"))
+    assert f"{float(error['estimate']):.2f} [" in out and "mCE over weather, against a" in out
     code, text, _ = command(*words, "--format", "json")
     assert len(json.loads(text)) == len(rows)
     code, nothing, _ = command(*words, "--format", "markdown", "--out", "c.md")
@@ -120,7 +122,9 @@ def test_bad_comparisons(scored: tuple[Path, dict[str, Any]], command: Command, 
         ((str(scored[0]), "--model", "bb"), "unknown model"),
         ((str(scored[0]), "--baseline", "a", "--model", "a"), "name another model"),
         ((str(scored[0]), "--metric", "AR1"), "unknown metric"),
+        ((str(scored[0]), "--model", "a"), "a has no baseline of its own"),
         ((str(scored[0]), "--arm", "x"), "is not NAME=MODEL+MODEL"),
+        ((str(scored[0]), "--arm", "x=a", "--arm", "x=b"), "given twice"),
         ((str(tmp_path),), "is not a run directory"),
     ):
         code, _, err = command("compare", *words, "--resamples", "20")

@@ -1,5 +1,6 @@
 """Intervals of cells, means and differences: paired, kept, honest about what is missing."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,18 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.robustness import METRICS, Over, bootstrap, comparable, summary
+from robustbench_sgdm.robustness import (
+    METRICS,
+    Draws,
+    Intervals,
+    Over,
+    bootstrap,
+    comparable,
+    half_lives,
+    summary,
+)
 from robustbench_sgdm.robustness.bootstrap import weights
+from robustbench_sgdm.store import Run
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [1.0, 3.0]}
@@ -36,6 +47,11 @@ def test_estimates_are_the_stored_scores_and_means_their_means(make_run: Any) ->
         for row in rows(table, statistic=statistic, baseline="").itertuples():
             same = found[row.model, row.over or "gaussian_noise, fog at 1, 3", row.metric]
             assert row.estimate == pytest.approx(same[statistic])
+    errors = rows(table, statistic="mCE")
+    assert set(errors["model"]) == {"module"} and set(errors["baseline"]) == {"base"} and len(errors) == 3 * 6
+    for error in errors.to_dict("records"):
+        assert error["estimate"] == pytest.approx(found["module", error["over"], error["metric"]]["mCE"])
+        assert error["low"] <= error["high"] and (error["p"] < 0.2 or error["low"] <= 100 <= error["high"])
 
 
 def test_intervals_hold_what_they_are_made_of(make_run: Any) -> None:
@@ -43,7 +59,7 @@ def test_intervals_hold_what_they_are_made_of(make_run: Any) -> None:
     assert (table["missing"] == "").all() and table["estimate"].notna().all()
     for low, high in (("low", "high"), ("low_bca", "high_bca")):
         assert (table[low] <= table[high]).all()
-    differences = table[table["baseline"] != ""]
+    differences = table[(table["baseline"] != "") & (table["statistic"] != "mCE")]
     outside = (differences["low"] > 0) | (differences["high"] < 0)
     assert ((differences["p"] <= 0.05) == outside)[(differences["p"] - 0.05).abs() > 0.02].all()
     scores = rows(differences, statistic="score")
@@ -53,7 +69,8 @@ def test_intervals_hold_what_they_are_made_of(make_run: Any) -> None:
 def test_a_model_against_itself_differs_by_exactly_nothing(make_run: Any) -> None:
     found = bootstrap(make_run(MODELS, NOISE, worse=0), resamples=20)
     table = found.table(pairs=[("base", "base")])
-    same = table[table["baseline"] == "base"]
+    same = table[(table["baseline"] == "base") & (table["statistic"] != "mCE")]
+    assert (rows(table, statistic="mCE", baseline="base")[["estimate", "low", "high"]] == 100).all(axis=None)
     assert len(same) and (same[["estimate", "low", "high", "low_bca", "high_bca", "se"]] == 0).all(axis=None)
     assert (same["p"] == 1).all()
 
@@ -107,6 +124,40 @@ def test_models_of_two_runs_are_told_apart(make_run: Any) -> None:
     assert pairs == {("base@r1", "module"), ("base@r2", "other")}
 
 
+def test_runs_of_one_name_in_two_folders_are_told_apart(make_run: Any, tmp_path: Path) -> None:
+    first = make_run(MODELS, NOISE)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(first.path, tmp_path / "elsewhere" / first.path.name)
+    second = Run.open(tmp_path / "elsewhere" / first.path.name)
+    found = bootstrap([first, second], resamples=5)
+    assert set(found.arms) == {f"{m}@{run.path}" for m in MODELS for run in (first, second)}
+    assert all(len(cells) == 5 for cells in found.cells.values())
+
+
+def test_one_image_has_no_interval(make_run: Any) -> None:
+    table = bootstrap(make_run(MODELS, NOISE, images=4), resamples=50).table(["AP"])
+    assert table["low"].notna().any()
+    single = bootstrap(make_run(MODELS, NOISE, name="one", images=1), resamples=50)
+    table = single.table(["AP"])
+    assert table["estimate"].notna().any()
+    assert table[["low", "high", "low_bca", "high_bca", "p", "se"]].isna().all(axis=None)
+    assert half_lives(single)[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_difference_that_one_image_decides_has_no_interval(made: Any) -> None:
+    """Every resample that holds the object says the same: that is no proof."""
+    cells = {}
+    for model, value in (("base", 10.0), ("module", 20.0)):
+        draws = np.full((50, len(METRICS)), value)
+        draws[::3] = np.nan  # resamples without it
+        jackknife = np.full((30, len(METRICS)), value)
+        jackknife[0] = np.nan
+        cells[model] = {("clean", 0.0): Draws(np.full(len(METRICS), value), draws, jackknife)}
+    found = Intervals(cells, {}, [("base", "module")], {m: [m] for m in cells})
+    (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
+    assert row["estimate"] == 10 and np.isnan([row["low"], row["high"], row["p"]]).all()
+
+
 def test_trainings_are_a_second_level(make_run: Any) -> None:
     models: dict[str, str | None] = {"a0": None, "a1": None, "b0": "a0", "b1": "a1"}
     found = bootstrap(
@@ -130,6 +181,7 @@ def test_impossible_requests(make_run: Any) -> None:
         ({"arms": {"a": ["bas"]}}, "did you mean base"),
         ({"arms": {"a": ["base"], "b": ["base"]}}, "two arms"),
         ({"arms": {"a": []}}, "has no model"),
+        ({"arms": {"base": ["module"]}}, "give another name"),
     ):
         with pytest.raises(UsageError, match=words):
             bootstrap(run, **arguments)

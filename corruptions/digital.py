@@ -96,7 +96,7 @@ def _pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:
     out = np.empty(images.shape, np.uint8)
     for image, done in zip(images.numpy(), out, strict=True):
         narrow = cv2.transpose(_box_means(cv2.transpose(image.reshape(-1, width)), _runs(width, wide)))
-        for plane, target in zip(np.split(narrow, len(image)), done, strict=True):
+        for plane, target in zip(np.split(np.asarray(narrow, np.uint8), len(image)), done, strict=True):
             small = cv2.transpose(_box_means(plane, _runs(height, high)))
             np.take(cv2.transpose(small.take(columns, 0)), rows, 0, out=target, mode="clip")
     return torch.from_numpy(out)

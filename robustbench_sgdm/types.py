@@ -24,7 +24,7 @@ FIGURES = {
     "means": "mPC and rPC by family with intervals",
     "sizes": "AP of small, medium and large objects, clean and corrupted",
     "errors": "error types by severity as stacked bars",
-    "psnr": "AP against the measured PSNR of the corrupted images",
+    "psnr": "AP against the measured PSNR and SSIM of the corrupted images",
     "classes": "AP lost by class",
     "losses": "training losses of the weights, where their logs are known",
     "side-by-side": "detections of both models on clean and corrupted images",

@@ -67,19 +67,27 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
     color, width = colors(models), 0.8 / max(len(models), 1)
     for index, model in enumerate(models):
         part = rows[rows["model"] == model].drop_duplicates("group").set_index("group").reindex(groups)
-        value = part["estimate"].to_numpy(float)
-        reach = np.abs(np.stack([value - part["low"], part["high"] - value]))
+        places = np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width
         axis.bar(
-            np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width,
-            value,
+            places,
+            part["estimate"].to_numpy(float),
             width * 0.92,
-            yerr=np.nan_to_num(reach).tolist(),  # Matplotlib mistakes an array of one bar
             color=color[model],
             label=model,
             hatch=_HATCHES[index % len(_HATCHES)],
             edgecolor="white",
             linewidth=0,
-            error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#1b1f24"},
+        )
+        low, high = part["low"].to_numpy(float), part["high"].to_numpy(float)
+        # Drawn from end to end: of few images an interval may lie above the estimate as a whole.
+        axis.errorbar(
+            places,
+            (low + high) / 2,
+            yerr=(high - low) / 2,
+            fmt="none",
+            elinewidth=0.9,
+            capsize=2,
+            ecolor="#1b1f24",
         )
     axis.set_xticks(range(len(groups)), [words(g).replace(" ", "\n") for g in groups])
     if len(groups) > 7:

@@ -99,7 +99,11 @@ def errors() -> pd.DataFrame:
 
 def damage() -> pd.DataFrame:
     frame = results().query("severity > 0")
-    return frame.assign(family=frame["corruption"].map(NOISES), psnr=34 - 4 * frame["severity"], ssim=0.5)
+    return frame.assign(
+        family=frame["corruption"].map(NOISES),
+        psnr=34 - 4 * frame["severity"],
+        ssim=0.9 - 0.15 * frame["severity"],
+    )
 
 
 def drops() -> pd.DataFrame:

@@ -46,6 +46,16 @@ def figure(
         str | None,
         typer.Option("--noise", help="side-by-side: corruption:severity to show, such as gaussian_noise:3."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="side-by-side: show this model; default: the run's first with a baseline."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", help="side-by-side: beside this one; default: the model's own."),
+    ] = None,
     rows: Annotated[
         int, typer.Option("--rows", min=1, help="side-by-side: images for each direction of flips.")
     ] = 2,
@@ -70,9 +80,11 @@ def figure(
         raise unknown("figure", name, FIGURES)
     path = out or Path(f"{name}.svg")
     figures.check_ending(path)
+    opened = Run.open(run)
+    models = _models(opened, baseline, model)
     with stages() as progress:
         material = figures.Material(
-            Run.open(run), metric, _ids(image or []), _noise(noise), rows, confidence, resamples, progress
+            opened, metric, _ids(image or []), _noise(noise), rows, confidence, resamples, progress, models
         )
         wanted = {"side-by-side": lambda: material.pictures, "contact-sheet": lambda: material.sheet}
         if name in wanted:
@@ -104,9 +116,9 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
 
     with stages() as progress:
         material = Material(run, resamples=resamples, progress=progress)
-        for wanted in ("pictures", "sheet"):
+        for each, wanted in [*((pair, "pictures") for pair in material.by_pair), (material, "sheet")]:
             try:
-                make_pictures(material, getattr(material, wanted), folders, progress)
+                make_pictures(each, getattr(each, wanted), folders, progress)
             except (DataError, ImportError) as error:
                 note(f"without some pictures: {error}")
         html, pdf = reporting.write(material)
@@ -137,6 +149,23 @@ def make_pictures(
         with contextlib.suppress(UsageError):  # one that is not there is told of where it is needed
             known[name] = registry.get(name)
     sweep.make_pictures(material.run, todo, known, progress=counter(progress, "making pictures", len(todo)))
+
+
+def _models(run: "Run", baseline: str | None, model: str | None) -> tuple[str, str] | None:
+    """The pair that was asked for, whose names are checked where they are used; None for the run's first."""
+    from robustbench_sgdm.errors import UsageError
+
+    if model is None and baseline is None:
+        return None
+    for own, module in run.pairs:
+        if (model in (None, module)) and (baseline in (None, own)):
+            return own, module
+    if model is None or baseline is None:
+        given = f"--model {model}" if model else f"--baseline {baseline}"
+        raise UsageError(f"{given} alone names no pair of the run; give both --model and --baseline")
+    if model == baseline:
+        raise UsageError(f"--model and --baseline are both {model}; name another model")
+    return baseline, model
 
 
 def _ids(values: Sequence[str]) -> list[int]:

@@ -11,7 +11,7 @@ import pandas as pd
 from robustbench_sgdm import content, errors, robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures.style import words
-from robustbench_sgdm.robustness import Over
+from robustbench_sgdm.robustness import Intervals, Over
 from robustbench_sgdm.store import Log, Run, read_logs
 from robustbench_sgdm.types import CLEAN, METRICS
 
@@ -32,6 +32,7 @@ class Material:
         confidence: least score of a box that counts as shown.
         resamples: of the bootstrap.
         progress: called with (what, done, total) while statistics are made that are not kept yet.
+        models: (baseline, model) of side-by-side figures; None for the run's first pair.
     """
 
     run: Run
@@ -42,6 +43,7 @@ class Material:
     confidence: float = 0.25
     resamples: int = 1000
     progress: Callable[[str, int, int], None] = field(default=lambda *_: None)
+    models: tuple[str, str] | None = None
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -70,14 +72,30 @@ class Material:
             return "AP"
 
     @cached_property
-    def intervals(self) -> pd.DataFrame:
-        """`Intervals.table()` of the run.
+    def bootstrap(self) -> Intervals:
+        """Of the run.
 
         Raises:
             DataError: the run keeps no ground truth, or its detections do not give its scores.
         """
         update = counter(self.progress, "resampling", len(self.results))
-        return robustness.bootstrap(self.run, resamples=self.resamples, progress=update).table()
+        return robustness.bootstrap(self.run, resamples=self.resamples, progress=update)
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """`Intervals.table()` of the run; raises as `bootstrap`."""
+        return self.bootstrap.table()
+
+    @cached_property
+    def half_lives(self) -> pd.DataFrame:
+        """Where each model has lost half of its clean score.
+
+        Raises:
+            DataError: as `bootstrap`; or the metric is not resampled.
+        """
+        if self.score not in robustness.METRICS:
+            raise DataError(f"{self.score} is not resampled")
+        return robustness.half_lives(self.bootstrap, self.score)
 
     @cached_property
     def sets(self) -> dict[Over, str]:
@@ -116,6 +134,12 @@ class Material:
         return robustness.error_types(self.run, progress=update)
 
     @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Calibration errors of each cell."""
+        update = counter(self.progress, "measuring calibration", len(self.results))
+        return robustness.calibration(self.run, progress=update)
+
+    @cached_property
     def damage(self) -> pd.DataFrame:
         """Results whose PSNR was measured, with their family.
 
@@ -145,14 +169,28 @@ class Material:
 
     @cached_property
     def pair(self) -> tuple[str, str]:
-        """(baseline, model) of side-by-side figures: the run's first.
+        """(baseline, model) of side-by-side figures.
 
         Raises:
-            DataError: there is none.
+            DataError: none was named, and the run has none.
+            UsageError: a model that is not in the run.
         """
-        if not self.run.pairs:
-            raise DataError(f"{self.run.path} holds no model with its baseline; there is nothing to compare")
-        return self.run.pairs[0]
+        if self.models is None:
+            if not self.run.pairs:
+                raise DataError(
+                    f"{self.run.path} holds no model with its baseline; there is nothing to compare"
+                )
+            return self.run.pairs[0]
+        for name in self.models:
+            if name not in self.run.plan["models"]:
+                raise errors.unknown("model", name, self.run.plan["models"])
+        return self.models
+
+    @cached_property
+    def by_pair(self) -> list["Material"]:
+        """The same for each pair of the run, together with about as many images as one pair alone has."""
+        most = max(1, self.most // max(len(self.run.pairs), 1))
+        return [replace(self, models=pair, most=most) for pair in self.run.pairs]
 
     @cached_property
     def flips(self) -> pd.DataFrame:

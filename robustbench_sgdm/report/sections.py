@@ -56,7 +56,9 @@ def sections(material: Material) -> list[Section]:
     results = _pictures(material, "severity", "differences", "means")
     sizes = _tables(lambda: [tables.sizes_table(material.intervals, material.whole.name, pairs)])
     classes = _tables(lambda: [tables.class_table(material.drops, pairs)])
-    wrong = _tables(lambda: [tables.error_table(material.errors)])
+    wrong = _tables(
+        lambda: [tables.error_table(material.errors), tables.calibration_table(material.calibration)]
+    )
     sheet = _pictures(material, "contact-sheet") if run.plan["corruptions"] else []
     made = [
         Section("run", "What was run"),
@@ -64,7 +66,9 @@ def sections(material: Material) -> list[Section]:
         Section("damage", "Scores against the damage to the images", _pictures(material, "psnr")),
         Section("sizes", "Results by size of objects", _pictures(material, "sizes"), sizes),
         Section("classes", "Results by class", _pictures(material, "classes"), classes),
-        Section("errors", "What goes wrong: error types", _pictures(material, "errors"), wrong),
+        Section(
+            "errors", "What goes wrong: error types and confidence", _pictures(material, "errors"), wrong
+        ),
         Section("detections", "Side by side", _side_by_side(material)),
         Section("training", "Training", _pictures(material, "losses")),
         Section("corruptions", "The corruptions", sheet),
@@ -98,18 +102,21 @@ def _pictures(material: Material, *names: str) -> list[Picture]:
 
 
 def _side_by_side(material: Material) -> list[Picture]:
-    """A figure for each direction: never only in one's favour."""
+    """A figure for each pair and direction: never only in one's favour."""
     found: list[Picture] = []
-    try:
-        for keeper, shown in material.shown.items():
-            drawn = figures.side(material, shown)
-            what = f"Images where {keeper} keeps most objects that the other loses. "
-            caption = drawn.caption if material.images else what + drawn.caption
-            name = f"side-by-side-{len(found) + 1}"
-            title = "detections on the named images" if material.images else f"where {keeper} keeps more"
-            found.append(Picture(name, replace(drawn, caption=caption), title))
-    except DataError as error:
-        _LOG.debug("no side-by-side: %s", error)
+    for each in material.by_pair:
+        try:
+            for keeper, shown in each.shown.items():
+                drawn = figures.side(each, shown)
+                title, what = "detections on the named images", ""
+                if not material.images:
+                    (other,) = (name for name in each.pair if name != keeper)
+                    title = f"where {keeper} keeps more than {other}"
+                    what = f"Images where {keeper} keeps most objects that {other} loses. "
+                name = f"side-by-side-{len(found) + 1}"
+                found.append(Picture(name, replace(drawn, caption=what + drawn.caption), title))
+        except DataError as error:
+            _LOG.debug("no side-by-side of %s: %s", each.pair, error)
     return found
 
 
@@ -125,6 +132,8 @@ def _results(material: Material) -> list[Table]:
     made = []
     if intervals is not None and material.sets:
         made.append(tables.means_table(intervals, material.names, first, run.pairs))
+    if intervals is not None:
+        made += _tables(lambda: [tables.half_life_table(found)] if len(found := material.half_lives) else [])
     for table in tables.corruption_tables(material.results, run.pairs, metrics, intervals):
         parts = [table]
         if len(table.columns) > _WIDEST:

@@ -47,9 +47,8 @@ def _verdict(rows: pd.DataFrame, baseline: str, model: str, material: Material) 
     unit = "mPC" if material.score == "AP" else f"mPC of {material.score}"
     under = f"under {named(over)}"
     if mean is None:
-        lacking = _lacking(rows, model, over)
         return Verdict(
-            f"{model} against {baseline} {under}: cells are missing, so nothing can be said ({lacking})", []
+            f"{model} against {baseline} {under}: nothing can be said, since {_lack(rows, model, over)}", []
         )
     word = _direction(mean)
     told = f"{_points(mean)} {unit}, {_interval(mean)}"
@@ -75,7 +74,9 @@ def _verdict(rows: pd.DataFrame, baseline: str, model: str, material: Material) 
 
 def _clean(row: "pd.Series[float] | None", metric: str, baseline: str, model: str) -> str:
     if row is None:
-        return f"{model} against {baseline} on clean images: cells are missing, so nothing can be said"
+        return (
+            f"{model} against {baseline} on clean images: nothing can be said without its cells and intervals"
+        )
     told, word = f"{_points(row)} {metric}, {_interval(row)}", _direction(row)
     if word is None:
         return f"On clean images no difference could be shown: {told}"
@@ -100,9 +101,11 @@ def _own(rows: pd.DataFrame, model: str, statistic: str, over: Over) -> float | 
     return None if row is None else float(row["estimate"])
 
 
-def _lacking(rows: pd.DataFrame, model: str, over: Over) -> str:
+def _lack(rows: pd.DataFrame, model: str, over: Over) -> str:
     chosen = rows[(rows["model"] == model) & (rows["over"] == over.name) & (rows["missing"] != "")]
-    return str(chosen["missing"].iloc[0]) if len(chosen) else "no interval"
+    if len(chosen):
+        return f"cells are missing ({chosen['missing'].iloc[0]})"
+    return "there is no interval: too few images vary, or scores alone are known"
 
 
 def _direction(row: "pd.Series[float]") -> str | None:

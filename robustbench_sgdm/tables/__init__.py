@@ -4,6 +4,7 @@ from robustbench_sgdm.tables.comparison import comparison_tables, flip_table, ha
 from robustbench_sgdm.tables.damage import damage_table
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
+    calibration_table,
     class_table,
     corruption_tables,
     error_table,
@@ -16,6 +17,7 @@ from robustbench_sgdm.tables.training import training_table
 __all__ = [
     "METRICS_SHOWN",
     "Table",
+    "calibration_table",
     "class_table",
     "comparison_tables",
     "corruption_tables",

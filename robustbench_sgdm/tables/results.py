@@ -1,4 +1,4 @@
-"""Tables of a run: by corruption, of means, by size and class of objects, of error types."""
+"""Tables of a run: by corruption, of means, by size and class of objects, of error types and calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,7 +88,7 @@ def _tested(
 def means_table(
     intervals: pd.DataFrame, names: Mapping[str, str], metric: str, pairs: Sequence[tuple[str, str]]
 ) -> Table:
-    """P, mPC and rPC of every model and difference with their 95 % intervals.
+    """P, mPC, rPC and mCE of every model and difference with their 95 % intervals; mCE is against its baseline.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -103,6 +103,12 @@ def means_table(
     for statistic, over, text in wanted:
         part = frame[(frame["statistic"] == statistic) & (frame["over"] == over)]
         rows.append([f"{statistic}, {text.replace('_', ' ')}", *_compared(part, pairs)])
+    models, of = list(dict.fromkeys(intervals["model"])), {m: b for b, m in pairs}
+    for over, text in names.items() if pairs else ():
+        part = frame[(frame["statistic"] == "mCE") & (frame["over"] == over)]
+        found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
+        own = [_interval(found.get((m, of.get(m, "")))) for m in models]
+        rows.append([f"mCE, {text.replace('_', ' ')}", *own, *("–" for _ in pairs)])
     return Table(f"Means of {metric}", ["statistic", *_heads(intervals, pairs)], rows)
 
 
@@ -165,10 +171,30 @@ def error_table(errors: pd.DataFrame) -> Table:
     kinds = [c for c in errors.columns if f"{c}_count" in errors]
     means = errors.groupby(["model", "severity"], sort=False)[kinds].mean()
     rows = [
-        [f"{model}, {'clean' if severity == 0 else f'severity {severity:g}'}", *map(number, values)]
+        [_at(model, severity), *map(number, values)]
         for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
     ]
     return Table("AP50 lost to each type of error", ["model and severity", *kinds], rows)
+
+
+def calibration_table(calibration: pd.DataFrame) -> Table:
+    """How far confidence is from precision, by model and severity, averaged over corruptions.
+
+    Args:
+        calibration: columns model, corruption, severity, ece and mce (0 to 1).
+    """
+    means = calibration.groupby(["model", "severity"], sort=False)[["ece", "mce"]].mean()
+    rows = [
+        [_at(model, severity), *(number(100 * value) for value in values)]
+        for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    return Table(
+        "Calibration error of confidence (points)", ["model and severity", "expected", "largest"], rows
+    )
+
+
+def _at(model: str, severity: float) -> str:
+    return f"{model}, {'clean' if severity == 0 else f'severity {severity:g}'}"
 
 
 def _delta(pair: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:

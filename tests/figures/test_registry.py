@@ -71,6 +71,27 @@ def test_flips_are_shown_in_both_directions_and_an_image_once(material: Material
     assert flips[shown[model][0]] == flips.max() and flips[shown[baseline][0]] == flips.min()
 
 
+def test_any_two_models_may_be_shown(material: Material) -> None:
+    baseline, model = material.pair
+    turned = Material(material.run, most=2, models=(model, baseline))
+    assert {k: set(v) for k, v in turned.shown.items()} == {k: set(v) for k, v in material.shown.items()}
+    assert list(turned.shown) == list(material.shown)[::-1]
+    assert figures.draw("side-by-side", turned).data["model"].iloc[0] == model
+    with pytest.raises(UsageError, match="did you mean base"):
+        _ = Material(material.run, models=("bas", model)).pair
+
+
+def test_every_pair_of_a_run_has_its_share_of_images(material: Material) -> None:
+    baseline, model = material.pair
+    models = {
+        m: {**about, "baseline": other}
+        for (m, about), other in zip(material.run.plan["models"].items(), (model, baseline), strict=True)
+    }
+    both = Material(Run(material.run.path, {**material.run.plan, "models": models}), most=4)
+    assert [one.pair for one in both.by_pair] == [(model, baseline), (baseline, model)]
+    assert all(len(pictures) <= 2 for one in both.by_pair for pictures in one.shown.values())
+
+
 def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
     drawn = figures.draw("side-by-side", material)
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
@@ -130,6 +151,9 @@ def test_the_command(
         (["severity", "nowhere"], 1, "nowhere is not a run directory"),
         (["side-by-side", "RUN", "--image", "a"], 2, "must be image ids"),
         (["side-by-side", "RUN", "--noise", "fog"], 2, "must be corruption:severity"),
+        (["side-by-side", "RUN", "--model", "base"], 2, "give both --model and --baseline"),
+        (["side-by-side", "RUN", "--model", "base", "--baseline", "base"], 2, "name another model"),
+        (["side-by-side", "RUN", "--model", "bas", "--baseline", "base"], 2, "did you mean base"),
         (["psnr", "RUN"], 1, "no measured PSNR"),
     ],
 )

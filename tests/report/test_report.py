@@ -17,6 +17,7 @@ from robustbench_sgdm import cli, corruption, figures, report, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report import verdicts
+from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import make_pictures
 
@@ -119,6 +120,41 @@ def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
     )
     assert found
     assert found.groups() == tuple(f"{row[k]:+.2f}" for k in ("estimate", "low", "high"))
+
+
+def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
+    shown, material = tables_of(text_of(written)), Material(written, resamples=200)
+    halves = shown["severity at which half of the clean AP is lost"]
+    for row in material.half_lives.to_dict("records"):
+        said = "> 5" if row["severity"] > 5 else f"{row['severity']:.2f} ["
+        assert halves[row["corruption"]][row["model"]].startswith(said)
+    means = material.calibration.groupby(["model", "severity"])["ece"].mean().reset_index()
+    told = shown["Calibration error of confidence (points)"]
+    for row in means.to_dict("records"):
+        at = "clean" if row["severity"] == 0 else f"severity {row['severity']:g}"
+        assert told[f"{row['model']}, {at}"]["expected"] == f"{100 * row['ece']:.2f}"
+    frame = material.intervals
+    errors = frame[(frame["statistic"] == "mCE") & (frame["metric"] == "AP")].set_index("over")["estimate"]
+    assert shown["Means of AP"]["mCE, weather"][MODEL].startswith(f"{errors['fog at 1, 3, 5']:.2f} [")
+
+
+def test_every_pair_is_shown_side_by_side(written: Run) -> None:
+    models = {"base": {"baseline": MODEL}, MODEL: {"baseline": "base"}}
+    material = Material(Run(written.path, {**written.plan, "models": models}), resamples=200, most=2)
+    (section,) = (s for s in sections(material) if s.id == "detections")
+    assert [p.title for p in section.pictures] == [
+        *(f"where {a} keeps more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
+        *(f"where {a} keeps more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
+    ]
+
+
+def test_without_an_interval_nothing_is_said(told_run: Run) -> None:
+    material = Material(told_run, resamples=200)
+    frame = material.intervals
+    frame.loc[frame["baseline"] == "base", ["low", "high", "p"]] = float("nan")
+    (verdict,) = verdicts(material)
+    assert "nothing can be said, since there is no interval" in verdict.headline
+    assert not any(word in verdict.headline for word in ("higher", "lower", "cells are missing"))
 
 
 def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:

@@ -39,7 +39,7 @@ def _eager_conv(y: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
     batch, out, channels, size, _ = kernels.shape
     last = y.stride(1) == 1 and channels > 1  # y, or what it is a part of, has its channels last
     if last and y.device.type == "cpu":  # stacking would copy y out of its format, and the result back
-        each = zip(y.split(1), kernels.unbind(), strict=True)
+        each = zip(torch.split(y, 1), kernels.unbind(), strict=True)
         parts = [F.conv2d(one, _channels_last(kernel), bias, padding=size // 2) for one, kernel in each]
         return torch.cat(parts)
     grouped = kernels.reshape(batch * out, channels, size, size)

@@ -171,7 +171,7 @@ def kill_again_and_again(
 
 def alive(pid: int) -> bool:
     """Whether a process has not ended, waited for or not."""
-    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def _wait(pid: int, seconds: float) -> None:

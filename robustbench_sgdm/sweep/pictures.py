@@ -79,6 +79,8 @@ def _device(run: Run) -> str:
 
 def _same(run: Run, name: str, corruptions: Mapping[str, Corruption]) -> Corruption:
     engine, stored = run.plan["settings"]["engine"], run.plan["corruptions"].get(name, {}).get("fingerprint")
+    if engine not in corrupting.ENGINES:
+        raise DataError(f"the images of {run.path} were corrupted elsewhere, so they cannot be made again")
     if name not in corruptions:
         raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
     if corruptions[name].fingerprint(engine) != stored:

@@ -105,6 +105,17 @@ def test_compare_prints_and_writes_the_same_numbers(
     assert not nothing and "## AP of b minus a" in text and "| fog 3 |" in text
 
 
+def test_predictions_made_elsewhere_have_a_report(
+    scored: tuple[Path, dict[str, Any]], command: Command
+) -> None:
+    """Without the pictures, which only whoever corrupted the images has."""
+    code, _, err = command("report", str(scored[0]), "--resamples", "20")
+    assert code == 0, err
+    assert "corrupted elsewhere" in err and "verdict" in err
+    text = (scored[0] / "report.html").read_text("utf-8")
+    assert 'id="errors"' in text and "contact-sheet" not in text
+
+
 def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
     words = ("compare", str(scored[0]), "--resamples", "60")
     assert command(*words, "--fail-under", "rPC=1")[0] == 0
@@ -144,6 +155,8 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
     rows = list(csv.DictReader(out.splitlines()))
     (found,) = [r for r in rows if r["statistic"] == "rPC" and r["metric"] == "AP"]
     assert code == 0 and float(found["estimate"]) == 50 and found["low"] == ""
+    code, _, err = command("report", "runs/robustness/n")
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,15 @@
 """SGDM's forward time over its baseline's: YOLOv8n and YOLOv5n, batch 1 and 16, eager and exported.
 
 Each pair runs in turns, so that a busy machine disturbs both alike; the ratio is the median over rounds, with
-the middle half. "not folded" is the network as trained, with BatchNorm folded into Ultralytics' own layers
-only; "folded" is what detectors run. On CUDA in half precision. The paper has 4.3 ms over 4.2 (1.02) for
-YOLOv8n and 5.2 over 4.4 (1.18) for its YOLOv5n.
+the middle half. On CUDA in half precision. The forms, from before to after what was done for speed:
+
+    as written   SGDM line by line as its equations stand: a convolution for each sample, everything joined twice,
+                 BatchNorm and the residual apart (`--module sgdm` alone)
+    not folded   as trained: all samples' convolutions in one, the four branches joined once
+    folded       what detectors run: the guide in the bank, BatchNorm and the residual in the convolutions
+
+All compute the same, which is checked. The paper has 4.3 ms over 4.2 (1.02) for YOLOv8n and 5.2 over 4.4 (1.18)
+for its YOLOv5n.
 
     python benchmarks/latency.py [--models yolov8n,yolov5n] [--module sgdm] [--batch 1,16] [--imgsz 640]
 """
@@ -13,6 +19,7 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +27,15 @@ import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustbench_sgdm.detectors import pick_device, zoo
-from robustbench_sgdm.detectors.timing import in_turns
+from robustbench_sgdm.detectors.timing import Timing, in_turns
+from robustbench_sgdm.modules import SGDM
+from robustbench_sgdm.modules.rdconv import fit_guide
 
 _CLASSES = 80
+_SAME = 0.05  # of outputs, px and shares, in single precision
 
 
 def main() -> None:
@@ -36,21 +47,78 @@ def main() -> None:
         for batch in map(int, options.batch.split(",")):
             images = torch.rand(batch, 3, options.imgsz, options.imgsz, device=device)
             images = images.half() if half else images
-            pair = [plain, f"{plain}-{options.module}"]
-            for form, prepare in FORMS.items():
-                prepared = {name: prepare(_network(name).to(images), images) for name in pair}
-                calls = {name: call for name, call in prepared.items() if call}
-                if calls:
-                    base, other = in_turns(calls, options.rounds, device).values()
-                    print(
-                        f"  {pair[1]:16s} batch {batch:2d} {form:22s} {base.milliseconds:8.2f} -> "
-                        f"{other.milliseconds:8.2f} ms, ratio {other.ratio:.3f} ({other.low:.3f} to {other.high:.3f})"
-                    )
+            _compare([plain, f"{plain}-{options.module}"], images, options.rounds, device)
+
+
+def _compare(pair: list[str], images: Tensor, rounds: int, device: str) -> None:
+    """Print a line for each form, and check that they compute the same."""
+    networks = {name: _network(name).to(images) for name in pair}
+    if images.dtype == torch.float32:
+        _check_same(networks[pair[1]], images[:2])
+    for title, (form, run) in FORMS.items():
+        calls = {name: run(form(network), images) for name, network in networks.items()}
+        if "as written" in title and not any(isinstance(m, SGDM) for m in networks[pair[1]].modules()):
+            continue
+        timed = [call for call in calls.values() if call]
+        if len(timed) == len(calls):
+            _print(
+                pair[1],
+                len(images),
+                title,
+                *in_turns(dict(zip(calls, timed, strict=True)), rounds, device).values(),
+            )
+
+
+def _print(name: str, batch: int, title: str, base: Timing, other: Timing) -> None:
+    print(
+        f"  {name:16s} batch {batch:2d} {title:22s} {base.milliseconds:8.2f} -> {other.milliseconds:8.2f} ms, "
+        f"ratio {other.ratio:.3f} ({other.low:.3f} to {other.high:.3f})",
+        flush=True,
+    )
 
 
 def _network(name: str) -> Any:
     network: Any = zoo.build(name, _CLASSES).eval().requires_grad_(False)
     return network.fuse(verbose=False)
+
+
+@torch.inference_mode()
+def _check_same(network: nn.Module, images: Tensor) -> None:
+    as_trained = network(images)[0]
+    for form in (_as_written, _folded):
+        torch.testing.assert_close(form(network)(images)[0], as_trained, rtol=1e-3, atol=_SAME)
+
+
+def _as_trained(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network)
+
+
+def _as_written(network: nn.Module) -> nn.Module:
+    slow = copy.deepcopy(network)
+    for layer in slow.modules():
+        if isinstance(layer, SGDM):
+            vars(layer)["forward"] = partial(equations, layer)
+    return slow
+
+
+def equations(module: SGDM, x: Tensor) -> Tensor:
+    """SGDM's output for x (B, c, H, W), as the paper writes it."""
+    rd, (alphas, taps) = module.rd, module.attention(x)  # (5), (6)
+    x_rd, x_h, x_w, *x_id = torch.split(x, module.sections, 1)  # (8)
+    guide = fit_guide(module.guide(), rd.channels, rd.intrinsic)
+    y = rd.razor(x_rd)
+    each = []
+    for sample, alpha, tap in zip(y, alphas, taps, strict=True):
+        kernel = sum(
+            (a * d.float() for a, d in zip(alpha, rd.bank, strict=True)), torch.zeros_like(guide)
+        )  # (2)
+        kernel = kernel * tap * guide  # (10)
+        each.append(F.conv2d(sample[None], kernel.to(x.dtype), padding=rd.kernel_size // 2))
+    cheap = [] if rd.cheap is None else [rd.cheap(y if rd.source is None else y[:, rd.source])]
+    x_rd = torch.cat((torch.cat(each), *cheap), 1)  # (7)
+    joined = torch.cat((x_rd, module.conv_h(x_h), module.conv_w(x_w), *x_id), 1)  # (9)
+    normed: Tensor = module.bn(joined)
+    return x + normed
 
 
 def _folded(network: nn.Module) -> nn.Module:
@@ -74,16 +142,12 @@ def _eager(network: nn.Module, images: Tensor) -> Callable[[], object]:
     return forward
 
 
-def _eager_folded(network: nn.Module, images: Tensor) -> Callable[[], object]:
-    return _eager(_folded(network), images)
-
-
 def _exported(network: nn.Module, images: Tensor) -> Callable[[], object] | None:
     """In onnxruntime; None where it has no provider for the device."""
     provider = "CPUExecutionProvider" if images.device.type == "cpu" else "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         return None
-    exported: Any = _folded(network)
+    exported: Any = network
     head = list(exported.model.children())[-1]
     head.export, head.format = True, "onnx"
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -97,10 +161,14 @@ def _exported(network: nn.Module, images: Tensor) -> Callable[[], object] | None
     return lambda: session.run(None, {"images": array})
 
 
-FORMS: dict[str, Callable[[nn.Module, Tensor], Callable[[], object] | None]] = {
-    "eager, not folded": _eager,
-    "eager, folded": _eager_folded,
-    "exported (onnxruntime)": _exported,
+Form = Callable[[nn.Module], nn.Module]
+Run = Callable[[nn.Module, Tensor], Callable[[], object] | None]
+FORMS: dict[str, tuple[Form, Run]] = {
+    "eager, as written": (_as_written, _eager),
+    "eager, not folded": (_as_trained, _eager),
+    "eager, folded": (_folded, _eager),
+    "exported, as written": (_as_written, _exported),
+    "exported, folded": (_folded, _exported),
 }
 
 

@@ -176,7 +176,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
     visitor = visit()
     image_id = 3
     visitor.go(f"images?run=complete&corruption=gaussian_noise&severity=5&image={image_id}")
-    address = visitor.page.eval_on_selector(".stage image", "image => image.getAttribute('href')")
+    address = visitor.page.locator(".stage image").first.get_attribute("href")
     seen = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
     file = complete.truth().images.set_index("image_id")["file"][image_id]
     clean = torch.from_numpy(np.asarray(Pillow.open(file).convert("RGB")).transpose(2, 0, 1)[None].copy())

@@ -14,7 +14,7 @@ test-slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -n 0 -m slow
 
 faults: .venv/installed  ## kill a small run a hundred times and more, on every executor; prints a table
-	ROBUSTBENCH_KILLS=160 $(BIN)/python -m pytest -n 0 -q -s tests/faults
+	ROBUSTBENCH_KILLS=104 $(BIN)/python -m pytest -n 0 -q -s tests/faults
 
 check: .venv/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

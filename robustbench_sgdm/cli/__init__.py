@@ -22,7 +22,7 @@ from robustbench_sgdm.cli import (
     show,
     train,
 )
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.errors import RobustBenchError, Stopped
 
 app = typer.Typer(
     name="robustbench",
@@ -62,6 +62,8 @@ def main() -> None:
     except RobustBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before the command itself could begin
+        sys.exit(Stopped.exit_code)
     except OSError as error:  # a file or folder that no more specific message covers
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = (

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +133,8 @@ def kill_again_and_again(
     kills: Sequence[signal.Signals],
     *,
     more: Sequence[str] = (),
-    victim: Callable[[int], int | None] = lambda run: run,
 ) -> None:
-    """Kill a run at random moments, go on with it each time, and compare what it comes to.
+    """Kill a run at random moments, go on with it each time until it ends by itself, and compare what it comes to.
 
     Args:
         runs: starts it.
@@ -142,30 +142,53 @@ def kill_again_and_again(
         expected: what it must come to, and how long it takes to its results.
         tally: what was seen is counted here.
         draw: the moments.
-        kills: by these signals; then it is left to end.
+        kills: by these signals, one after the other.
         more: arguments of the run.
-        victim: which process to kill, by the run's; None: none is there.
     """
     there = 0
     for how in (*kills, None):
-        pid = runs.start(project, *more)
-        doomed = None
+        pid, below = runs.start(project, *more), []
         if how is not None:
             _wait(pid, draw.uniform(0, 1.2 * expected.seconds))
             below = psutil.Process(pid).children(recursive=True)
-            doomed = victim(pid) if alive(pid) else None
-            if doomed is not None:
-                os.kill(doomed, how)
+            os.kill(pid, how)
         ended = runs.end(pid)
-        if how is not None:
-            tally.kills += doomed not in (None, pid) or ended.code != 0
-            tally.orphans += len(psutil.wait_procs(below, timeout=15)[1])
+        tally.kills += ended.code != 0
+        tally.orphans += len(psutil.wait_procs(below, timeout=15)[1])
         if ended.stored is not None:
             tally.resumed += 1
             tally.lost += max(0, there - ended.stored)
-        tally.tracebacks += "Traceback" in ended.said
         tally.torn += not sound(project)
+        tally.tracebacks += "Traceback" in ended.said
         there = predictions(project)
+        if ended.code == 0:
+            break
+    tally.wrong += ended.code != 0 or results(project) != expected.files
+
+
+def kill_workers(
+    runs: Runs,
+    project: Path,
+    expected: Undisturbed,
+    tally: Tally,
+    draw: random.Random,
+    most: int,
+    *,
+    more: Sequence[str],
+    workers: Callable[[int], list[psutil.Process]],
+) -> None:
+    """Kill workers of a run at random moments; the run goes on. Arguments as above, and who the workers of a run are."""
+    pid = runs.start(project, *more)
+    for _ in range(most):
+        _wait(pid, draw.uniform(0.2, 1.0) * expected.seconds)
+        if alive(pid) and (found := workers(pid)):
+            with suppress(psutil.NoSuchProcess):
+                draw.choice(found).kill()
+                tally.kills += 1
+    ended = runs.end(pid)
+    tally.resumed += 1
+    tally.torn += not sound(project)
+    tally.tracebacks += "Traceback" in ended.said
     tally.wrong += ended.code != 0 or results(project) != expected.files
 
 

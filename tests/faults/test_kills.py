@@ -6,14 +6,14 @@
 import os
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.faults.harness import Runs, Tally, Undisturbed, kill_again_and_again, undisturbed
+from tests.faults.harness import Runs, Tally, Undisturbed, kill_again_and_again, kill_workers, undisturbed
 
 KILLS = int(os.environ.get("ROBUSTBENCH_KILLS", "0"))  # in all, about
 LONG = pytest.mark.skipif(not KILLS, reason="make faults")
@@ -43,7 +43,7 @@ def cluster() -> Iterator[str]:
 
 def test_threads(runs: Runs, expected: Undisturbed, table: dict[str, Tally], tmp_path: Path) -> None:
     tally = table.setdefault("the run", Tally())
-    draw, wanted, number = random.Random(KILLS), KILLS // 2 or len(SIGNALS), 0
+    draw, wanted, number = random.Random(KILLS), KILLS * 5 // 8 or len(SIGNALS), 0
     while tally.kills < wanted:
         some = [SIGNALS[(tally.kills + i) % len(SIGNALS)] for i in range(min(IN_A_ROW, wanted - tally.kills))]
         kill_again_and_again(runs, tmp_path / str(number), expected, tally, draw, some)
@@ -57,7 +57,11 @@ def test_processes(
     runs: Runs, expected: Undisturbed, table: dict[str, Tally], tmp_path: Path, whom: str
 ) -> None:
     tally = table.setdefault(f"{whom}, `--workers 2`", Tally())
-    rounds(runs, expected, tally, tmp_path, ("--workers", "2"), "spawn_main" if whom == "a worker" else None)
+    more = ("--workers", "2")
+    if whom == "the run":
+        kill_runs(runs, expected, tally, tmp_path, more)
+    else:
+        kill_some(runs, expected, tally, tmp_path, more, lambda run: processes(run, "spawn_main"))
 
 
 @LONG
@@ -67,30 +71,38 @@ def test_ray(
 ) -> None:
     tally = table.setdefault(f"{whom}, `--on ray --workers 2`", Tally())
     more = ("--on", "ray", "--address", cluster, "--workers", "2")
-    rounds(runs, expected, tally, tmp_path, more, "_Actor" if whom == "a worker" else None)
-    _, alive = psutil.wait_procs(processes(os.getpid(), "_Actor"), timeout=30)
-    tally.orphans += len(alive)
-    assert not alive
+    if whom == "the run":
+        kill_runs(runs, expected, tally, tmp_path, more)
+    else:
+        kill_some(runs, expected, tally, tmp_path, more, lambda _: processes(os.getpid(), "_Actor"))
+    _, left = psutil.wait_procs(processes(os.getpid(), "_Actor"), timeout=30)
+    tally.orphans += len(left)
+    assert tally.clean, tally
 
 
-def rounds(
-    runs: Runs, expected: Undisturbed, tally: Tally, folder: Path, more: Sequence[str], worker: str | None
-) -> None:
-    """An eighth of the kills each: of the run, or of a process with `worker` in its command line."""
-    draw = random.Random(len(more))
-
-    def victim(run: int) -> int | None:
-        if worker is None:
-            return run
-        found = processes(run if worker == "spawn_main" else os.getpid(), worker)
-        return draw.choice(found).pid if found else None
-
-    timed = undisturbed(runs, folder / "timed", *more)
+def kill_runs(runs: Runs, expected: Undisturbed, tally: Tally, folder: Path, more: Sequence[str]) -> None:
+    """A tenth of the kills."""
+    timed, draw, number = undisturbed(runs, folder / "timed", *more), random.Random(KILLS), 0
     assert timed.files == expected.files
-    number = 0
-    while tally.kills < KILLS // 8:
-        some = [signal.SIGKILL] * min(IN_A_ROW, KILLS // 8 - tally.kills)
-        kill_again_and_again(runs, folder / str(number), timed, tally, draw, some, more=more, victim=victim)
+    while (left := KILLS // 10 - tally.kills) > 0:
+        some = [signal.SIGKILL] * min(IN_A_ROW, left)
+        kill_again_and_again(runs, folder / str(number), timed, tally, draw, some, more=more)
+        number += 1
+    assert tally.clean, tally
+
+
+def kill_some(
+    runs: Runs,
+    expected: Undisturbed,
+    tally: Tally,
+    folder: Path,
+    more: Sequence[str],
+    workers: Callable[[int], list[psutil.Process]],
+) -> None:
+    """A tenth of the kills; fewer a run than the workers that a unit may take with it."""
+    timed, draw, number = undisturbed(runs, folder / "timed", *more), random.Random(KILLS), 0
+    while (left := KILLS // 10 - tally.kills) > 0:
+        kill_workers(runs, folder / str(number), timed, tally, draw, min(3, left), more=more, workers=workers)
         number += 1
     assert tally.clean, tally
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# A run on several nodes of a Slurm cluster, from nothing but Python 3.11 to 3.13 and a home that every node sees:
+#
+#   sbatch docs/cluster/slurm.sh --model yolov8n-sgdm --data coco --noise benchmark --device cuda --gpus 0.5
+#
+# What follows the script's name goes to `robustbench run`. Shortly before its time is over, or when the job is
+# cancelled, the run stops with all it has; submitted again, or requeued by Slurm, it goes on from there.
+# Without GPUs leave out --gpus-per-node here, and --device and --gpus above.
+#SBATCH --job-name=robustbench
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=4
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+env=${ROBUSTBENCH_ENV:-$HOME/.robustbench}
+if [ ! -x "$env/bin/robustbench" ]; then
+    python3 -m venv "$env"
+    "$env/bin/pip" install --quiet 'robustbench-sgdm[ray]'
+fi
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=$((20000 + SLURM_JOB_ID % 20000))
+cpus=${SLURM_CPUS_PER_TASK:-1}
+gpus=${SLURM_GPUS_ON_NODE:-0}
+# Ray runs the code of whoever reaches its ports: on shared nodes only with this job's token (Ray 2.52 and later).
+RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_MODE RAY_AUTH_TOKEN
+
+start=("$env/bin/ray" start --block --num-cpus "$cpus" --num-gpus "$gpus")
+srun --nodes=1 --ntasks=1 --overlap -w "$head" "${start[@]}" --head --port "$port" --include-dashboard=false &
+until "$env/bin/ray" status --address "$head:$port" >/dev/null 2>&1; do
+    sleep 2
+done
+if [ "$SLURM_NNODES" -gt 1 ]; then
+    others=$((SLURM_NNODES - 1))
+    srun --nodes="$others" --ntasks="$others" --overlap --exclude="$head" "${start[@]}" --address "$head:$port" &
+fi
+
+"$env/bin/robustbench" run "$@" --on ray --address "$head:$port" &
+run=$!
+trap 'kill -TERM "$run"' TERM INT
+code=0
+wait "$run" || code=$?
+if [ "$code" -gt 128 ]; then # the trap ended that wait: the run is still storing what it has
+    code=0
+    wait "$run" || code=$?
+fi
+kill $(jobs -p) 2>/dev/null || true
+exit "$code"

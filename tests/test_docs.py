@@ -1,7 +1,10 @@
 """What the documentation gives to copy can at least be read by what it is for."""
 
 import json
+import os
+import signal
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,3 +29,34 @@ def test_the_cluster_is_one_to_ray() -> None:
 
 def test_the_slurm_script_is_bash() -> None:
     subprocess.run(["bash", "-n", str(CLUSTER / "slurm.sh")], check=True)
+
+
+def test_the_slurm_script_stops_the_run_and_waits_for_it(tmp_path: Path) -> None:
+    """Slurm, Ray and the run are stand-ins here: the script's own part is who is started with what, and stopped when."""
+    stand_ins = {
+        "env/bin/ray": 'echo "ray $*" >> calls; [ "$1" = status ] || exec sleep 30',
+        "env/bin/robustbench": 'echo "run $*" >> calls; trap "sleep 0.3; echo kept >> calls; exit 130" TERM; '
+        "echo on > started; while :; do sleep 0.05; done",
+        "bin/srun": 'while [ "${1#-}" != "$1" ]; do [ "$1" = -w ] && shift; shift; done; exec "$@"',
+        "bin/scontrol": "echo node1; echo node2",
+    }
+    for name, script in stand_ins.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2"}
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", str(CLUSTER / "slurm.sh"), "--model", "yolov8n"],
+        cwd=tmp_path,
+        env=os.environ | slurm | {"PATH": path, "ROBUSTBENCH_ENV": str(tmp_path / "env")},
+    ) as job:
+        until = time.monotonic() + 30
+        while not (tmp_path / "started").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(30) == 130
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert "run run --model yolov8n --on ray --address node1:20007" in calls and calls[-1] == "kept"
+    starts = [call for call in calls if call.startswith("ray start")]
+    assert sorted("--head" in call for call in starts) == [False, True]

@@ -60,23 +60,37 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
     assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
 
 
+def robustbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    shown = capsys.readouterr()
+    return shown.out + shown.err
+
+
 def test_a_run_that_is_worked_on_is_left_alone(
     littered: tuple[Run, dict[Path, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, expected = littered
-    words = ["robustbench", "clean", "--project", str(run.path.parent)]
     before = everything(run)
 
     def clean(*more: str) -> str:
-        monkeypatch.setattr(sys, "argv", [*words, *more])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert not stop.value.code
-        shown = capsys.readouterr()
-        return shown.out + shown.err
+        return robustbench(monkeypatch, capsys, "clean", "--project", str(run.path.parent), *more)
 
     with run.lock():
         assert "another process works on" in clean("--yes")
     assert "add --yes" in clean() and everything(run) == before
     assert "removed" in clean("--yes", "--name", run.path.name) and everything(run) == before - set(expected)
     assert "nothing to remove" in clean()
+
+
+def test_the_list_says_what_is_stale(
+    littered: tuple[Run, dict[Path, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = littered
+    words = ("list", "runs", "--project", str(run.path.parent))
+    assert "partial, 1 cells stale" in robustbench(monkeypatch, capsys, *words)
+    plan = run.path / "plan.yaml"
+    plan.write_text(f"code: of older days\n{plan.read_text()}")
+    assert "partial, stale: of older code" in robustbench(monkeypatch, capsys, *words)

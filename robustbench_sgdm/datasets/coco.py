@@ -1,15 +1,15 @@
 """A COCO detection json and its images."""
 
-import json
 import operator
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import inside, label, read_json, shown
 
-_MOST_ID = 2**53
+_EXACT = 2**53  # ids below it, scores can hold exactly
 
 
 def load(path: Path, images: Path | None = None) -> Dataset:
@@ -23,8 +23,9 @@ def load(path: Path, images: Path | None = None) -> Dataset:
         DataError: not COCO detection ground truth, images absent, or entries that contradict each other.
     """
     content = _parse(path)
-    folder = images if images is not None else _find_images(path, content["images"])
-    listed = [_image(entry, folder, path) for entry in content["images"]]
+    unplaced = [_image(entry, path) for entry in content["images"]]
+    folder = images if images is not None else _find_images(path, [str(i.path) for i in unplaced[:20]])
+    listed = [Image(i.id, folder / i.path, i.width, i.height) for i in unplaced]
     ids = {i.id for i in listed}
     if len(ids) != len(listed):
         raise DataError(f"{path} lists an image id twice")
@@ -40,20 +41,6 @@ def load(path: Path, images: Path | None = None) -> Dataset:
     return Dataset(
         name=path.stem, source=str(path), images=listed, categories=categories, annotations=annotations
     )
-
-
-def read_json(path: Path) -> Any:
-    """The content of a json file.
-
-    Raises:
-        DataError: it is missing, cannot be read, or is no json.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as json: {error}") from error
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -74,14 +61,11 @@ def _parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def _find_images(path: Path, entries: Iterable[Mapping[str, Any]]) -> Path:
+def _find_images(path: Path, names: Sequence[str]) -> Path:
     """The usual places, best match first: `images/<split>`, `<split>`, `images`, beside the json."""
     split = path.stem.removeprefix("instances_")
     bases = (path.parent.parent, path.parent)
     places = [base / sub for base in bases for sub in (f"images/{split}", split, "images", "")]
-    names = [name for e in entries if isinstance(e, dict) and isinstance(name := e.get("file_name"), str)][
-        :20
-    ]
     found = max(places, key=lambda p: sum((p / n).is_file() for n in names))
     if not any((found / n).is_file() for n in names):
         looked = ", ".join(str(p) for p in places[:4])
@@ -89,37 +73,43 @@ def _find_images(path: Path, entries: Iterable[Mapping[str, Any]]) -> Path:
     return found
 
 
-def _image(entry: Any, folder: Path, path: Path) -> Image:
+def _image(entry: Any, path: Path) -> Image:
+    """An image, its path still relative to the image folder."""
     try:
         name, identity = entry["file_name"], entry["id"]
         width, height = int(entry["width"]), int(entry["height"])
-        relative = PurePosixPath(name)
+        if not isinstance(name, str):
+            raise TypeError(f"file_name is {shown(name)}")
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path}: an image entry lacks a sound id, file_name, width or height ({error!r})"
+            f"{path}: an image entry lacks a sound id, file_name, width or height ({shown(error)})"
         ) from error
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
+    try:
+        if Path(name).is_absolute() or "\\" in name:
+            raise ValueError(f"{shown(name)} leaves its folder; it must be relative, without '..'")
+        relative = inside(Path(), name)
+    except ValueError as error:
+        raise DataError(f"{path}: file_name {error}") from error
+    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= _EXACT:
         raise DataError(
-            f"{path}: file_name {name!r} leaves the image folder; it must be relative, without '..'"
-        )
-    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= _MOST_ID:
-        raise DataError(
-            f"{path}: image id {identity!r} is not an integer below 2^53, which scores can hold exactly"
+            f"{path}: image id {shown(identity)} is not an integer below 2^53, which scores can hold exactly"
         )
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise DataError(f"{path}: image {identity} has size {width} x {height}; both must be positive")
-    return Image(identity, folder / relative, width, height)
+    return Image(identity, relative, width, height)
 
 
 def _categories(entries: Iterable[Any], path: Path) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = [
-            {"id": operator.index(c["id"]), "name": str(c["name"])} for c in entries
+            {"id": operator.index(c["id"]), "name": label(c["name"])} for c in entries
         ]
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: a category lacks a sound id or name ({error!r})") from error
-    if large := [c["id"] for c in found if abs(c["id"]) >= _MOST_ID]:
-        raise DataError(f"{path}: category id {large[0]} is not below 2^53, which scores can hold exactly")
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: a category lacks a sound id or name ({shown(error)})") from error
+    if large := [c["id"] for c in found if abs(c["id"]) >= _EXACT]:
+        raise DataError(
+            f"{path}: category id {shown(large[0])} is not below 2^53, which scores can hold exactly"
+        )
     for key in ("id", "name"):
         if len({c[key] for c in found}) != len(found):
             raise DataError(f"{path} lists a category {key} twice")
@@ -134,23 +124,23 @@ def _annotation(
         image, category = operator.index(entry["image_id"]), operator.index(entry["category_id"])
         x, y, w, h = (float(v) for v in entry["bbox"])
         area = float(entry.get("area", w * h))
-        crowd = int(entry.get("iscrowd", 0))
+        crowd = int(bool(int(entry.get("iscrowd", 0))))
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path}: annotation {number} lacks a sound image_id, category_id or bbox ({error!r})"
+            f"{path}: annotation {number} lacks a sound image_id, category_id or bbox ({shown(error)})"
         ) from error
     finite = all(abs(v) < 1e9 for v in (x, y, w, h)) and abs(area) < 1e18  # NaN fails too
     if not finite or w < 0 or h < 0:
         raise DataError(
-            f"{path}: annotation {number} has bbox {entry['bbox']}; it must be finite [x, y, w, h], w and h >= 0"
+            f"{path}: annotation {number} has bbox {shown(entry['bbox'])}; it must be finite [x, y, w, h], w and h >= 0"
         )
     if image not in images:
         raise DataError(
-            f"{path}: annotation {number} belongs to image {image!r}, which the file does not list"
+            f"{path}: annotation {number} belongs to image {shown(image)}, which the file does not list"
         )
     if category not in categories:
         raise DataError(
-            f"{path}: annotation {number} has category {category!r}, which the file does not list"
+            f"{path}: annotation {number} has category {shown(category)}, which the file does not list"
         )
     return {
         "id": number,

@@ -1,6 +1,11 @@
 """Decoding: any image file a camera or a tool wrote becomes uint8 RGB, or a clear error."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +18,8 @@ from robustbench_sgdm.errors import DataError
 MOST_PIXELS = 89_000_000
 """Larger images are taken for decompression bombs, at about Pillow's own limit."""
 
-# ImportError: where Ultralytics is loaded, Pillow's `open` asks for a HEIF plugin when it knows no better.
-FAILURES = (OSError, SyntaxError, ValueError, EOFError, ImportError, Pillow.DecompressionBombError, Warning)
-"""What decoding a bad file can raise."""
-
+# Other formats that Pillow knows are rare, and some hand the file to a program: EPS to Ghostscript.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -32,13 +35,11 @@ def read(image: Image) -> NDArray[np.uint8]:
             89 million pixels, as a decompression bomb), or not of the annotated size.
     """
     try:
-        with Pillow.open(image.path) as file:
-            if file.width * file.height > MOST_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} is more than {MOST_PIXELS:,} pixels")
+        with _opened(image.path, MOST_PIXELS) as file:
             array = _rgb(_oriented(file, image))
     except FileNotFoundError:
         raise DataError(f"{image.path} does not exist; give the image folder with --images") from None
-    except FAILURES as error:
+    except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
             f"{image.path} cannot be decoded ({error}); replace the file or remove it from the data set"
         ) from error
@@ -57,22 +58,44 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
         DataError: not an image, damaged, or of more pixels than `most_pixels`; says which.
     """
     try:
-        with Pillow.open(io.BytesIO(content)) as file:
-            if file.width * file.height > most_pixels:
-                raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
+        with _opened(io.BytesIO(content), most_pixels) as file:
             return _rgb(ImageOps.exif_transpose(file))
     except (UnidentifiedImageError, ImportError):  # Ultralytics has Pillow ask for a plugin
         raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
-    except FAILURES as error:
+    except Exception as error:
         raise DataError(f"this picture cannot be decoded ({error}); give another one") from error
 
 
-def size(path: str) -> tuple[int, int]:
-    """Width and height in pixels as `read` will give them, from the header alone."""
-    with Pillow.open(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(_ORIENTATION, 1) >= 5
+def size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as `read` will give them, from the header alone.
+
+    Raises:
+        DataError: as `read`, as far as the header shows it.
+    """
+    try:
+        with _opened(path, MOST_PIXELS) as file:
+            width, height = file.size
+            turned = file.getexif().get(_ORIENTATION, 1) >= 5
+    except Exception as error:
+        raise DataError(f"{path} is not a readable image ({error})") from error
     return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[Pillow.Image]:
+    """An image of a known format, its pixels counted before any is decoded."""
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ValueError("no file")  # a pipe would keep its reader waiting
+    with Pillow.open(source, formats=_formats()) as file:
+        if file.width * file.height > most_pixels:
+            raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
+        yield file
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Pillow.init()  # AVIF came with Pillow 11.3
+    return tuple(name for name in _FORMATS if name in Pillow.OPEN)
 
 
 def _oriented(file: Pillow.Image, image: Image) -> Pillow.Image:

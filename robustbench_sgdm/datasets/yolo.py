@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import inside, label, read_yaml, shown
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -15,7 +14,8 @@ _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"
 def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
     """Read one split of an Ultralytics YAML (`path`, `val`, `names`); nothing is downloaded.
 
-    A relative `path` in it is looked for beside the file, then in `root`.
+    `path` is the root, absolute or looked for beside the file, then in `root`; what the split and its lists name
+    lies in it. An entry that begins with `../`, as Roboflow writes them, is taken from the root.
 
     Label rows are `class x y w h` (or a polygon, whose box is taken), in shares of the image. Area is
     the box's: AP by size differs a little from ground truth with masks.
@@ -29,19 +29,16 @@ def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
     listed: list[Image] = []
     annotations: list[dict[str, Any]] = []
     for number, file in enumerate(files, start=1):
-        try:
-            width, height = decoding.size(str(file))
-        except decoding.FAILURES as error:
-            raise DataError(f"{file} is not a readable image ({error})") from error
+        width, height = decoding.size(file)
         listed.append(Image(number, file, width, height))
-        for label, box in _labels(_label_file(file), len(classes)):
+        for category, box in _labels(_label_file(file), len(classes)):
             x, y, w, h = box
             bbox = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
-                    "category_id": label,
+                    "category_id": category,
                     "bbox": bbox,
                     "area": bbox[2] * bbox[3],
                     "iscrowd": 0,
@@ -56,12 +53,7 @@ def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
 
 
 def _parse(path: Path, split: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {error}") from error
+    content = read_yaml(path)
     if (
         not isinstance(content, dict)
         or not isinstance(content.get("names"), dict | list)
@@ -79,26 +71,25 @@ def _names(names: dict[Any, Any] | list[Any], path: Path) -> list[str]:
         names = dict(enumerate(names))
     if set(names) != set(range(len(names))):
         raise DataError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once")
-    classes = [str(names[label]) for label in range(len(names))]
+    try:
+        classes = [label(names[number]) for number in range(len(names))]
+    except ValueError as error:
+        raise DataError(f"{path}: in 'names' {error}") from error
     if len(set(classes)) != len(classes):
         raise DataError(f"{path}: 'names' holds a class twice")
     return classes
 
 
 def _image_files(path: Path, content: dict[str, Any], split: str, root: Path | None) -> list[Path]:
-    named = Path(str(content.get("path") or "."))
-    base = path.parent / named  # `named` alone if it is absolute
-    if root is not None and not base.is_dir():
-        base = root / named
+    base = _root(path, content, root)
     entries = content[split] if isinstance(content[split], list) else [content[split]]
     files: list[Path] = []
     for entry in entries:
-        place = base / str(entry)
+        place = _inside(base, str(entry).removeprefix("../"), path)
         if place.is_dir():
             files += sorted(f for f in place.rglob("*") if f.suffix.lower() in _SUFFIXES)
         elif place.is_file() and place.suffix == ".txt":
-            lines = [line for line in _lines(place) if line.strip()]
-            files += [f if (f := Path(line)).is_absolute() else place.parent / f for line in lines]
+            files += [_listed(line, place, base) for line in _lines(place) if line.strip()]
         else:
             raise DataError(
                 f"{place}, the {split} split of {path}, is neither a folder nor a .txt list; "
@@ -107,6 +98,32 @@ def _image_files(path: Path, content: dict[str, Any], split: str, root: Path | N
     if not files:
         raise DataError(f"the {split} split of {path} holds no image")
     return files
+
+
+def _root(path: Path, content: dict[str, Any], root: Path | None) -> Path:
+    """The folder that `path` names: what the user who gives the file says yes to."""
+    named = str(content.get("path") or ".")
+    base = path.parent / named  # `named` alone if it is absolute
+    try:
+        base = base if base.is_dir() or root is None else root / named
+        whole = base.resolve() == Path(base.resolve().anchor)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: path {shown(named)} cannot be looked for: {error}") from error
+    if whole:
+        raise DataError(f"{path}: path {shown(named)} is the whole file system; name the folder of the data")
+    return base
+
+
+def _inside(base: Path, name: str, path: Path) -> Path:
+    try:
+        return inside(base, name)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _listed(line: str, place: Path, base: Path) -> Path:
+    """An image of a list: in the list's own folder where its path is relative, in the root in any case."""
+    return _inside(base if Path(line).is_absolute() else place.parent, line, place)
 
 
 def _label_file(image: Path) -> Path:
@@ -128,15 +145,15 @@ def _labels(path: Path, classes: int) -> list[tuple[int, tuple[float, float, flo
         if not line.strip():
             continue
         try:
-            label, *values = (float(v) for v in line.split())
+            category, *values = (float(v) for v in line.split())
             box = _box(values)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not a label row ({error})") from error
-        if not (label.is_integer() and 0 <= label < classes):
-            raise DataError(f"{path}:{number}: class {label:g} is outside 0 to {classes - 1}")
+        if not (category.is_integer() and 0 <= category < classes):
+            raise DataError(f"{path}:{number}: class {category:g} is outside 0 to {classes - 1}")
         if not all(-0.01 <= v <= 1.01 for v in box) or min(box[2:]) < 0:
             raise DataError(f"{path}:{number}: {box} is outside [0, 1]; values are shares of the image")
-        rows.append((int(label), box))
+        rows.append((int(category), box))
     return rows
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.datasets.coco import read_json
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import read_json, shown
 
 COLUMNS = ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
 
@@ -36,11 +36,11 @@ def read_predictions(path: Path, dataset: Dataset) -> pd.DataFrame:
         row = _row(entry, f"{path}: prediction {number}")
         if row[0] not in place:
             raise DataError(
-                f"{path}: prediction {number} is of image {row[0]}, which {dataset.name} does not have"
+                f"{path}: prediction {number} is of image {shown(row[0])}, which {dataset.name} does not have"
             )
         if row[1] not in known:
             raise DataError(
-                f"{path}: prediction {number} is of category {row[1]}, which {dataset.name} does not have; COCO's "
+                f"{path}: prediction {number} is of category {shown(row[1])}, which {dataset.name} does not have; COCO's "
                 "80 classes have ids from 1 to 90, with gaps"
             )
         if row in seen:
@@ -68,9 +68,13 @@ def _row(entry: Any, where: str) -> tuple[int, int, float, float, float, float, 
         image, category, score = entry["image_id"], entry["category_id"], float(entry["score"])
         x, y, w, h = (float(v) for v in entry["bbox"])
     except (TypeError, KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{where} lacks a sound image_id, category_id, bbox or score ({error!r})") from error
+        raise DataError(
+            f"{where} lacks a sound image_id, category_id, bbox or score ({shown(error)})"
+        ) from error
     if not all(isinstance(v, int) and not isinstance(v, bool) for v in (image, category)):
-        raise DataError(f"{where} has image_id {image!r} and category_id {category!r}; both must be integers")
+        raise DataError(
+            f"{where} has image_id {shown(image)} and category_id {shown(category)}; both must be integers"
+        )
     if not (math.isfinite(score) and all(abs(v) < 1e9 for v in (x, y, w, h))):
         raise DataError(f"{where} has score {score} and bbox {[x, y, w, h]}; all must be finite numbers")
     if w < 0 or h < 0:

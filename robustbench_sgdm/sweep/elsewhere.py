@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import read_yaml
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
@@ -100,21 +99,13 @@ def _folder(root: Path) -> list[Given]:
 
 def _mmdetection(path: Path) -> list[Given]:
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))  # json is YAML
+        content = read_yaml(path)  # json is YAML
         return [
             Given(str(corruption), _severity(str(severity), str(path)), path, _metrics(scores["bbox"]))
             for corruption, levels in content.items()
             for severity, scores in levels.items()
         ]
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        yaml.YAMLError,
-        RecursionError,
-    ) as error:
+    except (DataError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path} does not hold mmdetection's results {{corruption: {{severity: {{bbox: {{AP: ...}}}}}}}} "
             f"({type(error).__name__}: {error}); a list of predictions is given as CORRUPTION@SEVERITY={path}"

@@ -88,7 +88,7 @@ def test_paths_do_not_leave_the_image_folder(tiny_coco: Path) -> None:
     shutil.copy(tiny_coco.parent.parent / "images/val/001.png", outside)
     content = json.loads(tiny_coco.read_text())
     content["images"][0]["file_name"] = "../outside.png"
-    with pytest.raises(DataError, match="leaves the image folder"):
+    with pytest.raises(DataError, match="leaves its folder"):
         datasets.load(changed(tiny_coco, **content))
 
 

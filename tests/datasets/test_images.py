@@ -1,5 +1,8 @@
 """Every kind of image file becomes uint8 RGB or a clear error."""
 
+import os
+import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +59,7 @@ def test_exif_orientation_is_applied_as_opencv_does(
     exif[0x0112] = orientation
     picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
     width, height = (60, 90) if orientation >= 5 else (90, 60)
-    assert images.size(str(tmp_path / "a.jpg")) == (width, height)
+    assert images.size(tmp_path / "a.jpg") == (width, height)
     reference = np.asarray(cv2.imread(str(tmp_path / "a.jpg")))[:, :, ::-1]
     found = read(tmp_path / "a.jpg", width, height)
     assert np.abs(found.astype(int) - reference).max() <= 3  # decoders round differently
@@ -96,4 +99,41 @@ def test_a_decompression_bomb_is_refused(
     picture.save(tmp_path / "a.png")
     monkeypatch.setattr(images, "MOST_PIXELS", 1000)
     with pytest.raises(DataError, match="90 x 60 is more than 1,000 pixels"):
+        read(tmp_path / "a.png")
+
+
+def test_the_size_of_a_bomb_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Pillow.Image
+) -> None:
+    picture.save(tmp_path / "a.png")
+    assert images.size(tmp_path / "a.png") == (90, 60)
+    bomb = bytearray((tmp_path / "a.png").read_bytes())
+    bomb[16:24] = (50_000).to_bytes(4, "big") * 2  # its header alone: nothing is decoded to find out
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(bomb)
+    for look in (
+        images.size,
+        lambda path: images.read(Image(1, path, 90, 60)),
+        lambda p: images.decode(p.read_bytes()),
+    ):
+        with pytest.raises(DataError, match="pixels"):
+            look(tmp_path / "a.png")
+
+
+def test_no_program_is_handed_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow reads EPS by Ghostscript, whatever the file is called."""
+    ran: list[object] = []
+    monkeypatch.setattr(subprocess, "check_call", lambda *a, **k: ran.append(a))
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    for look in (images.size, lambda path: read(path, 9, 9), lambda path: images.decode(path.read_bytes())):
+        with pytest.raises(DataError):
+            look(tmp_path / "a.png")
+    assert not ran
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match="no file"):
         read(tmp_path / "a.png")

@@ -73,3 +73,47 @@ def test_bad_yaml(dataset_yaml: Path, text: str, message: str) -> None:
     dataset_yaml.write_text(text)
     with pytest.raises(DataError, match=message):
         datasets.load(str(dataset_yaml))
+
+
+@pytest.mark.parametrize("entry", ["../../other", "images/../../other", "/etc", "images/val/../../../other"])
+def test_entries_stay_in_the_root(dataset_yaml: Path, entry: str) -> None:
+    (dataset_yaml.parent.parent / "other").mkdir(exist_ok=True)
+    dataset_yaml.write_text(f"path: .\nval: {entry}\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match="leaves its folder"):
+        datasets.load(str(dataset_yaml))
+    (dataset_yaml.parent / "val.txt").write_text(f"{entry}/a.jpg\n")
+    dataset_yaml.write_text("path: .\nval: val.txt\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match="leaves its folder"):
+        datasets.load(str(dataset_yaml))
+
+
+def test_absolute_paths_inside_the_root(dataset_yaml: Path) -> None:
+    root = dataset_yaml.parent
+    (root / "val.txt").write_text(f"{root}/images/val/a.jpg\n")
+    dataset_yaml.write_text(f"path: {root}\nval: [{root}/val.txt, images/val]\nnames: [dog, cat]\n")
+    assert len(datasets.load(str(dataset_yaml))) == 4
+
+
+def test_roboflow_writes_entries_beside_the_file_as_above_it(dataset_yaml: Path) -> None:
+    dataset_yaml.write_text("val: ../images/val\nnames: [dog, cat]\n")
+    assert len(datasets.load(str(dataset_yaml))) == 3
+
+
+def test_text_that_is_none(dataset_yaml: Path) -> None:
+    (dataset_yaml.parent / "labels/val/a.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="cannot be read as text"):
+        datasets.load(str(dataset_yaml))
+    (dataset_yaml.parent / "val.txt").write_bytes(b"\xff\xfe")
+    dataset_yaml.write_text("val: val.txt\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match="cannot be read as text"):
+        datasets.load(str(dataset_yaml))
+
+
+def test_nothing_is_downloaded_or_run(dataset_yaml: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    dataset_yaml.write_text(
+        f"path: nowhere\nval: images\nnames: [dog, cat]\ndownload: \"open({str(mark)!r}, 'w').close()\"\n"
+    )
+    with pytest.raises(DataError, match="`download` key is not run"):
+        datasets.load(str(dataset_yaml))
+    assert not mark.exists()

@@ -1,0 +1,153 @@
+"""What others wrote, files and the names in them: data only, bounded, inside their root."""
+
+import json
+import math
+import os
+import reprlib
+import unicodedata
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+import yaml
+
+from robustbench_sgdm.errors import DataError
+
+T = TypeVar("T")
+
+MOST_YAML = 4 * 2**20
+"""Bytes of a YAML file; a run of a thousand cells takes a twentieth."""
+
+MOST_VALUES = 1_000_000
+"""Values in a file of plain values once everything shared is written out."""
+
+_LONGEST, _LONGEST_PATH = 255, 4000  # bytes of a name and of a path that file systems take
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def read_json(path: Path) -> Any:
+    """The content of a json file.
+
+    Raises:
+        DataError: it is missing, no plain file, cannot be read, or is no json.
+    """
+    data = _read(path)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as json: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file of plain values; no tag in it makes an object or runs anything.
+
+    Raises:
+        DataError: it is missing, no plain file, over `MOST_YAML` or `MOST_VALUES`, cannot be read, or is no YAML.
+    """
+    data = _read(path, MOST_YAML)
+    loader: yaml.SafeLoader | None = None
+    try:
+        loader = yaml.SafeLoader(data.decode("utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        refuse_large(node, _below)
+        return loader.construct_document(node)
+    except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
+        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:500]}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:
+    """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
+
+    Args:
+        value: the whole.
+        below: the parts of a value.
+
+    Raises:
+        ValueError: over `MOST_VALUES`, or a value lies within itself.
+    """
+    known: dict[int, float] = {}
+
+    def weight(one: T) -> float:
+        if id(one) not in known:
+            known[id(one)] = math.inf  # until it is known: what lies within itself has no end
+            known[id(one)] = 1 + sum(map(weight, below(one)))
+        return known[id(one)]
+
+    if weight(value) > MOST_VALUES:
+        raise ValueError(f"written out, it holds more than {MOST_VALUES:,} values")
+
+
+def inside(root: Path, name: str) -> Path:
+    """`root / name`, or an absolute `name` that lies in the root.
+
+    Raises:
+        ValueError: it would leave the root, or no file can be called so.
+    """
+    parts = PurePath(name.replace("\\", "/")).parts
+    absolute = Path(name).is_absolute()
+    if ".." in parts or "\0" in name or (absolute and not Path(name).is_relative_to(root.absolute())):
+        raise ValueError(f"{shown(name)} leaves its folder; it must be relative, without '..'")
+    if (
+        any(len(os.fsencode(part)) > _LONGEST for part in parts)
+        or len(os.fsencode(root / name)) > _LONGEST_PATH
+    ):
+        raise ValueError(f"{shown(name)} is longer than a file's name can be")
+    return root / name
+
+
+def label(value: object) -> str:
+    """The name of a class.
+
+    Raises:
+        ValueError: no text, of more than 500 characters, or what no file can hold (half a surrogate pair).
+    """
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{shown(value)} is no name")
+    text = str(value)
+    text.encode("utf-8")
+    if len(text) > 500:
+        raise ValueError(f"{shown(text)} has {len(text)} characters, may have 500")
+    return text
+
+
+def shown(value: object) -> str:
+    """A value inside a message, cut short however large or deep it is.
+
+    >>> shown("a" * 1000)[:5], len(shown("a" * 1000)), shown([[[[[[[[]]]]]]]])
+    ("'aaaa", 80, '[[[[[[[...]]]]]]]')
+    """
+    return _short.repr(value)
+
+
+def visible(text: str) -> str:
+    """Text with its control characters written out: names come from files, and a terminal obeys some of them.
+
+    >>> visible("cat" + chr(27) + "[2J")
+    'cat\\\\x1b[2J'
+    """
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def _read(path: Path, most: int | None = None) -> bytes:
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+        if not path.is_file():
+            raise DataError(f"{path} is no file")  # a pipe would keep its reader waiting
+        if most is not None and (size := path.stat().st_size) > most:
+            raise DataError(f"{path} has {size:,} bytes, may have {most:,}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _below(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else ()

@@ -1,0 +1,62 @@
+"""Files and names that others wrote: bounded, data only, inside their root."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from robustbench_sgdm import foreign
+from robustbench_sgdm.errors import DataError
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!!python/object/apply:os.system ['true']", "python/object"),
+        ("!!python/name:os.system", "python/name"),
+        (LAUGHS, "more than 1,000,000"),
+        (MERGED, "more than 1,000,000"),
+        ("a: &a [*a]", "more than 1,000,000"),
+        ("!!int ''", "cannot be read as YAML"),
+        ("!!timestamp x", "cannot be read as YAML"),
+        ("!!bool x", "cannot be read as YAML"),
+        ("[" * 5000, "cannot be read as YAML"),
+        ("#" * (foreign.MOST_YAML + 1), "bytes, may have"),
+    ],
+    ids=["object", "name", "aliases", "merges", "itself", "int", "timestamp", "bool", "deep", "large"],
+)
+def test_yaml_that_is_more_than_data(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        foreign.read_yaml(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_aliases_of_little_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &x [1, 2]\nb: *x\n")
+    assert foreign.read_yaml(path) == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (foreign.read_json, foreign.read_yaml):
+        with pytest.raises(DataError, match="no file"):
+            read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", "/etc/passwd", "a\\..\\..\\x", "a\0b", "a" * 256, "a/" + "é" * 128]
+)
+def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"leaves its folder|longer than"):
+        foreign.inside(tmp_path, name)
+
+
+def test_names_that_are_inside(tmp_path: Path) -> None:
+    assert foreign.inside(tmp_path, "a/b.png") == tmp_path / "a/b.png"
+    assert foreign.inside(tmp_path, str(tmp_path / "b.png")) == tmp_path / "b.png"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import copy
-import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-import yaml
 from torch import nn
 from ultralytics.nn import tasks as _tasks
 from ultralytics.nn.modules.head import Detect
@@ -19,7 +19,8 @@ from ultralytics.nn.tasks import DetectionModel
 from robustbench_sgdm.detectors import yolov5
 from robustbench_sgdm.detectors.backbones import TimmBackbone
 from robustbench_sgdm.detectors.yolov5 import AnchorDetect, AnchorModel
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.modules import MODULES
 
 tasks: Any = _tasks  # it declares types and has few
@@ -31,10 +32,19 @@ HEADS = ("Detect", "v10Detect", yolov5.KIND)
 QUERY_HEAD = "RTDETRDecoder"
 Head = Detect | AnchorDetect
 """A head that reads maps of its own, before which a module can be grafted."""
-_ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z]\w*\([\w\s=.,-]*\)")
+_ACTIVATIONS = frozenset(nn.modules.activation.__all__) - {"MultiheadAttention"}
+# All far above any detector's: a file that asks for more would only keep this machine busy.
+_MOST_ROWS, _MOST_REPEATS, _MOST_MODULES, _MOST_PARAMETERS = 1000, 100, 10_000, 2_000_000_000
+_MOST_VALUES = 2**26  # in a layer's output for an image of _SMALL
+_SMALL = 256  # px, of the image that Ultralytics finds the strides with
+_LARGEST = 100_000
+_SCALES = {"depth_multiple": 10, "width_multiple": 10, "channels": 64, "reg_max": 1000}
 # Everything else that the parser could name builds whole models, which read YAML from files and addresses.
 _LAYERS = ("torch.nn.modules.", "torchvision.ops.", "ultralytics.nn.modules.")
 _DOWNLOADS = ("TorchVision",)  # a layer that fetches pretrained weights when built
+_PARSER = _tasks.parse_model.__code__
+_VARIABLES = frozenset(_PARSER.co_varnames + _PARSER.co_cellvars)  # those of its generators are cells
+_MEANT = ("nc",)  # the one that models do name
 
 
 def register() -> None:
@@ -53,7 +63,8 @@ def register() -> None:
 def check(config: Config) -> None:
     """Refuse a config that is no detector's, or that would do more than build layers.
 
-    Ultralytics' parser evaluates `activation` as Python and looks layers up among all that it has imported.
+    Ultralytics' parser evaluates `activation` as Python, looks layers up among all that it has imported, takes an
+    argument that is called like one of its own variables for that variable, and builds whatever number it reads.
 
     Raises:
         UsageError: says which part.
@@ -68,12 +79,35 @@ def check(config: Config) -> None:
         raise UsageError(f"the model config's nc is {classes!r}, must be a whole number from 1 to 10000")
     if not kinds or kinds[-1] not in (*HEADS, QUERY_HEAD):
         raise _no_head(kinds[-1] if kinds else "missing", *HEADS, QUERY_HEAD)
-    activation = config.get("activation")
-    if activation and not _ACTIVATION.fullmatch(str(activation)):
-        raise UsageError(f"the model config's activation {activation!r} is not a layer such as nn.SiLU()")
+    if (activation := config.get("activation")) and not _is_activation(activation):
+        raise UsageError(
+            f"the model config's activation {shown(activation)} is not a layer such as nn.SiLU()"
+        )
     for kind in kinds:
         if not _is_layer(kind):
-            raise UsageError(f"the model config names {kind!r}, which is no layer that a file may ask for")
+            raise UsageError(
+                f"the model config names {shown(kind)}, which is no layer that a file may ask for"
+            )
+    if len(rows) > _MOST_ROWS:
+        raise UsageError(f"the model config has {len(rows)} layers, may have {_MOST_ROWS}")
+    for _, repeats, kind, arguments in rows:
+        if type(repeats) is not int or not 1 <= repeats <= _MOST_REPEATS:
+            raise UsageError(
+                f"the model config repeats {kind} {shown(repeats)} times, may from 1 to {_MOST_REPEATS}"
+            )
+        if not isinstance(arguments, list) or not all(map(_is_argument, arguments)):
+            raise UsageError(
+                f"the model config gives {kind} {shown(arguments)}, which no layer is built from"
+            )
+    for key, most in _SCALES.items():
+        if not _is_number(value := config.get(key) or 1) or not 0 < float(value) <= most:
+            raise UsageError(
+                f"the model config's {key} is {shown(value)}, must be over 0 and {most} at the most"
+            )
+    if not _are_scales(config.get("scales") or {}):
+        raise UsageError(
+            f"the model config's scales are {shown(config['scales'])}, must be {{n: [0.33, 0.25, 1024]}}"
+        )
 
 
 def from_file(path: str | Path) -> Config:
@@ -85,16 +119,16 @@ def from_file(path: str | Path) -> Config:
         UsageError: it cannot be read, or is refused by `check`.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as a model YAML: {reason}") from error
+        loaded = read_yaml(Path(path))
+    except DataError as error:
+        raise UsageError(f"{path} cannot be read as a model YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise UsageError(f"{path} is no model YAML: it holds a {type(loaded).__name__}, not a mapping")
     scale = loaded.get("scale") or tasks.guess_model_scale(path)
     config = {"nc": 80, **loaded, "scale": scale, "yaml_file": Path(path).name}
     try:
         check(config)
+        check_size(config)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     return config
@@ -111,11 +145,36 @@ def skeleton(config: Config) -> nn.Sequential:
     """The layers as Ultralytics parses them, on the meta device: shapes without memory or initialisation.
 
     Raises:
-        UsageError: the config is refused by `check`, or does not parse.
+        UsageError: the config is refused by `check`, does not parse, or is larger than any detector.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _counted_modules():
         built: nn.Sequential = _parsed(_parse, config)
+    if (count := sum(p.numel() for p in built.parameters())) > _MOST_PARAMETERS:
+        raise UsageError(f"the model config has {count:,} parameters, may have {_MOST_PARAMETERS:,}")
     return built
+
+
+def check_size(config: Config) -> None:
+    """Refuse a config whose network a file should not be able to make this machine build.
+
+    Raises:
+        UsageError: as `skeleton`, or a layer's output is larger than any detector's.
+    """
+    outputs: list[Any] = [torch.empty(1, int(config.get("channels") or 3), _SMALL, _SMALL, device="meta")]
+    for layer in skeleton(config).eval():
+        source: Any = layer.f
+        try:
+            inputs = [
+                outputs[i if i < 0 else i + 1] for i in ([source] if isinstance(source, int) else source)
+            ]
+            with torch.inference_mode():
+                outputs.append(layer(inputs[0] if isinstance(source, int) else inputs))
+        except Exception:  # noqa: BLE001 - some layers need values; what does not fit, building tells
+            return
+        if isinstance(outputs[-1], torch.Tensor) and outputs[-1].numel() > _MOST_VALUES:
+            raise UsageError(
+                f"the model config's {layer.type} puts out {tuple(outputs[-1].shape)}, more than any detector's"
+            )
 
 
 def build(config: Config, classes: Sequence[str]) -> DetectionModel:
@@ -170,6 +229,59 @@ def _parsed(parser: Callable[..., Any], config: Config) -> Any:
         return parser(copy.deepcopy(config), ch=int(config.get("channels", 3)), verbose=False)
     except Exception as error:  # the parser does not check what it reads: any kind may come up
         raise UsageError(f"Ultralytics cannot build this model config: {error!r}") from error
+
+
+def _is_activation(text: object) -> bool:
+    """Whether it is a plain call of an activation of torch with small numbers: all that its evaluation does then."""
+    try:
+        call = ast.parse(str(text)[:200].strip(), mode="eval").body
+        if not isinstance(call, ast.Call):
+            return False
+        name = ast.unparse(call.func).removeprefix("torch.").removeprefix("nn.")
+        values = [ast.literal_eval(value) for value in (*call.args, *(k.value for k in call.keywords))]
+        named = ast.unparse(call.func) in (f"nn.{name}", f"torch.nn.{name}")
+        return named and name in _ACTIVATIONS and all(map(_is_number, values)) and len(str(text)) <= 200
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False
+
+
+def _is_argument(value: object, depth: int = 0) -> bool:
+    """Whether a layer's argument is a small number, a word the parser leaves alone, or a list of such."""
+    if isinstance(value, list):
+        return depth < 4 and len(value) <= 1000 and all(_is_argument(one, depth + 1) for one in value)
+    if isinstance(value, str):
+        return value in _MEANT or (value not in _VARIABLES and value.isidentifier() and len(value) <= 80)
+    return value is None or _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= _LARGEST  # NaN is not
+
+
+def _are_scales(value: object) -> bool:
+    """Whether it is a table of depth, width and most channels by letter."""
+    return isinstance(value, dict) and all(
+        isinstance(row, list) and len(row) == 3 and all(map(_is_number, row)) and max(row[:2]) <= 10
+        for row in value.values()
+    )
+
+
+@contextmanager
+def _counted_modules() -> Iterator[None]:
+    """Stop building after `_MOST_MODULES`: an argument can ask a single layer for any number of them."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > _MOST_MODULES:
+            raise ValueError(f"more than {_MOST_MODULES:,} modules")
+
+    hook = nn.modules.module.register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _is_layer(kind: str) -> bool:

@@ -121,7 +121,8 @@ def _common_size(models: Mapping[str, str | None], files: Mapping[str, Path]) ->
     """The size that all weights say they were trained at, or 640 where they differ or do not say."""
     paths = [files.get(m) or (Path(m) if _is_file(m) else embedded(m)) for m in models]
     ours = [p for p in paths if p and p.suffix == ".safetensors" and p.is_file()]
-    sizes = {int(read(p).meta.get("imgsz", _IMGSZ)) for p in ours} | (
+    said = [read(p).meta.get("imgsz", "") for p in ours]
+    sizes = {int(size) if size.isdecimal() and len(size) < 6 else _IMGSZ for size in said} | (
         {_IMGSZ} if len(ours) < len(paths) else set()
     )
     return sizes.pop() if len(sizes) == 1 else _IMGSZ

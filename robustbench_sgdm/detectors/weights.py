@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from timm.layers.format import Format
-from timm.models import FeatureInfo
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import YAML
-from ultralytics.utils.checks import check_yaml, check_yolov5u_filename
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.detectors import architecture, yolov5
-from robustbench_sgdm.detectors.architecture import Config, tasks
-from robustbench_sgdm.detectors.backbones import BACKBONES, TimmBackbone
-from robustbench_sgdm.detectors.yolov5 import AnchorDetect, AnchorModel
+from robustbench_sgdm.detectors import architecture, checkpoints
+from robustbench_sgdm.detectors.architecture import Config
+from robustbench_sgdm.detectors.checkpoints import Parts
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.modules import MODULES
+from robustbench_sgdm.foreign import label, shown
 
 _HEADER = "robustbench_sgdm"  # one entry only: safetensors writes several in random order
 _BN_EPS = 1e-3  # what Ultralytics sets on every BatchNorm
-_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
-_CARD = ("version", "date", "license")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +67,21 @@ def read(path: str | Path, *, trust: bool = False) -> Weights:
     kind = path.suffix.lower()
     if kind not in (".safetensors", ".pt"):
         raise DataError(f"{path}: weights are read from .pt or .safetensors, not {kind or 'no suffix'!r}")
-    parts = _read_checkpoint(path, trust) if kind == ".pt" else _read_safetensors(path)
+    parts = checkpoints.load(path, trust) if kind == ".pt" else _read_safetensors(path)
     state, config, classes, meta = parts
     try:
         architecture.check(config)
-    except UsageError as error:
+        config["nc"] = len(classes)
+        architecture.check_size(config)
+        names = tuple(label(name) for name in classes)
+        plain = {_checked(name, tensor): tensor.detach() for name, tensor in state.items()}
+        state = {name: t.float() if t.is_floating_point() else t for name, t in plain.items()}
+        unfused = _unfuse(state, config)
+    except (UsageError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
-    config["nc"] = len(classes)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    state = {name: t.detach().float() if t.is_floating_point() else t.detach() for name, t in state.items()}
-    return Weights(_unfuse(state, config), config, tuple(classes), sha256, path, meta)
+    return Weights(unfused, config, names, sha256, path, meta)
 
 
 def write(
@@ -137,7 +128,7 @@ def rebuild(weights: Weights) -> DetectionModel:
     try:
         model = architecture.build(weights.config, weights.classes)
         model.load_state_dict(weights.state, strict=True)
-    except (UsageError, RuntimeError) as error:
+    except (UsageError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{weights.path}: its tensors do not fit its own model config: {reason}") from error
     return model.eval()
@@ -159,17 +150,14 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-_Parts = tuple[dict[str, Tensor], Config, list[str], dict[str, str]]
-
-
-def _read_safetensors(path: Path) -> _Parts:
+def _read_safetensors(path: Path) -> Parts:
     try:
         file: Any = safetensors.safe_open(path, framework="pt")
         header = (file.metadata() or {}).get(_HEADER)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DataError(f"{path}: no safetensors file, or damaged ({error}); get it again") from error
-    if header is None and (original := _original_yolov5(state)):
+    except Exception as error:  # SafetensorError, OSError, and torch's on a type it does not have
+        raise DataError(f"{path}: no safetensors file, or damaged ({shown(error)}); get it again") from error
+    if header is None and (original := checkpoints.original_yolov5(state)):
         return original
     if header is None:
         raise DataError(f"{path}: does not say which model it is for; give the .pt it was made from")
@@ -177,83 +165,26 @@ def _read_safetensors(path: Path) -> _Parts:
         fields = json.loads(header)
         meta = {str(key): str(value) for key, value in fields["meta"].items()}
         return state, dict(fields["config"]), [str(c) for c in fields["classes"]], meta
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: its header is damaged ({error!r}); get it again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: its header is damaged ({shown(error)}); get it again") from error
 
 
-def _read_checkpoint(path: Path, trust: bool) -> _Parts:
-    _allow_our_modules()
-    architecture.register()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on a file that is about to be refused
-            with _not_renamed(path) as file:
-                checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
-    except Exception as error:  # whatever the bytes of a foreign file provoke
-        raise DataError(f"{path}: {_reason(error)}") from error
-    model = next((m for m in (checkpoint.get("ema"), checkpoint.get("model")) if m is not None), None)
-    if original := _original_yolov5(checkpoint) or _original_yolov5(model):
-        return original
-    if not isinstance(model, DetectionModel):
-        kind = "no model" if model is None else f"a {type(model).__name__}"
-        raise DataError(f"{path}: holds {kind}, no Ultralytics detector; give one trained with task=detect")
-    try:
-        names = model.names
-        classes = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
-        config = json.loads(json.dumps(model.yaml, default=str))
-        state = model.state_dict()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: its model is damaged ({error!r}); get it again") from error
-    if known := yolov5.recognise(state):
-        config = known[0]  # the repository's own YAML names its head as Ultralytics names another
-    meta = {key: str(checkpoint[key]) for key in _CARD if checkpoint.get(key)}
-    return state, config, [str(name) for name in classes], meta
-
-
-@contextmanager
-def _not_renamed(path: Path) -> Iterator[Path]:
-    """Where Ultralytics may read: for `yolov5n.pt` it would download its own yolov5nu.pt and read that."""
-    if check_yolov5u_filename(str(path), verbose=False) == str(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(shutil.copyfile(path, Path(folder) / "checkpoint.pt"))
-
-
-def _original_yolov5(state: object) -> _Parts | None:
-    """A bare state dict of the yolov5 repository, with COCO's names for 80 classes."""
-    found = yolov5.recognise(state)
-    if found is None:
-        return None
-    config, count = found
-    coco = cast(Any, YAML).load(cast(Any, check_yaml)("coco.yaml"))["names"].values()
-    names = coco if count == 80 else map(str, range(count))
-    return {str(name): tensor for name, tensor in cast(Any, state).items()}, config, list(names), {}
-
-
-def _reason(error: Exception) -> str:
-    """One line on why a checkpoint did not load, and what to do."""
-    text = f"{error} {error.__cause__ or ''}"
-    if "TorchScript" in text:
-        return "a TorchScript archive, which runs code when loaded; give the .pt it was exported from"
-    if found := _FOREIGN.search(text):
-        return (
-            f"not loaded, since it asks to run {found[1]}, which is none of Ultralytics' layers or ours. "
-            "--trust-weights (trust=True) would run it, with all your rights: only if you trust its author"
+def _checked(name: object, tensor: object) -> str:
+    """The name of a plain tensor on the CPU that holds all its values; a file can claim any shape over a few."""
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        raise ValueError(f"{shown(name)} is no tensor")
+    if (
+        tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+        or tensor.is_quantized
+        or tensor.is_complex()
+    ):
+        raise ValueError(
+            f"{shown(name)} is no plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"
         )
-    if isinstance(error, ModuleNotFoundError) or "Can't get attribute" in text:
-        return f"needs code that is not installed here ({error}); convert it where it was trained"
-    return "no checkpoint of Ultralytics, or damaged; get it again"
-
-
-@cache
-def _allow_our_modules() -> None:
-    """Let the restricted loader rebuild the layers our modules and backbones consist of; it knows torch's own."""
-    with torch.device("meta"):
-        built = [spec.cls(64) for spec in MODULES.values()] + [TimmBackbone(name) for name in BACKBONES]
-    kinds = {type(part) for module in built for part in module.modules()} | {FeatureInfo, Format}
-    ours = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
-    torch.serialization.add_safe_globals([*ours, AnchorDetect, AnchorModel, *yolov5.ALIASES])
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{shown(name)} claims a shape of {tuple(tensor.shape)}, more than the file holds")
+    return name
 
 
 def _unfuse(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from robustbench_sgdm.detectors.device import pick_device
 from robustbench_sgdm.detectors.graft import transfer
 from robustbench_sgdm.detectors.letterbox import Fit, letterbox, stretch
 from robustbench_sgdm.detectors.weights import Weights, digest, embedded, read, rebuild
-from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.modules import MODULES
 
 _LOG = logging.getLogger(__name__)
@@ -218,7 +218,13 @@ def load(
         if len(classes) != len(data.classes):
             raise UsageError(f"{len(classes)} class names given, {data.path} has {len(data.classes)} classes")
         network.names = dict(enumerate(classes))
-    return YoloDetector(network, name, settings, device)
+    try:
+        return YoloDetector(network, name, settings, device)
+    except (RobustBenchError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # its first forward pass: a file's layers may build and not fit each other
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{data.path}: its network cannot run ({type(error).__name__}: {reason})") from error
 
 
 def fitted(weights: Weights, name: str) -> DetectionModel:

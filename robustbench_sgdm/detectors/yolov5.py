@@ -135,7 +135,9 @@ def recognise(state: object) -> tuple[dict[str, Any], int] | None:
     if not isinstance(state, Mapping):
         return None
     bias, first = state.get("model.24.m.0.bias"), state.get("model.0.conv.weight")
-    if not isinstance(bias, Tensor) or not isinstance(first, Tensor) or len(first) not in _WIDTHS:
+    if not isinstance(bias, Tensor) or not isinstance(first, Tensor) or bias.ndim != 1 or first.ndim != 4:
+        return None
+    if len(first) not in _WIDTHS:
         return None
     classes = len(bias) // 3 - 5
     return {**config(f"{FAMILY}{_WIDTHS[len(first)]}"), "nc": classes}, classes

@@ -78,3 +78,68 @@ def test_build_names_its_classes_and_leaves_the_config(config: architecture.Conf
     assert config == before
     with pytest.raises(UsageError, match="3 class names for a model of 2"):
         architecture.build(config, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nn.SiLU(x for x in y)",
+        "nn.SiLU(tasks.LOGGER)",
+        "nn.Linear(9, 9)",
+        "nn.Module()",
+        "nn.SiLU",
+        "nn.PReLU(10000000000)",
+        "nn.MultiheadAttention(4, 4)",
+        "nn.SiLU() if 1 else nn.SiLU()",
+        "nn.SiLU(True if tasks else False)",
+        "(" * 300,
+        ["nn.SiLU()"],
+    ],
+)
+def test_an_activation_is_a_plain_call(config: architecture.Config, text: Any) -> None:
+    with pytest.raises(UsageError, match="not a layer such as"):
+        architecture.check({**config, "activation": text})
+
+
+@pytest.mark.parametrize(
+    "argument", ["args", "layers", "ast", "__import__('os')", "-" * 5000 + "1", [[[[[1]]]]], 10**9, {}]
+)
+def test_arguments_are_small_numbers_and_words(config: architecture.Config, argument: Any) -> None:
+    """Ultralytics' parser takes a word that is called like one of its variables for that variable."""
+    config["backbone"][1][3][1] = argument
+    with pytest.raises(UsageError, match="which no layer is built from"):
+        architecture.check(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["backbone"][1].__setitem__(1, 10**9), "repeats Conv"),
+        (lambda c: c.update(depth_multiple=1e9, scales=None), "depth_multiple"),
+        (lambda c: c.update(scales={"n": [1e9, 1, 64]}), "scales"),
+        (lambda c: c.update(backbone=c["backbone"][:1] * 2000), r"2\d\d\d layers"),
+        (lambda c: c["backbone"][3].__setitem__(slice(1, 4), [1, "RepNCSPELAN4", [64] * 3 + [99_999]]), "10,000"),
+        (lambda c: c["backbone"][3].__setitem__(slice(1, 4), [1, "nn.Linear", [99_999, 99_999]]), "parameters"),
+        (lambda c: c["backbone"].insert(1, [-1, 1, "nn.Upsample", [None, 4096, "nearest"]]), "puts out"),
+    ],
+)  # fmt: skip
+def test_what_is_larger_than_any_detector_is_not_built(
+    config: architecture.Config, change: Any, message: str
+) -> None:
+    change(config)
+    with pytest.raises(UsageError, match=message):
+        architecture.check_size(config)
+
+
+def test_every_detector_is_within_the_bounds() -> None:
+    for name in (
+        "yolov5on",
+        "yolov8s-sgdm",
+        "yolov8-fasternet_t0-sgdm",
+        "rtdetr-l",
+        "yolov9e",
+        "yolov8x-p6",
+        "yolo12x",
+        "yolo11x",
+    ):
+        architecture.check_size(zoo.config(name, 80))

@@ -2,7 +2,9 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
 
-from robustbench_sgdm.detectors import weights, zoo
+from robustbench_sgdm.detectors import line_up, weights, zoo
 from robustbench_sgdm.detectors.architecture import tasks
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
@@ -289,3 +291,58 @@ def test_a_config_is_plain_json(model: DetectionModel, checkpoint: Path) -> None
 
 def test_weights_that_are_not_embedded() -> None:
     assert weights.embedded("yolov8n-sgdm[razor=0.25]") is None
+
+
+def test_compressed_entries_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """A kilobyte of them can stand for a gigabyte; torch.save stores plainly."""
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(checkpoint) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    with pytest.raises(DataError, match="compressed entries"):
+        weights.read(path)
+
+
+def test_a_tensor_holds_what_it_claims(model: DetectionModel, tmp_path: Path) -> None:
+    """One value, seen as a million million: a copy would fill the memory."""
+    evil = copy.deepcopy(model)
+    weight = evil.get_parameter("model.0.conv.weight")
+    weight.data = torch.zeros(1, dtype=torch.float16).expand(10**12)
+    torch.save({"model": evil}, tmp_path / "evil.pt")
+    with pytest.raises(DataError, match="claims a shape"):
+        weights.read(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize("part", ["names", "yaml"])
+def test_shared_parts_are_not_written_out(model: DetectionModel, tmp_path: Path, part: str) -> None:
+    evil = copy.deepcopy(model)
+    value: Any = ["x"]
+    for _ in range(60):
+        value = [value, value]
+    if part == "names":
+        evil.names = {0: "cat", 1: value}
+    else:
+        config(evil)["more"] = value
+    torch.save({"model": evil}, tmp_path / "evil.pt")
+    with pytest.raises(DataError, match="more than 1,000,000 values"):
+        weights.read(tmp_path / "evil.pt")
+
+
+def test_no_other_file_is_looked_for(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics leaves out apostrophes and outer blanks, and asks GitHub for what it then does not find."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"network: {args}")
+
+    monkeypatch.setattr("ultralytics.utils.downloads.get_github_assets", refuse)
+    for name in ("it's.pt", " best.pt"):
+        shutil.copy(checkpoint, tmp_path / name)
+        assert weights.read(tmp_path / name).classes == CLASSES
+
+
+def test_a_card_decides_nothing(model: DetectionModel, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    weights.write(path, model.state_dict(), config(model), CLASSES, {"imgsz": "9" * 5000})
+    assert next(iter(line_up([str(path)], lambda _: {}).values())).detector.imgsz == 640

@@ -45,7 +45,13 @@ def write(material: Material) -> tuple[Path, Path]:
         "font": "",
     }
     html, paper = run.path / "report.html", run.path / "report.pdf"
-    atomic.write_text(html, template.render(facts, pages=None))
+    try:
+        text = template.render(facts, pages=None)
+    except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
+        ) from error
+    atomic.write_text(html, text)
     pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
     return html, paper
 

@@ -197,7 +197,7 @@ def _stamp(cell: Cell, seed: int) -> str:
 def _stamped(run: Run, cell: Cell) -> str | None:
     try:
         return str((pq.read_schema(_file(run, cell)).metadata or {}).get(b"stamp", b"").decode())
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return None
 
 
@@ -215,13 +215,13 @@ def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     """What was kept, if it was made from this cell in this way and holds enough resamples."""
     try:
         table = pq.read_table(_file(run, cell), partitioning=None)
-    except (OSError, pa.ArrowException):
+        if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
+            return None
+        sample = np.array(table["sample"].to_pylist())
+        values = np.stack([table[m].to_numpy().astype(np.float64) for m in METRICS], axis=1)
+        drawn = values[sample == "resample"][:resamples]
+        if len(drawn) < resamples:
+            return None
+        return Draws(values[sample == "estimate"][0], drawn, values[sample == "jackknife"])
+    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
         return None
-    if (table.schema.metadata or {}).get(b"stamp", b"").decode() != _stamp(cell, seed):
-        return None
-    sample = np.array(table["sample"].to_pylist())
-    values = np.stack([table[m].to_numpy() for m in METRICS], axis=1)
-    drawn = values[sample == "resample"][:resamples]
-    if len(drawn) < resamples:
-        return None
-    return Draws(values[sample == "estimate"][0], drawn, values[sample == "jackknife"])

@@ -115,8 +115,12 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
 def _load(file: Path, cell: Cell) -> dict[str, Any] | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+        kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
+        numbers += [kept[key] for key in ("ece", "mce", "detections")]
+        sound = all(isinstance(n, int | float) for n in numbers) and {len(r) for r in kept["bins"]} <= {
+            len(_BINS)
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    fits = isinstance(kept, dict) and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION)
-    return kept if fits else None
+    return kept if sound and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION) else None

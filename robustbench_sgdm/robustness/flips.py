@@ -1,7 +1,8 @@
 """Flips: objects that two models find on clean images, and that only one of them still finds under corruption."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -142,15 +143,12 @@ class _Found:
     def _load(self, cell: Cell) -> NDArray[np.bool_]:
         file = self.run.statistics(cell) / f"found-{self.confidence:g}.parquet"
         stamp = {b"key": cell.key.encode(), b"version": _VERSION}
-        try:
-            table = pq.read_table(file, partitioning=None)
-        except (OSError, pa.ArrowException):
-            table = None
-        if table is None or {k: (table.schema.metadata or {}).get(k) for k in stamp} != stamp:
-            made = pa.table({"found": self._of(cell)}).replace_schema_metadata(stamp)
-            atomic.write(file, lambda p: pq.write_table(made, p), sync=False)
-            table = made
-        values: NDArray[np.bool_] = table["found"].to_numpy()
+        kept = _kept(file, stamp)
+        if kept is not None and len(kept) == len(self.truth.annotations):
+            return kept
+        values = self._of(cell)
+        made = pa.table({"found": values}).replace_schema_metadata(stamp)
+        atomic.write(file, lambda p: pq.write_table(made, p), sync=False)
         return values
 
     def _of(self, cell: Cell) -> NDArray[np.bool_]:
@@ -159,6 +157,16 @@ class _Found:
         objects = np.zeros(len(self.truth.annotations), bool)
         objects[found[found >= 0]] = True
         return objects & (self.truth.annotations["iscrowd"] == 0).to_numpy()
+
+
+def _kept(file: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
+    """What was kept, if it was made from this."""
+    try:
+        table = pq.read_table(file, partitioning=None)
+        values: NDArray[np.bool_] = table["found"].to_numpy().astype(np.bool_)
+    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
+        return None
+    return values if {k: (table.schema.metadata or {}).get(k) for k in stamp} == stamp else None
 
 
 def _flipped(found: _Found, cells: list[Cell]) -> tuple[int, pd.DataFrame]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
 
 _MAGIC = b"PAR1"
 _COLUMNS = pa.schema(
@@ -137,15 +139,14 @@ class CellStore:
 
     def detections(self, cell: Cell) -> pd.DataFrame:
         """The detections of a complete cell."""
-        frame: pd.DataFrame = _read(self.folder(cell) / "detections.parquet").to_pandas()
-        return frame
+        return read_frame(self.folder(cell) / "detections.parquet", _COLUMNS)
 
     def scores(self, cell: Cell) -> dict[str, Any]:
         """`scores.json` of a complete cell."""
-        return _read_json(self.folder(cell) / "scores.json")
+        return read_scores(self.folder(cell) / "scores.json")
 
     def _shards(self, cell: Cell) -> Iterator[Path]:
-        return (self.folder(cell) / "shards").glob(f"{cell.key[:16]}-*.parquet")
+        return (self.folder(cell) / "shards").glob(f"{escape(cell.key[:16])}-{'[0-9]' * 6}.parquet")
 
     def _shard(self, cell: Cell, number: int) -> Path:
         return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
@@ -160,12 +161,7 @@ def _write(table: pa.Table, path: Path) -> None:
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(
-            path, schema=_COLUMNS, partitioning=None, page_checksum_verification=True
-        )  # `=` in a folder's name is no partition
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+    return read_table(path, _COLUMNS)
 
 
 def _sound(path: Path) -> bool:
@@ -184,13 +180,3 @@ def _whole(path: Path) -> bool:
             return file.read() == _MAGIC
     except OSError:
         return False
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not json ({error}); delete it and run again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} does not hold an object; delete it and run again")
-    return content

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import read_yaml
 
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
@@ -54,7 +54,7 @@ def _files(path: Path) -> list[Path]:
 def _read(file: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(file, skipinitialspace=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise DataError(f"{file} cannot be read as csv: {error}") from error
     frame.columns = frame.columns.str.strip()  # Ultralytics padded its columns with blanks once
     absent = [c for c in ("epoch", *(f"train/{loss}_loss" for loss in LOSSES)) if c not in frame]
@@ -62,7 +62,7 @@ def _read(file: Path) -> pd.DataFrame:
         raise DataError(f"{file} is no log of an Ultralytics detector: it has no column {absent[0]}")
     try:
         return frame.astype(float)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"{file} holds something else than numbers: {error}") from error
 
 
@@ -70,11 +70,11 @@ def _model(file: Path) -> str:
     """What our `recipe.yaml` or Ultralytics' `args.yaml` names, else the folder without its seed."""
     for name in ("recipe.yaml", "args.yaml"):
         try:
-            content = yaml.safe_load((file.parent / name).read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            content = read_yaml(file.parent / name)
+        except DataError:
             continue
-        if isinstance(content, dict) and content.get("model"):
-            model = Path(str(content["model"]))
-            return model.stem if model.suffix in {".pt", ".yaml", ".yml"} else str(content["model"])
+        if isinstance(content, dict) and isinstance(named := content.get("model"), str) and named:
+            model = Path(named)
+            return model.stem if model.suffix in {".pt", ".yaml", ".yml"} else named
     stem = file.parent.name if file.name == "results.csv" else file.stem
     return re.sub(r"[-_]seed\d+$", "", stem)

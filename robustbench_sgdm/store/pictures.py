@@ -39,9 +39,10 @@ def keep_picture(
 def has_picture(run: Run, corruption: str, severity: float, image_id: int) -> bool:
     """Whether a picture is there and shows what the run's detectors saw."""
     try:
-        with Pillow.open(picture_path(run, corruption, severity, image_id)) as file:
+        path = picture_path(run, corruption, severity, image_id)
+        with Pillow.open(path, formats=("JPEG",)) as file:
             return file.info.get("comment") == _stamp(run, corruption, severity).encode()
-    except OSError:
+    except Exception:  # noqa: BLE001 - whatever a damaged file provokes, it is not that picture
         return False
 
 
@@ -57,9 +58,11 @@ def read_picture(run: Run, corruption: str, severity: float, image_id: int) -> N
             f"{path} is missing or of another run; make it with: robustbench figure side-by-side {run.path}"
         )
     try:
-        with Pillow.open(path) as file:
+        with Pillow.open(path, formats=("JPEG",)) as file:
+            if max(file.size) > LONGEST:
+                raise ValueError(f"{file.width} x {file.height} px, kept ones have {LONGEST} at the most")
             return np.array(file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise DataError(f"{path} cannot be decoded ({error}); delete it") from error
 
 

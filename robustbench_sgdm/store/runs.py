@@ -12,7 +12,9 @@ import yaml
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.store.cells import Cell, CellStore
+from robustbench_sgdm.store.checks import check_cell, check_links, check_plan, read_csv
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.store.truth import GroundTruth
 from robustbench_sgdm.types import METRICS
@@ -26,8 +28,6 @@ LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 
 DAMAGE = ("corruption", "severity", "psnr", "ssim", "images", "key")
 """Columns of `damage.csv`."""
-
-_PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,17 @@ class Run:
             DataError: not a run directory, damaged, or of another schema.
         """
         file = path / "plan.yaml"
-        try:
-            plan = yaml.safe_load(file.read_text("utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise DataError(f"{path} is not a run directory: it has no plan.yaml") from None
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise DataError(f"{file} cannot be read: {error}") from error
+        if not file.is_file():
+            raise DataError(f"{path} is not a run directory: it has no plan.yaml")
+        plan = read_yaml(file)
         found = plan.get("schema") if isinstance(plan, dict) else None
         if found != SCHEMA:
             raise DataError(
-                f"{file} has schema {found!r}, this version reads {SCHEMA}; run again under another --name"
+                f"{file} has schema {shown(found)}, this version reads {SCHEMA}; run again under another --name"
             )
-        for key, kind in _PARTS.items():
-            if not isinstance(plan.get(key), kind):
-                raise DataError(
-                    f"{file} is damaged: {key!r} is no {kind.__name__}; run again under another --name"
-                )
+        check_plan(plan, file)
         run = cls(path, plan)
-        _ = run.cells  # a damaged list of cells is found here
+        check_links(path, (folder for cell in run.cells for folder in run._written(cell)))
         return run
 
     @classmethod
@@ -101,9 +94,10 @@ class Run:
             )
             with alone(path):
                 atomic.write_text(path / "plan.yaml", text)
+        run = cls.open(path)
         if truth is not None:
             truth.write(path / "ground_truth", plan["data"]["fingerprint"])
-        return cls.open(path)
+        return run
 
     def truth(self) -> GroundTruth:
         """The ground truth of the run's images.
@@ -122,6 +116,11 @@ class Run:
         """The folder of what was computed from a cell and can be made again."""
         return self.path / "statistics" / cell.folder
 
+    def _written(self, cell: Cell) -> tuple[Path, ...]:
+        """The folders that hold what is made of a cell."""
+        pictures = self.path / "pictures" / cell.corruption / f"{cell.severity:g}"
+        return self.store.folder(cell) / "shards", self.statistics(cell), pictures
+
     @property
     def cells(self) -> list[Cell]:
         """The planned cells, in order.
@@ -131,17 +130,15 @@ class Run:
         """
         try:
             cells = [
-                Cell(str(c["model"]), str(c["corruption"]), float(c["severity"]), str(c["key"]))
+                Cell(str(c["model"]), str(c["corruption"]), float(c["severity"]) + 0.0, str(c["key"]))
                 for c in self.plan["cells"]
             ]
-        except (TypeError, KeyError, ValueError) as error:
-            raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({error!r})") from error
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({shown(error)})") from error
         for cell in cells:
-            for part in (cell.model, cell.corruption):
-                if Path(part).name != part or part in {"", ".."}:
-                    raise DataError(
-                        f"{self.path / 'plan.yaml'} names {part!r}, which is no plain folder name"
-                    )
+            check_cell(cell, self.path / "plan.yaml")
+        if len({cell.folder for cell in cells}) != len(cells):
+            raise DataError(f"{self.path / 'plan.yaml'} lists a cell twice")
         return cells
 
     @property
@@ -217,11 +214,8 @@ class Run:
         `ratio` is over the first model's time in the same round, with its middle half from `low` to `high`;
         no rows where the run was not timed.
         """
-        try:
-            frame = pd.read_csv(self.path / "latency.csv")
-        except (OSError, ValueError):
-            return pd.DataFrame(columns=list(LATENCY))
-        return frame if set(LATENCY) <= set(frame) else pd.DataFrame(columns=list(LATENCY))
+        numbers = dict.fromkeys(("milliseconds", "ratio", "low", "high"), "float64")
+        return read_csv(self.path / "latency.csv", dict.fromkeys(LATENCY, "object") | numbers)
 
     def damage(self) -> pd.DataFrame:
         """What the corruptions did to some of the run's images; no rows where that was not measured.
@@ -229,18 +223,9 @@ class Run:
         Columns: corruption, severity, psnr (dB; infinite where an image stayed as it was), ssim, both means over
         `images` of them, and a key of all they depend on.
         """
-        try:
-            frame = pd.read_csv(self.path / "damage.csv")
-        except (OSError, ValueError):
-            frame = pd.DataFrame()
-        if set(DAMAGE) <= set(frame):
-            return frame
-        kinds = (
-            dict.fromkeys(DAMAGE, "float64")
-            | dict.fromkeys(("corruption", "key"), "object")
-            | {"images": "int64"}
-        )
-        return pd.DataFrame(columns=list(DAMAGE)).astype(kinds)
+        texts = dict.fromkeys(("corruption", "key"), "object")
+        kinds = dict.fromkeys(DAMAGE, "float64") | texts | {"images": "int64"}
+        return read_csv(self.path / "damage.csv", kinds)
 
     def write_damage(self, frame: pd.DataFrame) -> None:
         """Write `damage.csv`; columns as `damage` reads them."""
@@ -270,9 +255,8 @@ def _free(path: Path, plan: Mapping[str, Any]) -> bool:
 def _torn(file: Path) -> bool:
     """Whether a plan was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
     try:
-        text = file.read_text("utf-8")
-        plan = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
+        text, plan = file.read_text("utf-8"), read_yaml(file)
+    except (ValueError, DataError):
         return True
     except OSError:
         return False

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store.checks import read_frame
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
 _TABLES = {
@@ -73,15 +74,16 @@ class GroundTruth:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            try:
-                tables[name] = _read(path, schema).to_pandas()
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+            tables[name] = read_frame(path, schema)
+        for name, key in (("images", "image_id"), ("categories", "category_id")):
+            known = tables[name][key]
+            if not known.is_unique or not tables["annotations"][key].isin(known).all():
+                raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
 
 
-def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    return pq.read_table(path, schema=schema, partitioning=None, page_checksum_verification=True)
+def _read(path: Path) -> pa.Table:
+    return pq.read_table(path, partitioning=None, page_checksum_verification=True)
 
 
 def _sound(path: Path) -> bool:
@@ -95,5 +97,5 @@ def _sound(path: Path) -> bool:
 def _fingerprint(path: Path) -> str | None:
     try:
         return str((pq.read_schema(path).metadata or {}).get(b"data", b"").decode())
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return None

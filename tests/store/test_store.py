@@ -12,7 +12,9 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs
 from robustbench_sgdm.types import CLEAN, METRICS
 
-SOUND = "schema: 1\nmodels: {}\ndata: {}\ncorruptions: {}\nsettings: {}\n"
+SOUND = (
+    "schema: 1\nmodels: {}\ndata: {name: d, images: 1}\ncorruptions: {}\nsettings: {engine: torch, seed: 0}\n"
+)
 SCORES = {
     "detections": 2,
     "metrics": {m: 1.5 * i for i, m in enumerate(METRICS)} | {"AP_S": None},
@@ -229,6 +231,15 @@ def test_a_run_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
         (f"{SOUND}cells: [{{model: m}}]", "damaged cell"),
         (f"{SOUND}cells: [{{model: ../m, corruption: c, severity: 1, key: k}}]", "no plain folder name"),
         (f"{SOUND}cells: [{{model: m, corruption: '..', severity: 1, key: k}}]", "no plain folder name"),
+        (f"{SOUND}cells: [{{model: 'a\\0', corruption: c, severity: 1, key: k}}]", "no plain folder name"),
+        (f"{SOUND}cells: [{{model: m, corruption: c, severity: .nan, key: k}}]", "outside"),
+        (f"{SOUND}cells: [{{model: m, corruption: c, severity: 1, key: ../../x}}]", "no hash"),
+        (f"{SOUND}cells: [&c {{model: m, corruption: c, severity: 1, key: k}}, *c]", "twice"),
+        (f"{SOUND}cells: []".replace("name: d", "name: [d]"), "'name' of data"),
+        (f"{SOUND}cells: []".replace("seed: 0", "seed: {}"), "'seed' of settings"),
+        (f"{SOUND}cells: []".replace("models: {}", "models: {m: 1}"), "not described"),
+        (f"{SOUND}cells: []".replace("models: {}", "models: {m: {baseline: 1}}"), "'baseline' of models"),
+        (f"{SOUND}cells: []".replace("corruptions: {}", "corruptions: {m: {strengths: 1}}"), "'strengths'"),
     ],
 )
 def test_foreign_and_damaged_run_directories(tmp_path: Path, text: str, message: str) -> None:
@@ -256,3 +267,67 @@ def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RobustBenchError, match="--project"):
         Run.start(tmp_path / "file", "r", plan(cell()))
+
+
+@pytest.mark.parametrize("part", ["cells", "figures", "statistics/m[x=1]", "cells/m[x=1]/clean/0/shards"])
+def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
+    """Shards are removed once merged: through a link, somebody else's."""
+    run = Run.start(tmp_path / "runs", "r", plan(cell()))
+    (tmp_path / "outside").mkdir()
+    (run.path / part).parent.mkdir(parents=True, exist_ok=True)
+    (run.path / part).symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="leads out of"):
+        Run.open(run.path)
+    with pytest.raises(DataError, match="leads out of"):
+        Run.start(tmp_path / "runs", "r", plan(cell()), exist_ok=True)
+    (tmp_path / "linked").symlink_to(run.path)  # the run itself may be one
+    (run.path / part).unlink()
+    assert Run.open(tmp_path / "linked").cells == [cell()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {}},
+        {"metrics": [1]},
+        {"metrics": dict.fromkeys(METRICS, "x")},
+        {"per_class": {"a": []}},
+        {"detections": "2"},
+    ],
+)
+def test_scores_that_are_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    store = CellStore(tmp_path)
+    finish(store, cell())
+    store.finish(cell(), SCORES | change)
+    assert not store.complete(cell())
+    with pytest.raises(DataError, match="does not hold the scores"):
+        store.scores(cell())
+
+
+def test_detections_with_gaps_or_nan_are_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    store = CellStore(tmp_path)
+    finish(store, cell())
+    file = store.folder(cell()) / "detections.parquet"
+    whole = pq.read_table(file)
+    for value, message in ((None, "gaps"), (float("nan"), "not finite")):
+        pq.write_table(whole.set_column(2, "score", pa.array([value, 1.0], pa.float32())), file)
+        with pytest.raises(DataError, match=message):
+            store.detections(cell())
+
+
+def test_a_few_bytes_of_parquet_do_not_fill_the_memory(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    store = CellStore(tmp_path)
+    finish(store, cell())
+    file = store.folder(cell()) / "detections.parquet"
+    schema = pq.read_schema(file)
+    column = {f.name: pa.array(np.zeros(2_000_000), pa.float64()).cast(f.type) for f in schema}
+    pq.write_table(pa.table(column), file)
+    assert file.stat().st_size < 100_000
+    with pytest.raises(DataError, match="claims 2,000,000 rows"):
+        store.detections(cell())

@@ -1,0 +1,169 @@
+"""What a run directory may hold: it may come from a stranger, and everything that reads it relies on this."""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import label, read_json, shown
+from robustbench_sgdm.types import METRICS
+
+_LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
+_ROWS = 1_000_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
+_PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
+_FIELDS: dict[
+    str, tuple[dict[str, type | tuple[type, ...]], tuple[str, ...]]
+] = {  # kinds, and which must be there
+    "data": (
+        {"name": str, "images": int, "boxes": int, "source": str, "fingerprint": str},
+        ("name", "images"),
+    ),
+    "settings": ({"engine": str, "seed": int, "device": str}, ("engine", "seed")),
+    "models": ({"baseline": (str, type(None)), "parameters": int, "weights": str, "fingerprint": str}, ()),
+    "corruptions": (
+        {"family": str, "summary": str, "source": str, "strengths": dict, "fingerprint": str},
+        (),
+    ),
+}
+
+
+def check_plan(plan: Mapping[str, Any], file: Path) -> None:
+    """Refuse a plan whose parts are not what their readers take them for.
+
+    Raises:
+        DataError: says which part.
+    """
+    for key, kind in _PARTS.items():
+        if not isinstance(plan.get(key), kind):
+            raise _damaged(file, f"{key!r} is no {kind.__name__}")
+    for part in ("data", "settings"):
+        _check_fields(plan[part], part, part, file)
+    for part in ("models", "corruptions"):
+        for name, about in plan[part].items():
+            try:
+                where = f"{part} {shown(label(name))}"
+            except ValueError as error:
+                raise _damaged(file, f"in {part} {error}") from error
+            if not isinstance(name, str) or not isinstance(about, dict):
+                raise _damaged(file, f"{where} is not described")
+            _check_fields(about, part, where, file)
+    for part in ("versions", "hardware"):
+        if not isinstance(plan.get(part, {}), dict):
+            raise _damaged(file, f"{part!r} is no dict")
+
+
+def check_cell(cell: Any, file: Path) -> None:
+    """Refuse a cell that would lie outside the run directory, or that no run makes.
+
+    Raises:
+        DataError: says why.
+    """
+    for part in (cell.model, cell.corruption):
+        plain = (
+            Path(part).name == part
+            and part not in {"", ".", ".."}
+            and "\\" not in part
+            and part.isprintable()
+        )
+        if not plain or len(part.encode("utf-8", "replace")) > _LONGEST:
+            raise DataError(f"{file} names {shown(part)}, which is no plain folder name")
+    if not 0 <= cell.severity <= 5:
+        raise DataError(f"{file} names severity {cell.severity:g}, which is outside [0, 5]")
+    if not cell.key or not cell.key.isprintable() or "/" in cell.key or "\\" in cell.key:
+        raise DataError(f"{file} names the key {shown(cell.key)}, which is no hash")
+
+
+def check_links(root: Path, folders: Iterable[Path]) -> None:
+    """Refuse links that lead out of a run directory: what is written or removed there would be elsewhere.
+
+    Raises:
+        DataError: names the link.
+    """
+    home = root.resolve()
+    for path in [*(p for p in root.iterdir() if p.is_symlink()), *folders]:
+        if not path.resolve().is_relative_to(home):
+            raise DataError(f"{path} leads out of {root} by a link; remove the link")
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """A cell's `scores.json`.
+
+    Raises:
+        DataError: missing, damaged, or no scores.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} does not hold an object; delete it and run again")
+    metrics, classes, count = (content.get(key) for key in ("metrics", "per_class", "detections"))
+    sound = (
+        isinstance(metrics, dict)
+        and isinstance(classes, dict)
+        and all(metric in metrics for metric in METRICS)
+        and all(map(_is_score, (*metrics.values(), *classes.values())))
+        and (count is None or type(count) is int)
+    )
+    if not sound:
+        raise DataError(f"{path} does not hold the scores of a cell; delete it and run again")
+    return content
+
+
+def read_frame(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """A parquet file's rows.
+
+    Raises:
+        DataError: missing, damaged, of other columns, with gaps, not finite, or of more rows than it can hold.
+    """
+    frame: pd.DataFrame = read_table(path, schema).to_pandas()
+    return frame
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """As `read_frame`, the table."""
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        if (rows := pq.read_metadata(path).num_rows) > max(_ROWS, path.stat().st_size):
+            raise ValueError(f"it claims {rows:,} rows")
+        table = pq.read_table(
+            path, schema=schema, partitioning=None
+        )  # `=` in a folder's name is no partition
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if column.null_count:
+                raise ValueError(f"{name} has gaps")
+            if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
+                raise ValueError(f"{name} is not finite")
+    except Exception as error:  # whatever the bytes of a damaged file provoke
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path} cannot be read ({reason}); delete it and run again") from error
+    return table
+
+
+def read_csv(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """A table of these columns and kinds; without rows where there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
+        if path.is_file():
+            return pd.read_csv(path)[list(kinds)].astype(kinds)
+    return pd.DataFrame(columns=list(kinds)).astype(kinds)
+
+
+def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -> None:
+    kinds, needed = _FIELDS[part]
+    for key, kind in kinds.items():
+        value = found.get(key)
+        if (value is None and key not in needed) or (isinstance(value, kind) and not isinstance(value, bool)):
+            continue
+        raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+
+
+def _damaged(file: Path, what: str) -> DataError:
+    return DataError(f"{file} is damaged: {what}; run again under another --name")
+
+
+def _is_score(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) <= 1000)  # percent; NaN is not

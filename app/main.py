@@ -3,7 +3,9 @@
 Started by `robustbench dashboard`, which passes the run directories and folders that may be read.
 """
 
+import hmac
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.types import TOKEN
 
 APP = content.root() / "app"
 
@@ -41,7 +44,25 @@ def main() -> None:
         st.html(APP / "dark.css")
     pages = {name: _page(name, title, icon, of_run) for name, title, icon, of_run in PAGES}
     st.session_state["pages"] = pages
-    st.navigation(list(pages.values()), position="top").run()
+    page = st.navigation(list(pages.values()), position="top")
+    if _allowed():
+        page.run()
+
+
+def _allowed() -> bool:
+    """Whether this visitor may come in: anybody on this machine, else who knows the token, once for each visit."""
+    token = os.environ.get(TOKEN, "")
+    if not token or st.session_state.get("allowed"):
+        return True
+    with st.form("token"):
+        given = st.text_input("Token", type="password", help="Printed where the dashboard was started.")
+        sent = st.form_submit_button("Enter", type="primary")
+    if sent and hmac.compare_digest(given.encode(), token.encode()):
+        st.session_state["allowed"] = True
+        st.rerun()
+    if sent:
+        st.error("That is not the token.", icon=":material/lock:")
+    return False
 
 
 def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":

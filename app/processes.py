@@ -71,6 +71,8 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     if running(path):
         raise RobustBenchError(f"{path} is being worked on already")
     path.mkdir(parents=True, exist_ok=True)
+    if (path / LOG).is_symlink():
+        raise RobustBenchError(f"{path / LOG} is a link; remove it, or choose another name")
     words = [*_COMMAND, "run", *arguments, *_place(path)]
     with (path / LOG).open("ab") as log:
         child = subprocess.Popen(

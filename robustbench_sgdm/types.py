@@ -18,6 +18,9 @@ BENCHMARK = (
 HOLDOUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Those kept for validation."""
 
+TOKEN = "ROBUSTBENCH_DASHBOARD_TOKEN"
+"""Environment variable with what a visitor of the dashboard must know; nothing where it is not set."""
+
 FIGURES = {
     "severity": "AP against severity with interval bands, a panel per corruption",
     "differences": "differences corruption by severity as a heat map, significance marked",

@@ -209,7 +209,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         crop.save(root / "images" / f"{image_id}.png")
         images.append({"id": image_id, "file_name": f"{image_id}.png", "width": 160, "height": 120})
         annotations += _boxes(rng, image_id)
-    names = ['<b>bold</b> & "quoted"', "person", "fire hydrant"]
+    names = ['<b>bold</b> & "quoted" $\\frac{$', "person", "fire hydrant"]
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
     (root / "<i>odd & data.json").write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})

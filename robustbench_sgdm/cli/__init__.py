@@ -60,7 +60,9 @@ def main() -> None:
     try:
         app()
     except RobustBenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from robustbench_sgdm.foreign import visible
+
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before the command itself could begin
         sys.exit(Stopped.exit_code)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.tables import Table
 
 _PIPE = 160  # columns; a file or a pipe has no width that a table would have to be folded for
@@ -30,21 +31,26 @@ err = Console(stderr=True)
 
 def note(text: str) -> None:
     """A line for the user, on standard error so that tables can be piped."""
-    err.print(text, highlight=False, soft_wrap=True, markup=False)
+    err.print(visible(text), highlight=False, soft_wrap=True, markup=False)
 
 
 def show(table: Table) -> None:
     """Print a table."""
-    drawn = RichTable(title=escape(table.title), box=box.SIMPLE_HEAD, title_justify="left")
+    drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            escape(column.replace(" ", "\n", 1)), justify="left" if index == 0 else "right", overflow="fold"
+            _cell(column.replace(" ", "\n", 1)), justify="left" if index == 0 else "right", overflow="fold"
         )
     for row in table.rows:
-        drawn.add_row(*map(escape, row))  # a name may hold options in brackets, which are markup to rich
+        drawn.add_row(*map(_cell, row))
     out.print(drawn)
     for line in table.notes:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        out.print(visible(line), highlight=False, soft_wrap=True, markup=False)
+
+
+def _cell(text: str) -> str:
+    """A name may hold options in brackets, which are markup to rich."""
+    return escape(visible(text))
 
 
 def fits(table: Table) -> bool:

@@ -5,8 +5,14 @@ from typing import Annotated
 
 import typer
 
+from robustbench_sgdm.types import TOKEN
+
 # What the first page needs is loaded before the address is printed, not while the first visitor waits.
-_START = "import robustbench_sgdm.robustness; from streamlit.web.cli import main; main()"
+# To check where a request comes from, Streamlit would ask Amazon and Google's name server for this machine's address.
+_START = (
+    "import robustbench_sgdm.robustness; from streamlit import net_util; net_util.get_external_ip = lambda: None; {}"
+    "from streamlit.web.cli import main; main()"
+)
 
 
 def dashboard(
@@ -30,7 +36,9 @@ def dashboard(
     address: Annotated[
         str,
         typer.Option(
-            "--address", help="Where to listen. Anyone who reaches it can see the runs and start new ones."
+            "--address",
+            help="Where to listen. Beyond this machine visitors need a token, printed at the start "
+            f"or given as {TOKEN}; who has it can see the runs and start new ones.",
         ),
     ] = "localhost",
 ) -> None:
@@ -40,9 +48,19 @@ def dashboard(
     were started from it go on.
     """
     import os
+    import secrets
     import sys
 
     from robustbench_sgdm import content
+    from robustbench_sgdm.cli.console import note
+
+    if not _is_local(address):
+        token = os.environ.setdefault(TOKEN, secrets.token_urlsafe(24))
+        note(
+            f"warning: {address} is reached from other machines, and what is sent is not encrypted. Visitors must know "
+            f"the token {token}, and can then see the runs and start new ones. For yourself alone, leave out --address "
+            "and tunnel: ssh -L 8501:localhost:8501 HOST"
+        )
 
     settings = {
         "server.address": address,
@@ -57,9 +75,20 @@ def dashboard(
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
     }
-    words = [sys.executable, "-c", _START, "run", str(content.root() / "app" / "main.py")]
+    start = _START.format("net_util.get_internal_ip = lambda: None; " if _is_local(address) else "")
+    words = [sys.executable, "-c", start, "run", str(content.root() / "app" / "main.py")]
     words += [f"--{key}={value}" for key, value in settings.items()]
     words += ["--", "--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
     words += ["--", *map(str, runs or [])]
     os.execv(sys.executable, words)  # whoever stops this process stops the app
+
+
+def _is_local(address: str) -> bool:
+    """Whether only this machine can reach an address."""
+    import ipaddress
+
+    try:
+        return address == "localhost" or ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False  # a name can stand for anything

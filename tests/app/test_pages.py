@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import METRICS
+from robustbench_sgdm.types import METRICS, TOKEN
 
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
@@ -110,7 +110,7 @@ def test_a_damaged_cell_is_words_not_a_traceback(
     assert not shown.exception and "cells are complete" in said(shown)
     (path / "plan.yaml").write_text((path / "plan.yaml").read_text().replace("images: 12", "image: 12"))
     shown = page("--", path)
-    assert not shown.exception and "cannot be read" in said(shown)
+    assert not shown.exception and "is damaged" in said(shown).replace("\\", "")
 
 
 def test_every_metric_of_the_paper_has_its_place() -> None:
@@ -164,3 +164,26 @@ def test_uploads(tmp_path: Path) -> None:
 
 def test_text_from_files_is_no_markup() -> None:
     assert shared.plain("![x](http://a) <b> :red[y] $z$") == (r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$")
+
+
+def test_a_token_is_asked_for_where_there_is_one(
+    page: Callable[..., AppTest], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "tr\u00fce")
+    shown = page("--project", project)
+    for wrong in ("", "true", "tr\u00fce "):
+        shown.text_input[0].set_value(wrong)
+        shown = shown.button[0].click().run()
+        assert not shown.exception and not shown.selectbox and "not the token" in shown.error[0].value
+    shown.text_input[0].set_value("tr\u00fce")
+    shown = shown.button[0].click().run()
+    assert not shown.exception and shown.selectbox(key="run").value == "complete"
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (tmp_path / "r/dashboard.log").symlink_to(tmp_path / "mine")
+    with pytest.raises(RobustBenchError, match="is a link"):
+        processes.start(["x"], tmp_path, "r")
+    assert not (tmp_path / "mine").exists()

@@ -179,6 +179,18 @@ def test_a_copy_that_the_disk_has_no_room_for_is_not_half_written(
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
 
 
+def test_a_terminal_is_not_told_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_coco: Path
+) -> None:
+    """Names come from files; an escape sequence in one could rewrite what stands on the screen."""
+    content = json.loads(tiny_coco.read_text())
+    content["categories"][0]["name"] = "\x1b[2Jcat"
+    tiny_coco.write_text(json.dumps(content))
+    words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tiny_coco.parent)]
+    code, text = outcome(capsys, monkeypatch, *words)
+    assert code == 2 and r"\x1b[2Jcat" in text and "\x1b" not in text
+
+
 def test_every_error_says_its_exit_code() -> None:
     pending = [RobustBenchError]
     while pending:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow faults check bench baselines clean
+.PHONY: run test test-slow faults check fuzz bench baselines clean
 
 run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
@@ -15,6 +15,9 @@ test-slow: .venv/installed  ## the tests that take minutes
 
 faults: .venv/installed  ## kill a small run a hundred times and more, on every executor; prints a table
 	ROBUSTBENCH_KILLS=104 $(BIN)/python -m pytest -n 0 -q -s tests/faults
+
+fuzz: .venv/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
+	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
 
 check: .venv/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

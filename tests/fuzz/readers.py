@@ -1,0 +1,173 @@
+"""What the commands do with a file that somebody gives them, each as one function, and a sound sample of each file."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image as Pillow
+
+from robustbench_sgdm import content, datasets, report, robustness, tables
+from robustbench_sgdm.cli import show
+from robustbench_sgdm.datasets import Image, images
+from robustbench_sgdm.datasets.export import to_yolo
+from robustbench_sgdm.detectors import architecture, yolo
+from robustbench_sgdm.figures import Material
+from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.sweep import elsewhere
+from robustbench_sgdm.sweep.facts import data_facts, ground_truth
+
+made: Any = content.load_file(content.root() / "benchmarks" / "dashboard.py")
+
+COCO: dict[str, Any] = {
+    "images": [{"id": n, "file_name": f"{c}.png", "width": 24, "height": 24} for n, c in enumerate("abc", 1)],
+    "annotations": [
+        {"id": n, "image_id": n, "category_id": 1 + n % 2, "bbox": [2, 2, 9.5, 8], "area": 76.0, "iscrowd": 0}
+        for n in (1, 2, 3)
+    ],
+    "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "cat"}],
+}
+YOLO: dict[str, Any] = {"path": ".", "val": ["val.txt", "images/val"], "names": {0: "dog", 1: "cat"}}
+FOUND = [{"image_id": n, "category_id": 1 + n % 2, "bbox": [2, 2, 9, 8], "score": 0.1 * n} for n in (1, 2, 3)]
+NESTED = {"fog": {1: {"bbox": {"AP": 0.5, "APs": -1}}, 3: {"bbox": {"AP": 0.25}}}}
+CLASSES = ["cat", "dog"]
+# A detector in small: every kind of row that the large ones have.
+MINI: dict[str, Any] = {
+    "nc": 2,
+    "scale": "n",
+    "scales": {"n": [0.5, 0.5, 64]},
+    "activation": "nn.ReLU()",
+    "backbone": [
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 2, "C2f", [16, True]],
+        [-1, 1, "Conv", [32, 3, 2]],
+        [-1, 1, "Conv", [32, 3, 2]],
+    ],
+    "head": [
+        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+        [[-1, 3], 1, "Concat", [1]],
+        [-1, 1, "SGDM", [32]],
+        [[7, 4], 1, "Detect", ["nc"]],
+    ],
+}
+
+
+def folder(root: Path) -> Path:
+    """A data set of three pictures, as COCO and as YOLO have it."""
+    for part in ("images/val", "labels/val", "out"):
+        (root / part).mkdir(parents=True)
+    for name in "abc":
+        (root / f"images/val/{name}.png").write_bytes(picture())
+        (root / f"labels/val/{name}.txt").write_text("1 0.5 0.5 0.2 0.4\n0 .1 .1 .3 .1 .3 .5 .1 .5\n")
+    (root / "val.txt").write_text(f"./images/val/a.png\nimages/val/b.png\n{root}/images/val/c.png\n")
+    (root / "sound.json").write_text(json.dumps(COCO))
+    return root
+
+
+def picture(side: int = 24, kind: str = "PNG", mode: str = "RGB", **how: Any) -> bytes:
+    """A picture of noise in some format."""
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).convert(mode).save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+_TURNED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
+PICTURES: tuple[Callable[[], bytes], ...] = (
+    picture,
+    lambda: picture(mode="P"),
+    lambda: picture(mode="I;16"),
+    lambda: picture(kind="JPEG"),
+    lambda: picture(kind="JPEG", mode="CMYK"),
+    lambda: picture(kind="JPEG", progressive=True, exif=_TURNED),
+    lambda: picture(kind="WEBP"),
+    lambda: picture(kind="GIF"),
+    lambda: picture(kind="BMP"),
+    lambda: picture(kind="TIFF"),
+    lambda: picture(kind="TIFF", compression="tiff_lzw"),
+    lambda: picture(kind="JPEG2000"),
+    lambda: picture(kind="PPM"),
+    lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n",
+)
+
+
+def mini() -> Any:
+    """The small detector."""
+    return architecture.build(MINI, CLASSES).eval()
+
+
+def checkpoint() -> bytes:
+    """It as Ultralytics saves one."""
+    buffer = io.BytesIO()
+    torch.save({"model": mini(), "ema": None, "license": "AGPL-3.0"}, buffer)
+    return buffer.getvalue()
+
+
+def sound_run(project: Path) -> Path:
+    """A complete run with its statistics."""
+    run = made.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
+    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
+    use_run(run.path)
+    path: Path = run.path
+    return path
+
+
+def use_dataset(path: Path) -> None:
+    """As `run` and `train` do; what is written goes into `out` beside the file."""
+    data = datasets.load(str(path))
+    data_facts(data)
+    ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
+    Scorer(data).score(np.zeros((0, 7)))
+    to_yolo(data, path.parent / "out/yolo")
+
+
+def use_predictions(path: Path) -> None:
+    """As `score` does, of the data set beside the file."""
+    data = datasets.load(str(path.parent / "sound.json"))
+    Scorer(data).score(rows(read_predictions(path, data)))
+
+
+def use_nested(path: Path) -> None:
+    """mmdetection's."""
+    elsewhere.find(str(path))
+
+
+def use_picture(path: Path) -> None:
+    """As a data set's image and as an upload."""
+    images.size(path)
+    pixels = images.read(Image(1, path, 24, 24))
+    assert pixels.shape == (24, 24, 3) and pixels.dtype == np.uint8
+    images.decode(path.read_bytes())
+
+
+def use_weights(path: Path) -> None:
+    """What `robustbench run --model FILE` does with it before it sees an image."""
+    yolo.load(path, imgsz=64)
+
+
+def use_run(path: Path) -> None:
+    """What the commands and the dashboard read of a run."""
+    show.runs(path.parent)
+    run = Run.open(path)
+    tables.corruption_tables(run.results(), run.pairs)
+    run.latency()
+    run.write_results()
+    material = Material(run, resamples=4)
+    robustness.summary(run, metrics=["AP"])
+    robustness.error_types(run)
+    _ = material.intervals
+    for baseline, model in run.pairs:
+        robustness.flips(run, baseline, model)
+    report.verdicts(material)
+
+
+def yaml_of(value: Any) -> bytes:
+    """YAML text."""
+    return yaml.safe_dump(value).encode()

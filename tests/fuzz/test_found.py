@@ -1,0 +1,45 @@
+"""What fuzzing found, each as it was found or nearly so: refused in one line since."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import RobustBenchError
+
+readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made: Path = readers.folder(tmp_path / "root")
+    return made
+
+
+def test_a_number_of_a_model_yaml_beyond_any_float(root: Path) -> None:
+    """OverflowError: a whole number of 400 digits among a layer's arguments."""
+    config = copy.deepcopy(readers.MINI)
+    config["backbone"][0][3][0] = 10**400
+    header = {"config": config, "classes": readers.CLASSES, "meta": {}}
+    tensors = dict(readers.mini().state_dict())
+    safetensors.torch.save_file(tensors, root / "m.safetensors", {"robustbench_sgdm": json.dumps(header)})
+    with pytest.raises(RobustBenchError, match="which no layer is built from"):
+        readers.use_weights(root / "m.safetensors")
+
+
+def test_a_root_longer_than_a_files_name(root: Path) -> None:
+    """OSError: File name too long."""
+    (root / "data.yaml").write_bytes(readers.yaml_of({**readers.YOLO, "path": "1" * 400}))
+    with pytest.raises(RobustBenchError, match="cannot be looked for"):
+        readers.use_dataset(root / "data.yaml")
+
+
+def test_a_score_beyond_any_float(root: Path) -> None:
+    """OverflowError: a whole number of 400 digits for an AP."""
+    (root / "nested.json").write_text(json.dumps({"fog": {1: {"bbox": {"AP": 10**400}}}}))
+    with pytest.raises(RobustBenchError, match="does not hold mmdetection's results"):
+        readers.use_nested(root / "nested.json")

@@ -186,8 +186,9 @@ class Costs:
 
     Attributes:
         deal: taking a unit's report, in the one thread that has the interpreter.
-        store: writing its shards, in a storing thread; `threads` of them work at once.
+        store: writing its shards, in a storing thread; `threads` of them work at once, one a core as in the driver.
         score: merging and scoring a cell, per image.
+        threads: that store.
     """
 
     deal: float
@@ -240,8 +241,7 @@ def _costs() -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))
         written = _seconds(lambda: _write(store, cells, shard, range(8)))
-        threads = {n: _in_threads(store, cells, shard, n) for n in (1, 2, 4, 8)}
-        best = min(threads, key=lambda n: threads[n])
+        threads = {n: _in_threads(store, cells, shard, n) for n in sorted({1, cores(), 4, 8})}
         scored = _score(store, 2_000)
     print("\nthe driver, a unit of 32 images x 50 cells x 100 boxes:")
     print(f"  deal and unpack             {1e3 * dealt:8.2f} ms   ({len(answer) / 1e6:.1f} MB)")
@@ -249,7 +249,7 @@ def _costs() -> Costs:
     for count, took in threads.items():
         print(f"                              {1e3 * took:8.2f} ms   a unit, {count} threads writing at once")
     print(f"  merge and score a cell      {1e3 * scored:8.3f} ms   an image")
-    return Costs(dealt, threads[best] * best, scored, best)
+    return Costs(dealt, threads[cores()] * cores(), scored, cores())
 
 
 def _write(store: CellStore, cells: Sequence[Cell], shard: dict[str, Any], numbers: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ _LOG = logging.getLogger(__name__)
 AHEAD = 2
 """Units a worker holds: one at work, one ready."""
 _LIVES = 4  # workers that a unit may take with it before it is blamed
+_START = "its start"
 _PATIENCE = 30.0  # seconds without a worker before that is said
 
 News = SimpleQueue[tuple[Unit | None, BaseException | None]]
@@ -93,10 +94,12 @@ def deal(units: Sequence[Unit], crew: Crew, worker: Worker, sink: Sink, news: Ne
                 left.extendleft([stored] if stored else [])
             elif error is not None:
                 raise error
+            elif stored is None:
+                lost.pop(_START, None)
 
 
 def _mourn(unit: Unit | None, error: BaseException, lost: Counter[str]) -> None:
-    what = f"shard {unit.shard} of {unit.cells[0].corruption}" if unit else "its start"
+    what = f"shard {unit.shard} of {unit.cells[0].corruption}" if unit else _START
     lost[what] += 1
     if lost[what] >= _LIVES:
         reason = str(error).strip().partition("\n")[0]

@@ -1,20 +1,16 @@
 """The executor of `--workers`: units in other processes of this machine."""
 
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import reduction
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from tempfile import TemporaryFile
-from typing import Any
 
+from robustbench_sgdm.lifeline import Handle, begin
 from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.plan import Unit
@@ -34,34 +30,17 @@ class Processes:
         with TemporaryFile() as kit:
             pickle.dump(make_kit(units, worker), kit)
             kit.flush()
-            crew = _Pool(self.workers, _Handle(kit.fileno()))
+            crew = _Pool(self.workers, Handle(kit.fileno()))
             try:
                 deal(units, crew, worker, sink, news)
             finally:
                 crew.close()
 
 
-@dataclass(frozen=True)
-class _Handle:
-    """An open file that a process inherits when it starts, so that it has no name to leave behind.
-
-    What `multiprocessing` itself passes on must be small: it would wait for ever for a process that died early.
-    """
-
-    fd: int
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _inherited, (reduction.DupFd(self.fd),)
-
-
-def _inherited(duplicate: Any) -> _Handle:
-    return _Handle(duplicate.detach())
-
-
 class _Pool:
     losses = (BrokenExecutor,)
 
-    def __init__(self, workers: int, kit: _Handle) -> None:
+    def __init__(self, workers: int, kit: Handle) -> None:
         self.workers, self._kit = workers, kit
         # Workers hold the far end and leave when the near one closes, however this process ends.
         self._far, self._near = multiprocessing.Pipe(duplex=False)
@@ -91,9 +70,8 @@ class _Pool:
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
-        return ProcessPoolExecutor(
-            self.workers, context, initializer=_install, initargs=(self._kit, self._far)
-        )
+        start = (self._far, self._kit, pickle.dumps(_install))
+        return ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
 
 
 @contextmanager
@@ -112,16 +90,9 @@ def _signals_held_back() -> Iterator[None]:
 _post: Post
 
 
-def _install(kit: _Handle, lifeline: Connection) -> None:
+def _install(kit: bytes) -> None:
     global _post
-    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
-    _post = Post(pickle.loads(os.pread(kit.fd, os.fstat(kit.fd).st_size, 0)))  # all share the file's position
-
-
-def _leave_with(lifeline: Connection) -> None:
-    with suppress(EOFError, OSError):
-        lifeline.recv_bytes()
-    os._exit(0)
+    _post = Post(pickle.loads(kit))
 
 
 def _work(unit: Unit) -> Report:

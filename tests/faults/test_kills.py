@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 def table() -> Iterator[dict[str, Tally]]:
     rows: dict[str, Tally] = {}
     yield rows
-    columns = ["kills", "resumed", "lost", "torn", "wrong", "tracebacks", "orphans"]
+    columns = [field.name for field in fields(Tally)]
     print(f"\n\n| what was killed | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for name, tally in rows.items():
         print(f"| {name} | {' | '.join(str(getattr(tally, column)) for column in columns)} |")
@@ -48,6 +49,7 @@ def test_threads(runs: Runs, expected: Undisturbed, table: dict[str, Tally], tmp
         some = [SIGNALS[(tally.kills + i) % len(SIGNALS)] for i in range(min(IN_A_ROW, wanted - tally.kills))]
         kill_again_and_again(runs, tmp_path / str(number), expected, tally, draw, some)
         number += 1
+    print(tally, flush=True)
     assert tally.clean, tally
 
 
@@ -77,6 +79,7 @@ def test_ray(
         kill_some(runs, expected, tally, tmp_path, more, lambda _: processes(os.getpid(), "_Actor"))
     _, left = psutil.wait_procs(processes(os.getpid(), "_Actor"), timeout=30)
     tally.orphans += len(left)
+    print(tally, flush=True)
     assert tally.clean, tally
 
 
@@ -88,6 +91,7 @@ def kill_runs(runs: Runs, expected: Undisturbed, tally: Tally, folder: Path, mor
         some = [signal.SIGKILL] * min(IN_A_ROW, left)
         kill_again_and_again(runs, folder / str(number), timed, tally, draw, some, more=more)
         number += 1
+    print(tally, flush=True)
     assert tally.clean, tally
 
 
@@ -104,6 +108,7 @@ def kill_some(
     while (left := KILLS // 10 - tally.kills) > 0:
         kill_workers(runs, folder / str(number), timed, tally, draw, min(3, left), more=more, workers=workers)
         number += 1
+    print(tally, flush=True)
     assert tally.clean, tally
 
 

@@ -6,14 +6,14 @@ answers how it ended, as `subprocess` counts. Nothing here computes before it fo
 
 import json
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from robustbench_sgdm import cli, corruption
-
+# The rest is imported below: worker processes import this file too, and are to leave early if their run is killed.
 EVERYTHING = (
     "robustbench_sgdm.sweep",
     "robustbench_sgdm.report",
@@ -28,7 +28,10 @@ EVERYTHING = (
 def main() -> None:
     for module in EVERYTHING:
         import_module(module)
-    corruption.load()
+    import_module("robustbench_sgdm.corruption").load()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where a shell started this in the background
     for line in sys.stdin:
         wanted = json.loads(line)
         if "run" in wanted:
@@ -48,6 +51,7 @@ def _start(arguments: list[str], log: Path) -> int:
             os.dup2(nothing.fileno(), 0)
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        cli = import_module("robustbench_sgdm.cli")
         sys.argv = ["robustbench", *arguments]
         try:
             cli.main()

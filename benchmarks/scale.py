@@ -169,7 +169,8 @@ def _repeated(count: int) -> Dataset:
     boxes: dict[int, list[Any]] = {}
     for one in scenes.annotations:
         boxes.setdefault(one["image_id"], []).append(one)
-    images, annotations = [], []
+    images: list[datasets.Image] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(count):
         image = scenes.images[number % len(scenes)]
         images.append(replace(image, id=number + 1))

@@ -21,6 +21,7 @@ MOST_YAML = 4 * 2**20
 MOST_VALUES = 1_000_000
 """Values in a file of plain values once everything shared is written out."""
 
+_DEEPEST = 50
 _LONGEST, _LONGEST_PATH = 255, 4000  # bytes of a name and of a path that file systems take
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -46,9 +47,9 @@ def read_yaml(path: Path) -> Any:
         DataError: it is missing, no plain file, over `MOST_YAML` or `MOST_VALUES`, cannot be read, or is no YAML.
     """
     data = _read(path, MOST_YAML)
-    loader: yaml.SafeLoader | None = None
+    loader: _Loader | None = None
     try:
-        loader = yaml.SafeLoader(data.decode("utf-8"))
+        loader = _Loader(data.decode("utf-8"))
         node = loader.get_single_node()
         if node is None:
             return None
@@ -59,6 +60,16 @@ def read_yaml(path: Path) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and not kept busy: with every bracket that is open, each further one takes PyYAML longer."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        """Refuses what is nested deeper than any file of plain values."""
+        if self.flow_level > _DEEPEST:
+            raise ValueError(f"nested deeper than {_DEEPEST}")
+        super().fetch_flow_collection_start(TokenClass)
 
 
 def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:

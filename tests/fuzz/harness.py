@@ -193,6 +193,8 @@ def fuzz(
                 assert error.exit_code in (1, 2)
                 assert len(str(error)) < 5000, f"a message of {len(str(error))} characters"
                 tried["refused"] += 1
+            except Refused as error:  # raised at any place, whose traceback pytest may not be able to print
+                raise AssertionError(f"{error}; reading {path}") from None
         slowest = max(slowest, time.perf_counter() - began)
 
     one()

@@ -43,3 +43,10 @@ def test_a_score_beyond_any_float(root: Path) -> None:
     (root / "nested.json").write_text(json.dumps({"fog": {1: {"bbox": {"AP": 10**400}}}}))
     with pytest.raises(RobustBenchError, match="does not hold mmdetection's results"):
         readers.use_nested(root / "nested.json")
+
+
+def test_brackets_that_keep_a_parser_busy(root: Path) -> None:
+    """Over ten seconds for a hundred thousand of them, longer by the square for more."""
+    (root / "nested.json").write_text("[" * 1_000_000)
+    with pytest.raises(RobustBenchError, match="nested deeper than 50"):
+        readers.use_nested(root / "nested.json")

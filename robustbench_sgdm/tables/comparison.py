@@ -75,7 +75,7 @@ def half_life_table(frame: pd.DataFrame) -> Table:
     for row in frame.to_dict("records"):
         cells.setdefault(str(row["corruption"]), {})[str(row["model"])] = _severities(row)
     return Table(
-        f"severity at which half of the clean {frame['metric'].iloc[0]} is lost",
+        f"Severity at which half of the clean {frame['metric'].iloc[0]} is lost",
         ["corruption", *models],
         [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
         ["Between the severities that were run the score is taken to fall along a straight line."],

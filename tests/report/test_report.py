@@ -124,7 +124,7 @@ def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
 
 def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
     shown, material = tables_of(text_of(written)), Material(written, resamples=200)
-    halves = shown["severity at which half of the clean AP is lost"]
+    halves = shown["Severity at which half of the clean AP is lost"]
     for row in material.half_lives.to_dict("records"):
         said = "> 5" if row["severity"] > 5 else f"{row['severity']:.2f} ["
         assert halves[row["corruption"]][row["model"]].startswith(said)

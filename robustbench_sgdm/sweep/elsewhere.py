@@ -11,7 +11,7 @@ from typing import Any
 from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import read_yaml
+from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
@@ -108,7 +108,7 @@ def _mmdetection(path: Path) -> list[Given]:
     except (DataError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path} does not hold mmdetection's results {{corruption: {{severity: {{bbox: {{AP: ...}}}}}}}} "
-            f"({type(error).__name__}: {error}); a list of predictions is given as CORRUPTION@SEVERITY={path}"
+            f"({type(error).__name__}: {str(error)[:300]}); a list of predictions is given as CORRUPTION@SEVERITY={path}"
         ) from error
 
 
@@ -129,7 +129,7 @@ def _severity(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 5:
-        raise DataError(f"{where}: severity {text!r} is no number from 0 (clean) to 5")
+        raise DataError(f"{where}: severity {shown(text)} is no number from 0 (clean) to 5")
     return value
 
 

@@ -50,3 +50,11 @@ def test_brackets_that_keep_a_parser_busy(root: Path) -> None:
     (root / "nested.json").write_text("[" * 1_000_000)
     with pytest.raises(RobustBenchError, match="nested deeper than 50"):
         readers.use_nested(root / "nested.json")
+
+
+@pytest.mark.parametrize("content", [{"fog": {1: {"bbox": {"AP": "a" * 5000}}}}, {"fog": {"a" * 5000: {}}}])
+def test_a_message_as_long_as_the_file(root: Path, content: Any) -> None:
+    (root / "nested.json").write_text(json.dumps(content))
+    with pytest.raises(RobustBenchError) as caught:
+        readers.use_nested(root / "nested.json")
+    assert len(str(caught.value)) < 1000

@@ -157,7 +157,11 @@ def _has_detections(scores: Mapping[str, Any]) -> bool:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, write_page_checksum=True)
+    repeating = [
+        "image_id",
+        "category_id",
+    ]  # boxes and scores hardly repeat: their dictionaries would cost and not pay
+    pq.write_table(table, path, use_dictionary=repeating, write_page_checksum=True)
 
 
 def _read(path: Path) -> pa.Table:

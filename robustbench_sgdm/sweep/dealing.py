@@ -18,6 +18,8 @@ from robustbench_sgdm.sweep.work import Worker
 _LOG = logging.getLogger(__name__)
 AHEAD = 2
 """Units a worker holds: one at work, one ready."""
+STORING = max(4, cores())
+"""Threads that store: with more than one a core, one computes while another waits for the disk."""
 _LIVES = 4  # workers that a unit may take with it before it is blamed
 _START = "its start"
 _PATIENCE = 30.0  # seconds without a worker before that is said
@@ -59,7 +61,7 @@ def deal(units: Sequence[Unit], crew: Crew, worker: Worker, sink: Sink, news: Ne
     """
     left, held = deque(units), 0  # held: sent and not stored yet
     lost: Counter[str] = Counter()
-    with ThreadPoolExecutor(cores()) as storing:
+    with ThreadPoolExecutor(STORING) as storing:
 
         def store(unit: Unit, report: Future[Report]) -> None:
             try:

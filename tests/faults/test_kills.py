@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def table() -> Iterator[dict[str, Tally]]:
 def cluster() -> Iterator[str]:
     if find_spec("ray") is None:
         pytest.skip("Ray (the extra [ray]) is not installed")
+    import_module("ray")  # loaded before, it is started without a token, which the runs would not have
     from robustbench_sgdm.sweep import on_ray
 
     with on_ray(workers=2) as started:

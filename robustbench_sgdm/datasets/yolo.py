@@ -108,7 +108,7 @@ def _root(path: Path, content: dict[str, Any], root: Path | None) -> Path:
         base = base if base.is_dir() or root is None else root / named
         whole = base.resolve() == Path(base.resolve().anchor)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: path {shown(named)} cannot be looked for: {error}") from error
+        raise DataError(f"{path}: path {shown(named)} cannot be looked for: {str(error)[:100]}") from error
     if whole:
         raise DataError(f"{path}: path {shown(named)} is the whole file system; name the folder of the data")
     return base

@@ -175,14 +175,13 @@ def show(cells: Sequence[Cell]) -> Table:
                 _label(cell),
                 f"{cell.printed:g}",
                 *("–" if n is None else f"{n:.{digits}f}" for n in (cell.value, cell.at_640)),
-                cell.verdict.outcome + mark,
+                cell.verdict.outcome + mark + _under_rule(cell, digits),
             ]
         )
     judged = [c for c in cells if c.verdict.outcome not in ("to train", "to measure")]
-    equal = sum(c.verdict.outcome != "differs" for c in judged)
-    notes = [f"{equal} of {len(judged)} equal what is printed, as it stands or by the rule named"] * bool(
-        judged
-    )
+    equal, by_rule = (sum(c.verdict.outcome == outcome for c in judged) for outcome in ("equal", "by rule"))
+    told = f"of {len(judged)} printed numbers {equal} are equal as they stand and {by_rule} by the rule named"
+    notes = [told] if judged else []
     plan = _facts()["recompute"].get(table, {})
     if any(c.at_640 is not None for c in cells):
         notes.append("here: by the paper's counting rule; at 640: the same layers on a true 640 x 640 image")
@@ -190,6 +189,14 @@ def show(cells: Sequence[Cell]) -> Table:
     notes += [f"[{number}] {why}" for number, why in enumerate(whys, start=1)]
     columns = ["model", "classes", "what", "printed", "here", "at 640", "verdict"]
     return Table(f"table {table}: {_facts()['titles'][table]}", columns, rows, notes)
+
+
+def _under_rule(cell: Cell, digits: int) -> str:
+    """The number that a rule gives, where it is another one than the one shown."""
+    compared = cell.verdict.value
+    if cell.verdict.outcome != "by rule" or compared is None or compared == cell.value:
+        return ""
+    return f": {compared:.{digits}f}"
 
 
 def to_csv(cells: Sequence[Cell]) -> str:

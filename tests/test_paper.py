@@ -119,7 +119,7 @@ def test_csv_reads_back() -> None:
 
 def test_a_table_names_every_reason_once() -> None:
     shown = paper.show(cells(4))
-    assert shown.notes[0].startswith("9 of 12 equal")
+    assert shown.notes[0].startswith("of 12 printed numbers 6 are equal")
     assert len(shown.rows) == len(cells(4)) and all(len(row) == len(shown.columns) for row in shown.rows)
     assert {row[-1].split("[")[-1] for row in shown.rows if "[" in row[-1]} == {"1]", "2]", "3]", "4]"}
     text = tables.to_markdown(shown)
@@ -138,7 +138,7 @@ def test_every_printed_time_is_listed_before_it_is_measured(table: int) -> None:
         assert cell.printed == pytest.approx(place, abs=5e-4)
         assert (cell.value, cell.verdict.outcome) == (None, "to measure") and "--latency" in cell.verdict.why
     judged = len(cells(table)) - len(waiting)
-    assert f" of {judged} equal" in paper.show(cells(table)).notes[0]
+    assert f"of {judged} printed" in paper.show(cells(table)).notes[0]
 
 
 def test_latency_is_a_ratio_beside_its_spread() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from robustbench_sgdm.cli import executing, options
 from robustbench_sgdm.cli.figure import write_report
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.errors import RobustBenchError, UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
@@ -130,7 +130,11 @@ def run(
         Path, typer.Option("--project", help="Folder that run directories are made in.")
     ] = Path("runs/robustness"),
     name: Annotated[
-        str | None, typer.Option("--name", help="Run directory; default: models and corruptions.")
+        str | None,
+        typer.Option(
+            "--name",
+            help="Run directory; default: models and corruptions. Where it holds another plan, a number is added.",
+        ),
     ] = None,
     exist_ok: Annotated[
         bool,
@@ -148,6 +152,7 @@ def run(
     it stopped and computes only what is missing.
     """
     from robustbench_sgdm import corruption as corrupting
+    from robustbench_sgdm.cli.console import note
     from robustbench_sgdm.detectors import pick_device
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
@@ -158,6 +163,8 @@ def run(
     used = pick_device(device)
     rehearse(chosen, levels, engine, used)
     dataset = _dataset(data, images, fraction)
+    smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
+    rehearse(chosen, levels, engine, used, (smallest.height, smallest.width))
     entrants = _entrants(
         options.split(model), weights or [], baseline, dataset,
         imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
@@ -171,6 +178,11 @@ def run(
         return
     chosen_name = name or _default_name(plan, options.split(noise))
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
+    if directory.path.name != chosen_name:
+        note(
+            f"{project / chosen_name} holds another plan, so this run goes to {directory.path}; --exist-ok instead puts "
+            "it there and keeps the cells that fit"
+        )
     with executing.stoppable(), directory.lock():
         executor = executing.executor(on, workers, threads, device=used, address=address, gpus=gpus)
         failed = _sweep(plan, directory, executor)
@@ -203,7 +215,8 @@ def _entrants(
     entrants = line_up(
         models, lambda names: options.weights(weights, models, names), baselines=baseline, **how
     )
-    for detector in (e.detector for e in entrants.values()):
+    for entrant in entrants.values():
+        detector = entrant.detector
         mapped = category_ids(detector, dataset)
         unknown = int((mapped < 0).sum())
         if unknown:
@@ -211,6 +224,11 @@ def _entrants(
                 f"{detector.name} knows {unknown} classes that {dataset.name} does not; their boxes are left out"
             )
         blind = len(dataset.classes) - (len(mapped) - unknown)
+        if blind and entrant.weights == "embedded":
+            raise UsageError(
+                f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has {blind} others; "
+                f"give weights that were trained on such classes: --weights {detector.name}=FILE"
+            )
         if blind:
             note(f"{dataset.name} has {blind} classes that {detector.name} cannot find; they count as AP 0")
     return entrants

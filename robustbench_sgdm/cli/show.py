@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command()
 def models() -> None:
-    """Zoo models: parameters, GFLOPs at 640 px, embedded weights, source."""
+    """Zoo models: parameters, GFLOPs at 640 px with BatchNorm folded, embedded weights, source."""
     from robustbench_sgdm.cli.console import counting, show
     from robustbench_sgdm.detectors import embedded, zoo
     from robustbench_sgdm.tables import Table
@@ -33,9 +33,10 @@ def models() -> None:
             rows.append([name, *counts, "scenes" if embedded(name) else "–", ", ".join(sources)])
             update(1)
     notes = [
-        "Counts are for 80 classes. Any module goes into any of these and into Ultralytics' own (yolo11n-sgdm); "
-        "its options go in brackets (yolov8n-sgdm[razor=0.25]). A path to any Ultralytics detection checkpoint is "
-        "a model too.",
+        "Counts are for 80 classes, GFLOPs with BatchNorm folded as Ultralytics reports them (`robustbench paper` "
+        "counts as the paper does, unfolded). Any module goes into any of these and into Ultralytics' own "
+        "(yolo11n-sgdm); its options go in brackets (yolov8n-sgdm[razor=0.25]). A path to any Ultralytics "
+        "detection checkpoint is a model too.",
         *(f"[{number}] {source}" for source, number in numbers.items()),
     ]
     show(Table("models", ["model", "params (M)", "GFLOPs at 640", "embedded weights", "source"], rows, notes))

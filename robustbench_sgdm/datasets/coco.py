@@ -37,6 +37,7 @@ def load(path: Path, images: Path | None = None) -> Dataset:
         )
     categories = _categories(content["categories"], path)
     known = {c["id"] for c in categories}
+    _refuse_repeated(content["annotations"], path)
     annotations = [_annotation(a, n, ids, known, path) for n, a in enumerate(content["annotations"], start=1)]
     return Dataset(
         name=path.stem, source=str(path), images=listed, categories=categories, annotations=annotations
@@ -114,6 +115,17 @@ def _categories(entries: Iterable[Any], path: Path) -> list[dict[str, Any]]:
         if len({c[key] for c in found}) != len(found):
             raise DataError(f"{path} lists a category {key} twice")
     return sorted(found, key=lambda c: int(c["id"]))
+
+
+def _refuse_repeated(annotations: Sequence[Any], path: Path) -> None:
+    """pycocotools keeps the last of two annotations with one id; ids may be missing."""
+    seen: set[int | str] = set()
+    for entry in annotations:
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(identity, int | str):
+            if identity in seen:
+                raise DataError(f"{path} lists the annotation id {shown(identity)} twice")
+            seen.add(identity)
 
 
 def _annotation(

@@ -20,6 +20,7 @@ MOST_PIXELS = 89_000_000
 
 # Other formats that Pillow knows are rare, and some hand the file to a program: EPS to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_NO_PICTURE = (UnidentifiedImageError, ImportError)  # Ultralytics has Pillow ask for a plugin
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -39,6 +40,10 @@ def read(image: Image) -> NDArray[np.uint8]:
             array = _rgb(_oriented(file, image))
     except FileNotFoundError:
         raise DataError(f"{image.path} does not exist; give the image folder with --images") from None
+    except _NO_PICTURE as error:
+        raise DataError(
+            f"{image.path} {_why(image.path)}; replace the file or remove it from the data set"
+        ) from error
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
             f"{image.path} cannot be decoded ({error}); replace the file or remove it from the data set"
@@ -60,7 +65,7 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     try:
         with _opened(io.BytesIO(content), most_pixels) as file:
             return _rgb(ImageOps.exif_transpose(file))
-    except (UnidentifiedImageError, ImportError):  # Ultralytics has Pillow ask for a plugin
+    except _NO_PICTURE:
         raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
     except Exception as error:
         raise DataError(f"this picture cannot be decoded ({error}); give another one") from error
@@ -76,9 +81,16 @@ def size(path: Path) -> tuple[int, int]:
         with _opened(path, MOST_PIXELS) as file:
             width, height = file.size
             turned = file.getexif().get(_ORIENTATION, 1) >= 5
+    except _NO_PICTURE as error:
+        raise DataError(f"{path} {_why(path)}") from error
     except Exception as error:
         raise DataError(f"{path} is not a readable image ({error})") from error
     return (height, width) if turned else (width, height)
+
+
+def _why(path: Path) -> str:
+    """What a file is that is no picture."""
+    return "is empty" if path.is_file() and not path.stat().st_size else "is no picture that can be read"
 
 
 @contextmanager

@@ -17,13 +17,12 @@ def pick_device(device: str | torch.device | None = None) -> str:
     if device is None:
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     name = f"cuda:{device}" if str(device).isdigit() else str(device)
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"device {str(device)!r} cannot be used; give cpu, cuda or cuda:1")
     try:
         found = torch.device(name)
-        if found.type in ("cpu", "cuda"):
-            torch.empty(0, device=found)
+        torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"device {str(device)!r} cannot be used here: {reason}") from error
-    if found.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {str(device)!r} is not supported; give cpu, cuda or cuda:1")
     return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"

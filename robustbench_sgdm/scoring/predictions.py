@@ -26,7 +26,7 @@ def read_predictions(path: Path, dataset: Dataset) -> pd.DataFrame:
 
     Raises:
         DataError: no such list, or an entry that is damaged, of an unknown image or class, of NaN score, of
-            negative size, or there twice; it names the file and the entry.
+            negative size, of a score outside [0, 1], or there twice; it names the file and the entry.
     """
     place = {image.id: n for n, image in enumerate(dataset.images)}
     known = {int(c["id"]) for c in dataset.categories}
@@ -77,6 +77,8 @@ def _row(entry: Any, where: str) -> tuple[int, int, float, float, float, float, 
         )
     if not (math.isfinite(score) and all(abs(v) < 1e9 for v in (x, y, w, h))):
         raise DataError(f"{where} has score {score} and bbox {[x, y, w, h]}; all must be finite numbers")
+    if not 0 <= score <= 1:
+        raise DataError(f"{where} has score {score}; a confidence must lie in [0, 1]")
     if w < 0 or h < 0:
         raise DataError(f"{where} has bbox {[x, y, w, h]} of negative size; it must be [x, y, width, height]")
     return image, category, score, x, y, x + w, y + h

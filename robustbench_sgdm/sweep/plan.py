@@ -156,18 +156,25 @@ def make_plan(
 
 
 def rehearse(
-    corruptions: Sequence[Corruption], severities: Sequence[float], engine: str, device: str = "cpu"
+    corruptions: Sequence[Corruption],
+    severities: Sequence[float],
+    engine: str,
+    device: str = "cpu",
+    size: tuple[int, int] = (64, 64),
 ) -> None:
-    """Run every corruption once on a grey square: what cannot work should not fail hours later.
+    """Run every corruption once on a grey picture: what cannot work should not fail hours later.
+
+    Args:
+        size: height and width of the picture, px; larger ones are cut to 64.
 
     Raises:
         UsageError: the engine cannot do what is asked.
         DataError: a corruption of the user's is broken.
     """
-    square = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8, device=device)
+    grey = torch.full((1, 3, *(min(side, 64) for side in size)), 128, dtype=torch.uint8, device=device)
     for corruption in corruptions:
         for severity in corruption.levels(severities):
-            corrupting.apply(corruption, square, severity, seed=0, image_ids=[0], engine=engine)
+            corrupting.apply(corruption, grey, severity, seed=0, image_ids=[0], engine=engine)
 
 
 def shard_size(dataset: Dataset) -> int:

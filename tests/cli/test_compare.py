@@ -165,6 +165,7 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
         ({"image_id": 99}, "image 99"),
         ({"category_id": 77}, "category 77"),
         ({"score": float("nan")}, "must be finite"),
+        ({"score": 2.5}, "must lie in [0, 1]"),
         ({"bbox": [1, 1, -2, 2]}, "negative size"),
         ({"bbox": [1, 2, 3]}, "lacks a sound"),
         ({"image_id": True}, "must be integers"),

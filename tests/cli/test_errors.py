@@ -111,6 +111,33 @@ def test_classes_that_do_not_fit(
     assert code == 2 and "share no class name" in text
 
 
+def test_embedded_weights_are_for_scenes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
+) -> None:
+    content = json.loads(tiny_coco.read_text())
+    content["categories"][0]["name"] = "mug"
+    content["categories"].append({"id": 99, "name": "another"})
+    tiny_coco.write_text(json.dumps(content))
+    words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
+    code, text = outcome(capsys, monkeypatch, *words)
+    assert code == 2 and "--weights yolov8n=FILE" in text
+
+
+def test_the_reference_engine_is_told_small_images_before_it_begins(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
+) -> None:
+    from PIL import Image
+
+    content = json.loads(tiny_coco.read_text())
+    last = content["images"][-1]
+    Image.new("RGB", (90, 20)).save(tiny_coco.parent.parent / "images/val" / last["file_name"])
+    last |= {"width": 90, "height": 20}
+    tiny_coco.write_text(json.dumps(content))
+    words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
+    code, text = outcome(capsys, monkeypatch, *words, "--engine", "imgaug")
+    assert code == 2 and "not 64 x 20" in text and not list(tmp_path.glob("*/plan.yaml"))
+
+
 @pytest.mark.skipif(
     not Path("/proc").is_dir(), reason="only Linux has a folder that even root cannot write to"
 )

@@ -55,8 +55,9 @@ def test_a_checkpoint_without_baseline(
     robustbench(monkeypatch, "run", "--model", "mine.safetensors", "--imgsz", "320", *SHORT, "--name", "mine")
     frame = pd.read_csv("runs/robustness/mine/results.csv")
     assert frame["model"].unique().tolist() == ["mine"]
-    robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "zoo")
-    same = pd.read_csv("runs/robustness/zoo/results.csv")
+    robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "mine")
+    assert "mine holds another plan, so this run goes to" in capsys.readouterr().err
+    same = pd.read_csv("runs/robustness/mine2/results.csv")
     assert same["AP"].tolist() == frame["AP"].tolist() and same["key"].tolist() == frame["key"].tolist()
 
 

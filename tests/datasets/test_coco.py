@@ -74,6 +74,10 @@ def changed(path: Path, **changes: Any) -> str:
             "must be finite",
         ),
         ({"annotations": [{"image_id": 1, "category_id": 1}]}, "lacks a sound"),
+        (
+            {"annotations": 2 * [{"id": 7, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
+            "annotation id 7 twice",
+        ),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id twice"),
         ({"categories": [{"id": 2**63, "name": "a"}]}, r"not below 2\^53"),
     ],

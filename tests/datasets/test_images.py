@@ -84,9 +84,17 @@ def test_bad_files_say_which_and_what_to_do(tmp_path: Path, picture: Pillow.Imag
     (tmp_path / "text.jpg").write_text("not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     Pillow.fromarray(np.zeros((60, 90), np.float32)).save(tmp_path / "float.tiff")
-    for name in ("truncated.jpg", "text.jpg", "empty.png", "float.tiff"):
-        with pytest.raises(DataError, match=rf"{name} cannot be decoded.*replace the file"):
+    why = {
+        "truncated.jpg": "cannot be decoded",
+        "text.jpg": "is no picture",
+        "empty.png": "is empty",
+        "float.tiff": "cannot be decoded",
+    }
+    for name, what in why.items():
+        with pytest.raises(DataError, match=rf"{name} {what}.*replace the file"):
             read(tmp_path / name)
+    with pytest.raises(DataError, match=r"text\.jpg is no picture"):
+        images.size(tmp_path / "text.jpg")
     with pytest.raises(DataError, match=r"absent\.jpg does not exist.*--images"):
         read(tmp_path / "absent.jpg")
     with pytest.raises(DataError, match="is 90 x 60 px but annotated as 91 x 60"):

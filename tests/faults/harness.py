@@ -57,13 +57,15 @@ class Runs:
         )
         self._logs: dict[int, Path] = {}
         self._count = 0
+        self.environment: dict[str, str] = {}
 
     def start(self, project: Path, *more: str) -> int:
         """Begin the small run; gives the process id."""
         project.mkdir(parents=True, exist_ok=True)
         self._count += 1
         log = self.folder / f"{self._count}.log"
-        pid = self._ask({"run": [*RUN, "--project", str(project), *more], "log": str(log)})
+        words = [*RUN, "--project", str(project), *more]
+        pid = self._ask({"run": words, "log": str(log), "environment": self.environment})
         self._logs[pid] = log
         return pid
 

@@ -8,7 +8,6 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,13 +33,13 @@ def table() -> Iterator[dict[str, Tally]]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def cluster(runs: Runs) -> Iterator[str]:
     if find_spec("ray") is None:
         pytest.skip("Ray (the extra [ray]) is not installed")
-    import_module("ray")  # loaded before, it is started without a token, which the runs would not have
     from robustbench_sgdm.sweep import on_ray
 
     with on_ray(workers=2) as started:
+        runs.environment |= {k: v for k, v in os.environ.items() if k.startswith("RAY_AUTH_")}
         yield started.ray.get_runtime_context().gcs_address
 
 

@@ -1,7 +1,7 @@
 """Runs `robustbench` in forks of a process that has imported everything: a genuine run without the wait.
 
-Reads a json object a line: {"run": arguments, "log": file} starts one and answers its process id; {"wait": pid}
-answers how it ended, as `subprocess` counts. Nothing here computes before it forks, so that no thread is lost.
+Reads a json object a line: {"run": arguments, "log": file, "environment": more of it} starts one and answers its
+process id; {"wait": pid} answers how it ended, as `subprocess` counts. Nothing here computes before it forks, so that no thread is lost.
 """
 
 import json
@@ -35,6 +35,7 @@ def main() -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         if "run" in wanted:
+            os.environ.update(wanted["environment"])
             print(_start(wanted["run"], Path(wanted["log"])), flush=True)
         else:
             _, status = os.waitpid(wanted["wait"], 0)

@@ -1,7 +1,8 @@
 """Runs `robustbench` in forks of a process that has imported everything: a genuine run without the wait.
 
 Reads a json object a line: {"run": arguments, "log": file, "environment": more of it} starts one and answers its
-process id; {"wait": pid} answers how it ended, as `subprocess` counts. Nothing here computes before it forks, so that no thread is lost.
+process id; {"wait": pid} answers how it ended, as `subprocess` counts. Nothing here computes before it forks, so that
+no thread is lost.
 """
 
 import json

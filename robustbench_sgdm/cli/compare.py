@@ -120,7 +120,8 @@ def compare(
             raise unknown("metric", name, robustness.METRICS)
     found = _bootstrap(opened, resamples, seed, level, _arms(arm or []))
     pairs = _pairs(found, baseline, options.split(model or []))
-    _print(found, opened, pairs, metrics, form, out)
+    shown = list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.arms)
+    _print(found, opened, pairs, shown, metrics, form, out)
     if limits:
         _hold(found, pairs, limits, drops is Drops.significant, junit)
 
@@ -178,6 +179,7 @@ def _print(
     found: "Intervals",
     runs: "Sequence[Run]",
     pairs: Sequence[tuple[str, str]],
+    models: Sequence[str],
     metrics: Sequence[str],
     form: Form,
     out: Path | None,
@@ -192,7 +194,7 @@ def _print(
         text = table.to_json(orient="records", indent=1) + "\n"
     else:
         shown = tables.comparison_tables(table, found.level)
-        shown += _half_lives(found, metrics[0]) + _flips(runs, pairs)
+        shown += _half_lives(found, metrics[0], models) + _flips(runs, pairs)
         if form is Form.table and out is None:
             for one in shown:
                 show(one)
@@ -205,11 +207,11 @@ def _print(
     note(f"comparison  {out}")
 
 
-def _half_lives(found: "Intervals", metric: str) -> "list[tables.Table]":
+def _half_lives(found: "Intervals", metric: str, models: Sequence[str]) -> "list[tables.Table]":
     from robustbench_sgdm import tables
     from robustbench_sgdm.robustness import half_lives
 
-    frame = half_lives(found, metric)
+    frame = half_lives(found, metric, models)
     return [tables.half_life_table(frame)] if len(frame) else []
 
 

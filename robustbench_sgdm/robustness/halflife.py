@@ -1,41 +1,75 @@
 """The severity at which a model has lost half of its clean score."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_sgdm import errors
 from robustbench_sgdm.robustness.bootstrap import Draws
-from robustbench_sgdm.robustness.intervals import Cells, Intervals
+from robustbench_sgdm.robustness.intervals import Cells, Intervals, average
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.types import CLEAN
 
 
-def half_lives(found: Intervals, metric: str = "AP") -> pd.DataFrame:
-    """Where each model's score first falls to half its clean one, straight between the severities that were run.
+def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ()) -> pd.DataFrame:
+    """Where each model's score first falls to half its clean one, straight between severities.
+
+    All models are read at the same severities, those that each of them has: lines over other distances cross
+    elsewhere.
 
     Args:
         found: of the bootstrap; each resample has its own crossing, whose quantiles are the interval.
         metric: of METRICS.
+        models: or arms, whose trainings are averaged; all by default.
 
     Returns:
         Columns model, corruption, metric, severity, low, high; infinite where half is left at the strongest
-        severity that was run, whose number is `to`. Models without a clean cell are left out.
+        severity, whose number is `to`; `used`, the severities above 0 in text; `lacking`, those that were
+        planned and that a model lacks. NaN where no severity is left. Models without a clean cell are left out.
+
+    Raises:
+        UsageError: an unknown metric or model.
     """
     if metric not in METRICS:
         raise errors.unknown("metric", metric, METRICS)
-    column = METRICS.index(metric)
+    for name in models:
+        if name not in found.arms:
+            raise errors.unknown("model", name, found.arms)
+    arms = {name: _mean(found, name) for name in models or found.arms}
+    arms = {name: cells for name, cells in arms.items() if (CLEAN, 0.0) in cells}
+    planned = list(dict.fromkeys(cell for over in found.over for cell in over.cells))
     rows = []
-    for model, cells in found.cells.items():
-        if (CLEAN, 0.0) not in cells:
-            continue
-        for corruption in dict.fromkeys(c for c, _ in cells if c != CLEAN):
-            severities, draws = _curve(cells, corruption)
-            crossing = Draws.map(lambda *v, s=severities: crossings(s, np.stack(v)[..., column]), *draws)
-            several = len(crossing.jackknife) > 1  # images
-            low, high = _interval(crossing.resamples if several else np.empty(0), found.level)
-            rows.append((model, corruption, metric, float(crossing.estimate), low, high, severities[-1]))
-    return pd.DataFrame(rows, columns=["model", "corruption", "metric", "severity", "low", "high", "to"])
+    for corruption in dict.fromkeys(c for c, _ in planned):
+        having = {m: cells for m, cells in arms.items() if any(c == corruption for c, _ in cells)}
+        wanted = sorted(s for c, s in planned if c == corruption)
+        used = [s for s in wanted if all((corruption, s) in cells for cells in having.values())]
+        text = [", ".join(f"{s:g}" for s in levels) for levels in (used, sorted(set(wanted) - set(used)))]
+        for model, cells in having.items():
+            life = _half_life(cells, corruption, used, METRICS.index(metric), found.level)
+            rows.append((model, corruption, metric, *life, max(used, default=np.nan), *text))
+    columns = ["model", "corruption", "metric", "severity", "low", "high", "to", "used", "lacking"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _mean(found: Intervals, arm: str) -> Cells:
+    """The mean over an arm's trainings of the cells that all of them have."""
+    first, *others = (found.cells[m] for m in found.arms[arm])
+    shared = [cell for cell in first if all(cell in c for c in others)]
+    return {cell: Draws.map(average, first[cell], *(c[cell] for c in others)) for cell in shared}
+
+
+def _half_life(
+    cells: Cells, corruption: str, severities: Sequence[float], column: int, level: float
+) -> tuple[float, float, float]:
+    if not severities:
+        return np.nan, np.nan, np.nan
+    levels = np.array([0.0, *severities])
+    draws = [cells[CLEAN, 0.0], *(cells[corruption, s] for s in severities)]
+    crossing = Draws.map(lambda *v: crossings(levels, np.stack(v)[..., column]), *draws)
+    several = len(crossing.jackknife) > 1  # images
+    return float(crossing.estimate), *_interval(crossing.resamples if several else np.empty(0), level)
 
 
 def crossings(severities: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,8 +105,3 @@ def _interval(draws: NDArray[np.float64], level: float) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)
-
-
-def _curve(cells: Cells, corruption: str) -> tuple[NDArray[np.float64], list[Draws]]:
-    levels = sorted(s for c, s in cells if c == corruption)
-    return np.array([0.0, *levels]), [cells[CLEAN, 0.0], *(cells[corruption, s] for s in levels)]

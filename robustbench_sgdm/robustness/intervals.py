@@ -153,7 +153,7 @@ class Intervals:
             return [[*label, m, *[np.nan] * len(_NUMBERS), lacking] for m in metrics]
         draws = Draws.map(
             lambda *means: sum(sign * mean for (_, sign, _), mean in zip(terms, means, strict=True)),
-            *(Draws.map(_average, *arm.draws) for *_, arm in terms),
+            *(Draws.map(average, *arm.draws) for *_, arm in terms),
         )
         seeds = min(len(arm.draws) for *_, arm in terms)
         spread = np.full(len(METRICS), np.nan)
@@ -174,7 +174,7 @@ class Intervals:
         lacking = [missing(m, cells, over, clean=False) for models in arms for m, cells in models.items()]
         if text := "; ".join(dict.fromkeys(t for t in lacking if t)):
             return [[*label, m, *[np.nan] * len(_NUMBERS), text] for m in metrics]
-        scores = [Draws.map(_average, *(c[at] for c in arm.values())) for arm in arms for at in over.cells]
+        scores = [Draws.map(average, *(c[at] for c in arm.values())) for arm in arms for at in over.cells]
 
         def error(*values: NDArray[np.float64]) -> Any:
             mine, theirs = values[: len(over.cells)], values[len(over.cells) :]
@@ -254,7 +254,8 @@ def bootstrap(
         progress: called with the number of cells just done, from any thread.
 
     Raises:
-        UsageError: too few resamples, an impossible level, a model that is not there or in two arms.
+        UsageError: too few resamples, an impossible level, a model that is not there, in two arms, or in one with
+            its baseline.
         DataError: runs that do not compare, no ground truth in the run, or damaged cells.
     """
     if not 0 < level < 1:
@@ -274,6 +275,12 @@ def bootstrap(
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
     groups = _groups(cells, arms or {})
     arm_of = {m: arm for arm, members in groups.items() for m in members}
+    for baseline, model in pairs:
+        if arm_of[baseline] == arm_of[model]:
+            raise errors.UsageError(
+                f"arm {arm_of[model]!r} joins {model} with its baseline {baseline}; an arm is one network trained "
+                "several times: give each its own"
+            )
     tested = list(dict.fromkeys((arm_of[b], arm_of[m]) for b, m in pairs))
     return Intervals(cells, sets(*several), tested, groups, level, seed)
 
@@ -316,7 +323,8 @@ def _relative(over: Over) -> Callable[[Cells], Draws]:
     return lambda cells: Draws.map(relative, _mean(over)(cells), cells[CLEAN, 0.0])
 
 
-def _average(*values: NDArray[np.float64]) -> Any:
+def average(*values: NDArray[np.float64]) -> Any:
+    """Of arrays of one shape."""
     return np.mean(values, axis=0)
 
 

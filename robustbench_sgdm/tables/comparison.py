@@ -69,16 +69,27 @@ def _mean_name(row: Mapping[Any, Any]) -> str:
 
 
 def half_life_table(frame: pd.DataFrame) -> Table:
-    """Where each model has lost half of its clean score; see `robustness.half_lives`."""
+    """Where each model has lost half of its clean score; see `robustness.half_lives`.
+
+    A note names the severities of a corruption where not all that were planned could be used.
+    """
     models = list(dict.fromkeys(frame["model"]))
     cells: dict[str, dict[str, str]] = {}
     for row in frame.to_dict("records"):
         cells.setdefault(str(row["corruption"]), {})[str(row["model"])] = _severities(row)
+    short = frame[frame["lacking"] != ""].drop_duplicates("corruption").itertuples()
     return Table(
         f"Severity at which half of the clean {frame['metric'].iloc[0]} is lost",
         ["corruption", *models],
         [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
-        ["Between the severities that were run the score is taken to fall along a straight line."],
+        [
+            "Between the severities that were run the score is taken to fall along a straight line.",
+            *(
+                f"{row.corruption}: from severities {', '.join(filter(None, ['0', str(row.used)]))}, which all have; "
+                f"not all have {row.lacking}."
+                for row in short
+            ),
+        ],
     )
 
 

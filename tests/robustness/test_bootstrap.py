@@ -182,6 +182,7 @@ def test_impossible_requests(make_run: Any) -> None:
         ({"arms": {"a": ["base"], "b": ["base"]}}, "two arms"),
         ({"arms": {"a": []}}, "has no model"),
         ({"arms": {"base": ["module"]}}, "give another name"),
+        ({"arms": {"a": ["base", "module"]}}, "joins module with its baseline base"),
     ):
         with pytest.raises(UsageError, match=words):
             bootstrap(run, **arguments)

@@ -1,6 +1,7 @@
 """Outcomes, flips, error types, calibration, half-lives: each against a slow count of its own."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -221,6 +222,31 @@ def test_half_life_lies_where_half_is_left(make_run: Any) -> None:
         assert row.low <= row.severity <= row.high
 
 
+def test_half_lives_of_models_use_the_severities_that_all_have(make_run: Any) -> None:
+    """A model scored at fewer severities, or with a damaged cell, is not told apart by that."""
+    twins = {"base": None, "same": None}
+    run = make_run(twins, {"fog": [1.0, 2.0, 3.0]}, worse=0.0, leave=(("same", "fog", 2.0),))
+    found = bootstrap(run, resamples=50)
+    fewer = {cell: draws for cell, draws in found.cells["base"].items() if cell != ("fog", 2.0)}
+    found = replace(found, cells={**found.cells, "same": fewer})
+    base, same = records(half_lives(found))
+    assert base.used == "1, 3" and base.lacking == "2" and np.isfinite(base.severity)
+    assert vars(base) | {"model": "same"} == vars(same)
+    assert half_life_table(half_lives(found)).notes[1:] == [
+        "fog: from severities 0, 1, 3, which all have; not all have 2."
+    ]
+    (alone,) = records(half_lives(found, models=["base"]))
+    assert alone.used == "1, 2, 3" and alone.lacking == ""
+
+
+def test_half_life_of_an_arm_is_that_of_its_mean_curve(make_run: Any) -> None:
+    run = make_run({"s0": None, "s1": None}, {"fog": [1.0, 5.0]})
+    (row,) = records(half_lives(bootstrap(run, resamples=50, arms={"a": ["s0", "s1"]})))
+    mean = run.results().groupby("severity")["AP"].mean()
+    assert row.model == "a" and np.isfinite(row.severity)
+    assert np.interp(row.severity, mean.index, mean) == pytest.approx(mean[0.0] / 2)
+
+
 def test_half_lives_in_words() -> None:
     inf, nan = float("inf"), float("nan")
     rows = [
@@ -230,7 +256,7 @@ def test_half_lives_in_words() -> None:
         ("n", "snow", 2, nan, nan),
     ]
     frame = pd.DataFrame(rows, columns=["model", "corruption", "severity", "low", "high"]).assign(
-        metric="AP", to=5.0
+        metric="AP", to=5.0, used="1, 5", lacking=""
     )
     table = half_life_table(frame)
     assert table.columns == ["corruption", "m", "n"]

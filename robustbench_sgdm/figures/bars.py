@@ -134,9 +134,10 @@ def means(material: Material) -> Drawn:
     )
     if whole.empty:
         raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    at = f" ({material.whole.at.removeprefix('at ')})" if material.whole.at else ""
     caption = (
         f"Means under corruption by family, with 95 % intervals over images. Left: mPC, the mean {metric} over "
-        "corruptions and severities, beside the clean score; right: rPC, the share of the clean score that is kept."
+        f"corruptions and severities{at}, beside the clean score; right: rPC, the share of the clean score that is kept."
     )
     alt = "Bar chart of means under corruption: " + "; ".join(
         f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()

@@ -124,8 +124,9 @@ class Material:
 
     @property
     def title(self) -> str:
-        """The widest set in few words."""
-        return self.names[self.whole.name] if self.whole.name else "the benchmark"
+        """The widest set in few words, with its severities where they are not the published five."""
+        few = self.names[self.whole.name] if self.whole.name else "the benchmark"
+        return f"{few} {self.whole.at}".strip()
 
     @cached_property
     def errors(self) -> pd.DataFrame:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from robustbench_sgdm.figures import Material, words
-from robustbench_sgdm.robustness import Over
-from robustbench_sgdm.tables import number
+from robustbench_sgdm.robustness import SIGNIFICANT, Over, holm
+from robustbench_sgdm.tables import number, p_text
 
 _FEW = 3  # corruptions that a sentence names
 
@@ -18,7 +19,8 @@ class Verdict:
 
     Attributes:
         headline: which scores higher under corruption, or that no difference could be shown.
-        details: the same of the share of the clean score that is kept, and of clean images.
+        details: families of corruptions that differ, in either direction; then the same of the share of the clean
+            score that is kept, and of clean images.
     """
 
     headline: str
@@ -56,7 +58,7 @@ def _verdict(rows: pd.DataFrame, baseline: str, model: str, material: Material) 
         headline = f"No difference between {model} and {baseline} could be shown {under}: {told}"
     else:
         headline = f"{model} scores {word} than {baseline} {under}: {told}"
-    details = []
+    details = _families(rows, baseline, model, material)
     if share is not None:
         kept = [_own(rows, name, "rPC", over) for name in (model, baseline)]
         shares = f"{number(kept[0])} % against {number(kept[1])} %"
@@ -70,6 +72,30 @@ def _verdict(rows: pd.DataFrame, baseline: str, model: str, material: Material) 
     if clean is not None:
         details.append(_clean(clean, material.score, baseline, model))
     return Verdict(headline, details)
+
+
+def _families(rows: pd.DataFrame, baseline: str, model: str, material: Material) -> list[str]:
+    """A sentence of the families whose difference is shown, p corrected by Holm over all families."""
+    found = {
+        family: row
+        for over, family in material.sets.items()
+        if family and (row := _row(rows, baseline, model, "mPC", over)) is not None
+    }
+    if len(found) < 2:
+        return []
+    p = holm(np.array([float(row["p"]) for row in found.values()]))
+    told: dict[str, list[str]] = {}
+    for (family, row), corrected in zip(found.items(), p, strict=True):
+        word = _direction(row)
+        if word and corrected < SIGNIFICANT:
+            text = f"{family} ({_points(row)}, {_interval(row)}, p {p_text(corrected)})"
+            told.setdefault(word, []).append(text)
+    if not told:
+        return []
+    sides = "; ".join(f"{word} under {' and '.join(texts)}" for word, texts in told.items())
+    return [
+        f"By family {model} scores {sides}; p is corrected by Holm over the {len(found)} families, intervals are not"
+    ]
 
 
 def _clean(row: "pd.Series[float] | None", metric: str, baseline: str, model: str) -> str:
@@ -128,8 +154,8 @@ def _interval(row: "pd.Series[float]") -> str:
 def named(over: Over) -> str:
     """A set of corruptions as a sentence names it.
 
-    >>> named(Over.of(["gaussian_noise"])), named(Over.of(["fog", "snow"], [3]))
-    ('gaussian noise', 'fog and snow at severity 3')
+    >>> named(Over.of(["gaussian_noise"])), named(Over.of(["fog", "snow"], [1, 3]))
+    ('gaussian noise', 'fog and snow at severities 1, 3')
     """
     if not over.name:
         return "the benchmark's 15 corruptions"
@@ -137,7 +163,4 @@ def named(over: Over) -> str:
     text = f"{len(names)} corruptions"
     if len(names) <= _FEW:
         text = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-    levels = {tuple(s for name, s in over.cells if name == c) for c in over.corruptions}
-    if len(levels) == 1 and len(only := next(iter(levels))) == 1 and "[" not in text:
-        return f"{text} at severity {only[0]:g}"
-    return text
+    return f"{text} {over.at}".strip()

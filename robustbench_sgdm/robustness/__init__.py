@@ -14,7 +14,7 @@ from robustbench_sgdm.robustness.halflife import half_lives
 from robustbench_sgdm.robustness.intervals import Intervals, bootstrap
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import SIGNIFICANT
+from robustbench_sgdm.robustness.statistics import SIGNIFICANT, holm
 
 __all__ = [
     "CONFIDENCE",
@@ -35,6 +35,7 @@ __all__ = [
     "flips",
     "half_lives",
     "headline",
+    "holm",
     "kept",
     "mcnemar",
     "outcomes",

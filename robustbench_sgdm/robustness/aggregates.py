@@ -56,13 +56,31 @@ class Over:
         """
         if set(self.cells) == set(_BENCHMARK.cells):
             return ""
-        levels = {c: [s for name, s in self.cells if name == c] for c in self.corruptions}
-        usual = all(sorted(s) == list(SEVERITIES) for c, s in levels.items() if "[" not in c)
-        if usual:
+        levels = self._levels
+        if not self.at:
             return ", ".join(levels)
-        if len({tuple(s) for s in levels.values()}) == 1:
+        if len(set(levels.values())) == 1:
             return f"{', '.join(levels)} at {_listed(next(iter(levels.values())))}"
         return ", ".join(f"{c} at {_listed(s)}" for c, s in levels.items())
+
+    @property
+    def at(self) -> str:
+        """Its severities in words; empty where they are the published five.
+
+        >>> Over.of(["fog"], [1, 2.5, 5]).at, Over.of(["fog"], [3]).at, Over.of(["fog"]).at
+        ('at severities 1, 2.5, 5', 'at severity 3', '')
+        """
+        own = {levels for c, levels in self._levels.items() if "[" not in c}
+        if own <= {SEVERITIES}:
+            return ""
+        if len(own) > 1:
+            return "at differing severities"
+        (levels,) = own
+        return f"at {'severity' if len(levels) == 1 else 'severities'} {_listed(levels)}"
+
+    @property
+    def _levels(self) -> dict[str, tuple[float, ...]]:
+        return {c: tuple(sorted(s for name, s in self.cells if name == c)) for c in self.corruptions}
 
     def title(self, statistic: str) -> str:
         """`mPC`, or `mPC over fog`."""

@@ -86,7 +86,11 @@ def _tested(
 
 
 def means_table(
-    intervals: pd.DataFrame, names: Mapping[str, str], metric: str, pairs: Sequence[tuple[str, str]]
+    intervals: pd.DataFrame,
+    names: Mapping[str, str],
+    metric: str,
+    pairs: Sequence[tuple[str, str]],
+    at: str = "",
 ) -> Table:
     """P, mPC, rPC and mCE of every model and difference with their 95 % intervals; mCE is against its baseline.
 
@@ -95,6 +99,7 @@ def means_table(
         names: the sets to show, `over` -> what to call it.
         metric: of those rows.
         pairs: (baseline, model) whose difference model - baseline gets a column.
+        at: the sets' severities in words, for the title.
     """
     wanted = [("P", "", "clean")]
     wanted += [(s, over, text) for s in ("mPC", "rPC") for over, text in names.items()]
@@ -109,7 +114,7 @@ def means_table(
         found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
         own = [_interval(found.get((m, of.get(m, "")))) for m in models]
         rows.append([f"mCE, {text.replace('_', ' ')}", *own, *("–" for _ in pairs)])
-    return Table(f"Means of {metric}", ["statistic", *_heads(intervals, pairs)], rows)
+    return Table(f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows)
 
 
 def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, str]]) -> Table:

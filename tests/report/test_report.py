@@ -99,15 +99,39 @@ def test_the_words_of_the_verdict_come_from_the_interval(told_run: Run) -> None:
         (
             0.9,
             3.3,
-            f"{MODEL} scores higher than base under gaussian noise and fog: +2.10 mPC, 95 % interval +0.90 to +3.30",
+            f"{MODEL} scores higher than base under gaussian noise and fog at severities 1, 3, 5: +2.10 mPC, 95 % "
+            "interval +0.90 to +3.30",
         ),
-        (-3.3, -0.1, f"{MODEL} scores lower than base under gaussian noise and fog: "),
-        (-0.1, 3.3, f"No difference between {MODEL} and base could be shown under gaussian noise and fog: "),
+        (-3.3, -0.1, f"{MODEL} scores lower than base under gaussian noise and fog at severities 1, 3, 5: "),
+        (
+            -0.1,
+            3.3,
+            f"No difference between {MODEL} and base could be shown under gaussian noise and fog at severities 1, 3, 5: ",
+        ),
         (0.0, 3.3, "No difference"),
     ):
         frame.loc[chosen, ["estimate", "low", "high"]] = (low + high) / 2, low, high
         (verdict,) = verdicts(material)
         assert verdict.headline.startswith(said)
+
+
+def test_the_verdict_names_families_that_differ_either_way(told_run: Run) -> None:
+    """A mean may hide opposite families; p is corrected over them."""
+    material = Material(told_run, resamples=200)
+    frame = material.intervals
+    chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
+    columns = ["estimate", "low", "high", "p"]
+    frame.loc[chosen & (frame["family"] == "noise"), columns] = -1.29, -2.4, -0.19, 0.02
+    frame.loc[chosen & (frame["family"] == "weather"), columns] = 2.5, 1.34, 3.46, 0.001
+    (verdict,) = verdicts(material)
+    assert verdict.details[0] == (
+        f"By family {MODEL} scores lower under noise (-1.29, 95 % interval -2.40 to -0.19, p 0.020); higher under "
+        "weather (+2.50, 95 % interval +1.34 to +3.46, p 0.002); p is corrected by Holm over the 2 families, "
+        "intervals are not"
+    )
+    frame.loc[chosen & (frame["family"] == "weather"), "p"] = 0.03  # 0.06 of two
+    frame.loc[chosen & (frame["family"] == "noise"), "p"] = 0.03
+    assert not any("By family" in d for d in verdicts(material)[0].details)
 
 
 def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
@@ -135,7 +159,9 @@ def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
         assert told[f"{row['model']}, {at}"]["expected"] == f"{100 * row['ece']:.2f}"
     frame = material.intervals
     errors = frame[(frame["statistic"] == "mCE") & (frame["metric"] == "AP")].set_index("over")["estimate"]
-    assert shown["Means of AP"]["mCE, weather"][MODEL].startswith(f"{errors['fog at 1, 3, 5']:.2f} [")
+    assert shown["Means of AP at severities 1, 3, 5"]["mCE, weather"][MODEL].startswith(
+        f"{errors['fog at 1, 3, 5']:.2f} ["
+    )
 
 
 def test_every_pair_is_shown_side_by_side(written: Run) -> None:

@@ -45,12 +45,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one limit was kept by one number; `message` has the number, or what it lacks."""
+    """Whether one limit was kept by one number; `message` has the number, or what it lacks; `over`, a mean's set."""
 
     limit: Limit
     subject: str
     kept: bool
     message: str
+    over: str = ""
 
 
 def parse(text: str, kind: Kind, metric: str = "AP") -> Limit:
@@ -108,30 +109,53 @@ def check(table: pd.DataFrame, limits: Sequence[Limit], *, significant: bool = T
     return verdicts
 
 
+def told(verdicts: Sequence[Verdict]) -> list[str]:
+    """A line for each limit: how many numbers kept it, and which sets of corruptions they are means over.
+
+    >>> limit = Limit("fail-under", "rPC", "AP", 10)
+    >>> told([Verdict(limit, "m, rPC over fog at 1, 3", True, "40.00", "fog at 1, 3")])
+    ['--fail-under rPC:AP=10 kept by 1 of 1, over: fog at 1, 3']
+    """
+    lines = []
+    for limit in dict.fromkeys(v.limit for v in verdicts):
+        own = [v for v in verdicts if v.limit == limit]
+        over = "; ".join(dict.fromkeys(v.over for v in own if v.over))
+        kept = f"--{limit.kind} {limit.text} kept by {sum(v.kept for v in own)} of {len(own)}"
+        lines.append(f"{kept}, over: {over}" if over else kept)
+    return lines
+
+
 def _verdict(limit: Limit, row: Mapping[Any, Any], significant: bool) -> Verdict:
     subject = str(row["model"]) + (f" against {row['baseline']}" if row["baseline"] else "")
     where = _where(row)
+    over = _set(row)
     estimate, low, high = (float(row[k]) for k in ("estimate", "low", "high"))
     number = f"{limit.statistic if limit.statistic != 'score' else limit.metric}{where}"
     if estimate != estimate:
         lacks = f": run {row['missing']}" if row["missing"] else ": the data hold no such object"
-        return Verdict(limit, f"{subject}, {number}", False, f"absent{lacks}")
+        return Verdict(limit, f"{subject}, {number}", False, f"absent{lacks}", over)
     shown = f"{estimate:+.2f}" if row["baseline"] else f"{estimate:.2f}"
     told = low == low
     message = f"{shown} (interval {low:.2f} to {high:.2f})" if told else f"{shown} (no interval)"
     if limit.kind == "fail-under":
-        return Verdict(limit, f"{subject}, {number}", estimate >= limit.value, message)
+        return Verdict(limit, f"{subject}, {number}", estimate >= limit.value, message, over)
     sure = row["p_holm"] < SIGNIFICANT if limit.statistic == "score" else high < 0
     dropped = estimate < -limit.value and (sure or not told or not significant)
     if dropped and significant and not told:
         message += ": whether it is chance cannot be told; --drops any asks for no proof"
-    return Verdict(limit, f"{subject}, {number}", not dropped, message)
+    return Verdict(limit, f"{subject}, {number}", not dropped, message, over)
 
 
 def _where(row: Mapping[Any, Any]) -> str:
     if row["statistic"] == "score":
         return f" under {row['corruption']} at {row['severity']:g}"
     return f" over {row['over']}" if row["over"] else ""
+
+
+def _set(row: Mapping[Any, Any]) -> str:
+    if row["statistic"] not in ("mPC", "rPC"):
+        return ""
+    return str(row["over"] or "the benchmark's 15 corruptions")
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:

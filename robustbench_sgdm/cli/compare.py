@@ -10,7 +10,8 @@ import typer
 from robustbench_sgdm.cli import options
 
 if TYPE_CHECKING:
-    from robustbench_sgdm import tables
+    import pandas as pd
+
     from robustbench_sgdm.gate import Limit
     from robustbench_sgdm.robustness import Intervals
     from robustbench_sgdm.store import Run
@@ -184,17 +185,19 @@ def _print(
     form: Form,
     out: Path | None,
 ) -> None:
-    from robustbench_sgdm import atomic, tables
+    from robustbench_sgdm import atomic, robustness, tables
     from robustbench_sgdm.cli.console import note, show
 
     table = found.table(metrics, pairs=pairs)
-    if form is Form.csv:
-        text = table.to_csv(index=False)
-    elif form is Form.json:
-        text = table.to_json(orient="records", indent=1) + "\n"
+    lives = robustness.half_lives(found, metrics[0], models)
+    flipped = _flips(runs, pairs)
+    if form in (Form.csv, Form.json):
+        rows = tables.comparison_rows(table, lives, flipped)
+        text = rows.to_csv(index=False) if form is Form.csv else tables.to_json(rows)
     else:
         shown = tables.comparison_tables(table, found.level)
-        shown += _half_lives(found, metrics[0], models) + _flips(runs, pairs)
+        shown += [tables.half_life_table(lives)] if len(lives) else []
+        shown += [tables.flip_table(counts, *pair) for pair, counts in flipped.items()]
         if form is Form.table and out is None:
             for one in shown:
                 show(one)
@@ -207,28 +210,19 @@ def _print(
     note(f"comparison  {out}")
 
 
-def _half_lives(found: "Intervals", metric: str, models: Sequence[str]) -> "list[tables.Table]":
-    from robustbench_sgdm import tables
-    from robustbench_sgdm.robustness import half_lives
-
-    frame = half_lives(found, metric, models)
-    return [tables.half_life_table(frame)] if len(frame) else []
-
-
-def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "list[tables.Table]":
-    """Of the pairs that lie in one run, which alone has both models' boxes side by side."""
-    from robustbench_sgdm import tables
+def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "dict[tuple[str, str], pd.DataFrame]":
+    """Counts of the pairs that lie in one run, which alone has both models' boxes side by side."""
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.robustness import flips
 
-    shown = []
+    found = {}
     for run in runs:
         for baseline, model in (p for p in pairs if set(p) <= set(run.plan["models"])):
             with counting("flips", sum(c.model == model for c in run.cells)) as update:
                 counts = flips(run, baseline, model, progress=update).counts
             if len(counts):
-                shown.append(tables.flip_table(counts, baseline, model))
-    return shown
+                found[baseline, model] = counts
+    return found
 
 
 def _hold(
@@ -246,7 +240,8 @@ def _hold(
     broken = [v for v in verdicts if not v.kept]
     for v in broken:
         note(f"--{v.limit.kind} {v.limit.text} not kept: {v.subject}: {v.message}")
-    note(f"{len(verdicts) - len(broken)} of {len(verdicts)} limits kept")
+    for line in gate.told(verdicts):
+        note(line)
     if junit:
         atomic.write_text(junit, gate.junit(verdicts))
     if broken:

@@ -1,6 +1,12 @@
 """Tables from results: pure functions of frames, for the terminal, the report and documents alike."""
 
-from robustbench_sgdm.tables.comparison import comparison_tables, flip_table, half_life_table
+from robustbench_sgdm.tables.comparison import (
+    comparison_rows,
+    comparison_tables,
+    flip_table,
+    half_life_table,
+    to_json,
+)
 from robustbench_sgdm.tables.damage import damage_table
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
@@ -19,6 +25,7 @@ __all__ = [
     "Table",
     "calibration_table",
     "class_table",
+    "comparison_rows",
     "comparison_tables",
     "corruption_tables",
     "damage_table",
@@ -31,6 +38,7 @@ __all__ = [
     "p_text",
     "sizes_table",
     "split",
+    "to_json",
     "to_markdown",
     "training_table",
 ]

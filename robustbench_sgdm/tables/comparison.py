@@ -1,5 +1,6 @@
 """Tables of a comparison: means, differences, half-lives, flips."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,46 @@ def comparison_tables(intervals: pd.DataFrame, level: float) -> list[Table]:
         chosen = (paired[["baseline", "model", "metric"]] == [baseline, model, metric]).all(axis=1)
         drawn.append(_difference_table(paired[chosen], f"{metric} of {model} minus {baseline}", level))
     return drawn
+
+
+def comparison_rows(
+    intervals: pd.DataFrame, lives: pd.DataFrame, flips: Mapping[tuple[str, str], pd.DataFrame]
+) -> pd.DataFrame:
+    """Everything that `compare` shows, for programs: a row per number.
+
+    Args:
+        intervals: as of `robustness.Intervals.table`.
+        lives: as of `robustness.half_lives`.
+        flips: (baseline, model) -> as of `robustness.Flips.counts`.
+
+    Returns:
+        The columns of `intervals`, and both, kept, lost. Statistic `half-life`: a severity, infinite where half is
+        left, read at the severities that `over` names. Statistic `flips`: both, kept, lost, p, p_holm of a cell.
+    """
+    halves = pd.DataFrame(
+        {
+            **{column: lives[column] for column in ("model", "corruption", "metric", "low", "high")},
+            "statistic": "half-life",
+            "over": lives["corruption"] + " at " + lives["used"],
+            "estimate": lives["severity"],
+        }
+    )
+    counts = [
+        frame.assign(baseline=baseline, model=model, statistic="flips")
+        for (baseline, model), frame in flips.items()
+    ]
+    columns = [*intervals.columns, "both", "kept", "lost"]
+    parts = [part.reindex(columns=columns) for part in (intervals, halves, *counts) if len(part)]
+    texts = [c for c in intervals.columns if pd.api.types.is_string_dtype(intervals[c].dtype)]
+    whole = dict.fromkeys(("both", "kept", "lost"), "Int64")
+    return pd.concat(parts, ignore_index=True).fillna(dict.fromkeys(texts, "")).astype(whole)
+
+
+def to_json(rows: pd.DataFrame) -> str:
+    """A list of objects, null for what is absent; "Infinity", which JSON lacks as a number, is text."""
+    found = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    told = [{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in found]
+    return json.dumps(told, indent=1) + "\n"
 
 
 def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:

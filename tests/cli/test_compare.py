@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.robustness import flips
 from robustbench_sgdm.store import Run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -99,7 +100,23 @@ def test_compare_prints_and_writes_the_same_numbers(
     (error,) = (r for r in rows if (r["statistic"], r["metric"], r["over"]) == ("mCE", "AP", "fog at 3"))
     assert f"{float(error['estimate']):.2f} [" in out and "mCE over weather, against a" in out
     code, text, _ = command(*words, "--format", "json")
-    assert len(json.loads(text)) == len(rows)
+    objects = json.loads(text)
+    assert [o["statistic"] for o in objects] == [r["statistic"] for r in rows]
+    for model in ("a", "b"):
+        (life,) = (
+            o
+            for o in objects
+            if (o["statistic"], o["model"], o["corruption"]) == ("half-life", model, "gaussian_noise")
+        )
+        assert life["over"] == "gaussian_noise at 1, 3" and life["metric"] == "AP"
+        said = "> 3" if life["estimate"] == "Infinity" else f"{life['estimate']:.2f}"
+        assert f" {said} [" in out.partition("half of the clean AP")[2]
+    counts = flips(Run.open(scored[0]), "a", "b").counts
+    told = [r for r in rows if r["statistic"] == "flips"]
+    assert [(r["corruption"], float(r["severity"]), float(r["both"])) for r in told] == [
+        (r["corruption"], r["severity"], r["both"]) for r in counts.to_dict("records")
+    ]
+    assert [float(r["p_holm"]) for r in told] == counts["p_holm"].tolist()
     code, nothing, _ = command(*words, "--format", "markdown", "--out", "c.md")
     text = Path("c.md").read_text()
     assert not nothing and "## AP of b minus a" in text and "| fog 3 |" in text
@@ -118,7 +135,10 @@ def test_predictions_made_elsewhere_have_a_report(
 
 def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
     words = ("compare", str(scored[0]), "--resamples", "60")
-    assert command(*words, "--fail-under", "rPC=1")[0] == 0
+    code, _, err = command(*words, "--fail-under", "rPC=1,AP=0")
+    assert code == 0 and "--fail-under AP=0 kept by 8 of 8\n" in err
+    sets = "fog at 3, gaussian_noise at 1, 3; fog at 3; gaussian_noise at 1, 3"
+    assert f"--fail-under rPC:AP=1 kept by 6 of 6, over: {sets}\n" in err
     code, _, err = command(*words, "--fail-under", "rPC=99,AP=0", "--junit", "j.xml")
     assert code == 3 and "rPC:AP=99 not kept: a" in err
     (suite,) = ElementTree.parse("j.xml").getroot()

@@ -41,7 +41,11 @@ def compare(
         ),
     ],
     baseline: Annotated[
-        str | None, typer.Option("--baseline", help="Compare with this model; default: each module's own.")
+        str | None,
+        typer.Option(
+            "--baseline",
+            help="Compare with this model; default: each module's own, and for a model of several runs the first run's.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,

@@ -245,7 +245,8 @@ def bootstrap(
 
     Args:
         runs: one, or several over the same images, seed and engine; a model that is in several is then called
-            `name@run`, by the directory's name or, where two have one, its path.
+            `name@run`, by the directory's name or, where two have one, its path, and the first run's is a baseline of
+            the others'.
         resamples: how many.
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
@@ -265,12 +266,15 @@ def bootstrap(
     count = Counter(model for run in several for model in run.plan["models"])
     alike = Counter(run.path.name for run in several)
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
-    pairs = []
+    pairs, again = [], []
+    first: dict[str, str] = {}
     for run, draws in zip(several, found, strict=True):
         where = run.path.name if alike[run.path.name] == 1 else run.path
         names = {m: m if count[m] == 1 else f"{m}@{where}" for m in run.plan["models"]}
         cells |= {name: {} for name in names.values()}
         pairs += [(names[b], names[m]) for b, m in run.pairs]
+        again += [(first[m], name) for m, name in names.items() if m in first]
+        first = names | first
         for cell, drawn in draws.items():
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
     groups = _groups(cells, arms or {})
@@ -281,8 +285,8 @@ def bootstrap(
                 f"arm {arm_of[model]!r} joins {model} with its baseline {baseline}; an arm is one network trained "
                 "several times: give each its own"
             )
-    tested = list(dict.fromkeys((arm_of[b], arm_of[m]) for b, m in pairs))
-    return Intervals(cells, sets(*several), tested, groups, level, seed)
+    tested = dict.fromkeys((arm_of[b], arm_of[m]) for b, m in [*pairs, *again] if arm_of[b] != arm_of[m])
+    return Intervals(cells, sets(*several), list(tested), groups, level, seed)
 
 
 def _groups(cells: Mapping[str, Any], arms: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

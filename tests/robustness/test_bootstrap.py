@@ -121,7 +121,7 @@ def test_models_of_two_runs_are_told_apart(make_run: Any) -> None:
     runs = [make_run(MODELS, NOISE, name="r1"), make_run({"base": None, "other": "base"}, NOISE, name="r2")]
     table = bootstrap(runs, resamples=20).table(["AP"])
     pairs = set(table.loc[table["baseline"] != "", ["baseline", "model"]].itertuples(index=False, name=None))
-    assert pairs == {("base@r1", "module"), ("base@r2", "other")}
+    assert pairs == {("base@r1", "module"), ("base@r2", "other"), ("base@r1", "base@r2")}
 
 
 def test_runs_of_one_name_in_two_folders_are_told_apart(make_run: Any, tmp_path: Path) -> None:
@@ -132,6 +132,13 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(make_run: Any, tmp_path:
     found = bootstrap([first, second], resamples=5)
     assert set(found.arms) == {f"{m}@{run.path}" for m in MODELS for run in (first, second)}
     assert all(len(cells) == 5 for cells in found.cells.values())
+    for model in MODELS:  # a run against its copy: nothing differs
+        pair = [(f"{model}@{first.path}", f"{model}@{second.path}")]
+        assert set(pair) <= set(found.pairs)
+        (clean,) = rows(found.table(["AP"], pairs=pair), statistic="P", baseline=pair[0][0])["estimate"]
+        assert clean == 0
+    arms = {"a": [f"base@{run.path}" for run in (first, second)]}
+    assert not any(set(pair) == {"a"} for pair in bootstrap([first, second], resamples=5, arms=arms).pairs)
 
 
 def test_one_image_has_no_interval(make_run: Any) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
@@ -16,11 +17,13 @@ from robustbench_sgdm.tables import number
 from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds
-_BAR = 4  # rows from which a colour bar has room for its numbers
+_BAR = 4  # rows from which a colour bar beside them has room for its numbers; below them, it takes so much:
+_BELOW = 0.5  # inches
+_INK = "#1b1f24"
 
 
 def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
-    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05, grey elsewhere.
+    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -32,10 +35,10 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
     severities = sorted(rows["severity"].unique())
     wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
     limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
+    beside = len(corruptions) >= _BAR
+    high = min(1.0 + 0.27 * len(corruptions) + (0 if beside else _BELOW), _MOST)
     with styled():
-        figure = Figure(
-            figsize=(min(wide, PAGE), min(1.0 + 0.27 * len(corruptions), _MOST)), layout="constrained"
-        )
+        figure = Figure(figsize=(min(wide, PAGE), high), layout="constrained")
         axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axis, (baseline, model) in zip(axes, pairs, strict=True):
             part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
@@ -49,8 +52,8 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
             axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")
-        if len(corruptions) >= _BAR:
-            figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", shrink=0.9, pad=0.02)
+        shape = {"shrink": 0.9} if beside else {"location": "bottom", "aspect": 40}
+        figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", pad=0.02, **shape)
     return figure
 
 
@@ -76,7 +79,6 @@ def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit
         if np.isnan(value):
             continue
         sure = p[row, column] < SIGNIFICANT
-        dark = abs(value) > 0.6 * limit
         axis.text(
             column,
             row,
@@ -85,9 +87,20 @@ def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit
             va="center",
             fontsize=7,
             fontweight="bold" if sure else "normal",
-            color="white" if dark else "#1b1f24" if sure else "#57606a",
+            color=_readable(image.to_rgba(value)[:3]),
         )
     return image
+
+
+def _readable(cell: tuple[float, float, float]) -> str:
+    """Dark or white, whichever contrasts more with a colour (WCAG 2.2's relative luminance)."""
+    light, ink = (_luminance(color) for color in (cell, to_rgb(_INK)))
+    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / (ink + 0.05) else _INK
+
+
+def _luminance(color: tuple[float, float, float]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def differences_of(material: Material) -> Drawn:
@@ -100,7 +113,7 @@ def differences_of(material: Material) -> Drawn:
     up, down = (int((sure & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
     caption = (
         f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels. Bold with a star: "
-        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; grey: not shown to differ."
+        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; plain: not shown to differ."
     )
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "

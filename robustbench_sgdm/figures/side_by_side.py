@@ -91,8 +91,8 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[
                 if top == total - _TOP:
                     axis.set_title(columns[index], fontsize=7.5, pad=3)
             top -= height + _BELOW
-        handles = [Line2D([], [], **_look(kind, casing=False)) for kind in _LOOKS]
-        handles[-1].set_color("#8c959f")
+        # White on white needs its dark edge; the others are told apart without.
+        handles = [Line2D([], [], **_look(kind, casing=kind == "truth")) for kind in _LOOKS]
         figure.legend(
             handles,
             [_WORDS[kind] for kind in _LOOKS],
@@ -166,7 +166,8 @@ def side(material: Material, pictures: list[Shown]) -> Drawn:
     noisy = data[data["shown"] == "noisy"].groupby("model")["found"].sum()
     caption = (
         f"Detections at confidence {material.confidence:g} or more, matched at an overlap of 0.5: found objects with a "
-        "solid blue box, missed ones dashed amber, false detections dotted pink, the ground truth thin white."
+        "solid blue box, missed ones dashed amber, false detections dotted pink, the ground truth thin white with a "
+        "dark edge."
     )
     alt = (
         f"{len(rows)} images, each clean and corrupted, with the detections of {baseline} and {model}. On the corrupted "

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from robustbench_sgdm import figures
 from robustbench_sgdm.figures import DRAW, Panel
+from robustbench_sgdm.figures.differences import _luminance
 from robustbench_sgdm.robustness import ERRORS
 from robustbench_sgdm.store import Log
 
@@ -197,3 +199,33 @@ def test_a_missing_model_or_bar_is_seen() -> None:
     assert difference(drawn(curves[0]), drawn(curves[1])) > TOLERANCE
     boxes = [figures.side_by_side([("", [panel(n)] * 4)], ["a"] * 4) for n in (3, 1)]
     assert difference(drawn(boxes[0]), drawn(boxes[1])) > TOLERANCE
+
+
+def test_every_number_of_the_difference_map_can_be_read() -> None:
+    """At least 4 to 1 (WCAG asks 4.5 of text, 3 of large text), whether shown to differ or not; with its key."""
+    given = intervals()
+    one = given[given["corruption"].isin(["fog"]) | given["corruption"].isna()]
+    for frame in (given, given.assign(p_holm=0.6), given.assign(estimate=-given["estimate"]), one):
+        figure = figures.difference_map(frame)
+        axis, bar = figure.axes
+        assert (bar.get_xlabel() or bar.get_ylabel()) == "Δ AP (points)"
+        (image,) = axis.images
+        for text in axis.texts:
+            column, row = (int(v) for v in text.get_position())
+            cell = image.to_rgba(np.asarray(image.get_array())[row, column])[:3]
+            pair = sorted(map(_luminance, (cell, to_rgb(str(text.get_color())))))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4
+
+
+def test_every_one_of_many_corruptions_is_named_beside_its_family() -> None:
+    first = damage()
+    many = pd.concat([first, first.assign(corruption=first["corruption"] + "_2", ssim=first["ssim"] / 2)])
+    many = pd.concat([many, many[many["corruption"] == "fog"].assign(corruption="frost")], ignore_index=True)
+    figure = figures.damage_curves(many)
+    named = {}
+    for legend in filter(None, (axis.get_legend() for axis in figure.axes)):
+        named[legend.get_title().get_text()] = {text.get_text() for text in legend.get_texts()}
+    assert named == {
+        family: {figures.words(c) for c in rows["corruption"]} for family, rows in many.groupby("family")
+    }
+    assert all(len(axis.lines) == 2 * many["corruption"].nunique() for axis in figure.axes)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.cli import console
 from robustbench_sgdm.robustness import flips
 from robustbench_sgdm.store import Run
 
@@ -21,6 +22,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console.out, "width", 160)  # tables unfolded, whatever COLUMNS says
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["robustbench", *words])

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 import matplotlib
+import pandas as pd
 
 from robustbench_sgdm import __version__, atomic, content, figures
 from robustbench_sgdm.errors import DataError
@@ -40,6 +41,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "verdicts": told,
         "reason": reason,
         "missing": [str(c) for c in run.missing()],
+        "times": times(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "font": "",
@@ -54,6 +56,24 @@ def write(material: Material) -> tuple[Path, Path]:
     atomic.write_text(html, text)
     pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
     return html, paper
+
+
+def times(latency: pd.DataFrame) -> list[str]:
+    """How long an image takes each model; a ratio is claimed only where the middle half of its rounds leaves out 1.
+
+    Args:
+        latency: as of `Run.latency`.
+    """
+    told = []
+    for row in latency.to_dict("records"):
+        first = latency["model"].iloc[0]
+        text, span = f"{row['model']} {row['milliseconds']:,.1f} ms", f"{row['low']:.2f} to {row['high']:.2f}"
+        if row["model"] != first and row["low"] <= 1 <= row["high"]:
+            text += f", not told apart from {first}: {span} of its time"
+        elif row["model"] != first:
+            text += f", {row['ratio']:.2f} of {first}'s time: {span}"
+        told.append(text)
+    return told
 
 
 def _verdicts(material: Material) -> tuple[list[Verdict], str]:

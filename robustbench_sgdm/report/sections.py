@@ -14,6 +14,8 @@ from robustbench_sgdm.types import FIGURES
 
 _LOG = logging.getLogger(__name__)
 
+_ON_PAPER = 0.88  # of its own size: 8 pt become 7
+
 _WIDEST = 12  # columns of a table that a page holds
 
 
@@ -33,10 +35,13 @@ class Picture:
     title: str
     number: int = 0
 
-    @property
-    def shape(self) -> Markup:
-        """Width and height in CSS pixels as attributes, so that a page does not jump while it loads."""
-        wide, high = (round(96 * side) for side in self.drawn.figure.get_size_inches())
+    def shape(self, paper: bool) -> Markup:
+        """Width and height in CSS pixels as attributes, so that a page does not jump while it loads.
+
+        On paper drawings are a little smaller, so that more of them share a page.
+        """
+        scale = 96 * (_ON_PAPER if paper and not self.drawn.photographs else 1)
+        wide, high = (round(scale * side) for side in self.drawn.figure.get_size_inches())
         return Markup(f' width="{wide}" height="{high}"')
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+_TINY = 0.0001  # points; a smaller difference is none
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,14 +20,19 @@ class Table:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals, or a dash for what is absent.
+    """Two decimals, or a dash for what is absent; a small difference has as many as show its side of 0.
 
     >>> number(42.978), number(1.7, signed=True), number(float("nan"))
     ('42.98', '+1.70', '–')
+    >>> number(-0.0034, signed=True), number(-1e-9, signed=True), number(-1e-9)
+    ('-0.003', '+0.00', '0.00')
     """
     if value is None or pd.isna(value):
         return "–"
-    return f"{value:+.2f}" if signed else f"{value:.2f}"
+    if signed and _TINY <= abs(value) < 0.005:
+        return f"{value:+.1g}"
+    rounded = round(value, 2) + 0.0  # no -0.00
+    return f"{rounded:+.2f}" if signed else f"{rounded:.2f}"
 
 
 def interval(estimate: float, low: float, high: float, *, signed: bool = False) -> str:

@@ -17,6 +17,7 @@ from robustbench_sgdm import cli, corruption, figures, report, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report import verdicts
+from robustbench_sgdm.report.build import times
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import make_pictures
@@ -162,6 +163,27 @@ def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
     assert shown["Means of AP at severities 1, 3, 5"]["mCE, weather"][MODEL].startswith(
         f"{errors['fog at 1, 3, 5']:.2f} ["
     )
+
+
+def test_a_time_is_told_apart_only_where_its_middle_half_leaves_out_one() -> None:
+    rows = [("a", 10.0, 1.0, 1.0, 1.0), ("b", 9.0, 0.893, 0.645, 1.162), ("c", 13.0, 1.3, 1.25, 1.4)]
+    frame = pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high"])
+    assert times(frame) == [
+        "a 10.0 ms",
+        "b 9.0 ms, not told apart from a: 0.65 to 1.16 of its time",
+        "c 13.0 ms, 1.30 of a's time: 1.25 to 1.40",
+    ]
+    assert times(frame.head(0)) == []
+
+
+def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:
+    pages = [page.extract_text() for page in pypdf.PdfReader(written.path / "report.pdf").pages]
+    assert any("What was run" in p and "of model, corruption and severity" in p for p in pages)
+
+
+def test_facts_are_in_words(written: Run) -> None:
+    repeat = text_of(written).partition('id="provenance"')[2].partition("</section>")[0]
+    assert repeat and not re.search(r"\b(None|False|True)\b", repeat)
 
 
 def test_every_pair_is_shown_side_by_side(written: Run) -> None:

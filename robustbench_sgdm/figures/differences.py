@@ -1,5 +1,7 @@
 """Heat map of the differences between a model and its baseline, corruption by severity."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -87,18 +89,18 @@ def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit
             va="center",
             fontsize=7,
             fontweight="bold" if sure else "normal",
-            color=_readable(image.to_rgba(value)[:3]),
+            color=_readable(image.to_rgba(np.array([value]))[0, :3].tolist()),
         )
     return image
 
 
-def _readable(cell: tuple[float, float, float]) -> str:
+def _readable(cell: Sequence[float]) -> str:
     """Dark or white, whichever contrasts more with a colour (WCAG 2.2's relative luminance)."""
     light, ink = (_luminance(color) for color in (cell, to_rgb(_INK)))
     return "white" if 1.05 / (light + 0.05) > (light + 0.05) / (ink + 0.05) else _INK
 
 
-def _luminance(color: tuple[float, float, float]) -> float:
+def _luminance(color: Sequence[float]) -> float:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 

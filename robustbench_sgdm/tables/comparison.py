@@ -112,12 +112,13 @@ def _mean_name(row: Mapping[Any, Any]) -> str:
 def half_life_table(frame: pd.DataFrame) -> Table:
     """Where each model has lost half of its clean score; see `robustness.half_lives`.
 
-    A note names the severities of a corruption where not all that were planned could be used.
+    A row and a note name the severities where not all that were planned could be used.
     """
     models = list(dict.fromkeys(frame["model"]))
     cells: dict[str, dict[str, str]] = {}
     for row in frame.to_dict("records"):
-        cells.setdefault(str(row["corruption"]), {})[str(row["model"])] = _severities(row)
+        what = f"{row['corruption']} at {row['used'] or '–'}" if row["lacking"] else str(row["corruption"])
+        cells.setdefault(what, {})[str(row["model"])] = _severities(row)
     short = frame[frame["lacking"] != ""].drop_duplicates("corruption").itertuples()
     return Table(
         f"Severity at which half of the clean {frame['metric'].iloc[0]} is lost",

@@ -232,6 +232,7 @@ def test_half_lives_of_models_use_the_severities_that_all_have(make_run: Any) ->
     base, same = records(half_lives(found))
     assert base.used == "1, 3" and base.lacking == "2" and np.isfinite(base.severity)
     assert vars(base) | {"model": "same"} == vars(same)
+    assert half_life_table(half_lives(found)).rows[0][0] == "fog at 1, 3"
     assert half_life_table(half_lives(found)).notes[1:] == [
         "fog: from severities 0, 1, 3, which all have; not all have 2."
     ]

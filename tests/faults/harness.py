@@ -180,13 +180,16 @@ def kill_workers(
     workers: Callable[[int], list[psutil.Process]],
 ) -> None:
     """Kill workers of a run at random moments; the run goes on. Arguments as above, and who the workers of a run are."""
-    pid = runs.start(project, *more)
-    for _ in range(most):
-        _wait(pid, draw.uniform(0.2, 1.0) * expected.seconds)
-        if alive(pid) and (found := workers(pid)):
-            with suppress(psutil.NoSuchProcess):
-                draw.choice(found).kill()
-                tally.kills += 1
+    pid, killed = runs.start(project, *more), 0
+    while alive(pid) and killed < most:
+        if workers(pid):
+            _wait(pid, draw.uniform(0, 0.2) * expected.seconds)
+            if found := workers(pid):  # others by now, or none
+                with suppress(psutil.NoSuchProcess):
+                    draw.choice(found).kill()
+                    killed += 1
+        _wait(pid, 0.1)
+    tally.kills += killed
     ended = runs.end(pid)
     tally.resumed += 1
     tally.torn += not sound(project)

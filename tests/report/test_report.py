@@ -181,6 +181,14 @@ def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:
     assert any("What was run" in p and "of model, corruption and severity" in p for p in pages)
 
 
+def test_a_heading_stays_with_what_follows_it(written: Run) -> None:
+    made = html5lib.parse(text_of(written), namespaceHTMLElements=False)
+    for section in made.iter("section"):
+        (lead,) = section.findall("div[@class='lead']")
+        heading, *rest = lead
+        assert heading.tag == "h2" and rest and section[0] is lead
+
+
 def test_facts_are_in_words(written: Run) -> None:
     repeat = text_of(written).partition('id="provenance"')[2].partition("</section>")[0]
     assert repeat and not re.search(r"\b(None|False|True)\b", repeat)

@@ -29,6 +29,15 @@ if not out.is_terminal and "COLUMNS" not in os.environ:
 err = Console(stderr=True)
 
 
+def several(count: int, what: str) -> str:
+    """A count and its noun.
+
+    >>> several(1, "cell"), several(1200, "cell")
+    ('1 cell', '1,200 cells')
+    """
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def note(text: str) -> None:
     """A line for the user, on standard error so that tables can be piped."""
     err.print(visible(text), highlight=False, soft_wrap=True, markup=False)

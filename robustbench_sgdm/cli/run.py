@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -239,6 +239,13 @@ def _default_name(plan: "Plan", noise: list[str]) -> str:
     return "_".join([*models[:3], "-".join(noise[:3]), plan.dataset.name]).replace("/", "-")
 
 
+def _size(plan: "Plan") -> str:
+    from robustbench_sgdm.cli.console import several
+
+    counts: dict[str, Sized] = {"model": plan.models, "cell": plan.cells, "image": plan.dataset}
+    return ", ".join(several(len(each), what) for what, each in counts.items())
+
+
 def _estimate(plan: "Plan", workers: int) -> None:
     """Cells, predictions and time of a run from its beginning, on standard output."""
     import tempfile
@@ -250,7 +257,7 @@ def _estimate(plan: "Plan", workers: int) -> None:
     with tempfile.TemporaryDirectory() as empty:
         units = needed_units(plan, CellStore(Path(empty)))
     typer.echo(
-        f"{len(plan.models)} models, {len(plan.cells)} cells, {len(plan.dataset)} images, "
+        f"{_size(plan)}, "
         f"{sum(u.size for u in units):,} predictions: about {duration(estimate(plan, units, workers=workers))} "
         f"on {plan.settings.device} with {workers} workers"
     )
@@ -282,10 +289,7 @@ def _sweep(
     units = needed_units(plan, run.store)
     todo = sum(u.size for u in units)
     have = len(plan.cells) - len(run.missing())
-    note(
-        f"{run.path}: {len(plan.models)} models, {len(plan.cells)} cells, {len(plan.dataset)} images; "
-        f"{have} cells stored, {todo:,} predictions to make"
-    )
+    note(f"{run.path}: {_size(plan)}; {have} cells stored, {todo:,} predictions to make")
     if not units:
         return sweep(plan, run.store, units=units)
     with executor as on:

@@ -76,7 +76,7 @@ def check(config: Config) -> None:
     except (KeyError, TypeError, ValueError):
         raise UsageError("no model config: it needs nc, and rows of layers in backbone and head") from None
     if not isinstance(classes, int) or not 1 <= classes <= 10_000:
-        raise UsageError(f"the model config's nc is {classes!r}, must be a whole number from 1 to 10000")
+        raise UsageError(f"the model config's nc is {shown(classes)}, must be a whole number from 1 to 10000")
     if not kinds or kinds[-1] not in (*HEADS, QUERY_HEAD):
         raise _no_head(kinds[-1] if kinds else "missing", *HEADS, QUERY_HEAD)
     if (activation := config.get("activation")) and not _is_activation(activation):
@@ -228,7 +228,7 @@ def _parsed(parser: Callable[..., Any], config: Config) -> Any:
     try:
         return parser(copy.deepcopy(config), ch=int(config.get("channels", 3)), verbose=False)
     except Exception as error:  # the parser does not check what it reads: any kind may come up
-        raise UsageError(f"Ultralytics cannot build this model config: {error!r}") from error
+        raise UsageError(f"Ultralytics cannot build this model config: {shown(error)}") from error
 
 
 def _is_activation(text: object) -> bool:

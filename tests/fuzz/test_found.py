@@ -31,6 +31,18 @@ def test_a_number_of_a_model_yaml_beyond_any_float(root: Path) -> None:
         readers.use_weights(root / "m.safetensors")
 
 
+def test_a_number_of_classes_that_is_a_novel(root: Path) -> None:
+    """A message as long as the file."""
+    config = copy.deepcopy(readers.MINI) | {"nc": "a" * 5000}
+    header = {"config": config, "classes": readers.CLASSES, "meta": {}}
+    safetensors.torch.save_file(
+        dict(readers.mini().state_dict()), root / "m.safetensors", {"robustbench_sgdm": json.dumps(header)}
+    )
+    with pytest.raises(RobustBenchError, match="whole number from 1") as caught:
+        readers.use_weights(root / "m.safetensors")
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_root_longer_than_a_files_name(root: Path) -> None:
     """OSError: File name too long."""
     (root / "data.yaml").write_bytes(readers.yaml_of({**readers.YOLO, "path": "1" * 5000}))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.cli import console
 from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
 from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
 
@@ -62,6 +63,7 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
 
 def robustbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+    monkeypatch.setattr(console.out, "width", 160)  # tables unfolded, whatever COLUMNS says
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code

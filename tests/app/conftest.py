@@ -68,18 +68,3 @@ def app(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
     for server in running.values():
         server.__exit__()
     assert not any("Traceback" in text for text in said), said
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's chromium; without it these tests are skipped, or fail where ROBUSTBENCH_BROWSER=required."""
-    if not made.CHROMIUM.is_file():
-        if os.environ.get("ROBUSTBENCH_BROWSER") == "required":
-            pytest.fail(f"{made.CHROMIUM} is missing: apt-get install chromium")
-        pytest.skip(f"{made.CHROMIUM} is missing; on Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(made.CHROMIUM), args=list(made.FLAGS))
-        yield opened
-        opened.close()

@@ -28,7 +28,7 @@ head=${nodes%%$'\n'*}
 port=$((20000 + SLURM_JOB_ID % 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
-# Ray runs the code of whoever reaches its ports: on shared nodes only with this job's token (Ray 2.52 and later).
+# Ray runs the code of whoever reaches its ports: on shared nodes only with this job's token.
 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE RAY_AUTH_TOKEN

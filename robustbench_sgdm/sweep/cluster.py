@@ -78,7 +78,6 @@ def _connect(address: str | None) -> Any:
     how: dict[str, Any] = {"address": address}
     if address is None:
         how = {"address": "local", "num_cpus": cores(), "include_dashboard": False}
-        how |= {"_node_ip_address": "127.0.0.1"}
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)

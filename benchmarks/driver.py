@@ -28,6 +28,7 @@ from robustbench_sgdm.store import Cell, CellStore
 from robustbench_sgdm.sweep import Settings
 from robustbench_sgdm.sweep.dealing import AHEAD, STORING, News, deal
 from robustbench_sgdm.sweep.executor import Outcome
+from robustbench_sgdm.sweep.local import cores
 from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.remote import Report
 from robustbench_sgdm.sweep.work import Worker
@@ -52,7 +53,7 @@ class Costs:
     Attributes:
         deal: taking a unit's report, in the one thread that has the interpreter.
         store: writing its shards, in a storing thread; `threads` of them work at once.
-        score: merging and scoring a cell, per image.
+        score: merging and scoring a cell, per image, while every thread does.
         threads: that store.
     """
 
@@ -116,7 +117,8 @@ def _costs() -> Costs:
             f"                            {1e3 * took:8.2f} ms on the clock, {count} threads writing units at once"
         )
     print(f"  merge and score a cell    {1e3 * scored:8.3f} ms of the processor an image")
-    return Costs(dealt, threads[STORING] * STORING, scored, STORING)
+    crowded = STORING / min(STORING, cores())  # threads that score share the cores
+    return Costs(dealt, threads[STORING] * STORING, scored * crowded, STORING)
 
 
 def _write(store: CellStore, cells: Sequence[Cell], shard: dict[str, Any], numbers: Sequence[int]) -> None:

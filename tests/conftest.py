@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from robustbench_sgdm import content
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.types import METRICS
 
@@ -260,14 +261,8 @@ def browser() -> Iterator[Any]:
             pytest.fail("no Chromium on this machine: apt-get install chromium")
         pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
     sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    flags = (
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-sync",
-        "--no-first-run",
-    )
+    flags = content.load_file(content.root() / "benchmarks" / "dashboard.py").FLAGS
     with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=flags)
+        chromium = playwright.chromium.launch(executable_path=found, args=list(flags))
         yield chromium
         chromium.close()

@@ -43,7 +43,14 @@ def clean(
         note(f"nothing to remove in {project}")
         return
     done = f"{_bytes(total)} removed" if yes else f"{_bytes(total)}; nothing is removed yet: add --yes"
-    show(Table(f"to remove in {project}", ["run", "what", "files", "size"], rows, [done]))
+    show(
+        Table(
+            f"{'removed from' if yes else 'to remove in'} {project}",
+            ["run", "what", "files", "size"],
+            rows,
+            [done],
+        )
+    )
 
 
 def _runs(project: Path, names: list[str] | None) -> list[Path]:

@@ -66,9 +66,13 @@ def on_ray(
 
 def _connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent that nobody asked for
-    if address is None and "ray" not in sys.modules:  # Ray reads these when it is loaded, and never again
-        # Its ports run the code of whoever reaches them: only with a token of this process.
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    if address is None:  # its ports run the code of whoever reaches them: only with a token of this process
+        if "ray" not in sys.modules:  # Ray reads these when it is loaded, and never again
+            os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+        elif os.environ.get("RAY_AUTH_MODE") != "token":
+            raise UsageError(
+                "Ray is loaded already, without a token: set RAY_AUTH_MODE=token before, or give an address"
+            )
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:

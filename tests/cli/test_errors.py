@@ -99,28 +99,27 @@ def test_weights_that_hold_code_are_refused_and_not_run(
     assert code == 1 and "--trust-weights" in text and not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("first", "message"), [("thing", "share no class name"), ("mug", "--weights yolov8n=FILE")]
+)
 def test_classes_that_do_not_fit(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_coco: Path,
+    first: str,
+    message: str,
 ) -> None:
+    """None, and only some of those that embedded weights know."""
     content = json.loads(tiny_coco.read_text())
+    content["categories"].append({"id": 99})
     for category in content["categories"]:
         category["name"] = f"thing {category['id']}"
+    content["categories"][0]["name"] = first
     tiny_coco.write_text(json.dumps(content))
     words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
     code, text = outcome(capsys, monkeypatch, *words)
-    assert code == 2 and "share no class name" in text
-
-
-def test_embedded_weights_are_for_scenes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_coco: Path
-) -> None:
-    content = json.loads(tiny_coco.read_text())
-    content["categories"][0]["name"] = "mug"
-    content["categories"].append({"id": 99, "name": "another"})
-    tiny_coco.write_text(json.dumps(content))
-    words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
-    code, text = outcome(capsys, monkeypatch, *words)
-    assert code == 2 and "--weights yolov8n=FILE" in text
+    assert code == 2 and message in text
 
 
 def test_the_reference_engine_is_told_small_images_before_it_begins(

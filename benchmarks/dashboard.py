@@ -205,12 +205,12 @@ def make_run(
     for cell in run.cells[: len(run.cells) - leave]:
         found = _detections(np.random.default_rng(len(cell.key) + hash_of(cell)), truth, cell, models)
         run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-        frame = run.store.merge(cell, 1)
+        run.store.merge(cell, 1)
         level = 45 - 6 * cell.severity + models.index(cell.model)
         metrics: Mapping[str, Any] = (
-            {m: level + i / 10 for i, m in enumerate(METRICS)} if scorer is None else scorer(frame)
+            {m: level + i / 10 for i, m in enumerate(METRICS)} if scorer is None else scorer(found)
         )
-        run.store.finish(cell, {"detections": len(frame), "metrics": metrics, "per_class": {}})
+        run.store.finish(cell, {"detections": len(found), "metrics": metrics, "per_class": {}})
         if resamples:
             _resampled(run, cell, level)
     run.write_results()
@@ -297,7 +297,7 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
         for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
     ]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
-    return lambda frame: dict(scorer.score(rows(frame)).metrics)
+    return lambda frame: dict(scorer.score([rows(frame)]).metrics)
 
 
 def _plan(

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, CellStore
-from robustbench_sgdm.sweep import Settings
+from robustbench_sgdm.sweep import Settings, finish
 from robustbench_sgdm.sweep.dealing import AHEAD, STORING, News, deal
 from robustbench_sgdm.sweep.executor import Outcome
 from robustbench_sgdm.sweep.local import cores
@@ -174,7 +174,7 @@ def _score(store: CellStore, images: int) -> float:
             },
         }
         store.write_shard(cell, number, shard)
-    return _processor(lambda: scorer.score(rows(store.merge(cell, count)))) / images
+    return _processor(lambda: finish(store, cell, count, scorer)) / images
 
 
 def _processor(call: Callable[[], object]) -> float:

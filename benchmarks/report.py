@@ -24,8 +24,9 @@ from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import sections
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
+from robustbench_sgdm.sweep import finish
 from robustbench_sgdm.types import BENCHMARK, CLEAN
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
@@ -71,11 +72,7 @@ def made(folder: Path, images: int, resamples: int) -> Run:
     for cell in few:
         boxes = synthetic.detections_of(truth, rng)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        scores = scorer.score(rows(run.store.merge(cell, 1)))
-        run.store.finish(
-            cell,
-            {"detections": len(boxes), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
-        )
+        finish(run.store, cell, 1, scorer)
     small = Material(run, resamples=resamples)
     _ = small.intervals, small.errors, small.flips
     whole = Run.start(folder, "whole", _plan(images, cells), truth=truth)

@@ -21,7 +21,10 @@ class Handle:
 
     def read(self) -> bytes:
         """All of it; where others are in it does not matter."""
-        return os.pread(self.fd, os.fstat(self.fd).st_size, 0)
+        size, content = os.fstat(self.fd).st_size, bytearray()
+        while len(content) < size:  # Linux gives 2 GiB at a time
+            content += os.pread(self.fd, size - len(content), len(content))
+        return bytes(content)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (reduction.DupFd(self.fd),)

@@ -196,8 +196,8 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     from skimage import data
 
     from robustbench_sgdm import corruption, datasets
-    from robustbench_sgdm.scoring import Scorer, rows
-    from robustbench_sgdm.sweep import Plan, Settings
+    from robustbench_sgdm.scoring import Scorer
+    from robustbench_sgdm.sweep import Plan, Settings, finish
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
     (root / "images").mkdir()
@@ -240,11 +240,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
         boxes = _found(draw, annotations, worse)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        scores = scorer.score(rows(run.store.merge(cell, 1)))
-        run.store.finish(
-            cell,
-            {"detections": len(boxes), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
-        )
+        finish(run.store, cell, 1, scorer)
     run.write_results()
     return run
 

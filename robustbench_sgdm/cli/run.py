@@ -11,7 +11,7 @@ import typer
 
 from robustbench_sgdm.cli import executing, options
 from robustbench_sgdm.cli.figure import write_report
-from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.errors import DeviceError, RobustBenchError, UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
@@ -186,8 +186,9 @@ def run(
     with executing.stoppable(), directory.lock():
         executor = executing.executor(on, workers, threads, device=used, address=address, gpus=gpus)
         failed = _sweep(plan, directory, executor)
-        _latency(plan, directory)
-        _damage(plan, directory, threads)
+        if not any(isinstance(error, DeviceError) for error in failed):
+            _latency(plan, directory)
+            _damage(plan, directory, threads)
         _finish(directory, corruptions or [])
     if failed:
         _tell_missing(directory, failed)
@@ -293,10 +294,11 @@ def _sweep(
     if not units:
         return sweep(plan, run.store, units=units)
     with executor as on:
-        note(
-            f"about {duration(estimate(plan, units, workers=on.workers))} on {plan.settings.device} "
-            f"with {on.workers} workers"
-        )
+        where = f"on {plan.settings.device} with {on.workers} workers"
+        try:
+            note(f"about {duration(estimate(plan, units, workers=on.workers))} {where}")
+        except RobustBenchError as error:  # the sweep finds out whether anything comes of it
+            note(f"{where}, for how long cannot be told: {error}")
         update: Callable[[int], None]
         with counting("predicting", todo) as update:
             return sweep(plan, run.store, units=units, on=on, progress=update)
@@ -322,4 +324,5 @@ def _finish(run: "Run", folders: list[Path]) -> None:
         for part in [table] if fits(table) else [t for t in narrow if t.title == table.title]:
             show(part)
     note(f"results {csv}")
-    write_report(run, folders=folders)
+    if not results.empty:
+        write_report(run, folders=folders)

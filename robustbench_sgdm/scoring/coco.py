@@ -3,7 +3,8 @@
 import contextlib
 import io
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,52 +69,62 @@ class Scorer:
     def __init__(self, dataset: Dataset, engine: Engine = "hotcoco") -> None:
         self.dataset = dataset
         self.engine = engine
-        self._truth = self._index(dataset.coco())
+        truth = dataset.coco()
+        self._images = {int(image["id"]): image for image in truth["images"]}
+        self._objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in truth["annotations"]:
+            self._objects[annotation["image_id"]].append(annotation)
 
-    def score(self, detections: NDArray[np.float64]) -> Scores:
+    def score(self, parts: Iterable[NDArray[np.float64]]) -> Scores:
         """Score all detections of one cell.
 
         Args:
-            detections: (n, 7) rows of image id, x, y, w, h (px), score, category id; n may be 0.
+            parts: each (n, 7) rows of image id, x, y, w, h (px), score, category id; n may be 0. All of an image
+                in one part. hotcoco holds one part at a time, and of its detections 44 bytes each.
 
         Returns:
             The statistics of pycocotools' `COCOeval(..., "bbox")` at its default parameters, times 100.
         """
-        if self.engine == "pycocotools" and not len(detections):  # loadRes raises on an empty array
-            precision, recall = self._unmatched()
-        else:
-            precision, recall = self._accumulate(detections)
+        precision, recall = self._hotcoco(parts) if self.engine == "hotcoco" else self._pycocotools(parts)
         metrics = {name: _statistic(precision, recall, *where) for name, where in _STATISTICS.items()}
         per_class = {name: _mean(precision[:, :, k, 0, 2]) for k, name in enumerate(self.dataset.classes)}
         return Scores(metrics, per_class)
 
-    def _index(self, truth: dict[str, Any]) -> Any:
-        if self.engine == "hotcoco":
-            import hotcoco
+    def _hotcoco(
+        self, parts: Iterable[NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        import hotcoco
 
-            return hotcoco.COCO(truth)
+        streaming = hotcoco.StreamingEval([dict(c) for c in self.dataset.categories])
+        left = dict(self._images)
+
+        def update(images: list[dict[str, Any]], detections: NDArray[np.float64]) -> None:
+            objects = [a for image in images for a in self._objects.get(image["id"], ())]
+            streaming.update(images, objects, detections)
+
+        for part in parts:
+            update([left.pop(int(i)) for i in np.unique(part[:, 0])], part)
+        update(list(left.values()), np.zeros((0, 7)))
+        evaluation: Any = streaming.finalize()
+        evaluation.accumulate()
+        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+    def _pycocotools(
+        self, parts: Iterable[NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
 
+        detections = np.concatenate([np.zeros((0, 7)), *parts])
+        if not len(detections):  # loadRes raises on an empty array
+            return self._unmatched()
         with contextlib.redirect_stdout(io.StringIO()):
-            index = COCO()
-            index.dataset = truth
-            index.createIndex()
-        return index
-
-    def _accumulate(self, detections: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if self.engine == "hotcoco":
-            import hotcoco
-
-            evaluation: Any = hotcoco.COCOeval(self._truth, self._truth.load_res(detections), "bbox")
+            truth = COCO()
+            truth.dataset = self.dataset.coco()
+            truth.createIndex()
+            evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
-        else:
-            from pycocotools.cocoeval import COCOeval
-
-            with contextlib.redirect_stdout(io.StringIO()):
-                evaluation = COCOeval(self._truth, self._truth.loadRes(detections), "bbox")
-                evaluation.evaluate()
-                evaluation.accumulate()
         return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
     def _unmatched(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

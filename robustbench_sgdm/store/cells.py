@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -30,6 +30,12 @@ _COLUMNS = pa.schema(
         ("y2", pa.float32()),
     ]
 )
+
+_GROUP = 2**17  # rows, of 40 bytes: what merging holds at a time
+_FORMAT: dict[str, Any] = {
+    "use_dictionary": ["image_id", "category_id"],  # boxes and scores hardly repeat
+    "write_page_checksum": True,
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -108,29 +114,36 @@ class CellStore:
     def write_shard(self, cell: Cell, number: int, rows: Mapping[str, Any]) -> None:
         """Store one shard: columns image_id, category_id, score, x1, y1, x2, y2 (px)."""
         table = pa.table(dict(rows), schema=_COLUMNS)
-        atomic.write(self._shard(cell, number), lambda p: _write(table, p))
+        atomic.write(self._shard(cell, number), lambda p: pq.write_table(table, p, **_FORMAT))
 
-    def merge(self, cell: Cell, count: int) -> pd.DataFrame:
-        """Join the cell's shards 0 to count - 1 into `detections.parquet` and return its rows.
+    def read_shards(self, cell: Cell, count: int) -> Iterator[pd.DataFrame]:
+        """The rows of the cell's shards 0 to count - 1, one shard at a time.
 
         Raises:
             DataError: a shard is missing or cannot be read.
         """
-        tables = []
-        for number in range(count):
-            try:
-                tables.append(_read(self._shard(cell, number)))
-            except DataError as error:
-                raise DataError(
-                    f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
-                ) from error
-        # Scores of older detections must not meet new ones, wherever this is interrupted.
-        (self.folder(cell) / "scores.json").unlink(missing_ok=True)
-        table = pa.concat_tables(tables) if tables else _COLUMNS.empty_table()
-        table = table.combine_chunks()  # the file must not show how it was cut into shards
-        atomic.write(self.folder(cell) / "detections.parquet", lambda p: _write(table, p))
-        frame: pd.DataFrame = table.to_pandas()
-        return frame
+        for table in self._tables(cell, count):
+            yield table.to_pandas()
+
+    def merge(self, cell: Cell, count: int) -> int:
+        """Join the cell's shards 0 to count - 1 into `detections.parquet`; gives how many rows it has.
+
+        Raises:
+            DataError: a shard is missing or cannot be read.
+        """
+        total = 0
+
+        def fill(path: Path) -> None:
+            nonlocal total
+            with pq.ParquetWriter(path, _COLUMNS, **_FORMAT) as file:
+                for table in _regrouped(self._tables(cell, count)):
+                    file.write_table(table)
+                    total += table.num_rows
+            # Scores of older detections must not meet new ones, wherever this is interrupted.
+            (self.folder(cell) / "scores.json").unlink(missing_ok=True)
+
+        atomic.write(self.folder(cell) / "detections.parquet", fill)
+        return total
 
     def finish(self, cell: Cell, scores: Mapping[str, Any]) -> None:
         """Write `scores.json`, which makes the cell complete, and drop its shards."""
@@ -145,6 +158,15 @@ class CellStore:
         """`scores.json` of a complete cell."""
         return read_scores(self.folder(cell) / "scores.json")
 
+    def _tables(self, cell: Cell, count: int) -> Iterator[pa.Table]:
+        for number in range(count):
+            try:
+                yield _read(self._shard(cell, number))
+            except DataError as error:
+                raise DataError(
+                    f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
+                ) from error
+
     def _shards(self, cell: Cell) -> Iterator[Path]:
         return (self.folder(cell) / "shards").glob(f"{escape(cell.key[:16])}-{'[0-9]' * 6}.parquet")
 
@@ -156,12 +178,15 @@ def _has_detections(scores: Mapping[str, Any]) -> bool:
     return scores.get("detections", 0) is not None
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    repeating = [
-        "image_id",
-        "category_id",
-    ]  # boxes and scores hardly repeat: their dictionaries would cost and not pay
-    pq.write_table(table, path, use_dictionary=repeating, write_page_checksum=True)
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in groups of one size: the file must not show how it was cut into shards."""
+    held = _COLUMNS.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while held.num_rows >= _GROUP:
+            yield held.slice(0, _GROUP).combine_chunks()
+            held = held.slice(_GROUP)
+    yield held.combine_chunks()
 
 
 def _read(path: Path) -> pa.Table:

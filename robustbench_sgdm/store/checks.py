@@ -131,8 +131,11 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         if (rows := pq.read_metadata(path).num_rows) > max(_ROWS, path.stat().st_size):
             raise ValueError(f"it claims {rows:,} rows")
         table = pq.read_table(
-            path, schema=schema, partitioning=None
-        )  # `=` in a folder's name is no partition
+            path,
+            schema=schema,
+            partitioning=None,  # `=` in a folder's name is no partition
+            page_checksum_verification=True,
+        )
         for name, column in zip(table.column_names, table.columns, strict=True):
             if column.null_count:
                 raise ValueError(f"{name} has gaps")

@@ -33,8 +33,12 @@ def find_litter(path: Path) -> list[Litter]:
     """What can go from a run directory: what a killed process left, and what the plan's own cells will replace.
 
     Complete cells stay, those of other plans in the same directory too, and so do shards that a run will go on from.
-    Nothing outside the directory is ever named.
+    Nothing outside the directory is ever named, and nothing in one that is no run's.
     """
+    if not any((path / name).exists() for name in ("plan.yaml", "cells")) and not [
+        *path.glob(".plan.yaml.*")
+    ]:
+        return []
     found = [Litter(TEMPORARY, p, _size(p)) for p in path.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]
     try:
         run = Run.open(path)
@@ -81,4 +85,7 @@ def _inside(root: Path, found: list[Litter]) -> list[Litter]:
 
 
 def _size(path: Path) -> int:
-    return path.lstat().st_size
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # renamed by a process at work
+        return 0

@@ -85,15 +85,8 @@ class Run:
             raise UsageError(f"--name {name!r} must be a plain folder name")
         for number in itertools.count(1):
             path = project / (name if number == 1 else f"{name}{number}")
-            same = _same_plan(path, plan)
-            if same or exist_ok or _free(path, plan):
+            if _same_plan(path, plan) or _claimed(path, plan, exist_ok):
                 break
-        if not same:
-            text = yaml.safe_dump(
-                {"schema": SCHEMA, "name": path.name, **plan}, sort_keys=False, allow_unicode=True
-            )
-            with alone(path):
-                atomic.write_text(path / "plan.yaml", text)
         run = cls.open(path)
         if truth is not None:
             truth.write(path / "ground_truth", plan["data"]["fingerprint"])
@@ -235,6 +228,21 @@ class Run:
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
     return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+
+
+def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
+    """Write a plan into a directory that can take it; whether it is there now, by this process or by one as quick."""
+    if not exist_ok and not _free(path, plan):
+        return False
+    with alone(path):
+        if _same_plan(path, plan):
+            return True
+        if not exist_ok and not _free(path, plan):  # taken meanwhile
+            return False
+        content = {"schema": SCHEMA, "name": path.name, **plan}
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        atomic.write_text(path / "plan.yaml", text)
+    return True
 
 
 def _free(path: Path, plan: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from robustbench_sgdm.sweep.cluster import on_ray
 from robustbench_sgdm.sweep.damage import measure_damage, measurements
-from robustbench_sgdm.sweep.engine import sweep
+from robustbench_sgdm.sweep.engine import finish, sweep
 from robustbench_sgdm.sweep.estimate import estimate
 from robustbench_sgdm.sweep.executor import Executor
 from robustbench_sgdm.sweep.latency import latency
@@ -27,6 +27,7 @@ __all__ = [
     "category_ids",
     "cores",
     "estimate",
+    "finish",
     "latency",
     "make_pictures",
     "make_plan",

@@ -146,6 +146,10 @@ class _Crew:
 
     def send(self, unit: Unit) -> Future[Report]:
         with self._lock:
+            if not self._held:  # the last one was lost since `free` was asked
+                lost: Future[Report] = Future()
+                lost.set_exception(self._ray.exceptions.ActorDiedError())
+                return lost
             actor = min(self._held, key=lambda a: self._held[a])
             self._held[actor] += 1
             sees = self._sees[actor]

@@ -12,8 +12,9 @@ from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.scoring import Scorer, read_predictions
 from robustbench_sgdm.store import Cell, Run, cell_key
+from robustbench_sgdm.sweep.engine import finish
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN, METRICS
 from robustbench_sgdm.versions import versions
@@ -279,9 +280,4 @@ def _store(run: Run, cell: Cell, one: Given, dataset: Dataset, scorer: Scorer) -
         return
     frame = read_predictions(one.path, dataset)
     run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
-    frame = run.store.merge(cell, 1)
-    scores = scorer.score(rows(frame))
-    run.store.finish(
-        cell,
-        {"detections": len(frame), "metrics": dict(scores.metrics), "per_class": dict(scores.per_class)},
-    )
+    finish(run.store, cell, 1, scorer)

@@ -99,14 +99,17 @@ class Results:
             self._finish(cell)
 
     def _finish(self, cell: Cell) -> None:
-        frame = self._store.merge(cell, self._count)
-        scores = self._scorer.score(rows(frame))
-        self._store.finish(
-            cell,
-            {
-                "detections": len(frame),
-                "metrics": dict(scores.metrics),
-                "per_class": dict(scores.per_class),
-            },
-        )
+        finish(self._store, cell, self._count, self._scorer)
         self._finished(cell)
+
+
+def finish(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
+    """Merge and score a cell whose shards are all there, 0 to count - 1; no more than one is held at a time.
+
+    Raises:
+        DataError: a shard is missing or cannot be read.
+    """
+    detections = store.merge(cell, count)
+    scores = scorer.score(rows(shard) for shard in store.read_shards(cell, count))
+    metrics, per_class = dict(scores.metrics), dict(scores.per_class)
+    store.finish(cell, {"detections": detections, "metrics": metrics, "per_class": per_class})

@@ -8,6 +8,7 @@ import torch
 
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.sweep.plan import Plan, Unit
 
 _T = TypeVar("_T")
@@ -17,6 +18,9 @@ def estimate(plan: Plan, units: Sequence[Unit], *, workers: int) -> float:
     """Seconds that the units will take: one image is read, and a batch of it corrupted and shown to each model.
 
     Corruption is timed at each one's highest severity, so the estimate errs upwards.
+
+    Raises:
+        RobustBenchError: it cannot be told, since the image, a corruption, memory or the device failed.
     """
     if not units:
         return 0.0
@@ -26,6 +30,8 @@ def estimate(plan: Plan, units: Sequence[Unit], *, workers: int) -> float:
         if cpu:
             torch.set_num_threads(1)
         total = _seconds(plan, units)
+    except (RuntimeError, MemoryError) as error:
+        raise RobustBenchError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         torch.set_num_threads(threads)
     return total / (workers if cpu else 1)

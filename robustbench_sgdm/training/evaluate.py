@@ -27,12 +27,12 @@ def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device:
     detector = yolo.load(weights, imgsz=imgsz, device=device)
     ids = {str(c["name"]): int(c["id"]) for c in dataset.categories}
     categories = np.array([ids[name] for name in detector.classes])
-    rows: list[NDArray[np.float64]] = [np.zeros((0, 7))]
+    rows: list[NDArray[np.float64]] = []
     for start in range(0, len(dataset), batch):
         chosen = dataset.images[start : start + batch]
         found = detector.predict([_tensor(image) for image in chosen])
         rows += [_rows(image.id, boxes, categories) for image, boxes in zip(chosen, found, strict=True)]
-    return Scorer(dataset, "pycocotools").score(np.concatenate(rows))
+    return Scorer(dataset, "pycocotools").score(rows)
 
 
 def _tensor(image: Image) -> Tensor:

@@ -2,13 +2,18 @@
 
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import embedded
+from robustbench_sgdm.detectors.yolo import YoloDetector
 from robustbench_sgdm.store import Run
 
 
@@ -70,3 +75,51 @@ def test_the_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         robustbench(monkeypatch, *words)
         shown = capsys.readouterr()
         assert all(e in shown.out for e in expected)
+
+
+SMALL = ("run", "--model", "yolov8n", "--imgsz", "64", "--fraction", "0.03", "--severity", "0,3")
+
+
+def fail_predictions(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError, fails: Callable[[int], bool]
+) -> None:
+    """Raise what torch raises, at batches of these sizes."""
+    whole = YoloDetector.predict
+
+    def predict(self: YoloDetector, images: Sequence[Tensor]) -> list[Detections]:
+        if fails(len(images)):
+            raise error
+        return whole(self, images)
+
+    monkeypatch.setattr(YoloDetector, "predict", predict)
+
+
+def test_a_device_that_fails_ends_with_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as broken:
+        fail_predictions(broken, RuntimeError("CUDA error: unspecified launch failure"), lambda _: True)
+        broken.setattr(sys, "argv", ["robustbench", *SMALL, "--name", "r"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "Traceback" not in said
+    assert "cannot be told: RuntimeError: CUDA error" in said
+    assert "cpu failed: RuntimeError: CUDA error: unspecified launch failure" in said
+    assert "2 of 2 cells are missing (yolov8n under clean" in said
+    assert Path("runs/robustness/r/results.csv").is_file()
+    robustbench(monkeypatch, *SMALL, "--name", "r")
+    assert len(Run.open(Path("runs/robustness/r")).results()) == 2
+
+
+def test_a_batch_that_memory_is_too_small_for_is_halved(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    some = (*SMALL, "--fraction", "0.2")  # shards of four
+    robustbench(monkeypatch, *some, "--name", "whole")
+    with monkeypatch.context() as cramped:
+        fail_predictions(cramped, torch.OutOfMemoryError("CUDA out of memory"), lambda size: size > 2)
+        robustbench(cramped, *some, "--name", "cramped", "--project", "other")
+    assert [r.message for r in caplog.records] == ["out of memory on cpu: batches of 2 from here on"]
+    results = [Path(p, "results.csv").read_bytes() for p in ("runs/robustness/whole", "other/cramped")]
+    assert results[0] == results[1]

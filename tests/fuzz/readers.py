@@ -124,7 +124,7 @@ def use_dataset(path: Path) -> None:
     data = datasets.load(str(path))
     data_facts(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
-    Scorer(data).score(np.zeros((0, 7)))
+    Scorer(data).score([])
     to_yolo(data, path.parent / "out/yolo")
 
 

@@ -91,7 +91,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         leave: tuple[tuple[str, str, float], ...] = (),
     ) -> Run:
         from robustbench_sgdm.datasets import Dataset, Image
-        from robustbench_sgdm.scoring import Scorer, rows
+        from robustbench_sgdm.scoring import Scorer
+        from robustbench_sgdm.sweep import finish
 
         truth = ground_truth(truth_seed, images)
         planned = [
@@ -123,15 +124,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             shift = 2 + worse * order + 2 * cell.severity
             found = detections(truth, 10 + order, shift=shift)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            scores = scorer.score(rows(run.store.merge(cell, 1)))
-            run.store.finish(
-                cell,
-                {
-                    "detections": len(found),
-                    "metrics": dict(scores.metrics),
-                    "per_class": dict(scores.per_class),
-                },
-            )
+            finish(run.store, cell, 1, scorer)
         assert set(METRICS) == set(run.store.scores(run.cells[0])["metrics"])
         return run
 

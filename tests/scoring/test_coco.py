@@ -22,7 +22,7 @@ def dataset(annotations: list[dict[str, Any]], images: int = 3) -> Dataset:
 
 
 def both(data: Dataset, rows: NDArray[np.float64]) -> Scores:
-    ours, reference = Scorer(data).score(rows), Scorer(data, "pycocotools").score(rows)
+    ours, reference = Scorer(data).score([rows]), Scorer(data, "pycocotools").score([rows])
     assert ours == reference
     return ours
 

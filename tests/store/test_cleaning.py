@@ -61,6 +61,12 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
     assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
 
 
+def test_a_folder_that_is_no_run_keeps_everything(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / HALF).write_bytes(b"mine")
+    assert find_litter(tmp_path) == find_litter(tmp_path / "photos") == []
+
+
 def robustbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     monkeypatch.setattr(sys, "argv", ["robustbench", *words])
     monkeypatch.setattr(console.out, "width", 160)  # tables unfolded, whatever COLUMNS says

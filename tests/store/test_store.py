@@ -1,5 +1,7 @@
 """Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ SCORES = {
 }
 
 
-def rows(ids: list[int]) -> dict[str, Any]:
+def rows(ids: Sequence[int]) -> dict[str, Any]:
     n = len(ids)
     columns = {k: np.arange(n, dtype=np.float32) for k in ("score", "x1", "y1", "x2", "y2")}
     return {"image_id": np.array(ids, np.int64), "category_id": np.ones(n, np.int64), **columns}
@@ -56,9 +58,11 @@ def test_a_cell_is_absent_until_its_scores_are_there(tmp_path: Path) -> None:
     store.write_shard(c, 1, rows([3]))
     store.write_shard(c, 0, rows([1, 2]))
     assert store.shards(c) == {0, 1} and not store.complete(c)
-    assert store.merge(c, 2)["image_id"].tolist() == [1, 2, 3]
+    assert [shard["image_id"].tolist() for shard in store.read_shards(c, 2)] == [[1, 2], [3]]
+    assert store.merge(c, 2) == 3
     assert not store.complete(c)
     store.finish(c, SCORES)
+    assert store.detections(c)["image_id"].tolist() == [1, 2, 3]
     assert store.complete(c) and not store.shards(c)
     assert sorted(p.name for p in store.folder(c).iterdir()) == ["detections.parquet", "scores.json"]
     pd.testing.assert_frame_equal(
@@ -68,20 +72,22 @@ def test_a_cell_is_absent_until_its_scores_are_there(tmp_path: Path) -> None:
 
 def test_the_stored_file_does_not_show_how_it_was_cut(tmp_path: Path) -> None:
     one, two = CellStore(tmp_path / "one"), CellStore(tmp_path / "two")
-    whole = rows([1, 2, 3])
+    whole = rows(range(300_000))
     one.write_shard(cell(), 0, whole)
-    two.write_shard(cell(), 0, {k: v[:1] for k, v in whole.items()})
-    two.write_shard(cell(), 1, {k: v[1:] for k, v in whole.items()})
-    for store, count in ((one, 1), (two, 2)):
-        store.merge(cell(), count)
+    cuts = [0, 1, 100_000, 150_000, 300_000]
+    for number, (start, end) in enumerate(pairwise(cuts)):
+        two.write_shard(cell(), number, {k: v[start:end] for k, v in whole.items()})
+    for store, count in ((one, 1), (two, 4)):
+        assert store.merge(cell(), count) == 300_000
     files = [(s.folder(cell()) / "detections.parquet").read_bytes() for s in (one, two)]
     assert files[0] == files[1]
+    pd.testing.assert_frame_equal(two.detections(cell()), pd.concat(one.read_shards(cell(), 1)))
 
 
 def test_no_detection_at_all_is_a_cell(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
     store.write_shard(c, 0, rows([]))
-    assert store.merge(c, 1).empty
+    assert store.merge(c, 1) == 0
     store.finish(c, SCORES)
     assert store.complete(c) and len(store.detections(c)) == 0
 
@@ -123,25 +129,25 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def tear(path: Path, how: str) -> None:
-    """What a disk may do to a file that was not synced before the power went."""
+    """What a disk may do to a file that was not synced before the power went, or years later."""
     whole = path.read_bytes()
-    third = len(whole) // 3
-    path.write_bytes(
-        {"empty": b"", "cut": whole[:-20], "hole": whole[:third] + bytes(third) + whole[2 * third :]}[how]
-    )
+    third, flipped = len(whole) // 3, bytearray(whole)
+    flipped[third] ^= 1
+    hole = whole[:third] + bytes(third) + whole[2 * third :]
+    path.write_bytes({"empty": b"", "cut": whole[:-20], "hole": hole, "bit": bytes(flipped)}[how])
 
 
-@pytest.mark.parametrize("how", ["empty", "cut", "hole"])
+@pytest.mark.parametrize("how", ["empty", "cut", "hole", "bit"])
 def test_a_torn_shard_is_no_shard(tmp_path: Path, how: str) -> None:
     store, c = CellStore(tmp_path), cell()
     for number in (0, 1):
         store.write_shard(c, number, rows([number] * 500))
     tear(sorted((store.folder(c) / "shards").iterdir())[1], how)
-    assert store.sound_shards(c) == {0} and (how == "hole" or store.shards(c) == {0})
+    assert store.sound_shards(c) == {0} and (how in ("hole", "bit") or store.shards(c) == {0})
     with pytest.raises(DataError, match="shard 1 of 2 is missing or damaged; start again"):
         store.merge(c, 2)
     store.write_shard(c, 1, rows([1] * 500))
-    assert len(store.merge(c, 2)) == 1000
+    assert store.merge(c, 2) == 1000
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "hole"])
@@ -154,6 +160,15 @@ def test_a_torn_cell_is_not_sound(tmp_path: Path, how: str, name: str) -> None:
     assert store.sound(c)
     tear(store.folder(c) / name, how)
     assert not store.sound(c)
+
+
+def test_a_cell_with_a_flipped_bit_is_not_sound(tmp_path: Path) -> None:
+    store, c = CellStore(tmp_path), cell()
+    finish(store, c)
+    tear(store.folder(c) / "detections.parquet", "bit")
+    assert store.complete(c) and not store.sound(c)
+    with pytest.raises(DataError, match="cannot be read"):
+        store.detections(c)
 
 
 @pytest.mark.parametrize(

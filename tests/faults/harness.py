@@ -180,17 +180,22 @@ def kill_workers(
     workers: Callable[[int], list[psutil.Process]],
 ) -> None:
     """Kill workers of a run at random moments; the run goes on. Arguments as above, and who the workers of a run are."""
-    pid, killed = runs.start(project, *more), 0
+    pid, killed, there = runs.start(project, *more), 0, 0
+    seen: set[psutil.Process] = set()
     while alive(pid) and killed < most:
         if workers(pid):
             _wait(pid, draw.uniform(0, 0.2) * expected.seconds)
             if found := workers(pid):  # others by now, or none
+                seen.update(found)
+                there = predictions(project)
                 with suppress(psutil.NoSuchProcess):
                     draw.choice(found).kill()
                     killed += 1
         _wait(pid, 0.1)
+        tally.lost += max(0, there - predictions(project))
     tally.kills += killed
     ended = runs.end(pid)
+    tally.orphans += len(psutil.wait_procs(seen, timeout=15)[1])
     tally.resumed += 1
     tally.torn += not sound(project)
     tally.tracebacks += "Traceback" in ended.said
@@ -220,8 +225,10 @@ def predictions(project: Path) -> int:
     """Predictions that lie in whole files: those of complete cells, and of shards of one image each."""
     found = 0
     for folder in (project / "r/cells").glob("*/*/*"):
-        whole = (folder / "scores.json").exists()
-        found += IMAGES if whole else len(list((folder / "shards").glob("[!.]*.parquet")))
+        shards = len(
+            list((folder / "shards").glob("[!.]*.parquet"))
+        )  # before they go, where a cell ends meanwhile
+        found += IMAGES if (folder / "scores.json").exists() else shards
     return found
 
 

@@ -5,6 +5,7 @@
 #
 # What follows the script's name goes to `robustbench run`. Shortly before its time is over, or when the job is
 # cancelled, the run stops with all it has; submitted again, or requeued by Slurm, it goes on from there.
+# From a checkout: ROBUSTBENCH_PACKAGE="$PWD[ray]" sbatch ...
 # Without GPUs leave out --gpus-per-node here, and --device and --gpus above.
 #SBATCH --job-name=robustbench
 #SBATCH --nodes=4
@@ -20,13 +21,14 @@ set -euo pipefail
 env=${ROBUSTBENCH_ENV:-$HOME/.robustbench}
 if [ ! -x "$env/bin/robustbench" ]; then
     python3 -m venv "$env"
-    "$env/bin/pip" install --quiet 'robustbench-sgdm[ray]'
+    "$env/bin/pip" install --quiet "${ROBUSTBENCH_PACKAGE:-robustbench-sgdm[ray]}"
 fi
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes%%$'\n'*}
 port=$((20000 + SLURM_JOB_ID % 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1}
+export SRUN_CPUS_PER_TASK=$cpus # srun does not take sbatch's any more
 gpus=${SLURM_GPUS_ON_NODE:-0}
 # Ray runs the code of whoever reaches its ports: on shared nodes only with this job's token.
 RAY_AUTH_MODE=token
@@ -35,7 +37,13 @@ export RAY_AUTH_MODE RAY_AUTH_TOKEN
 
 start=("$env/bin/ray" start --block --num-cpus "$cpus" --num-gpus "$gpus")
 srun --nodes=1 --ntasks=1 --overlap -w "$head" "${start[@]}" --head --port "$port" --include-dashboard=false &
-until "$env/bin/ray" status --address "$head:$port" >/dev/null 2>&1; do
+for wait in {60..0}; do
+    "$env/bin/ray" status --address "$head:$port" >/dev/null 2>&1 && break
+    if [ "$wait" = 0 ] || [ -z "$(jobs -r)" ]; then
+        echo "Ray's head did not start on $head" >&2
+        kill $(jobs -p) 2>/dev/null || true
+        exit 1
+    fi
     sleep 2
 done
 if [ "$SLURM_NNODES" -gt 1 ]; then

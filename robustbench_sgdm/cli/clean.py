@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 
 def clean(
@@ -28,19 +28,20 @@ def clean(
     from robustbench_sgdm.store import remove_litter
     from robustbench_sgdm.tables import Table
 
-    rows, total = [], 0
+    rows, total, left = [], 0, 0
     for path in _runs(project, name):
         try:
             found = remove_litter(path, dry=not yes)
         except RobustBenchError as error:
             note(f"left as it is: {error}")
+            left += 1
             continue
         for kind in dict.fromkeys(one.kind for one in found):
             sizes = [one.size for one in found if one.kind == kind]
             rows.append([path.name, kind, str(len(sizes)), _bytes(sum(sizes))])
             total += sum(sizes)
     if not rows:
-        note(f"nothing to remove in {project}")
+        note(f"nothing {'else ' if left else ''}to remove in {project}")
         return
     done = f"{_bytes(total)} removed" if yes else f"{_bytes(total)}; nothing is removed yet: add --yes"
     show(
@@ -54,10 +55,12 @@ def clean(
 
 
 def _runs(project: Path, names: list[str] | None) -> list[Path]:
+    if not project.is_dir():
+        raise UsageError(f"--project {project} is no folder")
     if names is None:
         return sorted(p for p in project.glob("*") if p.is_dir() and not p.is_symlink())
     for name in names:
-        if Path(name).name != name or not (project / name).is_dir():
+        if not name or Path(name).name != name or not (project / name).is_dir():
             raise DataError(f"{project / name} is no run directory; see `robustbench list runs`")
     return [project / name for name in names]
 

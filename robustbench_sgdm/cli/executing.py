@@ -12,16 +12,21 @@ if TYPE_CHECKING:
 _PLACES = ("local", "ray")
 
 
-def check(on: str, address: str | None, gpus: float) -> None:
-    """Refuse what does not go together.
+def check(on: str, address: str | None, gpus: float, device: str) -> None:
+    """Refuse what does not go together, or cannot be reached.
 
     Raises:
-        UsageError: `on` is no such place, or an option belongs to Ray.
+        UsageError: `on` is no such place, an option belongs to Ray, or Ray does not take it.
+        RobustBenchError: no cluster answers.
     """
+    from robustbench_sgdm.sweep import check_ray
+
     if on not in _PLACES:
         raise unknown("place (--on)", on, _PLACES)
     if on == "local" and (address is not None or gpus != 1):
         raise UsageError("--address and --gpus go with --on ray")
+    if on == "ray":
+        check_ray(address, device=device, gpus=gpus)
 
 
 def executor(

@@ -107,7 +107,7 @@ def run(
     engine: Annotated[
         str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
     ] = "torch",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")] = 0,
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of the images, in (0, 1]; always the same ones.")
     ] = 1.0,
@@ -157,10 +157,10 @@ def run(
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
 
-    executing.check(on, address, gpus)
+    used = pick_device(device)
+    executing.check(on, address, gpus, used)
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
-    used = pick_device(device)
     rehearse(chosen, levels, engine, used)
     dataset = _dataset(data, images, fraction)
     smallest = min(dataset.images, key=lambda image: min(image.height, image.width))

@@ -96,7 +96,9 @@ def _image(entry: Any, path: Path) -> Image:
             f"{path}: image id {shown(identity)} is not an integer below 2^53, which scores can hold exactly"
         )
     if not (0 < width < 2**31 and 0 < height < 2**31):
-        raise DataError(f"{path}: image {identity} has size {width} x {height}; both must be positive")
+        raise DataError(
+            f"{path}: image {identity} has size {width} x {height}; both must lie between 1 and 2^31 - 1"
+        )
     return Image(identity, relative, width, height)
 
 

@@ -33,6 +33,7 @@ def find_litter(path: Path) -> list[Litter]:
     """What can go from a run directory: what a killed process left, and what the plan's own cells will replace.
 
     Complete cells stay, those of other plans in the same directory too, and so do shards that a run will go on from.
+    Of a run whose plan cannot be read only half-written files can go: nothing says what else is needed.
     Nothing outside the directory is ever named, and nothing in one that is no run's.
     """
     if not any((path / name).exists() for name in ("plan.yaml", "cells")) and not [

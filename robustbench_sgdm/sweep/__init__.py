@@ -1,6 +1,6 @@
 """The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
 
-from robustbench_sgdm.sweep.cluster import on_ray
+from robustbench_sgdm.sweep.cluster import check_ray, on_ray
 from robustbench_sgdm.sweep.damage import measure_damage, measurements
 from robustbench_sgdm.sweep.engine import finish, sweep
 from robustbench_sgdm.sweep.estimate import estimate
@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "Threads",
     "category_ids",
+    "check_ray",
     "cores",
     "estimate",
     "finish",

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections import OrderedDict, deque
@@ -28,6 +29,8 @@ from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.remote import Post, Report, make_kit
 from robustbench_sgdm.sweep.work import Worker
 
+_PATIENCE = 10.0  # seconds for the head of a cluster to answer
+
 
 @contextmanager
 def on_ray(
@@ -45,10 +48,7 @@ def on_ray(
         UsageError: Ray is not installed, `gpus` is no amount, or there is no room for a worker.
         RobustBenchError: the cluster cannot be reached.
     """
-    if not 0 < gpus <= 64:
-        raise UsageError(f"--gpus {gpus} must be above 0 and at most 64; 0.5 lets two workers share a GPU")
-    if device not in ("cpu", "cuda", "cuda:0"):
-        raise UsageError(f"Ray gives each worker its GPU: with --on ray give --device cuda, not {device}")
+    check_ray(address, device=device, gpus=gpus)
     ray = _connect(address)
     try:
         kind, amount = ("GPU", gpus) if device.startswith("cuda") else ("CPU", 1.0)
@@ -62,6 +62,28 @@ def on_ray(
         yield Ray(ray, workers or room, gpus if kind == "GPU" else 0.0)
     finally:
         ray.shutdown()
+
+
+def check_ray(address: str | None, *, device: str, gpus: float) -> None:
+    """Refuse what cannot work, in seconds and before anything is made; Ray itself would try for minutes.
+
+    Raises:
+        UsageError: `gpus` is no amount, the device is not Ray's to give, or the address is none.
+        RobustBenchError: nothing answers at the address.
+    """
+    if not 0 < gpus <= 64:
+        raise UsageError(f"--gpus {gpus} must be above 0 and at most 64; 0.5 lets two workers share a GPU")
+    if device not in ("cpu", "cuda", "cuda:0"):
+        raise UsageError(f"Ray gives each worker its GPU: with --on ray give --device cuda, not {device}")
+    if address in (None, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UsageError(f"--address {address!r} must be HOST:PORT, as `ray start --head` prints it, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, UnicodeError) as error:
+        raise RobustBenchError(f"no Ray cluster at {address}: {error}; is its head up?") from error
 
 
 def _connect(address: str | None) -> Any:
@@ -85,10 +107,11 @@ def _connect(address: str | None) -> Any:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address else "on this machine"
+        token = "; if it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it" if address else ""
         raise RobustBenchError(
-            f"no Ray cluster {where}: {str(error).strip().partition(chr(10))[0]}"
+            f"no Ray cluster {where} takes this run: {str(error).strip().partition(chr(10))[0]}{token}"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray sets its own, which leaves at once

@@ -1,8 +1,10 @@
 """Executors: units done in other processes give the same files; a lost worker costs nothing."""
 
+import math
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -150,8 +152,26 @@ def test_a_unit_that_takes_every_worker_with_it_ends_the_run(plan: Plan, start: 
 
 
 @pytest.mark.parametrize(
-    ("how", "message"), [({"gpus": 0}, "--gpus 0"), ({"device": "cuda:1"}, "--device cuda, not cuda:1")]
+    ("how", "message"),
+    [
+        ({"gpus": 0}, "--gpus 0"),
+        ({"gpus": math.nan}, "--gpus nan"),
+        ({"device": "cuda:1"}, "--device cuda, not cuda:1"),
+        ({"address": "host"}, "must be HOST:PORT"),
+        ({"address": "host:99999999"}, "must be HOST:PORT"),
+        ({"address": "ray://host:1"}, "must be HOST:PORT"),
+    ],
 )
 def test_what_ray_cannot_do(how: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message), on_ray(**how):
+        pass
+
+
+def test_an_address_where_nothing_listens_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        pytest.raises(RobustBenchError, match=f"no Ray cluster at 127.0.0.1:{port}"),
+        on_ray(f"127.0.0.1:{port}"),
+    ):
         pass

@@ -20,7 +20,7 @@ from robustbench_sgdm.store import Run
 
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
-_COMMAND = (sys.executable, "-m", "robustbench_sgdm.cli")
+_COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
 _PATIENCE = 15.0  # s for a run to leave the unit it works on
 
 
@@ -39,15 +39,18 @@ class Progress:
     share: float
 
 
+def call(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run `robustbench` with these words to its end."""
+    return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+
+
 def estimate(arguments: Sequence[str]) -> str:
     """What a run would cost, in words.
 
     Raises:
         UsageError: what the command line says against the arguments.
     """
-    done = subprocess.run(
-        [*_COMMAND, "run", *arguments, "--estimate"], capture_output=True, text=True, check=False
-    )
+    done = call("run", *arguments, "--estimate")
     if done.returncode:
         raise UsageError(_last_words(done.stderr))
     return done.stdout.strip()
@@ -86,11 +89,6 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
 def running(path: Path) -> bool:
     """Whether the process that was started for a run directory still works on it."""
     return _process(path) is not None
-
-
-def mine(path: Path) -> bool:
-    """Whether a run directory was started from a dashboard."""
-    return _record(path) is not None
 
 
 def started_at(path: Path) -> float:
@@ -160,7 +158,7 @@ def _process(path: Path) -> psutil.Process | None:
             return None
     except (KeyError, psutil.Error, ValueError):
         return None
-    ours = list(_COMMAND[1:]) == words[1:3] and words[-5:] == _place(path)
+    ours = list(_COMMAND[1:]) == words[1 : len(_COMMAND)] and words[-5:] == _place(path)
     return process if ours else None
 
 

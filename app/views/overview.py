@@ -1,7 +1,5 @@
 """Overview: the verdict, the leaderboard, what can be downloaded."""
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,10 +9,11 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
 
 if TYPE_CHECKING:
-    from app import shared
+    from app import processes, shared
     from app.shared import Shown
 else:
     shared = content.load_file(content.root() / "app" / "shared.py")
+    processes = content.load_file(content.root() / "app" / "processes.py")
     Shown = shared.Shown
 
 SIZES = {"all": "AP", "small": "AP_S", "medium": "AP_M", "large": "AP_L"}
@@ -236,8 +235,7 @@ def _offer_report(shown: Shown) -> None:
         st.caption("This run has no intervals or no report yet: its images have to be resampled.")
         if st.button("Make intervals and report", icon=":material/casino:"):
             with st.spinner("Resampling the images and drawing, a minute or more", show_time=True):
-                words = [sys.executable, "-m", "robustbench_sgdm.cli", "report", str(shown.run.path)]
-                done = subprocess.run(words, capture_output=True, text=True, check=False)
+                done = processes.call("report", str(shown.run.path))
             if done.returncode:
                 st.error(shared.plain(done.stderr.strip()[-500:]), icon=":material/error:")
             else:

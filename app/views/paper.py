@@ -1,8 +1,6 @@
 """Paper: what the SGDM paper prints beside what is recomputed here."""
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,9 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError
 
 if TYPE_CHECKING:
-    from app import shared
+    from app import processes, shared
 else:
+    processes = content.load_file(content.root() / "app" / "processes.py")
     shared = content.load_file(content.root() / "app" / "shared.py")
 
 TABLES = {
@@ -104,8 +103,7 @@ def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:
 @st.cache_data(show_spinner="Building the table's models to count them; under a minute, once")
 def _recomputed(number: str) -> pd.DataFrame:
     """The table's cells, counted by another process, so that this one never loads a detector."""
-    words = [sys.executable, "-m", "robustbench_sgdm.cli", "paper", "--table", number, "--format", "csv"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = processes.call("paper", "--table", number, "--format", "csv")
     if done.returncode:
         raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
     return pd.read_csv(io.StringIO(done.stdout), dtype={"row": str})

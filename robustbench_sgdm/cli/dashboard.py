@@ -55,7 +55,7 @@ def dashboard(
     from robustbench_sgdm.cli.console import note
 
     if not _is_local(address):
-        token = os.environ.setdefault(TOKEN, secrets.token_urlsafe(24))
+        token = os.environ[TOKEN] = os.environ.get(TOKEN) or secrets.token_urlsafe(24)  # "" would let all in
         note(
             f"warning: {address} is reached from other machines, and what is sent is not encrypted. Visitors must know "
             f"the token {token}, and can then see the runs and start new ones. For yourself alone, leave out --address "
@@ -76,7 +76,7 @@ def dashboard(
         "client.showErrorDetails": "none",
     }
     start = _START.format("net_util.get_internal_ip = lambda: None; " if _is_local(address) else "")
-    words = [sys.executable, "-c", start, "run", str(content.root() / "app" / "main.py")]
+    words = [sys.executable, "-P", "-c", start, "run", str(content.root() / "app" / "main.py")]
     words += [f"--{key}={value}" for key, value in settings.items()]
     words += ["--", "--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]

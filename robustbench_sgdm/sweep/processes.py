@@ -1,6 +1,7 @@
 """The executor of `--workers`: units in other processes of this machine."""
 
 import multiprocessing
+import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ class _Pool:
         return len(self._held) < AHEAD * self.workers
 
     def send(self, unit: Unit) -> Future[Report]:
-        with _signals_held_back():
+        with _signals_held_back(), _no_module_from_here():
             try:
                 future = self._pool.submit(_work, unit)
             except BrokenExecutor:
@@ -71,7 +72,22 @@ class _Pool:
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         start = (self._far, self._kit, pickle.dumps(_install))
-        return ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
+        with _no_module_from_here():
+            return ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
+
+
+@contextmanager
+def _no_module_from_here() -> Iterator[None]:
+    """Python processes started meanwhile do not look for modules in the current folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

@@ -138,6 +138,13 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     processes.stop(tmp_path)
 
 
+def test_commands_run_no_code_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "yaml.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
+    monkeypatch.chdir(tmp_path)
+    assert "no run" in processes.call("list", "runs").stdout + processes.call("list", "runs").stderr
+    assert not (tmp_path / "RAN").exists()
+
+
 def test_uploads(tmp_path: Path) -> None:
     live = content.load_file(APP / "views/live.py")
     import io

@@ -1,7 +1,9 @@
 """Where the dashboard listens, and what it asks of visitors from elsewhere."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,20 @@ def test_a_token_of_the_users_own_is_kept(start: Any, monkeypatch: pytest.Monkey
     monkeypatch.setenv(TOKEN, "mine")
     start("--address", "0.0.0.0")
     assert os.environ[TOKEN] == "mine"
+
+
+def test_an_empty_token_is_none(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, "")
+    start("--address", "0.0.0.0")
+    assert len(os.environ[TOKEN]) >= 32
+
+
+def test_no_code_of_the_current_folder_is_run(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
+    words = start()
+    before = words[: words.index("run")]
+    done = subprocess.run([*before, "version"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Streamlit, version" in done.stdout and not (tmp_path / "RAN").exists(), done.stderr
 
 
 def test_streamlit_is_told_what_keeps_it_safe(start: Any) -> None:

@@ -92,6 +92,16 @@ def test_processes_give_the_same_cells_though_one_is_killed(
     assert not children()
 
 
+def test_workers_run_no_code_of_the_current_folder(
+    plan: Plan, start: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
+    monkeypatch.chdir(tmp_path)
+    run = start("here")
+    sweep(plan, run.store, on=Processes(1))
+    assert not run.missing() and not (tmp_path / "RAN").exists()
+
+
 def test_ray_gives_the_same_cells_though_a_worker_is_killed(
     plan: Plan,
     start: Callable[[str], Run],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.errors import DataError
 
 if TYPE_CHECKING:
+    from app.pictures import Picture
     from robustbench_sgdm.detectors import YoloDetector
 
 COLUMNS = ["category_id", "score", "x1", "y1", "x2", "y2"]
@@ -63,19 +64,21 @@ def embedded(model: str) -> "YoloDetector":
     return _loaded(model, "embedded", imgsz, 0.001, 0.7, 300)
 
 
-@st.cache_data(max_entries=64, show_spinner="Detecting")
-def detect(
-    _detector: "YoloDetector", fingerprint: str, _pixels: NDArray[np.uint8], picture: str
-) -> pd.DataFrame:
-    """What a detector finds: label (index into its classes), score, x1, y1, x2, y2 (px).
+def detect(detector: "YoloDetector", picture: "Picture") -> pd.DataFrame:
+    """What a detector finds in a run's picture, as `find` gives it; from cache where it looked before."""
+    return _detected(detector, detector.fingerprint, picture)
 
-    Args:
-        fingerprint: the detector's.
-        picture: what tells `_pixels` from others.
-    """
+
+@st.cache_data(max_entries=64, show_spinner="Detecting")
+def _detected(_detector: "YoloDetector", fingerprint: str, picture: "Picture") -> pd.DataFrame:
+    return find(_detector, picture.pixels)
+
+
+def find(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
+    """What a detector finds in (H, W, 3) RGB: label (index into its classes), score, x1, y1, x2, y2 (px)."""
     import torch
 
-    (found,) = _detector.predict([torch.from_numpy(_pixels.transpose(2, 0, 1).copy())])
+    (found,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
     frame = pd.DataFrame(found.xyxy, columns=["x1", "y1", "x2", "y2"])
     return frame.assign(score=found.score, label=found.label)
 

@@ -4,6 +4,8 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm import content, robustness
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.types import CLEAN
 
@@ -26,83 +28,105 @@ LEAST = 0.05
 """Confidence below which no box is sent to the viewer."""
 
 _WIDEST = 1600  # px; a larger picture is shrunk for the screen
+_KEPT = 16  # pictures of at most 10 MB each as an address; pixels themselves are not kept
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
-def read(path: str, image_id: int, width: int, height: int) -> Pixels:
-    """An image that a run's ground truth names, (H, W, 3) RGB."""
-    return decoding.read(Image(image_id, Path(path), width, height))
+@dataclass(frozen=True)
+class Picture:
+    """An image as a run saw it: what its pixels are is decided by the fields, which caches go by.
 
-
-@st.cache_data(max_entries=48, show_spinner="Making the noise again")
-def corrupted(
-    _pixels: Pixels,
-    image: str,
-    corruption: str,
-    severity: float,
-    seed: int,
-    image_id: int,
-    engine: str,
-    fingerprint: str | None,
-) -> Pixels:
-    """The pixels that a run saw: they depend on these arguments alone, on one kind of device.
-
-    Args:
-        image: what tells `_pixels` from others.
-        fingerprint: of the corruption when the run was made, if known.
-
-    Raises:
-        DataError: the corruption is not known here, or is another one by now.
+    Attributes:
+        file: where the image is.
+        width: px.
+        height: px.
+        image_id: in the run's ground truth.
+        data: fingerprint of the run's images.
+        corruption: its name, or `clean`.
+        severity: 0 to 5.
+        seed: of the run.
+        engine: of the run.
+        fingerprint: of the corruption when the run was made.
     """
-    import torch
 
-    from robustbench_sgdm import corruption as corrupting
-    from robustbench_sgdm.errors import UsageError
+    file: str
+    width: int
+    height: int
+    image_id: int
+    data: str
+    corruption: str
+    severity: float
+    seed: int
+    engine: str
+    fingerprint: str | None
 
-    try:
-        one = corrupting.load().get(corruption)
-    except UsageError as error:
-        raise DataError(f"{corruption} is not among this version's corruptions: {error}") from error
-    if fingerprint and one.fingerprint(engine) != fingerprint:
-        raise DataError(f"{corruption} has changed since the run was made; run again to see its pixels")
-    batch = torch.from_numpy(_pixels.transpose(2, 0, 1)[None].copy())
-    made = corrupting.apply(one, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
-    return np.ascontiguousarray(made[0].permute(1, 2, 0).numpy())
+    @classmethod
+    def of(cls, plan: Mapping[str, Any], row: Any, corruption: str, severity: float) -> "Picture":
+        """Of a run's plan and a row of its ground truth's images."""
+        name = CLEAN if severity == 0 else corruption
+        settings, about = plan["settings"], plan["corruptions"].get(name, {})
+        return cls(
+            str(row.file),
+            int(row.width),
+            int(row.height),
+            int(row.image_id),
+            str(plan["data"].get("fingerprint")),
+            name,
+            severity,
+            int(settings["seed"]),
+            str(settings["engine"]),
+            about.get("fingerprint"),
+        )
+
+    @cached_property
+    def clean(self) -> Pixels:
+        """(H, W, 3) RGB.
+
+        Raises:
+            DataError: the file is gone, or no such picture.
+        """
+        return decoding.read(Image(self.image_id, Path(self.file), self.width, self.height))
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """What the run's detectors saw, (H, W, 3) RGB; made when first asked for.
+
+        Raises:
+            DataError: as `clean`; or the corruption is not known here, or is another one by now.
+        """
+        if self.corruption == CLEAN:
+            return self.clean
+        from robustbench_sgdm import corruption as corrupting
+
+        try:
+            one = corrupting.load().get(self.corruption)
+        except UsageError as error:
+            raise DataError(f"{self.corruption} is not among this version's corruptions: {error}") from error
+        return corrupting.apply_again(
+            one,
+            self.clean,
+            self.severity,
+            seed=self.seed,
+            image_id=self.image_id,
+            engine=self.engine,
+            fingerprint=self.fingerprint,
+        )
 
 
-def as_run_saw(plan: Mapping[str, Any], row: Any, corruption: str, severity: float) -> Pixels:
-    """An image of a run under one of its corruptions.
-
-    Args:
-        row: of the ground truth's images: image_id, file, width, height.
-    """
-    clean = read(row.file, int(row.image_id), int(row.width), int(row.height))
-    if corruption == CLEAN or severity == 0:
-        return clean
-    settings = plan["settings"]
-    about = plan["corruptions"].get(corruption, {})
-    return corrupted(
-        clean,
-        f"{row.file}:{clean.shape}",
-        corruption,
-        severity,
-        int(settings["seed"]),
-        int(row.image_id),
-        str(settings["engine"]),
-        about.get("fingerprint"),
-    )
+@st.cache_data(max_entries=_KEPT, show_spinner="Making the picture")
+def url(picture: Picture) -> str:
+    """A run's picture as a data address."""
+    return encoded(picture.pixels)
 
 
-@st.cache_data(max_entries=48, show_spinner=False)
-def url(_pixels: Pixels, known: str) -> str:
+def encoded(pixels: Pixels) -> str:
     """A picture as a data address: PNG, every pixel kept unless it is larger than a screen."""
-    scale = _WIDEST / max(_pixels.shape[:2])
+    scale = _WIDEST / max(pixels.shape[:2])
     if scale < 1:
-        size = (round(_pixels.shape[1] * scale), round(_pixels.shape[0] * scale))
-        _pixels = np.asarray(cv2.resize(_pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, data = cv2.imencode(".png", _pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, data = cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
-        raise DataError(f"{known} cannot be encoded as PNG")
+        raise DataError(f"a picture of {pixels.shape[1]} x {pixels.shape[0]} px cannot be encoded as PNG")
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 

@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from robustbench_sgdm import corruption
 from robustbench_sgdm.store import Cell, GroundTruth, Run
 from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT, METRICS
 
@@ -53,7 +54,16 @@ def main() -> None:
         if not (project / "large/plan.yaml").is_file():
             models = [f"model{i}" if i else "base" for i in range(options.models)]
             corruptions = {c: [1, 2, 3, 4, 5] for c in (*BENCHMARK, *HOLDOUT)}
-            make_run(project, "large", models, corruptions, images=options.images, resamples=True)
+            known = {c.name: c.fingerprint() for c in corruption.load()}
+            make_run(
+                project,
+                "large",
+                models,
+                corruptions,
+                images=options.images,
+                resamples=True,
+                fingerprints=known,
+            )
         measure(project)
 
 

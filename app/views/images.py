@@ -128,17 +128,16 @@ def _view(
     truth = shared.truth(shown)
     (row,) = pictures.rows(truth.images[truth.images["image_id"] == image_id])
     own = pictures.of_image(truth, image_id)
+    picture = pictures.Picture.of(shown.run.plan, row, corruption, severity)
     try:
-        pixels = pictures.as_run_saw(shown.run.plan, row, corruption, severity)
-        note = ""
+        image, note = pictures.url(picture), ""
     except RobustBenchError as error:
-        pixels, note = _without(row, error)
-    name = f"{row.file}:{corruption}:{severity:g}:{shown.run.plan['settings'].get('seed')}"
+        image, note = _without(picture, error)
     where = ids.index(image_id)
     panes = []
     for model in models:
         try:
-            found = _found(shown, model, corruption, severity, live, image_id, pixels, name)
+            found = _found(shown, model, corruption, severity, live, picture)
             panes.append({"title": model, "boxes": pictures.judged(own, found)})
         except RobustBenchError as error:
             st.warning(shared.plain(f"{model}: {error}"), icon=":material/error:")
@@ -154,8 +153,8 @@ def _view(
     )
     pictures.viewer(
         f"{shown.name}:{image_id}",
-        pictures.url(pixels, name),
-        (int(row.width), int(row.height)),
+        image,
+        (picture.width, picture.height),
         panes,
         pictures.objects(own),
         KINDS,
@@ -176,33 +175,32 @@ def _found(
     corruption: str,
     severity: float,
     live: bool,
-    image_id: int,
-    pixels: Any,
-    name: str,
+    picture: "pictures.Picture",
 ) -> pd.DataFrame:
     """A model's boxes in one image: stored ones where they are, else found now."""
     key = (model, CLEAN, 0.0) if severity == 0 else (model, corruption, severity)
     cell = shared.cells(shown).get(key)
     if cell is not None:
         frame = shared.detections(shown, cell)
-        return frame[frame["image_id"] == image_id]
+        return frame[frame["image_id"] == picture.image_id]
     if not live:
         raise DataError(f"this cell is not complete; {model} has nothing stored at severity {severity:g}")
     detector = detecting.of_run(shown.run.plan, model)
-    found = detecting.detect(detector, detector.fingerprint, pixels, name)
-    return detecting.named(found, detector.classes, shared.truth(shown).categories).assign(image_id=image_id)
+    found = detecting.named(
+        detecting.detect(detector, picture), detector.classes, shared.truth(shown).categories
+    )
+    return found.assign(image_id=picture.image_id)
 
 
-def _without(row: Any, error: RobustBenchError) -> tuple[Any, str]:
+def _without(picture: "pictures.Picture", error: RobustBenchError) -> tuple[str, str]:
     """The clean picture where the noise cannot be made again, a grey one where the file is gone."""
     import numpy as np
 
     try:
-        clean = pictures.read(row.file, int(row.image_id), int(row.width), int(row.height))
-        return clean, f"The picture is shown without its noise: {error}."
+        return pictures.encoded(picture.clean), f"The picture is shown without its noise: {error}."
     except RobustBenchError:
-        grey = np.full((int(row.height), int(row.width), 3), 90, np.uint8)
-        return grey, f"The picture cannot be shown, only its boxes: {error}."
+        grey = np.full((picture.height, picture.width, 3), 90, np.uint8)
+        return pictures.encoded(grey), f"The picture cannot be shown, only its boxes: {error}."
 
 
 def _provenance(shown: Shown, live: bool) -> None:

@@ -32,7 +32,7 @@ def page() -> None:
     """Upload or take a picture, choose corruption, strength and two models, see both and the difference."""
     st.caption(
         "This page loads two detectors, which takes a few seconds the first time. "
-        "Pictures stay in this machine's memory while you look and are kept nowhere."
+        "Pictures stay in this machine's memory during your visit and are kept nowhere."
     )
     offered = _offered()
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
@@ -127,16 +127,13 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
 
 def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: list[Any]) -> None:
     try:
-        noisy = pictures.corrupted(pixels, name, corruption, severity, 0, 0, "torch", None)
-        where = f"{name}:{corruption}:{severity:g}"
         detectors = [
             detecting.embedded(m) if plan is None else detecting.of_run(plan, m) for m, plan in models
         ]
-        found = [_named(d, detecting.detect(d, d.fingerprint, noisy, where)) for d in detectors]
+        image, found = _seen(pixels, name, corruption, severity, detectors)
     except RobustBenchError as error:
         shared.nothing("This cannot be shown", shared.plain(error), ":material/error:")
         return
-    found = _paired(*found)
     panes = [
         {
             "title": detector.name,
@@ -150,7 +147,7 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
     state = pictures.state()
     pictures.viewer(
         name,
-        pictures.url(noisy, where),
+        image,
         (pixels.shape[1], pixels.shape[0]),
         panes,
         [],
@@ -160,6 +157,26 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         on_view_change=lambda: pictures.remember("live_viewer"),
     )
     _difference(detectors, found, state["confidence"])
+
+
+def _seen(
+    pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, detectors: list[Any]
+) -> tuple[str, list[pd.DataFrame]]:
+    """The picture's address under a corruption, and what each detector finds in it.
+
+    The visit keeps its last one; no cache may, since other visits share those.
+    """
+    which = name, corruption, severity, *(detector.fingerprint for detector in detectors)
+    if st.session_state.get("seen", ("",))[0] != which:
+        from robustbench_sgdm import corruption as corrupting
+
+        with st.spinner("Making the noise and detecting"):
+            one = corrupting.load().get(corruption)
+            noisy = corrupting.apply_to_picture(one, pixels, severity, seed=0, image_id=0)
+            found = [_named(detector, detecting.find(detector, noisy)) for detector in detectors]
+        st.session_state["seen"] = which, (pictures.encoded(noisy), _paired(*found))
+    seen: tuple[str, list[pd.DataFrame]] = st.session_state["seen"][1]
+    return seen
 
 
 def _named(detector: Any, frame: pd.DataFrame) -> pd.DataFrame:

@@ -121,17 +121,12 @@ def _first(dataset: "Dataset", limit: int) -> "Dataset":
 
 
 def _corruptor(engine: str, seed: int) -> "Corrupted":
-    import numpy as np
-    import torch
-
-    from robustbench_sgdm.corruption import apply
+    from robustbench_sgdm.corruption import apply_to_picture
 
     def corrupted(
         one: "Corruption", severity: float, picture: "NDArray[np.uint8]", image_id: int
     ) -> "NDArray[np.uint8]":
-        batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy())
-        noisy = apply(one, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
-        return np.ascontiguousarray(noisy[0].permute(1, 2, 0).numpy())
+        return apply_to_picture(one, picture, severity, seed=seed, image_id=image_id, engine=engine)
 
     return corrupted
 

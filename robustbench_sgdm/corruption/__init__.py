@@ -15,6 +15,7 @@ from robustbench_sgdm.corruption.declare import (
 from robustbench_sgdm.corruption.engine import ENGINES, apply
 from robustbench_sgdm.corruption.entry import Corruption
 from robustbench_sgdm.corruption.measure import PHOTOGRAPHS, damage, photographs
+from robustbench_sgdm.corruption.picture import apply_again, apply_to_picture
 from robustbench_sgdm.corruption.registry import GROUPS, Registry, load
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -32,6 +33,8 @@ __all__ = [
     "Parameter",
     "Registry",
     "apply",
+    "apply_again",
+    "apply_to_picture",
     "corruption",
     "damage",
     "load",

@@ -52,7 +52,9 @@ def make_pictures(
         for name, severity in dict.fromkeys(versions):
             seen = clean
             if name != CLEAN:
-                seen = _corrupted(run, _same(run, name, corruptions), severity, clean, image_id, device)
+                if name not in corruptions:
+                    raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
+                seen = _seen(run, corruptions[name], severity, clean, image_id, device)
             keep_picture(run, name, severity, image_id, seen)
             progress(1)
     return sum(map(len, todo.values()))
@@ -77,28 +79,20 @@ def _device(run: Run) -> str:
     return wanted
 
 
-def _same(run: Run, name: str, corruptions: Mapping[str, Corruption]) -> Corruption:
-    engine, stored = run.plan["settings"]["engine"], run.plan["corruptions"].get(name, {}).get("fingerprint")
-    if engine not in corrupting.ENGINES:
-        raise DataError(f"the images of {run.path} were corrupted elsewhere, so they cannot be made again")
-    if name not in corruptions:
-        raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
-    if corruptions[name].fingerprint(engine) != stored:
-        raise DataError(
-            f"{name} is not what it was when {run.path} was made; run again to see it as it is now"
-        )
-    return corruptions[name]
-
-
-def _corrupted(
+def _seen(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
 ) -> NDArray[np.uint8]:
-    settings = run.plan["settings"]
-    batch = torch.from_numpy(clean.transpose(2, 0, 1)[None].copy()).to(device)
-    noisy = corrupting.apply(
-        corruption, batch, severity, seed=settings["seed"], image_ids=[image_id], engine=settings["engine"]
+    settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
+    return corrupting.apply_again(
+        corruption,
+        clean,
+        severity,
+        seed=settings["seed"],
+        image_id=image_id,
+        engine=settings["engine"],
+        fingerprint=about.get("fingerprint"),
+        device=device,
     )
-    return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
 
 
 def _few(images: Mapping[int, Image]) -> str:

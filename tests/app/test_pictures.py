@@ -1,0 +1,88 @@
+"""What the viewer shows: each run its own pixels, little of them kept, of uploads nothing."""
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from streamlit.runtime.caching import get_data_cache_stats_provider
+from streamlit.testing.v1 import AppTest
+
+from robustbench_sgdm import content, corruption
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import Run
+
+pictures = content.load_file(content.root() / "app/pictures.py")
+
+
+@pytest.fixture
+def picture(complete: Run) -> Any:
+    (row,) = pictures.rows(complete.truth().images[:1])
+    return pictures.Picture.of(complete.plan, row, "gaussian_noise", 3)
+
+
+def kept() -> int:
+    """Bytes in Streamlit's caches of data, which all visits share."""
+    return sum(s.byte_length for stats in get_data_cache_stats_provider().get_stats().values() for s in stats)
+
+
+def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
+    imgaug = corruption.load().get("gaussian_noise").fingerprint("imgaug")
+    others = (
+        {"engine": "imgaug", "fingerprint": imgaug},
+        {"image_id": 2},
+        {"seed": 1},
+        {"severity": 2},
+        {"corruption": "clean"},
+    )
+    seen = [pictures.url(replace(picture, **other)) for other in ({}, *others)]
+    assert len(set(seen)) == len(seen)
+    for lost in ({"fingerprint": "other"}, {"engine": "elsewhere"}, {"data": "other", "file": "gone.png"}):
+        with pytest.raises(DataError):
+            pictures.url(replace(picture, **lost))
+    assert seen[0] == pictures.encoded(picture.pixels)
+
+
+def test_what_cannot_be_made_again_says_why(picture: Any) -> None:
+    for change, why in (
+        ({"engine": "elsewhere", "fingerprint": "elsewhere"}, "corrupted elsewhere"),
+        ({"fingerprint": "other"}, "is not what it was"),
+        ({"corruption": "mine"}, "not among this version's"),
+    ):
+        with pytest.raises(DataError, match=why):
+            _ = replace(picture, **change).pixels
+
+
+def test_large_pictures_do_not_fill_the_memory(picture: Any, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 2000, 3), np.uint8)
+    Pillow.fromarray(noise).save(tmp_path / "large.bmp")
+    large = replace(
+        picture, file=str(tmp_path / "large.bmp"), width=2000, height=2000, corruption="clean", severity=0
+    )
+    before = kept()
+    for image_id in range(20):
+        pictures.url(replace(large, image_id=image_id))
+    assert 50e6 < kept() - before < 200e6
+
+
+def live() -> None:
+    from robustbench_sgdm import content
+
+    content.load_file(content.root() / "app/views/live.py").page()
+
+
+def test_nothing_of_an_upload_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(project)])
+    shown = AppTest.from_function(live, default_timeout=200).run()
+    before = kept()
+    photograph = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 255, (300, 400, 3), np.uint8)
+    Pillow.fromarray(noise).save(photograph, "PNG")
+    shown.file_uploader[0].set_value(("mine.png", photograph.getvalue(), "image/png"))
+    shown = shown.run()
+    assert not shown.exception and "mine.png" in str(shown.session_state["seen"][0])
+    assert kept() == before

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import RobustBenchError, UsageError
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
@@ -76,12 +76,13 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     if (path / LOG).is_symlink():
         raise RobustBenchError(f"{path / LOG} is a link; remove it, or choose another name")
+    begun = _share(path)
     words = [*_COMMAND, "run", *arguments, *_place(path)]
     with (path / LOG).open("ab") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    record = {"pid": child.pid, "arguments": list(arguments), "started": time.time()}
+    record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": begun}
     atomic.write_json(path / _RECORD, record)
     return path
 
@@ -114,15 +115,24 @@ def stop(path: Path) -> None:
 def progress(run: Run) -> Progress:
     """From the store alone."""
     cells = run.cells
-    shards = max(1, min(16, int(run.plan["data"]["images"])))
+    shards = shard_count(int(run.plan["data"]["images"]))
     done, complete = 0.0, 0
     for cell in cells:
         if run.store.complete(cell):
             complete += 1
             done += 1
         else:
-            done += min(1.0, len(run.store.shards(cell)) / shards) * 0.99
+            done += min(1.0, len(run.store.shards(cell)) / max(shards, 1)) * 0.99
     return Progress(len(cells), complete, done / max(len(cells), 1))
+
+
+def seconds_left(path: Path, at: Progress) -> float | None:
+    """At the pace since the run was started, or went on; None where that is not known yet."""
+    record: Mapping[str, Any] = _record(path) or {}
+    made = at.share - record.get("share", 0.0)
+    if made < 0.02 or "started" not in record:
+        return None
+    return float((time.time() - record["started"]) * (1 - at.share) / made)
 
 
 def log(path: Path, most: int = 4000) -> str:
@@ -138,12 +148,24 @@ def _place(path: Path) -> list[str]:
     return ["--project", str(path.parent), "--name", path.name, "--exist-ok"]
 
 
+def _share(path: Path) -> float:
+    """How far a run is before it goes on."""
+    try:
+        return progress(Run.open(path)).share
+    except (DataError, OSError):
+        return 0.0
+
+
 def _record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((path / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else None
+    if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
+        return None
+    return (
+        found if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share")) else None
+    )
 
 
 def _process(path: Path) -> psutil.Process | None:

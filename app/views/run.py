@@ -1,6 +1,5 @@
 """Run: start a sweep from a form, watch it, stop it; it goes on when the browser is closed."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError, RobustBenchError
-from robustbench_sgdm.store import Run, list_runs
+from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 if TYPE_CHECKING:
@@ -103,10 +102,9 @@ def _watch() -> None:
 def _one(path: Path) -> None:
     works = processes.running(path)
     try:
-        run = Run.open(path)
-        at = processes.progress(run)
+        at = processes.progress(shared.show(path.name, path).run)
     except (DataError, OSError, LookupError, TypeError, ValueError):
-        run, at = None, None
+        at = None
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
         st.markdown(f"**{shared.plain(path.name)}** · {_state(works, at)}")
@@ -121,8 +119,7 @@ def _one(path: Path) -> None:
                 width="stretch",
             )
         elif (
-            run is not None
-            and at
+            at
             and at.complete
             and st.button("Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch")
         ):
@@ -144,9 +141,8 @@ def _state(works: bool, at: "processes.Progress | None") -> str:
 def _left(path: Path, at: "processes.Progress") -> str:
     """Cells, and the time left at the pace so far."""
     text = f"{at.complete} of {at.cells} cells complete"
-    spent = time.time() - processes.started_at(path)
-    if 0.02 < at.share < 1:
-        left = spent * (1 - at.share) / at.share
+    left = processes.seconds_left(path, at)
+    if left is not None:
         text += f", about {left:.0f} s left" if left < 90 else f", about {left / 60:.0f} min left"
     return text
 

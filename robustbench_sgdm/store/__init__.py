@@ -1,6 +1,6 @@
 """Run directories: cells written by shard, atomically; complete or absent; readable with pandas alone."""
 
-from robustbench_sgdm.store.cells import Cell, CellStore, cell_key
+from robustbench_sgdm.store.cells import Cell, CellStore, cell_key, shard_count, shard_size
 from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
 from robustbench_sgdm.store.logs import LOSSES, Log, read_logs
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
@@ -26,4 +26,6 @@ __all__ = [
     "read_logs",
     "read_picture",
     "remove_litter",
+    "shard_count",
+    "shard_size",
 ]

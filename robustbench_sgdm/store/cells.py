@@ -18,6 +18,8 @@ from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
 
+_LARGEST_SHARD = 32
+_SHARDS = 16
 _MAGIC = b"PAR1"
 _COLUMNS = pa.schema(
     [
@@ -59,6 +61,23 @@ class Cell:
 def cell_key(**parts: Any) -> str:
     """The content address of a cell: sha256 of its ingredients as canonical json."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def shard_size(images: int) -> int:
+    """Images in a shard: what a crash can cost at the most, and small enough to keep several workers busy.
+
+    A function of the data alone, since a run may go on with other workers than it began with.
+    """
+    return max(1, min(_LARGEST_SHARD, -(-images // _SHARDS)))
+
+
+def shard_count(images: int) -> int:
+    """How many shards a cell has.
+
+    >>> shard_count(3), shard_count(500), shard_count(5000)
+    (3, 16, 157)
+    """
+    return -(-images // shard_size(images))
 
 
 class CellStore:

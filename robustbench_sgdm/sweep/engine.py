@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.scoring import Scorer, rows
-from robustbench_sgdm.store import Cell, CellStore
+from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.executor import Executor, Outcome
 from robustbench_sgdm.sweep.local import Threads
-from robustbench_sgdm.sweep.plan import Plan, Unit, category_ids, needed_units, shard_count
+from robustbench_sgdm.sweep.plan import Plan, Unit, category_ids, needed_units
 from robustbench_sgdm.sweep.work import Worker
 
 
@@ -54,7 +54,7 @@ class Results:
         self, plan: Plan, store: CellStore, units: Sequence[Unit], finished: Callable[[Cell], None]
     ) -> None:
         self._store, self._finished = store, finished
-        self._count = shard_count(plan.dataset)
+        self._count = shard_count(len(plan.dataset))
         self._scorer = Scorer(plan.dataset)
         self._corruptions: dict[str, CorruptionError] = {}
         self._devices: Counter[str] = Counter()

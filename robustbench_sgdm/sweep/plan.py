@@ -17,13 +17,10 @@ from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key
+from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN
 from robustbench_sgdm.versions import versions
-
-_LARGEST_SHARD = 32
-_SHARDS = 16
 
 
 @dataclass(frozen=True)
@@ -177,26 +174,13 @@ def rehearse(
             corrupting.apply(corruption, grey, severity, seed=0, image_ids=[0], engine=engine)
 
 
-def shard_size(dataset: Dataset) -> int:
-    """Images in a shard: what a crash can cost at the most, and small enough to keep several workers busy.
-
-    A function of the data alone, since a run may go on with other workers than it began with.
-    """
-    return max(1, min(_LARGEST_SHARD, -(-len(dataset) // _SHARDS)))
-
-
-def shard_count(dataset: Dataset) -> int:
-    """How many shards a cell has."""
-    return -(-len(dataset) // shard_size(dataset))
-
-
 def needed_units(plan: Plan, store: CellStore) -> list[Unit]:
     """The units that make what is not stored yet; each computes only the shards that are missing.
 
     What is stored is read and checked: damaged files count as missing.
     """
     have = {c: store.sound_shards(c) for c in plan.cells if not store.sound(c)}
-    size = shard_size(plan.dataset)
+    size = shard_size(len(plan.dataset))
     shards = [plan.dataset.images[start : start + size] for start in range(0, len(plan.dataset), size)]
     units = []
     for name in dict.fromkeys(c.corruption for c in have):

@@ -1,7 +1,9 @@
 """Each page's logic on real run directories, through Streamlit's own test runner."""
 
+import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +138,46 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
     assert not processes.running(tmp_path)
     processes.stop(tmp_path)
+
+
+def test_progress_and_the_time_left_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    run = made.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
+    rows: dict[str, list[float]] = {
+        c: [] for c in ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
+    }
+
+    def share(done: int) -> float:
+        for number in range(done):
+            run.store.write_shard(run.cells[1], number, rows)
+        return float(processes.progress(run).share)
+
+    shards = Path(run.path / "cells/base/fog/1/shards")
+    assert share(16) == pytest.approx((1 + 0.99 * 16 / 19) / 2)  # of 32 images at the most
+    record = {"pid": 1, "arguments": [], "started": time.time() - 60, "share": share(16)}
+    (run.path / "dashboard.json").write_text(json.dumps(record))
+    assert processes.seconds_left(run.path, processes.progress(run)) is None
+    assert share(18) and len(list(shards.iterdir())) == 18
+    left = processes.seconds_left(run.path, processes.progress(run))
+    assert left == pytest.approx(60 * (1 - 0.99 * 18 / 19) / (0.99 * 2 / 19), rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_run_that_goes_on_remembers_where_it_began(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(project / "unfinished", tmp_path / "r")
+    (path / "dashboard.json").write_text('{"pid": 1, "arguments": ["--no-such-option"]}')
+    processes.start(["--no-such-option"], tmp_path, "r")
+    share = json.loads((path / "dashboard.json").read_text())["share"]
+    assert share == processes.progress(Run.open(path)).share > 0.5
+    while processes.running(path):
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("damage", ['{"pid": 1, "started": "x"}', '{"pid": 1, "share": []}', "[]"])
+def test_a_damaged_record_is_none(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "dashboard.json").write_text(damage)
+    assert not processes.running(tmp_path) and processes.started_at(tmp_path)
 
 
 def test_commands_run_no_code_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,11 @@ def picture(complete: Run) -> Any:
 
 def kept() -> int:
     """Bytes in Streamlit's caches of data, which all visits share."""
-    return sum(s.byte_length for stats in get_data_cache_stats_provider().get_stats().values() for s in stats)
+    return sum(
+        int(getattr(s, "byte_length", 0))
+        for stats in get_data_cache_stats_provider().get_stats().values()
+        for s in stats
+    )
 
 
 def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:

@@ -35,17 +35,23 @@ def _loaded(model: str, weights: str, imgsz: int, conf: float, iou: float, max_d
     )
 
 
+def can_load(about: Mapping[str, Any]) -> bool:
+    """Whether a run's model has weights that a detector can be made of."""
+    weights = str(about.get("weights", "embedded"))
+    return weights == "embedded" or _is_file(weights)
+
+
 def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
     """A detector of a run, which must be the one that made its cells.
 
     Raises:
-        DataError: its weights are gone, or others by now.
+        DataError: it has no weights, or they are gone, or others by now.
     """
     about = plan["models"][model]
     weights = str(about.get("weights", "embedded"))
+    if not can_load(about):
+        raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
     settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"])
-    if weights != "embedded" and Path(weights).suffix.lower() not in {".pt", ".safetensors"}:
-        raise DataError(f"{model} came from {weights}, which is no file of weights")
     detector = _loaded(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
     if str(about.get("device", "cpu")) == "cpu" and detector.fingerprint != about.get("fingerprint"):
         raise DataError(f"the weights of {model} are not those of the run any more; run it again")

@@ -70,7 +70,7 @@ def _offered() -> dict[str, Any]:
         except RobustBenchError:
             continue
         for model, about in shown.run.plan["models"].items():
-            if about.get("weights") != "embedded":
+            if about.get("weights") != "embedded" and detecting.can_load(about):
                 found[f"{model} @ {run_name}"] = (model, shown.run.plan)
     return found
 

@@ -6,7 +6,6 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import content, robustness
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
@@ -111,28 +110,12 @@ def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
     """model, corruption, severity, score, low, high, psnr."""
     results = shared.results(shown)
     keys = ["model", "corruption", "severity"]
-    frame = results[[*keys, metric]].rename(columns={metric: "score"}).dropna(subset="score")
+    frame = results[[*keys, metric, "psnr"]].rename(columns={metric: "score"}).dropna(subset="score")
     table = shared.intervals(shown, metric) if bands else None
     if table is not None:
         own = table[(table["statistic"] == "score") & (table["baseline"] == "")]
-        frame = frame.merge(own[[*keys, "low", "high"]], how="left", on=keys)
-    else:
-        frame = frame.assign(low=float("nan"), high=float("nan"))
-    damage = _damage(shown)
-    return frame.merge(damage[["corruption", "severity", "psnr"]], how="left", on=["corruption", "severity"])
-
-
-def _damage(shown: Shown) -> pd.DataFrame:
-    """Measured PSNR and SSIM, or no rows where the run has none."""
-    empty = pd.DataFrame({"corruption": pd.Series(dtype=str), "severity": 0.0, "psnr": 0.0})
-    measured = getattr(shown.run, "damage", None)
-    if measured is None:
-        return empty
-    try:
-        found: pd.DataFrame = measured()
-    except DataError:
-        return empty
-    return found if len(found) else empty
+        return frame.merge(own[[*keys, "low", "high"]], how="left", on=keys)
+    return frame.assign(low=float("nan"), high=float("nan"))
 
 
 def _differences(shown: Shown, metric: str) -> None:

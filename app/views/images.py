@@ -37,35 +37,40 @@ def page(shown: Shown) -> None:
         )
         return
     left, right, corruption = _choose(shown, cells)
-    severity, live = _severity(cells, left, right, corruption)
+    stored = sorted({s for m, c, s in cells if m in (left, right) and c in (CLEAN, corruption)})
+    if not stored:
+        shared.nothing(
+            "Nothing to look at yet", "Neither model has a complete cell; choose others.", ":material/image:"
+        )
+        return
+    severity, live = _severity(stored, corruption)
     ids, remark = _ranked(shown, left, right, corruption, severity)
     image_id = _current(ids)
-    _view(shown, [m for m in (left, right) if m], corruption, severity, live, ids, image_id, remark)
+    _view(shown, list(dict.fromkeys((left, right))), corruption, severity, live, ids, image_id, remark)
 
 
 def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
     baseline, model = (shown.run.pairs or [(shown.models[0], shown.models[-1])])[0]
-    corruptions = list(dict.fromkeys(c for _, c, s in cells if c != CLEAN)) or [CLEAN]
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        left = shared.pick("Left", shown.models, "left", default=baseline, width=170)
-        right = shared.pick("Right", shown.models, "right", default=model, width=170)
-        corruption = shared.pick("Corruption", corruptions, "corruption", default=None, width=170)
-        st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=170)
+        left = right = shown.models[0]
+        if len(shown.models) > 1:
+            left = shared.pick("Left", shown.models, "left", default=baseline, width=170)
+            right = shared.pick("Right", shown.models, "right", default=model, width=170)
+        corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
+        corruption = shared.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
+        if left != right:
+            st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=170)
     return left, right, corruption
 
 
-def _severity(cells: Any, left: str, right: str, corruption: str) -> tuple[float, bool]:
+def _severity(stored: list[float], corruption: str) -> tuple[float, bool]:
     """A stored severity, or with the detectors loaded any in [0, 5]."""
-    stored = sorted(
-        {0.0 for m, c, s in cells if c == CLEAN and m in (left, right)}
-        | {s for m, c, s in cells if c == corruption and m in (left, right)}
-    )
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         live = st.toggle(
             "Any severity",
             key="any",
             bind=shared.QUERY,
-            help="Loads the two detectors, which takes a few seconds the first time, and runs them here.",
+            help="Loads the detectors, which takes a few seconds the first time, and runs them here.",
         )
         if live and "[" not in corruption:
             shared.asked("exact", [f"{n / 10:g}" for n in range(51)], "severity")
@@ -86,8 +91,11 @@ def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: floa
     order = st.session_state.get("order", "right keeps more")
     if order == "as in the data" or left == right or severity == 0:
         return every, ""
-    stored = {s for m, c, s in shared.cells(shown) if m == right and c == corruption}
-    nearest = min(stored, key=lambda s: abs(s - severity), default=0.0)
+    cells = shared.cells(shown)
+    stored = [s for m, c, s in cells if m == right and c == corruption and (left, c, s) in cells]
+    if not stored:
+        return every, ""
+    nearest = min(stored, key=lambda s: abs(s - severity))
     at = _flips(shown.run, shown.stamp, left, right, corruption, nearest)
     first = at["net"] > 0 if order == "right keeps more" else at["net"] < 0
     best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")

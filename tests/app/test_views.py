@@ -1,0 +1,90 @@
+"""Single views on run directories of odd content."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from robustbench_sgdm import content
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import DAMAGE, Run
+
+APP = content.root() / "app"
+detecting = content.load_file(APP / "detecting.py")
+made = content.load_file(content.root() / "benchmarks/dashboard.py")
+
+
+def script(name: str) -> None:
+    from robustbench_sgdm import content
+
+    view = content.load_file(content.root() / "app/views" / f"{name}.py")
+    shared = content.load_file(content.root() / "app/shared.py")
+    shown = [shared.show(*run) for run in shared.listed().items()] if name in ("images", "curves") else []
+    view.page(*shown)
+
+
+@pytest.fixture
+def view(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens one view with some words on its command line and an address."""
+
+    def open_view(name: str, *words: object, **address: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        test = AppTest.from_function(script, args=(name,), default_timeout=200)
+        for key, value in address.items():
+            test.query_params[key] = value
+        return test.run()
+
+    return open_view
+
+
+def panes(test: AppTest) -> list[Mapping[str, Any]]:
+    """What the viewer shows."""
+    (viewer,) = test.get("bidi_component")
+    found: list[Mapping[str, Any]] = json.loads(viewer.proto.json)["panes"]
+    return found
+
+
+def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -> None:
+    made.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
+    shown = view("images", "--project", tmp_path)
+    assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
+    assert [s.key for s in shown.selectbox] == ["corruption"]
+
+
+def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
+    """Only what one of the two has is offered; where nothing is comparable the order is the data set's."""
+    path = shutil.copytree(project / "complete", tmp_path / "run")
+    for cell in (path / "cells/base-sgdm/fog", path / "cells/base-sgdm/motion_blur", path / "cells/base/fog"):
+        shutil.rmtree(cell)
+    shown = view("images", "--", path, corruption="motion_blur")
+    assert not shown.exception and shown.selectbox(key="corruption").value == "motion_blur"
+    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm", corruption="motion_blur")
+    assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian_noise"]
+    shutil.rmtree(path / "cells/base-sgdm")
+    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm")
+    assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
+
+
+def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
+    path = shutil.copytree(project / "complete", tmp_path / "run")
+    assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
+    rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
+    Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
+    os.utime(path / "plan.yaml")
+    shown = view("curves", "--", path, against="PSNR")
+    assert not shown.exception and not shown.info
+
+
+def test_a_model_that_was_scored_elsewhere_cannot_run_here(complete: Run) -> None:
+    for weights in ("elsewhere", "model.onnx"):
+        about = {"baseline": None, "weights": weights}
+        assert not detecting.can_load(about)
+        with pytest.raises(DataError, match="cannot run here"):
+            detecting.of_run({"models": {"theirs": about}}, "theirs")

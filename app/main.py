@@ -67,7 +67,7 @@ def _allowed() -> bool:
 
 def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":
     def body() -> None:
-        guarded(title, lambda: _of_run(name) if of_run else _view(name)())
+        guarded(title, lambda: _of_run(name) if of_run else _view(name)(), of_run)
 
     return st.Page(body, title=title, icon=icon, url_path=name, default=name == PAGES[0][0])
 
@@ -94,7 +94,7 @@ def _of_run(name: str) -> None:
     _view(name)(shared.show(chosen, listed[chosen]))
 
 
-def guarded(title: str, body: Callable[[], None]) -> None:
+def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
     """Show a page; what is wrong with its data becomes words, and the app stays up."""
     try:
         body()
@@ -102,10 +102,15 @@ def guarded(title: str, body: Callable[[], None]) -> None:
         _sorry("This cannot be shown", str(error))
     except _DAMAGE as error:
         _LOG.exception("the page %s failed", title)
+        what, rest = (
+            ("This run cannot be read", "runs are not affected, and running the same command again mends it")
+            if of_run
+            else (f"The page {title} cannot be shown", "pages are not affected")
+        )
         _sorry(
-            "This run cannot be read",
-            f"{type(error).__name__}: {error}. A file is missing, half written or not what it should be; the other "
-            "runs are not affected, and running the same command again mends it.",
+            what,
+            f"{type(error).__name__}: {error}. A file is missing, half written or not what it should be; "
+            f"the other {rest}.",
         )
 
 

@@ -115,6 +115,26 @@ def test_a_damaged_cell_is_words_not_a_traceback(
     assert not shown.exception and "is damaged" in said(shown).replace("\\", "")
 
 
+def broken(of_run: bool) -> None:
+    from robustbench_sgdm import content
+
+    main = content.load_file(content.root() / "app/main.py")
+    main.guarded("Training", lambda: int("no number"), of_run)
+
+
+@pytest.mark.parametrize(
+    ("of_run", "words"), [(True, "This run cannot"), (False, "The page Training cannot")]
+)
+def test_damage_is_told_in_words_that_fit_the_page(
+    page: Callable[..., AppTest], tmp_path: Path, of_run: bool, words: str
+) -> None:
+    page("--project", tmp_path)
+    shown = AppTest.from_function(broken, args=(of_run,), default_timeout=120).run()
+    told = said(shown)[said(shown).index(words) :]
+    assert not shown.exception and ("same command" in told) == of_run
+    assert ("other runs" in told.replace("\\", "")) == of_run
+
+
 def test_every_metric_of_the_paper_has_its_place() -> None:
     assert set(content.load_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
 

@@ -20,7 +20,7 @@ def dashboard(
         list[Path] | None,
         typer.Argument(
             help="Run directories to show; all of --project, the newest first, where none is given. "
-            "Nothing outside these and their images is read."
+            "Beside these, the images and weights that they name are read, and what a visitor gives the page Run."
         ),
     ] = None,
     project: Annotated[

@@ -2,10 +2,11 @@
 
 import argparse
 import hashlib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,7 +25,7 @@ QUERY: Literal["query-params"] = "query-params"
 
 @dataclass(frozen=True)
 class Sources:
-    """The only folders that are read.
+    """The folders that pages read; of what lies outside, only the images and weights that runs name.
 
     Attributes:
         runs: run directories that were named; where there are none, those of `project` are shown.
@@ -53,11 +54,18 @@ def listed() -> dict[str, Path]:
     paths = list(dict.fromkeys([*given.runs, *started()])) or list_runs(given.project)[::-1]
     names: dict[str, Path] = {}
     for path in paths:
-        name, number = path.name or str(path), 2
-        while name in names:
-            name, number = f"{path.name} ({number})", number + 1
-        names[name] = path
+        names[unique(path.name or str(path), names)] = path
     return names
+
+
+def unique(name: str, taken: Container[str]) -> str:
+    """A name that is not taken.
+
+    >>> unique("a", []), unique("a", ["a", "a (2)"])
+    ('a', 'a (3)')
+    """
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 @st.cache_resource

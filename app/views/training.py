@@ -55,15 +55,17 @@ def page() -> None:
 def _logs() -> tuple[dict[str, Log], list[str]]:
     """Training runs by `folder / run`, the newest first, the package's own last; and what cannot be read."""
     found: dict[str, Log] = {}
-    faults = []
-    for folder in shared.sources().training:
+    faults, labels = [], {EMBEDDED}
+    for folder in dict.fromkeys(shared.sources().training):
         for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
             if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
                 continue
+            label = shared.unique(path.name, labels)
+            labels.add(label)
             try:
                 for log in read_logs([path]):
                     inner = log.path.parent.name if log.path.parent != path else log.model
-                    found[f"{path.name} / {inner}"] = log
+                    found[f"{label} / {inner}"] = log
             except DataError as error:
                 faults.append(str(error))
     own = sorted((Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv"))

@@ -72,6 +72,18 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
     assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
 
 
+LOG = "epoch,train/box_loss,train/cls_loss,train/dfl_loss\n1,1,1,1\n2,1,1,1\n"
+
+
+def test_trainings_of_one_name_in_two_folders(view: Callable[..., AppTest], tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder / "mine").mkdir(parents=True)
+        (tmp_path / folder / "mine/results.csv").write_text(LOG)
+    shown = view("training", "--training", tmp_path / "a", "--training", tmp_path / "b")
+    names = shown.multiselect(key="trainings").options
+    assert not shown.exception and names[:2] == ["mine / mine", "mine (2) / mine"]
+
+
 def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
     path = shutil.copytree(project / "complete", tmp_path / "run")
     assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value

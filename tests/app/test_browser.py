@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageColor
 
 from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
 PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
+BOXES = {"matched": "#3ddc97", "missed": "#ff6f61", "false": "#ffc53d"}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
 
 # Streamlit's own search for the server, from an address with a page's name in it.
@@ -232,13 +234,23 @@ def test_it_looks_as_it_did(visit: Callable[..., Visitor], scheme: str, width: i
     visitor = visit(width, scheme)
     visitor.go("images?run=complete&corruption=fog&severity=3&order=as+in+the+data&labels=false&truth=true")
     visitor.page.mouse.move(0, 0)
-    shot = visitor.page.locator(".panes").screenshot()
-    seen = Pillow.open(io.BytesIO(shot)).convert("RGB").resize((320, 320))
+    shot = Pillow.open(io.BytesIO(visitor.page.locator(".panes").screenshot())).convert("RGB")
     file = HERE / "screenshots" / f"images-{scheme}-{width}.png"
     if os.environ.get("ROBUSTBENCH_BASELINES") == "write":
-        seen.save(file, optimize=True)
-    difference = np.abs(np.asarray(seen, float) - np.asarray(Pillow.open(file), float)).mean()
+        shot.save(file, optimize=True)
+    baseline = Pillow.open(file)
+    small = [np.asarray(picture.resize((320, 320)), float) for picture in (shot, baseline)]
+    difference = np.abs(small[0] - small[1]).mean()
     assert difference < 6, f"{difference:.1f} of 255 on average; fonts and rounding make under 3"
+    for kind, color in BOXES.items():  # thin lines, which an average hardly sees
+        drawn, expected = (of_color(picture, color) for picture in (shot, baseline))
+        assert 0.8 * expected < drawn < 1.25 * expected, f"{kind} boxes: {drawn} pixels, were {expected}"
+
+
+def of_color(picture: Pillow.Image, color: str) -> int:
+    """How many pixels nearly have a colour."""
+    apart = np.abs(np.asarray(picture, int) - ImageColor.getrgb(color)).max(axis=-1)
+    return int((apart < 40).sum())
 
 
 def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], tmp_path: Path) -> None:

@@ -80,8 +80,9 @@ def restore(run: Any, path: Path) -> None:
     vars(run.stopper).update(state["stopper"])
     run.start_epoch = state["epoch"] + 1
     run.seconds_before = state["seconds"]
-    for name, text in state["logs"].items() if RANK <= 0 else ():
-        atomic.write_text(Path(run.save_dir) / name, text)
+    for name in _LOGS if RANK <= 0 else ():
+        if name in state["logs"]:  # no other name in the file is followed
+            atomic.write_text(Path(run.save_dir) / name, state["logs"][name])
 
 
 def _number(value: Any) -> float | None:

@@ -87,7 +87,8 @@ class TrainedRun:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run in a folder could be taken for."""
-    for name in (_RESULT, _RECIPE, "results.csv", "health.csv", f"weights/{checkpoint.NAME}"):
+    checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
+    for name in (_RESULT, _RECIPE, "results.csv", "health.csv", *checkpoints):
         (folder / name).unlink(missing_ok=True)
 
 

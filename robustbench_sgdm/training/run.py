@@ -15,7 +15,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.detectors import pick_device, weights, yolo
-from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -188,6 +188,14 @@ class _Run:
     def state(self) -> Path:
         return self.folder / "weights" / checkpoint.NAME
 
+    @property
+    def last(self) -> Path:
+        return self.folder / "weights" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "weights" / "best.pt"
+
     def prepare(self, resume: bool) -> None:
         """Make sure that what lies in the folder is this run's, or nothing."""
         if resume:
@@ -198,12 +206,26 @@ class _Run:
     def train(self, report: Report) -> TrainedRun:
         """Train from the start, or from where the folder's state says; then keep the best weights."""
         before = checkpoint.read(self.state) if self.state.is_file() else None
+        if before:
+            self._check()
+        else:
+            comparison.clear(self.folder)
         if not (before and before["finished"]):
             self._epochs(before, report)
-        best = self.folder / "weights" / "best.pt"
-        if not (best.is_file() and self.state.is_file()):
+        if not (self.best.is_file() and self.state.is_file()):
             raise RobustBenchError(f"{self.name} finished without weights; see {self.folder / 'results.csv'}")
-        return self._keep(best)
+        return self._keep()
+
+    def _check(self) -> None:
+        """Refuse checkpoints that hold more than data: Ultralytics unpickles whatever lies there."""
+        for path in (self.last, self.best):
+            try:
+                if path.is_file():
+                    weights.read(path)
+            except DataError as error:
+                raise DataError(
+                    f"{path} is damaged or not from here: remove {self.state} to train this model from its start"
+                ) from error
 
     def _epochs(self, before: Mapping[str, Any] | None, report: Report) -> None:
         about, write = self.about, partial(_write_record, record.as_yaml(self.facts))
@@ -239,8 +261,7 @@ class _Run:
 
     def _reason(self, error: Exception) -> str:
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        last = self.folder / "weights" / "last.pt"
-        kept = f"; {last} is kept, and --resume goes on after it" if self.state.is_file() else ""
+        kept = f"; {self.last} is kept, and --resume goes on after it" if self.state.is_file() else ""
         if isinstance(error, MemoryError) or "memory" in text.lower():
             batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
             return (
@@ -248,7 +269,7 @@ class _Run:
             )
         return f"{text}{kept}"
 
-    def _keep(self, best: Path) -> TrainedRun:
+    def _keep(self) -> TrainedRun:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
         state, arguments = checkpoint.read(self.state), self.about.arguments
         log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
@@ -262,11 +283,11 @@ class _Run:
                 f"train all with --batch {batch}"
             )
         facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
-        for path in (self.folder / "weights" / "last.pt", best):
-            strip_optimizer(path)
         path = self.folder / "best.safetensors"
-        averaged = weights.read(best).state
+        averaged = weights.read(self.best).state
         weights.write(path, averaged, self.arm.config, self.about.splits.names, record.header(facts))
+        _strip(self.last)
+        _strip(self.best)
         device = _devices(arguments["device"].split(",")[0])
         val = self.about.data.val
         scores = evaluate(path, val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
@@ -276,6 +297,12 @@ class _Run:
         done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
         done.write()
         return done
+
+
+def _strip(path: Path) -> None:
+    """Leave the weights alone in a checkpoint, as Ultralytics' users expect them."""
+    if path.is_file():
+        atomic.write(path, lambda draft: strip_optimizer(path, str(draft)))
 
 
 def _write_record(text: str, run: ArmRun) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from ultralytics.utils.torch_utils import strip_optimizer
 
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
@@ -104,24 +106,33 @@ class Pulled(Exception):
     """The plug."""
 
 
-@pytest.mark.parametrize("moment", ["between the log and the checkpoints", "after the last epoch"])
+@pytest.mark.parametrize(
+    "moment", ["between the log and the checkpoints", "after the last epoch", "while best.pt is rewritten"]
+)
 def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
-    early = moment.startswith("between")
+    name = moment.split()[0]
 
     class Stopping(ArmRun):
         def save_model(self) -> bool:
-            if early and self.epoch == 1:
+            if name == "between" and self.epoch == 1:
                 raise Pulled
             return super().save_model()
 
         def final_eval(self) -> None:
-            if not early:
+            if name == "after":
                 raise Pulled
 
-    name = moment.split()[0]
+    def cut(path: Path, draft: str = "") -> None:
+        strip_optimizer(path, draft)
+        if path.name == "best.pt":
+            os.truncate(draft or path, 5000)
+            raise Pulled
+
     with monkeypatch.context() as patch:
         patch.setattr(run, "ArmRun", Stopping)
+        if name == "while":
+            patch.setattr(run, "strip_optimizer", cut)
         with pytest.raises(Pulled):
             whole.go(name)
     check_equal(whole, whole.go(name, resume=True))
@@ -162,6 +173,86 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
         whole.go("damaged", resume=True)
 
 
+class Code:
+    """Pickled, it makes a folder when it is loaded without restriction."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+TINY: dict[str, Any] = {"epochs": 2, "imgsz": 32, "fraction": 0.4, "close_mosaic": 0}
+
+
+def stopped(data: TrainData, root: Path, patch: pytest.MonkeyPatch, epoch: int) -> Path:
+    """The folder of a tiny run that stopped after an epoch, from 0."""
+
+    class Stopping(ArmRun):
+        def save_model(self) -> bool:
+            saved = super().save_model()
+            if self.epoch == epoch:
+                raise Pulled
+            return saved
+
+    with patch.context() as inner:
+        inner.setattr(run, "ArmRun", Stopping)
+        with pytest.raises(Pulled):
+            go(data, root, "stopped", **TINY)
+    return root / "runs" / "stopped" / f"{MODEL}-seed0"
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_code_in_a_checkpoint_is_not_run_at_resume(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epoch: int
+) -> None:
+    """Ultralytics would run it where it strips a finished run's, and where it recovers from a loss that is NaN."""
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    folder = stopped(whole.data, tmp_path, monkeypatch, epoch)
+    for name in ("last.pt", "best.pt"):
+        path = folder / "weights" / name
+        sound = path.read_bytes()
+        torch.save({"model": Code(tmp_path / "ran")}, path)
+        with pytest.raises(ArmsFailed, match=rf"{name} is damaged or not from here: remove .*state.pt"):
+            go(whole.data, tmp_path, "stopped", resume=True, **TINY)
+        assert not (tmp_path / "ran").exists()
+        path.write_bytes(sound)
+
+
+def test_a_state_writes_its_logs_and_nothing_else(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    folder = stopped(whole.data, tmp_path, monkeypatch, 0)
+    path = folder / "weights" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "logs": {**state["logs"], str(tmp_path / "elsewhere"): "text"}}, path)
+    done = go(whole.data, tmp_path, "stopped", resume=True, **TINY)
+    assert not (tmp_path / "elsewhere").exists()
+    assert list(pd.read_csv(done.folder / "results.csv")["epoch"]) == [1, 2]
+
+
+def test_an_old_checkpoint_is_never_a_new_runs(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run without a state begins anew, from nothing that lies there."""
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    folder = tmp_path / "runs" / "old" / f"{MODEL}-seed0"
+    (folder / "weights").mkdir(parents=True)
+    torch.save({"model": Code(tmp_path / "ran")}, folder / "weights" / "best.pt")
+
+    class Worst(ArmRun):
+        def validate(self) -> tuple[Any, Any]:
+            metrics, _ = super().validate()  # type: ignore[no-untyped-call]
+            return metrics, float("nan")
+
+    monkeypatch.setattr(run, "ArmRun", Worst)
+    with pytest.raises(ArmsFailed, match="finished without weights"):
+        go(whole.data, tmp_path, "old", resume=True, **{**TINY, "epochs": 1})
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,8 +291,6 @@ def test_memory_that_never_suffices_is_said(whole: Whole, monkeypatch: pytest.Mo
 
 def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is raised as CUDA raises it; what follows is Ultralytics' recovery."""
-    import torch
-
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
 
     class Small(ArmRun):

@@ -5,7 +5,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,11 +65,16 @@ def scenes_data(
         seed: of the renderer.
         progress: called with (done, total) of each split while it is rendered.
     """
-    root = cache_dir() / f"scenes-v{scenes.VERSION}"
-    train = coco.load(scenes.make(root, "train", count, seed=seed, progress=progress))
-    val = coco.load(scenes.make(root, "val", SCENES_VAL, seed=seed, progress=progress))
+    train = _scenes("train", count, seed, progress)
+    val = _scenes("val", SCENES_VAL, seed, progress)
     facts = {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
     return TrainData("scenes", train, val, facts)
+
+
+def _scenes(split: str, count: int, seed: int, progress: Callable[[int, int], None] | None) -> Dataset:
+    root = cache_dir() / f"scenes-v{scenes.VERSION}"
+    loaded = coco.load(scenes.make(root, split, count, seed=seed, progress=progress))
+    return replace(loaded, source=f"scenes, {split}")
 
 
 def named_data(
@@ -105,6 +110,8 @@ _YAML = {".yaml", ".yml"}
 
 def _split(source: str, split: str, progress: Callable[[int, int], None] | None) -> Dataset:
     """One split; a YAML's relative `path` is looked for beside it, then in Ultralytics' datasets folder."""
+    if source == "scenes":
+        return _scenes(split, SCENES_TRAIN if split == "train" else SCENES_VAL, 0, progress)
     path = Path(source)
     bundled = _DATASETS / source
     if path.suffix in _YAML and (path.is_file() or bundled.is_file()):

@@ -11,7 +11,7 @@ import torch
 import ultralytics.cfg
 from ultralytics.utils import SETTINGS
 
-from robustbench_sgdm import corruption, tables
+from robustbench_sgdm import corruption, datasets, tables
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
 from robustbench_sgdm.errors import DataError, UsageError
@@ -22,9 +22,11 @@ from robustbench_sgdm.training import (
     arms,
     named_data,
     runs_table,
+    scenes_data,
     summary,
     train,
 )
+from robustbench_sgdm.training import data as data_module
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import callbacks
 from robustbench_sgdm.types import METRICS
@@ -163,6 +165,20 @@ def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_pat
     with pytest.raises(UsageError, match="give the validation split with --val"):
         named_data(str(path))
     assert len(named_data(str(path), str(path)).val) == 1
+
+
+def test_scenes_with_another_validation_split_trains_on_its_training_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
+    for module in (data_module, datasets):
+        monkeypatch.setattr(module, "SCENES_VAL", 3)
+    monkeypatch.setattr(data_module, "SCENES_TRAIN", 4)
+    found = named_data("scenes", "scenes")
+    own = scenes_data(4)
+    assert found.train.fingerprint == own.train.fingerprint != found.val.fingerprint
+    assert found.val.fingerprint == own.val.fingerprint == datasets.load("scenes").fingerprint
+    assert str(tmp_path) not in str(found.facts)
 
 
 def test_unknown_classes_and_boxes_outside_are_named(

@@ -14,6 +14,7 @@ import yaml
 from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.training import record
+from robustbench_sgdm.training.comparison import TrainedRun
 from robustbench_sgdm.training.data import TrainData, scenes_data
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.progress import print_rendering
@@ -54,19 +55,19 @@ def make(
         warmup_epochs=0.5,
     )
     for run in (r for r in runs if r.seed == seeds[0]):
-        install(run.model, run.folder, data, out)
+        install(run, data, out)
 
 
-def install(model: str, folder: Path, data: TrainData, out: Path) -> None:
+def install(run: TrainedRun, data: TrainData, out: Path) -> None:
     """Put one run's weights, card and log in the package's folder."""
-    trained = weights.read(folder / "best.safetensors")
-    path = out / f"{model}.safetensors"
+    trained = weights.read(run.weights)
+    path = out / f"{run.model}.safetensors"
     meta = {**trained.meta, "imgsz": str(SIZES[0])}
     weights.write(path, trained.state, trained.config, trained.classes, meta)
     scores = {size: evaluate(path, data.val, imgsz=size, batch=16) for size in SIZES}
-    atomic.write_text(out / f"{model}.md", record.card(weights.read(path), scores))
-    shutil.copyfile(folder / "results.csv", out / f"{model}.csv")
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+    atomic.write_text(out / f"{run.model}.md", record.card(weights.read(path), scores, run.health))
+    shutil.copyfile(run.folder / "results.csv", out / f"{run.model}.csv")
+    recipe = yaml.safe_load((run.folder / "recipe.yaml").read_text("utf-8"))
     shared = {key: value for key, value in recipe.items() if key not in ("model", "start")}
     atomic.write_text(out / "recipe.yaml", record.as_yaml(shared))
 

@@ -51,7 +51,7 @@ def header(run: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in run.items()}
 
 
-def card(weights: Weights, scores: Mapping[int, Scores], health: Sequence[str] = ()) -> str:
+def card(weights: Weights, scores: Mapping[int, Scores], health: Sequence[str]) -> str:
     """The Markdown that lies beside a weights file.
 
     Args:

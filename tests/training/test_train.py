@@ -156,7 +156,7 @@ def test_progress_counts_batches_and_estimates_what_is_left(watched: Watched) ->
 
 def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp_path: Path) -> None:
     for trained in watched.runs:
-        embed.install(trained.model, trained.folder, watched.data, tmp_path)
+        embed.install(replace(trained, health=("layer 22: odd",)), watched.data, tmp_path)
     suffixes = ("safetensors", "md", "csv")
     assert {f.name for f in tmp_path.iterdir()} == {
         "recipe.yaml",
@@ -166,7 +166,9 @@ def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp
         installed = weights.read(tmp_path / f"{trained.model}.safetensors")
         assert installed.meta["imgsz"] == "320"
         assert weights.digest(installed.state) == weights.digest(weights.read(trained.weights).state)
-        assert "| metric | 320 px | 640 px |" in (tmp_path / f"{trained.model}.md").read_text()
+        card = (tmp_path / f"{trained.model}.md").read_text()
+        assert "| metric | 320 px | 640 px |" in card
+        assert "Health of the training: layer 22: odd." in card
 
 
 def losses(folder: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Train detectors under one recipe, for one or several seeds, so that they can be compared."""
 
+import itertools
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.detectors import pick_device, weights, yolo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.store.checks import check_links
+from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -98,6 +101,7 @@ def train(
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
         ArmsFailed: at the end, if runs failed; what they left is kept.
+        RobustBenchError: another process trains in the folder.
     """
     if not models:
         raise UsageError("no model to train; give at least one, such as yolov8n")
@@ -114,16 +118,18 @@ def train(
     pictures = sample(used.train, arguments["imgsz"]) if begin else []
     seeds = list(dict.fromkeys(seeds))
     starts = [(arms.build(m, splits.names, seed, begin, pictures), seed) for seed in seeds for m in models]
-    folder = free_folder(project, name or used.name, exist_ok or resume)
     about = _About(used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers))
-    runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
-    for run in runs:
-        run.prepare(resume)
-    splits.write(folder / "data.yaml")
-    whole = about.facts(starts[0][0], seeds[0]) | {"model": list(models), "seeds": seeds}
-    del whole["start"]
-    atomic.write_text(folder / "recipe.yaml", record.as_yaml(whole))
-    return _train_all(runs, folder, report)
+    folder = free_folder(project, name or used.name, exist_ok or resume)
+    with alone(folder):
+        check_links(folder, folder.rglob("*"))
+        runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
+        for run in runs:
+            run.prepare(resume)
+        splits.write(folder / "data.yaml")
+        whole = about.facts(starts[0][0], seeds[0]) | {"model": list(models), "seeds": seeds}
+        del whole["start"]
+        atomic.write_text(folder / "recipe.yaml", record.as_yaml(whole))
+        return _train_all(runs, folder, report)
 
 
 def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[TrainedRun]:
@@ -330,13 +336,19 @@ def _used(data: TrainData | str, fraction: float) -> TrainData:
 
 
 def free_folder(project: Path, name: str, exist_ok: bool) -> Path:
-    """`project/name`, numbered from 2 where it exists, as Ultralytics does."""
+    """`project/name`; a new folder, numbered from 2 where it exists, as Ultralytics does, unless `exist_ok`."""
     if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name {name!r} must be a plain folder name")
-    folder = project / name
-    number = 1
-    while folder.exists() and not exist_ok:
-        number += 1
-        folder = project / f"{name}{number}"
-    folder.mkdir(parents=True, exist_ok=True)
+    if exist_ok:
+        return project / name
+    for number in itertools.count(1):
+        folder = project / (name if number == 1 else f"{name}{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            reason = error.strerror or error
+            raise RobustBenchError(f"cannot make {folder}: {reason}; give another --project") from error
+        break
     return folder

@@ -1,6 +1,8 @@
 """Both arms trained for an epoch on a dozen drawn images: equal starts and batches, sound files."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.training import Progress, TrainData, TrainedRun, arms, embed, run, train
 from robustbench_sgdm.training.trainer import ArmRun
 
@@ -84,7 +86,7 @@ def test_a_run_leaves_ultralytics_files_and_ours(watched: Watched, arm: int) -> 
         *("best.safetensors", "best.md", "recipe.yaml", "health.csv", "result.json"),
     }
     beside = {file.name for file in folder.parent.iterdir() if file.is_file()}
-    assert beside == {"data.yaml", "recipe.yaml", "runs.csv", "summary.csv"}
+    assert beside == {".lock", "data.yaml", "recipe.yaml", "runs.csv", "summary.csv"}
 
 
 def test_nothing_is_written_beside_the_data(watched: Watched) -> None:
@@ -199,6 +201,48 @@ def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainData, tmp_path
 def test_a_taken_folder_gets_a_number(tmp_path: Path) -> None:
     taken = [run.free_folder(tmp_path, "a", exist_ok).name for exist_ok in (False, False, False, True)]
     assert taken == ["a", "a2", "a3", "a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(RobustBenchError, match=r"cannot make .*give another --project"):
+        run.free_folder(tmp_path / "file", "a", False)
+
+
+def test_starts_at_once_get_a_folder_each(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def start(_: int) -> Path:
+        together.wait()
+        return run.free_folder(tmp_path, "a", False)
+
+    for number in range(1, 9):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(start, range(8)))
+        assert len(list(tmp_path.iterdir())) == 8 * number
+
+
+def test_a_comparison_is_worked_on_by_one_process(data: TrainData, tmp_path: Path) -> None:
+    """That a dead one holds nothing is shown where one is killed and resumed."""
+    options: dict[str, Any] = {"data": data, "project": tmp_path, "name": "a", **SMALL, "fraction": 0.4}
+    refused: list[str] = []
+
+    def meanwhile(_: Progress) -> None:
+        with pytest.raises(RobustBenchError) as error:
+            train(MODELS[:1], exist_ok=True, **options)
+        refused.append(str(error.value))
+
+    (done,) = train(MODELS[:1], report=meanwhile, **options)
+    assert refused and all(f"another process works on {tmp_path / 'a'}" in text for text in refused)
+    assert done.weights.is_file()
+
+
+def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.csv"
+    outside.write_text("mine")
+    folder = tmp_path / "runs" / "a" / "yolov8n-seed0"
+    folder.mkdir(parents=True)
+    (folder / "health.csv").symlink_to(outside)
+    with pytest.raises(DataError, match=r"health.csv leads out of .* by a link"):
+        train(MODELS[:1], data=data, project=tmp_path / "runs", name="a", exist_ok=True, **SMALL)
+    assert outside.read_text() == "mine"
 
 
 def test_a_model_yaml_starts_as_the_model_that_it_says(tmp_path: Path) -> None:

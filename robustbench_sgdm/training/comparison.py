@@ -175,10 +175,16 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             pairs = (table[model] - table[baseline]).dropna() if baseline in table else pd.Series(dtype=float)
             rows.append(
                 {
-                    **{"model": model, "metric": metric, "seeds": len(values), "mean": values.mean()},
-                    **{"sd": values.std(), "low": values.min(), "high": values.max()},
-                    **{"baseline": baseline if len(pairs) else None},
-                    **{"difference": pairs.mean(), "difference_sd": pairs.std()},
+                    "model": model,
+                    "metric": metric,
+                    "seeds": len(values),
+                    "mean": values.mean(),
+                    "sd": values.std(),
+                    "low": values.min(),
+                    "high": values.max(),
+                    "baseline": baseline if len(pairs) else None,
+                    "difference": pairs.mean(),
+                    "difference_sd": pairs.std(),
                 }
             )
     return pd.DataFrame(rows)

@@ -1,9 +1,12 @@
 """Training recipes as data: what Ultralytics' trainer is told, one table for all arms of a comparison."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from robustbench_sgdm.detectors import zoo
@@ -11,7 +14,11 @@ from robustbench_sgdm.errors import UsageError, unknown
 
 # Common to every recipe: nothing is downloaded, drawn or sent, and a seed decides everything.
 _COMMON = {
-    **{"pretrained": False, "plots": False, "save_json": False, "deterministic": True, "compile": False},
+    "pretrained": False,
+    "plots": False,
+    "save_json": False,
+    "deterministic": True,
+    "compile": False,
     "amp": False,  # `--set amp=bf16` mixes precision; `true` would let Ultralytics download a model to check with
 }
 
@@ -20,17 +27,20 @@ _COMMON = {
 # Ultralytics any more. YOLOv5's table has no close-mosaic: its code base kept the mosaic to the end.
 _PAPER = {
     **_COMMON,
-    **{
-        "epochs": 300,
-        "imgsz": 640,
-        "optimizer": "SGD",
-        "lr0": 0.01,
-        "momentum": 0.937,
-        "weight_decay": 0.0005,
-    },
+    "epochs": 300,
+    "imgsz": 640,
+    "optimizer": "SGD",
+    "lr0": 0.01,
+    "momentum": 0.937,
+    "weight_decay": 0.0005,
 }
 PAPER_BATCH = {
-    **{"yolov5n": 72, "yolov5s": 48, "yolov6n": 128, "yolov6s": 72, "yolov8n": 48, "yolov8s": 36},
+    "yolov5n": 72,
+    "yolov5s": 48,
+    "yolov6n": 128,
+    "yolov6s": 72,
+    "yolov8n": 48,
+    "yolov8s": 36,
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -73,7 +83,22 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-_OURS = {"model", "resume", "pretrained", "task", "mode", "save_dir", "split", "val", "save", "time"}
+# What a comparison decides, what the trainer does not read (`cfg`), or what would make another network of an arm.
+_OURS = {
+    "cfg",
+    "distill_model",
+    "mode",
+    "model",
+    "pretrained",
+    "quantize",
+    "resume",
+    "save",
+    "save_dir",
+    "split",
+    "task",
+    "time",
+    "val",
+}
 
 
 def recipe(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,8 +107,15 @@ def recipe(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> di
     `paper` is the one of the models' family; its batch goes by their scale.
 
     Raises:
-        UsageError: no such recipe or argument, or none for these models; the nearest names are offered.
+        UsageError: no such recipe or argument, none for these models, or a value that cannot be; the nearest
+            names are offered.
     """
+    arguments = _arguments(name, models, overrides)
+    _check(arguments)
+    return arguments
+
+
+def _arguments(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in overrides.items() if value is not None}
     for key in given:
         if key in _OURS:
@@ -100,6 +132,21 @@ def recipe(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> di
         known = unknown("recipe", name, ["paper", *RECIPES])
         raise UsageError(f"{name} is no recipe for {plain}: use {resolved}") if name in RECIPES else known
     return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **given}
+
+
+def _check(arguments: Mapping[str, Any]) -> None:
+    """Refuse now what Ultralytics would refuse after the data are exported, and what it would make up itself."""
+    for key, least in (("batch", 1), ("workers", 0)):
+        value = arguments.get(key, least)
+        if not (isinstance(value, int) and value >= least):
+            raise UsageError(f"{key} is {value!r}; give a whole number from {least}")
+    build: Any = BaseTrainer.build_optimizer
+    network = nn.ModuleDict({"model": nn.Sequential(nn.Linear(1, 1))})
+    try:
+        args = get_cfg(overrides=dict(arguments))
+        build(SimpleNamespace(args=args, data={}), network, args.optimizer, args.lr0, args.momentum)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
 
 
 def _detector(models: Sequence[str]) -> str:

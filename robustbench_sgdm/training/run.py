@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -245,28 +244,29 @@ class _Run:
             events.append({"on_train_start": about.noise.attach})
         arguments = {
             **about.arguments,
-            **{
-                "seed": self.seed,
-                "model": self.arm.name,
-                "data": str(self.comparison.resolve() / "data.yaml"),
-            },
-            **{"project": str(self.comparison.resolve()), "name": self.name, "exist_ok": True},
+            "seed": self.seed,
+            "model": self.arm.name,
+            "data": str(self.comparison.resolve() / "data.yaml"),
+            "project": str(self.comparison.resolve()),
+            "name": self.name,
+            "exist_ok": True,
         }
         if before:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
             _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
-        run = ArmRun(overrides=arguments, _callbacks=callbacks(about.loggers, events))
-        run.model = self.arm.model
-        run.resume = bool(
-            before
-        )  # Ultralytics empties the folder before it spawns processes, unless it resumes
         try:
+            run = ArmRun(overrides=arguments, _callbacks=callbacks(about.loggers, events))
+            run.model = self.arm.model
+            # Ultralytics empties the folder before it spawns processes, unless it resumes.
+            run.resume = bool(before)
             run.train()  # type: ignore[no-untyped-call]
-        except (RuntimeError, MemoryError, subprocess.CalledProcessError) as error:
+        except RobustBenchError:
+            raise
+        except Exception as error:  # Ultralytics and torch meet odd arguments with any kind
             raise RobustBenchError(self._reason(error)) from error
 
     def _reason(self, error: Exception) -> str:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         kept = f"; {self.last} is kept, and --resume goes on after it" if self.state.is_file() else ""
         if isinstance(error, MemoryError) or "memory" in text.lower():
             batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]

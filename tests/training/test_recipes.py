@@ -71,3 +71,29 @@ def test_every_recipe_says_how_long_how_large_how_many_and_is_quiet(name: str) -
 def test_a_recipe_for_another_family_is_refused(name: str, models: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         recipe(name, models, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lr0": "abc"}, "lr0=abc.* is of invalid type str"),
+        ({"lr0": -1}, "lr0=-1.* between 0.0 and 1.0"),
+        ({"mosaic": 7}, "mosaic=7.* between 0.0 and 1.0"),
+        ({"nbs": 0}, "nbs.* must be >= 1"),
+        ({"epochs": 0}, "epochs.* must be >= 1"),
+        ({"optimizer": "Adamm"}, "Optimizer 'Adamm' not found in list of available optimizers"),
+        ({"amp": "fp8"}, "amp=fp8.* is invalid"),
+        ({"batch": 0}, "batch is 0; give a whole number from 1"),
+        ({"batch": 0.5}, "batch is 0.5; give a whole number from 1"),
+        ({"workers": -1}, "workers is -1; give a whole number from 0"),
+        ({"distill_model": "teacher.pt"}, "distill_model cannot be given"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        recipe("quick", ["yolov8n"], given)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "adamw", "MuSGD", "auto", "RMSProp"])
+def test_ultralytics_optimizers_are_taken_as_it_takes_them(optimizer: str) -> None:
+    assert recipe("ultralytics", ["yolov8n"], {"optimizer": optimizer})["optimizer"] == optimizer

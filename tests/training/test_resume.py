@@ -102,7 +102,7 @@ def test_killed_within_an_epoch_and_resumed(whole: Whole, monkeypatch: pytest.Mo
     check_equal(whole, whole.go("killed", resume=True))
 
 
-class Pulled(Exception):
+class Pulled(BaseException):
     """The plug."""
 
 

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.training import Progress, TrainData, TrainedRun, arms, embed, run, train
+from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run, train
 from robustbench_sgdm.training.trainer import ArmRun
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
@@ -263,6 +263,7 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
         (UsageError, "unknown recipe 'quik'; did you mean quick", {"recipe": "quik"}),
         (UsageError, "unknown training argument 'lr'; did you mean lr", {"lr": 1}),
         (UsageError, "save cannot be given", {"save": False}),
+        (UsageError, "lr0=abc", {"lr0": "abc", "exist_ok": True}),
         (UsageError, "imgsz is 100", {"imgsz": 100}),
         (UsageError, "unknown class of train: 'kat'; did you mean cat", {"classes": ["kat"]}),
         (UsageError, r"fraction 0 is outside \(0, 1\]", {"fraction": 0}),
@@ -275,6 +276,12 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             train(**options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_ultralytics_meets_only_in_training_fails_that_run(data: TrainData, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": data, "project": tmp_path, **SMALL, "fraction": 0.4}
+    with pytest.raises(ArmsFailed, match="yolov8n-seed0: ZeroDivisionError: float division by zero"):
+        train(MODELS[:1], momentum=1.0, **options)  # Adam divides by 1 - momentum
 
 
 def test_splits_with_different_classes_are_refused(data: TrainData) -> None:

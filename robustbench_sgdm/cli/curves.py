@@ -30,5 +30,5 @@ def curves(
 
     if split not in ("train", "val"):
         raise unknown("split", split, ("train", "val"))
-    figures.save(figures.loss_curves(read_logs(runs), split, smooth), out)
+    figures.save(figures.loss_curves(read_logs(runs, split), split, smooth), out)
     note(f"curves  {out}")

@@ -21,7 +21,7 @@ class Log:
     Attributes:
         model: what was trained; runs of one model differ in their seed.
         path: the `results.csv`.
-        frame: a row per epoch; columns as Ultralytics names them (`train/box_loss`, `metrics/mAP50-95(B)`).
+        frame: one row for each epoch; columns as Ultralytics names them (`train/box_loss`, `metrics/mAP50-95(B)`).
     """
 
     model: str
@@ -29,14 +29,17 @@ class Log:
     frame: pd.DataFrame
 
 
-def read_logs(paths: Sequence[Path]) -> list[Log]:
+def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
     """Read the logs of training runs, of folders that hold several, or the csv files themselves.
+
+    Args:
+        split: `train` or `val`, whose losses each log must have.
 
     Raises:
         DataError: there is none, or one is damaged or not of an Ultralytics detector.
     """
     files = [file for path in paths for file in _files(path)]
-    return [Log(_model(file), file, _read(file)) for file in dict.fromkeys(files)]
+    return [Log(_model(file), file, _read(file, split)) for file in dict.fromkeys(files)]
 
 
 def _files(path: Path) -> list[Path]:
@@ -51,17 +54,19 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _read(file: Path, split: str) -> pd.DataFrame:
     try:
         frame = pd.read_csv(file, skipinitialspace=True)
     except Exception as error:
         raise DataError(f"{file} cannot be read as csv: {error}") from error
     frame.columns = frame.columns.str.strip()  # Ultralytics padded its columns with blanks once
-    absent = [c for c in ("epoch", *(f"train/{loss}_loss" for loss in LOSSES)) if c not in frame]
+    absent = [c for c in ("epoch", *(f"{split}/{loss}_loss" for loss in LOSSES)) if c not in frame]
     if absent:
-        raise DataError(f"{file} is no log of an Ultralytics detector: it has no column {absent[0]}")
-    try:
-        return frame.astype(float)
+        raise DataError(
+            f"{file} is no log of an Ultralytics detector with {split} losses: no column {absent[0]}"
+        )
+    try:  # a run that was gone on with elsewhere may have logged an epoch twice
+        return frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
     except (ValueError, TypeError) as error:
         raise DataError(f"{file} holds something else than numbers: {error}") from error
 

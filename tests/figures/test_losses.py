@@ -47,6 +47,24 @@ def test_smoothing_keeps_a_constant_and_bridges_what_is_missing(tmp_path: Path) 
     assert np.allclose(figure.axes[0].lines[1].get_ydata(), 2.0)
 
 
+def test_an_epoch_that_a_log_repeats_counts_once(tmp_path: Path) -> None:
+    """Its last row, as the run went on from there."""
+    log(tmp_path / "a-seed0", [3, 2, 1])
+    again = log(tmp_path / "a-seed1", [5, 9, 3]) / "results.csv"
+    rows = again.read_text().splitlines()
+    again.write_text("\n".join([*rows[:3], rows[2].replace("9", "4"), *rows[3:]]) + "\n")
+    figure = figures.loss_curves(read_logs([tmp_path]), smooth=0)
+    assert np.array_equal(figure.axes[0].lines[1].get_ydata(), [4, 3, 2])
+
+
+def test_validation_losses_must_be_there_to_be_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    file.write_text("epoch,train/box_loss,train/cls_loss,train/dfl_loss\n1,3,2,1\n")
+    assert len(read_logs([file])) == 1
+    with pytest.raises(DataError, match=r"with val losses: no column val/box_loss"):
+        read_logs([file], "val")
+
+
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_the_command_draws_the_embedded_weights_logs(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import_ultralytics()
 from robustbench_sgdm.detectors import graft, weights, yolo, zoo
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.coco_val import coco_folder, coco_val
-from robustbench_sgdm.detectors.device import pick_device
+from robustbench_sgdm.detectors.device import out_of_memory, pick_device
 from robustbench_sgdm.detectors.lineup import Entrant, line_up
 from robustbench_sgdm.detectors.weights import embedded
 from robustbench_sgdm.detectors.yolo import YoloDetector, load
@@ -27,6 +27,7 @@ __all__ = [
     "graft",
     "line_up",
     "load",
+    "out_of_memory",
     "pick_device",
     "weights",
     "yolo",

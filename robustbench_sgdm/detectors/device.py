@@ -1,8 +1,17 @@
-"""Which device to run on."""
+"""Which device to run on, and whether its memory ran out."""
 
 import torch
 
 from robustbench_sgdm.errors import UsageError
+
+# What torch says on a CPU, and CUDA and its libraries where they come before torch's own error.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, on the device or beside it; an "illegal memory access" is another matter."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(error) for words in _NO_MEMORY)
 
 
 def pick_device(device: str | torch.device | None = None) -> str:

@@ -14,15 +14,12 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detections import Detections
-from robustbench_sgdm.detectors import Detector
+from robustbench_sgdm.detectors import Detector, out_of_memory
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.store import Cell
 from robustbench_sgdm.sweep.plan import Settings, Unit
 
 _LOG = logging.getLogger(__name__)
-
-# What torch says on a CPU, and CUDA and its libraries where they come before torch's own error.
-_NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 Shards = dict[Cell, dict[str, Any]]
 """A unit's result: the columns of one shard for each of its cells."""
@@ -81,7 +78,7 @@ class Worker:
                 return
             except (RuntimeError, MemoryError, CorruptionError) as error:
                 cause = error.__cause__ if isinstance(error, CorruptionError) else error
-                if not _out_of_memory(cause):
+                if not out_of_memory(cause):
                     if isinstance(error, CorruptionError) and "CUDA error" not in str(cause):
                         raise
                     reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
@@ -140,11 +137,6 @@ class Worker:
             )
             seen.update(zip(same, corrupted, strict=True))
         return [seen[k] for k in range(len(images))]
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _batches(images: Sequence[Image], batch: int) -> list[list[int]]:

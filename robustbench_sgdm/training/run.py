@@ -14,7 +14,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
-from robustbench_sgdm.detectors import pick_device, weights, yolo
+from robustbench_sgdm.detectors import out_of_memory, pick_device, weights, yolo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.store.checks import check_links
 from robustbench_sgdm.store.locks import alone
@@ -268,7 +268,7 @@ class _Run:
     def _reason(self, error: Exception) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         kept = f"; {self.last} is kept, and --resume goes on after it" if self.state.is_file() else ""
-        if isinstance(error, MemoryError) or "memory" in text.lower():
+        if out_of_memory(error):
             batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
             return (
                 f"memory ran out with --batch {batch} at --imgsz {imgsz}: give less of either{kept} ({text})"

@@ -277,15 +277,30 @@ def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     assert not pd.read_csv(folder / f"{MODEL}-seed0" / "health.csv")["finite"].iloc[1:].any()
 
 
-def test_memory_that_never_suffices_is_said(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+            "memory ran out with --batch 4",
+        ),
+        (
+            "CUDA error: an illegal memory access was encountered",
+            "seed0: RuntimeError: CUDA error: an illegal",
+        ),
+    ],
+)
+def test_memory_that_never_suffices_is_said(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, error: str, said: str
+) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
 
     class Full(ArmRun):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            raise RuntimeError(error)
 
     monkeypatch.setattr(run, "ArmRun", Full)
-    with pytest.raises(ArmsFailed, match="memory ran out with --batch 4 at --imgsz 64: give less of either"):
+    with pytest.raises(ArmsFailed, match=said):
         whole.go("full", close_mosaic=0)
 
 

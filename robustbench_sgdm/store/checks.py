@@ -92,7 +92,7 @@ def check_links(root: Path, folders: Iterable[Path]) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """A cell's `scores.json`.
+    """A cell's `scores.json`, or the `result.json` of a training run.
 
     Raises:
         DataError: missing, damaged, or no scores.
@@ -109,7 +109,7 @@ def read_scores(path: Path) -> dict[str, Any]:
         and (count is None or type(count) is int)
     )
     if not sound:
-        raise DataError(f"{path} does not hold the scores of a cell; delete it and run again")
+        raise DataError(f"{path} does not hold the scores of a detector; delete it and run again")
     return content
 
 

@@ -1,6 +1,5 @@
 """A comparison's folder: a run for each (model, seed), what each left, and a table of mean and spread."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,22 @@ import yaml
 from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import read_yaml
 from robustbench_sgdm.scoring import Scores
+from robustbench_sgdm.store.checks import read_scores
 from robustbench_sgdm.training import checkpoint, record
 from robustbench_sgdm.types import METRICS
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "seed": int,
+    "best_epoch": int,
+    "seconds": (int, float),
+    "batch": int,
+    "health": list,
+}
 
 
 @dataclass(frozen=True)
@@ -74,15 +83,13 @@ class TrainedRun:
         path = folder / _RESULT
         if not path.is_file():
             return None
-        try:
-            found = json.loads(path.read_text("utf-8"))
-            scores = Scores(found.pop("metrics"), found.pop("per_class"))
-            health = tuple(found.pop("health"))
-            return cls(folder=folder, scores=scores, health=health, **found)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path} is damaged ({error!r}); remove it, and --resume makes it again"
-            ) from error
+        found = read_scores(path)
+        sound = all(isinstance(found.get(key), kind) for key, kind in _FIELDS.items())
+        if not (sound and all(isinstance(line, str) for line in found["health"])):
+            raise DataError(f"{path} is damaged; remove it, and --resume makes it again")
+        scores = Scores(found["metrics"], found["per_class"])
+        facts = {key: found[key] for key in _FIELDS} | {"health": tuple(found["health"])}
+        return cls(folder=folder, scores=scores, **facts)
 
 
 def clear(folder: Path) -> None:
@@ -106,12 +113,11 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     if not path.is_file():
         return
     now = yaml.safe_load(record.as_yaml(facts))
-    try:
-        then = dict(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read ({error}); give another --name to begin anew") from error
+    then = read_yaml(path)
+    if not (isinstance(then, dict) and isinstance(then.get("versions"), dict)):
+        raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
     kept = f"{folder / 'weights' / 'last.pt'} is kept"
-    if old := _difference(then.pop("versions", {}), now.pop("versions")):
+    if old := _difference(then.pop("versions"), now.pop("versions")):
         raise UsageError(
             f"{folder.name} was begun under other versions ({old}), which need not give the same numbers: "
             f"install those to go on, or begin anew under another --name; {kept}"

@@ -1,6 +1,8 @@
 """Mean and spread over seeds, against their definitions; equal starts; what is logged where."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from robustbench_sgdm.training import (
     train,
 )
 from robustbench_sgdm.training import data as data_module
+from robustbench_sgdm.training.comparison import check_same
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import callbacks
 from robustbench_sgdm.types import METRICS
@@ -61,6 +64,39 @@ def test_what_is_absent_is_not_averaged_and_one_seed_has_no_spread() -> None:
     assert row(table, "yolov8n", "AP_S")["seeds"] == 0
     assert pd.isna(row(table, "yolov8n-sgdm", "AP_S")["difference"])
     assert table["sd"].isna().all()
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    done = replace(run_of("yolov8n", 1, 40.0, ill=("NaN",)), folder=tmp_path)
+    done.write()
+    assert TrainedRun.read(tmp_path) == done
+    assert TrainedRun.read(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"metrics": {"AP50": 1.0}},
+        {"metrics": {**dict.fromkeys(METRICS, 1.0), "AP": "high"}},
+        {"per_class": None},
+        {"seed": "0"},
+        {"health": [1]},
+        {"batch": None},
+    ],
+)
+def test_a_damaged_result_is_named(tmp_path: Path, damage: dict[str, Any]) -> None:
+    replace(run_of("yolov8n", 0, 40.0), folder=tmp_path).write()
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(DataError, match=rf"{path.name} .*(delete|remove) it"):
+        TrainedRun.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "versions: 1", "{", "!!python/object:os.system x"])
+def test_a_damaged_recipe_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"recipe\.yaml"):
+        check_same(tmp_path, {"versions": {}})
 
 
 def test_the_table_shows_spread_difference_and_what_went_wrong() -> None:

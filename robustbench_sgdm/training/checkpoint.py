@@ -60,6 +60,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if absent := {"epoch", "finished", "batch", "logs"} - state.keys():
+            raise ValueError(f"without {absent}")
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start; "

@@ -171,6 +171,9 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
     (folder / "state.pt").write_bytes(b"no state")
     with pytest.raises((DataError, ArmsFailed), match=r"state.pt cannot be read .*remove it"):
         whole.go("damaged", resume=True)
+    torch.save({"epoch": 1}, folder / "state.pt")
+    with pytest.raises(ArmsFailed, match=r"state.pt cannot be read .*remove it"):
+        whole.go("damaged", resume=True)
 
 
 class Code:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,15 @@ CAVEAT = (
     "error 0.19. Fresh, snow, fog and motion_blur show nothing. Over all six draws the random ones together give -0.37, "
     "standard error 0.13; frost (-1.04) and elastic_transform (-0.96, standard error 0.43 each) are lowest, in both "
     "halves: a twentieth of their loss of AP, which nothing in their pixels explains and these draws do not rule out."
+)
+
+EDGES = (
+    "halo and block_edges are placed where their PSNR is that of gaussian_noise. ringing, aliasing and chromatic_fringes "
+    "end above it: what is left at 10.6 dB is no image (its mean colour alone has 14.6 dB). They are placed by what they "
+    "leave of an object instead: YOLOv8n on the 128 COCO images below has 31.0, 24.1, 13.2, 5.6, 2.2 AP under "
+    "gaussian_noise, 25.9, 19.4, 11.4, 4.8, 2.4 under ringing, 22.9, 6.4, 1.7, 1.4, 0.7 under aliasing, 36.7, 30.8, "
+    "24.1, 17.5, 12.1 under chromatic_fringes, 35.8, 32.5, 26.2, 20.6, 13.9 under halo, 18.4, 16.0, 12.4, 11.8, "
+    "9.1 under block_edges, and 43.0 on clean ones: equal PSNR is not equal harm."
 )
 
 HEAD = """# Corruptions
@@ -43,6 +53,7 @@ def main() -> None:
     registry, pictures = corruption.load(), corruption.photographs()
     measured = {one.name: corruption.damage(one, pictures) for one in registry}
     damage = tables.damage_table(measured, f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}")
+    damage = replace(damage, notes=[*damage.notes, EDGES])
     shown = [to_markdown(table) for table in (damage, *_parity(registry.names), _detector_parity())]
     about = [
         f"* **{one.name}** ({one.family}): {one.summary}\n  {one.describe()}.\n  {one.source}."

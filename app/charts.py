@@ -75,33 +75,43 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     middle = "#232a3a" if dark else "#f4f5f7"
     shades = ["#d9733a", "#8a4f30", middle, "#2f6a86", "#4fb3d9"] if dark else None
     light = ["#b2500f", "#f0b48a", middle, "#8cc4de", "#14618c"]
-    scale = alt.Scale(domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades or light)
+    scale = alt.Scale(
+        domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades or light, interpolate="rgb"
+    )
     cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
     order = list(dict.fromkeys(frame["corruption"]))
-    base = alt.Chart(frame.assign(text=frame["change"].map("{:+.1f}".format))).encode(
+    text = frame["change"].map("{:+.1f}".format).replace(["+0.0", "-0.0"], "0.0")
+    bold = frame["sure"].astype(bool) & (text != "0.0")
+    legend = alt.Legend(orient="bottom", gradientLength=220)
+    base = alt.Chart(frame.assign(text=text, bold=bold)).encode(
         x=alt.X("severity:O", title="severity", axis=alt.Axis(labelAngle=0, format="~g", orient="top")),
-        y=alt.Y("corruption:N", title=None, sort=order, axis=alt.Axis(labelLimit=140)),
+        y=alt.Y(
+            "corruption:N",
+            title=None,
+            sort=order,
+            axis=alt.Axis(labelLimit=140, labelExpr="replace(datum.label, /_/g, ' ')"),
+        ),
     )
     rectangles = (
         base.mark_rect(
             cornerRadius=4, cursor="pointer", stroke="#0f131c" if dark else "#ffffff", strokeWidth=2
         )
         .encode(
-            color=alt.Color("change:Q", scale=scale, title=f"{metric}, points"),
+            color=alt.Color("change:Q", scale=scale, legend=legend, title=f"{metric}, points"),
             tooltip=["corruption", "severity", alt.Tooltip("change:Q", format="+.2f"), "interval"],
         )
         .add_params(cell)
     )
     ink = "#f2f4fa" if dark else "#10151f"
     color = alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink))
-    weights: tuple[tuple[Literal[400, 800], str], ...] = ((800, "datum.sure"), (400, "!datum.sure"))
+    weights: tuple[tuple[Literal[400, 800], str], ...] = ((800, "datum.bold"), (400, "!datum.bold"))
     texts = [
         base.mark_text(fontSize=12, fontWeight=weight)
         .encode(text="text:N", color=color)
         .transform_filter(which)
         for weight, which in weights
     ]
-    return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 60)
+    return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 165)
 
 
 def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:

@@ -372,7 +372,18 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
 
 def go(page: str, **values: str) -> None:
     """Turn to another page, with its address."""
+    for key in values:  # Streamlit prefers what the visit holds to an address that says the default
+        st.session_state.pop(key, None)
     st.switch_page(st.session_state["pages"][page], query_params=values)
+
+
+def span(low: float, high: float, form: str = ".1f") -> str:
+    """An interval in words.
+
+    >>> span(1, 2), span(float("nan"), 2)
+    ('1.0 to 2.0', '–')
+    """
+    return "–" if pd.isna(low) or pd.isna(high) else f"{low:{form}} to {high:{form}}"
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

@@ -141,13 +141,10 @@ def _differences(shown: Shown, metric: str) -> None:
     )
     picked = event["selection"].get("cell") or []
     if picked:
+        corruption, severity = str(picked[0]["corruption"]), f"{float(picked[0]['severity']):g}"
+        under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
         shared.go(
-            "images",
-            run=shown.name,
-            left=pair[0],
-            right=pair[1],
-            corruption=str(picked[0]["corruption"]),
-            severity=f"{float(picked[0]['severity']):g}",
+            "images", run=shown.name, left=pair[0], right=pair[1], severity=severity, any="false", **under
         )
     with st.expander("The same as a table"):
         st.dataframe(frame.drop(columns="sure"), hide_index=True)
@@ -166,6 +163,6 @@ def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     keys = ["corruption", "severity"]
     rows = table[(table["statistic"] == "score") & (table["baseline"] == pair[0])]
     change = change.merge(rows[[*keys, "low", "high"]], how="left", on=keys)
-    spans = [f"{low:+.2f} to {high:+.2f}" for low, high in zip(change["low"], change["high"], strict=True)]
+    spans = [shared.span(*ends, "+.2f") for ends in zip(change["low"], change["high"], strict=True)]
     sure = (change["low"] > 0) | (change["high"] < 0)
     return change.drop(columns=["low", "high"]).assign(interval=spans, sure=sure)

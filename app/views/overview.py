@@ -128,8 +128,7 @@ def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str |
     for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", over), ("rPC", "rPC", over)):
         rows = own[(own["statistic"] == statistic) & (own["over"] == name)].set_index("model")
         frame[f"{column} 95 %"] = [
-            f"{rows['low'][m]:.1f} to {rows['high'][m]:.1f}" if m in rows.index else "–"
-            for m in frame["model"]
+            shared.span(rows["low"][m], rows["high"][m]) if m in rows.index else "–" for m in frame["model"]
         ]
     return frame
 

@@ -118,16 +118,27 @@ def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> 
 
 
 def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) -> None:
+    """Every time: also to what the page shows by default, and to clean images, whatever was looked at before."""
     visitor = visit()
     visitor.go("curves?run=complete&family=all")
-    chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
-    chart.scroll_into_view_if_needed()
-    box = chart.bounding_box()
-    visitor.page.mouse.click(box["x"] + box["width"] * 0.56, box["y"] + box["height"] * 0.88)  # fog at 3
-    visitor.wait_for_address("/images?")
-    visitor.page.get_by_text("fog at severity 3").wait_for()
-    visitor.settle()
-    assert visitor.counts() and "corruption=fog" in visitor.page.url and "severity=3" in visitor.page.url
+    for column, row, words in (
+        (1, 3, "fog at severity 1"),
+        (2, 1, "gaussian noise at severity 3"),
+        (0, 0, "gaussian noise at severity 0"),
+    ):
+        chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        left = 100  # of the names; a row is 34 px high
+        at = left + (box["width"] - left) * (column + 0.5) / 4, 55 + 34 * (row + 0.5)
+        visitor.page.mouse.click(box["x"] + at[0], box["y"] + at[1])
+        visitor.wait_for_address("/images")
+        visitor.page.get_by_text(words).wait_for()
+        visitor.settle()
+        assert visitor.counts() and "which is not here" not in visitor.text()
+        visitor.page.get_by_role("link", name="Curves").click()
+        visitor.wait_for_address("/curves")
+        visitor.settle()
 
 
 def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], complete: Run) -> None:

@@ -38,6 +38,13 @@ def test_differences(dark: bool) -> None:
     assert charts.differences(frame, "AP", dark=dark).to_dict(validate=True)
 
 
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    frame = pd.DataFrame({"corruption": "fog", "severity": [1.0, 2.0], "change": [-0.04, -0.06]})
+    made = charts.differences(frame.assign(interval="", sure=True), "AP", dark=False).to_dict()
+    (rows,) = made["datasets"].values()
+    assert [(row["text"], row["bold"]) for row in rows] == [("0.0", False), ("-0.1", True)]
+
+
 def test_losses() -> None:
     frame = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smooth=1.0, low=1.0, high=1.0)
     for epochs in ((1, 3), (2, 2)):

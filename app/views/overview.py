@@ -1,5 +1,7 @@
 """Overview: the verdict, the leaderboard, what can be downloaded."""
 
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -7,6 +9,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.store import held
 
 if TYPE_CHECKING:
     from app import processes, shared
@@ -18,6 +21,14 @@ else:
 
 SIZES = {"all": "AP", "small": "AP_S", "medium": "AP_M", "large": "AP_L"}
 EVERY = "all"
+NO_VERDICT = "cells are missing, or the images hold no such objects; no verdict yet."
+FACTS = {  # what scores depend on beside the model, and how runs may differ
+    "data": "Data",
+    "images": "Images",
+    "corruptions": "Corruptions",
+    "severities": "Severities",
+    "imgsz": "Image size",
+}
 
 
 def page(shown: Shown) -> None:
@@ -49,12 +60,14 @@ def _state(shown: Shown) -> None:
         f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
     )
     st.caption(text)
-    if missing:
-        st.info(
-            f"{total - missing} of {total} cells are complete; what follows is about those. "
-            "The same command again, or the page Run, makes the rest.",
-            icon=":material/hourglass_top:",
-        )
+    if not missing:
+        return
+    done = f"{total - missing} of {total} cells are complete; what follows is about those."
+    if held(shown.run.path):
+        st.info(f"{done} A process works on the rest.", icon=":material/hourglass_top:")
+        return
+    st.info(f"{done} This command makes the rest:", icon=":material/hourglass_top:")
+    st.code(shown.run.plan["command"], language="bash", wrap_lines=True)
 
 
 def _filters(shown: Shown) -> tuple[str, str, list[str]]:
@@ -87,7 +100,15 @@ def _draw(
     frames = [_with_intervals(frame, table, over)]
     with board.container():
         frames += [other for name in beside if (other := _other(name, family, metric)) is not None]
-        _table(pd.concat(frames, ignore_index=True), metric, several=len(frames) > 1)
+        frame = pd.concat(frames, ignore_index=True)
+        differ = [name for name in FACTS if frame[name].nunique() > 1]
+        if differ:
+            names = ", ".join(FACTS[name].lower() for name in differ)
+            st.warning(
+                f"The rows differ in more than the model: {names}. Their scores do not compare.",
+                icon=":material/compare_arrows:",
+            )
+        _table(frame, metric, [*(["run"] if len(frames) > 1 else []), *differ])
 
 
 def _over(shown: Shown, family: str) -> str | None:
@@ -98,13 +119,20 @@ def _over(shown: Shown, family: str) -> str | None:
 
 
 def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
-    """A row per model: clean score, mPC, rPC, AP_S, latency, parameters."""
+    """A row per model: clean score, mPC, rPC, AP_S, latency and its ratio in words, parameters, `FACTS`."""
     frame = shared.summary(shown, metric)
     small = shared.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
     results = shared.results(shown)
     clean = results[results["corruption"] == "clean"].set_index("model")
     rows = frame[frame["over"] == over].set_index("model")
-    took = shown.run.latency().set_index("model")["milliseconds"]
+    took = shown.run.latency().set_index("model")
+    plan = shown.run.plan
+    facts = {
+        "data": plan["data"]["name"],
+        "images": plan["data"]["images"],
+        "corruptions": ", ".join(map(shared.words, sorted(plan["corruptions"]))),
+        "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
+    }
     return pd.DataFrame(
         {
             "run": shown.name,
@@ -113,11 +141,20 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
             "mPC": rows["mPC"].get(model),
             "rPC": rows["rPC"].get(model),
             "AP_S": small.get(model, clean["AP_S"].get(model)),
-            "latency": took.get(model),
+            "latency": took["milliseconds"].get(model),
+            "ratio": _ratio(took.loc[model]) if model in took.index else None,
             "parameters": about.get("parameters", float("nan")) / 1e6,
+            **facts,
+            "imgsz": about.get("imgsz"),
         }
-        for model, about in shown.run.plan["models"].items()
+        for model, about in plan["models"].items()
     ).sort_values("mPC", ascending=False, ignore_index=True)
+
+
+def _ratio(row: Any) -> str:
+    if row["low"] == row["high"] == 1:
+        return "1"  # the model that the others are timed against
+    return f"{row['ratio']:.2f} ({shared.span(row['low'], row['high'], '.2f')})"
 
 
 def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str | None) -> pd.DataFrame:
@@ -144,7 +181,7 @@ def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
         return None
 
 
-def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
+def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
     number = st.column_config.NumberColumn
     order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
     st.dataframe(
@@ -152,9 +189,9 @@ def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
         hide_index=True,
         column_order=[
             *order,
-            "AP_S",
-            *(c for c in ("latency", "parameters") if frame[c].notna().any()),
-            *(["run"] if several else []),
+            *(["AP_S"] if metric != "AP_S" else []),
+            *(c for c in ("ratio", "latency", "parameters") if frame[c].notna().any()),
+            *more,
         ],
         column_config={
             "model": st.column_config.TextColumn("Model", pinned=True),
@@ -162,11 +199,13 @@ def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
             "mPC": number(format="%.1f", help="Mean score under corruption, percent."),
             "rPC": number("rPC, %", format="%.1f", help="What is kept of the clean score: mPC / clean."),
             "AP_S": number("AP_S, clean", format="%.1f", help="Of objects under 32 x 32 px."),
-            "latency": number(
-                "ms / image", format="%.1f", help="One image, pixels to boxes, on the run's machine."
+            "ratio": st.column_config.TextColumn(
+                "Time, ratio", help="Over the run's first model in the same round: median and middle half."
             ),
+            "latency": number("ms / image", format="%.1f", help="One image, pixels to boxes."),
             "parameters": number("Parameters, M", format="%.2f"),
             "run": st.column_config.TextColumn("Run"),
+            **FACTS,
             **{
                 f"{c} 95 %": st.column_config.TextColumn("95 %", help="Bootstrap over images.")
                 for c in ("clean", "mPC", "rPC")
@@ -175,6 +214,11 @@ def _table(frame: pd.DataFrame, metric: str, *, several: bool) -> None:
         placeholder="–",
         alt="Leaderboard: a row per model, the best under corruption first",
     )
+    if frame["latency"].notna().any():
+        st.caption(
+            "Milliseconds were measured once, on the machine of the run and with whatever else it did; "
+            "the ratio of times, taken in turns, is what carries over."
+        )
 
 
 def _verdict(
@@ -186,28 +230,26 @@ def _verdict(
         kept = [rows["rPC"].get(m) for m in (model, baseline)]
         change = rows["mPC"].get(model, float("nan")) - rows["mPC"].get(baseline, float("nan"))
         if pd.isna(change):
-            st.markdown(
-                f"**{shared.plain(model)} against {shared.plain(baseline)}:** cells are missing, no verdict yet."
-            )
+            st.markdown(f"**{shared.plain(model)} against {shared.plain(baseline)}:** {NO_VERDICT}")
             continue
         sure = None if table is None else _difference(table, baseline, model, over)
         st.markdown(f"### {_headline(model, baseline, change, sure)}")
-        text = (
-            f"It keeps {kept[0]:.1f} % of its clean {metric}, the baseline {kept[1]:.1f} %. "
-            f"Mean {metric} under corruption (mPC) changes by **{change:+.2f} points**"
-        )
+        text = f"Mean {metric} under corruption (mPC) changes by **{change:+.2f} points**"
+        if pd.notna(kept).all():  # of a clean score of 0 nothing can be kept
+            text = f"It keeps {kept[0]:.1f} % of its clean {metric}, the baseline {kept[1]:.1f} %. {text}"
         if sure is not None:
             text += f", 95 % interval {sure['low']:+.2f} to {sure['high']:+.2f}, p = {sure['p']:.3g}"
         st.markdown(text.replace("_", r"\_") + ".")
     if not shown.run.pairs:
-        best = frame.iloc[0]
-        st.markdown(
-            f"### {shared.plain(best['model'])} keeps the most"
-            if len(frame) > 1
-            else f"### {shared.plain(best['model'])}"
-        )
+        best, score = frame.iloc[0], shared.plain(metric)
+        name = shared.plain(best["model"])
+        if pd.isna(best["mPC"]):
+            st.markdown(f"**{name}:** {NO_VERDICT}")
+            return
+        highest = " is the highest" if len(frame) > 1 else ""
+        st.markdown(f"### {name}: mean {score} under corruption of {best['mPC']:.1f}{highest}")
         if pd.notna(best["rPC"]):
-            st.markdown(f"{best['rPC']:.1f} % of its clean {shared.plain(metric)}.")
+            st.markdown(f"It keeps {best['rPC']:.1f} % of its clean {score}.")
 
 
 def _headline(model: str, baseline: str, change: float, sure: Any) -> str:
@@ -251,12 +293,22 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-        for name, mime, label in (
-            ("report.pdf", "application/pdf", "Report, PDF"),
-            ("report.html", "text/html", "Report, HTML"),
+        for name, mime, kind in (
+            ("report.pdf", "application/pdf", "PDF"),
+            ("report.html", "text/html", "HTML"),
         ):
             path = shown.run.path / name
             if path.is_file():
+                of = f" of {_made(path)}" if shared.missing(shown) else ""  # the cells may have changed since
                 st.download_button(
-                    label, path.read_bytes, name, mime, icon=":material/description:", on_click="ignore"
+                    f"Report{of}, {kind}",
+                    path.read_bytes,
+                    name,
+                    mime,
+                    icon=":material/description:",
+                    on_click="ignore",
                 )
+
+
+def _made(path: Path) -> str:
+    return f"{datetime.fromtimestamp(path.stat().st_mtime):%d %B %Y, %H:%M}"

@@ -14,6 +14,21 @@ _REMEDY = (
 )
 
 
+def held(path: Path) -> bool:
+    """Whether another process works in a directory, as far as can be told without changing it."""
+    if not (path / ".lock").is_file():
+        return False
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):
+        return False
+    lock.release()
+    return False
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Work in a directory alone; it is made as needed, and the empty file `.lock` stays in it.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -76,6 +77,62 @@ def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_pa
         assert not shown.exception and "95 % interval" in said(shown)
         table = shown.dataframe[0].value
         assert all(" to " in span for column in ("clean", "mPC", "rPC") for span in table[f"{column} 95 %"])
+
+
+def test_an_unfinished_run_says_what_makes_the_rest(page: Callable[..., AppTest], project: Path) -> None:
+    path = project / "unfinished"
+    shown = page("--", path)
+    assert not shown.exception and shown.code[0].value == Run.open(path).plan["command"]
+    with Run.open(path).lock():
+        shown = shown.run()
+    assert not shown.exception and not shown.code and "process works on the rest" in said(shown)
+    shown = shown.run()
+    assert shown.code
+
+
+def test_an_old_report_is_not_of_the_present(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(project / "complete", tmp_path / "r")
+    (path / "report.pdf").write_bytes(b"%PDF")
+    labels = [b.proto.label for b in page("--", path).get("download_button")]
+    assert "Report, PDF" in labels
+    shutil.rmtree(path / "cells/base/fog")
+    labels = [b.proto.label for b in page("--", path).get("download_button")]
+    assert any(label.startswith("Report of ") for label in labels) and "Report, PDF" not in labels
+
+
+def test_runs_beside_each_other_say_how_they_differ(page: Callable[..., AppTest], tmp_path: Path) -> None:
+    for name, severities in (("a", [1]), ("b", [1, 3])):
+        made.make_run(tmp_path, name, ["base"], {"fog": severities}, images=4)
+    shown = page("--project", tmp_path, run="a", beside="b", size="small")
+    assert not shown.exception and "more than the model: severities" in said(shown)
+    order = list(shown.dataframe[0].proto.column_order)
+    assert order[-2:] == ["run", "severities"] and "AP_S" not in order
+    assert "differ" not in said(page("--project", tmp_path, run="a"))
+
+
+def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
+    page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    path = made.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4).path
+    assert "It keeps" in said(page("--project", tmp_path))
+    for file in path.glob("cells/base/clean/*/scores.json"):
+        scores = json.loads(file.read_text())
+        scores["metrics"] = dict.fromkeys(scores["metrics"], 0.0)
+        file.write_text(json.dumps(scores))
+    shown = page("--project", tmp_path)
+    assert not shown.exception and "nan" not in said(shown) and "It keeps" not in said(shown)
+
+
+def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) -> None:
+    run = made.make_run(tmp_path, "r", ["base", "base-sgdm"], {"fog": [1]}, images=4)
+    rows = [("base", 10.0, 1.0, 1.0, 1.0, "cpu"), ("base-sgdm", 21.0, 2.1, 2.0, 2.2, "cpu")]
+    run.write_latency(pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high", "device"]))
+    shown = page("--project", tmp_path)
+    ratios = shown.dataframe[0].value.set_index("model")["ratio"]
+    assert ratios.to_dict() == {"base": "1", "base-sgdm": "2.10 (2.00 to 2.20)"}
+    assert "measured once" in said(shown)
 
 
 def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,6 +21,11 @@ from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.types import CLEAN
+
+if TYPE_CHECKING:
+    from app import shared
+else:
+    shared = content.load_file(content.root() / "app" / "shared.py")
 
 Pixels = NDArray[np.uint8]
 
@@ -213,7 +218,7 @@ def viewer(
     *,
     state: Mapping[str, Any],
     key: str,
-    steps: bool = False,
+    place: tuple[int, int] = (0, 1),
     words: Mapping[str, str] | None = None,
     **callbacks: Any,
 ) -> Any:
@@ -227,7 +232,8 @@ def viewer(
         truth: boxes of the ground truth.
         kinds: what is counted above each pane even where there is none.
         state: confidence, truth, labels, view, as the address has them.
-        steps: whether there are previous and next images; `on_step_change` then hears of -1 and 1.
+        place: the picture's among how many; `on_step_change` hears of the one that is wanted, which may lie
+            outside and is meant in a circle.
         words: other words for kinds.
         callbacks: `on_view_change`, `on_step_change`.
     """
@@ -240,7 +246,8 @@ def viewer(
         "truth": [dict(t) for t in truth],
         "kinds": list(kinds),
         "state": dict(state),
-        "steps": steps,
+        "place": place[0],
+        "of": place[1],
         "words": dict(words or {}),
     }
     return _VIEWER(key=key, data=data, **callbacks)
@@ -258,12 +265,19 @@ def state() -> dict[str, Any]:
     try:
         view = [float(n) for n in st.query_params.get("zoom", "").split(",") if n]
     except ValueError:
+        view = [math.nan]
+    if view and not (len(view) == 4 and all(map(math.isfinite, view)) and min(view[2:]) > 0):
+        st.warning(
+            "The zoom in the address is not four numbers x,y,width,height; the whole picture is shown."
+        )
         view = []
+    for key, label in (("truth", "Ground truth"), ("labels", "Labels")):
+        shared.asked(key, ("true", "false"), label)
     return {
         "confidence": confidence,
         "truth": st.query_params.get("truth") == "true",
         "labels": st.query_params.get("labels", "true") == "true",
-        "view": view if len(view) == 4 and all(map(math.isfinite, view)) else None,
+        "view": view or None,
     }
 
 

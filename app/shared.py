@@ -297,14 +297,14 @@ def plain(text: object) -> str:
 
 
 def asked(key: str, options: Iterable[object], what: str) -> None:
-    """Say so where the address asks for something that is not there; the widget then shows its default."""
+    """Say so where the address asks for something that is not there; its widget shows something else."""
     known = {str(option) for option in options}
     for value in st.query_params.get_all(key):
         if value not in known:
             short = value if len(value) <= 60 else f"{value[:60]}…"
             st.warning(
-                f"The address asks for the {what} {plain(repr(short))}, which is not here; "
-                "what is shown instead is the default.",
+                f"The address asks for {plain(repr(short))} under “{what}”, which is not here "
+                "and so not shown.",
                 icon=":material/link_off:",
             )
 
@@ -319,7 +319,7 @@ def pick(
     **how: Any,
 ) -> T:
     """A selectbox that the address remembers; nonsense there is told, not obeyed."""
-    asked(key, map(format_func, options), label.lower())
+    asked(key, map(format_func, options), label)
     index = options.index(default) if default in options else 0
     chosen: T = st.selectbox(
         label,
@@ -338,7 +338,7 @@ def pick_run(names: Sequence[str]) -> str:
 
     It stands in the address even where it is the first: another one may be first tomorrow.
     """
-    asked("run", names, "run")
+    asked("run", names, "Run")
     wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
     first = next(name for name in wanted if name in names)
     chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
@@ -348,15 +348,34 @@ def pick_run(names: Sequence[str]) -> str:
     return chosen
 
 
+def switch(label: str, key: str, **how: Any) -> bool:
+    """A toggle that the address remembers."""
+    asked(key, ("true", "false"), label)
+    return bool(st.toggle(label, key=key, bind=QUERY, **how))
+
+
+def slide(label: str, key: str, low: float, high: float, value: Any, step: float, **how: Any) -> Any:
+    """A slider that the address remembers, of one value or of both ends of a range."""
+    asked(key, [text for text in st.query_params.get_all(key) if _within(text, low, high)], label)
+    return st.slider(label, low, high, value, step, key=key, bind=QUERY, **how)
+
+
+def _within(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
+
+
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
-    asked(key, options, label.lower())
+    asked(key, options, label)
     return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
     """A row of buttons of which one is down, that the address remembers."""
-    asked(key, options, label.lower())
+    asked(key, options, label)
     first = default if default in options else options[0]
     chosen = st.segmented_control(
         label,

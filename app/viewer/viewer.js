@@ -39,6 +39,7 @@ class Viewer {
   update(component, data) {
     this.component = component;
     const other = this.data?.id !== data.id, first = !this.data;
+    if (this.data?.of !== data.of || circle(this.wanted, data.of) === data.place) this.wanted = null;
     this.data = data;
     if (first) {
       this.confidence = data.state.confidence;
@@ -47,9 +48,9 @@ class Viewer {
       this.view = data.state.view && inside(data.state.view, data) ? data.state.view : null;
     } else if (other) this.view = null;
     this.view ??= [0, 0, data.width, data.height];
-    this.find(".steps").style.display = data.steps ? "" : "none";
+    this.find(".steps").style.display = data.of > 1 ? "" : "none";
     this.find("input.truth").parentElement.style.display = data.truth.length ? "" : "none";
-    this.find(".hint").textContent = `${data.steps ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
+    this.find(".hint").textContent = `${data.of > 1 ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
     this.draw();
   }
 
@@ -77,7 +78,12 @@ class Viewer {
     });
   }
 
-  step(by) { if (this.data.steps) this.component.setTriggerValue("step", by); }
+  // Where to, not how far: what is pressed before the last picture came is not lost.
+  step(by) {
+    if (this.data.of < 2) return;
+    this.wanted = (this.wanted ?? this.data.place) + by;
+    this.component.setTriggerValue("step", this.wanted);
+  }
 
   tell() {
     clearTimeout(this.timer);
@@ -269,6 +275,7 @@ function swatch(kind, words) {
 function inside(view, data) {
   return Array.isArray(view) && view.length === 4 && view.every(Number.isFinite) && view[2] > 0 && view[2] <= data.width;
 }
+const circle = (number, of) => number == null ? null : ((number % of) + of) % of;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(high, low));
 function set(made, attributes) { for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value); return made; }
 const node = (name, attributes) => set(document.createElementNS(SVG, name), attributes);

@@ -61,11 +61,10 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
 def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         axis = AXES[shared.choose("Against", list(AXES), "against")]
-        bands = st.toggle(
+        bands = shared.switch(
             "95 % bands",
+            "bands",
             value=True,
-            key="bands",
-            bind=shared.QUERY,
             disabled=metric not in robustness.METRICS or not shared.kept(shown),
             help="Bootstrap over images; the page Overview computes them once.",
         )

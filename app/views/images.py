@@ -59,24 +59,22 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
         corruption = shared.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
         if left != right:
-            st.selectbox("Order of images", list(ORDERS), key="order", bind=shared.QUERY, width=170)
+            shared.pick("Order of images", list(ORDERS), "order", width=170)
     return left, right, corruption
 
 
 def _severity(stored: list[float], corruption: str) -> tuple[float, bool]:
     """A stored severity, or with the detectors loaded any in [0, 5]."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        live = st.toggle(
+        live = shared.switch(
             "Any severity",
-            key="any",
-            bind=shared.QUERY,
+            "any",
             help="Loads the detectors, which takes a few seconds the first time, and runs them here.",
         )
         if live and "[" not in corruption:
-            shared.asked("exact", [f"{n / 10:g}" for n in range(51)], "severity")
-            return float(st.slider("Severity", 0.0, 5.0, 2.5, 0.1, key="exact", bind=shared.QUERY)), True
+            return float(shared.slide("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True
         names = [f"{s:g}" for s in stored]
-        shared.asked("severity", names, "severity")
+        shared.asked("severity", names, "Severity")
         middle = names[len(names) // 2]
         if len(names) == 1:
             st.caption(f"Severity {names[0]} is the only one stored.")
@@ -101,11 +99,8 @@ def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: floa
     best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
     ranked = [int(i) for i in best["image_id"]]
     known = set(ranked)
-    remark = (
-        f"{len(ranked)} of {len(every)} images show {ORDERS[order]}; they come first."
-        if ranked
-        else (f"No image shows {ORDERS[order]} here.")
-    )
+    shows = f"{len(ranked)} of {len(every)} images show" if ranked else "No image shows"
+    remark = f"{shows} {ORDERS[order]} at severity {nearest:g}{'; they come first' * bool(ranked)}."
     return ranked + [i for i in every if i not in known], remark
 
 
@@ -117,7 +112,7 @@ def _flips(_run: Any, stamp: str, left: str, right: str, corruption: str, severi
 def _current(ids: list[int]) -> int:
     asked = st.query_params.get("image")
     if asked is not None and asked not in map(str, ids):
-        shared.asked("image", ids, "image")
+        shared.asked("image", ids, "Image")
         del st.query_params["image"]
         asked = None
     return ids[0] if asked is None else int(asked)
@@ -152,8 +147,9 @@ def _view(
             panes.append({"title": f"{model}: nothing stored", "boxes": []})
 
     def step() -> None:
-        by = st.session_state["viewer"].get("step") or 0
-        st.query_params["image"] = str(ids[(where + int(by)) % len(ids)])
+        to = st.session_state["viewer"].get("step")
+        if to is not None:
+            st.query_params["image"] = str(ids[int(to) % len(ids)])
 
     st.caption(
         f"Image {where + 1} of {len(ids)} · {shared.plain(str(row.file).rsplit('/', 1)[-1])} · "
@@ -168,7 +164,7 @@ def _view(
         KINDS,
         state=pictures.state(),
         key="viewer",
-        steps=len(ids) > 1,
+        place=(where, len(ids)),
         on_view_change=lambda: pictures.remember("viewer"),
         on_step_change=step,
     )

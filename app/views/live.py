@@ -25,6 +25,7 @@ KINDS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
 MOST_MEGABYTES = 10
 MOST_PIXELS = 25_000_000
 LARGEST = 1600  # px; a larger picture is shrunk before anything else
+SMALLEST = 8  # px
 OVERLAP = 0.5  # IoU from which two boxes of one class are the same find
 
 
@@ -43,8 +44,7 @@ def page() -> None:
         corruption = shared.pick(
             "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=170
         )
-    shared.asked("strength", [f"{n / 10:g}" for n in range(51)], "strength")
-    severity = float(st.slider("Strength", 0.0, 5.0, 1.5, 0.1, key="strength", bind=shared.QUERY))
+    severity = float(shared.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
         f"Or a photograph of your own, up to {MOST_MEGABYTES} MB",
         type=list(KINDS),
@@ -56,7 +56,7 @@ def page() -> None:
             _scene_or_photograph(bundled) if uploaded is None else _upload(uploaded.getvalue(), uploaded.name)
         )
     except DataError as error:
-        shared.nothing("This upload is no picture", shared.plain(error), ":material/broken_image:")
+        shared.nothing("This upload cannot be shown", shared.plain(error), ":material/broken_image:")
         return
     _look(pixels, name, corruption, severity, [offered[left], offered[right]])
 
@@ -105,7 +105,7 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     """Decode an upload: what it holds counts, not what it is called.
 
     Raises:
-        DataError: no picture, damaged, or of too many pixels.
+        DataError: no picture, damaged, or of too many or too few pixels.
     """
     import cv2
 
@@ -116,12 +116,12 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
             f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture"
         )
     pixels = images.decode(content, MOST_PIXELS)
+    if min(pixels.shape[:2]) < SMALLEST:
+        raise DataError(f"the picture is under {SMALLEST} pixels high or wide; give a larger one")
     scale = LARGEST / max(pixels.shape[:2])
     if scale < 1:
-        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        size = [max(SMALLEST, round(side * scale)) for side in pixels.shape[1::-1]]
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    if min(pixels.shape[:2]) < 8:
-        raise DataError("the picture is under 8 pixels high or wide; give a larger one")
     return pixels, f"{name[:80]}:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -144,6 +144,8 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         }
         for detector, frame in zip(detectors, found, strict=True)
     ]
+    if name not in SCENES:
+        _caveat(detectors)
     state = pictures.state()
     pictures.viewer(
         name,
@@ -157,6 +159,17 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         on_view_change=lambda: pictures.remember("live_viewer"),
     )
     _difference(detectors, found, state["confidence"])
+
+
+def _caveat(detectors: list[Any]) -> None:
+    """What a detector of the scenes cannot know, on a photograph."""
+    from robustbench_sgdm.datasets import scenes
+
+    if names := [detector.name for detector in detectors if set(detector.classes) <= set(scenes.CLASSES)]:
+        st.caption(
+            f"{shared.plain(' and '.join(dict.fromkeys(names)))} learned the rendered scenes alone: in a photograph "
+            f"they can only find {', '.join(scenes.CLASSES[:-1])} or {scenes.CLASSES[-1]}, and err often."
+        )
 
 
 def _seen(

@@ -41,14 +41,8 @@ def page() -> None:
     longest = int(max(logs[n].frame["epoch"].max() for n in chosen))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         split = shared.choose("Losses of", ["train", "val"], "split")
-        smooth = st.slider(
-            "Smoothing, share of the epochs", 0.0, 0.2, 0.02, 0.01, key="smooth", bind=shared.QUERY
-        )
-        epochs = (
-            st.slider("Epochs", 1, longest, (1, longest), key="epochs", bind=shared.QUERY)
-            if longest > 1
-            else (1, 1)
-        )
+        smooth = float(shared.slide("Smoothing, share of the epochs", "smooth", 0.0, 0.2, 0.02, 0.01))
+        epochs = shared.slide("Epochs", "epochs", 1, longest, (1, longest), 1) if longest > 1 else (1, 1)
     _charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
 
 

@@ -98,7 +98,11 @@ def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[Pillow.Image]
     """An image of a known format, its pixels counted before any is decoded."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise ValueError("no file")  # a pipe would keep its reader waiting
-    with Pillow.open(source, formats=_formats()) as file:
+    try:
+        opened = Pillow.open(source, formats=_formats())
+    except Pillow.DecompressionBombError:
+        raise ValueError(f"more than {most_pixels:,} pixels") from None
+    with opened as file:
         if file.width * file.height > most_pixels:
             raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
         yield file

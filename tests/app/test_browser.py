@@ -151,6 +151,16 @@ def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], comp
     page.get_by_text("Image 2 of 12").wait_for()
     page.get_by_role("button", name="Previous image").click()
     page.get_by_text("Image 1 of 12").wait_for()
+    for _ in range(9):  # faster than pictures come
+        page.keyboard.press("ArrowRight")
+    page.get_by_text("Image 10 of 12").wait_for()
+    for _ in range(9):
+        page.keyboard.press("ArrowLeft")
+    page.get_by_text("Image 1 of 12").wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("Image 12 of 12").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("Image 1 of 12").wait_for()
 
     before = visitor.counts()
     page.locator("input.confidence").fill("0.9")
@@ -223,7 +233,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
         "buffer": b"no picture",
     }
     upload.set_input_files(text)
-    visitor.page.get_by_text("This upload is no picture").wait_for()
+    visitor.page.get_by_text("This upload cannot be shown").wait_for()
     picture = io.BytesIO()
     Pillow.new("RGB", (640, 480), "grey").save(picture, "JPEG")
     visitor.page.locator(
@@ -234,7 +244,8 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
     )
     visitor.settle()
     visitor.page.locator(".stage svg").first.wait_for()
-    assert "This upload is no picture" not in visitor.text()
+    assert "This upload cannot be shown" not in visitor.text()
+    assert "learned the rendered scenes alone" in visitor.text()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

@@ -282,6 +282,14 @@ def test_uploads(tmp_path: Path) -> None:
     assert len(bomb.getvalue()) < 100_000
     with pytest.raises(RobustBenchError, match="pixels"):
         live._upload(bomb.getvalue(), "bomb.png")
+    for size, why in (((20_000, 20_000), r"\(more than 25,000,000 pixels\)"), ((4000, 7), "under 8 pixels")):
+        odd = io.BytesIO()
+        Image.new("1", size).save(odd, "PNG")
+        with pytest.raises(RobustBenchError, match=why):
+            live._upload(odd.getvalue(), "odd.png")
+    strip = io.BytesIO()
+    Image.new("RGB", (4000, 9)).save(strip, "PNG")
+    assert live._upload(strip.getvalue(), "strip.png")[0].shape == (8, 1600, 3)
     fine = io.BytesIO()
     Image.new("RGB", (3000, 1500), "red").save(fine, "JPEG")
     pixels, name = live._upload(fine.getvalue(), "../../<b>x\n.jpg")

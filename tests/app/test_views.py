@@ -84,6 +84,33 @@ def test_trainings_of_one_name_in_two_folders(view: Callable[..., AppTest], tmp_
     assert not shown.exception and names[:2] == ["mine / mine", "mine (2) / mine"]
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("images", {"any": "maybe"}),
+        ("images", {"order": "evil"}),
+        ("images", {"truth": "perhaps"}),
+        ("images", {"zoom": "nan,inf,1,1"}),
+        ("images", {"zoom": "a lot"}),
+        ("images", {"any": "true", "exact": "6"}),
+        ("curves", {"against": "nan"}),
+        ("training", {"epochs": "0..999"}),
+        ("training", {"smooth": "nan"}),
+    ],
+)
+def test_nonsense_in_the_address_is_told(
+    view: Callable[..., AppTest], project: Path, name: str, address: Mapping[str, str]
+) -> None:
+    words = () if name == "training" else ("--", project / "complete")
+    before, shown = view(name, *words), view(name, *words, **address)
+    assert not shown.exception and len(before.warning) < len(shown.warning)
+
+
+def test_a_ranking_says_of_which_severity_it_is(view: Callable[..., AppTest], project: Path) -> None:
+    shown = view("images", "--", project / "complete", corruption="fog", any="true", exact="4.5")
+    assert any("at severity 4.5." in c.value and "at severity 3" in c.value for c in shown.caption)
+
+
 def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
     path = shutil.copytree(project / "complete", tmp_path / "run")
     assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value

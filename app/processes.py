@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,18 +99,27 @@ def started_at(path: Path) -> float:
 
 
 def stop(path: Path) -> None:
-    """Ask the run to stop, as Ctrl-C does, and end it if it does not; what is finished is kept."""
+    """Ask the run to stop, as Ctrl-C does, and end it in a while if it does not; what is finished is kept."""
     process = _process(path)
     if process is None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
+    atomic.write_json(path / _RECORD, {**(_record(path) or {}), "stopping": True})
+    threading.Thread(target=_end, args=(process,), daemon=True).start()
+
+
+def stopping(path: Path) -> bool:
+    """Whether a run that still works was asked to stop."""
+    return running(path) and bool((_record(path) or {}).get("stopping"))
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
         try:
             process.wait(_PATIENCE)
         except psutil.TimeoutExpired:
             process.terminate()
-            with contextlib.suppress(psutil.TimeoutExpired):
-                process.wait(5)
 
 
 def progress(run: Run) -> Progress:

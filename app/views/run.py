@@ -100,20 +100,23 @@ def _watch() -> None:
 
 
 def _one(path: Path) -> None:
-    works = processes.running(path)
+    works, stops = processes.running(path), processes.stopping(path)
     try:
         at = processes.progress(shared.show(path.name, path).run)
     except (DataError, OSError, LookupError, TypeError, ValueError):
         at = None
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
-        st.markdown(f"**{shared.plain(path.name)}** · {_state(works, at)}")
+        st.markdown(
+            f"**{shared.plain(path.name)}** · {':orange[stopping …]' if stops else _state(works, at)}"
+        )
     with side:
         if works:
             st.button(
                 "Stop",
                 key=f"stop-{path.name}",
                 icon=":material/stop:",
+                disabled=stops,
                 on_click=processes.stop,
                 args=(path,),
                 width="stretch",

@@ -1,18 +1,14 @@
 """`robustbench dashboard`: the Streamlit app on stored runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustbench_sgdm.types import TOKEN
 
-# What the first page needs is loaded before the address is printed, not while the first visitor waits.
-# To check where a request comes from, Streamlit would ask Amazon and Google's name server for this machine's address.
-_START = (
-    "import robustbench_sgdm.robustness; from streamlit import net_util; net_util.get_external_ip = lambda: None; {}"
-    "from streamlit.web.cli import main; main()"
-)
+if TYPE_CHECKING:
+    import logging
 
 
 def dashboard(
@@ -59,7 +55,7 @@ def dashboard(
         note(
             f"warning: {address} is reached from other machines, and what is sent is not encrypted. Visitors must know "
             f"the token {token}, and can then see the runs and start new ones. For yourself alone, leave out --address "
-            "and tunnel: ssh -L 8501:localhost:8501 HOST"
+            f"and tunnel: ssh -L {port}:localhost:{port} HOST"
         )
 
     settings = {
@@ -75,13 +71,35 @@ def dashboard(
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
     }
-    start = _START.format("net_util.get_internal_ip = lambda: None; " if _is_local(address) else "")
+    start = f"from robustbench_sgdm.cli.dashboard import serve; serve(local={_is_local(address)})"
     words = [sys.executable, "-P", "-c", start, "run", str(content.root() / "app" / "main.py")]
     words += [f"--{key}={value}" for key, value in settings.items()]
     words += ["--", "--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
     words += ["--", *map(str, runs or [])]
     os.execv(sys.executable, words)  # whoever stops this process stops the app
+
+
+def serve(*, local: bool) -> None:
+    """Be Streamlit, on this process's command line."""
+    import logging
+
+    from streamlit import net_util
+    from streamlit.web.cli import main
+
+    import robustbench_sgdm.robustness  # noqa: F401 - before the address is printed, not while the first visitor waits
+
+    # To check where a request comes from, Streamlit would ask Amazon and Google's name server for our address.
+    net_util.get_external_ip = lambda: None
+    if local:
+        net_util.get_internal_ip = lambda: None
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_farewell(record))
+    main()
+
+
+def _is_farewell(record: "logging.LogRecord") -> bool:
+    """Whether all that happened is that a browser window was closed while Streamlit still had words for it."""
+    return "once a close message has been sent" in str(record.exc_info and record.exc_info[1])
 
 
 def _is_local(address: str) -> bool:

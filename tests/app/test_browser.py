@@ -294,7 +294,9 @@ def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], tmp
     again = visit(words=words)
     again.go("run")
     again.page.get_by_role("button", name="Stop").click()
+    again.page.get_by_text("stopping …").wait_for()
     again.page.get_by_role("button", name="Stop").wait_for(state="hidden")
+    again.page.get_by_text(re.compile("stopped|complete$")).first.wait_for()
     assert Run.open(path).cells  # what is there is whole
     log = (path / "dashboard.log").read_text()
     assert "Traceback" not in log

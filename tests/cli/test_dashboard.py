@@ -49,9 +49,10 @@ def test_this_machine_alone_needs_no_token(
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.5", "example"])
 def test_other_machines_need_one(start: Any, capsys: pytest.CaptureFixture[str], address: str) -> None:
-    words = start("--address", address)
+    words = start("--address", address, "--port", "8600")
     token = os.environ[TOKEN]
     said = capsys.readouterr().err
+    assert "8600:localhost:8600" in said.replace("\n", "")
     assert len(token) >= 32 and "warning" in said and token in said.replace("\n", "")
     assert not any(token in word for word in words), "the command line is seen by everybody on the machine"
 
@@ -86,3 +87,27 @@ def test_streamlit_is_told_what_keeps_it_safe(start: Any) -> None:
         "server.maxUploadSize=20",
     ):
         assert f"--{setting}" in words
+
+
+def test_a_closed_window_is_no_failure_in_the_log() -> None:
+    """Through uvicorn's own settings, which come after ours; any other failure is told."""
+    code = """
+import logging
+from streamlit.web import cli
+def main():
+    import uvicorn
+    from starlette.websockets import WebSocketDisconnected
+    uvicorn.Config(lambda: None)
+    for error in (
+        WebSocketDisconnected('Cannot call "send" once a close message has been sent.'), ValueError("other")
+    ):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+cli.main = main
+from robustbench_sgdm.cli.dashboard import serve
+serve(local=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ValueError: other" in done.stderr and "close message" not in done.stderr

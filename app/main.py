@@ -45,6 +45,8 @@ def main() -> None:
     pages = {name: _page(name, title, icon, of_run) for name, title, icon, of_run in PAGES}
     st.session_state["pages"] = pages
     page = st.navigation(list(pages.values()), position="top")
+    with st.container(key="title"):  # where the menu is folded and does not say it
+        st.subheader(page.title, anchor=False)
     if _allowed():
         page.run()
 

@@ -2,6 +2,7 @@
 // asking Python: a box's outcome does not depend on boxes of lower confidence.
 const SVG = "http://www.w3.org/2000/svg";
 const RANK = { false: 0, missed: 1, matched: 2 }; // drawn in this order, so that what was found lies on top
+const PEN = document.createElement("canvas").getContext("2d");
 const WORDS = { matched: "matched", missed: "missed", false: "false", both: "found by both", only: "only here" };
 
 export default function (component) {
@@ -253,12 +254,18 @@ function drawn(box) {
 // At the upper left corner of the box, turned inwards at the picture's upper edge.
 function place(label, unit, view) {
   const { x, y } = label.box, [tag, text] = label.children;
-  const wide = (text.textContent.length * 6.6 + 10) * unit, high = 17 * unit;
+  const wide = (label.wide ??= width(text)) * unit + 10 * unit, high = 17 * unit;
   const left = Math.min(x, view[0] + view[2] - wide), top = y - high < view[1] ? y : y - high;
   for (const [key, value] of Object.entries({ x: left, y: top, width: wide, height: high, rx: 3 * unit })) tag.setAttribute(key, value);
   text.style.fontSize = `${12 * unit}px`;
   text.setAttribute("x", left + 5 * unit);
   text.setAttribute("y", top + 12.6 * unit);
+}
+
+// Of a label at 12 px, shown or not.
+function width(text) {
+  PEN.font = `600 12px ${getComputedStyle(text).fontFamily}`;
+  return PEN.measureText(text.textContent).width;
 }
 
 function swatch(kind, words) {

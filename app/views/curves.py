@@ -1,5 +1,6 @@
 """Curves: scores against severity or PSNR by corruption, and the map of differences."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -84,10 +85,13 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     palette = shared.colors(shown.models)
     shared.legend(models)
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    columns = st.columns(COLUMNS)
-    for number, corruption in enumerate(corruptions):
+    wide = min(COLUMNS, len(corruptions))
+    rows = [
+        st.columns(wide) for _ in range(0, len(corruptions), wide)
+    ]  # a narrow window stacks them in order
+    for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
-        with columns[number % COLUMNS]:
+        with column:
             st.markdown(f"**{shared.plain(shared.words(corruption))}**")
             chart = charts.severity(
                 part.sort_values("severity"),

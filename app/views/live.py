@@ -1,6 +1,7 @@
 """Live: a photograph of one's own or a rendered scene, corrupted here and shown to two detectors."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def page() -> None:
     except DataError as error:
         shared.nothing("This upload cannot be shown", shared.plain(error), ":material/broken_image:")
         return
-    _look(pixels, name, corruption, severity, [offered[left], offered[right]])
+    _look(pixels, name, corruption, severity, [(title, *offered[title]) for title in (left, right)])
 
 
 def _offered() -> dict[str, Any]:
@@ -128,24 +129,25 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
 def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: list[Any]) -> None:
     try:
         detectors = [
-            detecting.embedded(m) if plan is None else detecting.of_run(plan, m) for m, plan in models
+            detecting.embedded(m) if plan is None else detecting.of_run(plan, m) for _, m, plan in models
         ]
         image, found = _seen(pixels, name, corruption, severity, detectors)
     except RobustBenchError as error:
         shared.nothing("This cannot be shown", shared.plain(error), ":material/error:")
         return
+    titles = [title for title, *_ in models]  # two runs may both have a `best`
     panes = [
         {
-            "title": detector.name,
+            "title": title,
             "boxes": [
                 pictures.box({}, row, "both") | {"partner": float(row.partner)}
                 for row in pictures.rows(frame)
             ],
         }
-        for detector, frame in zip(detectors, found, strict=True)
+        for title, frame in zip(titles, found, strict=True)
     ]
     if name not in SCENES:
-        _caveat(detectors)
+        _caveat(dict(zip(titles, detectors, strict=True)))
     state = pictures.state()
     pictures.viewer(
         name,
@@ -158,16 +160,16 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         key="live_viewer",
         on_view_change=lambda: pictures.remember("live_viewer"),
     )
-    _difference(detectors, found, state["confidence"])
+    _difference(titles, found, state["confidence"])
 
 
-def _caveat(detectors: list[Any]) -> None:
+def _caveat(detectors: Mapping[str, Any]) -> None:
     """What a detector of the scenes cannot know, on a photograph."""
     from robustbench_sgdm.datasets import scenes
 
-    if names := [detector.name for detector in detectors if set(detector.classes) <= set(scenes.CLASSES)]:
+    if names := [title for title, one in detectors.items() if set(one.classes) <= set(scenes.CLASSES)]:
         st.caption(
-            f"{shared.plain(' and '.join(dict.fromkeys(names)))} learned the rendered scenes alone: in a photograph "
+            f"{shared.plain(' and '.join(names))} learned the rendered scenes alone: in a photograph "
             f"they can only find {', '.join(scenes.CLASSES[:-1])} or {scenes.CLASSES[-1]}, and err often."
         )
 
@@ -223,11 +225,11 @@ def _iou(a: Any, b: Any) -> float:
     return float(shared_area / (areas - shared_area))
 
 
-def _difference(detectors: list[Any], found: list[pd.DataFrame], confidence: float) -> None:
+def _difference(titles: list[str], found: list[pd.DataFrame], confidence: float) -> None:
     """The boxes that only one of the two has at the viewer's confidence."""
     rows = [
-        {"only": detector.name, "object": row.category_id, "here": row.score, "there": row.partner}
-        for detector, frame in zip(detectors, found, strict=True)
+        {"only": title, "object": row.category_id, "here": row.score, "there": row.partner}
+        for title, frame in zip(titles, found, strict=True)
         for row in pictures.rows(frame)
         if row.score >= confidence > row.partner
     ]

@@ -57,14 +57,18 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
             label = shared.unique(path.name, labels)
             labels.add(label)
             try:
-                for log in read_logs([path]):
+                for log in _baseline_first(read_logs([path])):
                     inner = log.path.parent.name if log.path.parent != path else log.model
                     found[f"{label} / {inner}"] = log
             except DataError as error:
                 faults.append(str(error))
-    own = sorted((Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv"))
-    found |= {f"{EMBEDDED} / {log.path.stem}": log for log in read_logs(own)} if own else {}
+    own = [*(Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv")]
+    found |= {f"{EMBEDDED} / {log.path.stem}": log for log in _baseline_first(read_logs(own))} if own else {}
     return found, faults
+
+
+def _baseline_first(logs: list[Log]) -> list[Log]:
+    return sorted(logs, key=lambda log: (log.model, str(log.path)))
 
 
 def _age(path: Path) -> float:
@@ -92,9 +96,9 @@ def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int])
                 key=f"loss-{loss}",
                 alt=f"{loss} loss against the epoch, a line for each of {', '.join(models)}",
             )
-    st.caption(
-        "The smoothed mean over a model's seeds, the raw mean behind it, their range as a band. Wheel and drag zoom."
-    )
+    st.caption("The smoothed mean over a model's seeds, the raw mean behind it, their range as a band.")
+    with st.container(key="wheel"):
+        st.caption("Wheel and drag zoom.")
 
 
 def _curve(model: str, logs: list[Log], name: str, smooth: float) -> pd.DataFrame:

@@ -96,6 +96,7 @@ def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[...,
             assert "cannot be" not in visitor.text()
             wide = visitor.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
             assert wide <= width, f"{path} is {wide} px wide in a window of {width}"
+            assert visitor.page.locator(".st-key-title").is_visible() == (width < 768)
             found = Axe().run(visitor.page).response["violations"]
             serious = [
                 (f["id"], [n["html"][:200] for n in f["nodes"]][:3])

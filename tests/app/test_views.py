@@ -75,6 +75,17 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
 LOG = "epoch,train/box_loss,train/cls_loss,train/dfl_loss\n1,1,1,1\n2,1,1,1\n"
 
 
+def test_the_baseline_is_the_first_training(view: Callable[..., AppTest], tmp_path: Path) -> None:
+    for model in ("yolov8n", "yolov8n-cbam", "yolov8n-sgdm"):
+        (tmp_path / "mine" / f"{model}-seed0").mkdir(parents=True)
+        (tmp_path / "mine" / f"{model}-seed0/results.csv").write_text(LOG)
+    names = view("training", "--training", tmp_path).multiselect(key="trainings").options
+    assert [n.rpartition(" ")[2] for n in names] == [
+        *("yolov8n-seed0", "yolov8n-cbam-seed0", "yolov8n-sgdm-seed0"),
+        *("yolov8n", "yolov8n-sgdm"),
+    ]
+
+
 def test_trainings_of_one_name_in_two_folders(view: Callable[..., AppTest], tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder / "mine").mkdir(parents=True)

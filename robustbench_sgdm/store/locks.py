@@ -18,11 +18,12 @@ def held(path: Path) -> bool:
     """Whether another process works in a directory, as far as can be told without changing it."""
     if not (path / ".lock").is_file():
         return False
-    lock = FileLock(path / ".lock", timeout=0)
+    lock: BaseFileLock = FileLock(path / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with warnings.catch_warnings(action="ignore"):
+            lock.acquire()
     except Timeout:
-        return True
+        return not isinstance(lock, SoftFileLock)  # which takes any file for a lock
     except (NotImplementedError, OSError):
         return False
     lock.release()

@@ -162,6 +162,7 @@ def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], comp
     page.get_by_text("Image 12 of 12").wait_for()
     page.keyboard.press("ArrowRight")
     page.get_by_text("Image 1 of 12").wait_for()
+    visitor.settle()
 
     before = visitor.counts()
     page.locator("input.confidence").fill("0.9")

@@ -23,6 +23,7 @@ LOG = "dashboard.log"
 _RECORD = "dashboard.json"
 _COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
 _PATIENCE = 15.0  # s for a run to leave the unit it works on
+_STARTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,22 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"the name {name!r} must be a plain folder name")
-    path, number = project / name, 1
-    while path.exists() and (_record(path) or {}).get("arguments") != list(arguments):
-        number += 1
-        path = project / f"{name}{number}"
-    if running(path):
-        raise RobustBenchError(f"{path} is being worked on already")
-    path.mkdir(parents=True, exist_ok=True)
+    with _STARTING:
+        path, number = project / name, 1
+        while path.exists() and (_record(path) or {}).get("arguments") != list(arguments):
+            number += 1
+            path = project / f"{name}{number}"
+        if running(path):
+            raise RobustBenchError(f"{path} is being worked on already")
+        _begin(path, arguments)
+    return path
+
+
+def _begin(path: Path, arguments: Sequence[str]) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RobustBenchError(f"cannot make {path}: {error.strerror or error}") from error
     if (path / LOG).is_symlink():
         raise RobustBenchError(f"{path / LOG} is a link; remove it, or choose another name")
     begun = _share(path)
@@ -85,7 +95,6 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
         )
     record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": begun}
     atomic.write_json(path / _RECORD, record)
-    return path
 
 
 def running(path: Path) -> bool:
@@ -139,7 +148,8 @@ def progress(run: Run) -> Progress:
 def seconds_left(path: Path, at: Progress) -> float | None:
     """At the pace since the run was started, or went on; None where that is not known yet."""
     record: Mapping[str, Any] = _record(path) or {}
-    made = at.share - record.get("share", 0.0)
+    before = record.get("share", 0.0)
+    made = at.share - (before if before <= at.share else 0.0)  # of other code or data, perhaps
     if made < 0.02 or "started" not in record:
         return None
     return float((time.time() - record["started"]) * (1 - at.share) / made)

@@ -3,7 +3,8 @@
 import os
 import pickle
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -23,7 +24,10 @@ class Handle:
         """All of it; where others are in it does not matter."""
         size, content = os.fstat(self.fd).st_size, bytearray()
         while len(content) < size:  # Linux gives 2 GiB at a time
-            content += os.pread(self.fd, size - len(content), len(content))
+            part = os.pread(self.fd, size - len(content), len(content))
+            if not part:
+                raise EOFError(f"the file ended after {len(content)} of {size} bytes")
+            content += part
         return bytes(content)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -50,3 +54,17 @@ def _leave_with(lifeline: Connection) -> None:
     with suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os._exit(0)
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Python processes started meanwhile do not look for modules in the current folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

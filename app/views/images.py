@@ -1,5 +1,6 @@
 """Images: one picture as two detectors saw it, side by side, in step."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -201,7 +202,8 @@ def _without(picture: "pictures.Picture", error: RobustBenchError) -> tuple[str,
     import numpy as np
 
     try:
-        return pictures.encoded(picture.clean), f"The picture is shown without its noise: {error}."
+        clean = dataclasses.replace(picture, corruption=CLEAN, severity=0.0)
+        return pictures.url(clean), f"The picture is shown without its noise: {error}."
     except RobustBenchError:
         grey = np.full((picture.height, picture.width, 3), 90, np.uint8)
         return pictures.encoded(grey), f"The picture cannot be shown, only its boxes: {error}."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _PLACES = ("local", "ray")
 
 
-def check(on: str, address: str | None, gpus: float, device: str) -> None:
+def check(on: str, address: str | None, gpus: float, device: str, *, connect: bool) -> None:
     """Refuse what does not go together, or cannot be reached.
 
     Raises:
@@ -26,7 +26,7 @@ def check(on: str, address: str | None, gpus: float, device: str) -> None:
     if on == "local" and (address is not None or gpus != 1):
         raise UsageError("--address and --gpus go with --on ray")
     if on == "ray":
-        check_ray(address, device=device, gpus=gpus)
+        check_ray(address, device=device, gpus=gpus, connect=connect)
 
 
 def executor(

@@ -158,7 +158,7 @@ def run(
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
 
     used = pick_device(device)
-    executing.check(on, address, gpus, used)
+    executing.check(on, address, gpus, used, connect=not only_estimate)
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine, used)

@@ -1,5 +1,6 @@
 """`robustbench train`: several detectors under one recipe, for one or several seeds."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -184,6 +185,12 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     if own:
         raise UsageError(f"--set {own[0]} is an option of its own: see `robustbench train --help`")
     try:
-        return {key: yaml.safe_load(value) for key, _, value in pairs}
+        found = {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise UsageError(f"--set cannot be read: {error}") from error
+    for key, value in found.items():
+        if value is None:
+            raise UsageError(f"--set {key} has no value")
+        with suppress(TypeError, ValueError):  # YAML takes 1e-3 for a word
+            found[key] = float(value) if isinstance(value, str) else value
+    return found

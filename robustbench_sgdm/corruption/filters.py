@@ -32,18 +32,21 @@ _CV_BORDER = {
 
 # Above the rounding of a sum of weights (1e-4 grey levels in float32), far below one level: an exact 255 that
 # was summed to 254.9999 must not be truncated to 254.
-_SLACK = {torch.float32: 1e-3, torch.float64: 1e-9}
+_SLACK = 1e-3
+_SLACK_DOUBLE = 1e-9
 
 
 def to_bytes(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
     if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
-        return levels.add_(_SLACK[levels.dtype]).clamp_(0, 255).to(torch.uint8)
+        return (
+            levels.add_(_SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK)
+            .clamp_(0, 255)
+            .to(torch.uint8)
+        )
     rows = levels.clamp_(min=0).view(-1, levels.shape[-1])
     # The same in one pass: OpenCV rounds to the nearest and stops at 255.
-    return torch.from_numpy(
-        cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK[torch.float32] - 0.5)
-    ).view(levels.shape)
+    return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)
 
 
 def turned(planes: Tensor) -> Tensor:

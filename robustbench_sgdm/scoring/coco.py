@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets import Dataset
+from robustbench_sgdm.errors import DataError
 
 Engine = Literal["hotcoco", "pycocotools"]
 
@@ -82,6 +83,9 @@ class Scorer:
             parts: each (n, 7) rows of image id, x, y, w, h (px), score, category id; n may be 0. All of an image
                 in one part. hotcoco holds one part at a time, and of its detections 44 bytes each.
 
+        Raises:
+            DataError: detections of an image that the data set lacks, or of one in two parts.
+
         Returns:
             The statistics of pycocotools' `COCOeval(..., "bbox")` at its default parameters, times 100.
         """
@@ -103,7 +107,10 @@ class Scorer:
             streaming.update(images, objects, detections)
 
         for part in parts:
-            update([left.pop(int(i)) for i in np.unique(part[:, 0])], part)
+            ids = np.unique(part[:, 0]).astype(np.int64).tolist()
+            if strange := [i for i in ids if i not in left]:
+                raise DataError(f"image {strange[0]} is not of {self.dataset.name}, or comes in two parts")
+            update([left.pop(i) for i in ids], part)
         update(list(left.values()), np.zeros((0, 7)))
         evaluation: Any = streaming.finalize()
         evaluation.accumulate()

@@ -33,7 +33,7 @@ _COLUMNS = pa.schema(
     ]
 )
 
-_GROUP = 2**17  # rows, of 40 bytes: what merging holds at a time
+_GROUP = 2**17  # rows, of 36 bytes: what merging holds at a time
 _FORMAT: dict[str, Any] = {
     "use_dictionary": ["image_id", "category_id"],  # boxes and scores hardly repeat
     "write_page_checksum": True,
@@ -202,7 +202,7 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     held = _COLUMNS.empty_table()
     for table in tables:
         held = pa.concat_tables([held, table])
-        while held.num_rows >= _GROUP:
+        while held.num_rows > _GROUP:
             yield held.slice(0, _GROUP).combine_chunks()
             held = held.slice(_GROUP)
     yield held.combine_chunks()

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.checks import check_cell, check_links, check_plan, read_csv
@@ -145,9 +145,11 @@ class Run:
         """Work on the run alone; the system frees the lock with the process, however it ends.
 
         Raises:
-            RobustBenchError: another process works on it.
+            RobustBenchError: another process works on it, or has put another plan there.
         """
         with alone(self.path):
+            if not _same_plan(self.path, self.plan):
+                raise RobustBenchError(f"{self.path} was given another plan meanwhile; start again")
             yield
 
     def missing(self) -> list[Cell]:
@@ -230,11 +232,14 @@ def list_runs(project: Path) -> list[Path]:
     return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
 
 
+_PATIENCE = 10.0  # seconds for another process to claim a directory
+
+
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
     """Write a plan into a directory that can take it; whether it is there now, by this process or by one as quick."""
     if not exist_ok and not _free(path, plan):
         return False
-    with alone(path):
+    with alone(path, patience=_PATIENCE):
         if _same_plan(path, plan):
             return True
         if not exist_ok and not _free(path, plan):  # taken meanwhile

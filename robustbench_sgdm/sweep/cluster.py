@@ -15,8 +15,9 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -64,8 +65,12 @@ def on_ray(
         ray.shutdown()
 
 
-def check_ray(address: str | None, *, device: str, gpus: float) -> None:
+def check_ray(address: str | None, *, device: str, gpus: float, connect: bool = True) -> None:
     """Refuse what cannot work, in seconds and before anything is made; Ray itself would try for minutes.
+
+    Args:
+        address, device, gpus: see `on_ray`.
+        connect: whether to try the address.
 
     Raises:
         UsageError: `gpus` is no amount, the device is not Ray's to give, or the address is none.
@@ -80,6 +85,8 @@ def check_ray(address: str | None, *, device: str, gpus: float) -> None:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--address {address!r} must be HOST:PORT, as `ray start --head` prints it, or auto")
+    if not connect:
+        return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
     except (OSError, UnicodeError) as error:
@@ -106,7 +113,8 @@ def _connect(address: str | None) -> Any:
         how = {"address": "local", "num_cpus": cores(), "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+        with chdir(Path(sys.executable).parent):  # Ray lets workers import from the driver's current folder
+            ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address else "on this machine"
         token = "; if it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it" if address else ""

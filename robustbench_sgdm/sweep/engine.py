@@ -61,7 +61,7 @@ class Results:
         self._lock = threading.Lock()
         self._waiting = Counter(cell for unit in units for cell in unit.cells)
         for cell in plan.cells:  # one stopped between its last shard and its scores waits for none
-            if not self._waiting[cell] and not store.complete(cell):
+            if not self._waiting[cell] and not store.sound(cell):
                 self._finish(cell)
 
     def wants(self, unit: Unit) -> bool:

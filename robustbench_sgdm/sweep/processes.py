@@ -1,7 +1,6 @@
 """The executor of `--workers`: units in other processes of this machine."""
 
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 
-from robustbench_sgdm.lifeline import Handle, begin
+from robustbench_sgdm.lifeline import Handle, begin, safe_path
 from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.plan import Unit
@@ -53,7 +52,7 @@ class _Pool:
         return len(self._held) < AHEAD * self.workers
 
     def send(self, unit: Unit) -> Future[Report]:
-        with _signals_held_back(), _no_module_from_here():
+        with _signals_held_back(), safe_path():
             try:
                 future = self._pool.submit(_work, unit)
             except BrokenExecutor:
@@ -72,22 +71,8 @@ class _Pool:
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         start = (self._far, self._kit, pickle.dumps(_install))
-        with _no_module_from_here():
+        with safe_path():
             return ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
-
-
-@contextmanager
-def _no_module_from_here() -> Iterator[None]:
-    """Python processes started meanwhile do not look for modules in the current folder."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

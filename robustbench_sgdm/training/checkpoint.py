@@ -64,8 +64,7 @@ def read(path: Path) -> dict[str, Any]:
             raise ValueError(f"without {absent}")
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start; "
-            f"{path.with_name('last.pt')} is kept"
+            f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start"
         ) from error
     return state
 

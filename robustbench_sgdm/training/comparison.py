@@ -86,7 +86,7 @@ class TrainedRun:
         found = read_scores(path)
         sound = all(isinstance(found.get(key), kind) for key, kind in _FIELDS.items())
         if not (sound and all(isinstance(line, str) for line in found["health"])):
-            raise DataError(f"{path} is damaged; remove it, and --resume makes it again")
+            raise DataError(f"{path} is damaged; remove it, and --resume trains this run anew")
         scores = Scores(found["metrics"], found["per_class"])
         facts = {key: found[key] for key in _FIELDS} | {"health": tuple(found["health"])}
         return cls(folder=folder, scores=scores, **facts)
@@ -95,7 +95,7 @@ class TrainedRun:
 def clear(folder: Path) -> None:
     """Remove what an earlier run in a folder could be taken for."""
     checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
-    for name in (_RESULT, _RECIPE, "results.csv", "health.csv", *checkpoints):
+    for name in (_RESULT, _RECIPE, "results.csv", "health.csv", "best.safetensors", "best.md", *checkpoints):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -138,7 +138,7 @@ def _check(arguments: Mapping[str, Any]) -> None:
     """Refuse now what Ultralytics would refuse after the data are exported, and what it would make up itself."""
     for key, least in (("batch", 1), ("workers", 0)):
         value = arguments.get(key, least)
-        if not (isinstance(value, int) and value >= least):
+        if not (type(value) is int and value >= least):
             raise UsageError(f"{key} is {value!r}; give a whole number from {least}")
     build: Any = BaseTrainer.build_optimizer
     network = nn.ModuleDict({"model": nn.Sequential(nn.Linear(1, 1))})

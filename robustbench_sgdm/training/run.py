@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights, yolo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.store.checks import check_links
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
@@ -143,7 +145,10 @@ def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[Tra
             failed[run.name] = str(error)
             _LOG.error("%s failed: %s", run.name, error)
         else:
-            comparison.write_tables(folder)
+            try:
+                comparison.write_tables(folder)
+            except RobustBenchError as error:
+                _LOG.warning("runs.csv and summary.csv are not written: %s", error)
             for finding in done[-1].health:
                 _LOG.warning("%s: %s", run.name, finding)
     if failed:
@@ -259,7 +264,8 @@ class _Run:
             run.model = self.arm.model
             # Ultralytics empties the folder before it spawns processes, unless it resumes.
             run.resume = bool(before)
-            run.train()  # type: ignore[no-untyped-call]
+            with safe_path():  # Ultralytics starts a process for each GPU
+                run.train()  # type: ignore[no-untyped-call]
         except RobustBenchError:
             raise
         except Exception as error:  # Ultralytics and torch meet odd arguments with any kind
@@ -341,14 +347,15 @@ def free_folder(project: Path, name: str, exist_ok: bool) -> Path:
         raise UsageError(f"--name {name!r} must be a plain folder name")
     if exist_ok:
         return project / name
-    for number in itertools.count(1):
-        folder = project / (name if number == 1 else f"{name}{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            reason = error.strerror or error
-            raise RobustBenchError(f"cannot make {folder}: {reason}; give another --project") from error
-        break
+    folder = project / name
+    try:
+        project.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(2):
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+            folder = project / f"{name}{number}"
+    except OSError as error:
+        reason = error.strerror or error
+        raise RobustBenchError(f"cannot make {folder}: {reason}; give another --project") from error
     return folder

@@ -193,6 +193,9 @@ def kill_workers(
                     killed += 1
         _wait(pid, 0.1)
         tally.lost += max(0, there - predictions(project))
+    while alive(pid):
+        seen.update(workers(pid))
+        _wait(pid, 0.2)
     tally.kills += killed
     ended = runs.end(pid)
     tally.orphans += len(psutil.wait_procs(seen, timeout=15)[1])

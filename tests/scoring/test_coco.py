@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets import Dataset, Image, load
+from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.scoring import Scorer, Scores
 from robustbench_sgdm.types import METRICS
 
@@ -98,3 +99,10 @@ def test_real_images_score_alike(coco_json: Path) -> None:
     )
     scores = both(data, np.repeat(rows, 3, axis=0))
     assert scores.metrics["AP"] is not None and 10 < scores.metrics["AP"] < 100
+
+
+def test_a_strange_image_or_one_in_two_parts_is_refused() -> None:
+    row = np.array([[1, 10, 10, 20, 20, 0.9, 1.0]])
+    for parts in ([row, row], [row + [[9, 0, 0, 0, 0, 0, 0]]]):
+        with pytest.raises(DataError, match="is not of test, or comes in two parts"):
+            Scorer(dataset(TRUTH)).score(parts)

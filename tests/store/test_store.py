@@ -346,3 +346,10 @@ def test_a_few_bytes_of_parquet_do_not_fill_the_memory(tmp_path: Path) -> None:
     assert file.stat().st_size < 100_000
     with pytest.raises(DataError, match="claims 2,000,000 rows"):
         store.detections(cell())
+
+
+def test_a_run_that_was_given_another_plan_is_not_worked_on(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, "r", plan(cell()))
+    Run.start(tmp_path, "r", plan(cell(key="other" * 10)), exist_ok=True)
+    with pytest.raises(RobustBenchError, match="another plan meanwhile"), run.lock():
+        pass

@@ -1,12 +1,15 @@
 """Executors: units done in other processes give the same files; a lost worker costs nothing."""
 
+import importlib
 import math
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,19 @@ Stored = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Executor]:
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that somebody may stand in."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def ray(downloads: Path) -> Iterator[Executor]:
     """One cluster for this file: it takes seconds to start."""
     if find_spec("ray") is None:
         pytest.skip("Ray (the extra [ray]) is not installed")
-    with on_ray(workers=2) as started:
+    with ExitStack() as until:
+        with chdir(downloads):
+            started = until.enter_context(on_ray(workers=2))
         yield started
 
 
@@ -100,6 +111,13 @@ def test_workers_run_no_code_of_the_current_folder(
     run = start("here")
     sweep(plan, run.store, on=Processes(1))
     assert not run.missing() and not (tmp_path / "RAN").exists()
+
+
+@pytest.mark.usefixtures("ray")
+def test_ray_workers_import_nothing_from_the_current_folder(downloads: Path) -> None:
+    library: Any = importlib.import_module("ray")
+    folders = library.get(library.remote(lambda: [os.getcwd(), *sys.path]).remote())
+    assert len(folders) > 2 and str(downloads) not in folders
 
 
 def test_ray_gives_the_same_cells_though_a_worker_is_killed(

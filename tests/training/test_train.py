@@ -204,6 +204,9 @@ def test_a_taken_folder_gets_a_number(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RobustBenchError, match=r"cannot make .*give another --project"):
         run.free_folder(tmp_path / "file", "a", False)
+    (tmp_path / "unmounted").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RobustBenchError, match="give another --project"):
+        run.free_folder(tmp_path / "unmounted", "a", False)
 
 
 def test_starts_at_once_get_a_folder_each(tmp_path: Path) -> None:

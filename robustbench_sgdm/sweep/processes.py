@@ -42,10 +42,8 @@ class _Pool:
 
     def __init__(self, workers: int, kit: Handle) -> None:
         self.workers, self._kit = workers, kit
-        # Workers hold the far end and leave when the near one closes, however this process ends.
-        self._far, self._near = multiprocessing.Pipe(duplex=False)
         self._held: set[Future[Report]] = set()
-        self._pool = self._start()
+        self._open()
 
     def free(self) -> bool:
         self._held = {future for future in self._held if not future.done()}
@@ -56,8 +54,8 @@ class _Pool:
             try:
                 future = self._pool.submit(_work, unit)
             except BrokenExecutor:
-                self._pool.shutdown()
-                self._pool = self._start()
+                self.close()  # one that was killed while it took a unit leaves the others waiting for ever
+                self._open()
                 future = self._pool.submit(_work, unit)
         self._held.add(future)
         return future
@@ -68,11 +66,12 @@ class _Pool:
         self._pool.shutdown(cancel_futures=True)
         self._far.close()
 
-    def _start(self) -> ProcessPoolExecutor:
+    def _open(self) -> None:
+        # Workers hold the far end and leave when the near one closes, however this process ends.
+        self._far, self._near = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         start = (self._far, self._kit, pickle.dumps(_install))
-        with safe_path():
-            return ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
+        self._pool = ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
 
 
 @contextmanager

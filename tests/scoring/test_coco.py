@@ -103,6 +103,6 @@ def test_real_images_score_alike(coco_json: Path) -> None:
 
 def test_a_strange_image_or_one_in_two_parts_is_refused() -> None:
     row = np.array([[1, 10, 10, 20, 20, 0.9, 1.0]])
-    for parts in ([row, row], [row + [[9, 0, 0, 0, 0, 0, 0]]]):
+    for parts in ([row, row], [np.array([[9, *row[0, 1:]]])]):
         with pytest.raises(DataError, match="is not of test, or comes in two parts"):
             Scorer(dataset(TRUTH)).score(parts)

@@ -21,7 +21,17 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.detectors import line_up
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Executor, Plan, Processes, Settings, make_plan, needed_units, on_ray, sweep
+from robustbench_sgdm.sweep import (
+    Executor,
+    Plan,
+    Processes,
+    Settings,
+    make_plan,
+    needed_units,
+    on_ray,
+    processes,
+    sweep,
+)
 
 pytestmark = pytest.mark.filterwarnings("default:::ray")
 
@@ -103,6 +113,27 @@ def test_processes_give_the_same_cells_though_one_is_killed(
     assert not children()
 
 
+def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
+    plan: Plan, start: Callable[[str], Run], reference: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the queue of units holds its lock, and takes it along: here this process does."""
+    send = processes._Pool.send
+    held: list[Any] = []
+
+    def sending(crew: Any, unit: Any) -> Any:
+        future = send(crew, unit)
+        if not held:
+            held.append(crew._pool._call_queue._rlock)
+            held[0].acquire()
+            os.kill(children()[0], signal.SIGKILL)
+        return future
+
+    monkeypatch.setattr(processes._Pool, "send", sending)
+    run = start("taken")
+    assert sweep(plan, run.store, on=Processes(2)) == []
+    assert held and stored(run) == reference and not children()
+
+
 def test_workers_run_no_code_of_the_current_folder(
     plan: Plan, start: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +147,7 @@ def test_workers_run_no_code_of_the_current_folder(
 @pytest.mark.usefixtures("ray")
 def test_ray_workers_import_nothing_from_the_current_folder(downloads: Path) -> None:
     library: Any = importlib.import_module("ray")
-    folders = library.get(library.remote(lambda: [os.getcwd(), *sys.path]).remote())
+    folders = library.get(library.remote(lambda: [str(Path.cwd()), *sys.path]).remote())
     assert len(folders) > 2 and str(downloads) not in folders
 
 

@@ -62,7 +62,7 @@ def test_clean_ap_is_that_of_ultralytics_val(
     rows = [
         [ids[str(d["image_id"])], *d["bbox"], d["score"], categories[d["category_id"] - 1]] for d in found
     ]
-    theirs = Scorer(data, "pycocotools").score(np.array(rows)).metrics
+    theirs = Scorer(data, "pycocotools").score([np.array(rows)]).metrics
     ours = run.results().iloc[0]
     for metric in ("AP", "AP50", "AP_S", "AP_M", "AP_L"):
         expected = theirs[metric]
@@ -90,7 +90,7 @@ def test_pycocotools_gives_the_same_twelve_numbers(run: Run, coco_json: Path) ->
                 frame["category_id"],
             ]
         )
-        assert dict(Scorer(data, "pycocotools").score(rows).metrics) == run.store.scores(cell)["metrics"]
+        assert dict(Scorer(data, "pycocotools").score([rows]).metrics) == run.store.scores(cell)["metrics"]
 
 
 def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: Path) -> None:

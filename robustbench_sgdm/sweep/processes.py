@@ -53,7 +53,7 @@ class _Pool:
         with _signals_held_back(), safe_path():
             try:
                 future = self._pool.submit(_work, unit)
-            except BrokenExecutor:
+            except (BrokenExecutor, OSError):  # a pipe closed under a pool that is just found broken
                 self.close()  # one that was killed while it took a unit leaves the others waiting for ever
                 self._open()
                 future = self._pool.submit(_work, unit)

@@ -1,6 +1,7 @@
 """A stored run with pictures, the dashboard as a process, a real browser."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ from robustbench_sgdm.store import Run
 made = content.load_file(content.root() / "benchmarks" / "dashboard.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
+
+
+@pytest.fixture(autouse=True)
+def _main_stays() -> Iterator[None]:
+    """AppTest puts its script in the place of `__main__`, which processes that are started later would run."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture(scope="session")

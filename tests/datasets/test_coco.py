@@ -64,7 +64,10 @@ def changed(path: Path, **changes: Any) -> str:
             "usual places|leaves",
         ),
         ({"images": [{"id": "1", "file_name": "001.png", "width": 1, "height": 1}]}, "not an integer below"),
-        ({"images": [{"id": 1, "file_name": "001.png", "width": 0, "height": 1}]}, "must be positive"),
+        (
+            {"images": [{"id": 1, "file_name": "001.png", "width": 0, "height": 1}]},
+            "both must lie between 1 and",
+        ),
         ({"images": [{"id": 1}]}, "usual places|lacks"),
         ({"annotations": [{"image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1]}]}, "does not list"),
         ({"annotations": [{"image_id": 1, "category_id": 9, "bbox": [0, 0, 1, 1]}]}, "does not list"),

@@ -131,7 +131,7 @@ def use_dataset(path: Path) -> None:
 def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
     data = datasets.load(str(path.parent / "sound.json"))
-    Scorer(data).score(rows(read_predictions(path, data)))
+    Scorer(data).score([rows(read_predictions(path, data))])
 
 
 def use_nested(path: Path) -> None:

@@ -31,12 +31,8 @@ def held(path: Path) -> bool:
 
 
 @contextmanager
-def alone(path: Path, *, patience: float = 0) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Work in a directory alone; it is made as needed, and the empty file `.lock` stays in it.
-
-    Args:
-        path: the directory.
-        patience: seconds to wait for another process.
 
     Raises:
         RobustBenchError: another process works in it, or its file system has no locks.
@@ -44,7 +40,7 @@ def alone(path: Path, *, patience: float = 0) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(action="ignore"):  # filelock's, before it takes what is refused below
-            lock: BaseFileLock = FileLock(path / ".lock", timeout=patience)
+            lock: BaseFileLock = FileLock(path / ".lock", timeout=0)
             lock.acquire()
     except Timeout:
         raise RobustBenchError(

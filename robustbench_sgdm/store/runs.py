@@ -1,6 +1,7 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.checks import check_cell, check_links, check_plan, read_csv
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.locks import alone, held
 from robustbench_sgdm.store.truth import GroundTruth
 from robustbench_sgdm.types import METRICS
 
@@ -237,17 +238,25 @@ _PATIENCE = 10.0  # seconds for another process to claim a directory
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
     """Write a plan into a directory that can take it; whether it is there now, by this process or by one as quick."""
-    if not exist_ok and not _free(path, plan):
-        return False
-    with alone(path, patience=_PATIENCE):
+    until, failed = time.monotonic() + _PATIENCE, 0
+    while exist_ok or _free(path, plan):
+        try:
+            with alone(path):
+                if _same_plan(path, plan):
+                    return True
+                if exist_ok or _free(path, plan):  # not taken meanwhile
+                    content = {"schema": SCHEMA, "name": path.name, **plan}
+                    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+                    atomic.write_text(path / "plan.yaml", text)
+                    return True
+        except RobustBenchError:
+            failed = 0 if held(path) else failed + 1  # once: it was let go meanwhile
+            if failed > 1 or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
         if _same_plan(path, plan):
             return True
-        if not exist_ok and not _free(path, plan):  # taken meanwhile
-            return False
-        content = {"schema": SCHEMA, "name": path.name, **plan}
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        atomic.write_text(path / "plan.yaml", text)
-    return True
+    return False
 
 
 def _free(path: Path, plan: Mapping[str, Any]) -> bool:

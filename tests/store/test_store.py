@@ -1,8 +1,10 @@
 """Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -353,3 +355,17 @@ def test_a_run_that_was_given_another_plan_is_not_worked_on(tmp_path: Path) -> N
     Run.start(tmp_path, "r", plan(cell(key="other" * 10)), exist_ok=True)
     with pytest.raises(RobustBenchError, match="another plan meanwhile"), run.lock():
         pass
+
+
+def test_plans_started_at_once_get_a_directory_each(tmp_path: Path) -> None:
+    together = Barrier(6)
+
+    def start(number: int) -> tuple[str, str]:
+        together.wait()
+        run = Run.start(tmp_path, "r", plan(cell(key=f"{number}" * 40)))
+        return run.path.name, run.plan["cells"][0]["key"]
+
+    with ThreadPoolExecutor(6) as pool:
+        names = dict(pool.map(start, range(6)))
+    assert sorted(names) == ["r", "r2", "r3", "r4", "r5", "r6"]
+    assert sorted(names.values()) == [f"{number}" * 40 for number in range(6)]

@@ -77,6 +77,7 @@ def dashboard(
     words += ["--", "--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
     words += ["--", *map(str, runs or [])]
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives back what it has read
     os.execv(sys.executable, words)  # whoever stops this process stops the app
 
 

@@ -68,7 +68,8 @@ def _throughput(images: int, imgsz: int) -> float:
     for name, on, workers in kinds:
         seen = _alone(on=on, workers=workers, **how)
         first = first or seen["rate"]
-        memory = f"{seen['peak']:18.0f} {seen['child']:12.0f}"
+        child = f"{seen['child']:.0f}" if on == "processes" else "–"  # Ray's are not its children
+        memory = f"{seen['peak']:18.0f} {child:>12s}"
         print(
             f"  {name:26s} {seen['rate']:13.1f} {seen['rate'] / first:17.2f} x {seen['start']:16.1f} {memory}"
         )

@@ -257,7 +257,7 @@ def browser() -> Iterator[Any]:
             pytest.fail("no Chromium on this machine: apt-get install chromium")
         pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
     sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    flags = content.load_file(content.root() / "benchmarks" / "dashboard.py").FLAGS
+    flags = content.load_file(content.root() / "benchmarks/support/serving.py").FLAGS
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=list(flags))
         yield chromium

@@ -28,7 +28,7 @@ job = [sys.executable, "-m", "robustbench_sgdm.cli"]
 run = [*job, "run", "--model", "yolov8n", "--noise", "gaussian", "--severity", "0,1", "--data", sys.argv[1]]
 subprocess.run([*run, "--imgsz", "64", "--workers", "1", "--project", "runs", "--name", "r"], check=True)
 from robustbench_sgdm import content
-serving = content.load_file(Path(os.environ["ROOT"]) / "benchmarks" / "dashboard.py").Serving(Path("runs"))
+serving = content.load_file(Path(os.environ["ROOT"]) / "benchmarks/support/serving.py").Serving(Path("runs"))
 with serving as (address, process):
     assert b"<html" in urllib.request.urlopen(address).read()
     # A page of another site: where it comes from is checked, and Streamlit would ask Amazon for our address to do so.

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.store import Run
 
-made = content.load_file(content.root() / "benchmarks" / "dashboard.py")
+SUPPORT = content.root() / "benchmarks" / "support"
+made_run = content.load_file(SUPPORT / "made_run.py")
+serving = content.load_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
 
@@ -33,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
     known = {c.name: c.fingerprint() for c in corruption.load() if c.name in LEVELS}
     models = ["base", "base-sgdm"]
     for name, leave in (("unfinished", 3), ("complete", 0)):
-        made.make_run(
+        made_run.make_run(
             folder,
             name,
             models,
@@ -68,7 +70,7 @@ def app(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
 
     def start(*words: str) -> str:
         if words not in running:
-            running[words] = made.Serving(project, *words, environment={"ROBUSTBENCH_CACHE": str(cache)})
+            running[words] = serving.Serving(project, *words, environment={"ROBUSTBENCH_CACHE": str(cache)})
             running[words].__enter__()
         return str(running[words].address)
 

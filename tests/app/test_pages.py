@@ -19,7 +19,7 @@ from robustbench_sgdm.types import METRICS, TOKEN
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
 shared = content.load_file(APP / "shared.py")
-made = content.load_file(content.root() / "benchmarks/dashboard.py")
+made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: P
 
 
 def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_path: Path) -> None:
-    made.make_run(tmp_path, "kept", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6, resamples=True)
+    made_run.make_run(tmp_path, "kept", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6, resamples=True)
     shown = page("--project", tmp_path)
     for size in ("small", "all"):
         shown = shown.segmented_control(key="size").set_value(size).run()
@@ -104,7 +104,7 @@ def test_an_old_report_is_not_of_the_present(
 
 def test_runs_beside_each_other_say_how_they_differ(page: Callable[..., AppTest], tmp_path: Path) -> None:
     for name, severities in (("a", [1]), ("b", [1, 3])):
-        made.make_run(tmp_path, name, ["base"], {"fog": severities}, images=4)
+        made_run.make_run(tmp_path, name, ["base"], {"fog": severities}, images=4)
     shown = page("--project", tmp_path, run="a", beside="b", size="small")
     assert not shown.exception and "more than the model: severities" in said(shown)
     order = list(shown.dataframe[0].proto.column_order)
@@ -115,7 +115,7 @@ def test_runs_beside_each_other_say_how_they_differ(page: Callable[..., AppTest]
 def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
     page: Callable[..., AppTest], tmp_path: Path
 ) -> None:
-    path = made.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4).path
+    path = made_run.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4).path
     assert "It keeps" in said(page("--project", tmp_path))
     for file in path.glob("cells/base/clean/*/scores.json"):
         scores = json.loads(file.read_text())
@@ -126,7 +126,7 @@ def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
 
 
 def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) -> None:
-    run = made.make_run(tmp_path, "r", ["base", "base-sgdm"], {"fog": [1]}, images=4)
+    run = made_run.make_run(tmp_path, "r", ["base", "base-sgdm"], {"fog": [1]}, images=4)
     rows = [("base", 10.0, 1.0, 1.0, 1.0, "cpu"), ("base-sgdm", 21.0, 2.1, 2.0, 2.2, "cpu")]
     run.write_latency(pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high", "device"]))
     shown = page("--project", tmp_path)
@@ -218,7 +218,7 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
 
 
 def test_progress_and_the_time_left_of_a_run_that_goes_on(tmp_path: Path) -> None:
-    run = made.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
+    run = made_run.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
     rows: dict[str, list[float]] = {
         c: [] for c in ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
     }

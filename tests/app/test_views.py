@@ -18,7 +18,7 @@ from robustbench_sgdm.store import DAMAGE, Run
 
 APP = content.root() / "app"
 detecting = content.load_file(APP / "detecting.py")
-made = content.load_file(content.root() / "benchmarks/dashboard.py")
+made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
 
 def script(name: str) -> None:
@@ -52,7 +52,7 @@ def panes(test: AppTest) -> list[Mapping[str, Any]]:
 
 
 def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -> None:
-    made.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
+    made_run.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
     shown = view("images", "--project", tmp_path)
     assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
     assert [s.key for s in shown.selectbox] == ["corruption"]

@@ -22,7 +22,7 @@ from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import elsewhere
 from robustbench_sgdm.sweep.facts import data_facts, ground_truth
 
-made: Any = content.load_file(content.root() / "benchmarks" / "dashboard.py")
+made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
 COCO: dict[str, Any] = {
     "images": [{"id": n, "file_name": f"{c}.png", "width": 24, "height": 24} for n, c in enumerate("abc", 1)],
@@ -111,7 +111,7 @@ def checkpoint() -> bytes:
 
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
-    run = made.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
+    run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
     (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     use_run(run.path)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +13,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-CLUSTER = Path(__file__).parents[1] / "docs/cluster"
+DOCS = Path(__file__).parents[1] / "docs"
+CLUSTER = DOCS / "cluster"
+
+
+def test_the_program_for_python_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.+?)```", (DOCS / "python.md").read_text("utf-8"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"severity.svg", "runs"} == {path.name for path in tmp_path.iterdir()}
+    assert {"report.html", "report.pdf", "results.csv"} < {
+        p.name for p in (tmp_path / "runs/robustness/mine").iterdir()
+    }
 
 
 def test_the_cluster_is_one_to_ray() -> None:

@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML file and the same as PDF, from the template in `reports/`.
 
-write(run)   # report.html, report.pdf, and figures/ with the drawings and their data
+write(Material(run))   # report.html, report.pdf, and figures/ with the drawings and their data
 """
 
 from robustbench_sgdm.report.build import write

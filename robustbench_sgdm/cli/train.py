@@ -191,6 +191,6 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     for key, value in found.items():
         if value is None:
             raise UsageError(f"--set {key} has no value")
-        with suppress(TypeError, ValueError):  # YAML takes 1e-3 for a word
+        with suppress(ValueError):  # YAML takes 1e-3 for a word
             found[key] = float(value) if isinstance(value, str) else value
     return found

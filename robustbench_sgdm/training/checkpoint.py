@@ -7,6 +7,7 @@ run is unfinished.
 
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if absent := {"epoch", "finished", "batch", "logs"} - state.keys():
-            raise ValueError(f"without {absent}")
+        if not {"epoch", "finished", "batch", "logs"} <= state.keys():
+            raise ValueError
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start"
@@ -81,9 +82,15 @@ def restore(run: Any, path: Path) -> None:
     vars(run.stopper).update(state["stopper"])
     run.start_epoch = state["epoch"] + 1
     run.seconds_before = state["seconds"]
-    for name in _LOGS if RANK <= 0 else ():
+    if RANK <= 0:
+        write_logs(state, Path(run.save_dir))
+
+
+def write_logs(state: Mapping[str, Any], folder: Path) -> None:
+    """Write the logs of a run's folder as they were when its state was saved."""
+    for name in _LOGS:
         if name in state["logs"]:  # no other name in the file is followed
-            atomic.write_text(Path(run.save_dir) / name, state["logs"][name])
+            atomic.write_text(folder / name, state["logs"][name])
 
 
 def _number(value: Any) -> float | None:

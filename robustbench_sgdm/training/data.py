@@ -67,8 +67,11 @@ def scenes_data(
     """
     train = _scenes("train", count, seed, progress)
     val = _scenes("val", SCENES_VAL, seed, progress)
-    facts = {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
-    return TrainData("scenes", train, val, facts)
+    return TrainData("scenes", train, val, _renderer(seed))
+
+
+def _renderer(seed: int) -> dict[str, Any]:
+    return {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
 
 
 def _scenes(split: str, count: int, seed: int, progress: Callable[[int, int], None] | None) -> Dataset:
@@ -102,7 +105,8 @@ def named_data(
             "the training split as a COCO json and the validation split with --val"
         )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
-    return TrainData.of(Path(train).stem, *loaded)
+    found = TrainData.of(Path(train).stem, *loaded)
+    return replace(found, facts=found.facts | _renderer(0)) if "scenes" in (train, val) else found
 
 
 _YAML = {".yaml", ".yml"}

@@ -1,11 +1,13 @@
 """Training recipes as data: what Ultralytics' trainer is told, one table for all arms of a comparison."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from torch import nn
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import CFG_FLOAT_KEYS, CFG_INT_KEYS, get_cfg
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -140,11 +142,20 @@ def _check(arguments: Mapping[str, Any]) -> None:
         value = arguments.get(key, least)
         if not (type(value) is int and value >= least):
             raise UsageError(f"{key} is {value!r}; give a whole number from {least}")
+    for key in sorted((CFG_FLOAT_KEYS | CFG_INT_KEYS) - {"save_period"}):  # -1 there: never
+        value = arguments.get(key)
+        if isinstance(value, int | float) and not 0 <= value < inf:
+            raise UsageError(f"{key} is {value!r}; give a finite number from 0")
+    freeze = arguments.get("freeze")
+    for layer in freeze if isinstance(freeze, list) else [freeze or 0]:
+        if not (type(layer) is int and layer >= 0):
+            raise UsageError(f"freeze is {freeze!r}; give how many layers, or a list of their numbers")
     build: Any = BaseTrainer.build_optimizer
     network = nn.ModuleDict({"model": nn.Sequential(nn.Linear(1, 1))})
     try:
         args = get_cfg(overrides=dict(arguments))
-        build(SimpleNamespace(args=args, data={}), network, args.optimizer, args.lr0, args.momentum)
+        with suppress(AttributeError):  # of a trainer that another version reads: it will judge itself
+            build(SimpleNamespace(args=args, data={}), network, args.optimizer, args.lr0, args.momentum)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(" ".join(str(error).split())) from error
 

@@ -284,6 +284,7 @@ class _Run:
     def _keep(self) -> TrainedRun:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
         state, arguments = checkpoint.read(self.state), self.about.arguments
+        checkpoint.write_logs(state, self.folder)
         log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)

@@ -213,6 +213,7 @@ def test_scenes_with_another_validation_split_trains_on_its_training_split(
     found = named_data("scenes", "scenes")
     own = scenes_data(4)
     assert found.train.fingerprint == own.train.fingerprint != found.val.fingerprint
+    assert found.facts.items() >= own.facts.items()
     assert found.val.fingerprint == own.val.fingerprint == datasets.load("scenes").fingerprint
     assert str(tmp_path) not in str(found.facts)
 

@@ -86,12 +86,23 @@ def test_a_recipe_for_another_family_is_refused(name: str, models: list[str], me
         ({"batch": 0}, "batch is 0; give a whole number from 1"),
         ({"batch": 0.5}, "batch is 0.5; give a whole number from 1"),
         ({"workers": -1}, "workers is -1; give a whole number from 0"),
+        ({"box": -3}, "box is -3; give a finite number from 0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs is -1.0; give"),
+        ({"cls": float("inf")}, "cls is inf; give"),
+        ({"freeze": "abc"}, "freeze is 'abc'; give how many layers"),
+        ({"freeze": [1, -1]}, r"freeze is \[1, -1\]; give"),
         ({"distill_model": "teacher.pt"}, "distill_model cannot be given"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         recipe("quick", ["yolov8n"], given)
+
+
+def test_values_at_the_edge_are_taken() -> None:
+    found = recipe("quick", ["yolov8n"], {"save_period": -1, "box": 0, "freeze": [0, 2], "patience": 0})
+    assert (found["save_period"], found["freeze"]) == (-1, [0, 2])
+    assert recipe("quick", ["yolov8n"], {"freeze": 10})["freeze"] == 10
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "adamw", "MuSGD", "auto", "RMSProp"])

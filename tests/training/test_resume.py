@@ -236,6 +236,18 @@ def test_a_state_writes_its_logs_and_nothing_else(
     assert list(pd.read_csv(done.folder / "results.csv")["epoch"]) == [1, 2]
 
 
+def test_logs_lost_after_the_last_epoch_are_the_states(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+    folder = stopped(whole.data, tmp_path, monkeypatch, 1)
+    logs = {name: (folder / name).read_bytes() for name in ("results.csv", "health.csv")}
+    (folder / "results.csv").write_bytes(b"\x00" * 80)
+    (folder / "health.csv").unlink()
+    go(whole.data, tmp_path, "stopped", resume=True, **TINY)
+    assert {name: (folder / name).read_bytes() for name in logs} == logs
+
+
 def test_an_old_checkpoint_is_never_a_new_runs(
     whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

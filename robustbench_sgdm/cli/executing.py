@@ -19,13 +19,13 @@ def check(on: str, address: str | None, gpus: float, device: str, *, connect: bo
         UsageError: `on` is no such place, an option belongs to Ray, or Ray does not take it.
         RobustBenchError: no cluster answers.
     """
-    from robustbench_sgdm.sweep import check_ray
-
     if on not in _PLACES:
         raise unknown("place (--on)", on, _PLACES)
     if on == "local" and (address is not None or gpus != 1):
         raise UsageError("--address and --gpus go with --on ray")
     if on == "ray":
+        from robustbench_sgdm.sweep import check_ray
+
         check_ray(address, device=device, gpus=gpus, connect=connect)
 
 

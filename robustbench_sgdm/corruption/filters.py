@@ -39,11 +39,8 @@ _SLACK_DOUBLE = 1e-9
 def to_bytes(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
     if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
-        return (
-            levels.add_(_SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK)
-            .clamp_(0, 255)
-            .to(torch.uint8)
-        )
+        slack = _SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK
+        return levels.add_(slack).clamp_(0, 255).to(torch.uint8)
     rows = levels.clamp_(min=0).view(-1, levels.shape[-1])
     # The same in one pass: OpenCV rounds to the nearest and stops at 255.
     return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)

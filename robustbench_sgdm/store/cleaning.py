@@ -36,9 +36,7 @@ def find_litter(path: Path) -> list[Litter]:
     Of a run whose plan cannot be read only half-written files can go: nothing says what else is needed.
     Nothing outside the directory is ever named, and nothing in one that is no run's.
     """
-    if not any((path / name).exists() for name in ("plan.yaml", "cells")) and not [
-        *path.glob(".plan.yaml.*")
-    ]:
+    if not _is_run(path):
         return []
     found = [Litter(TEMPORARY, p, _size(p)) for p in path.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]
     try:
@@ -66,6 +64,11 @@ def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
             if folder.name == "shards" and not any(folder.iterdir()):
                 folder.rmdir()
     return found
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a directory is a run's, if only one that was killed before it had written its plan."""
+    return any((path / name).exists() for name in ("plan.yaml", "cells")) or any(path.glob(".plan.yaml.*"))
 
 
 def _of_cell(store: CellStore, cell: Cell) -> Iterator[Litter]:

@@ -23,12 +23,13 @@ from robustbench_sgdm.types import METRICS
 SCHEMA = 1
 """Version of the run directory's layout and column names."""
 
-
 LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 """Columns of `latency.csv`."""
 
 DAMAGE = ("corruption", "severity", "psnr", "ssim", "images", "key")
 """Columns of `damage.csv`."""
+
+_PATIENCE = 10.0  # seconds for another process to claim a directory
 
 
 @dataclass(frozen=True)
@@ -231,9 +232,6 @@ class Run:
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
     return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
-
-
-_PATIENCE = 10.0  # seconds for another process to claim a directory
 
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:

@@ -104,7 +104,7 @@ class Results:
 
 
 def finish(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
-    """Merge and score a cell whose shards are all there, 0 to count - 1; no more than one is held at a time.
+    """Merge and score a cell whose shards are all there, 0 to count - 1, a shard at a time.
 
     Raises:
         DataError: a shard is missing or cannot be read.

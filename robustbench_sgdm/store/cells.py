@@ -167,6 +167,10 @@ class CellStore:
     def finish(self, cell: Cell, scores: Mapping[str, Any]) -> None:
         """Write `scores.json`, which makes the cell complete, and drop its shards."""
         atomic.write_json(self.folder(cell) / "scores.json", {"key": cell.key, **scores})
+        self.drop_shards(cell)
+
+    def drop_shards(self, cell: Cell) -> None:
+        """Remove the shards of a complete cell, and those of other ingredients beside them."""
         shutil.rmtree(self.folder(cell) / "shards", ignore_errors=True)
 
     def detections(self, cell: Cell) -> pd.DataFrame:

@@ -60,8 +60,12 @@ class Results:
         self._devices: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._waiting = Counter(cell for unit in units for cell in unit.cells)
-        for cell in plan.cells:  # one stopped between its last shard and its scores waits for none
-            if not self._waiting[cell] and not store.sound(cell):
+        for cell in plan.cells:
+            if self._waiting[cell]:
+                continue
+            if store.sound(cell):  # perhaps stopped before its shards were gone
+                store.drop_shards(cell)
+            else:  # stopped between its last shard and its scores
                 self._finish(cell)
 
     def wants(self, unit: Unit) -> bool:

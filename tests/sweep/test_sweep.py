@@ -177,6 +177,17 @@ def test_stopped_between_the_last_shard_and_the_scores(tmp_path: Path, forty: da
     assert (done.store.folder(cell) / "detections.parquet").read_bytes() == reference
 
 
+def test_stopped_before_the_shards_of_a_scored_cell_were_gone(
+    tmp_path: Path, forty: datasets.Dataset
+) -> None:
+    done = run(tmp_path, plan(forty))
+    reference = stored(done)
+    frame = done.store.detections(done.cells[1]).head(3)
+    done.store.write_shard(done.cells[1], 6, {str(c): frame[c].to_numpy() for c in frame})
+    assert stored(done) != reference
+    assert stored(run(tmp_path, plan(forty))) == reference
+
+
 def test_a_damaged_image_stops_the_run_and_keeps_the_rest(tmp_path: Path, forty: datasets.Dataset) -> None:
     bad = forty.images[35].path
     whole = bad.read_bytes()

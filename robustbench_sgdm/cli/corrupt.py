@@ -57,7 +57,8 @@ def corrupt(
         Path | None,
         typer.Option(
             "--sheet",
-            help="Also draw the middle of the first image, clean and under every corruption and severity, as PNG.",
+            help="Also draw the middle of the first image, clean and under every corruption and severity: a .png, "
+            ".svg or .pdf.",
         ),
     ] = None,
     limit: Annotated[
@@ -80,8 +81,11 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm.cli.console import counted, counting, note
     from robustbench_sgdm.datasets import load
+    from robustbench_sgdm.figures import check_ending
     from robustbench_sgdm.sweep import rehearse
 
+    if sheet is not None:
+        check_ending(sheet)
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine)
@@ -199,14 +203,12 @@ def _draw(
     levels: Sequence[float],
     corrupted: "Corrupted",
 ) -> None:
-    from robustbench_sgdm import atomic
     from robustbench_sgdm.datasets.images import read
-    from robustbench_sgdm.figures import contact_sheet
+    from robustbench_sgdm.figures import contact_sheet, save
 
     picture = read(image)
     rows = {
         one.name: {s: corrupted(one, s, picture, image.id) for s in (0.0, *one.levels(levels))}
         for one in chosen
     }
-    figure = contact_sheet(rows)
-    atomic.write(sheet, lambda p: figure.savefig(p, format="png", dpi=100))
+    save(contact_sheet(rows), sheet)

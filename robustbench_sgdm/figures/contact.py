@@ -47,7 +47,7 @@ def contact_sheet(rows: Pictures, *, fit: bool = False) -> Figure:
     sheet = cells.reshape(len(rows) * (high + _GAP), -1, 3)
     tall, broad = (side / dpi for side in sheet.shape[:2])
     with styled():
-        figure = Figure(figsize=(broad + beside, tall + _ABOVE))
+        figure = Figure(figsize=(broad + beside, tall + _ABOVE), dpi=dpi)
         across, down = figure.get_size_inches()
         axis = figure.add_axes((beside / across, 0, broad / across, tall / down))
         axis.imshow(sheet, interpolation="none")

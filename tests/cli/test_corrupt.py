@@ -103,6 +103,14 @@ def test_the_sheet_has_a_row_per_corruption_and_a_column_per_severity(
     assert np.subtract(six.shape, one.shape)[:2] == pytest.approx([100, 200], abs=2)  # clean, 1, 2, 3
 
 
+def test_a_sheet_of_another_kind_is_refused_before_anything_is_made(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--out", str(tmp_path / "out"), "--sheet", str(tmp_path / "sheet.gif"))
+    assert robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words) == 2
+    assert "must end in .svg" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_an_explicit_strength_is_one_copy(
     tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

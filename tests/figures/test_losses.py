@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustbench_sgdm import cli, figures
 from robustbench_sgdm.errors import DataError, UsageError
@@ -78,6 +79,14 @@ def test_the_command_draws_the_embedded_weights_logs(
     assert not stop.value.code and len(first) > 5000
     figures.save(figures.loss_curves(read_logs([Path(one) for one in logs])), out)
     assert out.read_bytes() == first
+
+
+def test_a_png_is_fine_enough_for_print(tmp_path: Path) -> None:
+    figure = figures.loss_curves(read_logs([WEIGHTS / "yolov8n.csv"]))
+    figures.save(figure, tmp_path / "x.png")
+    width, height = figure.get_size_inches()
+    with Image.open(tmp_path / "x.png") as drawn:
+        assert drawn.size == pytest.approx((300 * width, 300 * height), abs=1)
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:

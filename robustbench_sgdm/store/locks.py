@@ -1,11 +1,10 @@
 """A lock on a run directory that the system frees with its process, however that ends."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import FileLock, Timeout
 
 from robustbench_sgdm.errors import RobustBenchError
 
@@ -13,21 +12,20 @@ _REMEDY = (
     "give a --project that can be written, on a disk with file locks (of network file systems, NFS has them)"
 )
 
+_LOOKED_AT = 0.2  # seconds; `held` takes the lock for a moment
+
 
 def held(path: Path) -> bool:
     """Whether another process works in a directory, as far as can be told without changing it."""
     if not (path / ".lock").is_file():
         return False
-    lock: BaseFileLock = FileLock(path / ".lock", timeout=0)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            lock.acquire()
+        with _lock(path):
+            return False
     except Timeout:
-        return not isinstance(lock, SoftFileLock)  # which takes any file for a lock
-    except (NotImplementedError, OSError):
+        return True
+    except OSError:
         return False
-    lock.release()
-    return False
 
 
 @contextmanager
@@ -39,19 +37,22 @@ def alone(path: Path) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(action="ignore"):  # filelock's, before it takes what is refused below
-            lock: BaseFileLock = FileLock(path / ".lock", timeout=0)
-            lock.acquire()
+        lock = _lock(path, _LOOKED_AT)
+        lock.acquire()
     except Timeout:
         raise RobustBenchError(
             f"another process works on {path}: wait for it, or run under another --name"
         ) from None
-    except (NotImplementedError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RobustBenchError(f"cannot write {path} or lock it: {reason}; {_REMEDY}") from error
+    except OSError as error:
+        raise RobustBenchError(
+            f"cannot write {path} or lock it: {error.strerror or error}; {_REMEDY}"
+        ) from error
     try:
-        if isinstance(lock, SoftFileLock):  # a file that a killed process would leave locked
-            raise RobustBenchError(f"{path} is on a file system without locks; {_REMEDY}")
         yield
     finally:
         lock.release()
+
+
+def _lock(path: Path, patience: float = 0) -> FileLock:
+    """Without a file in the lock's place where the system has none: a process that is killed would leave it."""
+    return FileLock(path / ".lock", timeout=patience, fallback_to_soft=False)

@@ -1,5 +1,8 @@
 """Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
 
+import errno
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs
+from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.types import CLEAN, METRICS
 
 SOUND = (
@@ -128,6 +133,33 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with run.lock():
         pass
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file stands in for the lock: a killed process would leave it locked."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    run = Run.start(tmp_path, "r", plan(cell()))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):
+        with (
+            pytest.raises(RobustBenchError, match="lock it: Function not implemented; give a --project"),
+            run.lock(),
+        ):
+            pass
+        assert not held(run.path)
+
+
+def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, "r", plan(cell()))
+    looking = FileLock(run.path / ".lock", thread_local=False)
+    looking.acquire()
+    threading.Timer(0.05, looking.release).start()
+    with run.lock():
+        assert held(run.path)
 
 
 def tear(path: Path, how: str) -> None:
@@ -251,7 +283,16 @@ def test_a_run_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
         (f"{SOUND}cells: [{{model: 'a\\0', corruption: c, severity: 1, key: k}}]", "no plain folder name"),
         (f"{SOUND}cells: [{{model: m, corruption: c, severity: .nan, key: k}}]", "outside"),
         (f"{SOUND}cells: [{{model: m, corruption: c, severity: 1, key: ../../x}}]", "no hash"),
-        (f"{SOUND}cells: [&c {{model: m, corruption: c, severity: 1, key: k}}, *c]", "twice"),
+        (
+            f"{SOUND}cells: [{{model: m, corruption: c, severity: 1, key: k}}]",
+            "cell of 'm', which it does not",
+        ),
+        (
+            f"{SOUND}cells: [&c {{model: m, corruption: c, severity: 1, key: k}}, *c]".replace(
+                "models: {}", "models: {m: {}}"
+            ),
+            "twice",
+        ),
         (f"{SOUND}cells: []".replace("name: d", "name: [d]"), "'name' of data"),
         (f"{SOUND}cells: []".replace("seed: 0", "seed: {}"), "'seed' of settings"),
         (f"{SOUND}cells: []".replace("models: {}", "models: {m: 1}"), "not described"),

@@ -22,7 +22,7 @@ from robustbench_sgdm.store import Run, shard_count
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
 _COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
-_PATIENCE = 15.0  # s for a run to leave the unit it works on
+_PATIENCE = 15.0  # s for a run to leave the unit it works on, and then it is killed
 _STARTING = threading.Lock()
 
 
@@ -114,13 +114,14 @@ def stop(path: Path) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
-    atomic.write_json(path / _RECORD, {**(_record(path) or {}), "stopping": True})
+    atomic.write_json(path / _RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 
 def stopping(path: Path) -> bool:
-    """Whether a run that still works was asked to stop."""
-    return running(path) and bool((_record(path) or {}).get("stopping"))
+    """Whether a run that still works was asked to stop a moment ago."""
+    asked = float((_record(path) or {}).get("stopping", 0))
+    return running(path) and time.time() - asked < 2 * _PATIENCE
 
 
 def _end(process: psutil.Process) -> None:
@@ -128,7 +129,7 @@ def _end(process: psutil.Process) -> None:
         try:
             process.wait(_PATIENCE)
         except psutil.TimeoutExpired:
-            process.terminate()
+            process.kill()  # as safe: a shard is whole or absent
 
 
 def progress(run: Run) -> Progress:
@@ -184,7 +185,9 @@ def _record(path: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
         return None
     return (
-        found if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share")) else None
+        found
+        if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share", "stopping"))
+        else None
     )
 
 

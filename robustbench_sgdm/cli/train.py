@@ -124,7 +124,8 @@ def train(
     try:
         runs = training.train(
             options.split(model),
-            data=training.named_data(data, val) if val else data,
+            data=data,
+            val=val,
             recipe=recipe,
             init=init,
             seeds=_seeds(seeds),

@@ -15,7 +15,7 @@ from robustbench_sgdm.corruption.declare import (
 from robustbench_sgdm.corruption.engine import ENGINES, apply
 from robustbench_sgdm.corruption.entry import Corruption
 from robustbench_sgdm.corruption.measure import PHOTOGRAPHS, damage, photographs
-from robustbench_sgdm.corruption.picture import apply_again, apply_to_picture
+from robustbench_sgdm.corruption.picture import apply_again, apply_to_picture, check_own
 from robustbench_sgdm.corruption.registry import GROUPS, Registry, load
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -35,6 +35,7 @@ __all__ = [
     "apply",
     "apply_again",
     "apply_to_picture",
+    "check_own",
     "corruption",
     "damage",
     "load",

@@ -51,8 +51,7 @@ def apply_again(
     Raises:
         DataError: the images were corrupted elsewhere, or the corruption is another one by now.
     """
-    if engine not in ENGINES:
-        raise DataError("the run's images were corrupted elsewhere, so they cannot be made again")
+    check_own(engine)
     if corruption.fingerprint(engine) != fingerprint:
         raise DataError(
             f"{corruption.name} is not what it was when the run was made; run again to see it as it is now"
@@ -60,3 +59,13 @@ def apply_again(
     return apply_to_picture(
         corruption, picture, severity, seed=seed, image_id=image_id, engine=engine, device=device
     )
+
+
+def check_own(engine: str) -> None:
+    """Refuse to make again what no engine of ours made.
+
+    Raises:
+        DataError: the images were corrupted elsewhere.
+    """
+    if engine not in ENGINES:
+        raise DataError("the run's images were corrupted elsewhere, so they cannot be made again")

@@ -91,10 +91,8 @@ def _image(entry: Any, path: Path) -> Image:
         relative = inside(Path(), name)
     except ValueError as error:
         raise DataError(f"{path}: file_name {error}") from error
-    if not isinstance(identity, int) or isinstance(identity, bool) or abs(identity) >= _EXACT:
-        raise DataError(
-            f"{path}: image id {shown(identity)} is not an integer below 2^53, which scores can hold exactly"
-        )
+    if not isinstance(identity, int) or isinstance(identity, bool) or not 0 <= identity < _EXACT:
+        raise DataError(f"{path}: image id {shown(identity)} is not an integer from 0 to 2^53 - 1")
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise DataError(
             f"{path}: image {identity} has size {width} x {height}; both must lie between 1 and 2^31 - 1"
@@ -109,10 +107,8 @@ def _categories(entries: Iterable[Any], path: Path) -> list[dict[str, Any]]:
         ]
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: a category lacks a sound id or name ({shown(error)})") from error
-    if large := [c["id"] for c in found if abs(c["id"]) >= _EXACT]:
-        raise DataError(
-            f"{path}: category id {shown(large[0])} is not below 2^53, which scores can hold exactly"
-        )
+    if odd := [c["id"] for c in found if not 0 <= c["id"] < _EXACT]:
+        raise DataError(f"{path}: category id {shown(odd[0])} is not from 0 to 2^53 - 1")
     for key in ("id", "name"):
         if len({c[key] for c in found}) != len(found):
             raise DataError(f"{path} lists a category {key} twice")

@@ -130,10 +130,13 @@ class Run:
             ]
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({shown(error)})") from error
+        file = self.path / "plan.yaml"
         for cell in cells:
-            check_cell(cell, self.path / "plan.yaml")
+            check_cell(cell, file)
+            if cell.model not in self.plan["models"]:
+                raise DataError(f"{file} lists a cell of {shown(cell.model)}, which it does not describe")
         if len({cell.folder for cell in cells}) != len(cells):
-            raise DataError(f"{self.path / 'plan.yaml'} lists a cell twice")
+            raise DataError(f"{file} lists a cell twice")
         return cells
 
     @property

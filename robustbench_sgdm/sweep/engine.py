@@ -61,9 +61,9 @@ class Results:
         self._lock = threading.Lock()
         self._waiting = Counter(cell for unit in units for cell in unit.cells)
         for cell in plan.cells:
-            if self._waiting[cell]:
+            if self._waiting[cell] or (store.complete(cell) and not store.shards(cell)):
                 continue
-            if store.sound(cell):  # perhaps stopped before its shards were gone
+            if store.sound(cell):  # stopped before its shards were gone
                 store.drop_shards(cell)
             else:  # stopped between its last shard and its scores
                 self._finish(cell)

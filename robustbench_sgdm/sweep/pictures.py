@@ -52,6 +52,7 @@ def make_pictures(
         for name, severity in dict.fromkeys(versions):
             seen = clean
             if name != CLEAN:
+                corrupting.check_own(run.plan["settings"]["engine"])
                 if name not in corruptions:
                     raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
                 seen = _seen(run, corruptions[name], severity, clean, image_id, device)

@@ -71,7 +71,8 @@ class _Pool:
         self._far, self._near = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
         start = (self._far, self._kit, pickle.dumps(_install))
-        self._pool = ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
+        with safe_path():  # its semaphores bring multiprocessing's tracker, a process too
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=begin, initargs=start)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from robustbench_sgdm.errors import DataError
 
 NAME = "state.pt"
 _LOGS = ("results.csv", "health.csv")
+_KINDS = {"epoch": int, "finished": bool, "batch": int, "logs": dict}
 
 
 def save(run: Any, path: Path) -> None:
@@ -29,7 +30,7 @@ def save(run: Any, path: Path) -> None:
         run: an Ultralytics trainer that has just written its own checkpoints.
         path: the file.
     """
-    logs = {name: file.read_text("utf-8") for name in _LOGS if (file := Path(run.save_dir) / name).is_file()}
+    logs = {name: (Path(run.save_dir) / name).read_text("utf-8") for name in _LOGS}
     state = {
         "epoch": run.epoch,
         "finished": bool(run.stop),
@@ -61,7 +62,9 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"epoch", "finished", "batch", "logs"} <= state.keys():
+        sound = all(type(state[key]) is kind for key, kind in _KINDS.items())
+        logs = [state["logs"][name].encode() for name in _LOGS]  # absent or no text: refused too
+        if not (sound and state["batch"] > 0 and all(logs)):
             raise ValueError
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
@@ -88,9 +91,8 @@ def restore(run: Any, path: Path) -> None:
 
 def write_logs(state: Mapping[str, Any], folder: Path) -> None:
     """Write the logs of a run's folder as they were when its state was saved."""
-    for name in _LOGS:
-        if name in state["logs"]:  # no other name in the file is followed
-            atomic.write_text(folder / name, state["logs"][name])
+    for name in _LOGS:  # no other name in the file is followed
+        atomic.write_text(folder / name, state["logs"][name])
 
 
 def _number(value: Any) -> float | None:

@@ -49,6 +49,7 @@ def train(
     models: Sequence[str],
     *,
     data: TrainData | str = "scenes",
+    val: str | None = None,
     classes: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     epochs: int | None = None,
@@ -79,6 +80,7 @@ def train(
     Args:
         models: names in the zoo, such as `yolov8n` and `yolov8n-sgdm`.
         data: two data sets, or what `named_data` takes: `scenes`, which is rendered on first use, `VOC.yaml`...
+        val: the validation split, where `data` is a name; see `named_data`.
         classes: the classes to learn, in this order; all of the data's if None.
         seeds: of initialisation, order and augmentation.
         epochs: passes over the training split; the recipe's if None, as the next three.
@@ -113,7 +115,7 @@ def train(
     yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour
     arguments["device"] = _devices(device)
     callbacks(loggers, [])
-    used = _used(data, fraction)
+    used = _used(data, val, fraction)
     splits = export(used, classes)
     begin = weights.read(init) if init else None
     pictures = sample(used.train, arguments["imgsz"]) if begin else []
@@ -214,7 +216,19 @@ class _Run:
             comparison.clear(self.folder)
 
     def train(self, report: Report) -> TrainedRun:
-        """Train from the start, or from where the folder's state says; then keep the best weights."""
+        """Train from the start, or from where the folder's state says; then keep the best weights.
+
+        Raises:
+            RobustBenchError: whatever went wrong.
+        """
+        try:
+            return self._train(report)
+        except RobustBenchError:
+            raise
+        except Exception as error:  # Ultralytics and torch meet odd arguments with any kind
+            raise RobustBenchError(self._reason(error)) from error
+
+    def _train(self, report: Report) -> TrainedRun:
         before = checkpoint.read(self.state) if self.state.is_file() else None
         if before:
             self._check()
@@ -259,17 +273,12 @@ class _Run:
         if before:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
             _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
-        try:
-            run = ArmRun(overrides=arguments, _callbacks=callbacks(about.loggers, events))
-            run.model = self.arm.model
-            # Ultralytics empties the folder before it spawns processes, unless it resumes.
-            run.resume = bool(before)
-            with safe_path():  # Ultralytics starts a process for each GPU
-                run.train()  # type: ignore[no-untyped-call]
-        except RobustBenchError:
-            raise
-        except Exception as error:  # Ultralytics and torch meet odd arguments with any kind
-            raise RobustBenchError(self._reason(error)) from error
+        run = ArmRun(overrides=arguments, _callbacks=callbacks(about.loggers, events))
+        run.model = self.arm.model
+        # Ultralytics empties the folder before it spawns processes, unless it resumes.
+        run.resume = bool(before)
+        with safe_path():  # Ultralytics starts a process for each GPU
+            run.train()  # type: ignore[no-untyped-call]
 
     def _reason(self, error: Exception) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -336,8 +345,8 @@ def _devices(text: str) -> str:
     return found[0] if len(found) == 1 else ",".join(one.removeprefix("cuda:") for one in found)
 
 
-def _used(data: TrainData | str, fraction: float) -> TrainData:
-    given = named_data(data, progress=print_rendering) if isinstance(data, str) else data
+def _used(data: TrainData | str, val: str | None, fraction: float) -> TrainData:
+    given = named_data(data, val, print_rendering) if isinstance(data, str) else data
     facts = {**given.facts, "fraction": fraction}
     return TrainData(given.name, given.train.subset(fraction), given.val, facts)
 

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -215,6 +218,20 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
     assert not processes.running(tmp_path)
     processes.stop(tmp_path)
+
+
+def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
+        assert child.stdout and child.stdout.readline()
+        monkeypatch.setattr(processes, "_PATIENCE", 0.3)
+        monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
+        (tmp_path / "dashboard.json").write_text(json.dumps({"pid": child.pid, "arguments": []}))
+        processes.stop(tmp_path)
+        assert processes.stopping(tmp_path)
+        assert child.wait(20) == -signal.SIGKILL
 
 
 def test_progress_and_the_time_left_of_a_run_that_goes_on(tmp_path: Path) -> None:

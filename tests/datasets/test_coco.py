@@ -63,7 +63,12 @@ def changed(path: Path, **changes: Any) -> str:
             {"images": [{"id": 1, "file_name": "../../etc/passwd", "width": 1, "height": 1}]},
             "usual places|leaves",
         ),
-        ({"images": [{"id": "1", "file_name": "001.png", "width": 1, "height": 1}]}, "not an integer below"),
+        ({"images": [{"id": "1", "file_name": "001.png", "width": 1, "height": 1}]}, "not an integer from 0"),
+        (
+            {"images": [{"id": -5, "file_name": "001.png", "width": 1, "height": 1}]},
+            "id -5 is not an integer from 0",
+        ),
+        ({"categories": [{"id": -3, "name": "a"}]}, "category id -3 is not from 0"),
         (
             {"images": [{"id": 1, "file_name": "001.png", "width": 0, "height": 1}]},
             "both must lie between 1 and",
@@ -82,7 +87,7 @@ def changed(path: Path, **changes: Any) -> str:
             "annotation id 7 twice",
         ),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id twice"),
-        ({"categories": [{"id": 2**63, "name": "a"}]}, r"not below 2\^53"),
+        ({"categories": [{"id": 2**63, "name": "a"}]}, r"not from 0 to 2\^53 - 1"),
     ],
 )
 def test_unsound_content_is_refused(tiny_coco: Path, change: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -134,14 +135,27 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     assert held and stored(run) == reference and not children()
 
 
-def test_workers_run_no_code_of_the_current_folder(
-    plan: Plan, start: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_run_no_code_of_the_current_folder(tmp_path: Path) -> None:
+    """In a process of its own: in this one multiprocessing's tracker, which is a process too, is there by now."""
     (tmp_path / "pickle.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
-    monkeypatch.chdir(tmp_path)
-    run = start("here")
-    sweep(plan, run.store, on=Processes(1))
-    assert not run.missing() and not (tmp_path / "RAN").exists()
+    words = ["run", "--model", "yolov8n", "--noise", "gaussian", "--severity", "0", "--imgsz", "64"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "robustbench_sgdm.cli",
+        *words,
+        "--fraction",
+        "0.02",
+        "--workers",
+        "1",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [path.name for path in (tmp_path / "runs/robustness").iterdir()] == [
+        "yolov8n_gaussian_scenes-0.02"
+    ]
+    assert not (tmp_path / "RAN").exists()
 
 
 @pytest.mark.usefixtures("ray")

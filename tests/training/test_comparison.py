@@ -203,6 +203,12 @@ def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_pat
     assert len(named_data(str(path), str(path)).val) == 1
 
 
+def test_a_value_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    for val in (None, "none.json"):
+        with pytest.raises(UsageError, match="lr0=abc"):
+            train(["yolov8n"], data=str(tmp_path / "no.json"), val=val, lr0="abc")
+
+
 def test_scenes_with_another_validation_split_trains_on_its_training_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

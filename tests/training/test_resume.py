@@ -18,6 +18,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, run, train
+from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import ArmRun
 
 MODEL = "yolov8n-sgdm"
@@ -171,8 +172,16 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
     (folder / "state.pt").write_bytes(b"no state")
     with pytest.raises((DataError, ArmsFailed), match=r"state.pt cannot be read .*remove it"):
         whole.go("damaged", resume=True)
-    torch.save({"epoch": 1}, folder / "state.pt")
-    with pytest.raises(ArmsFailed, match=r"state.pt cannot be read .*remove it"):
+    logs = {"results.csv": "a", "health.csv": "b"}
+    sound = {"epoch": 1, "finished": True, "batch": 4, "logs": logs}
+    torn: list[Any] = [logs | {"health.csv": 5}, logs | {"health.csv": "\ud800"}, {}]
+    changes: list[dict[str, Any]] = [{"epoch": "x"}, {"batch": 0}, *({"logs": one} for one in torn)]
+    for change in changes:
+        torch.save(sound | change, folder / "state.pt")
+        with pytest.raises(ArmsFailed, match=r"state.pt cannot be read .*remove it"):
+            whole.go("damaged", resume=True)
+    torch.save(sound, folder / "state.pt")
+    with pytest.raises(ArmsFailed, match="finished without weights"):
         whole.go("damaged", resume=True)
 
 
@@ -290,6 +299,29 @@ def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     folder = whole.root / "runs" / "nan"
     assert list(pd.read_csv(folder / "runs.csv")["model"]) == ["yolov8n"]
     assert not pd.read_csv(folder / f"{MODEL}-seed0" / "health.csv")["finite"].iloc[1:].any()
+
+
+def test_scores_that_fail_cost_no_other_run(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
+
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.parent.name.startswith(MODEL):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return evaluate(path, *arguments, **options)
+
+    monkeypatch.setattr(run, "evaluate", failing)
+    options: dict[str, Any] = {
+        **TINY,
+        "epochs": 1,
+        "project": tmp_path / "runs",
+        "name": "two",
+        "report": quiet,
+    }
+    with pytest.raises(ArmsFailed, match=rf"{MODEL}-seed0: memory ran out") as failure:
+        train([MODEL, "yolov8n"], data=whole.data, **options)
+    assert [done.model for done in failure.value.runs] == ["yolov8n"]
 
 
 @pytest.mark.parametrize(

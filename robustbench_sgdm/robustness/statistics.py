@@ -38,7 +38,8 @@ def bca(
         level: such as 0.95.
 
     Returns:
-        NaN where every draw lies on one side of the estimate, so that its bias cannot be told.
+        NaN where every draw lies on one side of the estimate, so that its bias cannot be told, or where the
+        acceleration is beyond what the interval is defined for.
     """
     if not len(draws) or not np.isfinite(estimate):
         return math.nan, math.nan
@@ -46,12 +47,15 @@ def bca(
     if not 0 < below < 1:
         return math.nan, math.nan
     bias = _NORMAL.inv_cdf(below)
+    jackknife = jackknife[np.isfinite(jackknife)]  # a mean may have nothing to be relative to without a group
     spread = np.mean(jackknife) - jackknife if len(jackknife) else np.zeros(1)
     scale = 6 * float(np.sum(spread**2)) ** 1.5
     acceleration = float(np.sum(spread**3)) / scale if scale > 0 else 0.0
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = bias + _NORMAL.inv_cdf(tail)
+        if acceleration * z >= 1:
+            return math.nan, math.nan
         ends.append(_NORMAL.cdf(bias + z / (1 - acceleration * z)))
     return _quantiles(draws, *ends)
 

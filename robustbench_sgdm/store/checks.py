@@ -16,6 +16,13 @@ from robustbench_sgdm.types import METRICS
 
 _LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
 _ROWS = 1_000_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
+_RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
+    **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
+    **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
+    **dict.fromkeys(("x", "y"), (-1e9, 1e9)),
+    **dict.fromkeys(("w", "h"), (0, 1e9)),
+    **{"area": (-1e18, 1e18), "iscrowd": (0, 1), "score": (0, 1)},
+}
 _PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}
 _FIELDS: dict[
     str, tuple[dict[str, type | tuple[type, ...]], tuple[str, ...]]
@@ -141,6 +148,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
                 raise ValueError(f"{name} has gaps")
             if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
                 raise ValueError(f"{name} is not finite")
+            if name in _RANGES and not column.to_pandas().between(*_RANGES[name]).all():
+                raise ValueError("{} is not from {:g} to {:g}".format(name, *_RANGES[name]))
     except Exception as error:  # whatever the bytes of a damaged file provoke
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{path} cannot be read ({reason}); delete it and run again") from error
@@ -159,9 +168,9 @@ def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -
     kinds, needed = _FIELDS[part]
     for key, kind in kinds.items():
         value = found.get(key)
-        if (value is None and key not in needed) or (isinstance(value, kind) and not isinstance(value, bool)):
-            continue
-        raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+        sound = isinstance(value, kind) and not isinstance(value, bool)
+        if not sound and (key in found or key in needed):
+            raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
 
 
 def _damaged(file: Path, what: str) -> DataError:

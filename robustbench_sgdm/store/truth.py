@@ -80,7 +80,7 @@ class GroundTruth:
             tables[name] = read_frame(path, schema)
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
-            if not known.is_unique or (known < 0).any() or not tables["annotations"][key].isin(known).all():
+            if not known.is_unique or not tables["annotations"][key].isin(known).all():
                 raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
 

@@ -21,12 +21,13 @@ def corruption_tables(
 
     Args:
         results: rows as in `results.csv`, metrics in percent.
-        pairs: (baseline, model) whose difference model - baseline gets a column.
+        pairs: (baseline, model) whose difference model - baseline gets a column, if both have results.
         metrics: columns of `results` to show.
         intervals: rows as of `Intervals.table()`; the first metric's differences then get their interval and p.
     """
     if results.empty:
         return []
+    pairs = [pair for pair in pairs if set(pair) <= set(results["model"])]
     corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN] or [CLEAN]
     return [_corruption_table(results, name, pairs, metrics, intervals) for name in corruptions]
 

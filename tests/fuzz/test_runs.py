@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -52,5 +54,26 @@ def damage(file: Path, outside: Path, rng: random.Random) -> None:
     elif act < 0.6 and file.suffix in {".yaml", ".json"}:
         load, dump = (yaml.safe_load, yaml.safe_dump) if file.suffix == ".yaml" else (json.loads, json.dumps)
         file.write_text(dump(harness.damaged_tree(load(file.read_text()), rng)))
+    elif act < 0.6 and file.suffix == ".parquet":
+        change_value(file, rng)
     else:
         file.write_bytes(harness.damaged_bytes(file.read_bytes(), rng))
+
+
+def change_value(file: Path, rng: random.Random) -> None:
+    """Put an odd value into a sound file of the same columns."""
+    table = pq.read_table(file, partitioning=None)
+    if not table.num_rows:
+        return
+    number, row = rng.randrange(table.num_columns), rng.randrange(table.num_rows)
+    field, values = table.schema.field(number), table.column(number).to_pylist()
+    values[row] = rng.choice([value for value in harness.WEIRD if fits(value, field.type)])
+    pq.write_table(table.set_column(number, field, pa.array(values, field.type)), file)
+
+
+def fits(value: object, kind: pa.DataType) -> bool:
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
+        return False
+    return value is not None

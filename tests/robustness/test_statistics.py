@@ -14,6 +14,14 @@ from robustbench_sgdm.robustness.statistics import bca, holm, p_value, percentil
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 
 
+def test_bca_where_its_acceleration_is_beyond_it_or_a_group_has_no_estimate() -> None:
+    draws, jackknife = np.linspace(0, 1, 1000), np.array([0.5, 0.4, 0.45, 0.55, np.nan, np.inf])
+    kept = bca(0.5, draws, jackknife[:4], 0.95)
+    assert bca(0.5, draws, jackknife, 0.95) == kept and np.isfinite(kept).all()
+    lone = np.append(np.full(200, 0.5), -1e6)  # one group decides everything
+    assert np.isnan(bca(0.9995, draws, lone, 0.999999)).all()
+
+
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_bca_is_scipys(level: float) -> None:
     """On a skewed statistic; both draw 20,000 times, so that ends differ by the draws alone: a tenth of se."""

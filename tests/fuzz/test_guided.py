@@ -21,7 +21,6 @@ def test_guided(target: str, tmp_path: Path) -> None:
     program = Path(__file__).with_name("guided.py")
     command = [sys.executable, str(program), target, f"-runs={harness.COUNT or 300}"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # the traceback and the input
-    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, check=False, **both)
-    assert done.returncode == 0, done.stdout[-5000:]
-    print(f"atheris {target}: {done.stdout.splitlines()[-1]}")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]  # the traceback, then the input
+    print(f"atheris {target}: {done.stderr.splitlines()[-1]}")

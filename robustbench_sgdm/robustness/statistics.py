@@ -54,7 +54,7 @@ def bca(
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = bias + _NORMAL.inv_cdf(tail)
-        if acceleration * z >= 1:
+        if not acceleration * z < 1:  # or it is no number, where estimates are beyond squaring
             return math.nan, math.nan
         ends.append(_NORMAL.cdf(bias + z / (1 - acceleration * z)))
     return _quantiles(draws, *ends)

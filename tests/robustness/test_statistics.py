@@ -21,6 +21,8 @@ def test_bca_where_its_acceleration_is_beyond_it_or_a_group_has_no_estimate() ->
     assert bca(0.5, draws, jackknife, 0.95) == kept and np.isfinite(kept).all()
     lone = np.append(np.full(200, 0.5), -1e6)  # one group decides everything
     assert np.isnan(bca(0.9995, draws, lone, 0.999999)).all()
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.isnan(bca(0.5, draws, np.array([1e308, -1e308, 1e300]), 0.95)).all()
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])

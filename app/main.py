@@ -18,9 +18,10 @@ from robustbench_sgdm.types import TOKEN
 APP = content.root() / "app"
 
 if TYPE_CHECKING:
-    from app import shared
+    from app import controls, stored
 else:
-    shared = content.load_file(APP / "shared.py")
+    controls = content.load_file(APP / "controls.py")
+    stored = content.load_file(APP / "stored.py")
 
 _LOG = logging.getLogger(__name__)
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
@@ -81,19 +82,19 @@ def _view(name: str) -> Callable[..., None]:
 
 def _of_run(name: str) -> None:
     """A page about one run, chosen at its top; without any run, how to make one."""
-    listed = shared.listed()
+    listed = stored.listed()
     if not listed:
-        shared.nothing(
+        controls.nothing(
             "No run here yet",
             "The page **Run** makes one, or a terminal does:\n\n"
             "`robustbench run --model yolov8n-sgdm --noise gaussian`\n\n"
             "measures the embedded detector and its baseline under Gaussian noise, in a few minutes.",
         )
         if st.button("Make it here", type="primary", icon=":material/play_circle:"):
-            shared.go("run")
+            controls.go("run")
         return
-    chosen = shared.pick_run(list(listed))
-    _view(name)(shared.show(chosen, listed[chosen]))
+    chosen = controls.pick_run(list(listed))
+    _view(name)(stored.show(chosen, listed[chosen]))
 
 
 def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
@@ -119,7 +120,7 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
 def _sorry(title: str, text: str) -> None:
     with st.container(border=True, key="sorry"):
         st.markdown(f"### :material/error: {title}")
-        st.markdown(shared.plain(text))
+        st.markdown(controls.plain(text))
         if st.button("Try again", icon=":material/refresh:"):
             st.rerun()
 

@@ -23,9 +23,9 @@ from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
-    from app import shared
+    from app import controls
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
 
 Pixels = NDArray[np.uint8]
 
@@ -272,7 +272,7 @@ def state() -> dict[str, Any]:
         )
         view = []
     for key, label in (("truth", "Ground truth"), ("labels", "Labels")):
-        shared.asked(key, ("true", "false"), label)
+        controls.asked(key, ("true", "false"), label)
     return {
         "confidence": confidence,
         "truth": st.query_params.get("truth") == "true",

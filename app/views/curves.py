@@ -10,12 +10,13 @@ from robustbench_sgdm import content, robustness
 from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
-    from app import charts, shared
-    from app.shared import Shown
+    from app import charts, controls, stored
+    from app.stored import Shown
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     charts = content.load_file(content.root() / "app" / "charts.py")
-    Shown = shared.Shown
+    Shown = stored.Shown
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
@@ -24,19 +25,19 @@ EVERY = "all"
 
 def page(shown: Shown) -> None:
     """Curves of one run, then the differences between two of its models."""
-    results = shared.results(shown)
+    results = stored.results(shown)
     if results.empty:
-        shared.nothing("No curve yet", "Curves appear as soon as the first cells are complete.")
+        controls.nothing("No curve yet", "Curves appear as soon as the first cells are complete.")
         return
     corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN]
     if not corruptions:
-        shared.nothing(
+        controls.nothing(
             "Only clean images", "This run has no corruption; run it again with `--noise gaussian`."
         )
         return
     chosen, metric = _controls(shown, corruptions)
     if results[metric].isna().all():
-        shared.nothing(
+        controls.nothing(
             f"No {metric} here", "The images hold no such objects, so there is nothing to draw.", ""
         )
         return
@@ -51,8 +52,8 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
     few = len(corruptions) <= 2 * COLUMNS
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
-        which = shared.choose("Corruptions", names, "family", default=EVERY if few else families[0])
-        metric = shared.pick(
+        which = controls.choose("Corruptions", names, "family", default=EVERY if few else families[0])
+        metric = controls.pick(
             "Metric", list(METRICS), "metric", default=robustness.headline(shown.run), width=120
         )
     return [c for c in corruptions if which in (EVERY, family[c])], metric
@@ -61,17 +62,17 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
 @st.fragment  # the differences below need not be drawn anew
 def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        axis = AXES[shared.choose("Against", list(AXES), "against")]
-        bands = shared.switch(
+        axis = AXES[controls.choose("Against", list(AXES), "against")]
+        bands = controls.switch(
             "95 % bands",
             "bands",
             value=True,
-            disabled=metric not in robustness.METRICS or not shared.kept(shown),
+            disabled=metric not in robustness.METRICS or not stored.kept(shown),
             help="Bootstrap over images; the page Overview computes them once.",
         )
-    models = shared.picks("Models", shown.models, "models", default=shown.models)
+    models = controls.picks("Models", shown.models, "models", default=shown.models)
     if not models:
-        shared.nothing("No model chosen", "Choose one above.", ":material/check_box:")
+        controls.nothing("No model chosen", "Choose one above.", ":material/check_box:")
         return
     frame = _points(shown, metric, bands)
     if axis == "psnr" and frame["psnr"].isna().all():
@@ -82,8 +83,8 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
         )
         axis = "severity"
     frame = frame[frame["model"].isin(models)]
-    palette = shared.colors(shown.models)
-    shared.legend(models)
+    palette = controls.colors(shown.models)
+    controls.legend(models)
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
     wide = min(COLUMNS, len(corruptions))
     rows = [
@@ -92,7 +93,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:
-            st.markdown(f"**{shared.plain(shared.words(corruption))}**")
+            st.markdown(f"**{controls.plain(controls.words(corruption))}**")
             chart = charts.severity(
                 part.sort_values("severity"),
                 {m: palette[m] for m in models},
@@ -104,17 +105,17 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
             charts.draw(
                 chart,
                 key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {shared.words(corruption)}, a line for each of "
+                alt=f"{metric} against {axis} under {controls.words(corruption)}, a line for each of "
                 f"{', '.join(models)}",
             )
 
 
 def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
     """model, corruption, severity, score, low, high, psnr."""
-    results = shared.results(shown)
+    results = stored.results(shown)
     keys = ["model", "corruption", "severity"]
     frame = results[[*keys, metric, "psnr"]].rename(columns={metric: "score"}).dropna(subset="score")
-    table = shared.intervals(shown, metric) if bands else None
+    table = stored.intervals(shown, metric) if bands else None
     if table is not None:
         own = table[(table["statistic"] == "score") & (table["baseline"] == "")]
         return frame.merge(own[[*keys, "low", "high"]], how="left", on=keys)
@@ -127,10 +128,10 @@ def _differences(shown: Shown, metric: str) -> None:
         return
     st.subheader("Where the two differ", anchor=False)
     named = {f"{model} − {baseline}": (baseline, model) for baseline, model in pairs}
-    pair = named[shared.pick("Difference", list(named), "pair", width=420)]
+    pair = named[controls.pick("Difference", list(named), "pair", width=420)]
     frame = _changes(shown, metric, pair)
     if frame.empty:
-        shared.nothing("Nothing to compare yet", "A cell needs both models.")
+        controls.nothing("Nothing to compare yet", "A cell needs both models.")
         return
     st.caption("Blue: the first is better. Bold: its 95 % interval leaves 0 out. A click opens the images.")
     chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
@@ -146,7 +147,7 @@ def _differences(shown: Shown, metric: str) -> None:
     if picked:
         corruption, severity = str(picked[0]["corruption"]), f"{float(picked[0]['severity']):g}"
         under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
-        shared.go(
+        controls.go(
             "images", run=shown.name, left=pair[0], right=pair[1], severity=severity, any="false", **under
         )
     with st.expander("The same as a table"):
@@ -155,17 +156,17 @@ def _differences(shown: Shown, metric: str) -> None:
 
 def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     """corruption, severity, change (points), interval (in words), sure."""
-    results = shared.results(shown)
+    results = stored.results(shown)
     wide = results.pivot_table(index=["corruption", "severity"], columns="model", values=metric, sort=False)
     if not set(pair) <= set(wide):
         return pd.DataFrame()
     change = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
-    table = shared.intervals(shown, metric, pair)
+    table = stored.intervals(shown, metric, pair)
     if table is None:
         return change.assign(interval="not computed", sure=False)
     keys = ["corruption", "severity"]
     rows = table[(table["statistic"] == "score") & (table["baseline"] == pair[0])]
     change = change.merge(rows[[*keys, "low", "high"]], how="left", on=keys)
-    spans = [shared.span(*ends, "+.2f") for ends in zip(change["low"], change["high"], strict=True)]
+    spans = [controls.span(*ends, "+.2f") for ends in zip(change["low"], change["high"], strict=True)]
     sure = (change["low"] > 0) | (change["high"] < 0)
     return change.drop(columns=["low", "high"]).assign(interval=spans, sure=sure)

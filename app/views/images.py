@@ -11,13 +11,14 @@ from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
-    from app import detecting, pictures, shared
-    from app.shared import Shown
+    from app import controls, detecting, pictures, stored
+    from app.stored import Shown
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     pictures = content.load_file(content.root() / "app" / "pictures.py")
     detecting = content.load_file(content.root() / "app" / "detecting.py")
-    Shown = shared.Shown
+    Shown = stored.Shown
 
 ORDERS = {
     "right keeps more": "what the right model still finds and the left one loses",
@@ -29,22 +30,22 @@ KINDS = ("matched", "missed", "false")
 
 def page(shown: Shown) -> None:
     """Choose models, corruption and severity; look; step through the images where the two differ."""
-    cells = shared.cells(shown)
+    cells = stored.cells(shown)
     if not cells:
-        shared.nothing(
+        controls.nothing(
             "Nothing to look at yet",
             "Images appear as soon as the first cells are complete.",
             ":material/image:",
         )
         return
     left, right, corruption = _choose(shown, cells)
-    stored = sorted({s for m, c, s in cells if m in (left, right) and c in (CLEAN, corruption)})
-    if not stored:
-        shared.nothing(
+    levels = sorted({s for m, c, s in cells if m in (left, right) and c in (CLEAN, corruption)})
+    if not levels:
+        controls.nothing(
             "Nothing to look at yet", "Neither model has a complete cell; choose others.", ":material/image:"
         )
         return
-    severity, live = _severity(stored, corruption)
+    severity, live = _severity(levels, corruption)
     ids, remark = _ranked(shown, left, right, corruption, severity)
     image_id = _current(ids)
     _view(shown, list(dict.fromkeys((left, right))), corruption, severity, live, ids, image_id, remark)
@@ -55,46 +56,46 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         left = right = shown.models[0]
         if len(shown.models) > 1:
-            left = shared.pick("Left", shown.models, "left", default=baseline, width=170)
-            right = shared.pick("Right", shown.models, "right", default=model, width=170)
+            left = controls.pick("Left", shown.models, "left", default=baseline, width=170)
+            right = controls.pick("Right", shown.models, "right", default=model, width=170)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
-        corruption = shared.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
+        corruption = controls.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
         if left != right:
-            shared.pick("Order of images", list(ORDERS), "order", width=170)
+            controls.pick("Order of images", list(ORDERS), "order", width=170)
     return left, right, corruption
 
 
-def _severity(stored: list[float], corruption: str) -> tuple[float, bool]:
+def _severity(levels: list[float], corruption: str) -> tuple[float, bool]:
     """A stored severity, or with the detectors loaded any in [0, 5]."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        live = shared.switch(
+        live = controls.switch(
             "Any severity",
             "any",
             help="Loads the detectors, which takes a few seconds the first time, and runs them here.",
         )
         if live and "[" not in corruption:
-            return float(shared.slide("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True
-        names = [f"{s:g}" for s in stored]
-        shared.asked("severity", names, "Severity")
+            return float(controls.slide("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True
+        names = [f"{s:g}" for s in levels]
+        controls.asked("severity", names, "Severity")
         middle = names[len(names) // 2]
         if len(names) == 1:
             st.caption(f"Severity {names[0]} is the only one stored.")
-            return stored[0], False
-        chosen = st.select_slider("Severity", names, value=middle, key="severity", bind=shared.QUERY)
+            return levels[0], False
+        chosen = st.select_slider("Severity", names, value=middle, key="severity", bind=controls.QUERY)
     return float(chosen), False
 
 
 def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: float) -> tuple[list[int], str]:
     """Image ids in the order asked for, and what is known of each rank."""
-    every = [int(i) for i in shared.truth(shown).images["image_id"]]
+    every = [int(i) for i in stored.truth(shown).images["image_id"]]
     order = st.session_state.get("order", "right keeps more")
     if order == "as in the data" or left == right or severity == 0:
         return every, ""
-    cells = shared.cells(shown)
-    stored = [s for m, c, s in cells if m == right and c == corruption and (left, c, s) in cells]
-    if not stored:
+    cells = stored.cells(shown)
+    levels = [s for m, c, s in cells if m == right and c == corruption and (left, c, s) in cells]
+    if not levels:
         return every, ""
-    nearest = min(stored, key=lambda s: abs(s - severity))
+    nearest = min(levels, key=lambda s: abs(s - severity))
     at = _flips(shown.run, shown.stamp, left, right, corruption, nearest)
     first = at["net"] > 0 if order == "right keeps more" else at["net"] < 0
     best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
@@ -113,7 +114,7 @@ def _flips(_run: Any, stamp: str, left: str, right: str, corruption: str, severi
 def _current(ids: list[int]) -> int:
     asked = st.query_params.get("image")
     if asked is not None and asked not in map(str, ids):
-        shared.asked("image", ids, "Image")
+        controls.asked("image", ids, "Image")
         del st.query_params["image"]
         asked = None
     return ids[0] if asked is None else int(asked)
@@ -129,7 +130,7 @@ def _view(
     image_id: int,
     remark: str,
 ) -> None:
-    truth = shared.truth(shown)
+    truth = stored.truth(shown)
     (row,) = pictures.rows(truth.images[truth.images["image_id"] == image_id])
     own = pictures.of_image(truth, image_id)
     picture = pictures.Picture.of(shown.run.plan, row, corruption, severity)
@@ -144,7 +145,7 @@ def _view(
             found = _found(shown, model, corruption, severity, live, picture)
             panes.append({"title": model, "boxes": pictures.judged(own, found)})
         except RobustBenchError as error:
-            st.warning(shared.plain(f"{model}: {error}"), icon=":material/error:")
+            st.warning(controls.plain(f"{model}: {error}"), icon=":material/error:")
             panes.append({"title": f"{model}: nothing stored", "boxes": []})
 
     def step() -> None:
@@ -153,8 +154,8 @@ def _view(
             st.query_params["image"] = str(ids[int(to) % len(ids)])
 
     st.caption(
-        f"Image {where + 1} of {len(ids)} · {shared.plain(str(row.file).rsplit('/', 1)[-1])} · "
-        f"{shared.plain(shared.words(corruption))} at severity {severity:g}. {remark}"
+        f"Image {where + 1} of {len(ids)} · {controls.plain(str(row.file).rsplit('/', 1)[-1])} · "
+        f"{controls.plain(controls.words(corruption))} at severity {severity:g}. {remark}"
     )
     pictures.viewer(
         f"{shown.name}:{image_id}",
@@ -170,7 +171,7 @@ def _view(
         on_step_change=step,
     )
     if note:
-        st.warning(shared.plain(note), icon=":material/image_not_supported:")
+        st.warning(controls.plain(note), icon=":material/image_not_supported:")
     _provenance(shown, live)
 
 
@@ -184,15 +185,15 @@ def _found(
 ) -> pd.DataFrame:
     """A model's boxes in one image: stored ones where they are, else found now."""
     key = (model, CLEAN, 0.0) if severity == 0 else (model, corruption, severity)
-    cell = shared.cells(shown).get(key)
+    cell = stored.cells(shown).get(key)
     if cell is not None:
-        frame = shared.detections(shown, cell)
+        frame = stored.detections(shown, cell)
         return frame[frame["image_id"] == picture.image_id]
     if not live:
         raise DataError(f"this cell is not complete; {model} has nothing stored at severity {severity:g}")
     detector = detecting.of_run(shown.run.plan, model)
     found = detecting.named(
-        detecting.detect(detector, picture), detector.classes, shared.truth(shown).categories
+        detecting.detect(detector, picture), detector.classes, stored.truth(shown).categories
     )
     return found.assign(image_id=picture.image_id)
 
@@ -215,5 +216,7 @@ def _provenance(shown: Shown, live: bool) -> None:
     if live:
         text = "Boxes of severities that the run has are its own; others are found now, by its own detectors."
     if not device.startswith("cpu"):
-        text += f" The run drew its noise on {shared.plain(device)}, so noise made here differs in its grain."
+        text += (
+            f" The run drew its noise on {controls.plain(device)}, so noise made here differs in its grain."
+        )
     st.caption(text)

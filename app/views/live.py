@@ -13,9 +13,10 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError, RobustBenchError
 
 if TYPE_CHECKING:
-    from app import detecting, pictures, shared
+    from app import controls, detecting, pictures, stored
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     pictures = content.load_file(content.root() / "app" / "pictures.py")
     detecting = content.load_file(content.root() / "app" / "detecting.py")
 
@@ -39,13 +40,13 @@ def page() -> None:
     offered = _offered()
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         sources = [*SCENES, *_photographs()]
-        bundled = shared.pick("Picture", sources, "picture", width=170)
-        left = shared.pick("Left", list(offered), "left", default=EMBEDDED[0], width=260)
-        right = shared.pick("Right", list(offered), "right", default=EMBEDDED[1], width=260)
-        corruption = shared.pick(
+        bundled = controls.pick("Picture", sources, "picture", width=170)
+        left = controls.pick("Left", list(offered), "left", default=EMBEDDED[0], width=260)
+        right = controls.pick("Right", list(offered), "right", default=EMBEDDED[1], width=260)
+        corruption = controls.pick(
             "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=170
         )
-    severity = float(shared.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
+    severity = float(controls.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
         f"Or a photograph of your own, up to {MOST_MEGABYTES} MB",
         type=list(KINDS),
@@ -57,7 +58,7 @@ def page() -> None:
             _scene_or_photograph(bundled) if uploaded is None else _upload(uploaded.getvalue(), uploaded.name)
         )
     except DataError as error:
-        shared.nothing("This upload cannot be shown", shared.plain(error), ":material/broken_image:")
+        controls.nothing("This upload cannot be shown", controls.plain(error), ":material/broken_image:")
         return
     _look(pixels, name, corruption, severity, [(title, *offered[title]) for title in (left, right)])
 
@@ -65,9 +66,9 @@ def page() -> None:
 def _offered() -> dict[str, Any]:
     """Detectors by name: the embedded ones, then those of the runs that are shown, `model @ run`."""
     found: dict[str, Any] = {name: (name, None) for name in EMBEDDED}
-    for run_name, path in list(shared.listed().items())[:8]:
+    for run_name, path in list(stored.listed().items())[:8]:
         try:
-            shown = shared.show(run_name, path)
+            shown = stored.show(run_name, path)
         except RobustBenchError:
             continue
         for model, about in shown.run.plan["models"].items():
@@ -133,7 +134,7 @@ def _look(pixels: NDArray[np.uint8], name: str, corruption: str, severity: float
         ]
         image, found = _seen(pixels, name, corruption, severity, detectors)
     except RobustBenchError as error:
-        shared.nothing("This cannot be shown", shared.plain(error), ":material/error:")
+        controls.nothing("This cannot be shown", controls.plain(error), ":material/error:")
         return
     titles = [title for title, *_ in models]  # two runs may both have a `best`
     panes = [
@@ -169,7 +170,7 @@ def _caveat(detectors: Mapping[str, Any]) -> None:
 
     if names := [title for title, one in detectors.items() if set(one.classes) <= set(scenes.CLASSES)]:
         st.caption(
-            f"{shared.plain(' and '.join(names))} learned the rendered scenes alone: in a photograph "
+            f"{controls.plain(' and '.join(names))} learned the rendered scenes alone: in a photograph "
             f"they can only find {', '.join(scenes.CLASSES[:-1])} or {scenes.CLASSES[-1]}, and err often."
         )
 

@@ -12,12 +12,13 @@ from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.store import held
 
 if TYPE_CHECKING:
-    from app import processes, shared
-    from app.shared import Shown
+    from app import controls, processes, stored
+    from app.stored import Shown
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     processes = content.load_file(content.root() / "app" / "processes.py")
-    Shown = shared.Shown
+    Shown = stored.Shown
 
 SIZES = {"all": "AP", "small": "AP_S", "medium": "AP_M", "large": "AP_L"}
 EVERY = "all"
@@ -33,30 +34,30 @@ FACTS = {  # what scores depend on beside the model, and how runs may differ
 
 def page(shown: Shown) -> None:
     """One run's verdict and the leaderboard of its models, beside those of other runs if asked."""
-    results = shared.results(shown)
+    results = stored.results(shown)
     _state(shown)
     if results.empty:
-        shared.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
+        controls.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
         return
     family, size, beside = _filters(shown)
     metric = SIZES[size]
     with st.container(key="verdict"):
         verdict = st.empty()
     board = st.empty()
-    if not shared.warm(shown, metric):  # the scores alone are quick
+    if not stored.warm(shown, metric):  # the scores alone are quick
         _draw(shown, family, metric, beside, verdict, board, None)
-    _draw(shown, family, metric, beside, verdict, board, shared.intervals(shown, metric))
-    if not (shared.kept(shown) and (shown.run.path / "report.pdf").is_file()):
+    _draw(shown, family, metric, beside, verdict, board, stored.intervals(shown, metric))
+    if not (stored.kept(shown) and (shown.run.path / "report.pdf").is_file()):
         _offer_report(shown)
     _downloads(shown, results)
 
 
 def _state(shown: Shown) -> None:
     data, corruptions = shown.run.plan["data"], shown.run.plan["corruptions"]
-    missing = shared.missing(shown)
+    missing = stored.missing(shown)
     total = len(shown.run.plan["cells"])
     text = (
-        f"{shared.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
+        f"{controls.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
         f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
     )
     st.caption(text)
@@ -71,13 +72,13 @@ def _state(shown: Shown) -> None:
 
 
 def _filters(shown: Shown) -> tuple[str, str, list[str]]:
-    families = list(dict.fromkeys(f for f in shared.families(shown).values() if f))
+    families = list(dict.fromkeys(f for f in stored.families(shown).values() if f))
     with st.container(horizontal=True, gap="medium"):
-        family = shared.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
-        size = shared.choose("Objects", list(SIZES), "size")
-        others = [n for n in shared.listed() if n != shown.name]
+        family = controls.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
+        size = controls.choose("Objects", list(SIZES), "size")
+        others = [n for n in stored.listed() if n != shown.name]
         beside = (
-            shared.picks("Beside it, the runs", others, "beside", default=[], placeholder="none", width=320)
+            controls.picks("Beside it, the runs", others, "beside", default=[], placeholder="none", width=320)
             if others
             else []
         )
@@ -113,16 +114,16 @@ def _draw(
 
 def _over(shown: Shown, family: str) -> str | None:
     """The name of the set that means are taken over: the benchmark or all that was run, or one family."""
-    sets = shared.families(shown)
+    sets = stored.families(shown)
     found = [name for name, f in sets.items() if f == family] or list(sets)
     return found[0] if found else None
 
 
 def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
     """A row per model: clean score, mPC, rPC, AP_S, latency and its ratio in words, parameters, `FACTS`."""
-    frame = shared.summary(shown, metric)
-    small = shared.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
-    results = shared.results(shown)
+    frame = stored.summary(shown, metric)
+    small = stored.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
+    results = stored.results(shown)
     clean = results[results["corruption"] == "clean"].set_index("model")
     rows = frame[frame["over"] == over].set_index("model")
     took = shown.run.latency().set_index("model")
@@ -130,7 +131,7 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
     facts = {
         "data": plan["data"]["name"],
         "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(shared.words, sorted(plan["corruptions"]))),
+        "corruptions": ", ".join(map(controls.words, sorted(plan["corruptions"]))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
     }
     return pd.DataFrame(
@@ -154,7 +155,7 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
         return "1"  # the model that the others are timed against
-    return f"{row['ratio']:.2f} ({shared.span(row['low'], row['high'], '.2f')})"
+    return f"{row['ratio']:.2f} ({controls.span(row['low'], row['high'], '.2f')})"
 
 
 def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str | None) -> pd.DataFrame:
@@ -165,7 +166,7 @@ def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str |
     for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", over), ("rPC", "rPC", over)):
         rows = own[(own["statistic"] == statistic) & (own["over"] == name)].set_index("model")
         frame[f"{column} 95 %"] = [
-            shared.span(rows["low"][m], rows["high"][m]) if m in rows.index else "–" for m in frame["model"]
+            controls.span(rows["low"][m], rows["high"][m]) if m in rows.index else "–" for m in frame["model"]
         ]
     return frame
 
@@ -173,11 +174,11 @@ def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str |
 def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
     """The leaderboard of another run; one that cannot be read says so and is left out."""
     try:
-        other = shared.show(name, shared.listed()[name])
+        other = stored.show(name, stored.listed()[name])
         over = _over(other, family)
-        return _with_intervals(_leaderboard(other, metric, over), shared.intervals(other, metric), over)
+        return _with_intervals(_leaderboard(other, metric, over), stored.intervals(other, metric), over)
     except (RobustBenchError, OSError, LookupError, TypeError, ValueError) as error:
-        st.warning(f"{shared.plain(name)} is left out: {shared.plain(error)}", icon=":material/error:")
+        st.warning(f"{controls.plain(name)} is left out: {controls.plain(error)}", icon=":material/error:")
         return None
 
 
@@ -230,7 +231,7 @@ def _verdict(
         kept = [rows["rPC"].get(m) for m in (model, baseline)]
         change = rows["mPC"].get(model, float("nan")) - rows["mPC"].get(baseline, float("nan"))
         if pd.isna(change):
-            st.markdown(f"**{shared.plain(model)} against {shared.plain(baseline)}:** {NO_VERDICT}")
+            st.markdown(f"**{controls.plain(model)} against {controls.plain(baseline)}:** {NO_VERDICT}")
             continue
         sure = None if table is None else _difference(table, baseline, model, over)
         st.markdown(f"### {_headline(model, baseline, change, sure)}")
@@ -241,8 +242,8 @@ def _verdict(
             text += f", 95 % interval {sure['low']:+.2f} to {sure['high']:+.2f}, p = {sure['p']:.3g}"
         st.markdown(text.replace("_", r"\_") + ".")
     if not shown.run.pairs:
-        best, score = frame.iloc[0], shared.plain(metric)
-        name = shared.plain(best["model"])
+        best, score = frame.iloc[0], controls.plain(metric)
+        name = controls.plain(best["model"])
         if pd.isna(best["mPC"]):
             st.markdown(f"**{name}:** {NO_VERDICT}")
             return
@@ -253,7 +254,7 @@ def _verdict(
 
 
 def _headline(model: str, baseline: str, change: float, sure: Any) -> str:
-    names = shared.plain(model), shared.plain(baseline)
+    names = controls.plain(model), controls.plain(baseline)
     if sure is not None and sure["low"] <= 0 <= sure["high"]:
         return f"No difference between {names[0]} and {names[1]} under corruption could be shown"
     if sure is None:
@@ -278,7 +279,7 @@ def _offer_report(shown: Shown) -> None:
             with st.spinner("Resampling the images and drawing, a minute or more", show_time=True):
                 done = processes.call("report", str(shown.run.path))
             if done.returncode:
-                st.error(shared.plain(done.stderr.strip()[-500:]), icon=":material/error:")
+                st.error(controls.plain(done.stderr.strip()[-500:]), icon=":material/error:")
             else:
                 st.rerun()
 
@@ -299,7 +300,7 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
         ):
             path = shown.run.path / name
             if path.is_file():
-                of = f" of {_made(path)}" if shared.missing(shown) else ""  # the cells may have changed since
+                of = f" of {_made(path)}" if stored.missing(shown) else ""  # the cells may have changed since
                 st.download_button(
                     f"Report{of}, {kind}",
                     path.read_bytes,

@@ -13,10 +13,10 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError
 
 if TYPE_CHECKING:
-    from app import processes, shared
+    from app import controls, processes
 else:
     processes = content.load_file(content.root() / "app" / "processes.py")
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
 
 TABLES = {
     "2": "modules on VOC",
@@ -45,7 +45,7 @@ WHAT = {
 
 def page() -> None:
     """One table at a time: each printed number, ours, the verdict and why."""
-    number = shared.choose("Table of the paper", list(TABLES), "table")
+    number = controls.choose("Table of the paper", list(TABLES), "table")
     st.subheader(f"Table {number}: {TABLES[number]}", anchor=False)
     meanwhile = st.empty()
     with meanwhile.container():
@@ -63,10 +63,10 @@ def page() -> None:
         if untrained:
             st.metric("AP that needs a training", untrained, border=True, width=240)
     outcomes = [o for o in MARKS if o in set(frame["verdict"])]
-    chosen = shared.picks("Verdicts", outcomes, "verdicts", default=outcomes, format_func=MARKS.get)
+    chosen = controls.picks("Verdicts", outcomes, "verdicts", default=outcomes, format_func=MARKS.get)
     shown = frame[frame["verdict"].isin(chosen)]
     if shown.empty:
-        shared.nothing("No verdict chosen", "Choose one above.", ":material/check_box:")
+        controls.nothing("No verdict chosen", "Choose one above.", ":material/check_box:")
     else:
         _table(shown)
     st.download_button(

@@ -11,9 +11,10 @@ from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 if TYPE_CHECKING:
-    from app import processes, shared
+    from app import controls, processes, stored
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     processes = content.load_file(content.root() / "app" / "processes.py")
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
@@ -62,7 +63,7 @@ def _form() -> None:
     if not (cost or go):
         return
     if bad := [word for word in (*models, *noise, severities, data) if str(word).startswith("-")]:
-        st.error(f"{shared.plain(bad[0])} starts with a dash, which is no name.", icon=":material/error:")
+        st.error(f"{controls.plain(bad[0])} starts with a dash, which is no name.", icon=":material/error:")
         return
     if not models or not noise:
         st.error("Choose at least one model and one corruption.", icon=":material/error:")
@@ -72,28 +73,30 @@ def _form() -> None:
     try:
         _cost(arguments) if cost else _start(arguments, name)
     except RobustBenchError as error:
-        st.error(shared.plain(error), icon=":material/error:")
+        st.error(controls.plain(error), icon=":material/error:")
 
 
 def _cost(arguments: list[str]) -> None:
     with st.spinner("Timing the models and corruptions on one image"):
         text = processes.estimate(arguments)
-    st.info(shared.plain(text), icon=":material/schedule:")
+    st.info(controls.plain(text), icon=":material/schedule:")
 
 
 def _start(arguments: list[str], name: str) -> None:
-    path = processes.start(arguments, shared.sources().project, name)
-    shared.remember(path)
-    st.toast(f"Started {shared.plain(path.name)}", icon=":material/play_arrow:")
+    path = processes.start(arguments, stored.sources().project, name)
+    stored.remember(path)
+    st.toast(f"Started {controls.plain(path.name)}", icon=":material/play_arrow:")
 
 
 @st.fragment(run_every=EVERY)
 def _watch() -> None:
-    project = shared.sources().project
+    project = stored.sources().project
     paths = {p.parent for p in project.glob("*/dashboard.json")} if project.is_dir() else set()
     ordered = sorted(paths, key=processes.started_at, reverse=True)[:6]
     if not ordered:
-        shared.nothing("Nothing started yet", "What is started above appears here.", ":material/play_circle:")
+        controls.nothing(
+            "Nothing started yet", "What is started above appears here.", ":material/play_circle:"
+        )
     for path in ordered:
         with st.container(border=True, key=f"started-{path.name}"):
             _one(path)
@@ -102,13 +105,13 @@ def _watch() -> None:
 def _one(path: Path) -> None:
     works, stops = processes.running(path), processes.stopping(path)
     try:
-        at = processes.progress(shared.show(path.name, path).run)
+        at = processes.progress(stored.show(path.name, path).run)
     except (DataError, OSError, LookupError, TypeError, ValueError):
         at = None
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
         st.markdown(
-            f"**{shared.plain(path.name)}** · {':orange[stopping …]' if stops else _state(works, at)}"
+            f"**{controls.plain(path.name)}** · {':orange[stopping …]' if stops else _state(works, at)}"
         )
     with side:
         if works:
@@ -151,8 +154,8 @@ def _left(path: Path, at: "processes.Progress") -> str:
 
 
 def _open(path: Path) -> None:
-    listed = {p.resolve(): name for name, p in shared.listed().items()}
-    if path.resolve() not in listed and path in list_runs(shared.sources().project):
-        shared.remember(path)
-        listed = {p.resolve(): name for name, p in shared.listed().items()}
-    shared.go("overview", run=listed[path.resolve()])
+    listed = {p.resolve(): name for name, p in stored.listed().items()}
+    if path.resolve() not in listed and path in list_runs(stored.sources().project):
+        stored.remember(path)
+        listed = {p.resolve(): name for name, p in stored.listed().items()}
+    controls.go("overview", run=listed[path.resolve()])

@@ -14,9 +14,10 @@ from robustbench_sgdm.store import Log, read_logs
 from robustbench_sgdm.store.logs import LOSSES
 
 if TYPE_CHECKING:
-    from app import charts, shared
+    from app import charts, controls, stored
 else:
-    shared = content.load_file(content.root() / "app" / "shared.py")
+    controls = content.load_file(content.root() / "app" / "controls.py")
+    stored = content.load_file(content.root() / "app" / "stored.py")
     charts = content.load_file(content.root() / "app" / "charts.py")
 
 EMBEDDED = "embedded weights"
@@ -26,23 +27,23 @@ def page() -> None:
     """Choose trainings, whose losses, the epochs; three charts."""
     logs, faults = _logs()
     for fault in faults:
-        st.warning(shared.plain(fault), icon=":material/error:")
+        st.warning(controls.plain(fault), icon=":material/error:")
     if not logs:
-        shared.nothing("No training here", "`robustbench train` makes one.", ":material/trending_down:")
+        controls.nothing("No training here", "`robustbench train` makes one.", ":material/trending_down:")
         return
     names = list(logs)
     newest = names[0].partition(" / ")[0]
-    chosen = shared.picks(
+    chosen = controls.picks(
         "Trainings", names, "trainings", default=[n for n in names if n.partition(" / ")[0] == newest]
     )
     if not chosen:
-        shared.nothing("No training chosen", "Choose one above.", ":material/check_box:")
+        controls.nothing("No training chosen", "Choose one above.", ":material/check_box:")
         return
     longest = int(max(logs[n].frame["epoch"].max() for n in chosen))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        split = shared.choose("Losses of", ["train", "val"], "split")
-        smooth = float(shared.slide("Smoothing, share of the epochs", "smooth", 0.0, 0.2, 0.02, 0.01))
-        epochs = shared.slide("Epochs", "epochs", 1, longest, (1, longest), 1) if longest > 1 else (1, 1)
+        split = controls.choose("Losses of", ["train", "val"], "split")
+        smooth = float(controls.slide("Smoothing, share of the epochs", "smooth", 0.0, 0.2, 0.02, 0.01))
+        epochs = controls.slide("Epochs", "epochs", 1, longest, (1, longest), 1) if longest > 1 else (1, 1)
     _charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
 
 
@@ -50,11 +51,11 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
     """Training runs by `folder / run`, the newest first, the package's own last; and what cannot be read."""
     found: dict[str, Log] = {}
     faults, labels = [], {EMBEDDED}
-    for folder in dict.fromkeys(shared.sources().training):
+    for folder in dict.fromkeys(stored.sources().training):
         for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
             if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
                 continue
-            label = shared.unique(path.name, labels)
+            label = stored.unique(path.name, labels)
             labels.add(label)
             try:
                 for log in _baseline_first(read_logs([path])):
@@ -80,8 +81,8 @@ def _age(path: Path) -> float:
 
 def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int]) -> None:
     models = list(dict.fromkeys(log.model for log in logs))
-    palette = shared.colors(models)
-    shared.legend(models)
+    palette = controls.colors(models)
+    controls.legend(models)
     for column, loss in zip(st.columns(len(LOSSES)), LOSSES, strict=True):
         name = f"{split}/{loss}_loss"
         with column:

@@ -21,7 +21,7 @@ from robustbench_sgdm.types import METRICS, TOKEN
 
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
-shared = content.load_file(APP / "shared.py")
+controls = content.load_file(APP / "controls.py")
 made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
 
@@ -314,7 +314,9 @@ def test_uploads(tmp_path: Path) -> None:
 
 
 def test_text_from_files_is_no_markup() -> None:
-    assert shared.plain("![x](http://a) <b> :red[y] $z$") == (r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$")
+    assert controls.plain("![x](http://a) <b> :red[y] $z$") == (
+        r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
+    )
 
 
 def test_a_token_is_asked_for_where_there_is_one(

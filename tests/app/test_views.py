@@ -25,8 +25,8 @@ def script(name: str) -> None:
     from robustbench_sgdm import content
 
     view = content.load_file(content.root() / "app/views" / f"{name}.py")
-    shared = content.load_file(content.root() / "app/shared.py")
-    shown = [shared.show(*run) for run in shared.listed().items()] if name in ("images", "curves") else []
+    stored = content.load_file(content.root() / "app/stored.py")
+    shown = [stored.show(*run) for run in stored.listed().items()] if name in ("images", "curves") else []
     view.page(*shown)
 
 

@@ -1,15 +1,13 @@
-"""What every page needs: which runs it may read, their frames from cache, the state in the address."""
+"""What the pages read: which runs they may show, and their frames from cache."""
 
 import argparse
 import hashlib
 import itertools
 import os
-import re
 import sys
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -17,10 +15,6 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
-
-T = TypeVar("T")
-
-QUERY: Literal["query-params"] = "query-params"
 
 
 @dataclass(frozen=True)
@@ -251,162 +245,3 @@ def _cells(_run: Run, stamp: str) -> Cells:
 def cells(shown: Shown) -> Cells:
     """The complete cells by (model, corruption, severity)."""
     return _cells(shown.run, shown.stamp)
-
-
-def colors(models: Sequence[str]) -> dict[str, str]:
-    """The colour of each model, that of the report's figures, as #rrggbb; lighter on dark ground."""
-    from robustbench_sgdm import figures  # seconds, and the first page needs none
-
-    lift = 0.25 if st.context.theme.type == "dark" else 0.0  # towards white, for contrast
-    found = figures.colors(models)
-    return {
-        m: "#" + "".join(f"{round(255 * (part + (1 - part) * lift)):02x}" for part in rgb)
-        for m, rgb in found.items()
-    }
-
-
-def legend(models: Sequence[str]) -> None:
-    """A line that says which colour is whose."""
-    spans = [
-        f'<span style="white-space:nowrap"><span aria-hidden="true" style="display:inline-block;width:.8em;'
-        f'height:.8em;border-radius:50%;background:{color};margin-right:.4em"></span>{html(model)}</span>'
-        for model, color in colors(models).items()
-    ]
-    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
-
-
-def words(name: str) -> str:
-    """A corruption's name for people."""
-    return name.replace("_", " ")
-
-
-def html(text: str) -> str:
-    """Text inside HTML."""
-    from html import escape
-
-    return escape(str(text))
-
-
-def plain(text: object) -> str:
-    """Text inside Markdown, whatever it holds: names come from files and addresses.
-
-    >>> plain("a*b <i>")
-    'a\\\\*b \\\\<i\\\\>'
-    """
-    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!|$~:&^=])", r"\\\1", " ".join(str(text).split()))
-
-
-def asked(key: str, options: Iterable[object], what: str) -> None:
-    """Say so where the address asks for something that is not there; its widget shows something else."""
-    known = {str(option) for option in options}
-    for value in st.query_params.get_all(key):
-        if value not in known:
-            short = value if len(value) <= 60 else f"{value[:60]}…"
-            st.warning(
-                f"The address asks for {plain(repr(short))} under “{what}”, which is not here "
-                "and so not shown.",
-                icon=":material/link_off:",
-            )
-
-
-def pick(
-    label: str,
-    options: Sequence[T],
-    key: str,
-    *,
-    default: T | None = None,
-    format_func: Callable[[Any], str] = str,
-    **how: Any,
-) -> T:
-    """A selectbox that the address remembers; nonsense there is told, not obeyed."""
-    asked(key, map(format_func, options), label)
-    index = options.index(default) if default in options else 0
-    chosen: T = st.selectbox(
-        label,
-        options,
-        index=index,
-        key=key,
-        bind=QUERY,
-        format_func=format_func,
-        **how,
-    )
-    return chosen
-
-
-def pick_run(names: Sequence[str]) -> str:
-    """The run that a page shows, chosen at its top and kept from page to page.
-
-    It stands in the address even where it is the first: another one may be first tomorrow.
-    """
-    asked("run", names, "Run")
-    wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
-    first = next(name for name in wanted if name in names)
-    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
-    st.session_state["last run"] = chosen
-    if st.query_params.get("run") != chosen:
-        st.query_params["run"] = chosen
-    return chosen
-
-
-def switch(label: str, key: str, **how: Any) -> bool:
-    """A toggle that the address remembers."""
-    asked(key, ("true", "false"), label)
-    return bool(st.toggle(label, key=key, bind=QUERY, **how))
-
-
-def slide(label: str, key: str, low: float, high: float, value: Any, step: float, **how: Any) -> Any:
-    """A slider that the address remembers, of one value or of both ends of a range."""
-    asked(key, [text for text in st.query_params.get_all(key) if _within(text, low, high)], label)
-    return st.slider(label, low, high, value, step, key=key, bind=QUERY, **how)
-
-
-def _within(text: str, low: float, high: float) -> bool:
-    try:
-        return low <= float(text) <= high
-    except ValueError:
-        return False
-
-
-def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
-    """A multiselect that the address remembers."""
-    asked(key, options, label)
-    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
-
-
-def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
-    """A row of buttons of which one is down, that the address remembers."""
-    asked(key, options, label)
-    first = default if default in options else options[0]
-    chosen = st.segmented_control(
-        label,
-        options,
-        default=first,
-        required=True,
-        key=key,
-        bind=QUERY,
-        **how,
-    )
-    return str(chosen or first)
-
-
-def go(page: str, **values: str) -> None:
-    """Turn to another page, with its address."""
-    for key in values:  # Streamlit prefers what the visit holds to an address that says the default
-        st.session_state.pop(key, None)
-    st.switch_page(st.session_state["pages"][page], query_params=values)
-
-
-def span(low: float, high: float, form: str = ".1f") -> str:
-    """An interval in words.
-
-    >>> span(1, 2), span(float("nan"), 2)
-    ('1.0 to 2.0', '–')
-    """
-    return "–" if pd.isna(low) or pd.isna(high) else f"{low:{form}} to {high:{form}}"
-
-
-def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:
-    """An empty state: what would be here, and how to get it."""
-    with st.container(border=True, horizontal_alignment="center", gap="small"):
-        st.markdown(f"### {icon} {title}", text_alignment="center")
-        st.markdown(text, text_alignment="center")

@@ -59,12 +59,20 @@ def _leave_with(lifeline: Connection) -> None:
 @contextmanager
 def safe_path() -> Iterator[None]:
     """Python processes started meanwhile do not look for modules in the current folder."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+    with environment(PYTHONSAFEPATH="1"):
+        yield
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """The process's environment with these variables, for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -25,6 +25,7 @@ from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
+from robustbench_sgdm.store.checks import stamp
 
 GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; each image is one where there are fewer."""
@@ -138,7 +139,7 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
 def kept(run: Run, *, seed: int = 0) -> bool:
     """Whether the distributions of all complete cells are there already, so that `bootstrap` is instant."""
     return all(
-        _stamped(run, cell) == _stamp(cell, seed)
+        stamp(_file(run, cell), "stamp") == _stamp(cell, seed)
         for cell in run.cells
         if run.store.complete(cell) and run.store.has_detections(cell)
     )
@@ -192,13 +193,6 @@ def _file(run: Run, cell: Cell) -> Path:
 def _stamp(cell: Cell, seed: int) -> str:
     text = json.dumps([_VERSION, cell.key, seed, GROUPS, METRICS])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stamped(run: Run, cell: Cell) -> str | None:
-    try:
-        return str((pq.read_schema(_file(run, cell)).metadata or {}).get(b"stamp", b"").decode())
-    except (OSError, ValueError, pa.ArrowException):
-        return None
 
 
 def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:

@@ -156,6 +156,16 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
+def stamp(path: Path, key: str) -> str | None:
+    """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read."""
+    if not path.is_file():  # a pipe would keep us waiting
+        return None
+    try:
+        return str((pq.read_schema(path).metadata or {}).get(key.encode(), b"").decode())
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+
+
 def read_csv(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """A table of these columns and kinds; without rows where there is none, or none that can be read."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):

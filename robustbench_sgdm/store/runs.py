@@ -277,6 +277,8 @@ def _free(path: Path, plan: Mapping[str, Any]) -> bool:
 
 def _torn(file: Path) -> bool:
     """Whether a plan was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
+    if not file.is_file():  # a pipe would keep us waiting
+        return False
     try:
         text, plan = file.read_text("utf-8"), read_yaml(file)
     except (ValueError, DataError):

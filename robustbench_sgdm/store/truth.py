@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store.checks import read_frame
+from robustbench_sgdm.store.checks import read_frame, stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
 _TABLES = {
@@ -54,7 +54,7 @@ class GroundTruth:
         """
         for name, schema in _TABLES.items():
             path = folder / f"{name}.parquet"
-            if _fingerprint(path) == data:
+            if stamp(path, "data") == data:
                 with contextlib.suppress(DataError):
                     read_frame(path, schema)
                     continue
@@ -73,7 +73,7 @@ class GroundTruth:
         tables = {}
         for name, schema in _TABLES.items():
             path = folder / f"{name}.parquet"
-            if _fingerprint(path) != data:
+            if stamp(path, "data") != data:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
@@ -83,10 +83,3 @@ class GroundTruth:
             if not known.is_unique or not tables["annotations"][key].isin(known).all():
                 raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
-
-
-def _fingerprint(path: Path) -> str | None:
-    try:
-        return str((pq.read_schema(path).metadata or {}).get(b"data", b"").decode())
-    except (OSError, ValueError, pa.ArrowException):
-        return None

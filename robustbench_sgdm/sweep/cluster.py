@@ -23,6 +23,7 @@ from typing import Any
 
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.errors import DataError, DeviceError, RobustBenchError, UsageError
+from robustbench_sgdm.lifeline import environment
 from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.local import cores
@@ -31,6 +32,7 @@ from robustbench_sgdm.sweep.remote import Post, Report, make_kit
 from robustbench_sgdm.sweep.work import Worker
 
 _PATIENCE = 10.0  # seconds for the head of a cluster to answer
+_TRIES = "RAY_gcs_server_port_wait_time_s"  # how often Ray asks a head that does not answer
 
 
 @contextmanager
@@ -112,8 +114,11 @@ def _connect(address: str | None) -> Any:
     if address is None:
         how = {"address": "local", "num_cpus": cores(), "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
+    # Else Ray asks twenty times, half a minute each, where something listens that is no cluster.
+    once = {} if address is None or _TRIES in os.environ else {_TRIES: "1"}
     try:
-        with chdir(Path(sys.executable).parent):  # Ray lets workers import from the driver's current folder
+        # Ray lets workers import from the driver's current folder.
+        with environment(**once), chdir(Path(sys.executable).parent):
             ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address else "on this machine"

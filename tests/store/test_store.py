@@ -153,6 +153,14 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
         assert not held(run.path)
 
 
+def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    os.mkfifo(tmp_path / "r/plan.yaml")
+    with pytest.raises(DataError, match="not a run directory"):
+        Run.open(tmp_path / "r")
+    assert Run.start(tmp_path, "r", plan(cell())).path.name == "r2"
+
+
 def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
     run = Run.start(tmp_path, "r", plan(cell()))
     looking = FileLock(run.path / ".lock", thread_local=False)

@@ -248,3 +248,12 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
         on_ray(f"127.0.0.1:{port}"),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_what_listens_and_is_no_cluster_is_left_within_a_minute() -> None:
+    """Ray itself would ask for a quarter of an hour."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as deaf:
+        code = f"from robustbench_sgdm.sweep import on_ray\nwith on_ray('127.0.0.1:{deaf.getsockname()[1]}'): pass"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert "RobustBenchError: no Ray cluster at 127.0.0.1" in done.stderr

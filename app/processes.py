@@ -1,7 +1,6 @@
 """Runs in processes of their own: started from a page, watched through the store, stopped by signal."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import psutil
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.foreign import read_json
 from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
@@ -158,6 +158,8 @@ def seconds_left(path: Path, at: Progress) -> float | None:
 
 def log(path: Path, most: int = 4000) -> str:
     """The end of a run's log."""
+    if not (path / LOG).is_file():
+        return ""
     try:
         text = (path / LOG).read_bytes()[-most:].decode("utf-8", "replace")
     except OSError:
@@ -179,8 +181,8 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((path / _RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path / _RECORD)
+    except DataError:
         return None
     if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
         return None

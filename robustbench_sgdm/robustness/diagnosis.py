@@ -4,7 +4,6 @@ TIDE: Bolya et al. 2020, arXiv:2008.08115. Calibration: expected and maximum cal
 2015, over ten bins of confidence; a box is right where it finds an object at an overlap of 0.5.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm import atomic
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.foreign import read_json
 from robustbench_sgdm.robustness.outcomes import coco, evaluation
 from robustbench_sgdm.store import Cell, Run
 
@@ -115,12 +116,12 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
 def _load(file: Path, cell: Cell) -> dict[str, Any] | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        kept: dict[str, Any] = read_json(file)
         numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
         numbers += [kept[key] for key in ("ece", "mce", "detections")]
         sound = all(isinstance(n, int | float) for n in numbers) and {len(r) for r in kept["bins"]} <= {
             len(_BINS)
         }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (DataError, LookupError, TypeError, AttributeError):
         return None
     return kept if sound and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION) else None

@@ -226,6 +226,8 @@ def _sound(path: Path) -> bool:
 
 def _whole(path: Path) -> bool:
     """Whether a parquet file ends as one does: a disk that loses the end of a file has not lost it unseen."""
+    if not path.is_file():  # a pipe would keep us waiting
+        return False
     try:
         with path.open("rb") as file:
             file.seek(-len(_MAGIC), os.SEEK_END)

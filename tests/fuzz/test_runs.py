@@ -1,6 +1,7 @@
 """Run directories from strangers: whatever reads one reads it, or says what is wrong with it."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -51,6 +52,9 @@ def damage(file: Path, outside: Path, rng: random.Random) -> None:
     elif act < 0.1:
         shutil.rmtree(file.parent)
         file.parent.symlink_to(outside)
+    elif act < 0.15:  # a pipe, at which a reader waits
+        file.unlink()
+        os.mkfifo(file)
     elif act < 0.6 and file.suffix in {".yaml", ".json"}:
         load, dump = (yaml.safe_load, yaml.safe_dump) if file.suffix == ".yaml" else (json.loads, json.dumps)
         file.write_text(dump(harness.damaged_tree(load(file.read_text()), rng)))

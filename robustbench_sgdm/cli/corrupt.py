@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.run import DataOption, ImagesOption
+from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
 from robustbench_sgdm.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Format(StrEnum):
 def corrupt(
     data: DataOption = "scenes",
     images: ImagesOption = None,
+    split: SplitOption = "val",
     noise: Annotated[
         list[str],
         typer.Option(
@@ -79,8 +80,7 @@ def corrupt(
     a copy that has one is complete.
     """
     from robustbench_sgdm import corruption as corrupting
-    from robustbench_sgdm.cli.console import counted, counting, note
-    from robustbench_sgdm.datasets import load
+    from robustbench_sgdm.cli.console import counting, note
     from robustbench_sgdm.figures import check_ending
     from robustbench_sgdm.sweep import rehearse
 
@@ -89,8 +89,7 @@ def corrupt(
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine)
-    with counted("rendering scenes") as progress:
-        dataset = _first(load(data, images, progress=progress), limit)
+    dataset = _first(load_dataset(data, images, split), limit)
     corrupted = _corruptor(engine, seed)
     if sheet is not None:
         _draw(sheet, dataset.images[0], chosen, levels, corrupted)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustbench_sgdm.cli import executing, options
+from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
 from robustbench_sgdm.cli.figure import write_report
 from robustbench_sgdm.errors import DeviceError, RobustBenchError, UsageError
 
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Executor, Plan
 
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
-    ),
-]
-ImagesOption = Annotated[
-    Path | None,
-    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
-]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
@@ -58,6 +48,7 @@ def run(
     ] = ["0-5"],  # noqa: B006
     data: DataOption = "scenes",
     images: ImagesOption = None,
+    split: SplitOption = "val",
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,7 +153,7 @@ def run(
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine, used)
-    dataset = _dataset(data, images, fraction)
+    dataset = load_dataset(data, images, split).subset(fraction)
     smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
     rehearse(chosen, levels, engine, used, (smallest.height, smallest.width))
     entrants = _entrants(
@@ -192,18 +183,6 @@ def run(
         _finish(directory, corruptions or [])
     if failed:
         _tell_missing(directory, failed)
-
-
-def _dataset(source: str, images: Path | None, fraction: float) -> "Dataset":
-    from robustbench_sgdm import datasets
-    from robustbench_sgdm.cli.console import counted
-
-    if source == "coco":
-        from robustbench_sgdm.detectors import coco_val
-
-        source = str(coco_val())
-    with counted("rendering scenes") as progress:
-        return datasets.load(source, images, progress=progress).subset(fraction)
 
 
 def _entrants(

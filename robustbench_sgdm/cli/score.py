@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.run import DataOption, ImagesOption
+from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
 
 
 class Engine(StrEnum):
@@ -30,6 +30,7 @@ def score(
     model: Annotated[str, typer.Option("--model", help="Name of the detector.")],
     data: DataOption,
     images: ImagesOption = None,
+    split: SplitOption = "val",
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Model of the same directory to compare it with.")
     ] = None,
@@ -63,16 +64,14 @@ def score(
     """
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import counted, counting, note, show
-    from robustbench_sgdm.datasets import load
+    from robustbench_sgdm.cli.console import counting, note, show
     from robustbench_sgdm.errors import UsageError
     from robustbench_sgdm.sweep import elsewhere
 
     if Path(model).name != model or model in {"", "..", "."}:
         raise UsageError(f"--model {model!r} must be a plain name: a folder is called after it")
     given = [one for source in sources for one in elsewhere.find(source)]
-    with counted("rendering scenes") as progress:
-        dataset = load(data, images, progress=progress)
+    dataset = load_dataset(data, images, split)
     with counting("scoring", len(given)) as update:
         run = elsewhere.score(
             given,

@@ -104,12 +104,10 @@ def _damage_table(registry: "Registry", data: str | None, limit: int) -> "Table"
 def _pictures(source: str, limit: int) -> "list[Tensor]":
     import torch
 
-    from robustbench_sgdm import datasets
-    from robustbench_sgdm.cli.console import counted
+    from robustbench_sgdm.cli.data import load_dataset
     from robustbench_sgdm.datasets import images
 
-    with counted("rendering scenes") as progress:
-        chosen = datasets.load(source, progress=progress).images[:limit]
+    chosen = load_dataset(source).images[:limit]
     return [torch.from_numpy(images.read(image).transpose(2, 0, 1).copy()) for image in chosen]
 
 

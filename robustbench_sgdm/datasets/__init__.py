@@ -1,6 +1,7 @@
 """Data sets: a COCO json, an Ultralytics YAML, or the embedded `scenes`, all one `Dataset`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from robustbench_sgdm.datasets import coco, scenes, yolo
@@ -55,4 +56,4 @@ def load_scenes(progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The validation split of the embedded `scenes`, rendered into the cache on first use."""
     root = cache_dir() / f"scenes-v{scenes.VERSION}"
     loaded = coco.load(scenes.make(root, "val", SCENES_VAL, progress=progress))
-    return Dataset("scenes", "scenes", loaded.images, loaded.categories, loaded.annotations)
+    return replace(loaded, name="scenes", source="scenes")

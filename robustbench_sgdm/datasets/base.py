@@ -34,6 +34,8 @@ class Dataset:
         categories: COCO categories (`id`, `name`), in the order of their ids.
         annotations: COCO annotations with `id`, `image_id`, `category_id`, `bbox` [x, y, w, h] px,
             `area` px^2 and `iscrowd`, for these images only.
+        notes: what a user should know about how the source was read: what was skipped, with counts, and what looks
+            wrong. One sentence each.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     images: Sequence[Image]
     categories: Sequence[Mapping[str, Any]]
     annotations: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.images)

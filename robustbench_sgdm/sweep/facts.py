@@ -11,13 +11,14 @@ from robustbench_sgdm.store import GroundTruth
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:
-    """Name, source, counts and fingerprint."""
+    """Name, source, counts, fingerprint, and what was noted while reading."""
     return {
         "name": dataset.name,
         "source": dataset.source,
         "images": len(dataset),
         "boxes": len(dataset.annotations),
         "fingerprint": dataset.fingerprint,
+        "notes": list(dataset.notes),
     }
 
 

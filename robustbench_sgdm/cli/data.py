@@ -1,0 +1,46 @@
+"""`--data`, `--images` and `--split`: one meaning in every command that reads a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.datasets import Dataset
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
+]
+SplitOption = Annotated[
+    str, typer.Option("--split", help="Split of an Ultralytics dataset YAML: train, val or test.")
+]
+
+
+def load_dataset(source: str, images: Path | None = None, split: str = "val") -> "Dataset":
+    """The data set that the options name; what was noted while reading goes to standard error.
+
+    Raises:
+        UsageError: not a known name and not a file, or an option that does not go with it.
+        DataError: the file is not what it should be.
+    """
+    from robustbench_sgdm import datasets
+    from robustbench_sgdm.cli.console import counted, note
+
+    name = source
+    if source == "coco":
+        from robustbench_sgdm.detectors import coco_val
+
+        name = str(coco_val())
+    with counted("rendering scenes") as progress:
+        dataset = datasets.load(name, images, split=split, progress=progress)
+    for text in dataset.notes:
+        note(f"warning: {text}")
+    return dataset

@@ -1,160 +1,239 @@
-"""Ultralytics' `.pt`, read through its restricted loader; whatever a file holds, an error of ours or its parts."""
+"""What a `.pt` of Ultralytics holds: tensors, model YAML, class names and layer settings, read from its records."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import tempfile
-import warnings
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
-import torch
-from timm.layers.format import Format
-from timm.models import FeatureInfo
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
-from ultralytics.utils.checks import check_yaml, check_yolov5u_filename
+from ultralytics.utils.checks import check_yaml
 
-from robustbench_sgdm.detectors import architecture, yolov5
+from robustbench_sgdm.detectors import layer_settings, yolov5
 from robustbench_sgdm.detectors.architecture import Config, tasks
-from robustbench_sgdm.detectors.backbones import BACKBONES, TimmBackbone
-from robustbench_sgdm.detectors.yolov5 import AnchorDetect, AnchorModel
+from robustbench_sgdm.detectors.layer_settings import Layers
+from robustbench_sgdm.detectors.pickle_records import Global, Record, TensorRecord, open_checkpoint
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import label, refuse_large, shown
-from robustbench_sgdm.modules import MODULES
 
-Parts = tuple[dict[str, Tensor], Config, list[str], dict[str, str]]
-"""Tensors by name, the model YAML, class names, the card."""
-
-_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
-_SCRIPT = "a TorchScript archive, which runs code when loaded; give the .pt it was exported from"
 _CARD = ("version", "date", "license")
+_TASKS = {
+    "SegmentationModel": "segmentation",
+    "PoseModel": "pose estimation",
+    "OBBModel": "oriented boxes",
+    "ClassificationModel": "classification",
+    "SemanticSegmentationModel": "semantic segmentation",
+    "DepthModel": "depth estimation",
+    "WorldModel": "open-vocabulary detection",
+    "YOLOEModel": "open-vocabulary detection",
+    "YOLOESegModel": "open-vocabulary segmentation",
+}
+_DETECTORS = (
+    "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.nn.tasks.RTDETRDetectionModel",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel",
+    "robustbench_sgdm.detectors.yolov5.AnchorModel",
+    "models.yolo.Model",
+    "models.yolo.DetectionModel",
+)
 
 
-def load(path: Path, trust: bool) -> Parts:
-    """The tensors, model YAML, class names and card of a `.pt`; see `weights.read`.
+@dataclass
+class Checkpoint:
+    """A detector as a file describes it.
+
+    Attributes:
+        state: tensors by name (`model.0.conv.weight`, ...).
+        config: the model YAML.
+        classes: class names in label order.
+        meta: card fields, such as the version that wrote the file, and the image size it was trained at.
+        layers: settings of every layer; None where the file does not say.
+    """
+
+    state: dict[str, Tensor]
+    config: Config
+    classes: list[str]
+    meta: dict[str, str] = field(default_factory=dict)
+    layers: Layers | None = None
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a `.pt` as data; see `weights.read`.
 
     Raises:
-        DataError: damaged, no detector, or in need of code other than layers without `trust`.
+        DataError: damaged, or no detector of Ultralytics or ours; says what it is.
     """
-    _allow_our_modules()
-    architecture.register()
-    _refuse_compressed(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on a file that is about to be refused
-            with _not_renamed(path) as file:
-                checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
-    except Exception as error:  # whatever the bytes of a foreign file provoke
-        raise DataError(f"{path}: {_reason(error)}") from error
-    try:
-        return _parts(checkpoint)
+        with open_checkpoint(path) as content:
+            return _detector(content, 2 * path.stat().st_size)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except Exception as error:  # a file decides what its objects hold: any kind may come up
-        raise DataError(f"{path}: its model is damaged ({shown(error)}); get it again") from error
-
-
-def _parts(checkpoint: Any) -> Parts:
-    model = next((m for m in (checkpoint.get("ema"), checkpoint.get("model")) if m is not None), None)
-    if original := original_yolov5(checkpoint) or original_yolov5(model):
-        return original
-    if not isinstance(model, DetectionModel):
-        kind = "no model" if model is None else f"a {type(model).__name__}"
-        raise DataError(f"holds {kind}, no Ultralytics detector; give one trained with task=detect")
-    refuse_large(model, _below)
-    names = model.names
-    classes = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
-    config = json.loads(json.dumps(model.yaml, default=_plain))
-    state = model.state_dict()
-    if known := yolov5.recognise(state):
-        config = known[0]  # the repository's own YAML names its head as Ultralytics names another
-    meta = {key: value[:200] for key in _CARD if isinstance(value := checkpoint.get(key), str) and value}
-    return state, config, [label(name) for name in classes], meta
-
-
-def _below(value: Any) -> Iterable[Any]:
-    """What `state_dict` and json go through: pickle can share parts without end."""
-    if isinstance(value, nn.Module):
-        return [*vars(value).get("_modules", {}).values(), vars(value).get("yaml"), vars(value).get("names")]
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _plain(value: object) -> str:
-    """For json: the path of a YAML file; nothing else that is no plain value."""
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"its config holds a {type(value).__name__}")
-
-
-def _refuse_compressed(path: Path) -> None:
-    """torch.save never compresses; compressed entries can unpack to a thousand times the file."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-            script = any("/code/" in name for name in archive.namelist())
-    except Exception as error:
-        raise DataError(f"{path}: no checkpoint of Ultralytics, or damaged; get it again") from error
-    if packed and script:
-        raise DataError(f"{path}: {_SCRIPT}")
-    if packed:
+    except Exception as error:  # a file decides what its records hold: any kind may come up
         raise DataError(
-            f"{path}: holds compressed entries, which torch.save does not write; save it again with torch"
-        )
+            f"{path}: its model is damaged ({shown(error)}); download or copy it again"
+        ) from error
 
 
-@contextmanager
-def _not_renamed(path: Path) -> Iterator[Path]:
-    """Where Ultralytics may read: for `yolov5n.pt` or `it's.pt` it would look for, and download, another name."""
-    if check_yolov5u_filename(str(path).strip().replace("'", ""), verbose=False) == str(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(shutil.copyfile(path, Path(folder) / "checkpoint.pt"))
+def load_trusted(path: Path) -> tuple[DetectionModel, dict[str, str]]:
+    """The network that a `.pt` holds, unpickled with all the code that the file asks for; and its card.
+
+    Raises:
+        DataError: damaged, no detector, or in need of code that is not installed.
+    """
+    try:
+        checkpoint, _ = tasks.torch_safe_load(path, safe_only=False)
+        network = checkpoint.get("ema") or checkpoint.get("model")
+    except Exception as error:  # whatever its code provokes
+        raise DataError(
+            f"{path}: cannot be unpickled ({type(error).__name__}: {shown(str(error))})"
+        ) from error
+    if not isinstance(network, DetectionModel):
+        raise DataError(f"{path}: holds {shown(network)}, not a detector of Ultralytics")
+    network = network.float().eval()
+    network.criterion = None
+    return network, _card(checkpoint)
 
 
-def original_yolov5(state: object) -> Parts | None:
-    """A bare state dict of the yolov5 repository, with COCO's names for 80 classes."""
+def original_yolov5(state: Mapping[str, Tensor]) -> Checkpoint | None:
+    """A bare state dict of the yolov5 repository, with COCO's names for 80 classes; None for another."""
     found = yolov5.recognise(state)
     if found is None:
         return None
     config, count = found
     coco = cast(Any, YAML).load(cast(Any, check_yaml)("coco.yaml"))["names"].values()
     names = coco if count == 80 else map(str, range(count))
-    return {str(name): tensor for name, tensor in cast(Any, state).items()}, config, list(names), {}
+    return Checkpoint(dict(state), config, list(names))
 
 
-def _reason(error: Exception) -> str:
-    """One line on why a checkpoint did not load, and what to do."""
-    text = f"{error} {error.__cause__ or ''}"
-    if "TorchScript" in text:
-        return _SCRIPT
-    if found := _FOREIGN.search(text):
-        return (
-            f"not loaded, since it asks to run {found[1]}, which is none of Ultralytics' layers or ours. "
-            "--trust-weights (trust=True) would run it, with all your rights: only if you trust its author"
+def class_names(names: Any) -> list[str]:
+    """Class names in label order, from a list or from a dict whose keys are labels, as numbers or as text.
+
+    Raises:
+        DataError: the labels are not 0, 1, ... without a gap.
+    """
+    if isinstance(names, list | tuple):
+        return [label(name) for name in names]
+    try:
+        by_label = {int(key): name for key, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise DataError(f"its class names are {shown(names)}, must be a list or a dict by label") from None
+    if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):
+        raise DataError(f"its class names have the labels {shown(sorted(by_label))}, must be 0, 1, 2, ...")
+    return [label(by_label[number]) for number in range(len(by_label))]
+
+
+def _detector(content: Any, most_bytes: int) -> Checkpoint:
+    network = content
+    if isinstance(content, Record) and content.name in ("YOLO", "RTDETR"):  # torch.save(YOLO(...), ...)
+        attributes = content.attributes()
+        network = (attributes.get("_modules") or {}).get("model") or attributes.get("model")
+    elif isinstance(content, dict) and not _is_state(content):
+        network = next((n for n in (content.get("ema"), content.get("model")) if n is not None), None)
+    if isinstance(network, dict) and _is_state(network):
+        return _bare_state(network, most_bytes)
+    refuse_large(network, _below)
+    if not isinstance(network, Record) or network.path not in _DETECTORS:
+        raise DataError(_other(content, network))
+    if isinstance(content, dict) and content.get("modelopt"):
+        raise DataError("is quantised for training (NVIDIA ModelOpt); export it and give the export")
+    attributes = network.attributes()
+    layers = (attributes.get("_modules") or {}).get("model")
+    if not isinstance(layers, Record):
+        raise DataError("its model has no layers")
+    state = _state(layers, most_bytes)
+    config = json.loads(json.dumps(attributes.get("yaml"), default=_refuse_value))
+    if known := yolov5.recognise(state):
+        config = known[0]  # the repository's own YAML names its head as Ultralytics names another
+    classes = class_names(attributes.get("names"))
+    return Checkpoint(state, config, classes, _card(content), layer_settings.of_record(layers))
+
+
+def _bare_state(tensors: Mapping[str, TensorRecord], most_bytes: int) -> Checkpoint:
+    original = original_yolov5(_load(tensors, most_bytes))
+    if original is None:
+        raise DataError(
+            "holds tensors alone (a state dict): neither class names nor what the layers are set to. Load it where it "
+            "was made, model.load_state_dict(torch.load(...)), and save the whole checkpoint: YOLO.save('best.pt')"
         )
-    if isinstance(error, ModuleNotFoundError) or "Can't get attribute" in text:
-        return f"needs code that is not installed here ({error}); convert it where it was trained"
-    return "no checkpoint of Ultralytics, or damaged; get it again"
+    return original
 
 
-@cache
-def _allow_our_modules() -> None:
-    """Let the restricted loader rebuild the layers our modules and backbones consist of; it knows torch's own."""
-    with torch.device("meta"):
-        built = [spec.cls(64) for spec in MODULES.values()] + [TimmBackbone(name) for name in BACKBONES]
-    kinds = {type(part) for module in built for part in module.modules()} | {FeatureInfo, Format}
-    ours = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
-    torch.serialization.add_safe_globals([*ours, AnchorDetect, AnchorModel, *yolov5.ALIASES])
+def _is_state(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(
+        isinstance(name, str) and isinstance(tensor, TensorRecord) for name, tensor in content.items()
+    )
+
+
+def _state(layers: Record, most_bytes: int) -> dict[str, Tensor]:
+    """The state dict of a model from the records of its layers."""
+    tensors: dict[str, TensorRecord] = {}
+    for name, layer in layer_settings.walk(layers):
+        attributes = layer.attributes()
+        temporary = attributes.get("_non_persistent_buffers_set") or ()
+        for part in ("_parameters", "_buffers"):
+            for own, tensor in (attributes.get(part) or {}).items():
+                if tensor is not None and not (part == "_buffers" and own in temporary):
+                    tensors[f"model.{name}.{own}"] = tensor
+    return _load(tensors, most_bytes)
+
+
+def _load(tensors: Mapping[str, Any], most_bytes: int) -> dict[str, Tensor]:
+    state = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, TensorRecord):
+            raise DataError(f"{shown(name)} is {shown(tensor)}, not a plain tensor")
+        try:
+            state[name] = tensor.load()
+        except ValueError as error:
+            raise DataError(f"{shown(name)}: {error}") from error
+        most_bytes -= tensor.nbytes
+        if most_bytes < 0:
+            raise DataError("its tensors share storage so that they hold more than twice what the file does")
+    return state
+
+
+def _card(content: Any) -> dict[str, str]:
+    """The fields of a checkpoint that say where it comes from, and the image size of its training."""
+    if not isinstance(content, dict):
+        return {}
+    found = {key: value[:200] for key in _CARD if isinstance(value := content.get(key), str) and value}
+    arguments = content.get("train_args")
+    size = arguments.get("imgsz") if isinstance(arguments, dict) else None
+    sizes = size if isinstance(size, list | tuple) else [size]
+    if sizes and all(type(one) is int and 0 < one < 100_000 for one in sizes):
+        found["imgsz"] = str(max(sizes))
+    return found
+
+
+def _other(content: Any, network: Any) -> str:
+    """What a file is that holds no detector."""
+    path = network.path if isinstance(network, Record | Global) else ""
+    kind = path.rpartition(".")[2]
+    if path.startswith("ultralytics.nn.tasks.") and kind in _TASKS:
+        return f"holds a {kind} ({_TASKS[kind]}); only detection is measured here: give one trained with task=detect"
+    if path:
+        return (
+            f"holds {shown(path)}, which is not a detection model of Ultralytics or ours. --trust-weights (trust=True) "
+            "would run it, with all your rights: only if you trust its author and have its code installed"
+        )
+    if isinstance(content, dict):
+        keys = ", ".join(sorted(map(str, content))[:8])
+        return f"holds no model of Ultralytics but a dict of {shown(keys)}; give the .pt that Ultralytics' training wrote"
+    return f"holds {shown(content)}, not a checkpoint of Ultralytics"
+
+
+def _below(value: Any) -> Iterable[Any]:
+    """The parts of a value: pickle can share them so that a small file has no end when written out."""
+    if isinstance(value, Record):  # a fused layer holds a method of its own, and so itself
+        return [] if value.path == "builtins.getattr" else [value.args, value.state, value.items]
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+def _refuse_value(value: object) -> str:
+    raise DataError(f"its model YAML holds {shown(value)}, which is not a plain value")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustbench_sgdm.detectors import layer_settings
 from robustbench_sgdm.detectors.architecture import (
     Config,
     Head,
@@ -20,7 +21,8 @@ from robustbench_sgdm.detectors.architecture import (
     register,
     skeleton,
 )
-from robustbench_sgdm.errors import UsageError, unknown
+from robustbench_sgdm.detectors.layer_settings import Layers
+from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.modules import MODULES
 
 __all__ = ["Transfer", "bind", "graft", "register", "transfer"]
@@ -114,7 +116,13 @@ class Transfer:
         return f"{len(self.matched)} tensors loaded, {len(self.new)} new, {len(self.unmatched)} not used"
 
 
-def transfer(baseline: Mapping[str, Tensor], grafted: nn.Module, *, new_classes: bool = False) -> Transfer:
+def transfer(
+    baseline: Mapping[str, Tensor],
+    grafted: nn.Module,
+    *,
+    layers: Layers | None = None,
+    new_classes: bool = False,
+) -> Transfer:
     """Load a baseline's weights into the model grafted from it, in place, every tensor accounted for.
 
     The head moved from `model.L.` to `model.L+n.` behind the n inserted layers; loading by name alone would
@@ -123,6 +131,7 @@ def transfer(baseline: Mapping[str, Tensor], grafted: nn.Module, *, new_classes:
     Args:
         baseline: state dict of the ungrafted model (`model.0.conv.weight`, ...).
         grafted: the model to load into; an ungrafted one too (n = 0).
+        layers: settings of the ungrafted model's layers, which the grafted model gets too; None leaves its own.
         new_classes: keep the classification branch's initial values where the baseline has other classes.
 
     Raises:
@@ -142,6 +151,8 @@ def transfer(baseline: Mapping[str, Tensor], grafted: nn.Module, *, new_classes:
             f"the weights are not those of this model's baseline: {len(refused)} tensors differ in shape or "
             f"are missing on one side, one of them is {refused[0]}"
         )
+    if layers is not None:
+        _carry_settings(grafted, layers, start, end)
     keep = [new for new in moved if not (new_classes and new.startswith(classifier))]
     grafted.load_state_dict({new: baseline[moved[new]] for new in keep}, strict=False)
     return Transfer(
@@ -149,6 +160,17 @@ def transfer(baseline: Mapping[str, Tensor], grafted: nn.Module, *, new_classes:
         new=[name for name in grafted.state_dict() if name not in keep],
         unmatched=[old for new, old in moved.items() if new not in keep],
     )
+
+
+def _carry_settings(grafted: nn.Module, layers: Layers, start: int, end: int) -> None:
+    """Set the layers of the grafted model as those of its baseline are."""
+    network = grafted.get_submodule("model")
+    names = {name: name for name in layers if name.partition(".")[0] != str(start)}
+    names |= {_moved(f"model.{n}.", start, end)[6:-1]: n for n in layers if n.partition(".")[0] == str(start)}
+    try:
+        layer_settings.carry_over(network, layers, names)
+    except DataError as error:
+        raise UsageError(f"the weights are not those of this model's baseline: {error}") from error
 
 
 def _insertion(model: nn.Module) -> tuple[int, int]:

@@ -1,17 +1,19 @@
 """Weights are data: read without running code from the file, written so that they rebuild their model.
 
-Two formats are read: Ultralytics' `.pt`, through its restricted loader, and ours, `.safetensors` whose header
-holds the model YAML and the class names. The model is always built anew from the YAML and takes tensors only.
+Two formats are read: Ultralytics' `.pt`, as records (`pickle_records`), and ours, `.safetensors` whose header holds the
+model YAML, the class names and the settings of every layer. The network is built from the YAML, compared with the file
+layer by layer (`layer_settings`), and then takes the tensors.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
@@ -20,46 +22,62 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.detectors import architecture, checkpoints
+from robustbench_sgdm.detectors import architecture, checkpoints, layer_settings
 from robustbench_sgdm.detectors.architecture import Config
-from robustbench_sgdm.detectors.checkpoints import Parts
+from robustbench_sgdm.detectors.checkpoints import Checkpoint
+from robustbench_sgdm.detectors.layer_settings import Layers
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import label, shown
 
 _HEADER = "robustbench_sgdm"  # one entry only: safetensors writes several in random order
-_BN_EPS = 1e-3  # what Ultralytics sets on every BatchNorm
+_CHANNELS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A model as data.
+    """A model as data, and the network that it is.
 
     Attributes:
         state: tensors by name (`model.0.conv.weight`, ...), floating ones float32, on the CPU.
         config: the Ultralytics model YAML, `nc` and `scale` included.
         classes: class names in label order.
+        layers: settings of every layer by its name.
         sha256: of the file.
         path: where it was read.
-        meta: card fields, such as licence and training data.
+        meta: card fields, such as licence and training data; `imgsz` is the size it was trained at.
+        network: in evaluation mode, with `state` loaded; `rebuild` gives a copy.
     """
 
-    state: dict[str, Tensor]
+    state: Mapping[str, Tensor]
     config: Config
     classes: tuple[str, ...]
+    layers: Layers
     sha256: str
     path: Path
     meta: dict[str, str]
+    network: DetectionModel
+
+    @property
+    def imgsz(self) -> int | None:
+        """Side in pixels that the file says it was trained at, as a multiple of 32 at least as large; or None.
+
+        Ultralytics rounds a size up to a multiple of the model's stride too.
+        """
+        said = self.meta.get("imgsz", "")
+        return -(-int(said) // 32) * 32 if said.isdecimal() and len(said) < 6 and int(said) else None
 
 
 def read(path: str | Path, *, trust: bool = False) -> Weights:
     """Read a `.safetensors` that `write` wrote, or an Ultralytics `.pt` (its EMA if it has one).
 
     Args:
-        path: the file. Fused checkpoints are unfused, with a BatchNorm that adds the bias.
-        trust: run whatever code a `.pt` asks for. Only for authors whom you would let use your computer.
+        path: the file. Convolutions that were fused with their BatchNorm get one again that adds the bias.
+        trust: where a `.pt` cannot be rebuilt from what it says, run the network that it holds with whatever code
+            that asks for. Only for authors whom you would let use your computer.
 
     Raises:
-        DataError: missing, damaged, no detector, or (without `trust`) in need of code other than layers.
+        DataError: missing, damaged, no detector, or (without `trust`) not the network that the installed Ultralytics
+            builds from the file's YAML; names the layer.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,21 +85,49 @@ def read(path: str | Path, *, trust: bool = False) -> Weights:
     kind = path.suffix.lower()
     if kind not in (".safetensors", ".pt"):
         raise DataError(f"{path}: weights are read from .pt or .safetensors, not {kind or 'no suffix'!r}")
-    parts = checkpoints.load(path, trust) if kind == ".pt" else _read_safetensors(path)
-    state, config, classes, meta = parts
-    try:
-        architecture.check(config)
-        config["nc"] = len(classes)
-        architecture.check_size(config)
-        names = tuple(label(name) for name in classes)
-        plain = {_checked(name, tensor): tensor.detach() for name, tensor in state.items()}
-        state = {name: t.float() if t.is_floating_point() else t for name, t in plain.items()}
-        unfused = _unfuse(state, config)
-    except (UsageError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from error
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Weights(unfused, config, names, sha256, path, meta)
+    if kind == ".safetensors":
+        return _rebuilt(_read_safetensors(path), path, sha256)
+    try:
+        return _rebuilt(checkpoints.load(path), path, sha256)
+    except DataError:
+        if not trust:
+            raise
+    network, meta = checkpoints.load_trusted(path)
+    names = checkpoints.class_names(network.names)
+    config = dict(cast(Any, network.yaml))
+    layers = layer_settings.of_network(network.get_submodule("model"))
+    return Weights(network.state_dict(), config, tuple(names), layers, sha256, path, meta, network)
+
+
+def _rebuilt(found: Checkpoint, path: Path, sha256: str) -> Weights:
+    """The network of a file, built from its YAML and made equal to what the file says."""
+    config, classes = found.config, tuple(label(name) for name in found.classes)
+    try:
+        architecture.check(config)
+        if config["nc"] != len(classes):
+            raise DataError(f"names {len(classes)} classes, and its model YAML has nc = {config['nc']}")
+        if (channels := config.get("channels") or config.get("ch") or _CHANNELS) != _CHANNELS:
+            raise DataError(
+                f"its network takes images of {channels} channels; only RGB images are measured here"
+            )
+        architecture.check_size(config)
+        state = {_checked(name, tensor): tensor.detach() for name, tensor in found.state.items()}
+        state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+        with torch.random.fork_rng(devices=[]):  # initial values are drawn, and overwritten at once
+            network = architecture.build(config, classes)
+        layers = found.layers
+        if layers is None:
+            layers = layer_settings.of_network(network.get_submodule("model"))
+        layer_settings.apply(network.get_submodule("model"), layers)
+        network.load_state_dict(_unfused(state, network), strict=True)
+    except (UsageError, ValueError, RuntimeError, MemoryError, DataError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise DataError(f"{path}: {reason}") from error
+    network.eval()
+    layers = layer_settings.of_network(network.get_submodule("model"))
+    return Weights(network.state_dict(), config, classes, layers, sha256, path, found.meta, network)
 
 
 def write(
@@ -91,6 +137,7 @@ def write(
     classes: Sequence[str],
     meta: Mapping[str, str] | None = None,
     *,
+    layers: Layers | None = None,
     half: bool = True,
 ) -> None:
     """Write a `.safetensors` that `read` turns back into the same model; equal content gives equal bytes.
@@ -103,6 +150,7 @@ def write(
         config: its YAML; `nc` is set from `classes`.
         classes: class names in label order.
         meta: card fields.
+        layers: settings of the model's layers; those of the network that the installed Ultralytics builds if None.
         half: store float16, half the size; a tensor that float16 cannot hold stays float32.
 
     Raises:
@@ -113,25 +161,18 @@ def write(
         raise UsageError(f"{path}: weights are written as .safetensors, not {path.suffix or 'no suffix'!r}")
     config = {**config, "nc": len(classes)}
     architecture.check(config)
-    header = {"config": config, "classes": list(classes), "meta": dict(meta or {})}
+    if layers is None:
+        with torch.random.fork_rng(devices=[]):
+            layers = layer_settings.of_network(architecture.build(config, classes).get_submodule("model"))
+    header = {"config": config, "classes": list(classes), "meta": dict(meta or {}), "layers": layers}
     tensors = {name: _stored(tensor, half) for name, tensor in state.items()}
     data = safetensors.torch.save(tensors, {_HEADER: json.dumps(header, sort_keys=True, default=str)})
     atomic.write_bytes(path, data)
 
 
 def rebuild(weights: Weights) -> DetectionModel:
-    """The model, built from its YAML with our modules registered and every tensor loaded; in evaluation mode.
-
-    Raises:
-        DataError: the tensors are not exactly those of the YAML's model.
-    """
-    try:
-        model = architecture.build(weights.config, weights.classes)
-        model.load_state_dict(weights.state, strict=True)
-    except (UsageError, RuntimeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{weights.path}: its tensors do not fit its own model config: {reason}") from error
-    return model.eval()
+    """A copy of the network, in evaluation mode."""
+    return copy.deepcopy(weights.network)
 
 
 def embedded(name: str) -> Path | None:
@@ -150,7 +191,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def _read_safetensors(path: Path) -> Parts:
+def _read_safetensors(path: Path) -> Checkpoint:
     try:
         file: Any = safetensors.safe_open(path, framework="pt")
         header = (file.metadata() or {}).get(_HEADER)
@@ -164,7 +205,11 @@ def _read_safetensors(path: Path) -> Parts:
     try:
         fields = json.loads(header)
         meta = {str(key): str(value) for key, value in fields["meta"].items()}
-        return state, dict(fields["config"]), [str(c) for c in fields["classes"]], meta
+        layers = {
+            str(name): {**settings, "class": str(settings["class"])}
+            for name, settings in fields["layers"].items()
+        }
+        return Checkpoint(state, dict(fields["config"]), [str(c) for c in fields["classes"]], meta, layers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: its header is damaged ({shown(error)}); get it again") from error
 
@@ -187,21 +232,24 @@ def _checked(name: object, tensor: object) -> str:
     return name
 
 
-def _unfuse(state: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+def _unfused(state: Mapping[str, Tensor], network: DetectionModel) -> dict[str, Tensor]:
     """Turn each bias that took a BatchNorm's place back into one, so that fused weights can be grafted."""
-    if not any(name.endswith(".conv.bias") for name in state):
-        return state
     unfused = dict(state)
-    for name in architecture.skeleton(config).state_dict():
-        layer, _, _ = f"model.{name}".partition(".bn.weight")
-        bias = unfused.get(f"{layer}.conv.bias")
-        if not name.endswith(".bn.weight") or f"{layer}.bn.weight" in state or bias is None:
+    for name, layer in network.named_modules():
+        owner, _, leaf = name.rpartition(".")
+        if leaf != "bn" or f"{name}.weight" in state or not isinstance(layer, torch.nn.BatchNorm2d):
             continue
-        del unfused[f"{layer}.conv.bias"]
-        ones = torch.ones_like(bias)
-        values = {"weight": ones, "bias": bias, "running_mean": ones - 1, "running_var": ones - _BN_EPS}
-        unfused |= {f"{layer}.bn.{key}": value for key, value in values.items()}
-        unfused[f"{layer}.bn.num_batches_tracked"] = torch.tensor(0)
+        for kind in ("conv", "conv_transpose"):
+            if (bias := unfused.pop(f"{owner}.{kind}.bias", None)) is not None:
+                ones = torch.ones_like(bias)
+                values = {
+                    "weight": ones,
+                    "bias": bias,
+                    "running_mean": ones - 1,
+                    "running_var": ones - layer.eps,
+                }
+                unfused |= {f"{name}.{key}": value for key, value in values.items()}
+                unfused[f"{name}.num_batches_tracked"] = torch.tensor(0)
     return unfused
 
 

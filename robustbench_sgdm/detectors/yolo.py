@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.head import Detect, RTDETRDecoder
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes, xywh2xyxy
 
 from robustbench_sgdm.detections import Detections
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors import layer_settings, zoo
 from robustbench_sgdm.detectors.architecture import Config, skeleton
 from robustbench_sgdm.detectors.device import pick_device
 from robustbench_sgdm.detectors.graft import transfer
@@ -32,6 +32,7 @@ from robustbench_sgdm.modules import MODULES
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 7680  # Ultralytics keeps classes apart in suppression by shifting boxes this many pixels
+_IMGSZ = 640  # where a file does not say; Ultralytics' own default
 _MOST_BOXES = 30_000  # candidates its suppression looks at
 
 
@@ -46,6 +47,8 @@ class Inference:
         iou: overlap above which suppression drops the weaker box, in (0, 1].
         max_det: most boxes in an image.
         half: float16 weights and activations; CUDA only.
+        end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
+            Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
 
     Raises:
         UsageError: a value is out of its bounds.
@@ -56,6 +59,7 @@ class Inference:
     iou: float = 0.7
     max_det: int = 300
     half: bool = False
+    end2end: bool | None = None
 
     def __post_init__(self) -> None:
         if not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32:
@@ -95,14 +99,15 @@ class YoloDetector:
         self.device = torch.device(pick_device(device))
         self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
         self.parameters = sum(p.numel() for p in model.parameters())
-        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
+        self._model = _for_inference(model, self.settings, self.device)
+        self.end2end = bool(self._model.end2end)
+        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.end2end, self.device)
         stride = int(model.stride.max())
         if self.imgsz % stride:
             raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
         if self.settings.half and self.device.type != "cuda":
             raise UsageError(f"half is for CUDA; on {self.device.type} leave it off")
         self._queries = isinstance(list(model.get_submodule("model").children())[-1], RTDETRDecoder)
-        self._model = _for_inference(model, self.settings, self.device)
         # The head caches its anchor grid by batch shape. Its values depend on imgsz alone, so threads that
         # replace it at the same time replace it by the same.
         self.forward(torch.zeros(1, 3, self.imgsz, self.imgsz, dtype=torch.uint8))
@@ -119,6 +124,7 @@ class YoloDetector:
             "classes": list(self.classes),
             "parameters": self.parameters,
             **asdict(self.settings),
+            "end2end": self.end2end,
             "device": str(self.device),
             "fingerprint": self.fingerprint,
         }
@@ -146,7 +152,7 @@ class YoloDetector:
             multi_label=True,
             max_det=self.settings.max_det,
             max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
-            end2end=self._queries or self._model.end2end,
+            end2end=self._queries or self.end2end,
         )
         return kept
 
@@ -178,12 +184,13 @@ def load(
     *,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
-    imgsz: int = 640,
+    imgsz: int = 0,
     device: str | torch.device = "cpu",
     half: bool = False,
     conf: float = 0.001,
     iou: float = 0.7,
     max_det: int = 300,
+    end2end: bool | None = None,
     trust: bool = False,
 ) -> YoloDetector:
     """Load a detector by its name in the zoo, or from a file of weights.
@@ -193,7 +200,9 @@ def load(
         weights: for a zoo name. Those of its baseline do for a grafted model too: the graft then starts as
             the identity, so that it detects what the baseline does until it is trained.
         classes: names to use in place of those in the file, as many.
-        imgsz, conf, iou, max_det, half: see `Inference`.
+        imgsz: side of the square in pixels; 0 takes the size that the file says it was trained at, as Ultralytics does,
+            or 640 where it does not say.
+        conf, iou, max_det, half, end2end: see `Inference`.
         device: see `pick_device`.
         trust: run code from a `.pt`; see `weights.read`.
 
@@ -201,7 +210,8 @@ def load(
         UsageError: unknown name or value, or weights of another model.
         DataError: the weights cannot be read; see `weights.read`.
     """
-    settings = Inference(imgsz, conf, iou, max_det, half)
+    if imgsz:
+        Inference(imgsz)  # refused before a file is read
     if Path(model).suffix.lower() in (".pt", ".safetensors"):
         if weights is not None:
             raise UsageError(f"{model} is a file of weights already; give a zoo name to use {weights} with")
@@ -218,6 +228,7 @@ def load(
         if len(classes) != len(data.classes):
             raise UsageError(f"{len(classes)} class names given, {data.path} has {len(data.classes)} classes")
         network.names = dict(enumerate(classes))
+    settings = Inference(imgsz or data.imgsz or _IMGSZ, conf, iou, max_det, half, end2end)
     try:
         return YoloDetector(network, name, settings, device)
     except (RobustBenchError, torch.OutOfMemoryError):
@@ -234,7 +245,7 @@ def fitted(weights: Weights, name: str) -> DetectionModel:
         UsageError: the weights are another model's, or the module cannot start as the identity.
     """
     entry, count = zoo.resolve(name), len(weights.classes)
-    held = _shapes(weights.config)
+    held = {tensor: values.shape for tensor, values in weights.state.items()}
     if held == _shapes(zoo.config(name, count)):
         return rebuild(weights)
     if entry.module is None or entry.baseline is None or held != _shapes(zoo.config(entry.baseline, count)):
@@ -249,7 +260,7 @@ def fitted(weights: Weights, name: str) -> DetectionModel:
         # The module's own tensors play no part yet, but count for the fingerprint: the same in every process.
         torch.set_rng_state(torch.Generator().manual_seed(0).get_state())
         model = zoo.build(name, count, weights.classes, gamma=0.0)
-    moved = transfer(weights.state, model)
+    moved = transfer(weights.state, model, layers=weights.layers)
     _LOG.info("%s from %s: %s", name, weights.path.name, moved.summary())
     return model.eval()
 
@@ -260,11 +271,20 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
 
 def _for_inference(model: DetectionModel, settings: Inference, device: torch.device) -> DetectionModel:
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    head: Any = list(model.get_submodule("model").children())[-1]
+    if isinstance(head, Detect):
+        wanted = bool(settings.end2end)
+        if wanted and getattr(head, "one2one_cv2", None) is None and head.cv2 is not None:
+            raise UsageError("end2end: its head has no one-to-one branch; leave it out")
+        if settings.end2end is False and head.cv2 is None:
+            raise UsageError("no end2end: its one-to-many branch was removed when it was fused; give the file before that")
+        head.end2end = wanted  # decides which branch fusion keeps
+    elif settings.end2end:
+        raise UsageError(f"end2end: a {type(head).__name__} has no one-to-one branch; leave it out")
     cast(Any, model).fuse(verbose=False)
     for layer in model.modules():
         if fold := getattr(layer, "fold_", None):
             fold()
-    head: Any = list(model.get_submodule("model").children())[-1]
     head.max_det = settings.max_det  # an end-to-end head chooses by itself
     model.to(device, torch.float16 if settings.half else torch.float32)
     for parameter in model.parameters():
@@ -274,10 +294,16 @@ def _for_inference(model: DetectionModel, settings: Inference, device: torch.dev
 
 
 def _fingerprint(
-    model: DetectionModel, classes: tuple[str, ...], settings: Inference, device: torch.device
+    model: DetectionModel,
+    classes: tuple[str, ...],
+    settings: Inference,
+    end2end: bool,
+    device: torch.device,
 ) -> str:
     """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
     config = cast(Config, model.yaml)
-    layers = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
-    parts = [digest(model.state_dict()), layers, classes, asdict(settings), device.type]
+    rows = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
+    layers = layer_settings.of_network(model.get_submodule("model"))
+    options = {**asdict(settings), "end2end": end2end}
+    parts = [digest(model.state_dict()), rows, layers, classes, options, device.type]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -19,7 +19,9 @@ COLUMNS = ["category_id", "score", "x1", "y1", "x2", "y2"]
 
 
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
-def _loaded(model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int) -> "YoloDetector":
+def _loaded(
+    model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
+) -> "YoloDetector":
     from robustbench_sgdm import detectors
 
     file = None if weights == "embedded" else weights
@@ -31,6 +33,7 @@ def _loaded(model: str, weights: str, imgsz: int, conf: float, iou: float, max_d
         conf=conf,
         iou=iou,
         max_det=max_det,
+        end2end=end2end,
         device="cpu",
     )
 
@@ -51,7 +54,8 @@ def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
     weights = str(about.get("weights", "embedded"))
     if not can_load(about):
         raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
-    settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"])
+    end2end = bool(about.get("end2end")) or None
+    settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"]), end2end
     detector = _loaded(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
     if str(about.get("device", "cpu")) == "cpu" and detector.fingerprint != about.get("fingerprint"):
         raise DataError(f"the weights of {model} are not those of the run any more; run it again")
@@ -61,13 +65,10 @@ def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
 def embedded(model: str) -> "YoloDetector":
     """A detector whose weights come with the package, at the size they were made for."""
     from robustbench_sgdm.detectors import embedded as file
-    from robustbench_sgdm.detectors import weights
 
-    found = file(model)
-    if found is None:
+    if file(model) is None:
         raise DataError(f"{model} has no weights in this package")
-    imgsz = int(weights.read(found).meta.get("imgsz", 640))
-    return _loaded(model, "embedded", imgsz, 0.001, 0.7, 300)
+    return _loaded(model, "embedded", 0, 0.001, 0.7, 300, None)
 
 
 def detect(detector: "YoloDetector", picture: "Picture") -> pd.DataFrame:

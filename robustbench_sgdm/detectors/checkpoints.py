@@ -120,7 +120,10 @@ def class_names(names: Any) -> list[str]:
     try:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
-        raise DataError(f"its class names are {shown(names)}, must be a list or a dict by label") from None
+        raise DataError(
+            f"its class names are {shown(names)}, must be a list of texts or a dict by label; nothing else is made "
+            "from a file without --trust-weights"
+        ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):
         raise DataError(f"its class names have the labels {shown(sorted(by_label))}, must be 0, 1, 2, ...")
     return [label(by_label[number]) for number in range(len(by_label))]
@@ -215,6 +218,8 @@ def _other(content: Any, network: Any) -> str:
     kind = path.rpartition(".")[2]
     if path.startswith("ultralytics.nn.tasks.") and kind in _TASKS:
         return f"holds a {kind} ({_TASKS[kind]}); only detection is measured here: give one trained with task=detect"
+    if path.startswith("torch."):
+        return f"holds a {path}, which is not a detection model of Ultralytics or ours"
     if path:
         return (
             f"holds {shown(path)}, which is not a detection model of Ultralytics or ours. --trust-weights (trust=True) "
@@ -223,7 +228,8 @@ def _other(content: Any, network: Any) -> str:
     if isinstance(content, dict):
         keys = ", ".join(sorted(map(str, content))[:8])
         return f"holds no model of Ultralytics but a dict of {shown(keys)}; give the .pt that Ultralytics' training wrote"
-    return f"holds {shown(content)}, not a checkpoint of Ultralytics"
+    what = "a single tensor" if isinstance(content, TensorRecord) else shown(content)
+    return f"holds {what}, not a checkpoint of Ultralytics"
 
 
 def _below(value: Any) -> Iterable[Any]:

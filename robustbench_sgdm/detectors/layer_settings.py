@@ -171,18 +171,17 @@ def carry_over(network: nn.Module, layers: Layers, names: Mapping[str, str]) -> 
     Raises:
         DataError: a difference that cannot be carried over.
     """
-    shared = {new: layers[old] for new, old in names.items() if old in layers}
-    built = of_network(network)
-    for name in shared.keys() & built.keys():
-        for key, value in _setting_differences(
-            name, dict(network.named_modules(remove_duplicate=False))[name], built[name], shared[name]
-        ):
-            _carry_over(network, name, key, value, shared)
+    shared = {new: _placeless(layers[old]) for new, old in names.items() if old in layers}
+    modules = dict(network.named_modules(remove_duplicate=False))
+    for name, settings in of_network(network).items():
+        if name in shared:
+            for key, value in _setting_differences(name, modules[name], _placeless(settings), shared[name]):
+                _carry_over(network, name, key, value, shared)
 
 
-def is_fused(layers: Layers) -> bool:
-    """Whether any layer was fused before the file was saved."""
-    return any(settings.get(_FORWARD) == "forward_fuse" for settings in layers.values())
+def _placeless(settings: Settings) -> Settings:
+    """Without a layer's place in its network and the number of classes, which may differ between two that share it."""
+    return {key: value for key, value in settings.items() if key not in ("i", "f", "nc", "out_channels")}
 
 
 def _match_structure(network: nn.Module, layers: Layers) -> None:

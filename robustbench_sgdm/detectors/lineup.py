@@ -8,11 +8,8 @@ from typing import Any
 
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.detectors.weights import embedded, read
 from robustbench_sgdm.detectors.yolo import load
 from robustbench_sgdm.errors import UsageError
-
-_IMGSZ = 640
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,9 @@ def line_up(
         weights: called with the names of added baselines, gives the files of the models and baselines that
             have one. A baseline without a file takes its variant's, which must then hold a baseline.
         baselines: add the baseline of each module variant.
-        imgsz: pixels; 0 takes what embedded weights were trained at, or 640 where any are not embedded.
+        imgsz: side of the square in pixels; 0 takes for each model the size that its file says, or 640.
         trust: run code from a `.pt`; see `weights.read`.
-        settings: device, half, conf, iou, max_det; see `yolo.load`.
+        settings: device, half, conf, iou, max_det, end2end; see `yolo.load`.
 
     Raises:
         UsageError: no model, a name twice, weights that do not fit or are missing.
@@ -66,7 +63,6 @@ def line_up(
     for model, baseline in wanted.items():
         if baseline and model in files and baseline not in models:
             files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
-    size = imgsz or _common_size(wanted, files)
     names = _names(list(wanted))
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         same = [model for model, name in names.items() if name == twice[0]]
@@ -76,7 +72,7 @@ def line_up(
     entrants: dict[str, Entrant] = {}
     for model, baseline in wanted.items():
         try:
-            detector = load(model, weights=files.get(model), imgsz=size, trust=trust, **settings)
+            detector = load(model, weights=files.get(model), imgsz=imgsz, trust=trust, **settings)
         except UsageError as error:
             if model in models:
                 raise
@@ -115,14 +111,3 @@ def _names(models: Sequence[str]) -> dict[str, str]:
 
 def _is_file(model: str) -> bool:
     return Path(model).suffix.lower() in {".pt", ".safetensors"}
-
-
-def _common_size(models: Mapping[str, str | None], files: Mapping[str, Path]) -> int:
-    """The size that all weights say they were trained at, or 640 where they differ or do not say."""
-    paths = [files.get(m) or (Path(m) if _is_file(m) else embedded(m)) for m in models]
-    ours = [p for p in paths if p and p.suffix == ".safetensors" and p.is_file()]
-    said = [read(p).meta.get("imgsz", "") for p in ours]
-    sizes = {int(size) if size.isdecimal() and len(size) < 6 else _IMGSZ for size in said} | (
-        {_IMGSZ} if len(ours) < len(paths) else set()
-    )
-    return sizes.pop() if len(sizes) == 1 else _IMGSZ

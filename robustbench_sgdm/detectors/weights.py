@@ -95,7 +95,10 @@ def read(path: str | Path, *, trust: bool = False) -> Weights:
         if not trust:
             raise
     network, meta = checkpoints.load_trusted(path)
-    names = checkpoints.class_names(network.names)
+    try:
+        names = checkpoints.class_names(network.names)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     config = dict(cast(Any, network.yaml))
     layers = layer_settings.of_network(network.get_submodule("model"))
     return Weights(network.state_dict(), config, tuple(names), layers, sha256, path, meta, network)

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,8 +100,10 @@ class YoloDetector:
         self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
         self.parameters = sum(p.numel() for p in model.parameters())
         self._model = _for_inference(model, self.settings, self.device)
-        self.end2end = bool(self._model.end2end)
-        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.end2end, self.device)
+        self.settings = replace(
+            settings, end2end=bool(self._model.end2end)
+        )  # as it is, where it was left open
+        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
         stride = int(model.stride.max())
         if self.imgsz % stride:
             raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
@@ -124,7 +126,6 @@ class YoloDetector:
             "classes": list(self.classes),
             "parameters": self.parameters,
             **asdict(self.settings),
-            "end2end": self.end2end,
             "device": str(self.device),
             "fingerprint": self.fingerprint,
         }
@@ -152,7 +153,7 @@ class YoloDetector:
             multi_label=True,
             max_det=self.settings.max_det,
             max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
-            end2end=self._queries or self.end2end,
+            end2end=self._queries or bool(self.settings.end2end),
         )
         return kept
 
@@ -210,8 +211,7 @@ def load(
         UsageError: unknown name or value, or weights of another model.
         DataError: the weights cannot be read; see `weights.read`.
     """
-    if imgsz:
-        Inference(imgsz)  # refused before a file is read
+    Inference(imgsz or _IMGSZ, conf, iou, max_det, half, end2end)  # refused before a file is read
     if Path(model).suffix.lower() in (".pt", ".safetensors"):
         if weights is not None:
             raise UsageError(f"{model} is a file of weights already; give a zoo name to use {weights} with")
@@ -245,7 +245,7 @@ def fitted(weights: Weights, name: str) -> DetectionModel:
         UsageError: the weights are another model's, or the module cannot start as the identity.
     """
     entry, count = zoo.resolve(name), len(weights.classes)
-    held = {tensor: values.shape for tensor, values in weights.state.items()}
+    held = {tensor.removeprefix("model."): values.shape for tensor, values in weights.state.items()}
     if held == _shapes(zoo.config(name, count)):
         return rebuild(weights)
     if entry.module is None or entry.baseline is None or held != _shapes(zoo.config(entry.baseline, count)):
@@ -277,7 +277,9 @@ def _for_inference(model: DetectionModel, settings: Inference, device: torch.dev
         if wanted and getattr(head, "one2one_cv2", None) is None and head.cv2 is not None:
             raise UsageError("end2end: its head has no one-to-one branch; leave it out")
         if settings.end2end is False and head.cv2 is None:
-            raise UsageError("no end2end: its one-to-many branch was removed when it was fused; give the file before that")
+            raise UsageError(
+                "no end2end: its one-to-many branch was removed when it was fused; give the file before that"
+            )
         head.end2end = wanted  # decides which branch fusion keeps
     elif settings.end2end:
         raise UsageError(f"end2end: a {type(head).__name__} has no one-to-one branch; leave it out")
@@ -297,13 +299,11 @@ def _fingerprint(
     model: DetectionModel,
     classes: tuple[str, ...],
     settings: Inference,
-    end2end: bool,
     device: torch.device,
 ) -> str:
     """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
     config = cast(Config, model.yaml)
     rows = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
     layers = layer_settings.of_network(model.get_submodule("model"))
-    options = {**asdict(settings), "end2end": end2end}
-    parts = [digest(model.state_dict()), rows, layers, classes, options, device.type]
+    parts = [digest(model.state_dict()), rows, layers, classes, asdict(settings), device.type]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

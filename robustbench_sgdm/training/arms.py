@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.detectors import graft, yolov5, zoo
+from robustbench_sgdm.detectors import graft, layer_settings, yolov5, zoo
 from robustbench_sgdm.detectors.architecture import QUERY_HEAD
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import UsageError
@@ -79,11 +79,14 @@ def build(
             baseline = zoo.build(entry.baseline, len(classes), classes)
     start = f"{entry.baseline or name} initialised with seed {seed}"
     if init:
-        moved = graft.transfer(init.state, baseline, new_classes=init.classes != tuple(classes))
+        moved = graft.transfer(
+            init.state, baseline, layers=init.layers, new_classes=init.classes != tuple(classes)
+        )
         restore_statistics(baseline, pictures)
         start += f", then {init.path.name} (sha256 {init.sha256}): {moved.summary()}"
     if entry.baseline:
-        moved = graft.transfer(baseline.state_dict(), model)
+        layers = layer_settings.of_network(baseline.get_submodule("model"))
+        moved = graft.transfer(baseline.state_dict(), model, layers=layers)
         start += f"; grafted: {moved.summary()}"
     return Arm(name, zoo.config(name, len(classes), **options), model.train(), start)
 

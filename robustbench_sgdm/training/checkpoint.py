@@ -16,10 +16,13 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from robustbench_sgdm import atomic
+from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.detectors.pickle_records import load_plain, open_checkpoint
 from robustbench_sgdm.errors import DataError
 
 NAME = "state.pt"
 _LOGS = ("results.csv", "health.csv")
+_KEPT = ("train_args", "train_metrics", "train_results", "date", "version", "license", "docs")
 _KINDS = {"epoch": int, "finished": bool, "batch": int, "logs": dict}
 
 
@@ -61,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
         DataError: damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_plain(path)
         sound = all(type(state[key]) is kind for key, kind in _KINDS.items())
         logs = [state["logs"][name].encode() for name in _LOGS]  # absent or no text: refused too
         if not (sound and state["batch"] > 0 and all(logs)):
@@ -93,6 +96,31 @@ def write_logs(state: Mapping[str, Any], folder: Path) -> None:
     """Write the logs of a run's folder as they were when its state was saved."""
     for name in _LOGS:  # no other name in the file is followed
         atomic.write_text(folder / name, state["logs"][name])
+
+
+def strip(path: Path) -> None:
+    """Leave the averaged weights alone in a checkpoint, as Ultralytics' `strip_optimizer` does; nothing is unpickled.
+
+    Raises:
+        DataError: it cannot be read; see `weights.read`.
+    """
+    if not path.is_file():
+        return
+    network = weights.read(path).network.half().requires_grad_(False)
+    with open_checkpoint(path) as content:
+        kept = {key: content[key] for key in _KEPT if _is_plain(content.get(key))}
+    empty = dict.fromkeys(("optimizer", "best_fitness", "ema", "updates", "scaler"))
+    buffer = io.BytesIO()
+    torch.save({**kept, **empty, "epoch": -1, "model": network}, buffer)
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float | bool)
 
 
 def _number(value: Any) -> float | None:

@@ -63,7 +63,7 @@ def install(run: TrainedRun, data: TrainData, out: Path) -> None:
     trained = weights.read(run.weights)
     path = out / f"{run.model}.safetensors"
     meta = {**trained.meta, "imgsz": str(SIZES[0])}
-    weights.write(path, trained.state, trained.config, trained.classes, meta)
+    weights.write(path, trained.state, trained.config, trained.classes, meta, layers=trained.layers)
     scores = {size: evaluate(path, data.val, imgsz=size, batch=16) for size in SIZES}
     atomic.write_text(out / f"{run.model}.md", record.card(weights.read(path), scores, run.health))
     shutil.copyfile(run.folder / "results.csv", out / f"{run.model}.csv")

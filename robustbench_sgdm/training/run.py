@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 from ultralytics.utils import RANK
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
@@ -241,7 +240,7 @@ class _Run:
         return self._keep()
 
     def _check(self) -> None:
-        """Refuse checkpoints that hold more than data: Ultralytics unpickles whatever lies there."""
+        """Refuse checkpoints that cannot be read at the end, before more epochs are spent on them."""
         for path in (self.last, self.best):
             try:
                 if path.is_file():
@@ -306,10 +305,10 @@ class _Run:
             )
         facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
         path = self.folder / "best.safetensors"
-        averaged = weights.read(self.best).state
-        weights.write(path, averaged, self.arm.config, self.about.splits.names, record.header(facts))
-        _strip(self.last)
-        _strip(self.best)
+        best, names = weights.read(self.best), self.about.splits.names
+        weights.write(path, best.state, self.arm.config, names, record.header(facts), layers=best.layers)
+        checkpoint.strip(self.last)
+        checkpoint.strip(self.best)
         device = _devices(arguments["device"].split(",")[0])
         val = self.about.data.val
         scores = evaluate(path, val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
@@ -319,12 +318,6 @@ class _Run:
         done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
         done.write()
         return done
-
-
-def _strip(path: Path) -> None:
-    """Leave the weights alone in a checkpoint, as Ultralytics' users expect them."""
-    if path.is_file():
-        atomic.write(path, lambda draft: strip_optimizer(path, str(draft)))
 
 
 def _write_record(text: str, run: ArmRun) -> None:

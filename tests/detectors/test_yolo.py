@@ -219,7 +219,11 @@ def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> N
     copied = tmp_path / "copy.safetensors"
     copied.write_bytes(file.read_bytes())
     assert load(copied, imgsz=64).fingerprint == load("yolov5n", weights=file, imgsz=64).fingerprint == first
-    model, settings, cpu = weights.rebuild(weights.read(file)), yolo.Inference(imgsz=64), torch.device("cpu")
+    model, settings, cpu = (
+        weights.rebuild(weights.read(file)),
+        yolo.Inference(imgsz=64, end2end=False),
+        torch.device("cpu"),
+    )
     assert yolo._fingerprint(model, CLASSES, settings, cpu) == first
     changes: list[dict[str, Any]] = [
         {"imgsz": 96},
@@ -227,10 +231,14 @@ def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> N
         {"iou": 0.5},
         {"max_det": 9},
         {"half": True},
+        {"end2end": True},
     ]
     prints = [yolo._fingerprint(model, CLASSES, replace(settings, **change), cpu) for change in changes]
     prints.append(yolo._fingerprint(model, CLASSES[::-1], settings, cpu))
     prints.append(yolo._fingerprint(model, CLASSES, settings, torch.device("cuda")))
+    changed = weights.rebuild(weights.read(file))
+    changed.get_submodule("model.0").act = torch.nn.ReLU()  # same tensors, same YAML
+    prints.append(yolo._fingerprint(changed, CLASSES, settings, cpu))
     model.get_parameter("model.0.conv.weight").data[0, 0, 0, 0] += 1
     prints.append(yolo._fingerprint(model, CLASSES, settings, cpu))
     assert len({first, *prints}) == 1 + len(prints)
@@ -254,7 +262,7 @@ def test_load_by_path_and_by_name(file: Path) -> None:
         ("file", {"weights": True}, "is a file of weights already"),
         ("file", {"classes": ["a"]}, "1 class names given"),
         ("file", {"imgsz": 100}, "imgsz is 100.*try 96"),
-        ("file", {"imgsz": 0}, "imgsz is 0.*try 32"),
+        ("file", {"imgsz": -32}, "imgsz is -32.*try 32"),
         ("file", {"imgsz": 10**6}, "try 7680"),
         ("file", {"conf": 1.0}, r"conf is 1\.0"),
         ("file", {"conf": float("nan")}, "conf is nan"),

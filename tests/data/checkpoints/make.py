@@ -38,7 +38,10 @@ FAMILIES = {
 }
 TINY = [0.25, 0.0625, 128]  # depth, width, most channels
 ATTENTION = [0.25, 0.125, 1024]  # attention takes at least 64 channels
-SCALES = {**dict.fromkeys(("yolov10", "yolov10x", "yolo11", "yolo26"), ATTENTION), "yolo12": [0.25, 0.25, 512]}
+SCALES = {
+    **dict.fromkeys(("yolov10", "yolov10x", "yolo11", "yolo26"), ATTENTION),
+    "yolo12": [0.25, 0.25, 512],
+}
 DECODER = ["nc", 32, 20, 2, 2, 1, 64]  # width, queries, points, heads, layers, width inside
 FUSED = ("yolov6", "yolov8", "yolov10", "yolov10x", "yolo26")
 
@@ -53,7 +56,9 @@ def fill(network: torch.nn.Module) -> None:
     for number, (name, tensor) in enumerate(sorted(network.state_dict().items())):
         if not tensor.is_floating_point() or name.endswith("dfl.conv.weight"):
             continue
-        pattern = torch.arange(tensor.numel()).mul(2 * number + 3).remainder(23).sub(11).div(11).view(tensor.shape)
+        pattern = (
+            torch.arange(tensor.numel()).mul(2 * number + 3).remainder(23).sub(11).div(11).view(tensor.shape)
+        )
         if tensor.ndim > 1:
             pattern = pattern / math.sqrt(tensor[0].numel())
         elif name.endswith("running_var"):

@@ -15,12 +15,17 @@ from robustbench_sgdm.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of a data set: its COCO id, its file, its size in pixels as annotated."""
+    """One image of a data set: its COCO id, its file, and its size in pixels, as decoded and as its boxes mean it.
+
+    `upright` says that its EXIF orientation is applied, which is so unless its boxes were plainly drawn on the
+    picture as stored.
+    """
 
     id: int
     path: Path
     width: int
     height: int
+    upright: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Dataset:
         digest = hashlib.sha256()
         with ThreadPoolExecutor() as pool:
             for image, content in zip(self.images, pool.map(_file_digest, self.images), strict=True):
-                digest.update(f"{image.id}:{content};".encode())
+                digest.update(f"{image.id}:{content};{'' if image.upright else 'as stored;'}".encode())
         truth = [
             [a[k] for k in ("image_id", "category_id", "bbox", "area", "iscrowd")] for a in self.annotations
         ]

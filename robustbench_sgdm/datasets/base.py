@@ -41,6 +41,7 @@ class Dataset:
             `area` px^2 and `iscrowd`, for these images only.
         notes: what a user should know about how the source was read: what was skipped, with counts, and what looks
             wrong. One sentence each.
+        annotation_file: the COCO json that it was read from, which has more fields than scores need; None otherwise.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     categories: Sequence[Mapping[str, Any]]
     annotations: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
+    annotation_file: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)

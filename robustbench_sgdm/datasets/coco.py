@@ -42,9 +42,7 @@ def load(path: Path, images: Path | None = None) -> Dataset:
     _refuse_repeated("image", [entry.id for entry in entries], path)
     files, notes = find_images(path, [entry.name for entry in entries], images)
     for name, file in _repeated(entries, files):
-        tally.add(
-            "images", f"name a file that another one names too: its boxes are scored apart, {file.name}", name
-        )
+        tally.add("images whose file another image has too, which are scored apart", f"{name}, {file.name}")
     truth = _Truth.of(content, {entry.id for entry in entries}, path, tally)
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     for annotation in truth.annotations:
@@ -165,18 +163,18 @@ class _Tally:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
+        self._counts: dict[str, tuple[int, str]] = {}
 
-    def add(self, what: str, text: str, example: str) -> None:
-        """One more of `what` (annotations, images, categories), of which `text` holds."""
-        number, first = self._counts.get((what, text), (0, example))
-        self._counts[what, text] = (number + 1, first)
+    def add(self, what: str, example: str) -> None:
+        """One more of these."""
+        number, first = self._counts.get(what, (0, example))
+        self._counts[what] = (number + 1, first)
 
     def notes(self) -> list[str]:
         """A sentence each."""
         return [
-            f"{self._path}: {number:,} {what} {text} (first: {first})"
-            for (what, text), (number, first) in self._counts.items()
+            f"{self._path}: {what}: {number:,} (first: {first})"
+            for what, (number, first) in self._counts.items()
         ]
 
 
@@ -261,7 +259,7 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
         except ValueError as error:
             if identity in used:
                 raise DataError(f"{path}: category {identity} has no usable name: {error}") from error
-            tally.add("categories", "without a box or a usable name are left out", f"id {identity}")
+            tally.add("categories left out, which have no box and no name", f"id {identity}")
             continue
         if identity in by_id and name_key(by_id[identity]) != name_key(name):
             raise DataError(
@@ -269,9 +267,7 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
                 "give each class an id of its own"
             )
         if identity in by_id:
-            tally.add(
-                "categories", "are listed twice, with the same name; one is kept", f"{name!r}, id {identity}"
-            )
+            tally.add("categories listed twice, of which one is kept", f"{shown(name)}, id {identity}")
         by_id.setdefault(identity, name)
     by_name: dict[str, list[int]] = defaultdict(list)
     for identity, name in by_id.items():
@@ -285,8 +281,7 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
             )
         for identity in set(same) - {(boxed or same)[-1]}:
             tally.add(
-                "categories",
-                "without a box have the name of another one and are left out",
+                "categories left out, which have no box and the name of another one",
                 f"{shown(by_id[identity])}, id {identity}",
             )
             del by_id[identity]
@@ -308,18 +303,16 @@ def _annotation(
                 f"{min(known)} to {max(known)})"
             )
     box = _box(entry, where, tally)
+    if not all(abs(v) < 1e9 for v in box):  # NaN fails too
+        raise DataError(f"{where} has bbox {shown(box)}; it must be finite [x, y, width, height] in pixels")
     area = full = box[2] * box[3]
     if not _absent(entry.get("area")):
         area = _number(entry["area"], f"{where} has area")
-    if not (all(abs(v) < 1e9 for v in box) and 0 <= area < 1e18):  # NaN fails too
-        raise DataError(
-            f"{where} has bbox {shown(box)} and area {shown(area)}; they must be finite [x, y, width, height] in pixels "
-            "and an area from 0"
-        )
+        if not 0 <= area < 1e18:
+            raise DataError(f"{where} has area {shown(entry['area'])}; it must be px^2, from 0")
     if full >= 4 and not min(1, full / 100) <= area <= 4 * full:
         tally.add(
-            "annotations",
-            "have an area that does not go with their box; AP by size goes by it",
+            "annotations whose area cannot be that of their box, though AP by size goes by it",
             where.rpartition(": ")[2],
         )
     crowd = entry.get("iscrowd")
@@ -358,7 +351,9 @@ def _box(entry: Mapping[str, Any], where: str, tally: _Tally) -> list[float]:
             raise DataError(
                 f"{where} has no bbox and a segmentation that is no polygon ({shown(error)})"
             ) from error
-        tally.add("annotations", "have no bbox; that of their polygons is taken", where.rpartition(": ")[2])
+        tally.add(
+            "annotations without bbox, for which that of their polygons is taken", where.rpartition(": ")[2]
+        )
     if not isinstance(box, list) or len(box) != 4:
         values = f" of {len(box)} values" if isinstance(box, list) else ""
         raise DataError(f"{where} has bbox {shown(box)}{values}; it must be [x, y, width, height]")

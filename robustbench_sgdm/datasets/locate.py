@@ -77,7 +77,7 @@ class Finder:
         for tail in tails:
             if (path := self.folder.joinpath(*tail)).is_file():
                 return path
-        return next((path for tail in tails if (path := self._respelled(tail))), None)
+        return next((found for tail in tails if (found := self._respelled(tail)) is not None), None)
 
     def near(self, name: Name) -> list[str]:
         """Names in the folder that may be meant: another suffix, or an upload's prefix more or less."""

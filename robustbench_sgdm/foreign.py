@@ -43,7 +43,13 @@ def read_json(path: Path) -> Any:
             f"{path} cannot be read as json: it is not UTF-8 ({error.reason} at byte {error.start})"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as json: {error}") from error
+        if data.startswith(b"version https://git-lfs"):
+            raise DataError(
+                f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`"
+            ) from error
+        raise DataError(
+            f"{path} cannot be read as json: {error}; it begins with {shown(data[:40])}"
+        ) from error
 
 
 def read_yaml(path: Path) -> Any:

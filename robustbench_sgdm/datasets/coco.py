@@ -96,7 +96,7 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
         or [read for _, read in rows] != list(dataset.annotations)
     ):
         raise DataError(f"{path} has changed since it was read; start again")
-    free = count(1 + max((raw["id"] for raw, _ in rows if isinstance(raw.get("id"), int)), default=0))
+    free = count(1 + max((i for raw, _ in rows if isinstance(i := _own_id(raw), int)), default=0))
     return content | {
         "images": [
             entries[image.id] | {"file_name": names[image.id], "width": image.width, "height": image.height}
@@ -109,7 +109,7 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
 def _completed(raw: Mapping[str, Any], read: Mapping[str, Any], free: Iterator[int]) -> dict[str, Any]:
     """An annotation as written, with what it leaves to a default."""
     left = {key: read[key] for key in ("bbox", "area", "iscrowd") if _absent(raw.get(key)) or raw[key] == []}
-    if _absent(raw.get("id")):
+    if _own_id(raw) is None:
         left["id"] = next(free)
     return {**raw, **left}
 

@@ -38,8 +38,13 @@ def parse_name(text: str) -> Name:
         ValueError: it leaves its folder by `..`, or no file can be called so.
     """
     plain, kind = text, ""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{shown(text)} holds half a surrogate pair, which no file's name does")
     if _URL.match(text):
-        plain, kind = unquote(urlsplit(text).path), "a URL"
+        try:
+            plain, kind = unquote(urlsplit(text).path), "a URL"
+        except ValueError:
+            raise ValueError(f"{shown(text)} is no address that can be read") from None
     elif is_windows_absolute(text):
         plain, kind = re.sub(r"^[A-Za-z]:", "", text), "an absolute Windows path"
     elif text.startswith("/"):
@@ -80,14 +85,15 @@ class Finder:
         return next((found for tail in tails if (found := self._respelled(tail)) is not None), None)
 
     def near(self, name: Name) -> list[str]:
-        """Names in the folder that may be meant: another suffix, or an upload's prefix more or less."""
+        """Names in the folder that may be meant: another suffix, or the characters that Label Studio puts first."""
         wanted = name.parts[-1]
         stem = _key(Path(wanted).stem)
         there = (one for ones in self._listing(self.folder).values() for one in ones)
         close = (
             n
             for n in there
-            if _key(Path(n).stem) == stem or n.endswith(f"-{wanted}") or wanted.endswith(f"-{n}")
+            if n != wanted
+            and (_key(Path(n).stem) == stem or n.endswith(f"-{wanted}") or wanted.endswith(f"-{n}"))
         )
         return sorted(close)[:_HINTS]
 
@@ -163,17 +169,26 @@ def _recognise(path: Path, names: Sequence[Name]) -> Finder:
         if any(counts):
             return places[counts.index(max(counts))]
     looked = ", ".join(str(place.folder) for place in places[:4])
+    near = next((_hint(place, names[0]) for place in places if place.near(names[0])), "")
     raise DataError(
-        f"the images of {path} are in none of the usual places ({looked}): no {_called(names[0])} there; "
+        f"the images of {path} are in none of the usual places ({looked}): no {_called(names[0])} there{near}; "
         "give their folder with --images"
     )
 
 
 def _absence(path: Path, finder: Finder, absent: Sequence[Name], total: int) -> str:
-    near = finder.near(absent[0])
     return (
-        f"{len(absent):,} of {total:,} images named by {path} are not in {finder.folder} (first: {_called(absent[0])}"
-        f"{f'; there is {chr(44).join(near)}' if near else ''}); give their folder with --images"
+        f"{len(absent):,} of {total:,} images named by {path} are not in {finder.folder} "
+        f"(first: {_called(absent[0])}{_hint(finder, absent[0])}); give their folder with --images"
+    )
+
+
+def _hint(finder: Finder, name: Name) -> str:
+    near = finder.near(name)
+    return (
+        f", but {' and '.join(near)} in {finder.folder}: rename the files or correct file_name"
+        if near
+        else ""
     )
 
 

@@ -75,7 +75,10 @@ ONE = {"images": [PNG], "annotations": [BOX], "categories": [{"id": 1, "name": "
         ({"images": [PNG | {"id": True}]}, "id True, which is not an integer"),
         ({"images": [PNG | {"id": None}]}, "id None, which is not an integer"),
         ({"images": [PNG | {"id": -5}]}, "id -5, which is not an integer"),
-        ({"images": [PNG, PNG]}, "image id 1 twice"),
+        ({"images": [PNG, PNG | {"file_name": "002.png"}]}, "image id 1 twice"),
+        ({"images": [PNG | {"file_name": "\ud800.png"}]}, "surrogate"),
+        ({"images": [PNG | {"file_name": "http://[x/1.png"}]}, "no address that can be read"),
+        ({"images": [PNG | {"file_name": "http://x/%2e%2e/%2e%2e/1.png"}]}, "leaves its folder"),
         ({"images": [7]}, "image 1 is 7, not an object"),
         ({"images": [PNG | {"width": 0}]}, "both must lie between 1 and"),
         ({"images": [PNG | {"width": "wide"}]}, "width or height 'wide'"),
@@ -264,8 +267,13 @@ def test_absent_files_say_what_is_near(tiny_coco: Path) -> None:
     content = json.loads(tiny_coco.read_text())
     content["images"][0]["file_name"] = "001.jpg"
     content["images"][1]["file_name"] = "images/3f2a1b9c-002.png"
-    with pytest.raises(DataError, match=r"2 of 4 images.*001\.jpg.*there is 001\.png"):
+    with pytest.raises(DataError, match=r"2 of 4 images.*001\.jpg.*but 001\.png in"):
         datasets.load(changed(tiny_coco, **content))
+    for number, image in enumerate(content["images"], 1):
+        image["file_name"] = f"images/3f2a1b9c-00{number}.png"
+    with pytest.raises(DataError, match=r"usual places.*but 001\.png in"):
+        datasets.load(changed(tiny_coco, **content))
+    content["images"] = [i | {"file_name": f"00{n}.png"} for n, i in enumerate(content["images"], 1)]
     content["images"][0]["file_name"] = "C:\\x\\y.jpg"
     with pytest.raises(DataError, match=r"an absolute Windows path, or y\.jpg.*--images"):
         datasets.load(changed(tiny_coco, **content))

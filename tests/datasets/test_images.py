@@ -59,7 +59,7 @@ def turned(picture: Pillow.Image, path: Path, orientation: int, **how: Any) -> P
     return path
 
 
-ORIENTED = {
+ORIENTED: dict[str, dict[str, Any]] = {
     "a.jpg": {"quality": 95},
     "a.png": {},
     "a.webp": {"lossless": True},
@@ -82,7 +82,7 @@ def test_size_and_pixels_of_every_orientation_are_pillows(
 ) -> None:
     if name.endswith(".avif") and ".avif" not in Pillow.registered_extensions():
         pytest.skip("AVIF came with Pillow 11.3")
-    how: dict[str, Any] = ORIENTED[name]
+    how = ORIENTED[name]
     path = turned(picture, tmp_path / name, orientation, **how)
     with Pillow.open(path) as file:
         expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
@@ -103,7 +103,7 @@ def test_exif_orientation_is_applied_as_opencv_does(
 ) -> None:
     import cv2
 
-    how: dict[str, Any] = ORIENTED[name]
+    how = ORIENTED[name]
     path = turned(picture, tmp_path / name, orientation, **how)
     reference = np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
     found = read(path, *images.size(path))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -14,6 +15,8 @@ from PIL import ImageOps
 from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import Dataset, images
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.sweep.facts import ground_truth
 
 WIDE, HIGH = (40, 30, 90, 25), (20, 100, 30, 45)  # x, y, w, h: inside 160 x 120 alone, inside 120 x 160 alone
 SMALL = (10, 20, 30, 40)  # inside either
@@ -156,3 +159,15 @@ def test_images_of_another_size_are_counted(tmp_path: Path, photographs: Photogr
         DataError, match=r"3 of 3 images have another size .* 160 x 120 px but annotated as 320 x 240"
     ):
         datasets.load(str(written(tmp_path, photographs, [1, 1, 6], [SMALL], (320, 240))))
+
+
+def test_a_run_remembers_which_pictures_are_not_upright(tmp_path: Path, photographs: Photographs) -> None:
+    data = datasets.load(str(written(tmp_path / "a", photographs, [6, 3], [WIDE])))
+    plain = datasets.load(str(written(tmp_path / "b", photographs, [1, 1], [WIDE])))
+    for one, columns in ((data, 5), (plain, 4)):
+        truth = ground_truth(one)
+        truth.write(tmp_path / one.fingerprint, one.fingerprint)
+        again = GroundTruth.read(tmp_path / one.fingerprint, one.fingerprint).images
+        pd.testing.assert_frame_equal(again, truth.images)
+        assert len(again.columns) == columns
+    assert ground_truth(data).images["upright"].tolist() == [False, False]

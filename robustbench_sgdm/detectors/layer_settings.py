@@ -32,7 +32,7 @@ _MAX_LAYERS = 10_000
 _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on a layer that it has fused
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
-    {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout"}
+    {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
     | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
     | {"grid", "anchor_grid", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
 )
@@ -98,7 +98,7 @@ def of_network(layers: nn.Module) -> Layers:
     """
     found: Layers = {}
     for name, layer in _named_layers(layers):
-        found[name] = _settings(_library_and_name(_path(type(layer))), vars(layer))
+        found[name] = _settings(_library_and_name(_path(type(layer))), layer, vars(layer))
     return found
 
 
@@ -116,7 +116,7 @@ def of_record(layers: Record) -> Layers:
                 raise DataError(
                     f"its layer {shown(name)} has hooks, which are code that runs with it; remove them and save it again"
                 )
-        found[name] = _settings(_library_and_name(record.path), attributes)
+        found[name] = _settings(_library_and_name(record.path), record, attributes)
     return found
 
 
@@ -175,7 +175,9 @@ def carry_over(network: nn.Module, layers: Layers, names: Mapping[str, str]) -> 
     modules = dict(network.named_modules(remove_duplicate=False))
     for name, settings in of_network(network).items():
         if name in shared:
-            for key, value in _setting_differences(name, modules[name], _placeless(settings), shared[name]):
+            for _, key, value in _setting_differences(
+                name, modules[name], _placeless(settings), shared[name]
+            ):
                 _carry_over(network, name, key, value, shared)
 
 
@@ -211,11 +213,7 @@ def _match_branch(head: Detect, name: str, branch: str, layers: Layers) -> None:
             layers.pop(one, None)
 
 
-def _is_fused(layers: Layers, name: str) -> bool:
-    return layers.get(name, {}).get(_FORWARD) == "forward_fuse"
-
-
-def _match_classifier(head: Detect, first: str | None) -> None:
+def _match_classifier(head: Any, first: str | None) -> None:
     """Build the classification branch in the style of the file: YOLOv8's plain convolutions or YOLO11's depthwise."""
     legacy = {"ultralytics.Conv": True, "torch.Sequential": False}.get(first or "")
     if type(head) is not Detect or legacy is None or head.cv3 is None:
@@ -337,22 +335,22 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     return found
 
 
-def _settings(kind: str, attributes: Mapping[str, Any]) -> Settings:
+def _settings(kind: str, layer: nn.Module | Record, attributes: Mapping[str, Any]) -> Settings:
     found: Settings = {_CLASS: kind}
     for key, value in attributes.items():
         if key == _FORWARD:
-            found[key] = _method(value)
+            found[key] = _method(value, layer)
         elif not key.startswith("_") and key not in _IGNORED:
             found[key] = _plain(value)
     return found
 
 
-def _method(value: Any) -> str:
-    """The name of a bound method, live or as pickle writes it: `getattr(layer, name)`."""
-    if isinstance(value, MethodType):
+def _method(value: Any, layer: nn.Module | Record) -> str:
+    """The name of a method of the layer's own, live or as pickle writes it: `getattr(layer, name)`."""
+    if isinstance(value, MethodType) and value.__self__ is layer:
         return value.__name__
-    is_attribute = isinstance(value, Record) and value.name == "getattr" and len(value.args) == 2
-    return str(value.args[1]) if is_attribute else f"<{_path(value)}>"
+    is_own = isinstance(value, Record) and value.name == "getattr" and len(value.args) == 2
+    return str(value.args[1]) if is_own and value.args[0] is layer else f"<{_path(value)}>"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -520,6 +520,7 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     "torch.Size": lambda sizes: _of(tuple, sizes),
     "collections.OrderedDict": _pairs,
     "_codecs.encode": lambda text, _: _of(str, text).encode("latin1"),
+    "builtins.bytes": lambda: b"",
     "builtins.set": lambda values=(): set(map(_key, values)),
     "builtins.frozenset": lambda values=(): frozenset(map(_key, values)),
     "builtins.dict": _pairs,

@@ -99,7 +99,7 @@ def main(target: Path) -> None:
             config.update(nc=3, scale="n", scales={"n": SCALES.get(name, TINY)}, yaml_file=path.name)
             if name == "rtdetr":
                 config["head"][-1][-1] = DECODER
-            kind = tasks.RTDETRDetectionModel if name == "rtdetr" else tasks.DetectionModel
+            kind: Any = tasks.RTDETRDetectionModel if name == "rtdetr" else tasks.DetectionModel
             network = kind(config, verbose=False)
             fill(network)
             network.names = {0: "cat", 1: "dog", 2: "traffic light"}

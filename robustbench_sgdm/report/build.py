@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 import pandas as pd
 
 from robustbench_sgdm import __version__, atomic, content, figures
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.figures import Drawn, Material
+from robustbench_sgdm.figures import Drawn, Material, fonts
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
 from robustbench_sgdm.report.verdict import Verdict, verdicts
 from robustbench_sgdm.store import Run
+
+_LINES = "\n\t"  # in HTML like spaces
 
 
 def write(material: Material) -> tuple[Path, Path]:
@@ -44,17 +45,22 @@ def write(material: Material) -> tuple[Path, Path]:
         "times": times(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
-        "font": "",
+        "plain_font": "",
+        "faces": [],
     }
     html, paper = run.path / "report.html", run.path / "report.pdf"
     try:
-        text = template.render(facts, pages=None)
+        facts["faces"] = fonts.faces(template.render(facts, pages=None))
+        text = fonts.escaped(template.render(facts, pages=None), _LINES)
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
         ) from error
     atomic.write_text(html, text)
-    pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
+    facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
+    pdf.write(
+        paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made)
+    )
     return html, paper
 
 
@@ -110,11 +116,6 @@ def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
         )
         for s in made
     ]
-
-
-def _font() -> str:
-    """The address of matplotlib's own font, for machines without any."""
-    return (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").as_uri()
 
 
 def _template() -> jinja2.Template:

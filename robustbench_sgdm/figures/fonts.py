@@ -21,9 +21,14 @@ from robustbench_sgdm import content
 DEJAVU = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 """matplotlib's own font, which is on every machine."""
 
+FOLDER = content.root() / "reports" / "fonts"
+"""Of the fonts that come with the package."""
+
 _NARROW = 0.63  # em: what a character of DejaVu Sans takes on average
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # categories of Unicode: controls, formats, separators of lines
 _JOINERS = "\u200c\u200d"  # formats that belong into words of many scripts, and into emoji
+_MARKS = "\u25cc\ufe0f"  # the circle under a lone mark, and what makes an emoji of a character
+_KEYCAP = "\u20e3"  # frames the digit before it, which is in another font
 _WHOLE = 600  # characters of a font that is embedded as a whole: shapers use more of them than a text has
 
 
@@ -33,12 +38,12 @@ class Face(NamedTuple):
     Attributes:
         family: its name.
         uri: the address that holds its glyphs.
-        sample: a character that it is there for, as CSS writes it in a string.
+        characters: that it is there for, as CSS writes a `unicode-range`.
     """
 
     family: str
     uri: str
-    sample: str
+    characters: str
 
 
 def families() -> list[str]:
@@ -99,22 +104,24 @@ def width(text: str, points: float = 8) -> float:
 
 
 def faces(text: str) -> list[Face]:
-    """What a page must hold to show a text wherever the text's Latin, Greek, Cyrillic, Arabic and Hebrew show."""
+    """What a page must hold to show a text wherever the characters that DejaVu Sans has can be shown."""
     from fontTools import subset, ttLib
 
     (_, known), *others = _fonts().values()
-    wanted, found = {ord(c) for c in text} - known, []
+    wanted, found = {ord(c) for c in escaped(text)} - known, []
     for family, (path, own) in zip(families()[1:], others, strict=True):
-        if mine := wanted & own:
+        if wanted & own:
             options: Any = subset.Options(hinting=False)
             subsetter = subset.Subsetter(options)
-            subsetter.populate(unicodes=own if len(own) <= _WHOLE else own & {ord(c) for c in text})
+            used = own if len(own) <= _WHOLE else own & {ord(c) for c in text}
+            subsetter.populate(unicodes=used)
             with ttLib.TTFont(path, lazy=True) as font:
                 subsetter.subset(font)
                 font.flavor, buffer = "woff", io.BytesIO()
                 font.save(buffer)
             uri = f"data:font/woff;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-            found.append(Face(family, uri, f"\\{min(mine):X}"))
+            theirs = (used - known - {ord(_KEYCAP)}) | used & set(map(ord, _JOINERS + _MARKS))
+            found.append(Face(family, uri, ", ".join(f"U+{c:X}" for c in sorted(theirs))))
             wanted -= own
     return found
 
@@ -122,7 +129,7 @@ def faces(text: str) -> list[Face]:
 @cache
 def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
     """Each family's file and characters, in the order in which they are tried; matplotlib knows them from here on."""
-    ours = sorted((content.root() / "reports" / "fonts").glob("*.ttf"))
+    ours = sorted(FOLDER.glob("*.ttf"))
     for path in ours:
         fontManager.addfont(path)
     opened = {path: get_font(path) for path in (DEJAVU, *ours)}

@@ -1,11 +1,13 @@
 """Fills the template and writes the report's files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from robustbench_sgdm import __version__, atomic, content, figures
 from robustbench_sgdm.errors import DataError
@@ -58,9 +60,7 @@ def write(material: Material) -> tuple[Path, Path]:
         ) from error
     atomic.write_text(html, text)
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
-    pdf.write(
-        paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made)
-    )
+    pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
     return html, paper
 
 
@@ -80,6 +80,17 @@ def times(latency: pd.DataFrame) -> list[str]:
             text += f", {row['ratio']:.2f} of {first}'s time: {span}"
         told.append(text)
     return told
+
+
+def breakable(text: str, most: int) -> Markup:
+    """Text that a line may break within: a page is printed as small as its longest word in a table needs.
+
+    >>> breakable("a<bcd fg", 3)
+    Markup('a&lt;b<wbr>cd fg')
+    """
+    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"  # scripts whose letters stand apart
+    parts = re.split(f"({letters}{{{most}}})(?={letters})", text)
+    return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
 
 
 def _verdicts(material: Material) -> tuple[list[Verdict], str]:
@@ -126,6 +137,10 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"words": figures.words, "unbroken": lambda text: text.replace(" %", "\u00a0%")}
+    environment.filters |= {
+        "words": figures.words,
+        "unbroken": lambda text: text.replace(" %", "\u00a0%"),
+        "breakable": breakable,
+    }
     template: jinja2.Template = environment.get_template("report.html.j2")
     return template

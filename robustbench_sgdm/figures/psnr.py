@@ -49,7 +49,7 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
             row[1].legend(
                 named,
                 list(fonts.fit(map(words, marker), _BESIDE).values()),
-                title=fonts.short(family, _BESIDE),
+                title=fonts.short(str(family), _BESIDE),
                 alignment="left",
                 loc="center left",
                 bbox_to_anchor=(1.02, 0.5),

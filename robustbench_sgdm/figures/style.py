@@ -39,8 +39,8 @@ _METADATA = {  # what would say when and by which version
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with the suite's style; matplotlib's global state is as before afterwards."""
-    families = {"font.family": fonts.families()}
-    with mpl.rc_context(families, fname=content.root() / "reports" / "plots.mplstyle"):
+    with mpl.rc_context(fname=content.root() / "reports" / "plots.mplstyle"):
+        mpl.rcParams["font.family"] = fonts.families()
         yield
 
 

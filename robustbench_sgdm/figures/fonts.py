@@ -79,7 +79,7 @@ def short(text: str, inches: float, points: float = 8) -> str:
     >>> short("a-very-long-name", 1)
     'a-very…g-name'
     """
-    return _cut(legible(text), inches * 72 / points)
+    return _cut(legible(text) if text.strip() else repr(text), inches * 72 / points)
 
 
 def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
@@ -89,11 +89,12 @@ def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str
     ['cat', 'a-very…name-1', 'a-ve…me-2 (1)', 'a-ve…me-2 (2)']
     """
     cut = {name: short(name, inches, points) for name in names}
-    shared, seen = Counter(cut.values()), Counter[str]()
-    for name, text in cut.items():
-        if shared[text] > 1:
-            seen[text] += 1
-            number = f" ({seen[text]})"
+    looks = {name: " ".join(text.split()) for name, text in cut.items()}  # spaces look alike
+    shared, seen = Counter(looks.values()), Counter[str]()
+    for name, look in looks.items():
+        if shared[look] > 1:
+            seen[look] += 1
+            number = f" ({seen[look]})"
             cut[name] = short(name, inches - width(number, points), points) + number
     return cut
 

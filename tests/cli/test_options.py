@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,8 +59,7 @@ def test_weights_by_order_and_by_name(tmp_path: Path) -> None:
         options.weights(["1.pt,2.pt,3.pt"], models)
 
 
-NFC: Final = "NFC"
-NFD: Final = "NFD"
+Form = Literal["NFC", "NFD"]
 PLAIN = st.text(
     st.characters(codec="utf-8", exclude_characters=",[]/\0", exclude_categories=["Cs"]), min_size=1
 )
@@ -112,7 +111,8 @@ def test_an_existing_file_is_one_item(folder: Path, name: str, other: str) -> No
 
 
 def test_a_files_letters_may_be_in_either_form(folder: Path) -> None:
-    for on_disk, typed in ((NFD, NFC), (NFC, NFD)):
+    pairs: list[tuple[Form, Form]] = [("NFD", "NFC"), ("NFC", "NFD")]
+    for on_disk, typed in pairs:
         path = Path(unicodedata.normalize(on_disk, f"é-{on_disk}/modèle 한글.pt"))
         path.parent.mkdir()
         path.touch()
@@ -120,7 +120,7 @@ def test_a_files_letters_may_be_in_either_form(folder: Path) -> None:
         assert options.models([text]) == [str(path)]
         assert options.weights([f"m={text}"], ["m"]) == {"m": path}
         assert options.find_path(unicodedata.normalize(typed, str(path.parent))) == path.parent
-    both = [unicodedata.normalize(form, "ü.pt") for form in (NFC, NFD)]
+    both = [unicodedata.normalize("NFC", "ü.pt"), unicodedata.normalize("NFD", "ü.pt")]
     for name in both:
         Path(name).touch()
     assert options.models(both) == both

@@ -197,6 +197,8 @@ def test_names_that_differ_anywhere_stay_apart() -> None:
     assert len(set(shown.values())) == len(names)
     assert all(fonts.width(text) <= 1.5 for text in shown.values())
     assert fonts.fit(["cat", "犬"], 1.5) == {"cat": "cat", "犬": "犬"}
+    alike = ["a b", "a\u00a0b", "a  b", "a b ", "", " ", "\u3000"]
+    assert len({" ".join(text.split()) for text in fonts.fit(alike, 1.5).values()}) == len(alike)
 
 
 @pytest.fixture(scope="module")

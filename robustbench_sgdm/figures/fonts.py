@@ -79,7 +79,7 @@ def short(text: str, inches: float, points: float = 8) -> str:
     >>> short("a-very-long-name", 1)
     'a-very…g-name'
     """
-    return _cut(legible(text) if text.strip() else repr(text), inches * 72 / points)
+    return _cut(legible(text), inches * 72 / points)
 
 
 def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
@@ -88,7 +88,7 @@ def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str
     >>> list(fit(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
     ['cat', 'a-very…name-1', 'a-ve…me-2 (1)', 'a-ve…me-2 (2)']
     """
-    cut = {name: short(name, inches, points) for name in names}
+    cut = {name: short(name if name.strip() else repr(name), inches, points) for name in names}
     looks = {name: " ".join(text.split()) for name, text in cut.items()}  # spaces look alike
     shared, seen = Counter(looks.values()), Counter[str]()
     for name, look in looks.items():

@@ -33,6 +33,8 @@ def test_one_name_and_everything_in_it(unpacked: Path) -> None:
         "_content/app/.streamlit/config.toml",
         "_content/app/viewer/viewer.js",
         "_content/reports/report.html.j2",
+        "_content/reports/fonts/DroidSansFallback.ttf",
+        "_content/reports/fonts/OFL.txt",
         "_content/corruptions/noise.py",
     ):
         assert (package / relative).is_file()

@@ -124,7 +124,7 @@ def compare(
         if name not in robustness.METRICS:
             raise unknown("metric", name, robustness.METRICS)
     found = _bootstrap(opened, resamples, seed, level, _arms(arm or []))
-    pairs = _pairs(found, baseline, options.split(model or []))
+    pairs = _pairs(found, baseline, options.split(model or [], found.arms.__contains__))
     shown = list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.arms)
     _print(found, opened, pairs, shown, metrics, form, out)
     if limits:

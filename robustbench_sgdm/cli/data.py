@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustbench_sgdm.cli import options
+
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
 
@@ -34,7 +36,8 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
     from robustbench_sgdm import datasets
     from robustbench_sgdm.cli.console import counted, note
 
-    name = source
+    name = str(options.find_path(source) or source)
+    images = images and (options.find_path(str(images)) or images)
     if source == "coco":
         from robustbench_sgdm.detectors import coco_val
 

@@ -32,7 +32,7 @@ def run(
         typer.Option(
             "--model",
             help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, or model "
-            "YAML with --weights. Several: commas or repeats.",
+            f"YAML with --weights. {options.SEVERAL}",
         ),
     ],
     noise: Annotated[
@@ -52,7 +52,8 @@ def run(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "--weights", help="Weights: PATH for every model, one PATH each in order, or NAME=PATH."
+            "--weights",
+            help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {options.SEVERAL}",
         ),
     ] = None,
     baseline: Annotated[
@@ -157,7 +158,7 @@ def run(
     smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
     rehearse(chosen, levels, engine, used, (smallest.height, smallest.width))
     entrants = _entrants(
-        options.split(model), weights or [], baseline, dataset,
+        options.models(model), weights or [], baseline, dataset,
         imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
     )  # fmt: skip
     settings = Settings(device=used, engine=engine, seed=seed, batch=batch or (4 if used == "cpu" else 32))

@@ -13,9 +13,7 @@ from robustbench_sgdm.errors import Stopped, UsageError
 def train(
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", help="Zoo names, or model YAMLs; baseline first. Several: commas or repeats."
-        ),
+        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {options.SEVERAL}"),
     ],
     data: Annotated[
         str,
@@ -123,7 +121,7 @@ def train(
     runs: list[training.TrainedRun] = []
     try:
         runs = training.train(
-            options.split(model),
+            options.models(model),
             data=data,
             val=val,
             recipe=recipe,

@@ -1,6 +1,7 @@
 """Bars with intervals: means under corruption by family, and by the size of objects."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled, words
@@ -34,10 +36,10 @@ def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "
             if statistic == "mPC":
                 clean = own[own["statistic"] == "P"].assign(group="clean")
                 rows, groups = pd.concat([clean, rows]), ["clean", *groups]
-            _bars(axis, rows, groups)
+            handles = _bars(axis, rows, groups)
             unit = f"{metric} (%)" if statistic == "mPC" else "share of clean kept (%)"
             axis.set(ylabel=f"{statistic}: {unit}")
-        legend_above(figure, axes[0])
+        legend_above(figure, handles)
     return figure
 
 
@@ -54,26 +56,26 @@ def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     with styled():
         figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
-        _bars(axes[0], own[own["statistic"] == "P"], list(SIZES.values()))
+        handles = _bars(axes[0], own[own["statistic"] == "P"], list(SIZES.values()))
         _bars(axes[1], own[(own["statistic"] == "mPC") & (own["over"] == over)], list(SIZES.values()))
         axes[0].set(title="clean", ylabel="AP (%)")
-        axes[1].set(title=title)
-        legend_above(figure, axes[0])
+        axes[1].set(title=fonts.short(title, PAGE / 2 - 0.3, 8.5))
+        legend_above(figure, handles)
     return figure
 
 
-def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
+def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, Any]:
+    """Draw them; the bars of each model."""
     models = list(dict.fromkeys(rows["model"]))
-    color, width = colors(models), 0.8 / max(len(models), 1)
+    color, width, handles = colors(models), 0.8 / max(len(models), 1), {}
     for index, model in enumerate(models):
         part = rows[rows["model"] == model].drop_duplicates("group").set_index("group").reindex(groups)
         places = np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width
-        axis.bar(
+        handles[model] = axis.bar(
             places,
             part["estimate"].to_numpy(float),
             width * 0.92,
             color=color[model],
-            label=model,
             hatch=_HATCHES[index % len(_HATCHES)],
             edgecolor="white",
             linewidth=0,
@@ -89,11 +91,12 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> None:
             capsize=2,
             ecolor="#1b1f24",
         )
-    axis.set_xticks(range(len(groups)), [words(g).replace(" ", "\n") for g in groups])
+    axis.set_xticks(range(len(groups)), [fonts.short(words(g), 2).replace(" ", "\n") for g in groups])
     if len(groups) > 7:
         axis.tick_params(axis="x", labelrotation=60)
     axis.grid(axis="x", visible=False)
     axis.set_ylim(bottom=0)
+    return handles
 
 
 def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
@@ -112,13 +115,14 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
         axis = figure.subplots()
         places = np.arange(len(table))
         axis.hlines(places, table.min(axis=1), table.max(axis=1), color="#b6bcc4", linewidth=1.2)
+        handles = {}
         for model, marker in zip(models, "osD^vP*X" * len(models), strict=False):
-            axis.plot(table[model], places, marker, color=color[model], label=model, markersize=4.5)
-        axis.set_yticks(places, list(table.index))
+            (handles[model],) = axis.plot(table[model], places, marker, color=color[model], markersize=4.5)
+        axis.set_yticks(places, list(fonts.fit(table.index, 2.4, 7.5).values()))
         axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, len(table) - 0.3))
         if bool((table.to_numpy(float) < 0).any()):
             axis.axvline(0, color="#57606a", linewidth=0.8)
-        legend_above(figure, axis)
+        legend_above(figure, handles)
     return figure
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, styled, words
@@ -35,7 +36,8 @@ def contact_sheet(rows: Pictures, *, fit: bool = False) -> Figure:
     columns = sorted({severity for pictures in rows.values() for severity in pictures})
     parts = {title: {s: _middle(p) for s, p in pictures.items()} for title, pictures in rows.items()}
     dpi = _FINE if fit else _DPI
-    beside = 0.25 + 0.07 * max(map(len, rows)) if fit else _BESIDE
+    names = list(fonts.fit(rows, _BESIDE, 7.5).values())
+    beside = 0.25 + max(map(fonts.width, names)) if fit else _BESIDE
     if fit:
         width = _fitting(parts, len(columns), beside)
         parts = {t: {s: _reduced(p, width) for s, p in pictures.items()} for t, pictures in parts.items()}
@@ -51,7 +53,7 @@ def contact_sheet(rows: Pictures, *, fit: bool = False) -> Figure:
         across, down = figure.get_size_inches()
         axis = figure.add_axes((beside / across, 0, broad / across, tall / down))
         axis.imshow(sheet, interpolation="none")
-        axis.set_yticks([(high + _GAP) * (i + 0.5) for i in range(len(rows))], list(rows))
+        axis.set_yticks([(high + _GAP) * (i + 0.5) for i in range(len(rows))], names)
         titles = [(f"{s:g}" if fit else f"severity {s:g}") if s else "clean" for s in columns]
         axis.set_xticks([(wide + _GAP) * (i + 0.5) for i in range(len(columns))], titles)
         axis.xaxis.tick_top()

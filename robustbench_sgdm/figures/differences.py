@@ -11,6 +11,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, styled, words
@@ -36,6 +37,9 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
     corruptions = list(dict.fromkeys(rows["corruption"]))
     severities = sorted(rows["severity"].unique())
     wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
+    room = max((min(wide, PAGE) - COLUMN_OF_NAMES) / len(pairs), 1.2)
+    titles = fonts.fit(map(words, corruptions), COLUMN_OF_NAMES, 7.5).values()
+    names = fonts.fit(dict.fromkeys(rows["model"]) | dict.fromkeys(rows["baseline"]), room, 8.5)
     limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
     beside = len(corruptions) >= _BAR
     high = min(1.0 + 0.27 * len(corruptions) + (0 if beside else _BELOW), _MOST)
@@ -52,8 +56,8 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
             )
             image = _heat(axis, values, p, limit)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
-            axis.set_yticks(range(len(corruptions)), list(map(words, corruptions)))
-            axis.set(xlabel="severity", title=f"{model}\nminus {baseline}")
+            axis.set_yticks(range(len(corruptions)), list(titles))
+            axis.set(xlabel="severity", title=f"{names[model]}\nminus {names[baseline]}")
         shape = {"shrink": 0.9} if beside else {"location": "bottom", "aspect": 40}
         figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", pad=0.02, **shape)
     return figure

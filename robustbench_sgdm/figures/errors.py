@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, legend_above, styled
@@ -23,32 +24,32 @@ def error_bars(errors: pd.DataFrame) -> Figure:
         errors: columns model, corruption, severity and the six kinds (points of AP50); clean at severity 0.
     """
     models = list(dict.fromkeys(errors["model"]))
+    names = fonts.fit(models, max(PAGE / len(models) - 0.3, 0.9), 8.5)
     color = dict(zip(KINDS, sns.color_palette("colorblind", len(KINDS)), strict=True))
     with styled():
         figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
         axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
         for axis, model in zip(axes, models, strict=True):
             table = errors[errors["model"] == model].groupby("severity")[list(KINDS)].mean()
-            floor, places = np.zeros(len(table)), np.arange(len(table))
+            floor, places, handles = np.zeros(len(table)), np.arange(len(table)), {}
             for kind, hatch in zip(KINDS, _HATCHES, strict=True):
                 height = table[kind].to_numpy(float)
-                axis.bar(
+                handles[kind] = axis.bar(
                     places,
                     height,
                     0.75,
                     bottom=floor,
                     color=color[kind],
-                    label=kind,
                     hatch=hatch,
                     edgecolor="white",
                     linewidth=0,
                 )
                 floor = floor + np.nan_to_num(height)
             axis.set_xticks(places, ["clean" if s == 0 else f"{s:g}" for s in table.index])
-            axis.set(title=model, xlabel="severity")
+            axis.set(title=names[model], xlabel="severity")
             axis.grid(axis="x", visible=False)
         axes[0].set_ylabel("AP50 lost to it (points)")
-        legend_above(figure, axes[0])
+        legend_above(figure, handles)
     return figure
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import colors, styled
@@ -31,31 +33,34 @@ def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02)
     color = colors(models)
     with styled():
         figure = Figure(figsize=(7.2, 2.5), layout="constrained")
-        axes = figure.subplots(1, len(LOSSES))
+        axes, handles = figure.subplots(1, len(LOSSES)), {}
         for axis, loss in zip(axes, LOSSES, strict=True):
             for index, model in enumerate(models):
                 seeds = [
                     log.frame.set_index("epoch")[f"{split}/{loss}_loss"] for log in logs if log.model == model
                 ]
-                _line(axis, seeds, model, color[model], _DASHES[index % len(_DASHES)], smooth)
+                text = f"{model} ({len(seeds)} seeds)" if len(seeds) > 1 else model
+                handles[text] = _line(axis, seeds, text, color[model], _DASHES[index % len(_DASHES)], smooth)
             axis.set(title=f"{loss} loss", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes[0].set_ylabel("training" if split == "train" else "validation")
-        axes[-1].legend()
+        axes[-1].legend(list(handles.values()), list(fonts.fit(handles, 1.7).values()))
     return figure
 
 
 def _line(
     axis: Axes, seeds: Sequence[pd.Series], label: str, color: object, dash: str, smooth: float
-) -> None:
+) -> Line2D:
     table = pd.concat(seeds, axis=1)  # epochs that one seed lacks are left out of its share of the mean
     mean = table.mean(axis=1)
     epochs = mean.index.to_numpy()
     if len(seeds) > 1:
         axis.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
-        label = f"{label} ({len(seeds)} seeds)"
     axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
-    axis.plot(epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label)
+    (line,) = axis.plot(
+        epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
+    )
+    return line
 
 
 def smoothed(values: Values, width: float) -> Values:

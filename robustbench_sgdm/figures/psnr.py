@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, styled, words
+from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, legend_above, styled, words
 
 _FEW = len(MARKERS)  # corruptions that one pair of panels tells apart
+_BESIDE = 2.0  # inches of the corruptions' names
 _ROW, _MOST = 1.7, 7.8  # inches of a family's panels, and of a page
 
 
@@ -46,8 +48,8 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
             named = [Line2D([], [], color="#57606a", marker=m, linestyle="") for m in marker.values()]
             row[1].legend(
                 named,
-                list(map(words, marker)),
-                title=family,
+                list(fonts.fit(map(words, marker), _BESIDE).values()),
+                title=fonts.short(str(family), _BESIDE),
                 alignment="left",
                 loc="center left",
                 bbox_to_anchor=(1.02, 0.5),
@@ -56,8 +58,7 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
             axis.invert_xaxis()
             axis.set(xlabel=f"{label}; worse to the right")
         axes[0, 0].set_ylim(bottom=0)
-        shown = [Line2D([], [], **look) for look in _looks(models).values()]
-        figure.legend(shown, models, loc="outside upper center", ncols=min(len(models), 4))
+        legend_above(figure, {model: Line2D([], [], **look) for model, look in _looks(models).items()})
     return figure
 
 

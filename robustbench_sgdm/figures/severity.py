@@ -1,6 +1,7 @@
 """AP against severity, a panel per corruption, a line per model with its interval as a band."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled, words
@@ -34,7 +36,8 @@ def severity_curves(
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).ravel()
         for axis, corruption in zip(axes, corruptions, strict=False):
-            _panel(axis, results, corruption, metric, models, intervals)
+            handles = _panel(axis, results, corruption, metric, models, intervals)
+            axis.set_title(fonts.short(words(corruption), size[0] / across - 0.3, 8.5))
         for axis in axes[len(corruptions) :]:
             axis.set_axis_off()
         for index, axis in enumerate(axes[: len(corruptions)]):
@@ -44,7 +47,7 @@ def severity_curves(
             if index % across == 0:
                 axis.set_ylabel(f"{metric} (%)")
         axes[0].set_ylim(bottom=0)
-        legend_above(figure, axes[0])
+        legend_above(figure, handles)
     return figure
 
 
@@ -55,16 +58,16 @@ def _panel(
     metric: str,
     models: Sequence[str],
     intervals: pd.DataFrame | None,
-) -> None:
-    color = colors(models)
+) -> dict[str, Any]:
+    """Draw it; the line of each model."""
+    color, handles = colors(models), {}
     for index, model in enumerate(models):
         rows = _rows(results, model, corruption)
-        axis.plot(
+        (handles[model],) = axis.plot(
             rows["severity"],
             rows[metric],
             marker=MARKERS[index % len(MARKERS)],
             color=color[model],
-            label=model,
         )
         if intervals is not None:
             own = intervals[
@@ -76,8 +79,8 @@ def _panel(
             axis.fill_between(
                 band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
             )
-    axis.set_title(words(corruption))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    return handles
 
 
 def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:

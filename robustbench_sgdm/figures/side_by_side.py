@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material, Shown
 from robustbench_sgdm.figures.style import PAGE, styled, words
@@ -68,6 +69,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[
         columns: what stands above them.
     """
     width = (PAGE - _LEFT) / len(columns)
+    heads = fonts.fit(columns, width - _GAP, 7.5)
     heights = [(width - _GAP) * max(_ratio(p) for p in panels) for _, panels in rows]
     total = _TOP + sum(h + _BELOW for h in heights)
     with styled():
@@ -77,7 +79,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[
             figure.text(
                 _LEFT / 2 / PAGE,
                 (top - height / 2) / total,
-                title,
+                fonts.legible(title, "\n"),
                 rotation=90,
                 ha="center",
                 va="center",
@@ -89,7 +91,7 @@ def side_by_side(rows: Sequence[tuple[str, Sequence[Panel]]], columns: Sequence[
                 axis = figure.add_axes((place[0] / PAGE, place[1] / total, place[2] / PAGE, place[3] / total))
                 _draw(axis, panel)
                 if top == total - _TOP:
-                    axis.set_title(columns[index], fontsize=7.5, pad=3)
+                    axis.set_title(heads[columns[index]], fontsize=7.5, pad=3)
             top -= height + _BELOW
         # White on white needs its dark edge; the others are told apart without.
         handles = [Line2D([], [], **_look(kind, casing=kind == "truth")) for kind in _LOOKS]

@@ -4,7 +4,7 @@ import base64
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from robustbench_sgdm import atomic, content
 from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.figures import fonts
 
 Color = tuple[float, float, float]
 
@@ -28,6 +28,7 @@ COLUMN, PAGE = 3.4, 7.0
 MARKERS = "osD^vP*X"
 
 _MODULES = ("", "sgdm", "cbam", "ca", "rfaconv")  # first in the palette, in the order of the paper's interest
+_KEY = 0.5  # inches that a legend takes beside a name
 _METADATA = {  # what would say when and by which version
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": {"CreationDate": None},
@@ -39,6 +40,7 @@ _METADATA = {  # what would say when and by which version
 def styled() -> Iterator[None]:
     """Draw with the suite's style; matplotlib's global state is as before afterwards."""
     with mpl.rc_context(fname=content.root() / "reports" / "plots.mplstyle"):
+        mpl.rcParams["font.family"] = fonts.families()
         yield
 
 
@@ -112,10 +114,18 @@ def uri(content: bytes | str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def legend_above(figure: Figure, axis: Axes) -> None:
-    """One legend for all panels, above them."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """One legend for all panels, above them, in as many columns as fit.
+
+    Args:
+        figure: of the panels.
+        handles: what stands for each name.
+    """
+    room = float(figure.get_size_inches()[0]) - _KEY
+    names = list(fonts.fit(handles, room).values())
+    widest = max(map(fonts.width, names), default=0.0) + _KEY
+    columns = min(len(names), 4, max(1, int((room + _KEY) / widest)))
+    figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
 
 
 def words(name: str) -> str:

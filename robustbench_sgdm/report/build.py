@@ -1,20 +1,23 @@
 """Fills the template and writes the report's files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 import pandas as pd
+from markupsafe import Markup
 
 from robustbench_sgdm import __version__, atomic, content, figures
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.figures import Drawn, Material
+from robustbench_sgdm.figures import Drawn, Material, fonts
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
 from robustbench_sgdm.report.verdict import Verdict, verdicts
 from robustbench_sgdm.store import Run
+
+_LINES = "\n\t"  # in HTML like spaces
 
 
 def write(material: Material) -> tuple[Path, Path]:
@@ -44,17 +47,20 @@ def write(material: Material) -> tuple[Path, Path]:
         "times": times(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
-        "font": "",
+        "plain_font": "",
+        "faces": [],
     }
     html, paper = run.path / "report.html", run.path / "report.pdf"
     try:
-        text = template.render(facts, pages=None)
+        facts["faces"] = fonts.faces(template.render(facts, pages=None))
+        text = fonts.escaped(template.render(facts, pages=None), _LINES)
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
         ) from error
     atomic.write_text(html, text)
-    pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
+    facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
+    pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
     return html, paper
 
 
@@ -74,6 +80,17 @@ def times(latency: pd.DataFrame) -> list[str]:
             text += f", {row['ratio']:.2f} of {first}'s time: {span}"
         told.append(text)
     return told
+
+
+def breakable(text: str, most: int) -> Markup:
+    """Text that a line may break within: a page is printed as small as its longest word in a table needs.
+
+    >>> breakable("a<bcd fg", 3)
+    Markup('a&lt;b<wbr>cd fg')
+    """
+    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"  # scripts whose letters stand apart
+    parts = re.split(f"({letters}{{{most}}})(?={letters})", text)
+    return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
 
 
 def _verdicts(material: Material) -> tuple[list[Verdict], str]:
@@ -112,11 +129,6 @@ def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
     ]
 
 
-def _font() -> str:
-    """The address of matplotlib's own font, for machines without any."""
-    return (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").as_uri()
-
-
 def _template() -> jinja2.Template:
     environment: Any = jinja2.Environment(
         loader=jinja2.FileSystemLoader(content.root() / "reports"),
@@ -125,6 +137,10 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"words": figures.words, "unbroken": lambda text: text.replace(" %", "\u00a0%")}
+    environment.filters |= {
+        "words": figures.words,
+        "unbroken": lambda text: text.replace(" %", "\u00a0%"),
+        "breakable": breakable,
+    }
     template: jinja2.Template = environment.get_template("report.html.j2")
     return template

@@ -1,6 +1,10 @@
-"""List options: commas, repeats, ranges, brackets."""
+"""List options: commas, repeats, ranges, brackets, and files that are called anything."""
 
+import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,3 +57,103 @@ def test_weights_by_order_and_by_name(tmp_path: Path) -> None:
         options.weights(["c=w.pt"], models)
     with pytest.raises(UsageError, match="3 --weights for 2 models"):
         options.weights(["1.pt,2.pt,3.pt"], models)
+
+
+Form = Literal["NFC", "NFD"]
+PLAIN = st.text(
+    st.characters(codec="utf-8", exclude_characters=",[]/\0", exclude_categories=["Cs"]), min_size=1
+)
+ANY = st.text(st.sampled_from("a,=[]\\ @%é漢'\"*;:{}()-."), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..") and name == name.strip()
+)
+
+
+@settings(deadline=None)
+@given(st.lists(PLAIN.map(str.strip).filter(bool), unique=True, max_size=5))
+def test_joined_names_come_apart_again(names: list[str]) -> None:
+    assert options.split([",".join(names)]) == names
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current folder, empty."""
+    made, before = tmp_path_factory.mktemp("named"), Path.cwd()
+    os.chdir(made)
+    yield made
+    os.chdir(before)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(name=ANY, other=ANY)
+def test_an_existing_file_is_one_item(folder: Path, name: str, other: str) -> None:
+    """Alone, beside names of the zoo, in folders, and as weights of a model or of all."""
+    inside = folder / "runs" / other
+    inside.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"x{name}.pt", inside / f"{name}.pt"]
+    for path in paths:
+        path.touch()
+    try:
+        for path in (*paths, paths[0].relative_to(folder), paths[1].relative_to(folder)):
+            text = str(path)
+            assert options.models([text]) == [text]
+            assert options.models([f"yolov8n,{text},v[a=1,b=2]"]) == ["yolov8n", text, "v[a=1,b=2]"]
+            assert options.weights([text], ["m", "n"]) == {"m": path, "n": path}
+            assert options.weights([f"m={text}", f"v[a=1,b=2]={text}"], ["m", "v[a=1,b=2]"]) == {
+                "m": path,
+                "v[a=1,b=2]": path,
+            }
+            assert options.weights([f"n={text},m={text}"], ["m", "n"]) == {"m": path, "n": path}
+        both = ",".join(map(str, paths))
+        assert options.weights([both], ["m", "n"]) == {"m": paths[0], "n": paths[1]}
+    finally:
+        for path in paths:
+            path.unlink()
+
+
+def test_a_files_letters_may_be_in_either_form(folder: Path) -> None:
+    pairs: list[tuple[Form, Form]] = [("NFD", "NFC"), ("NFC", "NFD")]
+    for on_disk, typed in pairs:
+        path = Path(unicodedata.normalize(on_disk, f"é-{on_disk}/modèle 한글.pt"))
+        path.parent.mkdir()
+        path.touch()
+        text = unicodedata.normalize(typed, str(path))
+        assert options.models([text]) == [str(path)]
+        assert options.weights([f"m={text}"], ["m"]) == {"m": path}
+        assert options.find_path(unicodedata.normalize(typed, str(path.parent))) == path.parent
+    both = [unicodedata.normalize("NFC", "ü.pt"), unicodedata.normalize("NFD", "ü.pt")]
+    for name in both:
+        Path(name).touch()
+    assert options.models(both) == both
+    assert options.weights(
+        [unicodedata.normalize("NFC", "modèle=w.pt")], [unicodedata.normalize("NFD", "modèle")]
+    )
+
+
+def test_what_is_not_plain_is_told(folder: Path) -> None:
+    for name in ("m=w.pt", "w.pt"):
+        Path(name).touch()
+    with pytest.raises(UsageError, match=r"write \./m=w\.pt for the first, or m=\./w\.pt"):
+        options.weights(["m=w.pt"], ["m"])
+    assert options.weights(["./m=w.pt"], ["m"]) == {"m": Path("m=w.pt")}
+    assert options.weights(["m=./w.pt"], ["m"]) == {"m": Path("w.pt")}
+    with pytest.raises(UsageError, match="gives m two files"):
+        options.weights(["m=1.pt", "m=2.pt"], ["m"])
+    with pytest.raises(UsageError, match=r"'runs/a'.*the name of a file that exists"):
+        options.models(["runs/a,b/best.pt"])
+    with pytest.raises(UsageError, match="no such file, and '/data/x' is not a model"):
+        options.weights(["/data/x=1/best.pt"], ["m"])
+    assert options.models(["missing/best.pt"]) == ["missing/best.pt"]  # one path: told of where it is opened
+
+
+def test_weights_in_order_may_repeat() -> None:
+    assert list(options.weights(["1.pt,2.pt,1.pt"], ["a", "b", "c"]).values()) == [
+        Path("1.pt"),
+        Path("2.pt"),
+        Path("1.pt"),
+    ]
+
+
+def test_hostile_names_are_no_files() -> None:
+    for name in ("a" * 300 + "é", "é\0", "é/" * 3000, "\udc80"):
+        assert options.find_path(name) is None
+    assert len(options.models([",".join(map(str, range(1500)))])) == 1500

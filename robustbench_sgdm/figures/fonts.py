@@ -1,0 +1,184 @@
+"""Names in any script: matplotlib's own font, then those of `reports/fonts/`, and escapes for what cannot be seen.
+
+The fonts travel with the package, so a figure has the same bytes on every machine.
+"""
+
+import base64
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.font_manager import fontManager, get_font
+
+from robustbench_sgdm import content
+
+DEJAVU = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""matplotlib's own font, which is on every machine."""
+
+FOLDER = content.root() / "reports" / "fonts"
+"""Of the fonts that come with the package."""
+
+_NARROW = 0.63  # em: what a character of DejaVu Sans takes on average
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # categories of Unicode: controls, formats, separators of lines
+_JOINERS = "\u200c\u200d"  # formats that belong into words of many scripts, and into emoji
+_MARKS = "\u25cc\ufe0f"  # the circle under a lone mark, and what makes an emoji of a character
+_KEYCAP = "\u20e3"  # frames the digit before it, which is in another font
+_WHOLE = 600  # characters of a font that is embedded as a whole: shapers use more of them than a text has
+
+
+class Face(NamedTuple):
+    """A font inside a page.
+
+    Attributes:
+        family: its name.
+        uri: the address that holds its glyphs.
+        characters: that it is there for, as CSS writes a `unicode-range`.
+    """
+
+    family: str
+    uri: str
+    characters: str
+
+
+def families() -> list[str]:
+    """The families that matplotlib tries in turn for each character."""
+    return list(_fonts())
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Text with what is invisible or changes the direction of other text written out.
+
+    Args:
+        text: any.
+        keep: characters that are left as they are.
+
+    >>> escaped("cat" + chr(0x202E) + "s" + chr(10))
+    'cat\\\\u202es\\\\n'
+    """
+    return _escaped(text, keep, missing=False)
+
+
+def legible(text: str, keep: str = "") -> str:
+    """As `escaped`, and composed, with characters that no font has written out too.
+
+    >>> legible("cat" + chr(0x13000))
+    'cat\\\\U00013000'
+    """
+    return _escaped(unicodedata.normalize("NFC", text), keep, missing=True)
+
+
+def short(text: str, inches: float, points: float = 8) -> str:
+    """Legible text, without its middle where it is wider than `inches` at a size of `points`.
+
+    >>> short("a-very-long-name", 1)
+    'a-very…g-name'
+    """
+    return _cut(legible(text), inches * 72 / points)
+
+
+def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
+    """What a figure shows for each name: as `short`, and still told apart.
+
+    >>> list(fit(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
+    ['cat', 'a-very…name-1', 'a-ve…me-2 (1)', 'a-ve…me-2 (2)']
+    """
+    cut = {name: short(name if name.strip() else repr(name), inches, points) for name in names}
+    looks = {name: " ".join(text.split()) for name, text in cut.items()}  # spaces look alike
+    shared, seen = Counter(looks.values()), Counter[str]()
+    for name, look in looks.items():
+        if shared[look] > 1:
+            seen[look] += 1
+            number = f" ({seen[look]})"
+            cut[name] = short(name, inches - width(number, points), points) + number
+    return cut
+
+
+def width(text: str, points: float = 8) -> float:
+    """About how many inches a text takes."""
+    return _ems(text) * points / 72
+
+
+def faces(text: str) -> list[Face]:
+    """What a page must hold to show a text wherever the characters that DejaVu Sans has can be shown."""
+    from fontTools import subset, ttLib
+
+    (_, known), *others = _fonts().values()
+    wanted, found = {ord(c) for c in escaped(text)} - known, []
+    for family, (path, own) in zip(families()[1:], others, strict=True):
+        if wanted & own:
+            options: Any = subset.Options(hinting=False)
+            subsetter = subset.Subsetter(options)
+            used = own if len(own) <= _WHOLE else own & {ord(c) for c in text}
+            subsetter.populate(unicodes=used)
+            with ttLib.TTFont(path, lazy=True) as font:
+                subsetter.subset(font)
+                font.flavor, buffer = "woff", io.BytesIO()
+                font.save(buffer)
+            uri = f"data:font/woff;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            theirs = (used - known - {ord(_KEYCAP)}) | used & set(map(ord, _JOINERS + _MARKS))
+            found.append(Face(family, uri, ", ".join(f"U+{c:X}" for c in sorted(theirs))))
+            wanted -= own
+    return found
+
+
+@cache
+def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
+    """Each family's file and characters, in the order in which they are tried; matplotlib knows them from here on."""
+    ours = sorted(FOLDER.glob("*.ttf"))
+    for path in ours:
+        fontManager.addfont(path)
+    opened = {path: get_font(path) for path in (DEJAVU, *ours)}
+    return {font.family_name: (path, frozenset(font.get_charmap())) for path, font in opened.items()}
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    return frozenset().union(*(characters for _, characters in _fonts().values()))
+
+
+def _escaped(text: str, keep: str, *, missing: bool) -> str:
+    def written(match: re.Match[str]) -> str:
+        one = match[0]
+        if one in keep:
+            return one
+        joins = one in _JOINERS and text[match.start() - 1 : match.start()] > "\u02ff"  # not Latin
+        unseen = unicodedata.category(one) in _INVISIBLE and not joins
+        return ascii(one)[1:-1] if unseen or (missing and ord(one) not in _drawable()) else one
+
+    return re.sub(r"[^ -~]", written, text)
+
+
+def _ems(text: str) -> float:
+    return sum(map(_em, text))
+
+
+def _em(character: str) -> float:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 1 if unicodedata.east_asian_width(character) in "WF" else _NARROW
+
+
+def _cut(text: str, room: float) -> str:
+    """Text without its middle where it is wider than `room` em."""
+    if _ems(text) <= room:
+        return text
+    half = (room - _em("…")) / 2
+    head, tail = _start(text, half), _start(text[::-1], half)[::-1]
+    while tail and unicodedata.category(tail[0]) in ("Mn", "Mc", "Me", "Cf"):  # they belong to what is cut
+        tail = tail[1:]
+    return f"{head.rstrip(_JOINERS)}…{tail}"
+
+
+def _start(text: str, room: float) -> str:
+    """As much of the start as `room` em hold."""
+    for place, character in enumerate(text):
+        room -= _em(character)
+        if room < 0:
+            return text[:place]
+    return text

@@ -1,11 +1,12 @@
 """Decoding: any image file a camera or a tool wrote becomes uint8 RGB, or a clear error."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,18 @@ MOST_PIXELS = 89_000_000
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _NO_PICTURE = (UnidentifiedImageError, ImportError)  # Ultralytics has Pillow ask for a plugin
 _ORIENTATION = 0x0112  # EXIF tag
+
+
+class Header(NamedTuple):
+    """What an image's header says: size in pixels as decoded, Pillow's name of the format, and whether it ends well.
+
+    `ended` is False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
+    """
+
+    width: int
+    height: int
+    format: str
+    ended: bool
 
 
 def read(image: Image) -> NDArray[np.uint8]:
@@ -77,15 +90,51 @@ def size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: as `read`, as far as the header shows it.
     """
+    found = header(path)
+    return found.width, found.height
+
+
+def header(path: Path) -> Header:
+    """What the header of an image file says.
+
+    Raises:
+        DataError: as `size`.
+    """
     try:
         with _opened(path, MOST_PIXELS) as file:
             width, height = file.size
+            kind = str(file.format)
+            ended = kind != "JPEG" or _ends_with(file.fp, b"\xff\xd9")
             turned = file.getexif().get(_ORIENTATION, 1) >= 5
     except _NO_PICTURE as error:
         raise DataError(f"{path} {_why(path)}") from error
     except Exception as error:
         raise DataError(f"{path} is not a readable image ({error})") from error
-    return (height, width) if turned else (width, height)
+    return Header(height, width, kind, ended) if turned else Header(width, height, kind, ended)
+
+
+def verify(path: Path) -> None:
+    """Read an image file to its end: a PNG's checksums, of other formats the pixels.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        with _opened(path, MOST_PIXELS) as file:
+            if file.format == "PNG":
+                file.verify()
+            else:
+                file.load()
+    except Exception as error:
+        raise DataError(f"{path} is damaged ({error})") from error
+
+
+def _ends_with(file: IO[bytes], end: bytes) -> bool:
+    place = file.tell()
+    file.seek(-len(end), os.SEEK_END)
+    found = file.read(len(end))
+    file.seek(place)
+    return found == end
 
 
 def _why(path: Path) -> str:

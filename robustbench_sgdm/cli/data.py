@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustbench_sgdm.errors import UsageError
+
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
 
@@ -34,6 +36,8 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
     from robustbench_sgdm import datasets
     from robustbench_sgdm.cli.console import counted, note
 
+    if split != "val" and not source.lower().endswith((".yaml", ".yml")):
+        raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {source} has one split")
     name = source
     if source == "coco":
         from robustbench_sgdm.detectors import coco_val

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import UnidentifiedImageError
+
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets import yolo_files, yolo_labels
 from robustbench_sgdm.datasets.base import Dataset, Image
@@ -107,16 +109,16 @@ def _read(
                 }
             )
     notes = [
-        f"{len(examples):,} of {len(files):,} images are skipped: {kind} (first: {examples[0]})"
+        f"{len(examples):,} of {len(files):,} images skipped: {kind} (first: {examples[0]})"
         for kind, examples in skipped.items()
     ]
     if repeated:
         notes.append(
-            f"{sum(again for again, _ in repeated):,} label rows repeat another and are read once, as in Ultralytics "
+            f"label rows that repeat another, left out as in Ultralytics: {sum(again for again, _ in repeated):,} "
             f"(first: {shown_path(repeated[0][1])})"
         )
     notes += [
-        f"{count:,} images count as images without objects: {shown_path(folder)} holds no label file of theirs"
+        f"images that count as without objects because {shown_path(folder)} holds none of their label files: {count:,}"
         for folder, (without, count) in unlabelled.items()
         if without == count
     ]
@@ -130,8 +132,7 @@ def _parse(path: Path, notes: list[str]) -> dict[str, Any]:
         raise DataError(f"{path} is not an Ultralytics dataset YAML: it holds no `names:` and no `val:`")
     if repr(content) != repr(read_yaml(path, errors="replace")):
         notes.append(
-            f"{path} is not UTF-8: the characters that cannot be read are dropped from its values, as in Ultralytics; "
-            "save it as UTF-8"
+            f"characters that are not UTF-8 are dropped from the values of {path}, as in Ultralytics: save it as UTF-8"
         )
     content = {key: None if value == "None" else value for key, value in content.items()}
     if "val" not in content and "validation" in content:
@@ -146,11 +147,11 @@ def _entries(path: Path, content: dict[str, Any], split: str) -> list[str]:
     given = content.get(split)
     if not given:
         others = [name for name in SPLITS if content.get(name)]
-        has = (
-            f"it has {', '.join(others)}; give --split {others[-1]}" if others else f"write `{split}: FOLDER`"
+        instead = (
+            f"give --split {' or --split '.join(others)}" if others else f"write `{split}: FOLDER` into it"
         )
-        raise DataError(f"{path} has no {split!r} split; {has}")
-    entries = given if isinstance(given, list) else [given]
+        raise DataError(f"{path} has no {split!r} split; {instead}")
+    entries: list[Any] = given if isinstance(given, list) else [given]
     if wrong := [entry for entry in entries if not isinstance(entry, str)]:
         raise DataError(
             f"{path}: {split} {shown(wrong[0])} is not text; write a folder or a list file, or several as a list"
@@ -158,54 +159,60 @@ def _entries(path: Path, content: dict[str, Any], split: str) -> list[str]:
     return entries
 
 
-def _names(path: Path, content: dict[str, Any], notes: list[str]) -> list[str]:
-    """Class names in the order of their labels, which count from 0."""
+def _names(path: Path, content: dict[str, Any], notes: list[str]) -> tuple[str, ...]:
+    """Class names in the order of their labels, which count from 0, each once."""
+    ordered = _in_order(path, content)
+    for number, name in enumerate(ordered):
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            notes.append(
+                f"class {number} of {path} is called {shown(str(name))}, as in Ultralytics, because YAML does not read "
+                "the name as text: put names in quotes"
+            )
+            break
+    try:
+        classes = [label(name if isinstance(name, list | dict) else str(name)) for name in ordered]
+    except ValueError as error:
+        raise DataError(f"{path}: in 'names' {error}") from error
+    unique = distinct(classes)
+    for number, (name, own) in enumerate(zip(classes, unique, strict=True)):
+        if name != own:
+            notes.append(
+                f"'names' of {path} holds {shown(name)} more than once; class {number} is called {shown(own)} here and "
+                "scored by itself"
+            )
+            break
+    return unique
+
+
+def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
+    """What stands in `names`, a list or numbered, or `class_0`, ... where there is `nc` alone."""
     names, count = content.get("names"), content.get("nc")
     if count is not None:
         try:
             whole = int(float(count))
-            if isinstance(count, list | dict) or whole != float(count) or not 0 <= whole <= _MOST_CLASSES:
-                raise ValueError
         except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{path}: nc {shown(count)} is not a number of classes") from None
+            whole = -1
+        if not 0 <= whole <= _MOST_CLASSES or float(count) != whole:
+            raise DataError(
+                f"{path}: nc {shown(count)} is not a whole number of classes, up to {_MOST_CLASSES:,}"
+            )
         if names is None:
             names = [f"class_{number}" for number in range(whole)]
         elif isinstance(names, list | dict) and len(names) != whole:
             raise DataError(f"{path}: nc is {whole}, but 'names' holds {len(names)}; correct one of them")
     if not isinstance(names, list | dict) or not names:
         raise DataError(f"{path} is not an Ultralytics dataset YAML: 'names' is missing or empty")
+    if isinstance(names, list):
+        return names
     try:
-        by_label = (
-            dict(enumerate(names))
-            if isinstance(names, list)
-            else {int(key): name for key, name in names.items()}
-        )
-        if set(by_label) != set(range(len(by_label))) or len(by_label) != len(names):
-            raise ValueError
+        by_label = {int(key): name for key, name in names.items()}
     except (TypeError, ValueError, OverflowError):
+        by_label = {}
+    if set(by_label) != set(range(len(names))):
         raise DataError(
-            f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once; they are "
-            f"{shown(list(names))}"
-        ) from None
-    ordered = [by_label[number] for number in range(len(by_label))]
-    if odd := [(n, name) for n, name in enumerate(ordered) if name is None or isinstance(name, bool | float)]:
-        number, name = odd[0]
-        notes.append(
-            f"{len(odd)} class names are not text; YAML reads that of class {number} as {name}, and so does "
-            "Ultralytics: names belong in quotes"
+            f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once, not {shown(list(names))}"
         )
-    try:
-        classes = [label(str(name) if name is None else name) for name in ordered]
-    except ValueError as error:
-        raise DataError(f"{path}: in 'names' {error}") from error
-    unique = distinct(classes)
-    if changed := [(number, name) for number, name in enumerate(unique) if name != classes[number]]:
-        number, name = changed[0]
-        notes.append(
-            f"'names' holds {shown(classes[number])} more than once; class {number} is called {shown(name)} here and "
-            "scored by itself"
-        )
-    return list(unique)
+    return [by_label[number] for number in range(len(names))]
 
 
 def _pose_columns(path: Path, content: dict[str, Any]) -> int:
@@ -233,16 +240,15 @@ def _image(number: int, path: Path) -> Image:
     """
     try:
         header = decoding.header(path)
-        if (
-            header.format == "PNG" or not header.ended
-        ):  # as Ultralytics: it rewrites such a JPEG, if it decodes
+        # As Ultralytics, which writes a JPEG without an end anew, if it decodes.
+        if header.format == "PNG" or not header.ended:
             decoding.verify(path)
     except DataError as error:
-        if not path.exists():
-            raise Rejected("the file does not exist", shown_path(str(path))) from error
-        if (suffix := path.suffix.lower()) in _SOME_DECODERS and path.is_file():
-            fault = f"{suffix} files cannot be decoded here; convert them to PNG or JPEG"
-            raise Rejected(fault, shown_path(str(path))) from error
+        name, cause = shown_path(str(path)), error.__cause__
+        if isinstance(cause, FileNotFoundError | NotADirectoryError):
+            raise Rejected("the file does not exist", name) from error
+        if (suffix := path.suffix.lower()) in _SOME_DECODERS and isinstance(cause, UnidentifiedImageError):
+            raise Rejected(f"{suffix} cannot be decoded here; convert them to PNG or JPEG", name) from error
         raise Rejected("the file cannot be read as an image", str(error)) from error
     if min(header.width, header.height) < _SMALLEST:
         fault = f"the image is under {_SMALLEST} px wide or high"

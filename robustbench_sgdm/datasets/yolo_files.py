@@ -6,7 +6,7 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Self
 
 from robustbench_sgdm.errors import DataError
@@ -18,44 +18,10 @@ SUFFIXES = frozenset(
 """What a file is called that Ultralytics takes for an image (its `IMG_FORMATS`), in lower case, without the dot."""
 
 # Images, but not for Ultralytics: worth a word when they lie in a folder that is searched.
-_OTHERS = frozenset(
-    {
-        "apng",
-        "arw",
-        "cr2",
-        "cr3",
-        "dib",
-        "exr",
-        "gif",
-        "hdr",
-        "hif",
-        "j2c",
-        "j2k",
-        "jfi",
-        "jfif",
-        "jif",
-        "jpe",
-        "jpx",
-    }
-    | {
-        "jxl",
-        "nef",
-        "orf",
-        "pbm",
-        "pcx",
-        "pfm",
-        "pgm",
-        "pnm",
-        "ppm",
-        "psd",
-        "qoi",
-        "raw",
-        "rw2",
-        "svg",
-        "tga",
-        "xbm",
-    }
-)
+_OTHERS = frozenset({
+    "arw", "cr2", "cr3", "exr", "gif", "hdr", "hif", "ico", "j2k", "jfif", "jpe", "jpx", "jxl", "nef", "orf", "pbm",
+    "pfm", "pgm", "pnm", "ppm", "psd", "rw2", "svg", "tga",
+})  # fmt: skip
 _MOST_FOLDERS = 100_000
 _MOST_BYTES = 256 * 2**20  # of a list
 
@@ -78,9 +44,9 @@ class Found:
         """The images in Ultralytics' order, and every note."""
         paths = [path for _, path in sorted(self.images)]
         if repeated := sorted(path for path, times in Counter(paths).items() if times > 1):
-            self.passed["images are named more than once, and count each time as in Ultralytics"] += repeated
+            self.passed["images named more than once, which count each time as in Ultralytics"] += repeated
         passed = [
-            f"{len(names):,} {reason} (first: {shown_path(min(names))})"
+            f"{reason}: {len(names):,} (first: {shown_path(min(names))})"
             for reason, names in self.passed.items()
         ]
         return paths, self.notes + passed
@@ -99,11 +65,9 @@ class _Root:
 
     def holds(self, place: str) -> bool:
         """Whether a path begins with the root. A link in the root may lead elsewhere: the user put it there."""
-        if f"{os.sep}.." not in place:
-            if place in (self.name, self.real):
-                return True
-            if place.startswith((self.name + os.sep, self.real + os.sep)):
-                return True
+        begins = place.startswith((self.name + os.sep, self.real + os.sep))
+        if begins and ".." not in PurePath(place).parts:
+            return True
         return Path(os.path.realpath(place)).is_relative_to(self.real)
 
 
@@ -186,25 +150,24 @@ def _roots(source: Path, named: str | None, datasets: Path | None) -> list[str]:
     Raises:
         DataError: there is none.
     """
-    bases = [Path(), *([datasets] if datasets else []), source.parent]
-    names = ["."] if named is None else [named, named.replace("\\", "/")]
-    looked = list(
-        dict.fromkeys(
-            os.path.abspath(base / name)
-            for name in names
-            for base in (bases[-1:] if named is None else bases)
-            if "\0" not in name
-        )
-    )
+    if named is None:
+        looked = [os.path.abspath(source.parent)]
+    else:
+        bases = [Path(), *([datasets] if datasets else []), source.parent]
+        names = [name for name in (named, named.replace("\\", "/")) if "\0" not in name]
+        looked = list(dict.fromkeys(os.path.abspath(base / name) for name in names for base in bases))
     roots = [place for place in looked if os.path.isdir(place)]
     if not roots:
         raise DataError(
-            f"{source}: path {shown(named)} {_windows(named) or 'is not a folder'} (looked for as "
-            f"{', '.join(map(shown, looked))}); write the absolute path of the data's folder"
+            f"{source}: path {shown(named)} {_windows(str(named)) or 'is not a folder'} (looked for as "
+            f"{', '.join(map(shown, looked))}); write the absolute path of the data's folder, and download the data "
+            "first (Ultralytics' `download` key is not run)"
         )
     if below := [place for place in roots if os.path.realpath(place) != Path(os.path.realpath(place)).anchor]:
         return below
-    raise DataError(f"{source}: path {shown(named)} is the whole file system; write the folder of the data")
+    raise DataError(
+        f"{source}: path {shown(named or '/')} is the whole file system; write the folder of the data"
+    )
 
 
 def _place(root: str, entry: str) -> str | None:
@@ -235,15 +198,15 @@ def _outside(source: Path, split: str, entry: str, places: Sequence[str], root: 
     last = max((n for n, part in enumerate(parts) if part == "images"), default=len(parts) - 1)
     folder = Path(*parts[:last]) if last else Path(parts[0])
     new = [os.path.relpath(place, folder) for place in real]
+    instead = _instead(folder, split, new[0] if len(new) == 1 else str(new))
     return (
-        f"{source}: {split} {shown(entry)} lies outside {shown_path(root.name)}, the folder of the data; "
-        f"{_instead(folder, split, new[0] if len(new) == 1 else str(new))}"
+        f"{instead} in {source}: {shown(entry)} lies outside {shown_path(root.name)}, the folder of the data"
     )
 
 
 def _instead(folder: Path, split: str, entry: str) -> str:
     if folder == Path(folder.anchor):
-        return "move all of it into one folder and write that as `path`"
+        return "move the data into one folder and write that as `path`"
     return f"write `path: {folder}` and `{split}: {entry}`"
 
 
@@ -272,14 +235,12 @@ def _walk(top: str, found: Found) -> None:
             suffix = entry.name.rpartition(".")[2].lower() if "." in entry.name else ""
             if entry.name.startswith("."):
                 if is_folder or suffix in SUFFIXES:
-                    found.passed["hidden files or folders are passed over, as in Ultralytics"].append(
-                        entry.path
-                    )
+                    found.passed["hidden files or folders passed over, as in Ultralytics"].append(entry.path)
                 continue
             if is_folder:
                 identity = _identity(entry.path)
                 if identity in above:
-                    found.passed["links lead back into a folder above them and are not followed"].append(
+                    found.passed["links not followed because they lead back into a folder above them"].append(
                         entry.path
                     )
                 else:
@@ -288,7 +249,7 @@ def _walk(top: str, found: Found) -> None:
                 found.images.append((entry.path, entry.path))
             elif suffix in _OTHERS and not is_folder:
                 found.passed[
-                    "images of formats that Ultralytics does not read are passed over; convert them to PNG or JPEG"
+                    "images passed over because Ultralytics reads no such files (convert them to PNG or JPEG)"
                 ].append(entry.path)
 
 
@@ -302,7 +263,7 @@ def _entries(folder: str, found: Found) -> Iterator[tuple["os.DirEntry[str]", bo
                     is_folder = False
                 yield entry, is_folder
     except OSError:
-        found.passed["folders cannot be read and are passed over"].append(folder)
+        found.passed["folders passed over because they cannot be read"].append(folder)
 
 
 def _identity(folder: str) -> tuple[int, int]:
@@ -320,16 +281,15 @@ def _listed(place: str, root: _Root, split: str, found: Found) -> None:
         if line.rpartition(".")[2].lower() not in SUFFIXES or "\0" in line:
             if line.strip() and not line.startswith("#"):
                 found.passed[
-                    f"lines of {shown_path(place)} do not end in the suffix of an image and are passed over, as in "
-                    "Ultralytics"
+                    f"lines of {shown_path(place)} passed over because they do not end in the suffix of an image"
                 ].append(line)
             continue
         name, path = _named(line, parent, root)
         if not root.holds(path):
             folder = Path(os.path.commonpath([root.real, os.path.realpath(path)]))
             raise DataError(
-                f"{place}: {shown(line)} lies outside {shown_path(root.name)}, the folder of the data; "
-                f"{_instead(folder, split, os.path.relpath(place, folder))}"
+                f"{_instead(folder, split, os.path.relpath(place, folder))}: {shown(line)} of the list {place} lies "
+                f"outside {shown_path(root.name)}, the folder of the data"
             )
         found.images.append((name, path))
 

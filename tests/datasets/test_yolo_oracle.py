@@ -199,7 +199,8 @@ def a_folder(draw: st.DrawFn) -> dict[str, Any]:
     kinds = st.sampled_from(SOUND * 3 + UNSOUND)
     return {
         "layout": draw(st.sampled_from(LAYOUTS)),
-        "files": {name: (draw(kinds), draw(label_text())) for name in files},
+        "files": {name: (draw(kinds), draw(label_text())) for name in files}
+        | ({"sound.jpg": ("JPEG", b"0 .5 .5 .25 .25")} if draw(st.integers(0, 3)) else {}),
         "link": draw(st.sampled_from(("", "", "file", "broken", "folder", "root"))),
         "entry": draw(
             st.sampled_from(

@@ -67,7 +67,7 @@ def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "stri
         raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:500]}") from error
 
 
-def _plain(loader: "_Loader | _FastLoader") -> Any:
+def _plain(loader: Any) -> Any:
     try:
         node = loader.get_single_node()
         if node is None:
@@ -88,7 +88,7 @@ class _Loader(yaml.SafeLoader):
         super().fetch_flow_collection_start(TokenClass)
 
 
-_FastLoader = getattr(yaml, "CSafeLoader", _Loader)
+_FastLoader: Any = getattr(yaml, "CSafeLoader", _Loader)
 """libyaml's, where PyYAML was built with it: it takes tabs between tokens, and bounds the nesting itself."""
 
 _FORBIDDEN = re.compile(

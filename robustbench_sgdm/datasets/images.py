@@ -11,7 +11,7 @@ from typing import IO, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.errors import DataError
@@ -104,7 +104,7 @@ def header(path: Path) -> Header:
         with _opened(path, MOST_PIXELS) as file:
             width, height = file.size
             kind = str(file.format)
-            ended = kind != "JPEG" or _ends_with(file.fp, b"\xff\xd9")
+            ended = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
             turned = file.getexif().get(_ORIENTATION, 1) >= 5
     except _NO_PICTURE as error:
         raise DataError(f"{path} {_why(path)}") from error
@@ -143,7 +143,7 @@ def _why(path: Path) -> str:
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[Pillow.Image]:
+def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image of a known format, its pixels counted before any is decoded."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise ValueError("no file")  # a pipe would keep its reader waiting

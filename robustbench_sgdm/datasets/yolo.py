@@ -200,8 +200,10 @@ def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
             names = [f"class_{number}" for number in range(whole)]
         elif isinstance(names, list | dict) and len(names) != whole:
             raise DataError(f"{path}: nc is {whole}, but 'names' holds {len(names)}; correct one of them")
-    if not isinstance(names, list | dict) or not names:
+    if not names:
         raise DataError(f"{path} is not an Ultralytics dataset YAML: 'names' is missing or empty")
+    if not isinstance(names, list | dict):
+        raise DataError(f"{path}: 'names' is {shown(names)}; write a list, or each name with its number")
     if isinstance(names, list):
         return names
     try:
@@ -247,7 +249,9 @@ def _image(number: int, path: Path) -> Image:
         name, cause = shown_path(str(path)), error.__cause__
         if isinstance(cause, FileNotFoundError | NotADirectoryError):
             raise Rejected("the file does not exist", name) from error
-        if (suffix := path.suffix.lower()) in _SOME_DECODERS and isinstance(cause, UnidentifiedImageError):
+        if (suffix := path.suffix.lower()) in _SOME_DECODERS and isinstance(
+            cause, UnidentifiedImageError | ImportError
+        ):
             raise Rejected(f"{suffix} cannot be decoded here; convert them to PNG or JPEG", name) from error
         raise Rejected("the file cannot be read as an image", str(error)) from error
     if min(header.width, header.height) < _SMALLEST:

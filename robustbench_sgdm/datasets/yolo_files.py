@@ -90,28 +90,28 @@ def find(
         DataError: an entry is absent, or lies outside the root.
     """
     roots = _roots(source, named, datasets)
-    complete = [
-        (root, [place for place in places if place])
-        for root in roots
-        if all(places := [_place(root, entry) for entry in entries])
-    ]
+    complete: list[tuple[str, list[str]]] = []
+    for root in roots:
+        places = [place for entry in entries if (place := _place(root, entry)) is not None]
+        if len(places) == len(entries):
+            complete.append((root, places))
     if not complete:
         raise DataError(_absent(source, split, entries, roots))
-    root, places = _Root.of(complete[0][0]), complete[0][1]
+    base, places = _Root.of(complete[0][0]), complete[0][1]
     found = Found()
-    if others := [name for name, _ in complete[1:] if os.path.realpath(name) != root.real]:
+    if others := [name for name, _ in complete[1:] if os.path.realpath(name) != base.real]:
         found.notes.append(
-            f"`path: {named}` is read as {shown_path(root.name)}, as Ultralytics does; {shown_path(others[0])} has "
+            f"`path: {named}` is read as {shown_path(base.name)}, as Ultralytics does; {shown_path(others[0])} has "
             f"the {split} split too: an absolute path says which is meant"
         )
     for entry, place in zip(entries, places, strict=True):
-        if not root.holds(place):
-            raise DataError(_outside(source, split, entry, places, root))
+        if not base.holds(place):
+            raise DataError(_outside(source, split, entry, places, base))
         real = os.path.realpath(place)  # as Ultralytics does: labels are looked for from here
         if os.path.isdir(real):
             _walk(real, found)
         elif os.path.isfile(real):
-            _listed(real, root, split, found)
+            _listed(real, base, split, found)
         else:
             raise DataError(f"{place}, the {split} split of {source}, is neither a folder nor a regular file")
     return found.close()

@@ -43,22 +43,23 @@ def read(path: str, classes: int, pose: int = 0) -> tuple[list[Box], int] | None
 
     Raises:
         Rejected: Ultralytics would skip the image.
-        DataError: the file is larger than a label file can be, or the system cannot read it.
+        DataError: the file is larger than a label file can be.
     """
     try:
         status = os.stat(path)  # noqa: PTH116
-        if not stat.S_ISREG(status.st_mode):  # a pipe would keep its reader waiting
-            return None
-        if status.st_size > _MOST_BYTES:
-            raise DataError(f"{path} has {status.st_size:,} bytes; a label file may have {_MOST_BYTES:,}")
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):  # a pipe would keep its reader waiting
+        return None
+    if status.st_size > _MOST_BYTES:
+        raise DataError(f"{path} has {status.st_size:,} bytes; a label file may have {_MOST_BYTES:,}")
+    try:
         with open(path, "rb") as file:  # noqa: PTH123  pathlib is slower, and there is one for each image
             text = file.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise Rejected("the label file is not UTF-8 text", f"{path}: {error}") from error
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise Rejected("the label file cannot be read", f"{path}: {error.strerror}") from error
     lines = text.removeprefix("\ufeff").splitlines()
     rows = [(number, row) for number, line in enumerate(lines, start=1) if (row := line.split())]
     return _boxes(path, rows, classes, pose)

@@ -51,7 +51,7 @@ def theirs(path: Path, split: str = "val") -> Meaning:
         (str(Path(one["im_file"]).absolute()), rows(np.concatenate([one["cls"], one["bboxes"]], axis=1)))
         for one in dataset.labels
     ]
-    return list(data["names"].values()), images
+    return [data["names"][label] for label in range(data["nc"])], images
 
 
 def ours(path: Path, split: str = "val") -> Meaning:
@@ -207,7 +207,7 @@ def a_folder(draw: st.DrawFn) -> dict[str, Any]:
                 ("plain", "slash", "dot", "roboflow", "absolute", "several", "twice", "list", "list", "lists")
             )
         ),
-        "line": draw(st.sampled_from(("./{}", "{root}/{}", "./{}", "././{}"))),
+        "line": draw(st.sampled_from(("./{}", "{root}/{}", "./{}", "././{}", "root/{}"))),
         "end": draw(st.sampled_from(("\n", "\r\n", "\n\n", " \n", "\n# a comment\n"))),
         "mark": draw(st.sampled_from((b"", b"", b"\xef\xbb\xbf"))),
         "key": draw(st.sampled_from(("val", "val", "validation", "test", "train"))),
@@ -326,3 +326,90 @@ def test_every_folder_means_what_it_means_to_ultralytics(
             assert not any(boxes for _, boxes in other[1])
             return
         assert_equal(path, split)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, two with a box each."""
+    root = tmp_path.resolve() / "data"
+    for name, text in (("a.jpg", "0 .5 .5 .25 .25"), ("b.png", "1 .5 .5 .125 .25"), ("c.jpg", None)):
+        file = root / "images/val" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pictures()["PNG" if name.endswith("png") else "JPEG"])
+        if text is not None:
+            label = root / "labels/val" / f"{name[0]}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(text)
+    return root
+
+
+def test_suffixes_are_ultralytics() -> None:
+    assert yolo.yolo_files.SUFFIXES == ultralytics_utils.IMG_FORMATS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"train: x\nval: images/val\nnames: [a, b]\n",
+        b"train:\timages\nval:\timages/val\nnames:\t[a,\tb]\n",
+        b"train: &all images/\nval: *all\nnames: &n {0: a, 1: b}\nnc: 2\n",
+        b"---\ntrain: x\nval: ./images//val/\nnames:\n- a\n- 'b: c'\n...\n",
+        b"train: x\nval: .\nnames: [a, b]\n",
+        b"train: x\nval: ['']\nnames: [a, b]\n",
+        b"train: x\nval: [images/val/, ./images]\nnames: {'0': a, '01': b}\n",
+        b"train: x\nvalidation: images/val\nnames: {1: b, 0: a}\n",
+        b"path: None\ntrain: x\nval: images/val\ntest: None\nnames: [on, 12:30, 2020-01-01, ~, 1e3, 0x1F]\n",
+        b"train: x\nval: images/val\nnc: '2.0'\n",
+        b"path:\ntrain: x\nval: ../images/val\nnames:\nnc: 2\n",
+        "train: x\nval: images/val # 数据\nnames: [a, b]\n".encode("gbk"),
+        "train: x\nval: images/val\nnames: [é, été]\n".encode("latin-1"),
+        "train: x\nval: images/val\nnames: [é, 数据]\n".encode("utf-8-sig"),
+        "train: x\r\nval: images/val\r\nnames: [a, b]\r\n".encode("utf-16"),
+        b"train: x\nval: images/val\nnames: [a, b] # \x00\x1b\x7f\xff\n",
+        b"train: x\nval: images/val\nnames: [a, b]\nkpt_shape: [17, 3]\nflip_idx: [0]\nextra: {a: [1]}\n",
+    ],
+)
+def test_a_yaml_in_any_hand(folder: Path, text: bytes) -> None:
+    (folder / "data.yaml").write_bytes(text)
+    _, images = assert_equal(folder / "data.yaml")
+    assert sum(len(boxes) for _, boxes in images) >= 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        (None, "0 1.01 .5 .1 .1"), (None, "0 1.0101 .5 .1 .1"), (None, "0 1.0100000001 .5 .1 .1"),
+        (None, "0 -0.01 .5 .1 .1"), (None, "0 -0.0100000001 .5 .1 .1"), (None, "0 -0.011 .5 .1 .1"),
+        (None, "0 .5 .5 -1e-9 .1"), (None, "0 .5 .5 -0. .1"), (None, "-0 .5 .5 0 0"), (None, "0 -0.005 .5 .1 .1"),
+        (None, "1.0 .5 .5 .1 .1\n1 .5 .5 .1 .1"), (None, "0 .5 .5 .1 .1\n0 .500000001 .5 .1 .1"),
+        (None, "0 .5 .5 .1 .1\n1 .5 .5 .1 .1\n0 .5 .5 .1 .1\n0 .2 .2 .1 .1"),
+        (None, "0 .1 .1 .3 .1 .3 .5"), (None, "0 .1 .1 .3 .1 .3 .5 .1 .5\n1 .1 .1 .3 .1 .3 .5"),
+        (None, "0 .1 .1 .3 .1 .3 .5\n0 .1 .1 .3 .5 .1 .5"), (None, "0 .1 .1 .3 .1 .3 .5\n0 .1 .1 .3 .1 .3 .5"),
+        (None, "0 .1 .1 1.02 .1 .3 .5"), (None, "0 -.1 -.1 1.2 .1 .3 .5"), (None, "0 -.1 .1 .3 .1 .3 .5"),
+        (None, "0 .1 .1 .3 .1 .3 .5\n1 .4 .4"), (None, "0 .1 .1 .3 .1 .3 .5\n1"), (None, "1 .4 .4"),
+        (None, "0 .1 .1 .3 .1 .3 .5\n1 .5 .5 .1 .1"), (None, "0 .1 .1 .3 .1 .3 .5\n1 .5 .5 .1 .1 .9"),
+        (None, "0 .5 .5 .1 .1 .9"), (None, "0,.5,.5,.1,.1"), (None, "0 .5 .5 .1 1e999"), (None, "0 .5 .5 .1 inf"),
+        (None, "2 .5 .5 .1 .1"), (None, "1e0 .5 .5 .1 .1"), (None, "0.5 .5 .5 .1 .1"), (None, "cat .5 .5 .1 .1"),
+        (None, "0 1_0e-2 ５e-1 .1 .1"), (None, "0 .5 .5 .1 .1\x0b1 .2 .2 .1 .1\u20280 .3 .3 .1 .1\x851 .4 .4 .1 .1"),
+        (None, "0 .5 .5 .1 .1 # car"), (None, "\ufeff0 .5 .5 .1 .1"), (None, "\u00a00\u00a0.5 .5 .1 .1"),
+        ([3, 2], "0 .5 .5 .1 .1 .2 .2 .3 .3 .4 .4"), ([2, 3], "0 .5 .5 .1 .1 .2 .2 2 .3 .3 1"),
+        ([2, 3], "0 .5 .5 .1 .1 -5 900 2 x nan 1"), ([2, 2], "0 .5 .5 .1 .1 .2 .2 .3 .3\n1 .5 .5 .1 .1"),
+        ([2, 2], "0 .5 .5 .1 .1 .2 .2 .3 .3\n0 .5 .5 .1 .1 .4 .4 .3 .3"), ([1, 2], "0 .5 .5 .1 .1 .2 .2"),
+        ([17, 3], "0 .5 .5 .1 .1" + " .5 .5 2" * 17), ([17, 3], "0 .5 .5 .1 .1" + " .5 .5" * 17),
+        ([1, 1], "0 .5 .5 .1 .1 .9"), ([0, 3], "0 .1 .1 .3 .1 .3 .5"), ([4, 2], "0 .1 .1 .3 .1 .3 .5"),
+    ],
+)  # fmt: skip
+def test_label_rows_of_every_kind(folder: Path, shape: list[int] | None, text: str) -> None:
+    (folder / "labels/val/a.txt").write_bytes(text.encode())
+    extra = f"kpt_shape: {shape}\n" if shape else ""
+    (folder / "data.yaml").write_text(f"train: x\nval: images/val\nnames: [a, b]\n{extra}")
+    assert_equal(folder / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    "data", [b"0 .5 .5 .1 .1 \xff", "0 .5 .5 .1 .1".encode("utf-16"), b"0 .5 .5 .1 .1\0", b"\xef\xbb\xbf"]
+)
+def test_label_files_of_every_encoding(folder: Path, data: bytes) -> None:
+    (folder / "labels/val/a.txt").write_bytes(data)
+    (folder / "data.yaml").write_text("train: x\nval: images/val\nnames: [a, b]\n")
+    assert_equal(folder / "data.yaml")

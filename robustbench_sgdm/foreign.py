@@ -64,7 +64,10 @@ def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "stri
         except Exception:  # noqa: BLE001  as below
             return _plain(_FastLoader(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text)))
     except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
-        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:500]}") from error
+        reason = " ".join(str(error).split())[:500]
+        if errors != "strict" and len(data.decode("utf-8", "ignore").encode()) != len(data):
+            reason += "; it is not UTF-8: save it as UTF-8"
+        raise DataError(f"{path} cannot be read as YAML: {reason}") from error
 
 
 def _plain(loader: Any) -> Any:

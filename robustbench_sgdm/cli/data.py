@@ -36,7 +36,7 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
     from robustbench_sgdm import datasets
     from robustbench_sgdm.cli.console import counted, note
 
-    if split != "val" and not source.lower().endswith((".yaml", ".yml")):
+    if split != "val" and source != "coco" and not source.lower().endswith((".yaml", ".yml")):
         raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {source} has one split")
     name = source
     if source == "coco":

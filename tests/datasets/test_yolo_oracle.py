@@ -21,7 +21,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER
 
 import robustbench_sgdm.detectors  # noqa: F401  imports Ultralytics so that it asks for no network
-from robustbench_sgdm.datasets import yolo
+from robustbench_sgdm.datasets import yolo, yolo_files
 from robustbench_sgdm.errors import DataError
 
 # Ultralytics leaves files open that it cannot read.
@@ -171,13 +171,13 @@ def label_text(draw: st.DrawFn) -> bytes | None:
 
 @st.composite
 def a_class_list(draw: st.DrawFn) -> dict[str, Any]:
-    names = draw(
+    names: list[Any] = draw(
         st.sampled_from(
             (["dog", "cat", "owl"], ["dog", "cat", "dog"], [True, None, 1.5], ["0", "é", " x"], [1, 2, 3])
         )
     )
     how = draw(st.sampled_from(("list", "dict", "quoted", "both", "count", "float", "text")))
-    return {
+    forms: dict[str, dict[str, Any]] = {
         "list": {"names": names},
         "dict": {"names": dict(reversed(list(enumerate(names))))},
         "quoted": {"names": {str(n): name for n, name in enumerate(names)}},
@@ -185,7 +185,8 @@ def a_class_list(draw: st.DrawFn) -> dict[str, Any]:
         "count": {"nc": 3},
         "float": {"nc": 3.0, "names": None},
         "text": {"nc": "3"},
-    }[how]
+    }
+    return forms[how]
 
 
 LAYOUTS = ("images/val", "val/images", "val", "images/x/images/val", "v.1/images", "Images/val")
@@ -293,7 +294,7 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         with monkeypatch.context() as patch:
             patch.chdir(base)
             patch.setattr(ultralytics_utils, "DATASETS_DIR", base / "datasets")
-            patch.setattr(yolo.yolo_files, "datasets_dir", lambda: base / "datasets")
+            patch.setattr(yolo_files, "datasets_dir", lambda: base / "datasets")
             yield base
     finally:
         shutil.rmtree(base)
@@ -344,7 +345,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_suffixes_are_ultralytics() -> None:
-    assert yolo.yolo_files.SUFFIXES == ultralytics_utils.IMG_FORMATS
+    assert yolo_files.SUFFIXES == ultralytics_utils.IMG_FORMATS
 
 
 @pytest.mark.parametrize(
@@ -362,7 +363,7 @@ def test_suffixes_are_ultralytics() -> None:
         b"train: x\nval: images/val\nnc: '2.0'\n",
         b"path:\ntrain: x\nval: ../images/val\nnames:\nnc: 2\n",
         "train: x\nval: images/val # 数据\nnames: [a, b]\n".encode("gbk"),
-        "train: x\nval: images/val\nnames: [é, été]\n".encode("latin-1"),
+        "train: x\nval: images/val\nnames: [éa, été]\n".encode("latin-1"),
         "train: x\nval: images/val\nnames: [é, 数据]\n".encode("utf-8-sig"),
         "train: x\r\nval: images/val\r\nnames: [a, b]\r\n".encode("utf-16"),
         b"train: x\nval: images/val\nnames: [a, b] # \x00\x1b\x7f\xff\n",

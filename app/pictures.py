@@ -44,6 +44,7 @@ class Picture:
         file: where the image is.
         width: px.
         height: px.
+        upright: whether the EXIF orientation is applied.
         image_id: in the run's ground truth.
         data: fingerprint of the run's images.
         corruption: its name, or `clean`.
@@ -56,6 +57,7 @@ class Picture:
     file: str
     width: int
     height: int
+    upright: bool
     image_id: int
     data: str
     corruption: str
@@ -73,6 +75,7 @@ class Picture:
             str(row.file),
             int(row.width),
             int(row.height),
+            bool(getattr(row, "upright", True)),
             int(row.image_id),
             str(plan["data"].get("fingerprint")),
             name,
@@ -89,7 +92,7 @@ class Picture:
         Raises:
             DataError: the file is gone, or no such picture.
         """
-        return decoding.read(Image(self.image_id, Path(self.file), self.width, self.height))
+        return decoding.read(Image(self.image_id, Path(self.file), self.width, self.height, self.upright))
 
     @cached_property
     def pixels(self) -> Pixels:

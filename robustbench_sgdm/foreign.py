@@ -8,7 +8,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -30,16 +30,28 @@ _short.maxstring = _short.maxother = 80
 
 
 def read_json(path: Path) -> Any:
-    """The content of a json file.
+    """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
 
     Raises:
         DataError: it is missing, no plain file, cannot be read, or is no json.
     """
     data = _read(path)
+    if not data.strip():
+        raise DataError(f"{path} is empty; write it again")
     try:
         return json.loads(data)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} cannot be read as json: it is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as json: {error}") from error
+        if data.startswith(b"version https://git-lfs"):
+            raise DataError(
+                f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`"
+            ) from error
+        raise DataError(
+            f"{path} cannot be read as json: {error}; it begins with {shown(data[:40])}"
+        ) from error
 
 
 def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "strict") -> Any:
@@ -128,15 +140,43 @@ def inside(root: Path, name: str) -> Path:
         ValueError: it would leave the root, or no file can be called so.
     """
     parts = PurePath(name.replace("\\", "/")).parts
-    absolute = Path(name).is_absolute()
-    if ".." in parts or "\0" in name or (absolute and not Path(name).is_relative_to(root.absolute())):
-        raise ValueError(f"{shown(name)} leaves its folder; it must be relative, without '..'")
+    if "\0" in name:
+        raise ValueError(f"{shown(name)} holds a NUL character, which no file's name does")
+    if ".." in parts:
+        raise ValueError(
+            f"{shown(name)} leaves its folder by '..'; write it relative to the folder, without '..'"
+        )
+    if Path(name).is_absolute() and not Path(name).is_relative_to(root.absolute()):
+        raise ValueError(
+            f"{shown(name)} leaves its folder: it is an absolute path outside {root}; write it relative to that folder"
+        )
+    if is_windows_absolute(name):
+        raise ValueError(f"{shown(name)} is an absolute Windows path; write it relative to {root}")
     if (
         any(len(os.fsencode(part)) > _LONGEST for part in parts)
         or len(os.fsencode(root / name)) > _LONGEST_PATH
     ):
         raise ValueError(f"{shown(name)} is longer than a file's name can be")
     return root / name
+
+
+def is_windows_absolute(name: str) -> bool:
+    """Whether a path begins with a drive or a share, as in `C:\\a.jpg`.
+
+    >>> [is_windows_absolute(n) for n in (r"C:\\a.jpg", "c:/a.jpg", r"\\\\host\\share\\a.jpg", r"a\\b.jpg", "a.jpg")]
+    [True, True, True, False, False]
+    """
+    drive = PureWindowsPath(name).drive
+    return drive.startswith("\\\\") or (drive != "" and drive[0].isalpha() and name[2:3] in {"/", "\\"})
+
+
+def name_key(text: str) -> str:
+    """What two spellings of one name share: Unicode has two forms of `é`, and hands add spaces.
+
+    >>> name_key("cafe\u0301 ") == name_key("caf\u00e9")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def label(value: object) -> str:

@@ -50,11 +50,39 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "a/../../x", "/etc/passwd", "a\\..\\..\\x", "a\0b", "a" * 256, "a/" + "é" * 128]
+    ("name", "reason"),
+    [
+        ("../x", "leaves its folder by"),
+        ("a/../../x", "leaves its folder by"),
+        ("a\\..\\..\\x", "leaves its folder by"),
+        ("/etc/passwd", "an absolute path outside"),
+        ("C:\\x.jpg", "an absolute Windows path"),
+        ("\\\\host\\share\\x.jpg", "an absolute Windows path"),
+        ("a\0b", "NUL"),
+        ("a" * 256, "longer than"),
+        ("a/" + "é" * 128, "longer than"),
+    ],
 )
-def test_names_stay_inside(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"leaves its folder|longer than"):
+def test_names_stay_inside(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         foreign.inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_of_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_bytes('{"é": [1]}'.encode(encoding))
+    assert foreign.read_json(tmp_path / "a.json") == {"é": [1]}
+
+
+def test_json_that_is_none_says_why(tmp_path: Path) -> None:
+    for content, reason in (
+        (b"", "is empty"),
+        (b'{"a": "\xe9"}', "not UTF-8"),
+        (b"{", "cannot be read as json"),
+    ):
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(DataError, match=reason):
+            foreign.read_json(tmp_path / "a.json")
 
 
 def test_names_that_are_inside(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`robustbench corrupt`: a corrupted copy of a data set, for detectors that live elsewhere."""
 
 import io
+import json
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -76,6 +78,10 @@ def corrupt(
 ) -> None:
     """Write corrupted copies of a data set in COCO layout, with its boxes: they are never moved.
 
+    A copy's json keeps every field of the json that it was made from; file names and sizes are the copy's, whose
+    images are upright and without EXIF. From an Ultralytics YAML, image ids count from 1 in the order of the split and
+    category ids are the YAML's class numbers, from 0.
+
     The pixels are those that `robustbench run` sees with the same seed. A copy's json is written last, so
     a copy that has one is complete.
     """
@@ -135,8 +141,9 @@ def _corruptor(engine: str, seed: int) -> "Corrupted":
 
 
 def _file_names(images: "Sequence[Image]", form: Format) -> list[str]:
-    """The images' own names where no two share one, else their ids."""
-    shared = Counter(image.path.stem for image in images).most_common(1)[0][1] > 1
+    """The images' own names where no two share one on any file system, else their ids."""
+    same = Counter(unicodedata.normalize("NFC", image.path.stem).casefold() for image in images)
+    shared = same.most_common(1)[0][1] > 1
     return [f"{image.id:012d}.{form}" if shared else f"{image.path.stem}.{form}" for image in images]
 
 
@@ -183,12 +190,12 @@ def _drop_descriptions(dataset: "Dataset", out: Path, copies: "Sequence[Copy]") 
 
 def _describe(dataset: "Dataset", names: Sequence[str], out: Path, copies: "Sequence[Copy]") -> None:
     from robustbench_sgdm import atomic
+    from robustbench_sgdm.datasets.coco import describe_copy
 
-    content = dataset.coco()
-    for entry, name in zip(content["images"], names, strict=True):
-        entry["file_name"] = name
+    by_id = {image.id: name for image, name in zip(dataset.images, names, strict=True)}
+    text = json.dumps(describe_copy(dataset, by_id)) + "\n"  # one line: a polygon has hundreds of numbers
     for one, severity in copies:
-        atomic.write_json(_json(dataset, out, one, severity), content)
+        atomic.write_text(_json(dataset, out, one, severity), text)
 
 
 def _json(dataset: "Dataset", out: Path, one: "Corruption", severity: float) -> Path:

@@ -15,12 +15,17 @@ from robustbench_sgdm.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of a data set: its COCO id, its file, its size in pixels as annotated."""
+    """One image of a data set: its COCO id, its file, and its size in pixels, as decoded and as its boxes mean it.
+
+    `upright` says that its EXIF orientation is applied, which is so unless its boxes were plainly drawn on the
+    picture as stored.
+    """
 
     id: int
     path: Path
     width: int
     height: int
+    upright: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Dataset:
             `area` px^2 and `iscrowd`, for these images only.
         notes: what a user should know about how the source was read: what was skipped, with counts, and what looks
             wrong. One sentence each.
+        annotation_file: the COCO json that it was read from, which has more fields than scores need; None otherwise.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Dataset:
     categories: Sequence[Mapping[str, Any]]
     annotations: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
+    annotation_file: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,7 +79,7 @@ class Dataset:
         digest = hashlib.sha256()
         with ThreadPoolExecutor() as pool:
             for image, content in zip(self.images, pool.map(_file_digest, self.images), strict=True):
-                digest.update(f"{image.id}:{content};".encode())
+                digest.update(f"{image.id}:{content};{'' if image.upright else 'as stored;'}".encode())
         truth = [
             [a[k] for k in ("image_id", "category_id", "bbox", "area", "iscrowd")] for a in self.annotations
         ]

@@ -4,14 +4,15 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.errors import DataError
@@ -22,27 +23,49 @@ MOST_PIXELS = 89_000_000
 # Other formats that Pillow knows are rare, and some hand the file to a program: EPS to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _NO_PICTURE = (UnidentifiedImageError, ImportError)  # Ultralytics has Pillow ask for a plugin
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION = 0x0112  # tag of EXIF and of TIFF
+_TO_UPRIGHT = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+_TO_STORED = _TO_UPRIGHT | {6: _TO_UPRIGHT[8], 8: _TO_UPRIGHT[6]}  # the others undo themselves
+_MOST_CHUNKS = 1_000_000  # of a PNG, looked through for its EXIF
 
 
-class Header(NamedTuple):
-    """What an image's header says: size in pixels as decoded, Pillow's name of the format, and whether it ends well.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image file says of itself before its pixels.
 
-    `ended` is False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
+    Attributes:
+        stored: width and height in pixels, as stored.
+        orientation: the EXIF (or TIFF) orientation, 1 to 8; 1 where there is none.
+        format: Pillow's name of the format, such as `JPEG`.
+        ended: False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
     """
 
-    width: int
-    height: int
+    stored: tuple[int, int]
+    orientation: int
     format: str
     ended: bool
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height once the orientation is applied."""
+        width, height = self.stored
+        return (height, width) if self.orientation >= 5 else (width, height)
 
 
 def read(image: Image) -> NDArray[np.uint8]:
     """Decode one image to (H, W, 3) uint8 RGB, of the annotated size.
 
     Grey, palette, CMYK and 16-bit files are converted (16 bits keep their upper eight), alpha is
-    dropped, and the EXIF orientation is applied, as OpenCV and so Ultralytics do; unless the
-    annotations were plainly made on the unrotated picture.
+    dropped, and the EXIF orientation is applied, as OpenCV and so Ultralytics do; unless the image is
+    not `upright`, or has the size of the picture as stored and not of the one turned.
 
     Raises:
         DataError: the file is missing, damaged, not an image, too large to be one (over
@@ -50,7 +73,10 @@ def read(image: Image) -> NDArray[np.uint8]:
     """
     try:
         with _opened(image.path, MOST_PIXELS) as file:
-            array = _rgb(_oriented(file, image))
+            header = _header(file, image.path)
+            annotated = (image.width, image.height)
+            as_stored = annotated == header.stored and annotated != header.upright
+            array = _rgb(_oriented(file, image.upright and not as_stored))
     except FileNotFoundError:
         raise DataError(f"{image.path} does not exist; give the image folder with --images") from None
     except _NO_PICTURE as error:
@@ -63,8 +89,8 @@ def read(image: Image) -> NDArray[np.uint8]:
         ) from error
     if array.shape[:2] != (image.height, image.width):
         raise DataError(
-            f"{image.path} is {array.shape[1]} x {array.shape[0]} px but annotated as "
-            f"{image.width} x {image.height}; its boxes would not fit"
+            f"{image.path} is {array.shape[1]} x {array.shape[0]} px but annotated as {image.width} x {image.height}; "
+            "its boxes would not fit: give the images that were annotated"
         )
     return array
 
@@ -77,7 +103,7 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     """
     try:
         with _opened(io.BytesIO(content), most_pixels) as file:
-            return _rgb(ImageOps.exif_transpose(file))
+            return _rgb(_oriented(file, upright=True))
     except _NO_PICTURE:
         raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
     except Exception as error:
@@ -85,32 +111,29 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as `read` will give them, from the header alone.
+    """Width and height in pixels as `read` gives them, EXIF orientation applied, from the header alone.
 
     Raises:
         DataError: as `read`, as far as the header shows it.
     """
-    found = header(path)
-    return found.width, found.height
+    return header(path).upright
 
 
 def header(path: Path) -> Header:
-    """What the header of an image file says.
+    """Size as stored, orientation and format, without decoding a pixel.
 
     Raises:
         DataError: as `size`.
     """
     try:
         with _opened(path, MOST_PIXELS) as file:
-            width, height = file.size
-            kind = str(file.format)
-            ended = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
-            turned = file.getexif().get(_ORIENTATION, 1) >= 5
+            return _header(file, path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give the image folder with --images") from error
     except _NO_PICTURE as error:
         raise DataError(f"{path} {_why(path)}") from error
     except Exception as error:
         raise DataError(f"{path} is not a readable image ({error})") from error
-    return Header(height, width, kind, ended) if turned else Header(width, height, kind, ended)
 
 
 def verify(path: Path) -> None:
@@ -163,10 +186,61 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Pillow.OPEN)
 
 
-def _oriented(file: Pillow.Image, image: Image) -> Pillow.Image:
-    turned = ImageOps.exif_transpose(file)
-    annotated = (image.width, image.height)
-    return file if turned.size != annotated and file.size == annotated else turned
+def _header(file: ImageFile.ImageFile, path: Path | None = None) -> Header:
+    orientation = _orientation(file, path)
+    kind = str(file.format)
+    ended = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
+    if kind == "TIFF":  # Pillow turns these itself: it gives the size as turned from the start
+        tags = file.tag_v2  # type: ignore[attr-defined]
+        return Header((int(tags[256]), int(tags[257])), orientation, kind, ended)
+    return Header(file.size, orientation, kind, ended)
+
+
+def _orientation(file: Pillow.Image, path: Path | None) -> int:
+    """EXIF's, as OpenCV and browsers have it: Pillow would take an editor's XMP, which neither of them reads.
+
+    EXIF that cannot be parsed turns nothing; a picture is decoded without it.
+    """
+    try:
+        if file.format == "TIFF":
+            value = file.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
+        else:
+            exif = Pillow.Exif()
+            exif.load(_exif(file, path) or b"")
+            value = exif.get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 - whatever damaged bytes provoke
+        return 1
+    return value if value in _TO_UPRIGHT else 1
+
+
+def _exif(file: Pillow.Image, path: Path | None) -> bytes | None:
+    if "exif" in file.info:
+        return bytes(file.info["exif"])
+    if "Raw profile type exif" in file.info:  # how ImageMagick puts it into a PNG
+        return bytes.fromhex("".join(str(file.info["Raw profile type exif"]).split("\n")[3:]))
+    if file.format == "PNG" and path is not None:  # Pillow would decode all pixels to see what follows them
+        with path.open("rb") as content:
+            content.seek(8)
+            for _ in range(_MOST_CHUNKS):
+                length, kind = int.from_bytes(content.read(4), "big"), content.read(4)
+                if kind == b"eXIf":
+                    return content.read(length)
+                if kind in {b"IEND", b""}:
+                    break
+                content.seek(length + 4, io.SEEK_CUR)
+    return None
+
+
+def _oriented(file: Pillow.Image, upright: bool) -> Pillow.Image:
+    """The picture turned upright, or as it is stored."""
+    orientation = _orientation(file, None)  # a TIFF forgets it while it is decoded
+    file.load()
+    if file.format == "PNG":  # may have it behind its pixels
+        orientation = _orientation(file, None)
+    turns = _TO_STORED if file.format == "TIFF" else _TO_UPRIGHT
+    if orientation not in turns or upright == (file.format == "TIFF"):
+        return file
+    return file.transpose(turns[orientation])
 
 
 def _rgb(picture: Pillow.Image) -> NDArray[np.uint8]:

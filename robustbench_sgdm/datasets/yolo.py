@@ -254,10 +254,11 @@ def _image(number: int, path: Path) -> Image:
         ):
             raise Rejected(f"{suffix} cannot be decoded here; convert them to PNG or JPEG", name) from error
         raise Rejected("the file cannot be read as an image", str(error)) from error
-    if min(header.width, header.height) < _SMALLEST:
+    width, height = header.upright
+    if min(width, height) < _SMALLEST:
         fault = f"the image is under {_SMALLEST} px wide or high"
-        raise Rejected(fault, f"{shown_path(str(path))}, {header.width} x {header.height}")
+        raise Rejected(fault, f"{shown_path(str(path))}, {width} x {height}")
     if header.format in _NOT_TAKEN:
         fault = f"the file holds a {header.format}, whatever its suffix; convert them to PNG or JPEG"
         raise Rejected(fault, shown_path(str(path)))
-    return Image(number, path, header.width, header.height)
+    return Image(number, path, width, height)

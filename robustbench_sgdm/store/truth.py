@@ -1,6 +1,7 @@
 """A run's ground truth, kept beside its cells so that results can be read without the data set."""
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,6 +30,7 @@ _TABLES = {
     ),
     "categories": pa.schema([("category_id", pa.int64()), ("name", pa.string())]),
 }
+_OPTIONAL = {"images": pa.field("upright", pa.bool_())}  # where some image is not
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class GroundTruth:
     """COCO's three lists as tables, in the order of the annotation file.
 
     Attributes:
-        images: image_id, file (where the run found it), width, height (px).
+        images: image_id, file (where the run found it), width, height (px); and, where the EXIF orientation of
+            some is not applied, upright.
         annotations: image_id, category_id, x, y, w, h (px, as annotated), area (px^2), iscrowd.
         categories: category_id, name.
     """
@@ -52,8 +55,8 @@ class GroundTruth:
             folder: made as needed.
             data: the data set's fingerprint.
         """
-        for name, schema in _TABLES.items():
-            path = folder / f"{name}.parquet"
+        for name in _TABLES:
+            path, schema = folder / f"{name}.parquet", _schema(name, getattr(self, name).columns)
             if stamp(path, "data") == data:
                 with contextlib.suppress(DataError):
                     read_frame(path, schema)
@@ -71,15 +74,21 @@ class GroundTruth:
             DataError: a file is missing, damaged, or belongs to other data.
         """
         tables = {}
-        for name, schema in _TABLES.items():
+        for name in _TABLES:
             path = folder / f"{name}.parquet"
             if stamp(path, "data") != data:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            tables[name] = read_frame(path, schema)
+            tables[name] = read_frame(path, _schema(name, pq.read_schema(path).names))
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
             if not known.is_unique or not tables["annotations"][key].isin(known).all():
                 raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
+
+
+def _schema(name: str, columns: Collection[str]) -> pa.Schema:
+    """A table's columns, of which some files have one more."""
+    more = _OPTIONAL.get(name)
+    return _TABLES[name].append(more) if more is not None and more.name in columns else _TABLES[name]

@@ -38,11 +38,13 @@ def corruption_facts(corruption: Corruption, severities: Sequence[float], finger
 
 def ground_truth(dataset: Dataset) -> GroundTruth:
     """The ground truth, as the run directory keeps it."""
+    images = pd.DataFrame(
+        [(i.id, str(i.path), i.width, i.height) for i in dataset.images],
+        columns=["image_id", "file", "width", "height"],
+    )
+    upright = [i.upright for i in dataset.images]
     return GroundTruth(
-        pd.DataFrame(
-            [(i.id, str(i.path), i.width, i.height) for i in dataset.images],
-            columns=["image_id", "file", "width", "height"],
-        ),
+        images if all(upright) else images.assign(upright=upright),
         pd.DataFrame(
             [
                 (a["image_id"], a["category_id"], *a["bbox"], a["area"], a["iscrowd"])

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +63,16 @@ def make_pictures(
 
 
 def _images(run: Run) -> dict[int, Image]:
-    columns = run.truth().images[["image_id", "file", "width", "height"]]
+    rows: Iterable[Any] = run.truth().images.itertuples(index=False)
     return {
-        int(i): Image(id=int(i), path=Path(file), width=int(w), height=int(h))
-        for i, file, w, h in columns.itertuples(index=False)
+        int(row.image_id): Image(
+            int(row.image_id),
+            Path(row.file),
+            int(row.width),
+            int(row.height),
+            bool(getattr(row, "upright", True)),
+        )
+        for row in rows
     }
 
 

@@ -1,16 +1,24 @@
 """`robustbench corrupt`, and what `list corruptions --measure` prints."""
 
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from pycocotools.coco import COCO
 
 from robustbench_sgdm import cli, datasets
 from robustbench_sgdm.corruption import apply, load
+from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets.coco import describe_copy
+from robustbench_sgdm.errors import DataError
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -46,6 +54,132 @@ def test_copies_are_data_sets_with_the_pixels_of_a_run(
                 picture = torch.from_numpy(np.array(Image.open(original.path))).permute(2, 0, 1)[None]
                 expected = apply(load().get(name), picture, severity, seed=5, image_ids=[image.id])[0]
                 assert np.array_equal(np.array(Image.open(image.path)), expected.permute(1, 2, 0))
+
+
+FULL = {
+    "info": {"description": "mine", "année": 2020},
+    "licenses": [{"id": 3, "name": "CC"}],
+    "made_by": {"tool": "x", "score": float("nan")},
+}
+
+
+def with_everything(path: Path) -> dict[str, Any]:
+    """A json with fields that scores do not need, ids of its own, and things left to their defaults."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    for image in content["images"]:
+        image |= {"license": 3, "coco_url": f"http://x/{image['id']}", "attributes": {"scene": "é"}}
+    for n, a in enumerate(content["annotations"]):
+        a |= {
+            "id": 900 - n,
+            "segmentation": [[1, 1, 9, 1, 9, 9.5]],
+            "attributes": {"occluded": True},
+            "ignore": 0,
+        }
+    for category in content["categories"]:
+        category |= {"supercategory": "thing", "keypoints": ["nose"], "color": "#fff"}
+    content["categories"].insert(0, {"id": 0, "name": "person", "supercategory": "none"})
+    content["annotations"][1] |= {"area": None, "bbox": None}
+    del content["annotations"][2]["id"], content["annotations"][2]["iscrowd"]
+    content["images"][3] |= {"width": None, "file_name": "images\\val\\004.png"}
+    path.write_text(json.dumps(content | FULL))
+    return content
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_copy_keeps_every_field_of_its_json(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    content = with_everything(tiny_coco)
+    words = ("--noise", "contrast", "--severity", "0,1", "--limit", str(limit), "--out", str(tmp_path / "o"))
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
+    path = tmp_path / "o/contrast/1/annotations/val.json"
+    assert path.read_bytes() == (tmp_path / "o/contrast/0/annotations/val.json").read_bytes()
+    copy = json.loads(path.read_text())
+    count = limit or 4
+    assert {k: copy[k] for k in ("info", "licenses")} == {k: FULL[k] for k in ("info", "licenses")}
+    assert copy["made_by"]["tool"] == "x" and copy["categories"] == content["categories"]
+    sizes = {"width": 128, "height": 80}
+    content["images"][3] |= sizes | {"file_name": "004.png"}
+    assert copy["images"] == content["images"][:count]
+    content["annotations"][1] |= {"area": 64 + 4, "bbox": [1, 1, 8, 8.5]}
+    content["annotations"][2] |= {"iscrowd": 0, "id": 901}
+    assert copy["annotations"] == content["annotations"][:count]
+    clean, again = datasets.load(str(tiny_coco)), datasets.load(str(path))
+    assert list(again.annotations) == list(clean.annotations)[:count]
+    assert again.categories == clean.categories
+    assert [(i.id, i.width, i.height) for i in again.images] == [
+        (i.id, i.width, i.height) for i in clean.images[:count]
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+    assert len(truth.anns) == count and truth.getCatIds(supNms=["thing"]) == [1, 2]
+
+
+def test_copies_of_turned_pictures_are_upright_and_say_so(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for file in (tiny_coco.parents[1] / "images/val").iterdir():
+        with Image.open(file) as picture:
+            picture.load()
+        picture.rotate(90, expand=True).save(file, exif=exif)
+    content = json.loads(tiny_coco.read_text())
+    for image in content["images"]:
+        image["width"], image["height"] = image["height"], image["width"]
+    content["annotations"][1]["bbox"] = [60, 10, 60, 40]  # fits 128 x 80 alone
+    tiny_coco.write_text(json.dumps(content))
+    words = ("--noise", "contrast", "--severity", "0", "--out", str(tmp_path / "o"))
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
+    again = datasets.load(str(tmp_path / "o/contrast/0/annotations/val.json"))
+    assert [(i.width, i.height) for i in again.images] == [(96, 96), (128, 80)] * 2 and not again.notes
+    for image, original in zip(again.images, datasets.load(str(tiny_coco)).images, strict=True):
+        np.testing.assert_array_equal(decoding.read(image), decoding.read(original))
+
+
+def test_a_json_that_changes_meanwhile_describes_no_copy(tiny_coco: Path) -> None:
+    data = datasets.load(str(tiny_coco))
+    names = {image.id: f"{image.id}.png" for image in data.images}
+    before = tiny_coco.read_text()
+    for change in (("41", "42"), ('"cat"', '"dog"'), ('"id": 4', '"id": 5')):
+        assert change[0] in before
+        tiny_coco.write_text(before.replace(*change))
+        with pytest.raises(DataError):
+            describe_copy(data, names)
+    tiny_coco.write_text(before)
+    assert describe_copy(data, names)["images"][0]["file_name"] == "1.png"
+
+
+def test_copies_of_other_sources_are_coco_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: list[NDArray[np.uint8]]
+) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(photographs[1][:60, :90]).save(tmp_path / "images/a.png")
+    (tmp_path / "labels/a.txt").write_text("1 0.5 0.5 0.2 0.4\n")
+    (tmp_path / "d.yaml").write_text("path: .\nval: images\nnames: [dog, cat]\n")
+    words = ("--noise", "contrast", "--severity", "0", "--out", str(tmp_path / "o"))
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tmp_path / "d.yaml"), *words)
+    path = tmp_path / "o/contrast/0/annotations/d.json"
+    original, again = datasets.load(str(tmp_path / "d.yaml")), datasets.load(str(path))
+    assert again.categories == original.categories and list(again.annotations) == list(original.annotations)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+    assert [c["supercategory"] for c in truth.loadCats(truth.getCatIds())] == ["none", "none"]
+
+
+def test_names_that_differ_in_case_alone_do_not_meet(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads(tiny_coco.read_text())
+    folder = tiny_coco.parents[1] / "images/val"
+    for entry, name in zip(content["images"], ("a.png", "A.png"), strict=False):
+        (folder / entry["file_name"]).rename(folder / name)
+        entry["file_name"] = name
+    tiny_coco.write_text(json.dumps(content))
+    words = ("--out", str(tmp_path), "--severity", "1", "--noise", "contrast")
+    assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
+    assert (tmp_path / "contrast/1/images/000000000002.png").is_file()
 
 
 def test_jpeg_copies_have_the_stated_quality(

@@ -4,12 +4,14 @@ import os
 import subprocess
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ultralytics  # noqa: F401  (it replaces Pillow's `open`, as in every real run)
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.errors import DataError
@@ -49,20 +51,95 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.png")[:, :, 1], grey >> 8)
 
 
+def turned(picture: Pillow.Image, path: Path, orientation: int, **how: Any) -> Path:
+    """A file with an EXIF orientation, which is TIFF's own in a TIFF."""
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif, **how)
+    return path
+
+
+ORIENTED: dict[str, dict[str, Any]] = {
+    "a.jpg": {"quality": 95},
+    "a.png": {},
+    "a.webp": {"lossless": True},
+    "a.tif": {},
+    "b.tif": {"compression": "tiff_lzw"},
+    "c.tif": {"compression": "jpeg"},
+    "a.mpo": {"save_all": True, "append_images": [Pillow.new("RGB", (90, 60))]},
+    "a.avif": {"quality": 100},
+    "a.jp2": {},
+    "a.bmp": {},
+    "a.gif": {},
+    "a.ppm": {},
+}
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ORIENTED)
+def test_size_and_pixels_of_every_orientation_are_pillows(
+    tmp_path: Path, picture: Pillow.Image, name: str, orientation: int
+) -> None:
+    if name.endswith(".avif") and ".avif" not in Pillow.registered_extensions():
+        pytest.skip("AVIF came with Pillow 11.3")
+    how = ORIENTED[name]
+    path = turned(picture, tmp_path / name, orientation, **how)
+    with Pillow.open(path) as file:
+        expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    header = images.header(path)
+    assert images.size(path) == header.upright == expected.shape[1::-1]
+    np.testing.assert_array_equal(read(path, *header.upright), expected)
+    np.testing.assert_array_equal(images.decode(path.read_bytes()), expected)
+    first = turned(picture, tmp_path / f"first{path.suffix}", 1, **how)
+    stored = images.read(Image(1, path, *header.stored, upright=False))
+    assert header.stored == (90, 60)
+    np.testing.assert_array_equal(stored, read(first))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.mpo", "a.tif", "a.jp2", "a.bmp"])
 def test_exif_orientation_is_applied_as_opencv_does(
-    tmp_path: Path, picture: Pillow.Image, orientation: int
+    tmp_path: Path, picture: Pillow.Image, name: str, orientation: int
 ) -> None:
     import cv2
 
-    exif = Pillow.Exif()
-    exif[0x0112] = orientation
-    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    width, height = (60, 90) if orientation >= 5 else (90, 60)
-    assert images.size(tmp_path / "a.jpg") == (width, height)
-    reference = np.asarray(cv2.imread(str(tmp_path / "a.jpg")))[:, :, ::-1]
-    found = read(tmp_path / "a.jpg", width, height)
+    how = ORIENTED[name]
+    path = turned(picture, tmp_path / name, orientation, **how)
+    reference = np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
+    found = read(path, *images.size(path))
+    assert found.shape == reference.shape
     assert np.abs(found.astype(int) - reference).max() <= 3  # decoders round differently
+
+
+def test_exif_behind_the_pixels_of_a_png_counts(tmp_path: Path, picture: Pillow.Image) -> None:
+    data = turned(picture, tmp_path / "a.png", 6).read_bytes()
+    at = data.index(b"eXIf") - 4
+    chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4], "big")]
+    rest = data.replace(chunk, b"")
+    (tmp_path / "a.png").write_bytes(rest[:-12] + chunk + rest[-12:])
+    assert images.size(tmp_path / "a.png") == (60, 90)
+    assert np.array_equal(read(tmp_path / "a.png", 60, 90), np.rot90(np.asarray(picture), -1))
+    assert images.decode((tmp_path / "a.png").read_bytes()).shape == (90, 60, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x" * 100]
+)
+def test_exif_that_cannot_be_parsed_turns_nothing(tmp_path: Path, picture: Pillow.Image, exif: bytes) -> None:
+    for name in ("a.jpg", "a.png", "a.webp"):
+        picture.save(tmp_path / name, exif=exif)
+        assert images.size(tmp_path / name) == (90, 60)
+        assert read(tmp_path / name).shape == (60, 90, 3)
+
+
+def test_an_editors_xmp_turns_nothing_as_with_opencv(tmp_path: Path, picture: Pillow.Image) -> None:
+    import cv2
+
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    picture.save(tmp_path / "a.jpg", xmp=xmp)
+    assert np.asarray(cv2.imread(str(tmp_path / "a.jpg"))).shape == (60, 90, 3)
+    assert images.size(tmp_path / "a.jpg") == (90, 60) and read(tmp_path / "a.jpg").shape == (60, 90, 3)
 
 
 def test_annotations_made_on_the_unrotated_picture_keep_it(tmp_path: Path, picture: Pillow.Image) -> None:

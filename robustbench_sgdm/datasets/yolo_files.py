@@ -6,11 +6,11 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Self
 
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.foreign import is_windows_absolute, shown
 
 SUFFIXES = frozenset(
     {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
@@ -27,29 +27,29 @@ _MOST_BYTES = 256 * 2**20  # of a list
 
 
 @dataclass
-class Found:
-    """What was found, and what a user should know about it.
+class _Search:
+    """What was found so far.
 
     Attributes:
         images: pairs of the name that Ultralytics sorts by and the absolute path.
-        passed: what was passed over, by reason; each a name.
+        skipped: names by the reason, which begins a note.
         notes: one sentence each.
     """
 
     images: list[tuple[str, str]] = field(default_factory=list)
-    passed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
 
-    def close(self) -> tuple[list[str], list[str]]:
+    def result(self) -> tuple[list[str], list[str]]:
         """The images in Ultralytics' order, and every note."""
         paths = [path for _, path in sorted(self.images)]
         if repeated := sorted(path for path, times in Counter(paths).items() if times > 1):
-            self.passed["images named more than once, which count each time as in Ultralytics"] += repeated
-        passed = [
+            self.skipped["images named more than once, which count each time as in Ultralytics"] += repeated
+        counted = [
             f"{reason}: {len(names):,} (first: {shown_path(min(names))})"
-            for reason, names in self.passed.items()
+            for reason, names in self.skipped.items()
         ]
-        return paths, self.notes + passed
+        return paths, self.notes + counted
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def find(
     if not complete:
         raise DataError(_absent(source, split, entries, roots))
     base, places = _Root.of(complete[0][0]), complete[0][1]
-    found = Found()
+    search = _Search()
     if others := [name for name, _ in complete[1:] if os.path.realpath(name) != base.real]:
-        found.notes.append(
+        search.notes.append(
             f"`path: {named}` is read as {shown_path(base.name)}, as Ultralytics does; {shown_path(others[0])} has "
             f"the {split} split too: an absolute path says which is meant"
         )
@@ -109,12 +109,12 @@ def find(
             raise DataError(_outside(source, split, entry, places, base))
         real = os.path.realpath(place)  # as Ultralytics does: labels are looked for from here
         if os.path.isdir(real):
-            _walk(real, found)
+            _walk(real, search)
         elif os.path.isfile(real):
-            _listed(real, base, split, found)
+            _listed(real, base, split, search)
         else:
             raise DataError(f"{place}, the {split} split of {source}, is neither a folder nor a regular file")
-    return found.close()
+    return search.result()
 
 
 def label_file(image: str) -> str:
@@ -212,12 +212,10 @@ def _instead(folder: Path, split: str, entry: str) -> str:
 
 def _windows(name: str) -> str:
     """What to say of a path with a drive on another system."""
-    if PureWindowsPath(name).drive and os.name != "nt":
-        return "is a path of a Windows machine"
-    return ""
+    return "is a path of a Windows machine" if is_windows_absolute(name) and os.name != "nt" else ""
 
 
-def _walk(top: str, found: Found) -> None:
+def _walk(top: str, search: _Search) -> None:
     """Images in a folder and below; names that begin with a dot are passed over, as in Ultralytics' glob.
 
     Links to folders are followed, but not back into a folder that they lie in.
@@ -231,29 +229,29 @@ def _walk(top: str, found: Found) -> None:
             raise DataError(
                 f"{top} holds more than {_MOST_FOLDERS:,} folders; name the folders of the images"
             )
-        for entry, is_folder in _entries(folder, found):
+        for entry, is_folder in _entries(folder, search):
             suffix = entry.name.rpartition(".")[2].lower() if "." in entry.name else ""
             if entry.name.startswith("."):
                 if is_folder or suffix in SUFFIXES:
-                    found.passed["hidden files or folders passed over, as in Ultralytics"].append(entry.path)
+                    search.skipped["hidden files or folders skipped, as in Ultralytics"].append(entry.path)
                 continue
             if is_folder:
                 identity = _identity(entry.path)
                 if identity in above:
-                    found.passed["links not followed because they lead back into a folder above them"].append(
-                        entry.path
-                    )
+                    search.skipped[
+                        "links not followed because they lead back into a folder above them"
+                    ].append(entry.path)
                 else:
                     waiting.append((entry.path, above | {identity}))
             if suffix in SUFFIXES:
-                found.images.append((entry.path, entry.path))
+                search.images.append((entry.path, entry.path))
             elif suffix in _OTHERS and not is_folder:
-                found.passed[
-                    "images passed over because Ultralytics reads no such files (convert them to PNG or JPEG)"
+                search.skipped[
+                    "images skipped because Ultralytics reads no such files (convert them to PNG or JPEG)"
                 ].append(entry.path)
 
 
-def _entries(folder: str, found: Found) -> Iterator[tuple["os.DirEntry[str]", bool]]:
+def _entries(folder: str, search: _Search) -> Iterator[tuple["os.DirEntry[str]", bool]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -263,7 +261,7 @@ def _entries(folder: str, found: Found) -> Iterator[tuple["os.DirEntry[str]", bo
                     is_folder = False
                 yield entry, is_folder
     except OSError:
-        found.passed["folders passed over because they cannot be read"].append(folder)
+        search.skipped["folders skipped because they cannot be read"].append(folder)
 
 
 def _identity(folder: str) -> tuple[int, int]:
@@ -274,15 +272,21 @@ def _identity(folder: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _listed(place: str, root: _Root, split: str, found: Found) -> None:
-    """Images of a list, one a line."""
+def _listed(place: str, root: _Root, split: str, search: _Search) -> None:
+    """Images of a list, one in each line."""
     parent = os.path.dirname(place)
     for line in _lines(place):
         if line.rpartition(".")[2].lower() not in SUFFIXES or "\0" in line:
             if line.strip() and not line.startswith("#"):
-                found.passed[
-                    f"lines of {shown_path(place)} passed over because they do not end in the suffix of an image"
+                search.skipped[
+                    f"lines of {shown_path(place)} skipped because they do not end in the suffix of an image"
                 ].append(line)
+            continue
+        if _windows(line):
+            search.skipped[
+                f"lines of {shown_path(place)} skipped because they are paths of a Windows machine (write ./ and the "
+                "path from the list)"
+            ].append(line)
             continue
         name, path = _named(line, parent, root)
         if not root.holds(path):
@@ -291,7 +295,7 @@ def _listed(place: str, root: _Root, split: str, found: Found) -> None:
                 f"{_instead(folder, split, os.path.relpath(place, folder))}: {shown(line)} of the list {place} lies "
                 f"outside {shown_path(root.name)}, the folder of the data"
             )
-        found.images.append((name, path))
+        search.images.append((name, path))
 
 
 def _named(line: str, parent: str, root: _Root) -> tuple[str, str]:

@@ -208,7 +208,7 @@ def test_what_is_passed_over_is_counted(dataset_yaml: Path) -> None:
     assert [image.path.name for image in data.images] == ["a.jpg", "b.jpg", "c.jpg"]
     told = "\n".join(data.notes)
     for part in (
-        "hidden files or folders passed over, as in Ultralytics: 2 (first",
+        "hidden files or folders skipped, as in Ultralytics: 2 (first",
         "lead back into a folder above them: 1 (first",
         "reads no such files (convert them to PNG or JPEG): 1 (first",
         "1 of 8 images skipped: .heic cannot be decoded here; convert",
@@ -250,6 +250,13 @@ def test_lists_of_any_hand(dataset_yaml: Path) -> None:
     ) == 2
     (note,) = data.notes
     assert "do not end in the suffix of an image: 1 (first: 'images/val/a.jpg ')" in note
+
+
+def test_a_list_of_another_machine_is_named_as_such(dataset_yaml: Path) -> None:
+    (dataset_yaml.parent / "val.txt").write_text("D:\\data\\images\\a.jpg\nD:/data/images/b.jpg\n")
+    dataset_yaml.write_text("val: val.txt\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match=r"holds no image; .* paths of a Windows machine .*: 2 \(first: D:"):
+        datasets.load(str(dataset_yaml))
 
 
 def test_backslashes_in_the_yaml(dataset_yaml: Path) -> None:

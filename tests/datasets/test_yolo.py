@@ -338,3 +338,14 @@ def test_a_split_of_what_has_one(dataset_yaml: Path, coco_of: Callable[..., Path
     json_file = coco_of(dataset_yaml.parent / "coco", [np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(UsageError, match="--split test goes with an Ultralytics dataset YAML"):
         load_dataset(str(json_file), split="test")
+
+
+def test_relative_lines_find_their_labels_from_any_folder(
+    dataset_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the current folder Ultralytics would look for `images/val/a.txt`: to it, no folder stands before `images`."""
+    (dataset_yaml.parent / "val.txt").write_text("images/val/a.jpg\n")
+    dataset_yaml.write_text("val: val.txt\nnames: [dog, cat]\n")
+    for folder in (dataset_yaml.parent, dataset_yaml.parent.parent):
+        monkeypatch.chdir(folder)
+        assert len(datasets.load(str(dataset_yaml)).annotations) == 1

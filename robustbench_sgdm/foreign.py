@@ -1,13 +1,15 @@
 """What others wrote, files and the names in them: data only, bounded, inside their root."""
 
+import codecs
 import json
 import math
 import os
+import re
 import reprlib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -52,26 +54,43 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "strict") -> Any:
     """The content of a YAML file of plain values; no tag in it makes an object or runs anything.
+
+    Args:
+        path: the file.
+        errors: what becomes of bytes that are not UTF-8 and of characters that YAML forbids. `ignore` reads the file as
+            Ultralytics reads its own: with libyaml, and without them. `replace` puts U+FFFD in their places.
 
     Raises:
         DataError: it is missing, no plain file, over `MOST_YAML` or `MOST_VALUES`, cannot be read, or is no YAML.
     """
     data = _read(path, MOST_YAML)
-    loader: _Loader | None = None
     try:
-        loader = _Loader(data.decode("utf-8"))
+        if errors == "strict":
+            return _plain(_Loader(data.decode("utf-8")))
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8", errors)
+        try:
+            return _plain(_FastLoader(text))
+        except Exception:  # noqa: BLE001  as below
+            return _plain(_FastLoader(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text)))
+    except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
+        reason = " ".join(str(error).split())[:500]
+        if errors != "strict" and len(data.decode("utf-8", "ignore").encode()) != len(data):
+            reason += "; it is not UTF-8: save it as UTF-8"
+        raise DataError(f"{path} cannot be read as YAML: {reason}") from error
+
+
+def _plain(loader: Any) -> Any:
+    try:
         node = loader.get_single_node()
         if node is None:
             return None
         refuse_large(node, _below)
         return loader.construct_document(node)
-    except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
-        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:500]}") from error
     finally:
-        if loader is not None:
-            loader.dispose()
+        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
@@ -82,6 +101,14 @@ class _Loader(yaml.SafeLoader):
         if self.flow_level > _DEEPEST:
             raise ValueError(f"nested deeper than {_DEEPEST}")
         super().fetch_flow_collection_start(TokenClass)
+
+
+_FastLoader: Any = getattr(yaml, "CSafeLoader", _Loader)
+"""libyaml's, where PyYAML was built with it: it takes tabs between tokens, and bounds the nesting itself."""
+
+_FORBIDDEN = re.compile(
+    r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+"
+)  # in YAML
 
 
 def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:
@@ -165,6 +192,26 @@ def label(value: object) -> str:
     if len(text) > 500:
         raise ValueError(f"{shown(text)} has {len(text)} characters, may have 500")
     return text
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes such that none is there twice: a later one gets its number. The same list, the same names.
+
+    >>> distinct(["person", "dog", "person"])
+    ('person', 'dog', 'person (2)')
+    """
+    seen = set(names)
+    if len(seen) == len(names):
+        return tuple(names)
+    unique: list[str] = []
+    first: set[str] = set()
+    for number, name in enumerate(names):
+        new = name
+        while new in first or (new != name and new in seen):
+            new = f"{new} ({number})"
+        first.add(new)
+        unique.append(new)
+    return tuple(unique)
 
 
 def shown(value: object) -> str:

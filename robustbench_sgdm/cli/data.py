@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.errors import UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
@@ -36,6 +37,8 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
     from robustbench_sgdm import datasets
     from robustbench_sgdm.cli.console import counted, note
 
+    if split != "val" and source != "coco" and not source.lower().endswith((".yaml", ".yml")):
+        raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {source} has one split")
     name = str(options.find_path(source) or source)
     images = images and (options.find_path(str(images)) or images)
     if source == "coco":

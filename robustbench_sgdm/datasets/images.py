@@ -1,17 +1,18 @@
 """Decoding: any image file a camera or a tool wrote becomes uint8 RGB, or a clear error."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.errors import DataError
@@ -43,10 +44,14 @@ class Header:
     Attributes:
         stored: width and height in pixels, as stored.
         orientation: the EXIF (or TIFF) orientation, 1 to 8; 1 where there is none.
+        format: Pillow's name of the format, such as `JPEG`.
+        ended: False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
     """
 
     stored: tuple[int, int]
     orientation: int
+    format: str
+    ended: bool
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -115,7 +120,7 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def header(path: Path) -> Header:
-    """Size as stored and orientation, without decoding a pixel.
+    """Size as stored, orientation and format, without decoding a pixel.
 
     Raises:
         DataError: as `size`.
@@ -123,12 +128,36 @@ def header(path: Path) -> Header:
     try:
         with _opened(path, MOST_PIXELS) as file:
             return _header(file, path)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; give the image folder with --images") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give the image folder with --images") from error
     except _NO_PICTURE as error:
         raise DataError(f"{path} {_why(path)}") from error
     except Exception as error:
         raise DataError(f"{path} is not a readable image ({error})") from error
+
+
+def verify(path: Path) -> None:
+    """Read an image file to its end: a PNG's checksums, of other formats the pixels.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        with _opened(path, MOST_PIXELS) as file:
+            if file.format == "PNG":
+                file.verify()
+            else:
+                file.load()
+    except Exception as error:
+        raise DataError(f"{path} is damaged ({error})") from error
+
+
+def _ends_with(file: IO[bytes], end: bytes) -> bool:
+    place = file.tell()
+    file.seek(-len(end), os.SEEK_END)
+    found = file.read(len(end))
+    file.seek(place)
+    return found == end
 
 
 def _why(path: Path) -> str:
@@ -137,7 +166,7 @@ def _why(path: Path) -> str:
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[Pillow.Image]:
+def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image of a known format, its pixels counted before any is decoded."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise ValueError("no file")  # a pipe would keep its reader waiting
@@ -157,12 +186,14 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Pillow.OPEN)
 
 
-def _header(file: Pillow.Image, path: Path | None = None) -> Header:
+def _header(file: ImageFile.ImageFile, path: Path | None = None) -> Header:
     orientation = _orientation(file, path)
-    if file.format == "TIFF":  # Pillow turns these itself: it gives the size as turned from the start
+    kind = str(file.format)
+    ended = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
+    if kind == "TIFF":  # Pillow turns these itself: it gives the size as turned from the start
         tags = file.tag_v2  # type: ignore[attr-defined]
-        return Header((int(tags[256]), int(tags[257])), orientation)
-    return Header(file.size, orientation)
+        return Header((int(tags[256]), int(tags[257])), orientation, kind, ended)
+    return Header(file.size, orientation, kind, ended)
 
 
 def _orientation(file: Pillow.Image, path: Path | None) -> int:

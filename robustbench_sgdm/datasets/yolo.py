@@ -1,175 +1,264 @@
-"""An Ultralytics detection dataset YAML: image folders or lists, and label files beside them."""
+"""An Ultralytics detection dataset YAML, read as Ultralytics reads it: the same images, boxes and classes."""
 
+import os
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.datasets.base import Dataset, Image
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import inside, label, read_yaml, shown
+from PIL import UnidentifiedImageError
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import yolo_files, yolo_labels
+from robustbench_sgdm.datasets.base import Dataset, Image
+from robustbench_sgdm.datasets.yolo_files import shown_path
+from robustbench_sgdm.datasets.yolo_labels import Rejected
+from robustbench_sgdm.errors import DataError, unknown
+from robustbench_sgdm.foreign import distinct, label, read_yaml, shown
+
+SPLITS = ("train", "val", "test")
+
+_MOST_CLASSES = 100_000
+_SMALLEST = 10  # px; Ultralytics skips smaller images
+_SOME_DECODERS = frozenset({".avif", ".dng", ".heic", ".heif"})
+_NOT_TAKEN = frozenset({"GIF", "PPM"})  # read here, but no image for Ultralytics whatever its suffix
 
 
 def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
-    """Read one split of an Ultralytics YAML (`path`, `val`, `names`); nothing is downloaded.
+    """Read one split of an Ultralytics YAML; nothing is downloaded.
 
-    `path` is the root, absolute or looked for beside the file, then in `root`; what the split and its lists name
-    lies in it. An entry that begins with `../`, as Roboflow writes them, is taken from the root.
+    `path` is the root: absolute, or looked for in the current folder, then in Ultralytics' folder for data sets,
+    then beside the file. What the split and its lists name lies in it. Images are numbered from 1 in the order of
+    their paths, classes from 0. What Ultralytics skips, an image for its own sake or for its label file's, is
+    skipped and noted. As there, headers of images are read, PNGs and JPEGs without an end to the last byte: other
+    damage to an image's body is refused when the image is decoded.
 
-    Label rows are `class x y w h` (or a polygon, whose box is taken), in shares of the image. Area is
-    the box's: AP by size differs a little from ground truth with masks.
+    Label rows are `class x y w h`, in shares of the image, a polygon, whose box is taken, or with the keypoints that
+    `kpt_shape` announces. Area is the box's: AP by size differs a little from ground truth with masks.
+
+    Args:
+        path: the YAML.
+        split: `train`, `val` or `test`.
+        root: where Ultralytics keeps data sets; as its settings say if None.
 
     Raises:
-        DataError: the YAML, an image or a label file is missing or unsound.
+        UsageError: another split.
+        DataError: the YAML or what it names is missing or unsound, or no box is left.
     """
-    content = _parse(path, split)
-    classes = _names(content["names"], path)
-    files = _image_files(path, content, split, root)
-    listed: list[Image] = []
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    notes: list[str] = []
+    content = _parse(path, notes)
+    entries = _entries(path, content, split)
+    classes = _names(path, content, notes)
+    pose = _pose_columns(path, content)
+    named = content.get("path") or None
+    if named is not None and not isinstance(named, str):
+        raise DataError(f"{path}: path {shown(named)} is not text; put it in quotes")
+    files, found = yolo_files.find(path, named, split, entries, root or yolo_files.datasets_dir())
+    if not files:
+        raise DataError(
+            f"the {split} split of {path} holds no image" + "".join(f"; {text}" for text in found)
+        )
+
+    images, annotations, more = _read(files, len(classes), pose)
+    notes += found + more
+    if not annotations:
+        raise DataError(
+            f"no label file of {path}'s {split} split holds a box: there is nothing to score against; "
+            + "; ".join(notes)
+        )
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
+    return Dataset(path.stem, str(path), images, categories, annotations, notes)
+
+
+def _read(
+    files: Sequence[str], classes: int, pose: int
+) -> tuple[list[Image], list[dict[str, Any]], list[str]]:
+    """Images, annotations and notes; what Ultralytics skips is left out."""
+    images: list[Image] = []
     annotations: list[dict[str, Any]] = []
-    for number, file in enumerate(files, start=1):
-        width, height = decoding.size(file)
-        listed.append(Image(number, file, width, height))
-        for category, box in _labels(_label_file(file), len(classes)):
-            x, y, w, h = box
-            bbox = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+    skipped: dict[str, list[str]] = defaultdict(list)
+    repeated: list[tuple[int, str]] = []
+    unlabelled: dict[str, tuple[int, int]] = {}  # by folder of labels: images without a file, images
+    for file in files:
+        source = yolo_files.label_file(file)
+        try:
+            image = _image(len(images) + 1, Path(file))
+            boxes = yolo_labels.read(source, classes, pose)
+        except Rejected as rejected:
+            skipped[rejected.kind].append(rejected.example)
+            continue
+        images.append(image)
+        folder = source.rpartition(os.sep)[0]
+        without, count = unlabelled.get(folder, (0, 0))
+        unlabelled[folder] = without + (boxes is None), count + 1
+        rows, again = boxes or ((), 0)
+        if again:
+            repeated.append((again, source))
+        for category, x, y, w, h in rows:
+            width, height = w * image.width, h * image.height
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": number,
+                    "image_id": image.id,
                     "category_id": category,
-                    "bbox": bbox,
-                    "area": bbox[2] * bbox[3],
+                    "bbox": [(x - w / 2) * image.width, (y - h / 2) * image.height, width, height],
+                    "area": width * height,
                     "iscrowd": 0,
                 }
             )
-    if not annotations:
-        raise DataError(
-            f"no label file of {path}'s {split} split holds a box: there is nothing to score against"
+    notes = [
+        f"{len(examples):,} of {len(files):,} images skipped: {kind} (first: {examples[0]})"
+        for kind, examples in skipped.items()
+    ]
+    if repeated:
+        notes.append(
+            f"label rows that repeat another, left out as in Ultralytics: {sum(again for again, _ in repeated):,} "
+            f"(first: {shown_path(repeated[0][1])})"
         )
-    categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
-    return Dataset(path.stem, str(path), listed, categories, annotations)
+    notes += [
+        f"images that count as without objects because {shown_path(folder)} holds none of their label files: {count:,}"
+        for folder, (without, count) in unlabelled.items()
+        if without == count
+    ]
+    return images, annotations, notes
 
 
-def _parse(path: Path, split: str) -> dict[str, Any]:
-    content = read_yaml(path)
-    if (
-        not isinstance(content, dict)
-        or not isinstance(content.get("names"), dict | list)
-        or not content["names"]
-    ):
-        raise DataError(f"{path} is not an Ultralytics dataset YAML: 'names' is missing or empty")
-    if not content.get(split):
-        raise DataError(f"{path} has no {split!r} split")
+def _parse(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The YAML, decoded as Ultralytics does: bytes that are not UTF-8 are dropped."""
+    content = read_yaml(path, errors="ignore")
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not an Ultralytics dataset YAML: it holds no `names:` and no `val:`")
+    if repr(content) != repr(read_yaml(path, errors="replace")):
+        notes.append(
+            f"characters that are not UTF-8 are dropped from the values of {path}, as in Ultralytics: save it as UTF-8"
+        )
+    content = {key: None if value == "None" else value for key, value in content.items()}
+    if "val" not in content and "validation" in content:
+        content["val"] = content["validation"]
+    if (channels := content.get("channels") or 3) != 3:
+        notes.append(f"channels: {shown(channels)} is not followed; images are read in colour (RGB)")
     return content
 
 
-def _names(names: dict[Any, Any] | list[Any], path: Path) -> list[str]:
-    """Class names in the order of their labels, which count from 0."""
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if set(names) != set(range(len(names))):
-        raise DataError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once")
+def _entries(path: Path, content: dict[str, Any], split: str) -> list[str]:
+    """What a split names."""
+    given = content.get(split)
+    if not given:
+        others = [name for name in SPLITS if content.get(name)]
+        instead = (
+            f"give --split {' or --split '.join(others)}" if others else f"write `{split}: FOLDER` into it"
+        )
+        raise DataError(f"{path} has no {split!r} split; {instead}")
+    entries: list[Any] = given if isinstance(given, list) else [given]
+    if wrong := [entry for entry in entries if not isinstance(entry, str)]:
+        raise DataError(
+            f"{path}: {split} {shown(wrong[0])} is not text; write a folder or a list file, or several as a list"
+        )
+    return entries
+
+
+def _names(path: Path, content: dict[str, Any], notes: list[str]) -> tuple[str, ...]:
+    """Class names in the order of their labels, which count from 0, each once."""
+    ordered = _in_order(path, content)
+    for number, name in enumerate(ordered):
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            notes.append(
+                f"class {number} of {path} is called {shown(str(name))}, as in Ultralytics, because YAML does not read "
+                "the name as text: put names in quotes"
+            )
+            break
     try:
-        classes = [label(names[number]) for number in range(len(names))]
+        classes = [label(name if isinstance(name, list | dict) else str(name)) for name in ordered]
     except ValueError as error:
         raise DataError(f"{path}: in 'names' {error}") from error
-    if len(set(classes)) != len(classes):
-        raise DataError(f"{path}: 'names' holds a class twice")
-    return classes
-
-
-def _image_files(path: Path, content: dict[str, Any], split: str, root: Path | None) -> list[Path]:
-    base = _root(path, content, root)
-    entries = content[split] if isinstance(content[split], list) else [content[split]]
-    files: list[Path] = []
-    for entry in entries:
-        place = _inside(base, str(entry).removeprefix("../"), path)
-        if place.is_dir():
-            files += sorted(f for f in place.rglob("*") if f.suffix.lower() in _SUFFIXES)
-        elif place.is_file() and place.suffix == ".txt":
-            files += [_listed(line, place, base) for line in _lines(place) if line.strip()]
-        else:
-            raise DataError(
-                f"{place}, the {split} split of {path}, is neither a folder nor a .txt list; "
-                "download the data first (Ultralytics' `download` key is not run)"
+    unique = distinct(classes)
+    for number, (name, own) in enumerate(zip(classes, unique, strict=True)):
+        if name != own:
+            notes.append(
+                f"'names' of {path} holds {shown(name)} more than once; class {number} is called {shown(own)} here and "
+                "scored by itself"
             )
-    if not files:
-        raise DataError(f"the {split} split of {path} holds no image")
-    return files
-
-
-def _root(path: Path, content: dict[str, Any], root: Path | None) -> Path:
-    """The folder that `path` names: what the user who gives the file says yes to."""
-    named = str(content.get("path") or ".")
-    base = path.parent / named  # `named` alone if it is absolute
-    try:
-        base = base if base.is_dir() or root is None else root / named
-        whole = base.resolve() == Path(base.resolve().anchor)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: path {shown(named)} cannot be looked for: {str(error)[:100]}") from error
-    if whole:
-        raise DataError(f"{path}: path {shown(named)} is the whole file system; name the folder of the data")
-    return base
-
-
-def _inside(base: Path, name: str, path: Path) -> Path:
-    try:
-        return inside(base, name)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _listed(line: str, place: Path, base: Path) -> Path:
-    """An image of a list: in the list's own folder where its path is relative, in the root in any case."""
-    return _inside(base if Path(line).is_absolute() else place.parent, line, place)
-
-
-def _label_file(image: Path) -> Path:
-    """Ultralytics' rule: the last `images` folder of the path becomes `labels`."""
-    parts = list(image.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    return unique
 
 
-def _labels(path: Path, classes: int) -> list[tuple[int, tuple[float, float, float, float]]]:
-    """Class and (x, y, w, h) of the centre-form box in shares of the image; no file means no object."""
-    if not path.is_file():
-        return []
-    rows = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
+def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
+    """What stands in `names`, a list or numbered, or `class_0`, ... where there is `nc` alone."""
+    names, count = content.get("names"), content.get("nc")
+    if count is not None:
         try:
-            category, *values = (float(v) for v in line.split())
-            box = _box(values)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not a label row ({error})") from error
-        if not (category.is_integer() and 0 <= category < classes):
-            raise DataError(f"{path}:{number}: class {category:g} is outside 0 to {classes - 1}")
-        if not all(-0.01 <= v <= 1.01 for v in box) or min(box[2:]) < 0:
-            raise DataError(f"{path}:{number}: {box} is outside [0, 1]; values are shares of the image")
-        rows.append((int(category), box))
-    return rows
-
-
-def _lines(path: Path) -> list[str]:
+            whole = int(float(count))
+        except (TypeError, ValueError, OverflowError):
+            whole = -1
+        if not 0 <= whole <= _MOST_CLASSES or float(count) != whole:
+            raise DataError(
+                f"{path}: nc {shown(count)} is not a whole number of classes, up to {_MOST_CLASSES:,}"
+            )
+        if names is None:
+            names = [f"class_{number}" for number in range(whole)]
+        elif isinstance(names, list | dict) and len(names) != whole:
+            raise DataError(f"{path}: nc is {whole}, but 'names' holds {len(names)}; correct one of them")
+    if not names:
+        raise DataError(f"{path} is not an Ultralytics dataset YAML: 'names' is missing or empty")
+    if not isinstance(names, list | dict):
+        raise DataError(f"{path}: 'names' is {shown(names)}; write a list, or each name with its number")
+    if isinstance(names, list):
+        return names
     try:
-        return path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}); write it as UTF-8") from error
-
-
-def _box(values: list[float]) -> tuple[float, float, float, float]:
-    if len(values) == 4:
-        return (values[0], values[1], values[2], values[3])
-    if len(values) < 6 or len(values) % 2:
-        raise ValueError(
-            f"{len(values)} values after the class; a box has 4, a polygon an even number from 6"
+        by_label = {int(key): name for key, name in names.items()}
+    except (TypeError, ValueError, OverflowError):
+        by_label = {}
+    if set(by_label) != set(range(len(names))):
+        raise DataError(
+            f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once, not {shown(list(names))}"
         )
-    xs, ys = values[::2], values[1::2]
-    return ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys))
+    return [by_label[number] for number in range(len(names))]
+
+
+def _pose_columns(path: Path, content: dict[str, Any]) -> int:
+    """Columns of a label row with keypoints, 0 where there are none."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(n) is int and 0 <= n < _MOST_CLASSES for n in shape)
+    ):
+        raise DataError(
+            f"{path}: kpt_shape {shown(shape)} is not [keypoints, values of each], such as [17, 3]"
+        )
+    points, values = shape
+    return 5 + points * values if points else 0
+
+
+def _image(number: int, path: Path) -> Image:
+    """An image by its header.
+
+    Raises:
+        Rejected: Ultralytics skips it, or it cannot be decoded here.
+    """
+    try:
+        header = decoding.header(path)
+        # As Ultralytics, which writes a JPEG without an end anew, if it decodes.
+        if header.format == "PNG" or not header.ended:
+            decoding.verify(path)
+    except DataError as error:
+        name, cause = shown_path(str(path)), error.__cause__
+        if isinstance(cause, FileNotFoundError | NotADirectoryError):
+            raise Rejected("the file does not exist", name) from error
+        if (suffix := path.suffix.lower()) in _SOME_DECODERS and isinstance(
+            cause, UnidentifiedImageError | ImportError
+        ):
+            raise Rejected(f"{suffix} cannot be decoded here; convert them to PNG or JPEG", name) from error
+        raise Rejected("the file cannot be read as an image", str(error)) from error
+    width, height = header.upright
+    if min(width, height) < _SMALLEST:
+        fault = f"the image is under {_SMALLEST} px wide or high"
+        raise Rejected(fault, f"{shown_path(str(path))}, {width} x {height}")
+    if header.format in _NOT_TAKEN:
+        fault = f"the file holds a {header.format}, whatever its suffix; convert them to PNG or JPEG"
+        raise Rejected(fault, shown_path(str(path)))
+    return Image(number, path, width, height)

@@ -17,6 +17,7 @@ from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.foreign import distinct
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN
@@ -199,7 +200,7 @@ def category_ids(detector: Detector, dataset: Dataset) -> NDArray[np.int64]:
         UsageError: no class name is shared.
     """
     ids = {str(c["name"]).casefold(): int(c["id"]) for c in dataset.categories}
-    mapped = np.array([ids.get(name.casefold(), -1) for name in detector.classes], np.int64)
+    mapped = np.array([ids.get(name.casefold(), -1) for name in distinct(detector.classes)], np.int64)
     if not len(mapped) or (mapped < 0).all():
         raise UsageError(
             f"{detector.name} and {dataset.name} share no class name: it finds {_few(detector.classes)}; "

@@ -113,7 +113,7 @@ _YAML = {".yaml", ".yml"}
 
 
 def _split(source: str, split: str, progress: Callable[[int, int], None] | None) -> Dataset:
-    """One split; a YAML's relative `path` is looked for beside it, then in Ultralytics' datasets folder."""
+    """One split; a YAML may be one that Ultralytics brings along."""
     if source == "scenes":
         return _scenes(split, SCENES_TRAIN if split == "train" else SCENES_VAL, 0, progress)
     path = Path(source)

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -54,6 +55,12 @@ def print_rendering(done: int, total: int) -> None:
     """A line on stderr for each tenth of a split that is rendered."""
     if done == total or done % max(total // 10, 1) == 0:
         print(f"rendering scenes: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """What was noted while data were read, a warning each on stderr."""
+    for text in notes:
+        print(f"warning: {visible(text)}", file=sys.stderr, flush=True)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from robustbench_sgdm.training.comparison import TrainedRun
 from robustbench_sgdm.training.data import TrainData, export, named_data, sample
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.noise import Noise
-from robustbench_sgdm.training.progress import Clock, Report, print_epochs, print_rendering
+from robustbench_sgdm.training.progress import Clock, Report, print_epochs, print_notes, print_rendering
 from robustbench_sgdm.training.recipes import recipe as named_recipe
 from robustbench_sgdm.training.trainer import ArmRun, Event, Splits, callbacks
 
@@ -339,7 +339,11 @@ def _devices(text: str) -> str:
 
 
 def _used(data: TrainData | str, val: str | None, fraction: float) -> TrainData:
-    given = named_data(data, val, print_rendering) if isinstance(data, str) else data
+    if isinstance(data, str):
+        given = named_data(data, val, print_rendering)
+        print_notes([*given.train.notes, *given.val.notes])
+    else:
+        given = data
     facts = {**given.facts, "fraction": fraction}
     return TrainData(given.name, given.train.subset(fraction), given.val, facts)
 

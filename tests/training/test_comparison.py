@@ -203,6 +203,18 @@ def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_pat
     assert len(named_data(str(path), str(path)).val) == 1
 
 
+def test_what_was_skipped_while_reading_is_said(
+    tmp_path: Path, boxes: Callable[[Path], TrainData], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in boxes(tmp_path / "boxes").train.images:
+        label = tmp_path / "boxes/train" / f"{image.path.stem}.txt"
+        label.write_text("0 0.5 0.5 0.2 0.2\n" if image.id > 1 else "7 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "boxes/data.yaml").write_text("train: train\nval: train\nnames: [box]\n")
+    with pytest.raises(UsageError, match="unknown class"):
+        train(["yolov8n"], data=str(tmp_path / "boxes/data.yaml"), classes=["none"])
+    assert capsys.readouterr().err.count("warning: 1 of 10 images skipped") == 2
+
+
 def test_a_value_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     for val in (None, "none.json"):
         with pytest.raises(UsageError, match="lr0=abc"):

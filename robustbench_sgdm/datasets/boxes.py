@@ -1,0 +1,202 @@
+"""Boxes held against their images: what no picture can hold is counted, said, and refused where it is the rule."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_sgdm.errors import DataError
+
+Form = Literal["xywh", "xyxy", "cxcywh"]
+"""How four numbers are a box: corner and size, two corners, or centre and size."""
+
+_WORDS: dict[Form, str] = {
+    "xywh": "[x, y, width, height]",
+    "xyxy": "corners [x1, y1, x2, y2]",
+    "cxcywh": "centre and size [cx, cy, width, height]",
+}
+_SLACK = 1.0  # px by which a box may stick out: annotators round
+_SLACK_PREDICTED = 0.05  # of a side: many detectors do not clip
+_FAR = 0.1  # of a side: further out than a sloppy hand draws
+_FITS = 0.98  # of all boxes that another reading must fit before it is said to be the one
+_SHARE = 1.5  # the largest value of a box in shares of its image, drawn a little past the edge
+_FEW = 5  # boxes below which only what is far outside shows anything
+_CONSPICUOUS = 0.2  # of the boxes, outside, where another reading fits all
+_MANY = 20  # boxes of which some should reach the lower or the right part of their image
+
+
+def check_boxes(
+    values: NDArray[np.float64],
+    widths: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    source: str,
+    name: Callable[[int], str],
+    *,
+    form: Form = "xywh",
+    predicted: bool = False,
+) -> list[str]:
+    """Hold boxes against the images that they are of.
+
+    A few boxes past the edge or under a pixel are what annotators and detectors make: they are counted. A
+    convention misread (corners for sizes, shares for pixels, a picture turned) moves most boxes, and fits in another
+    reading: that is refused.
+
+    Args:
+        values: (n, 4) px, finite, read in `form`.
+        widths: (n,) px of the image of each box, as it is decoded.
+        heights: the same.
+        source: the file, which messages begin with.
+        name: what a message calls the box of an index, such as `annotation 7, of a.jpg`.
+        form: how `values` are meant.
+        predicted: by a detector, which may leave an image by 5 % of its side, or collapse to points, without a word.
+
+    Returns:
+        One sentence for each kind of oddness, with its count, an example, and its likely cause.
+
+    Raises:
+        DataError: a box of negative size, or most boxes cannot be meant so.
+    """
+    if not len(values):
+        return []
+    total, sides = len(values), np.stack([widths, heights], axis=1)
+    corner, extent = _corner_and_extent(values, form)
+
+    def of_all(odd: NDArray[np.bool_], what: str) -> str:
+        first = int(np.flatnonzero(odd)[0])
+        box = ", ".join(f"{v:.6g}" for v in values[first])
+        return (
+            f"{source}: {int(odd.sum()):,} of {total:,} boxes {what} (first: {name(first)}, [{box}] in an image of "
+            f"{widths[first]:g} x {heights[first]:g} px)"
+        )
+
+    if (negative := (extent < 0).any(1)).any():
+        twice = (extent + corner > 0)[negative].all() and form == "xywh"
+        cause = "they look like sizes from which x and y were subtracted once too often; " * bool(twice)
+        raise DataError(
+            f"{of_all(negative, 'have a negative width or height')}; {cause}write {_WORDS[form]} in pixels"
+        )
+
+    few = predicted and total < _FEW  # one odd detection shows nothing of a file
+    shares = (np.abs(values) <= _SHARE).all(1) & (extent > 0).all(1) & (sides > 8 * _SHARE).all(1)
+    if shares.mean() > 0.5 and not few:
+        cause = "look like shares of the image (0 to 1), not pixels"
+        remedy = (
+            "multiply x and width by the image's width, y and height by its height"
+            if form != "cxcywh"
+            else "they were divided by the image's size twice"
+        )
+        raise DataError(f"{of_all(shares, cause)}; {remedy}")
+
+    points = (extent < 1).all(1)
+    if points.mean() > 0.5 and not predicted:
+        raise DataError(
+            f"{of_all(points, 'are smaller than a pixel')}; write {_WORDS[form]} in pixels of the image"
+        )
+
+    slack = np.maximum(_SLACK, _SLACK_PREDICTED * sides) if predicted else np.full_like(sides, _SLACK)
+    beyond = np.maximum(-corner, corner + extent - sides)
+    outside = (beyond > slack).any(1)
+    notes: list[str] = []
+    if outside.mean() > (0.05 if predicted else 0.0):
+        cause = _other_reading(values, sides, slack, form)
+        what = f"leave their image by more than {'5 % of its side' if predicted else '1 px'}"
+        if not few and _is_the_rule(corner, extent, sides, outside, bool(cause), predicted):
+            raise DataError(f"{of_all(outside, what)}; {cause or _reach(corner + extent, sides)}")
+        if (
+            not cause
+            and form == "xywh"
+            and _fits(*_corner_and_extent(values, "xyxy"), sides, slack)[outside].mean() > 0.9
+        ):
+            cause = f"these fit as {_WORDS['xyxy']}: is the file made of two?"
+        notes.append(f"{of_all(outside, what)}; {cause or 'correct or clip them if that is not meant'}")
+    thin = (extent < 1).any(1)
+    if thin.mean() > (0.5 if predicted else 0.0):
+        notes.append(
+            f"{of_all(thin, 'are less than a pixel wide or high')}; hardly a detection can match them"
+        )
+    reach = ((corner + extent) / sides).max(0)
+    if total >= _MANY and reach.max() <= 0.6:
+        notes.append(
+            f"{source}: all {total:,} boxes lie in the upper left of their images, within {100 * reach[0]:.0f} % of the "
+            f"width and {100 * reach[1]:.0f} % of the height; were they drawn on smaller images, or are they percentages?"
+        )
+    return notes
+
+
+def fits(
+    values: NDArray[np.float64], widths: NDArray[np.float64], heights: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which boxes [x, y, w, h] lie in images of these sizes, rounding aside: (n,)."""
+    sides = np.stack([widths, heights], axis=1)
+    return _fits(values[:, :2], values[:, 2:], sides, np.full_like(sides, _SLACK))
+
+
+def _corner_and_extent(
+    values: NDArray[np.float64], form: Form
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Upper left corner and size, (n, 2) each."""
+    first, second = values[:, :2], values[:, 2:]
+    if form == "xyxy":
+        return first, second - first
+    return (first, second) if form == "xywh" else (first - second / 2, second)
+
+
+def _fits(
+    corner: NDArray[np.float64],
+    extent: NDArray[np.float64],
+    sides: NDArray[np.float64],
+    slack: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    return ((extent >= 0) & (corner >= -slack) & (corner + extent <= sides + slack)).all(1)
+
+
+def _is_the_rule(
+    corner: NDArray[np.float64],
+    extent: NDArray[np.float64],
+    sides: NDArray[np.float64],
+    outside: NDArray[np.bool_],
+    explained: bool,
+    predicted: bool,
+) -> bool:
+    """Whether so much lies outside that the boxes cannot be meant so; less of it will do if another reading fits all.
+
+    Boxes of objects that an image cuts off, drawn whole, are legitimate: they have their centre inside.
+    """
+    total = len(outside)
+    far = float((np.maximum(-corner, corner + extent - sides) > _FAR * sides).any(1).mean())
+    centre = corner + extent / 2
+    if float(((centre < 0) | (centre > sides)).any(1).mean()) > 0.5:
+        return True
+    if explained:
+        share = float(outside.mean()) if total >= _MANY else far
+        return far > 0.5 or (total >= _FEW and share >= _CONSPICUOUS)
+    return far > 0.5 and total >= _FEW and not predicted
+
+
+def _other_reading(
+    values: NDArray[np.float64], sides: NDArray[np.float64], slack: NDArray[np.float64], form: Form
+) -> str:
+    """In what other reading (almost) every box fits its image, as the end of a sentence; empty if in none."""
+    forms: tuple[Form, ...] = ("xyxy", "xywh", "cxcywh")
+    for other in forms:
+        if other != form and _fits(*_corner_and_extent(values, other), sides, slack).mean() >= _FITS:
+            return f"they fit as {_WORDS[other]}: convert them to {_WORDS[form]}"
+    corner, extent = _corner_and_extent(values, form)
+    if _fits(corner, extent, sides[:, ::-1], slack[:, ::-1]).mean() >= _FITS:
+        return (
+            "they fit where width and height are swapped: x and y are exchanged, or the images were turned after "
+            "they were annotated"
+        )
+    turned = values[:, [1, 0, 3, 2]]
+    if _fits(*_corner_and_extent(turned, "xyxy"), sides, slack).mean() >= _FITS:
+        return f"they fit as corners [y1, x1, y2, x2]: convert them to {_WORDS[form]}"
+    return ""
+
+
+def _reach(ends: NDArray[np.float64], sides: NDArray[np.float64]) -> str:
+    across, down = np.quantile(ends / sides, 0.99, axis=0)
+    return (
+        f"they reach {across:.2g} times the width and {down:.2g} times the height: were they drawn on images of "
+        "another size?"
+    )

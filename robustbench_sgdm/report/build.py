@@ -40,6 +40,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
+        "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
         "times": times(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
@@ -56,6 +57,12 @@ def write(material: Material) -> tuple[Path, Path]:
     atomic.write_text(html, text)
     pdf.write(paper, lambda pages: template.render(facts | {"pages": pages, "font": _font()}), _outline(made))
     return html, paper
+
+
+def _notes(plan: Mapping[str, Any]) -> list[str]:
+    """What was noted while data and predictions were read, each model's behind its name."""
+    notes = [str(note) for note in plan["data"].get("notes", ())]
+    return notes + [f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())]
 
 
 def times(latency: pd.DataFrame) -> list[str]:

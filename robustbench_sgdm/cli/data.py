@@ -20,7 +20,10 @@ ImagesOption = Annotated[
     typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help="Split of an Ultralytics dataset YAML: train, val or test.")
+    str,
+    typer.Option(
+        "--split", help="Split of coco (train or val) or of an Ultralytics dataset YAML (test too)."
+    ),
 ]
 
 
@@ -36,9 +39,9 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
 
     name = source
     if source == "coco":
-        from robustbench_sgdm.detectors import coco_val
+        from robustbench_sgdm.detectors import coco_json
 
-        name = str(coco_val())
+        name = str(coco_json(split))
     with counted("rendering scenes") as progress:
         dataset = datasets.load(name, images, split=split, progress=progress)
     for text in dataset.notes:

@@ -62,7 +62,9 @@ def write(material: Material) -> tuple[Path, Path]:
 def _notes(plan: Mapping[str, Any]) -> list[str]:
     """What was noted while data and predictions were read, each model's behind its name."""
     notes = [str(note) for note in plan["data"].get("notes", ())]
-    return notes + [f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())]
+    return notes + [
+        f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
+    ]
 
 
 def times(latency: pd.DataFrame) -> list[str]:

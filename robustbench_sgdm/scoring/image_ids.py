@@ -68,7 +68,7 @@ class _Index:
             if (value := number(stem)) is not None:
                 self._numbers[value].append(image.id)
         self._folders = {_nfc(image.path.parent.name) for image in dataset.images}
-        self._repeated = len(self._stems) < len(self.images)
+        self._repeated = len({stem.casefold() for stem in self._stems}) < len(self.images)
 
     def named(self, text: str) -> set[int]:
         """The images that a file name can mean, with or without folders and suffix, of any suffix."""

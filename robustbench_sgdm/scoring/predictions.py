@@ -150,7 +150,7 @@ class Predictions:
         missed = [c["name"] for c in self._dataset.categories if c["id"] in held - predicted]
         if missed and total:
             self.notes.append(
-                f"{len(missed)} of the {len(held)} classes that have boxes are never predicted and count as AP 0: "
+                f"no prediction is of {len(missed)} of the {len(held)} classes that have boxes; they count as AP 0: "
                 f"{few(missed)}"
             )
         if total >= _SOME and lowest >= _CUT:

@@ -307,7 +307,7 @@ def test_another_reading_of_the_same_file_is_another_cell(
         assert pd.read_csv("runs/robustness/n/results.csv")["AP"].tolist() == [pytest.approx(expected)]
     code, _, err = command("report", "runs/robustness/n")
     text = Path("runs/robustness/n/report.html").read_text("utf-8")
-    assert code == 0 and "m: 1 of the 2 classes" in text, err
+    assert code == 0 and "m: no prediction is of 1 of the 2 classes" in text, err
 
 
 def test_bad_predictions_cost_the_good_ones_nothing(

@@ -97,9 +97,8 @@ def test_every_command_takes_it(
         "run --model yolov8n --severity 0 --estimate",
         "score clean=p.json --model m --name n",
         "corrupt --severity 1 --limit 1 --out copies",
-        "list corruptions --measure --limit 1 --corruptions none",
+        "list corruptions --measure --limit 1",
     ):
-        Path("none").mkdir(exist_ok=True)
         monkeypatch.setattr(sys, "argv", ["robustbench", *words.split(), "--data", "coco"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

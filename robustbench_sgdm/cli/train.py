@@ -21,8 +21,8 @@ def train(
         str,
         typer.Option(
             "--data",
-            help="scenes (embedded); coco (train2017 and val2017); an Ultralytics dataset YAML, by path or name (VOC.yaml); or "
-            "the training split as a COCO json.",
+            help="scenes (embedded); coco (train2017 and val2017); an Ultralytics dataset YAML, by path or name "
+            "(VOC.yaml); or the training split as a COCO json.",
         ),
     ] = "scenes",
     val: Annotated[

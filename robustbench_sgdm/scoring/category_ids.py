@@ -78,7 +78,7 @@ class _Numbers:
         if how == "auto":
             chosen, notes = self._by_ids(images) if self._own else self._by_labels(images)
         else:
-            chosen, notes = _numbering(how), []
+            chosen, notes = next(n for n in self._meant if n == how), []
         meant = self._meant[chosen]
         lost = [r for r, value in self._numbers.items() if value not in meant]
         if lost and (chosen != "id" or len(lost) == len(self._numbers)):
@@ -177,11 +177,6 @@ class _Numbers:
         )
 
 
-def _numbering(how: CategoryIds) -> _Numbering:
-    assert how not in ("auto", "name")
-    return how
-
-
 def _ids_agree(tally: Tally, dataset: Dataset) -> bool:
     """Whether every id is the data set's own, and every name that it knows is the name of that id."""
     names = list(dict.fromkeys(name for _, name in tally.counts if name is not None))
@@ -199,8 +194,8 @@ def _by_name(tally: Tally, dataset: Dataset) -> tuple[dict[Reference, int], list
     names = list(dict.fromkeys(name for _, name in tally.counts if name is not None))
     if unnamed := [r for r in tally.counts if r[1] is None]:
         raise DataError(f"{tally.place(unnamed[0])} has no category_name, which --category-ids name needs")
-    counts = Counter(value for value, _ in tally.counts if value is not None)
-    if twice := [r for r in tally.counts if counts[r[0]] > 1]:
+    counts = Counter(value for value, _ in tally.counts)
+    if twice := [r for r in tally.counts if r[0] is not None and counts[r[0]] > 1]:
         other = next(r for r in twice[1:] if r[0] == twice[0][0])
         raise DataError(
             f"{tally.place(other)} calls category {shown(other[0])} {shown(other[1])}, which an earlier one calls "

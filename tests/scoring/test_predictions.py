@@ -432,7 +432,7 @@ def test_equal_bytes_may_mean_something_else(tmp_path: Path) -> None:
     """The key of a cell depends on it."""
     path, own = tmp_path / "p.json", data(**YAML)  # type: ignore[arg-type]
     path.write_text(json.dumps([entry("a", 1)]))
-    keys = {Predictions([path], own, category_ids=how).meaning(path) for how in ("from-0", "from-1")}  # type: ignore[arg-type]
+    keys = {Predictions([path], own, category_ids=how).meaning(path) for how in ("from-0", "from-1")}
     assert len(keys) == 2
 
 

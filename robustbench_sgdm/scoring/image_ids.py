@@ -176,10 +176,11 @@ class _Matching:
         ids = {r: self._index.with_id(r[0]) for r in references}
         stems = {r: self._index.with_stem(r[0]) for r in references}
         by_id, by_stem = (sum(len(c) == 1 for c in each.values()) for each in (ids, stems))
+        shown_by_names = [f for f, fit in (("id", by_id), ("stem", by_stem)) if fit and self._forms[f]]
         if self._how != "auto":
             stem = self._how == "file-name"
-        elif bool(self._forms["stem"]) != bool(self._forms["id"]):
-            stem = bool(self._forms["stem"])  # as in those that have names
+        elif len(shown_by_names) == 1:
+            stem = shown_by_names == ["stem"]
         elif by_id == by_stem == len(references) and ids != stems:
             odd = next(r for r in references if ids[r] != stems[r])
             raise DataError(

@@ -164,6 +164,8 @@ def test_bare_ids_that_can_mean_two_images_are_refused(tmp_path: Path) -> None:
     # One that has a name tells of the others.
     assert read(tmp_path, numbers, [*entries, entry(3, file_name="3.jpg")])[0] == [1, 2, 3, 3]
     assert read(tmp_path, numbers, [*entries, entry(1, file_name="3.jpg")])[0] == [1, 1, 2, 2]
+    words = data(["x.jpg", "y.jpg"])
+    assert read(tmp_path, words, [entry("x", file_name="x.jpg"), entry(2)])[0] == [1, 2]
 
 
 def test_bare_ids_of_one_meaning_need_no_word(tmp_path: Path) -> None:

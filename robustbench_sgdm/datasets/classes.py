@@ -9,14 +9,17 @@ from collections.abc import Sequence
 def match_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """For each name the index of the class that it means, or -1.
 
-    Equal names match. Names that differ only in case, separators (space, `_`, `-`) or Unicode form match where
-    neither side has another such name. No class is given to two names: a name that stands twice matches nothing.
+    Equal lists match place by place. Otherwise equal names match, and names that differ only in case, separators
+    (space, `_`, `-`) or Unicode form match where neither side has another such name. No class is given to two names: a
+    name that stands twice matches nothing.
 
     >>> match_classes(["Chair", "chair", "traffic_light"], ["chair", "Chair", "Traffic Light"])
     [1, 0, 2]
     >>> match_classes(["CHAIR", "sofa"], ["chair", "Chair", "couch"])
     [-1, -1]
     """
+    if list(names) == list(classes):
+        return list(range(len(classes)))
     exact, loose = Counter(names), Counter(map(_fold, names))
     found = _unique(classes)
     alike = _unique([_fold(name) for name in classes])

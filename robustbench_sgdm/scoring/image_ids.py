@@ -175,7 +175,7 @@ class _Matching:
         """Match all by id or all by stem; whether it was by stem."""
         ids = {r: self._index.with_id(r[0]) for r in references}
         stems = {r: self._index.with_stem(r[0]) for r in references}
-        by_id, by_stem = (sum(len(c) == 1 for c in each.values()) for each in (ids, stems))
+        by_id, by_stem = (sum(map(bool, each.values())) for each in (ids, stems))
         shown_by_names = [f for f, fit in (("id", by_id), ("stem", by_stem)) if fit and self._forms[f]]
         if self._how != "auto":
             stem = self._how == "file-name"
@@ -190,7 +190,14 @@ class _Matching:
             )
         else:
             stem = by_stem > by_id
-        self._ids |= {r: next(iter(c)) for r, c in (stems if stem else ids).items() if len(c) == 1}
+        for reference, found in (stems if stem else ids).items():
+            if len(found) > 1:
+                raise DataError(
+                    f"{self._tally.place(reference)} has image_id {shown(reference[0])}, the stem of {len(found)} images "
+                    f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
+                )
+            if found:
+                (self._ids[reference],) = found
         return stem and ids != stems
 
     def _refuse_contrary(self, contrary: Sequence[Reference]) -> NoReturn:

@@ -60,4 +60,6 @@ def number(text: str) -> int | None:
     >>> number("000139"), number("frame_1"), number("")
     (139, None, None)
     """
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    return (
+        int(text) if text.isdecimal() and len(text) < 256 else None
+    )  # a name of a file has no more characters

@@ -28,6 +28,7 @@ from robustbench_sgdm.datasets.classes import match_classes
         ([unicodedata.normalize("NFD", "Café")], ["café"], [0]),
         (["STRASSE"], ["straße"], [0]),
         (["a", "a"], ["a"], [-1, -1]),  # a detector that has a name twice
+        (["a", "b", "a"], ["a", "b", "a"], [0, 1, 2]),  # trained on these very data
         (["tv", "sofa", "aeroplane"], ["tvmonitor", "couch", "airplane"], [-1, -1, -1]),
         ([], ["a"], []),
         (["a"], [], [-1]),

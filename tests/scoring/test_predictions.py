@@ -113,6 +113,25 @@ def test_a_name_alone_is_enough(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, data(), [bare])[0] == [2]
 
 
+def test_stems_that_several_files_have(tmp_path: Path) -> None:
+    """Ultralytics writes 007 and 7 alike."""
+    for files, image in ((("a.jpg", "a.png"), "a"), (("x/7.jpg", "x/007.jpg"), 7)):
+        with pytest.raises(DataError, match="the stem of 2 images"):
+            read(tmp_path, data(files), [entry(image)])
+        named = [entry(image, file_name=Path(f).name) for f in files]
+        assert read(tmp_path, data(files), named)[0] == [1, 2]
+
+
+@pytest.mark.parametrize("stem", ["000139", "20240131235959123456789012", "١٢", "a.b", "1e5", "²"])
+def test_whatever_ultralytics_makes_of_a_stem(tmp_path: Path, stem: str) -> None:
+    if stem != "²":  # which it cannot write
+        entries = written([f"{stem}.jpg"], [0, 2], 3)
+        assert read(tmp_path, data(["b.jpg", f"{stem}.jpg"]), entries)[0] == [2, 2]
+        bare = [{k: v for k, v in e.items() if k != "file_name"} for e in entries]
+        assert read(tmp_path, data(["b.jpg", f"{stem}.jpg"]), bare)[0] == [2, 2]
+    assert read(tmp_path, data(["b.jpg", f"{stem}.jpg"]), [entry(stem)])[0] == [2]
+
+
 def test_unicode_forms_of_a_name(tmp_path: Path) -> None:
     assert read(tmp_path, data(["e\u0301.jpg", "f.jpg"]), [entry(None, file_name="\u00e9.jpg")])[0] == [1]
 

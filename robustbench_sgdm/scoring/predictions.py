@@ -130,20 +130,23 @@ class Predictions:
             outside += check_boxes(
                 file.boxes, size[:, 0], size[:, 1], str(path), lambda n: f"prediction {n + 1}", predicted=True
             )
-            repeated = pd.DataFrame(file.boxes).assign(i=images, c=categories, s=file.scores).duplicated()
+            kept = categories >= 0
+            repeated = (
+                pd.DataFrame(file.boxes).assign(i=images, c=categories, s=file.scores).duplicated() & kept
+            )
             if count := int(repeated.sum()):
                 first = int(np.flatnonzero(repeated)[0]) + 1
                 twice.append(
                     f"{path}: {count:,} of {len(images):,} predictions repeat an earlier one (first: prediction {first}) "
                     "and are scored as they are, as pycocotools does"
                 )
-            without = len(self._order) - len(np.unique(images))
+            without = len(self._order) - len(np.unique(images[kept]))
             if without >= _EMPTY * len(self._order):
                 empty.append(
                     f"{path}: {without:,} of {len(self._order):,} images have no prediction; if the detector did not see "
                     "them, score it on the images that it saw"
                 )
-            predicted.update(np.unique(categories).tolist())
+            predicted.update(np.unique(categories[kept]).tolist())
             lowest, total = min(lowest, float(file.scores.min())), total + len(images)
         self.notes += [*_first(twice), *_first(outside), *_first(empty)]
         held = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
@@ -188,6 +191,8 @@ def _parse(path: Path) -> _File:
     image, category, scores, boxes = [], [], [], []
     for place, entry in enumerate(_entries(path), 1):
         try:
+            if not isinstance(entry, dict):
+                raise TypeError(f"it is {shown(entry)}")
             scores.append(float(entry["score"]))
             if not isinstance(entry["bbox"], list):
                 raise TypeError(f"bbox is {shown(entry['bbox'])}")
@@ -198,8 +203,9 @@ def _parse(path: Path) -> _File:
             if what == (None, None) or which == (None, None):
                 raise KeyError("image_id" if what == (None, None) else "category_id")
         except (TypeError, KeyError, ValueError, OverflowError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise DataError(
-                f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score ({shown(error)})"
+                f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score: {reason}"
             ) from error
         image.append(images.setdefault(what, len(images)))
         category.append(categories.setdefault(which, len(categories)))

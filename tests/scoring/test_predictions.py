@@ -313,6 +313,7 @@ def test_other_classes_are_left_out_on_request(tmp_path: Path) -> None:
     assert (images, categories) == ([1, 1], [1, 3]) and any(
         "1 of 3 predictions are left out" in n for n in notes
     )
+    assert not any("repeat" in n for n in read(tmp_path, data(), [*entries, entry(1, 78)], "auto", "id")[2])
     with pytest.raises(DataError, match="category 77"):
         read(tmp_path, data(), entries[1:2], "auto", "id")
 

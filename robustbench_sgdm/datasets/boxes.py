@@ -70,7 +70,7 @@ def check_boxes(
             f"{widths[first]:g} x {heights[first]:g} px)"
         )
 
-    if (negative := (extent < 0).any(1)).any():
+    if (negative := np.any(extent < 0, axis=1)).any():
         twice = (extent + corner > 0)[negative].all() and form == "xywh"
         cause = "they look like sizes from which x and y were subtracted once too often; " * bool(twice)
         raise DataError(
@@ -78,7 +78,9 @@ def check_boxes(
         )
 
     few = predicted and total < _FEW  # one odd detection shows nothing of a file
-    shares = (np.abs(values) <= _SHARE).all(1) & (extent > 0).all(1) & (sides > 8 * _SHARE).all(1)
+    shares = np.all(
+        (np.abs(values) <= _SHARE) & (np.tile(extent, 2) > 0) & (np.tile(sides, 2) > 8 * _SHARE), axis=1
+    )
     if shares.mean() > 0.5 and not few:
         cause = "look like shares of the image (0 to 1), not pixels"
         remedy = (
@@ -88,7 +90,7 @@ def check_boxes(
         )
         raise DataError(f"{of_all(shares, cause)}; {remedy}")
 
-    points = (extent < 1).all(1)
+    points = np.all(extent < 1, axis=1)
     if points.mean() > 0.5 and not predicted:
         raise DataError(
             f"{of_all(points, 'are smaller than a pixel')}; write {_WORDS[form]} in pixels of the image"
@@ -96,7 +98,7 @@ def check_boxes(
 
     slack = np.maximum(_SLACK, _SLACK_PREDICTED * sides) if predicted else np.full_like(sides, _SLACK)
     beyond = np.maximum(-corner, corner + extent - sides)
-    outside = (beyond > slack).any(1)
+    outside = np.any(beyond > slack, axis=1)
     notes: list[str] = []
     if outside.mean() > (0.05 if predicted else 0.0):
         cause = _other_reading(values, sides, slack, form)
@@ -110,7 +112,7 @@ def check_boxes(
         ):
             cause = f"these fit as {_WORDS['xyxy']}: is the file made of two?"
         notes.append(f"{of_all(outside, what)}; {cause or 'correct or clip them if that is not meant'}")
-    thin = (extent < 1).any(1)
+    thin = np.any(extent < 1, axis=1)
     if thin.mean() > (0.5 if predicted else 0.0):
         notes.append(
             f"{of_all(thin, 'are less than a pixel wide or high')}; hardly a detection can match them"
@@ -148,7 +150,8 @@ def _fits(
     sides: NDArray[np.float64],
     slack: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    return ((extent >= 0) & (corner >= -slack) & (corner + extent <= sides + slack)).all(1)
+    within: NDArray[np.bool_] = (extent >= 0) & (corner >= -slack) & (corner + extent <= sides + slack)
+    return within[:, 0] & within[:, 1]
 
 
 def _is_the_rule(

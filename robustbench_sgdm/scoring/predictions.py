@@ -203,7 +203,7 @@ def _parse(path: Path) -> _File:
             if what == (None, None) or which == (None, None):
                 raise KeyError("image_id" if what == (None, None) else "category_id")
         except (TypeError, KeyError, ValueError, OverflowError) as error:
-            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)[:200]
             raise DataError(
                 f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score: {reason}"
             ) from error

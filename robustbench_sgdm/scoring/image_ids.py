@@ -107,22 +107,25 @@ class _Matching:
         self._ids: dict[Reference, int] = {}
         self._forms: Counter[str] = Counter()  # what the ids beside names proved to be
         self._misleading = 0
+        self._by_stem = False
+        self._notes: list[str] = []
         named = [r for r in tally.counts if r[1] is not None and how != "id"]
         unnamed = [r for r in tally.counts if r[1] is None or how == "id"]
         self._match_named(named)
-        self._by_stem = bool(unnamed) and self._match_unnamed(unnamed)
+        words = {r for r in unnamed if how != "id" and isinstance(r[0], str) and number(r[0]) is None}
+        self._match_words(words)
+        if numbers := [r for r in unnamed if r not in words]:
+            self._match_numbers(numbers)
         if unknown := [r for r in tally.counts if r not in self._ids]:
             self._refuse_unknown(unknown)
 
     def result(self) -> ImageMatch:
-        notes = []
+        notes = list(self._notes)
         if self._misleading and not numbered_here(self._index.dataset):
             notes.append(
                 "images are matched by file_name: image_id is its stem, as Ultralytics writes it, and the id of another "
                 f"image in {self._misleading:,} of {self._tally.total:,} predictions"
             )
-        if self._by_stem and not numbered_here(self._index.dataset):
-            notes.append(f"image_id is read as the stem of the image's file, not as an id of {self._data}")
         written = all(name is not None and _is_stem(identity, name) for identity, name in self._tally.counts)
         return ImageMatch(self._ids, bool(self._forms["stem"]) or self._by_stem, written, notes)
 
@@ -171,18 +174,26 @@ class _Matching:
         if contrary:
             self._refuse_contrary(contrary)
 
-    def _match_unnamed(self, references: Sequence[Reference]) -> bool:
-        """Match all by id or all by stem; whether it was by stem."""
+    def _match_words(self, references: Collection[Reference]) -> None:
+        """Match what can be no id: the stem or the name of a file as text."""
+        for reference in references:
+            if found := self._index.with_stem(reference[0]):
+                self._set(reference, found)
+                self._forms["stem"] += 1
+
+    def _match_numbers(self, references: Sequence[Reference]) -> None:
+        """Match all by id, or all by stem."""
         ids = {r: self._index.with_id(r[0]) for r in references}
         stems = {r: self._index.with_stem(r[0]) for r in references}
         by_id, by_stem = (sum(map(bool, each.values())) for each in (ids, stems))
-        shown_by_names = [f for f, fit in (("id", by_id), ("stem", by_stem)) if fit and self._forms[f]]
+        differing = [r for r in references if stems[r] and ids[r] != stems[r]]
+        shown_by_others = [f for f, fit in (("id", by_id), ("stem", by_stem)) if fit and self._forms[f]]
         if self._how != "auto":
             stem = self._how == "file-name"
-        elif len(shown_by_names) == 1:
-            stem = shown_by_names == ["stem"]
-        elif by_id == by_stem == len(references) and ids != stems:
-            odd = next(r for r in references if ids[r] != stems[r])
+        elif len(shown_by_others) == 1:
+            stem = shown_by_others == ["stem"]
+        elif by_id == by_stem == len(references) and differing:
+            odd = differing[0]
             raise DataError(
                 f"{self._tally.place(odd)} has image_id {shown(odd[0])}, the id of {self._index.show(ids[odd])} and the "
                 f"name of {self._index.show(stems[odd])}, and all can be read either way; add file_name to the "
@@ -191,14 +202,29 @@ class _Matching:
         else:
             stem = by_stem > by_id
         for reference, found in (stems if stem else ids).items():
-            if len(found) > 1:
-                raise DataError(
-                    f"{self._tally.place(reference)} has image_id {shown(reference[0])}, the stem of {len(found)} images "
-                    f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
-                )
-            if found:
-                (self._ids[reference],) = found
-        return stem and ids != stems
+            self._set(reference, found)
+        if (
+            self._how == "auto"
+            and not numbered_here(self._index.dataset)
+            and 2 * len(differing) >= len(references)
+        ):
+            self._notes.append(
+                f"image_id is read as the stem of the image's file, not as an id of {self._data}"
+                if stem
+                else f"image_id is read as an id of {self._data}, though {self._tally.count(differing):,} of "
+                f"{self._tally.total:,} predictions have the file name of another image there; if that is what it is, give "
+                "--image-ids file-name"
+            )
+        self._by_stem = stem and bool(differing)
+
+    def _set(self, reference: Reference, found: set[int]) -> None:
+        if len(found) > 1:
+            raise DataError(
+                f"{self._tally.place(reference)} has image_id {shown(reference[0])}, the stem of {len(found)} images "
+                f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
+            )
+        if found:
+            (self._ids[reference],) = found
 
     def _refuse_contrary(self, contrary: Sequence[Reference]) -> NoReturn:
         identity, name = contrary[0]

@@ -155,29 +155,39 @@ def _metrics(scores: Mapping[str, Any]) -> dict[str, float | None]:
     return found
 
 
-def _check_metrics(one: Given, metrics: Mapping[str, float | None], dataset: Dataset, scorer: Scorer) -> None:
-    """Refuse scores that cannot be of the data set, or of any.
+def _check_metrics(scores: Sequence[Given], dataset: Dataset, scorer: Scorer) -> list[str]:
+    """Hold scores against each other and against the data set.
+
+    Returns:
+        One sentence for each thing that nobody can check, or that does not go with the data.
 
     Raises:
-        DataError: it names the score.
+        DataError: a score that is above another one that it cannot exceed.
     """
-    where = f"{one.path}, {one.corruption} at {one.severity:g}"
+    for one in scores:
+        for low, high in _AT_MOST:
+            first, second = (dict(one.metrics or {}).get(name) for name in (low, high))
+            if first is not None and second is not None and first > second + _ROUNDED:
+                raise DataError(
+                    f"{one.path}, {one.corruption} at {one.severity:g}: {low} is {first / 100:g} and {high} "
+                    f"{second / 100:g}, but {low} is never above {high}; the scores are mixed up or damaged"
+                )
+    if not scores:
+        return []
     nothing = scorer.score([]).metrics  # absent exactly where the data hold no such object
-    for name, value in metrics.items():
-        if (value is None) != (nothing[name] is None):
-            there = "has no object that it could be of" if value is not None else "has such objects"
-            given = "-1, for absent" if value is None else f"{value / 100:g}"
-            raise DataError(
-                f"{where}: {name} is {given}, and {dataset.name} {there}: the scores are of other data; give the data "
-                "set that they are of"
+    notes = [
+        f"{scores[0].path} holds scores alone, not of how many images and classes they are: nobody can check that "
+        f"they are of {dataset.name}"
+    ]
+    for name, blank in nothing.items():
+        values = [one.metrics[name] for one in scores if one.metrics and name in one.metrics]
+        if odd := [value for value in values if (value is None) != (blank is None)]:
+            given, held = ("-1, for absent,", "some") if odd[0] is None else (f"{odd[0] / 100:g}", "none")
+            notes.append(
+                f"{scores[0].path}: {name} is {given} in {len(odd)} of {len(values)} results, and of the objects that it "
+                f"is of {dataset.name} has {held}: are the scores of other data?"
             )
-    for low, high in _AT_MOST:
-        first, second = metrics.get(low), metrics.get(high)
-        if first is not None and second is not None and first > second + _ROUNDED:
-            raise DataError(
-                f"{where}: {low} is {first / 100:g} and {high} {second / 100:g}, but {low} is never above {high}; the "
-                "scores are mixed up or damaged"
-            )
+    return notes
 
 
 def _severity(text: str, where: str) -> float:
@@ -225,7 +235,7 @@ def score(
 
     Raises:
         UsageError: an unknown corruption or baseline, or a cell that is given twice.
-        DataError: damaged predictions, scores that cannot be of the data, or a directory of other data.
+        DataError: damaged predictions, scores that cannot be, or a directory of other data.
 
     Returns:
         The run; its plan has the model's `notes`, one sentence each: how the predictions were read, and what is odd.
@@ -234,8 +244,7 @@ def score(
     scorer = Scorer(dataset)
     # Everything is checked before the directory's plan names it.
     scores = [one for one in given if one.metrics is not None]
-    for one in scores:
-        _check_metrics(one, one.metrics or {}, dataset, scorer)
+    about_scores = _check_metrics(scores, dataset, scorer)
     predictions = Predictions(
         [one.path for one in given if one.metrics is None],
         dataset,
@@ -243,13 +252,7 @@ def score(
         category_ids=category_ids,
     )
     cells = _cells(named, predictions, dataset, model, engine, seed)
-    notes = list(predictions.notes)
-    if scores:
-        notes.append(
-            f"{scores[0].path} holds scores alone, not of how many images and classes they are: nobody can check that "
-            f"they are of {dataset.name}"
-        )
-    about = {"baseline": baseline, "weights": ELSEWHERE, "notes": notes}
+    about = {"baseline": baseline, "weights": ELSEWHERE, "notes": [*predictions.notes, *about_scores]}
     plan = _plan(list(cells), dataset, registry, {model: about}, engine, seed, command)
     run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
     with run.lock():

@@ -191,9 +191,20 @@ def test_bare_ids_of_one_meaning_need_no_word(tmp_path: Path) -> None:
     coco = data(["000000000139.jpg", "000000000285.jpg"], ids=[139, 285])
     assert read(tmp_path, coco, [entry(285), entry(139)])[0] == [139, 285]
     shifted = data(["0.jpg", "1.jpg", "2.jpg"])
-    assert read(tmp_path, shifted, [entry(1), entry(3)])[0] == [1, 3]  # no file is called 3
+    images, _, notes = read(tmp_path, shifted, [entry(1), entry(3)])  # no file is called 3
+    assert images == [1, 3] and any("1 of 2 predictions" in note for note in notes)
     images, _, notes = read(tmp_path, shifted, [entry(0), entry(2)])  # no id is 0
     assert images == [1, 3] and any("stem" in note for note in notes)
+
+
+def test_stems_that_are_words_need_no_word(tmp_path: Path) -> None:
+    mixed = data(["a.jpg", "b.jpg", "9.jpg"])
+    assert read(tmp_path, mixed, [entry("a"), entry(2), entry("b.jpg")])[0] == [1, 2, 2]
+    assert read(tmp_path, mixed, [entry("a"), entry(9)])[0] == [1, 3]
+    with pytest.raises(DataError, match="image 'a'"):
+        read(tmp_path, mixed, [entry("a"), entry(2)], "id")
+    with pytest.raises(DataError, match="image 'd', "):
+        read(tmp_path, mixed, [entry("a"), entry("d")])
 
 
 def test_unknown_images_are_counted(tmp_path: Path) -> None:

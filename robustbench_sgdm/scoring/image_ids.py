@@ -112,9 +112,12 @@ class _Matching:
         named = [r for r in tally.counts if r[1] is not None and how != "id"]
         unnamed = [r for r in tally.counts if r[1] is None or how == "id"]
         self._match_named(named)
-        words = {r for r in unnamed if how != "id" and isinstance(r[0], str) and number(r[0]) is None}
+        words, numbers = [], []
+        for reference in unnamed:
+            text = how != "id" and isinstance(reference[0], str) and number(reference[0]) is None
+            (words if text else numbers).append(reference)
         self._match_words(words)
-        if numbers := [r for r in unnamed if r not in words]:
+        if numbers:
             self._match_numbers(numbers)
         if unknown := [r for r in tally.counts if r not in self._ids]:
             self._refuse_unknown(unknown)
@@ -174,7 +177,7 @@ class _Matching:
         if contrary:
             self._refuse_contrary(contrary)
 
-    def _match_words(self, references: Collection[Reference]) -> None:
+    def _match_words(self, references: Sequence[Reference]) -> None:
         """Match what can be no id: the stem or the name of a file as text."""
         for reference in references:
             if found := self._index.with_stem(reference[0]):
@@ -203,18 +206,17 @@ class _Matching:
             stem = by_stem > by_id
         for reference, found in (stems if stem else ids).items():
             self._set(reference, found)
-        if (
-            self._how == "auto"
-            and not numbered_here(self._index.dataset)
-            and 2 * len(differing) >= len(references)
-        ):
-            self._notes.append(
-                f"image_id is read as the stem of the image's file, not as an id of {self._data}"
-                if stem
-                else f"image_id is read as an id of {self._data}, though {self._tally.count(differing):,} of "
-                f"{self._tally.total:,} predictions have the file name of another image there; if that is what it is, give "
-                "--image-ids file-name"
-            )
+        if self._how == "auto" and 2 * len(differing) >= len(references):
+            if not stem:
+                self._notes.append(
+                    f"image_id is read as an id of {self._data}, though {self._tally.count(differing):,} of "
+                    f"{self._tally.total:,} predictions have the file name of another image there; if it is a file name, "
+                    "give --image-ids file-name"
+                )
+            elif not numbered_here(self._index.dataset):
+                self._notes.append(
+                    f"image_id is read as the stem of the image's file, not as an id of {self._data}"
+                )
         self._by_stem = stem and bool(differing)
 
     def _set(self, reference: Reference, found: set[int]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ def find(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
 
 def named(frame: pd.DataFrame, classes: tuple[str, ...], categories: pd.DataFrame) -> pd.DataFrame:
     """Detections with the data set's category ids, matched by class name as a run does; others are left out."""
-    ids = {str(n).casefold(): i for i, n in zip(categories["category_id"], categories["name"], strict=True)}
-    category = [ids.get(classes[label].casefold(), -1) for label in frame["label"]]
-    found = frame.assign(category_id=category)
+    places = match_classes(classes, categories["name"].astype(str).tolist())
+    ids = [categories["category_id"].iloc[place] if place >= 0 else -1 for place in places]
+    found = frame.assign(category_id=[ids[label] for label in frame["label"]])
     return found[found["category_id"] >= 0].reset_index(drop=True)
 
 

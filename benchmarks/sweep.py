@@ -4,7 +4,7 @@ The denominator is the bare detector, forward and NMS, on the very images of the
 letterboxed, in memory) in the fastest of several forms. What the ratio leaves over one is reading,
 corrupting, letterboxing, storing and scoring.
 
-    python benchmarks/sweep.py [--data JSON] [--weights FILE] [--imgsz 640] [--images 32]
+    python benchmarks/sweep.py [--data DATA] [--weights FILE] [--imgsz 640] [--images 32]
 """
 
 import argparse
@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm import corruption
+from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
 from robustbench_sgdm.detectors.letterbox import letterbox
@@ -32,7 +33,7 @@ def main() -> None:
     options = _options()
     device, cores = pick_device(None), os.cpu_count() or 1
     detector = load(options.model, weights=options.weights, imgsz=options.imgsz, device=device)
-    data = datasets.load(options.data)
+    data = load_dataset(options.data)
     data = data.subset(min(1.0, options.images / len(data)))
     chosen = corruption.load().select(options.noise)
     settings = Settings(device=device, engine="torch", seed=0, batch=4 if device == "cpu" else 32)

@@ -3,7 +3,7 @@
 Random corruptions are drawn several times by either engine, whose spread says how far apart the means may lie:
 three standard errors, and 0.1 AP in any case.
 
-    python docs/detector_parity.py --data JSON --weights FILE [--model yolov8n] [--seeds 3]
+    python docs/detector_parity.py --data DATA --weights FILE [--model yolov8n] [--seeds 3]
 
 82 cells, of 128 images about 20 minutes on two cores; stopped, the same command goes on.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm import corruption
+from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
 from robustbench_sgdm.detectors import Entrant, load
 from robustbench_sgdm.store import Run
@@ -50,7 +51,7 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     chosen = corruption.load().select(["benchmark", "holdout"])
     chosen = [one for one in chosen if one.random or not seed]
     detector = load(options.model, weights=options.weights, imgsz=640, device="cpu")
-    data = datasets.load(options.data)
+    data = load_dataset(options.data)
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
     plan = make_plan({detector.name: Entrant(detector, "parity")}, data, chosen, [SEVERITY], settings)
     run = Run.start(options.project, f"{engine}-{seed}", plan.describe(), truth=plan.truth())

@@ -223,6 +223,16 @@ def shown(value: object) -> str:
     return _short.repr(value)
 
 
+def few(names: Iterable[str], most: int = 20) -> str:
+    """Names in a message, the first ones where there are many.
+
+    >>> few("abc", 2)
+    'a, b and 1 more'
+    """
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
 def visible(text: str) -> str:
     """Text with its control characters written out: names come from files, and a terminal obeys some of them.
 

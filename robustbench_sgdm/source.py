@@ -20,6 +20,7 @@ def detecting() -> str:
     files = [
         *sorted((package / "modules").glob("*.py")),
         *sorted((package / "detectors").glob("*.py")),
+        package / "datasets" / "classes.py",
         package / "datasets" / "images.py",
     ]
     libraries = {name: version for name, version in versions().items() if name in _DECIDING}

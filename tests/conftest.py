@@ -233,6 +233,11 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in models.items()
         }
     }
+    about["models"]["base"] |= {
+        "unmatched": ["<u>zebra", "dog"],
+        "unfound": ["fire hydrant"],
+        "notes": ["read <so>"],
+    }
     run = Run.start(root, "told", about, truth=plan.truth())
     scorer = Scorer(dataset)
     for cell in run.cells:

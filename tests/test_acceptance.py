@@ -11,7 +11,7 @@ import yaml
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import Entrant, load
-from robustbench_sgdm.scoring import Scorer
+from robustbench_sgdm.scoring import Scorer, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import Settings, make_plan, sweep
 
@@ -57,6 +57,11 @@ def test_clean_ap_is_that_of_ultralytics_val(
     validator = DetectionValidator(args=settings)
     validator(model=str(coco_weights))
     found = json.loads((Path(validator.save_dir) / "predictions.json").read_text())
+    own = datasets.load(str(tmp_path / "data.yaml"))  # what `score --data data.yaml` makes of them, untouched
+    read = read_predictions(Path(validator.save_dir) / "predictions.json", own)
+    names = {image.path.name: image.id for image in own.images}
+    told = [(names[d["file_name"]], d["category_id"] - 1, d["score"]) for d in found]
+    assert sorted(told) == sorted(zip(read["image_id"], read["category_id"], read["score"], strict=True))
     ids = {f"{n:03d}-{i.path.stem}": i.id for n, i in enumerate(data.images)}
     categories = [int(c["id"]) for c in data.categories]
     rows = [

@@ -53,7 +53,7 @@ def _form() -> None:
             severities = st.text_input("Severities", "0-5", help="0 is clean; ranges and real numbers to 5.")
         with second:
             data = st.text_input(
-                "Data", "scenes", help="scenes (embedded), a COCO json or an Ultralytics dataset YAML."
+                "Data", "scenes", help="scenes (embedded), coco, a COCO json or an Ultralytics dataset YAML."
             )
             fraction = st.slider("Share of the images", 0.02, 1.0, 0.25, 0.01)
             name = st.text_input("Name of the run directory", "from-dashboard")

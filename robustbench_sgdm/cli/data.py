@@ -23,7 +23,10 @@ ImagesOption = Annotated[
     typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help="Split of an Ultralytics dataset YAML: train, val or test.")
+    str,
+    typer.Option(
+        "--split", help="Split of coco (train or val) or of an Ultralytics dataset YAML (test too)."
+    ),
 ]
 
 
@@ -42,9 +45,9 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
     name = str(options.find_path(source) or source)
     images = images and (options.find_path(str(images)) or images)
     if source == "coco":
-        from robustbench_sgdm.detectors import coco_val
+        from robustbench_sgdm.detectors import coco_json
 
-        name = str(coco_val())
+        name = str(coco_json(split))
     with counted("rendering scenes") as progress:
         dataset = datasets.load(name, images, split=split, progress=progress)
     for text in dataset.notes:

@@ -191,27 +191,22 @@ def _entrants(
 ) -> "dict[str, Entrant]":
     from robustbench_sgdm.cli.console import note
     from robustbench_sgdm.detectors import line_up
-    from robustbench_sgdm.sweep import category_ids
+    from robustbench_sgdm.sweep import match_detector
 
     entrants = line_up(
         models, lambda names: options.weights(weights, models, names), baselines=baseline, **how
     )
     for entrant in entrants.values():
         detector = entrant.detector
-        mapped = category_ids(detector, dataset)
-        unknown = int((mapped < 0).sum())
-        if unknown:
-            note(
-                f"{detector.name} knows {unknown} classes that {dataset.name} does not; their boxes are left out"
-            )
-        blind = len(dataset.classes) - (len(mapped) - unknown)
-        if blind and entrant.weights == "embedded":
+        match = match_detector(detector, dataset)
+        if match.unfound and entrant.weights == "embedded":
             raise UsageError(
-                f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has {blind} others; "
-                f"give weights that were trained on such classes: --weights {detector.name}=FILE"
+                f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has "
+                f"{len(match.unfound)} others; give weights that were trained on such classes: --weights "
+                f"{detector.name}=FILE"
             )
-        if blind:
-            note(f"{dataset.name} has {blind} classes that {detector.name} cannot find; they count as AP 0")
+        for text in match.notes(detector.name, dataset.name):
+            note(f"warning: {text}")
     return entrants
 
 

@@ -11,6 +11,25 @@ import typer
 from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
 
 
+class ImageIds(StrEnum):
+    """What `image_id` is."""
+
+    auto = "auto"
+    id = "id"
+    file_name = "file-name"
+
+
+class CategoryIds(StrEnum):
+    """What `category_id` is."""
+
+    auto = "auto"
+    id = "id"
+    from_0 = "from-0"
+    from_1 = "from-1"
+    coco = "coco"
+    name = "name"
+
+
 class Engine(StrEnum):
     """What corrupted the images."""
 
@@ -43,6 +62,22 @@ def score(
         ),
     ] = Engine.elsewhere,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that they were corrupted with.")] = 0,
+    image_ids: Annotated[
+        ImageIds,
+        typer.Option(
+            "--image-ids",
+            help="What finds the image of a prediction: id, the data's own ids in image_id; file-name, file_name, else "
+            "image_id as the file's stem; auto, what all predictions agree with.",
+        ),
+    ] = ImageIds.auto,
+    category_ids: Annotated[
+        CategoryIds,
+        typer.Option(
+            "--category-ids",
+            help="What category_id is: id, the data's own; from-0 or from-1, the place among its classes; coco, COCO's 1 "
+            "to 90; name, not used, category_name is; auto, what all predictions agree with.",
+        ),
+    ] = CategoryIds.auto,
     corruptions: Annotated[
         list[Path] | None,
         typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
@@ -59,18 +94,27 @@ def score(
 ) -> None:
     """Score predictions made elsewhere, COCO results json for each corruption and severity, like a run's own.
 
-    A file is a list of {image_id, category_id, bbox [x, y, w, h], score}. mmdetection's nested results hold scores
-    alone: they have no intervals and no flips.
+    A file is a list of {image_id, category_id, bbox [x, y, w, h], score}. Images are found by file_name where it is
+    there; else image_id is an id of the data or the stem of the image's file. category_id is an id of the data; of a
+    dataset YAML, whose classes have none, the label from 0 or, as Ultralytics writes it, from 1. What can mean two
+    things is refused until --image-ids or --category-ids says which. mmdetection's nested results hold scores alone:
+    they have no intervals and no flips.
     """
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import counting, note, show
+    from robustbench_sgdm.cli.console import counting, note, several, show
     from robustbench_sgdm.errors import UsageError
     from robustbench_sgdm.sweep import elsewhere
 
     if Path(model).name != model or model in {"", "..", "."}:
         raise UsageError(f"--model {model!r} must be a plain name: a folder is called after it")
     given = [one for source in sources for one in elsewhere.find(source)]
+    for source in sources:
+        if unread := elsewhere.left_out(source, given):
+            note(
+                f"warning: {several(len(unread), 'json file')} in {source} not read ({unread[0]}): predictions belong "
+                "into CORRUPTION/SEVERITY/*.json, CORRUPTION/SEVERITY.json or clean.json"
+            )
     dataset = load_dataset(data, images, split)
     with counting("scoring", len(given)) as update:
         run = elsewhere.score(
@@ -81,11 +125,15 @@ def score(
             baseline=baseline,
             engine=engine.value,
             seed=seed,
+            image_ids=image_ids.value,
+            category_ids=category_ids.value,
             project=project,
             name=name or f"scored_{dataset.name}",
             command=shlex.join(["robustbench", *sys.argv[1:]]),
             progress=update,
         )
+    for text in run.plan["models"][model]["notes"]:
+        note(f"warning: {text}")
     csv = run.write_results()
     for table in tables.corruption_tables(run.results(), run.pairs):
         show(table)

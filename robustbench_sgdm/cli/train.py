@@ -19,13 +19,15 @@ def train(
         str,
         typer.Option(
             "--data",
-            help="scenes (embedded); an Ultralytics dataset YAML, by path or name (VOC.yaml, coco.yaml); or the "
-            "training split as a COCO json.",
+            help="scenes (embedded); coco (train2017 and val2017); an Ultralytics dataset YAML, by path or name "
+            "(VOC.yaml); or the training split as a COCO json.",
         ),
     ] = "scenes",
     val: Annotated[
         str | None,
-        typer.Option("--val", help="Validation split as a COCO json; a YAML and scenes bring their own."),
+        typer.Option(
+            "--val", help="Validation split as a COCO json; a YAML, coco and scenes bring their own."
+        ),
     ] = None,
     recipe: Annotated[
         str,

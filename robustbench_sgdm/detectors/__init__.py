@@ -11,7 +11,7 @@ import_ultralytics()
 
 from robustbench_sgdm.detectors import graft, weights, yolo, zoo
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.detectors.coco_val import coco_folder, coco_val
+from robustbench_sgdm.detectors.coco_val import coco_folder, coco_json, coco_val
 from robustbench_sgdm.detectors.device import out_of_memory, pick_device
 from robustbench_sgdm.detectors.lineup import Entrant, line_up
 from robustbench_sgdm.detectors.weights import embedded
@@ -22,6 +22,7 @@ __all__ = [
     "Entrant",
     "YoloDetector",
     "coco_folder",
+    "coco_json",
     "coco_val",
     "embedded",
     "graft",

@@ -1,4 +1,4 @@
-"""COCO val2017 where Ultralytics keeps it, fetched by its own means when the user asks for `coco` by name."""
+"""`coco`, by name: COCO 2017 where Ultralytics keeps it; val2017 is fetched by its own means when it is missing."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.downloads import safe_download, unzip_file
 
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.datasets import coco
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 # Fetched without encryption, so known by their MD5, which COCO's server has always given and others print.
 _IMAGES = (
@@ -24,6 +25,33 @@ def coco_folder() -> Path:
     return Path(SETTINGS["datasets_dir"]) / "coco"
 
 
+def coco_json(split: str = "val") -> Path:
+    """The annotations of COCO 2017, with their images where `datasets.load` looks for them.
+
+    Args:
+        split: `val`, of which what is missing is downloaded, or `train`, which must be there.
+
+    Raises:
+        UsageError: another split; COCO keeps the boxes of its test split to itself.
+        DataError: train2017 is not on this machine.
+        RobustBenchError: the download failed, or is not the file that COCO published.
+    """
+    if split == "val":
+        return coco_val()
+    if split != "train":
+        raise UsageError(f"coco has the splits train and val, not {split!r}")
+    root = coco_folder()
+    json = root / "annotations" / "instances_train2017.json"
+    if not json.is_file() or not _folders("train2017"):
+        lacking = json if _folders("train2017") else root / "images" / "train2017"
+        raise DataError(
+            f"COCO train2017 is not on this machine: {lacking} is missing. It is 118,287 images (18 GB) and is not "
+            f"downloaded: unpack train2017.zip into {root / 'images'} and annotations_trainval2017.zip into {root}, both "
+            "from cocodataset.org"
+        )
+    return json
+
+
 def coco_val() -> Path:
     """`instances_val2017.json` with its images beside it; downloads what is missing.
 
@@ -35,7 +63,7 @@ def coco_val() -> Path:
     try:
         if not json.is_file():
             _fetch(*_ANNOTATIONS, root)
-        if len(list((root / "images" / "val2017").glob("*.jpg"))) < 5000:  # absent, or half unpacked
+        if not _whole(json):
             _fetch(*_IMAGES, root / "images")
     except (OSError, ConnectionError, MemoryError) as error:
         raise RobustBenchError(
@@ -45,6 +73,21 @@ def coco_val() -> Path:
     if not json.is_file():
         raise RobustBenchError(f"the download left no {json}; give --data the path of a COCO json")
     return json
+
+
+def _folders(split: str) -> list[Path]:
+    """Where images of a split are: as Ultralytics lays them out, or as COCO's archives do."""
+    return [p for p in (coco_folder() / "images" / split, coco_folder() / split) if p.is_dir()]
+
+
+def _whole(json: Path) -> bool:
+    """Whether the images of val2017 are there: all 5,000, or those that the annotations list."""
+    if any(len(list(folder.glob("*.jpg"))) >= 5000 for folder in _folders("val2017")):
+        return True
+    try:
+        return bool(_folders("val2017")) and len(coco.load(json)) > 0
+    except DataError:  # absent, or half unpacked
+        return False
 
 
 def _fetch(address: str, md5: str, folder: Path) -> None:

@@ -43,6 +43,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
+        "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
         "times": times(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
@@ -62,6 +63,14 @@ def write(material: Material) -> tuple[Path, Path]:
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
     pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
     return html, paper
+
+
+def _notes(plan: Mapping[str, Any]) -> list[str]:
+    """What was noted while data and predictions were read, each model's behind its name."""
+    notes = [str(note) for note in plan["data"].get("notes", ())]
+    return notes + [
+        f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
+    ]
 
 
 def times(latency: pd.DataFrame) -> list[str]:

@@ -1,60 +1,232 @@
 """Predictions made elsewhere: COCO results json, checked against the data set that they are of."""
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets import Dataset
+from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import read_json, shown
+from robustbench_sgdm.foreign import few, label, read_json, shown
+from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories
+from robustbench_sgdm.scoring.image_ids import ImageIds, match_images
+from robustbench_sgdm.scoring.references import Found, Reference, number
 
 COLUMNS = ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
 
+_KEPT = 3_000_000  # predictions of parsed files that are kept until they are asked for
+_ROUNDING = 1e-6  # by which single precision may leave [0, 1]
+_CUT = 0.05  # a lowest score that only a threshold explains
+_SOME = 20  # predictions from which a lowest score says something
+_EMPTY = 0.1  # share of images without a prediction that is worth a word
+_SAID = 3  # files that a kind of note names
+
 
 def read_predictions(path: Path, dataset: Dataset) -> pd.DataFrame:
-    """Read `[{image_id, category_id, bbox [x, y, w, h], score}, ...]`.
+    """The predictions of one file; see `Predictions`."""
+    return Predictions([path], dataset).read(path)
+
+
+class Predictions:
+    """Files of `[{image_id, category_id, bbox [x, y, w, h], score}, ...]`, each of one detector on one data set.
+
+    `file_name` finds the image where there is one, whatever `image_id` says in the manner of Ultralytics; else
+    `image_id` is the data set's id, or the stem of the image's file. `category_id` is the data set's; for a dataset
+    YAML, whose classes have no ids, it is a label counted from 0 or from 1. What cannot be known is refused.
 
     Args:
-        path: the json; an empty list is a detector that found nothing.
+        paths: the files; an empty list in one is a detector that found nothing.
         dataset: whose images and categories they must be of.
-
-    Returns:
-        Columns `COLUMNS`, px, in the order of the data set's images and then of the file.
+        image_ids: see `ImageIds`.
+        category_ids: see `CategoryIds`.
 
     Raises:
-        DataError: no such list, or an entry that is damaged, of an unknown image or class, of NaN score, of
-            negative size, of a score outside [0, 1], or there twice; it names the file and the entry.
+        DataError: no such list, or an entry that is damaged, of an unknown image or class, of a score outside [0, 1],
+            or of boxes that cannot be pixels of its image; it names the file and the entry.
+        UsageError: a numbering that the data set cannot have.
+
+    Attributes:
+        notes: what a user should know of how they were read: one sentence each.
     """
-    place = {image.id: n for n, image in enumerate(dataset.images)}
-    known = {int(c["id"]) for c in dataset.categories}
-    seen: dict[tuple[Any, ...], int] = {}
-    rows = []
-    for number, entry in enumerate(_entries(path), 1):
-        row = _row(entry, f"{path}: prediction {number}")
-        if row[0] not in place:
-            raise DataError(
-                f"{path}: prediction {number} is of image {shown(row[0])}, which {dataset.name} does not have"
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        dataset: Dataset,
+        *,
+        image_ids: ImageIds = "auto",
+        category_ids: CategoryIds = "auto",
+    ) -> None:
+        self._dataset = dataset
+        self._order = {image.id: place for place, image in enumerate(dataset.images)}
+        self._kept: dict[Path, _File] = {}
+        self._found: dict[Path, Found] = {}
+        free = _KEPT
+        for path in dict.fromkeys(paths):
+            file = _parse(path)
+            self._found[path] = file.found()
+            if len(file.scores) <= free:
+                self._kept[path] = file
+                free -= len(file.scores)
+        found = list(self._found.values())
+        images = match_images(found, dataset, image_ids)
+        self._images = images.ids
+        self._categories, notes = match_categories(found, dataset, category_ids, images)
+        self.notes = [*images.notes, *notes]
+        self._check()
+
+    def meaning(self, path: Path) -> str:
+        """A digest of the images and categories that a file's references mean; equal bytes may mean others."""
+        found = self._found[path]
+        images = [[*r, self._images[r]] for r in found.images]
+        categories = [[*r, self._categories[r]] for r in found.categories]
+        return hashlib.sha256(json.dumps([images, categories]).encode()).hexdigest()
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """The predictions of a file.
+
+        Returns:
+            Columns `COLUMNS`, px, in the order of the data set's images and then of the file; those of classes that
+            the data set lacks are left out.
+        """
+        file = self._kept.get(path) or _parse(path)
+        images, categories = self._ids(file)
+        corners = np.concatenate([file.boxes[:, :2], file.boxes[:, :2] + file.boxes[:, 2:]], 1)
+        frame = pd.DataFrame(
+            {"image_id": images, "category_id": categories, "score": file.scores}
+            | {name: corners[:, k] for k, name in enumerate(COLUMNS[3:])}
+        )
+        order = np.argsort([self._order[i] for i in images.tolist()], kind="stable")
+        return frame.iloc[order[categories[order] >= 0]].reset_index(drop=True)
+
+    def _ids(self, file: "_File") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        try:
+            images = np.array([self._images[r] for r in file.images], np.int64)
+            categories = np.array([self._categories[r] for r in file.categories], np.int64)
+        except KeyError as error:
+            raise DataError(f"{file.path} changed while it was read; run the same command again") from error
+        return images[file.image], categories[file.category]
+
+    def _check(self) -> None:
+        """Hold boxes against their images, and note what is odd in files that can be scored."""
+        sides = {image.id: (image.width, image.height) for image in self._dataset.images}
+        twice, outside, empty = [], [], []
+        predicted: set[int] = set()
+        lowest, total = math.inf, 0
+        for path in self._found:
+            file = self._kept.get(path) or _parse(path)
+            images, categories = self._ids(file)
+            if not len(images):
+                continue
+            size = np.array([sides[i] for i in images.tolist()], np.float64)
+            outside += check_boxes(
+                file.boxes, size[:, 0], size[:, 1], str(path), lambda n: f"prediction {n + 1}", predicted=True
             )
-        if row[1] not in known:
-            raise DataError(
-                f"{path}: prediction {number} is of category {shown(row[1])}, which {dataset.name} does not have; COCO's "
-                "80 classes have ids from 1 to 90, with gaps"
+            kept = categories >= 0
+            repeated = (
+                pd.DataFrame(file.boxes).assign(i=images, c=categories, s=file.scores).duplicated() & kept
             )
-        if row in seen:
-            raise DataError(
-                f"{path}: prediction {number} is the same as {seen[row]}; a detection counts once"
+            if count := int(repeated.sum()):
+                first = int(np.flatnonzero(repeated)[0]) + 1
+                twice.append(
+                    f"{path}: {count:,} of {len(images):,} predictions repeat an earlier one (first: prediction {first}) "
+                    "and are scored as they are, as pycocotools does"
+                )
+            without = len(self._order) - len(np.unique(images[kept]))
+            if without >= _EMPTY * len(self._order):
+                empty.append(
+                    f"{path}: {without:,} of {len(self._order):,} images have no prediction; if the detector did not see "
+                    "them, score it on the images that it saw"
+                )
+            predicted.update(np.unique(categories[kept]).tolist())
+            lowest, total = min(lowest, float(file.scores.min())), total + len(images)
+        self.notes += [*_first(twice), *_first(outside), *_first(empty)]
+        held = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
+        missed = [c["name"] for c in self._dataset.categories if c["id"] in held - predicted]
+        if missed and total:
+            self.notes.append(
+                f"no prediction is of {len(missed)} of the {len(held)} classes that have boxes; they count as AP 0: "
+                f"{few(missed)}"
             )
-        seen[row] = number
-        rows.append(row)
-    rows.sort(key=lambda row: place[row[0]])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        if total >= _SOME and lowest >= _CUT:
+            self.notes.append(
+                f"no prediction has a score below {lowest:.3g}: a confidence threshold lowers AP, which is measured over "
+                "all confidences (Ultralytics' val keeps them from 0.001)"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A parsed file: distinct references, and for each prediction which of them it has, its score and its box."""
+
+    path: Path
+    images: Sequence[Reference]
+    categories: Sequence[Reference]
+    image: NDArray[np.int32]
+    category: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+
+    def found(self) -> Found:
+        """What it refers to."""
+        return Found(self.path, _uses(self.images, self.image), _uses(self.categories, self.category))
+
+
+def _uses(references: Sequence[Reference], index: NDArray[np.int32]) -> dict[Reference, tuple[int, int]]:
+    _, first, counts = np.unique(index, return_index=True, return_counts=True)
+    return {r: (int(f) + 1, int(c)) for r, f, c in zip(references, first, counts, strict=True)}
+
+
+def _parse(path: Path) -> _File:
+    images: dict[Reference, int] = {}
+    categories: dict[Reference, int] = {}
+    image, category, scores, boxes = [], [], [], []
+    for place, entry in enumerate(_entries(path), 1):
+        try:
+            if not isinstance(entry, dict):
+                raise TypeError(f"it is {shown(entry)}")
+            scores.append(float(entry["score"]))
+            if not isinstance(entry["bbox"], list):
+                raise TypeError(f"bbox is {shown(entry['bbox'])}")
+            x, y, w, h = entry["bbox"]
+            boxes.append((float(x), float(y), float(w), float(h)))
+            what = _identity(entry.get("image_id")), _file_name(entry.get("file_name"))
+            which = _category(entry.get("category_id"), entry.get("category_name"))
+            if what == (None, None) or which == (None, None):
+                raise KeyError("image_id" if what == (None, None) else "category_id")
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)[:200]
+            raise DataError(
+                f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score: {reason}"
+            ) from error
+        image.append(images.setdefault(what, len(images)))
+        category.append(categories.setdefault(which, len(categories)))
+    file = _File(
+        path,
+        list(images),
+        list(categories),
+        np.array(image, np.int32),
+        np.array(category, np.int32),
+        np.array(scores, np.float64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+    )
+    _check_values(file)
+    return file
 
 
 def _entries(path: Path) -> Sequence[Any]:
     content = read_json(path)
+    parts = ("images", "annotations", "categories")
+    if isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts):
+        return _described(path, content)
     if not isinstance(content, list):
         raise DataError(
             f"{path} holds no COCO results: it is a {type(content).__name__}, not a list of "
@@ -63,22 +235,85 @@ def _entries(path: Path) -> Sequence[Any]:
     return content
 
 
-def _row(entry: Any, where: str) -> tuple[int, int, float, float, float, float, float]:
+def _described(path: Path, content: dict[str, Any]) -> list[Any]:
+    """The predictions of a file that has images and categories of its own: by their names, its ids are its own too."""
     try:
-        image, category, score = entry["image_id"], entry["category_id"], float(entry["score"])
-        x, y, w, h = (float(v) for v in entry["bbox"])
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        files = {image["id"]: image["file_name"] for image in content["images"]}
+        classes = {category["id"]: category["name"] for category in content["categories"]}
+        return [
+            {**one, "image_id": None, "file_name": files[one["image_id"]]}
+            | {"category_id": None, "category_name": classes[one["category_id"]]}
+            for one in content["annotations"]
+        ]
+    except (TypeError, KeyError) as error:
         raise DataError(
-            f"{where} lacks a sound image_id, category_id, bbox or score ({shown(error)})"
+            f"{path} has images and categories of its own, and a prediction is of none of them, or one has no name "
+            f"({shown(error)})"
         ) from error
-    if not all(isinstance(v, int) and not isinstance(v, bool) for v in (image, category)):
+
+
+def _identity(value: object) -> int | str | None:
+    """An id as it is written: 139, 139.0, "139", "frame_1"; none where a table had a gap."""
+    if _absent(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{shown(value)}: ids must be integers, or image_id the stem of a file")
+    return value
+
+
+def _file_name(value: object) -> str | None:
+    if _absent(value):
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"file_name {shown(value)} is no text")
+    return value
+
+
+def _category(value: object, name: object) -> Reference:
+    """The id of a category, also where a string holds it, and its name; any other string is a name."""
+    identity = _identity(value)
+    known = None if _absent(name) else label(name)
+    if isinstance(identity, str):
+        digits = number(identity)
+        return (digits, known) if digits is not None else (None, known or label(identity))
+    return identity, known
+
+
+def _absent(value: object) -> bool:
+    """What a table without gaps has in place of a gap."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _check_values(file: _File) -> None:
+    """Refuse what is not finite, and scores that are no confidences.
+
+    Scores that single precision rounded past the bounds are clipped.
+    """
+    finite = np.isfinite(file.scores) & (np.abs(file.boxes) < 1e9).all(1)
+    if not finite.all():
+        n = int(np.argmin(finite))
         raise DataError(
-            f"{where} has image_id {shown(image)} and category_id {shown(category)}; both must be integers"
+            f"{file.path}: prediction {n + 1} has score {file.scores[n]} and bbox {file.boxes[n].tolist()}; all must be "
+            f"finite numbers ({int((~finite).sum()):,} of {len(finite):,} are not)"
         )
-    if not (math.isfinite(score) and all(abs(v) < 1e9 for v in (x, y, w, h))):
-        raise DataError(f"{where} has score {score} and bbox {[x, y, w, h]}; all must be finite numbers")
-    if not 0 <= score <= 1:
-        raise DataError(f"{where} has score {score}; a confidence must lie in [0, 1]")
-    if w < 0 or h < 0:
-        raise DataError(f"{where} has bbox {[x, y, w, h]} of negative size; it must be [x, y, width, height]")
-    return image, category, score, x, y, x + w, y + h
+    odd = np.abs(file.scores - 0.5) > 0.5 + _ROUNDING
+    if odd.any():
+        n, low, high = int(np.argmax(odd)), file.scores.min(), file.scores.max()
+        looks = ""
+        if low < 0:
+            looks = "; they look like logits: write 1 / (1 + exp(-score))"
+        elif high <= 100 and odd.mean() > 0.2:
+            looks = "; they look like percent: divide them by 100"
+        raise DataError(
+            f"{file.path}: prediction {n + 1} has score {file.scores[n]:g}; a confidence must lie in [0, 1], and "
+            f"{int(odd.sum()):,} of {len(odd):,} do not, from {low:g} to {high:g}{looks}"
+        )
+    np.clip(file.scores, 0, 1, out=file.scores)
+
+
+def _first(notes: Sequence[str]) -> list[str]:
+    """The first notes of a kind, and how many more files have one."""
+    more = len(notes) - _SAID
+    return [*notes[:_SAID], *([f"{more} more notes like the last"] if more > 0 else [])]

@@ -32,7 +32,18 @@ _FIELDS: dict[
         ("name", "images"),
     ),
     "settings": ({"engine": str, "seed": int, "device": str}, ("engine", "seed")),
-    "models": ({"baseline": (str, type(None)), "parameters": int, "weights": str, "fingerprint": str}, ()),
+    "models": (
+        {
+            "baseline": (str, type(None)),
+            "parameters": int,
+            "weights": str,
+            "fingerprint": str,
+            "notes": list,
+            "unmatched": list,
+            "unfound": list,
+        },
+        (),
+    ),
     "corruptions": (
         {"family": str, "summary": str, "source": str, "strengths": dict, "fingerprint": str},
         (),

@@ -13,6 +13,7 @@ from robustbench_sgdm.sweep.plan import (
     Settings,
     category_ids,
     make_plan,
+    match_detector,
     needed_units,
     rehearse,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "latency",
     "make_pictures",
     "make_plan",
+    "match_detector",
     "measure_damage",
     "measurements",
     "needed_units",

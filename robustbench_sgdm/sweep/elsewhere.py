@@ -12,7 +12,7 @@ from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.scoring import Scorer, read_predictions
+from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.engine import finish
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
@@ -30,6 +30,8 @@ _MMDETECTION = dict(
         strict=True,
     )
 )
+_AT_MOST = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))  # whatever the detector
+_ROUNDED = 0.11  # percent; mmdetection keeps three digits of a share
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Given:
         corruption: its name as given, or `clean`.
         severity: 0 to 5; 0 is clean whatever the corruption.
         path: the file.
-        metrics: scores in percent where the file holds no predictions.
+        metrics: scores in percent where the file holds no predictions; None where it says that the data hold no such
+            object.
     """
 
     corruption: str
@@ -79,15 +82,28 @@ def find(source: str) -> list[Given]:
     return _mmdetection(path)
 
 
+def left_out(source: str, given: Sequence[Given]) -> list[Path]:
+    """The json files in a folder that lie where `find` takes nothing from; hidden ones and annotations aside."""
+    root, used = Path(source), {one.path for one in given}
+    if not root.is_dir():
+        return []
+    found = (p for p in root.rglob("*") if p.suffix.lower() == ".json" and p not in used)
+    return sorted(
+        p
+        for p in found
+        if not any(map(_hidden, parts := p.relative_to(root).parts)) and "annotations" not in parts
+    )
+
+
 def _folder(root: Path) -> list[Given]:
-    found = [Given(CLEAN, 0.0, path) for path in (root / f"{CLEAN}.json",) if path.is_file()]
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+    found = [Given(CLEAN, 0.0, path) for path in _jsons(root) if path.stem == CLEAN]
+    for folder in _folders(root):
+        below = _folders(folder)
         if folder.name == CLEAN:
-            found += [
-                Given(CLEAN, 0.0, path) for path in sorted([*folder.glob("*.json"), *folder.glob("0/*.json")])
-            ]
+            zero = [path for each in below if each.name == "0" for path in _jsons(each)]
+            found += [Given(CLEAN, 0.0, path) for path in sorted([*_jsons(folder), *zero])]
             continue
-        for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        for path in sorted([*_jsons(folder), *(path for each in below for path in _jsons(each))]):
             level = path.stem if path.parent == folder else path.parent.name
             found.append(Given(folder.name, _severity(level, str(path)), path))
     if not found:
@@ -96,6 +112,19 @@ def _folder(root: Path) -> list[Given]:
             f"and those of clean images into {CLEAN}.json"
         )
     return found
+
+
+def _jsons(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not _hidden(p.name))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
+
+
+def _hidden(name: str) -> bool:
+    """What systems and editors leave: .DS_Store, ._clean.json, .ipynb_checkpoints, __MACOSX."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _mmdetection(path: Path) -> list[Given]:
@@ -114,14 +143,51 @@ def _mmdetection(path: Path) -> list[Given]:
 
 
 def _metrics(scores: Mapping[str, Any]) -> dict[str, float | None]:
-    """Percent from mmdetection's shares of 1, where -1 is absent."""
-    found: dict[str, float | None] = dict.fromkeys(METRICS)
+    """Percent from mmdetection's shares of 1, where -1 is absent; what the file does not give is not there."""
+    found: dict[str, float | None] = {}
     for theirs, ours in _MMDETECTION.items():
-        value = float(scores[theirs]) if theirs in scores else -1.0
+        if theirs not in scores and theirs != "AP":
+            continue
+        value = float(scores[theirs])
         if not (value == -1 or 0 <= value <= 1):
             raise ValueError(f"{theirs} is {value}, neither in [0, 1] nor -1")
         found[ours] = None if value == -1 else 100 * value
     return found
+
+
+def _check_metrics(scores: Sequence[Given], dataset: Dataset, scorer: Scorer) -> list[str]:
+    """Hold scores against each other and against the data set.
+
+    Returns:
+        One sentence for each thing that nobody can check, or that does not go with the data.
+
+    Raises:
+        DataError: a score that is above another one that it cannot exceed.
+    """
+    for one in scores:
+        for low, high in _AT_MOST:
+            first, second = (dict(one.metrics or {}).get(name) for name in (low, high))
+            if first is not None and second is not None and first > second + _ROUNDED:
+                raise DataError(
+                    f"{one.path}, {one.corruption} at {one.severity:g}: {low} is {first / 100:g} and {high} "
+                    f"{second / 100:g}, but {low} is never above {high}; the scores are mixed up or damaged"
+                )
+    if not scores:
+        return []
+    nothing = scorer.score([]).metrics  # absent exactly where the data hold no such object
+    notes = [
+        f"{scores[0].path} holds scores alone, not of how many images and classes they are: nobody can check that "
+        f"they are of {dataset.name}"
+    ]
+    for name, blank in nothing.items():
+        values = [one.metrics[name] for one in scores if one.metrics and name in one.metrics]
+        if odd := [value for value in values if (value is None) != (blank is None)]:
+            given, held = ("-1, for absent,", "some") if odd[0] is None else (f"{odd[0] / 100:g}", "none")
+            notes.append(
+                f"{scores[0].path}: {name} is {given} in {len(odd)} of {len(values)} results, and of the objects that it "
+                f"is of {dataset.name} has {held}: are the scores of other data?"
+            )
+    return notes
 
 
 def _severity(text: str, where: str) -> float:
@@ -143,6 +209,8 @@ def score(
     baseline: str | None = None,
     engine: str = ELSEWHERE,
     seed: int = 0,
+    image_ids: ImageIds = "auto",
+    category_ids: CategoryIds = "auto",
     project: Path,
     name: str,
     command: str = "",
@@ -158,6 +226,8 @@ def score(
         baseline: another model of the directory that it is to be compared with.
         engine: `torch` or `imgaug` where the images were corrupted by us, which lets them be compared with our runs.
         seed: that they were corrupted with.
+        image_ids: how predictions refer to images.
+        category_ids: how they refer to categories.
         project: where run directories are.
         name: of the directory.
         command: that repeats it.
@@ -165,43 +235,67 @@ def score(
 
     Raises:
         UsageError: an unknown corruption or baseline, or a cell that is given twice.
-        DataError: damaged predictions, or a directory of other data.
+        DataError: damaged predictions, scores that cannot be, or a directory of other data.
+
+    Returns:
+        The run; its plan has the model's `notes`, one sentence each: how the predictions were read, and what is odd.
     """
-    cells = _cells(given, registry, dataset, model, engine, seed)
-    for one in cells.values():
-        if one.metrics is None:
-            read_predictions(one.path, dataset)  # refused before the directory's plan names it
-    plan = _plan(list(cells), dataset, registry, model, baseline, engine, seed, command)
-    run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
+    named = [(one, _place(one, registry)) for one in given]
     scorer = Scorer(dataset)
+    # Everything is checked before the directory's plan names it.
+    scores = [one for one in given if one.metrics is not None]
+    about_scores = _check_metrics(scores, dataset, scorer)
+    predictions = Predictions(
+        [one.path for one in given if one.metrics is None],
+        dataset,
+        image_ids=image_ids,
+        category_ids=category_ids,
+    )
+    cells = _cells(named, predictions, dataset, model, engine, seed)
+    about = {"baseline": baseline, "weights": ELSEWHERE, "notes": [*predictions.notes, *about_scores]}
+    plan = _plan(list(cells), dataset, registry, {model: about}, engine, seed, command)
+    run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
     with run.lock():
         for cell, one in cells.items():
             if not run.store.complete(cell):
-                _store(run, cell, one, dataset, scorer)
+                _store(run, cell, one, predictions, scorer)
             progress(1)
     return run
 
 
+def _place(one: Given, registry: Registry) -> tuple[str, float]:
+    """The corruption's own name, and the severity."""
+    if one.corruption == CLEAN or one.severity == 0:
+        return CLEAN, 0.0
+    return registry.get(one.corruption).name, one.severity
+
+
 def _cells(
-    given: Sequence[Given], registry: Registry, dataset: Dataset, model: str, engine: str, seed: int
+    named: Sequence[tuple[Given, tuple[str, float]]],
+    predictions: Predictions,
+    dataset: Dataset,
+    model: str,
+    engine: str,
+    seed: int,
 ) -> dict[Cell, Given]:
     cells: dict[Cell, Given] = {}
-    for one in given:
-        clean = one.corruption == CLEAN or one.severity == 0
-        corruption = CLEAN if clean else registry.get(one.corruption).name
-        severity = 0.0 if clean else one.severity
+    for one, (corruption, severity) in named:
         key = cell_key(
             data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
-            engine=engine, seed=seed,
+            engine=engine, seed=seed, meaning=predictions.meaning(one.path) if one.metrics is None else None,
         )  # fmt: skip
         cell = Cell(model, corruption, severity, key)
         twice = next((c for c in cells if c.folder == cell.folder), None)
         if twice is None:
             cells[cell] = one
-        elif not (
-            clean and one.metrics == cells[twice].metrics and one.metrics
-        ):  # mmdetection repeats clean ones
-            raise UsageError(f"{cell} is given twice, by {cells[twice].path} and {one.path}")
+            continue
+        # Clean scores or predictions are repeated under each corruption by those who go through all of them.
+        repeated = corruption == CLEAN and twice.key == key
+        if not repeated or (one.metrics is None and one.path == cells[twice].path):
+            raise UsageError(
+                f"{cell} is given twice, by {cells[twice].path} and {one.path}"
+                + (", and they differ" if twice.key != key else "")
+            )
     return dict(sorted(cells.items()))
 
 
@@ -218,8 +312,7 @@ def _plan(
     cells: Sequence[Cell],
     dataset: Dataset,
     registry: Registry,
-    model: str,
-    baseline: str | None,
+    models: Mapping[str, Mapping[str, Any]],
     engine: str,
     seed: int,
     command: str,
@@ -229,7 +322,7 @@ def _plan(
     ours = engine != ELSEWHERE
     return {
         "command": command,
-        "models": {model: {"baseline": baseline, "weights": ELSEWHERE}},
+        "models": models,
         "data": data_facts(dataset),
         "corruptions": {
             name: corruption_facts(one, levels[name], one.fingerprint(engine) if ours else ELSEWHERE)
@@ -274,10 +367,11 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _store(run: Run, cell: Cell, one: Given, dataset: Dataset, scorer: Scorer) -> None:
+def _store(run: Run, cell: Cell, one: Given, predictions: Predictions, scorer: Scorer) -> None:
     if one.metrics is not None:
-        run.store.finish(cell, {"detections": None, "metrics": dict(one.metrics), "per_class": {}})
+        metrics = dict.fromkeys(METRICS) | dict(one.metrics)
+        run.store.finish(cell, {"detections": None, "metrics": metrics, "per_class": {}})
         return
-    frame = read_predictions(one.path, dataset)
+    frame = predictions.read(one.path)
     run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
     finish(run.store, cell, 1, scorer)

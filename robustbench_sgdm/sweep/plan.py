@@ -15,9 +15,10 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm import source
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
+from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.foreign import distinct
+from robustbench_sgdm.foreign import distinct, few
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN
@@ -57,7 +58,7 @@ class Plan:
         """`plan.yaml`'s content: plain types only."""
         return {
             "command": self.command,
-            "models": {name: entrant.describe() for name, entrant in self.models.items()},
+            "models": {name: self._model(name, entrant) for name, entrant in self.models.items()},
             "data": data_facts(self.dataset),
             "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
             "severities": list(self.severities),
@@ -71,6 +72,9 @@ class Plan:
     def truth(self) -> GroundTruth:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
+
+    def _model(self, name: str, entrant: Entrant) -> dict[str, Any]:
+        return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
 
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
         at = corruption.levels(self.severities)
@@ -193,21 +197,78 @@ def needed_units(plan: Plan, store: CellStore) -> list[Unit]:
     return units
 
 
-def category_ids(detector: Detector, dataset: Dataset) -> NDArray[np.int64]:
-    """The data set's category id for each class of the detector, matched by name; -1 for none.
+@dataclass(frozen=True)
+class ClassMatch:
+    """How a detector's classes and a data set's go together, by name and one to one.
+
+    Attributes:
+        ids: the data set's category id for each class of the detector, (n,); -1 for none.
+        unmatched: classes of the detector that the data set lacks; their boxes are left out.
+        unfound: classes of the data set that the detector lacks; where they have boxes they count as AP 0.
+        alike: pairs that differ in case or separators only, the detector's name first.
+    """
+
+    ids: NDArray[np.int64]
+    unmatched: Sequence[str]
+    unfound: Sequence[str]
+    alike: Sequence[tuple[str, str]]
+
+    def notes(self, model: str, data: str) -> list[str]:
+        """What a user should know, one sentence each."""
+        notes = []
+        if self.unmatched:
+            notes.append(
+                f"{model} knows {_classes(self.unmatched)} that {data} does not; their boxes are left out: "
+                f"{few(self.unmatched, 100)}"
+            )
+        if self.unfound:
+            notes.append(
+                f"{data} has {_classes(self.unfound)} that {model} cannot find; where they have boxes they count as "
+                f"AP 0: {few(self.unfound, 100)}"
+            )
+        return [*notes, *self._told_alike(model)]
+
+    def describe(self, model: str) -> dict[str, list[str]]:
+        """What the plan keeps: plain types, and nothing where all classes have their equals."""
+        parts = {
+            "unmatched": list(self.unmatched),
+            "unfound": list(self.unfound),
+            "notes": self._told_alike(model),
+        }
+        return {name: values for name, values in parts.items() if values}
+
+    def _told_alike(self, model: str) -> list[str]:
+        pairs = [f"{theirs} for {ours}" for theirs, ours in self.alike]
+        return [f"{model} spells classes otherwise than the data: {few(pairs, 100)}"] if pairs else []
+
+
+def match_detector(detector: Detector, dataset: Dataset) -> ClassMatch:
+    """Match a detector's classes to those of a data set.
 
     Raises:
         UsageError: no class name is shared.
     """
-    ids = {str(c["name"]).casefold(): int(c["id"]) for c in dataset.categories}
-    mapped = np.array([ids.get(name.casefold(), -1) for name in distinct(detector.classes)], np.int64)
-    if not len(mapped) or (mapped < 0).all():
+    names = distinct(detector.classes)  # as a dataset YAML's are, so that two of one name stay two
+    places = match_classes(names, dataset.classes)
+    if all(place < 0 for place in places):
         raise UsageError(
-            f"{detector.name} and {dataset.name} share no class name: it finds {_few(detector.classes)}; "
-            f"the data has {_few(dataset.classes)}. Give weights trained on these classes with --weights"
+            f"{detector.name} and {dataset.name} share no class name: it finds {few(detector.classes, 4)}; "
+            f"the data has {few(dataset.classes, 4)}. Give weights trained on these classes with --weights"
         )
-    return mapped
+    ids = np.array([int(dataset.categories[place]["id"]) if place >= 0 else -1 for place in places], np.int64)
+    pairs = [(n, dataset.classes[p]) for n, p in zip(names, places, strict=True) if p >= 0]
+    return ClassMatch(
+        ids,
+        [name for name, place in zip(names, places, strict=True) if place < 0],
+        [name for place, name in enumerate(dataset.classes) if place not in places],
+        [(theirs, ours) for theirs, ours in pairs if theirs != ours],
+    )
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def category_ids(detector: Detector, dataset: Dataset) -> NDArray[np.int64]:
+    """The data set's category id for each class of the detector; see `ClassMatch`."""
+    return match_detector(detector, dataset).ids
+
+
+def _classes(names: Sequence[str]) -> str:
+    return "1 class" if len(names) == 1 else f"{len(names)} classes"

@@ -18,6 +18,7 @@ from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.export import to_yolo
+from robustbench_sgdm.detectors import coco_folder, coco_json
 from robustbench_sgdm.detectors.letterbox import letterbox
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.training.trainer import Splits
@@ -86,9 +87,10 @@ def named_data(
     """Data by the name or path that a user gives.
 
     Args:
-        train: `scenes`; an Ultralytics dataset YAML, by path or by its name there (`VOC.yaml`, `coco.yaml`),
-            which brings both splits; or the training split as a COCO json.
-        val: the validation split as a COCO json or a YAML; a YAML's own, and that of `scenes`, if None.
+        train: `scenes`; `coco` (train2017 and val2017 in Ultralytics' datasets folder); an Ultralytics dataset YAML, by
+            path or by its name there (`VOC.yaml`, `coco.yaml`), which brings both splits; or the training split as a COCO
+            json.
+        val: the validation split as a COCO json or a YAML; a YAML's own, and that of `scenes` and `coco`, if None.
         progress: called with (done, total) while `scenes` is rendered.
 
     Raises:
@@ -97,11 +99,11 @@ def named_data(
     """
     if train == "scenes" and val is None:
         return scenes_data(progress=progress)
-    if val is None and Path(train).suffix not in _YAML:
+    if val is None and train != "coco" and Path(train).suffix not in _YAML:
         if Path(train).exists():
             raise UsageError(f"{train} is the training split alone; give the validation split with --val")
         raise UsageError(
-            f"no data set {train!r}: give scenes, an Ultralytics dataset YAML (a path, VOC.yaml, coco.yaml), or "
+            f"no data set {train!r}: give scenes, coco, an Ultralytics dataset YAML (a path, VOC.yaml, coco.yaml), or "
             "the training split as a COCO json and the validation split with --val"
         )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
@@ -116,6 +118,12 @@ def _split(source: str, split: str, progress: Callable[[int, int], None] | None)
     """One split; a YAML may be one that Ultralytics brings along."""
     if source == "scenes":
         return _scenes(split, SCENES_TRAIN if split == "train" else SCENES_VAL, 0, progress)
+    if source == "coco":
+        # Ultralytics' own download of the training split has lists and label files, and no json of it.
+        lists = split == "train" and (coco_folder() / "train2017.txt").is_file()
+        if not lists or (coco_folder() / "annotations" / "instances_train2017.json").is_file():
+            return datasets.load(str(coco_json(split)))
+        source = "coco.yaml"
     path = Path(source)
     bundled = _DATASETS / source
     if path.suffix in _YAML and (path.is_file() or bundled.is_file()):

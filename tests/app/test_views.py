@@ -132,6 +132,13 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     assert not shown.exception and not shown.info
 
 
+def test_classes_are_matched_as_a_run_does() -> None:
+    categories = pd.DataFrame({"category_id": [7, 4, 9], "name": ["chair", "Chair", "traffic light"]})
+    frame = pd.DataFrame({"label": [0, 1, 2, 3, 0], "score": 0.5})
+    found = detecting.named(frame, ("Chair", "chair", "traffic_light", "tv"), categories)
+    assert found["category_id"].tolist() == [4, 7, 9, 4]
+
+
 def test_a_model_that_was_scored_elsewhere_cannot_run_here(complete: Run) -> None:
     for weights in ("elsewhere", "model.onnx"):
         about = {"baseline": None, "weights": weights}

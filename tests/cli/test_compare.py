@@ -173,6 +173,10 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
     assert code == 0, err
     frame = pd.read_csv("runs/robustness/n/results.csv")
     assert frame["AP"].tolist() == [50.0, 25.0] and frame["AP_S"].isna().all()
+    assert (
+        "r.json holds scores alone" in err
+        and "r.json" in Run.open(Path("runs/robustness/n")).plan["models"]["m"]["notes"][0]
+    )
     code, out, err = command("compare", "runs/robustness/n", "--format", "csv")
     rows = list(csv.DictReader(out.splitlines()))
     (found,) = [r for r in rows if r["statistic"] == "rPC" and r["metric"] == "AP"]
@@ -182,23 +186,59 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"AP": 0.75}, "AP is 0.75 and AP50 0.7"),
+        ({"AP75": 0.71}, "AP75 is never above AP50"),
+        ({"AP": 50}, "neither in [0, 1]"),
+        ({"AP": None}, "mmdetection"),
+    ],
+)
+def test_scores_that_cannot_be(
+    tiny_coco: Path, command: Command, changed: dict[str, Any], expected: str
+) -> None:
+    scores = {"AP": 0.5, "AP50": 0.7, "AP75": 0.7, "APs": -1, "APm": 0.4, "APl": -1, "AR1": 0.2, "AR10": 0.2}
+    Path("r.json").write_text(json.dumps({"fog": {"1": {"bbox": scores | changed}}}))
+    code, _, err = command("score", "r.json", "--model", "m", "--data", str(tiny_coco))
+    assert code == 1 and expected in err and "Traceback" not in err
+
+
+def test_scores_of_objects_that_the_data_lack_are_noticed(tiny_coco: Path, command: Command) -> None:
+    """They hold objects of medium size alone."""
+    scores = {"AP": 0.5, "AP50": 0.5, "APs": -1, "APm": 0.5, "APl": -1, "AR100": 0.6}
+    for changed, count in (({}, 1), ({"APl": 0.3}, 2), ({"APm": -1}, 2), ({"APs": 0.3, "APm": -1}, 3)):
+        Path("r.json").write_text(json.dumps({"fog": {s: {"bbox": scores | changed} for s in "12"}}))
+        code, _, err = command("score", "r.json", "--model", "m", "--data", str(tiny_coco))
+        assert (
+            code == 0 and err.count("warning: ") == count and ("in 2 of 2 results" in err) == (count > 1)
+        ), err
+
+
+def test_clean_scores_that_differ_are_refused(tiny_coco: Path, command: Command) -> None:
+    clean = {name: {"0": {"bbox": {"AP": value}}} for name, value in (("fog", 0.5), ("snow", 0.4))}
+    Path("r.json").write_text(json.dumps(clean))
+    code, _, err = command("score", "r.json", "--model", "m", "--data", str(tiny_coco))
+    assert code == 2 and "given twice" in err and "they differ" in err
+
+
+@pytest.mark.parametrize(
     ("entry", "expected"),
     [
         ({"image_id": 99}, "image 99"),
         ({"category_id": 77}, "category 77"),
         ({"score": float("nan")}, "must be finite"),
         ({"score": 2.5}, "must lie in [0, 1]"),
-        ({"bbox": [1, 1, -2, 2]}, "negative size"),
+        ({"bbox": [1, 1, -2, 2]}, "negative width"),
         ({"bbox": [1, 2, 3]}, "lacks a sound"),
         ({"image_id": True}, "must be integers"),
-        ({}, "is the same as 1"),
+        ({"file_name": "004.png"}, "contradict"),
     ],
 )
 def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any], expected: str) -> None:
     good = predictions(json.loads(tiny_coco.read_text()), 0.1)[:1]
     Path("p.json").write_text(json.dumps([*good, good[0] | entry]))
     code, _, err = command("score", "clean=p.json", "--model", "m", "--data", str(tiny_coco))
-    assert code == 1 and "p.json: prediction 2" in err and expected in err
+    assert code == 1 and "p.json: " in err and "prediction 2" in err and expected in err
 
 
 @pytest.mark.parametrize(
@@ -220,6 +260,62 @@ def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, 
     Path("empty").mkdir()
     found, _, err = command("score", source, "--model", "m", "--data", str(tiny_coco))
     assert found == code and expected in err and "Traceback" not in err
+
+
+def test_what_a_folder_holds_besides(tiny_coco: Path, command: Command, tmp_path: Path) -> None:
+    """Clean predictions may lie under each corruption; hidden files are nobody's; what is not read is said."""
+    root, truth = tmp_path / "there", json.loads(tiny_coco.read_text())
+    found = json.dumps(predictions(truth, 1.0))
+    for name in (
+        "fog/0/p.json",
+        "snow/0/p.json",
+        "fog/1/p.JSON",
+        "fog/._1.json",
+        ".git/1/x.json",
+        "fog_3.json",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(found)
+    words = ("score", str(root), "--model", "m", "--data", str(tiny_coco), "--name", "n")
+    code, _, err = command(*words)
+    assert code == 0 and "1 json file " in err and "fog_3.json" in err
+    cells = [(cell.corruption, cell.severity) for cell in Run.open(Path("runs/robustness/n")).cells]
+    assert cells == [("clean", 0), ("fog", 1)]
+    (root / "snow/0/p.json").write_text("[]")
+    code, _, err = command(*words)
+    assert code == 2 and "they differ" in err
+
+
+def test_another_reading_of_the_same_file_is_another_cell(
+    tmp_path: Path, command: Command, photographs: list[Any], coco_of: Callable[..., Path]
+) -> None:
+    truth = json.loads(coco_of(tmp_path / "tiny", photographs).read_text())
+    labels = tmp_path / "tiny/labels/val"
+    labels.mkdir(parents=True)
+    for image, box in zip(truth["images"], truth["annotations"], strict=True):
+        x, y, w, h = box["bbox"]
+        shares = [
+            (x + w / 2) / image["width"],
+            (y + h / 2) / image["height"],
+            w / image["width"],
+            h / image["height"],
+        ]
+        (labels / f"{image['id']:03d}.txt").write_text(" ".join(map(str, [box["category_id"], *shares])))
+    Path("data.yaml").write_text(f"path: {tmp_path / 'tiny'}\nval: images/val\nnames: [a, b, c, d]\n")
+    found = [
+        entry | {"category_id": entry["category_id"] + 1} for entry in predictions(truth, 1.0)
+    ]  # 2 and 3
+    Path("p.json").write_text(json.dumps(found))
+    words = ("score", "clean=p.json", "--model", "m", "--data", "data.yaml", "--name", "n")
+    code, _, err = command(*words)
+    assert code == 1 and "--category-ids from-0 or --category-ids from-1" in err
+    for how, expected in (("from-0", 0), ("from-1", 100), ("from-0", 0)):
+        code, _, err = command(*words, "--category-ids", how)
+        assert code == 0, err
+        assert pd.read_csv("runs/robustness/n/results.csv")["AP"].tolist() == [pytest.approx(expected)]
+    code, _, err = command("report", "runs/robustness/n")
+    text = Path("runs/robustness/n/report.html").read_text("utf-8")
+    assert code == 0 and "m: no prediction is of 1 of the 2 classes" in text, err
 
 
 def test_bad_predictions_cost_the_good_ones_nothing(

@@ -33,7 +33,19 @@ COCO: dict[str, Any] = {
     "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "cat"}],
 }
 YOLO: dict[str, Any] = {"path": ".", "val": ["val.txt", "images/val"], "names": {0: "dog", 1: "cat"}}
-FOUND = [{"image_id": n, "category_id": 1 + n % 2, "bbox": [2, 2, 9, 8], "score": 0.1 * n} for n in (1, 2, 3)]
+FOUND = [
+    {"image_id": n, "category_id": 1 + n % 2, "bbox": [2, 2, 9, 8], "score": 0.1 * n} | more
+    for n, more in (
+        (1, {}),
+        (2, {"file_name": "b.png"}),
+        (3, {"image_id": "c", "file_name": "images/val/c.png"}),
+    )
+]
+DESCRIBED = {
+    "images": COCO["images"],
+    "categories": COCO["categories"],
+    "annotations": [{"image_id": 1, "category_id": 2, "bbox": [2, 2, 9, 8], "score": 0.5}],
+}
 NESTED = {"fog": {1: {"bbox": {"AP": 0.5, "APs": -1}}, 3: {"bbox": {"AP": 0.25}}}}
 CLASSES = ["cat", "dog"]
 # A detector in small: every kind of row that the large ones have.

@@ -62,10 +62,11 @@ def test_predictions(root: Path) -> None:
     uses = {
         "nested.json": (readers.NESTED, readers.use_nested),
         "p.json": (readers.FOUND, readers.use_predictions),
+        "described.json": (readers.DESCRIBED, readers.use_predictions),
     }
 
     def damage(rng: random.Random) -> Path:
-        name = rng.choice(("nested.json", "p.json", "p.json"))
+        name = rng.choice(("nested.json", "p.json", "p.json", "described.json"))
         return written(root / name, uses[name][0], rng)
 
     harness.fuzz("predictions", root, damage, lambda path: uses[path.name][1](path))

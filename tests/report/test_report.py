@@ -55,6 +55,14 @@ def test_odd_names_are_escaped(written: Run) -> None:
     assert "a&lt;b]" in text and "[razor=0.25,a<b]" not in text
 
 
+def test_classes_without_a_counterpart_and_notes_are_named(written: Run) -> None:
+    text = html.unescape(re.sub(r"<[^>]+>", "", text_of(written)))
+    assert "base cannot find fire hydrant, which count as AP 0" in text
+    assert "base knows <u>zebra, dog, which" in text and "base: read <so>" in text
+    paper = " ".join(page.extract_text() for page in pypdf.PdfReader(written.path / "report.pdf").pages)
+    assert "zebra, dog" in " ".join(paper.split())
+
+
 def test_the_same_run_gives_the_same_file(written: Run) -> None:
     before = text_of(written)
     report.write(Material(written, resamples=200, most=2))

@@ -27,7 +27,9 @@ from robustbench_sgdm.store import DAMAGE, CellStore, Run
 from robustbench_sgdm.sweep import (
     Plan,
     Settings,
+    category_ids,
     make_plan,
+    match_detector,
     measure_damage,
     measurements,
     needed_units,
@@ -327,8 +329,23 @@ def test_classes_are_matched_by_name(tmp_path: Path, forty: datasets.Dataset) ->
     done = run(tmp_path, plan(forty, swapped))
     found = done.store.detections(done.cells[0]).groupby("image_id")["category_id"].apply(list)
     assert found[1] == [2, 1, 2, 1, 2]  # labels 0 1 2 0 1 2 0 1: cat is category 2, zebra is nobody's
+    about = Run.open(done.path).plan["models"]["swapped"]
+    assert about["unmatched"] == ["zebra"] and "unfound" not in about and "Cat for cat" in about["notes"][0]
     with pytest.raises(UsageError, match="share no class name"):
         run(tmp_path, plan(forty, PixelDetector("other", ("dog", "zebra"))))
+
+
+def test_two_classes_never_become_one(
+    tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path]
+) -> None:
+    classes = [{"id": 1, "name": "chair"}, {"id": 2, "name": "Chair"}, {"id": 5, "name": "tvmonitor"}]
+    data = datasets.load(str(coco_of(tmp_path / "chairs", photographs, categories=classes)))
+    assert category_ids(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
+    assert category_ids(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
+    lone = match_detector(PixelDetector("d", ("chair", "CHAIR", "tv")), data)
+    assert (lone.unmatched, lone.unfound, lone.alike) == (["CHAIR", "tv"], ["Chair", "tvmonitor"], [])
+    known, lost = lone.notes("d", "chairs")
+    assert "2 classes" in known and known.endswith(": CHAIR, tv") and lost.endswith(": Chair, tvmonitor")
 
 
 def test_the_plan_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> None:

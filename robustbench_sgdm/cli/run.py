@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ from robustbench_sgdm.errors import DeviceError, RobustBenchError, UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
-    from robustbench_sgdm.detectors import Entrant
+    from robustbench_sgdm.detectors import Detector, Entrant
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Executor, Plan
 
@@ -63,7 +63,7 @@ def run(
         int,
         typer.Option(
             "--imgsz",
-            help="Letterbox size in pixels, a multiple of 32; 0: 640, or what embedded weights were made for.",
+            help="Letterbox size in pixels, a multiple of 32; 0: what each model's file says it was trained at, or 640.",
         ),
     ] = 0,
     batch: Annotated[
@@ -108,6 +108,14 @@ def run(
     ] = 0.001,
     iou: Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")] = 0.7,
     max_det: Annotated[int, typer.Option("--max-det", help="Most detections kept per image.")] = 300,
+    end2end: Annotated[
+        bool | None,
+        typer.Option(
+            "--end2end/--no-end2end",
+            help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: what "
+            "Ultralytics' val takes (one-to-many).",
+        ),
+    ] = None,
     corruptions: Annotated[
         list[Path] | None,
         typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
@@ -159,7 +167,8 @@ def run(
     rehearse(chosen, levels, engine, used, (smallest.height, smallest.width))
     entrants = _entrants(
         options.models(model), weights or [], baseline, dataset,
-        imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, trust=trust_weights,
+        imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, end2end=end2end,
+        trust=trust_weights,
     )  # fmt: skip
     settings = Settings(device=used, engine=engine, seed=seed, batch=batch or (4 if used == "cpu" else 32))
     command = shlex.join(["robustbench", *sys.argv[1:]])
@@ -207,7 +216,32 @@ def _entrants(
             )
         for text in match.notes(detector.name, dataset.name):
             note(f"warning: {text}")
+    for text in _size_notes([entrant.detector for entrant in entrants.values()], chosen=how["imgsz"]):
+        note(text)
     return entrants
+
+
+def _size_notes(detectors: "Sequence[Detector]", chosen: int) -> list[str]:
+    """At which size models run, where the user did not choose it or chose another than their files say."""
+    trained = {d.name: getattr(d, "trained_imgsz", None) for d in detectors}
+    if chosen:
+        return [
+            f"warning: {name} runs at {chosen} px, and its file says that it was trained at {size} px"
+            for name, size in trained.items()
+            if size not in (None, chosen)
+        ]
+    notes = [
+        f"{d.name}: {d.imgsz} px, "
+        + (
+            "as its file says"
+            if trained[d.name]
+            else "the default, since its file says no size; --imgsz sets it"
+        )
+        for d in detectors
+    ]
+    if len({d.imgsz for d in detectors}) > 1:
+        notes.append("warning: models run at different sizes; --imgsz gives all the same")
+    return notes
 
 
 def _default_name(plan: "Plan", noise: list[str]) -> str:

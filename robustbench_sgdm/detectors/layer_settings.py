@@ -218,13 +218,14 @@ def _match_classifier(head: Any, first: str | None) -> None:
     legacy = {"ultralytics.Conv": True, "torch.Sequential": False}.get(first or "")
     if type(head) is not Detect or legacy is None or head.cv3 is None:
         return
-    if legacy == isinstance(head.cv3[0], nn.Sequential) and legacy == (
-        not isinstance(head.cv3[0][0], nn.Sequential)
-    ):
+    branches: Any = head.cv3
+    if legacy != isinstance(branches[0][0], nn.Sequential):
         return
     before, Detect.legacy = Detect.legacy, legacy
     try:
         one2one = getattr(head, "one2one_cv3", None) is not None
+        boxes: Any = head.cv2
+        widths = [branch[0].conv.in_channels for branch in boxes]
         with torch.random.fork_rng(devices=[]):
             fresh = Detect(
                 head.nc, head.reg_max, one2one, [branch[0].conv.in_channels for branch in head.cv2]

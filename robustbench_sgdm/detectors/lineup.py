@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.detectors.yolo import load
+from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
 from robustbench_sgdm.errors import UsageError
 
 
@@ -38,6 +39,7 @@ def line_up(
     baselines: bool = True,
     imgsz: int = 0,
     trust: bool = False,
+    end2end: bool | None = None,
     **settings: Any,
 ) -> dict[str, Entrant]:
     """Load every model, each module variant behind its baseline.
@@ -49,7 +51,8 @@ def line_up(
         baselines: add the baseline of each module variant.
         imgsz: side of the square in pixels; 0 takes for each model the size that its file says, or 640.
         trust: run code from a `.pt`; see `weights.read`.
-        settings: device, half, conf, iou, max_det, end2end; see `yolo.load`.
+        end2end: of the models that have a one-to-one branch; see `Inference`.
+        settings: device, half, conf, iou, max_det; see `yolo.load`.
 
     Raises:
         UsageError: no model, a name twice, weights that do not fit or are missing.
@@ -70,9 +73,15 @@ def line_up(
             f"{' and '.join(same)} would both be called {twice[0]} in the results; name one of the files otherwise"
         )
     entrants: dict[str, Entrant] = {}
+    single: list[NoEnd2EndError] = []
     for model, baseline in wanted.items():
         try:
-            detector = load(model, weights=files.get(model), imgsz=imgsz, trust=trust, **settings)
+            load_it = partial(load, model, weights=files.get(model), imgsz=imgsz, trust=trust, **settings)
+            try:
+                detector = load_it(end2end=end2end)
+            except NoEnd2EndError as error:
+                detector = load_it()
+                single.append(error)
         except UsageError as error:
             if model in models:
                 raise
@@ -83,6 +92,8 @@ def line_up(
         detector.name = names[model]
         origin = str(files.get(model) or (model if _is_file(model) else "embedded"))
         entrants[detector.name] = Entrant(detector, origin, baseline)
+    if len(single) == len(wanted):
+        raise single[0]
     return entrants
 
 

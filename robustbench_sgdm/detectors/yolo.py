@@ -32,6 +32,7 @@ from robustbench_sgdm.modules import MODULES
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 7680  # Ultralytics keeps classes apart in suppression by shifting boxes this many pixels
+_ONE_BRANCH = "the head has no one-to-one branch to choose; leave out --end2end and --no-end2end"
 _IMGSZ = 640  # where a file does not say; Ultralytics' own default
 _MOST_BOXES = 30_000  # candidates its suppression looks at
 
@@ -73,8 +74,15 @@ class Inference:
             raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
 
 
+class NoEnd2EndError(UsageError):
+    """`end2end` was asked of a head that has a single branch."""
+
+
 class YoloDetector:
     """A `Detector` around an Ultralytics detection model. `predict` changes nothing, so threads may share it.
+
+    Attributes:
+        trained_imgsz: size in pixels that the file says it was trained at; None if it does not say.
 
     Args:
         model: copied, then fused for inference: BatchNorm into convolutions, SGDM's guide into its kernels.
@@ -96,6 +104,7 @@ class YoloDetector:
     ) -> None:
         self.name = name
         self.settings = settings
+        self.trained_imgsz: int | None = None
         self.device = torch.device(pick_device(device))
         self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
         self.parameters = sum(p.numel() for p in model.parameters())
@@ -230,7 +239,9 @@ def load(
         network.names = dict(enumerate(classes))
     settings = Inference(imgsz or data.imgsz or _IMGSZ, conf, iou, max_det, half, end2end)
     try:
-        return YoloDetector(network, name, settings, device)
+        detector = YoloDetector(network, name, settings, device)
+        detector.trained_imgsz = data.imgsz
+        return detector
     except (RobustBenchError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # its first forward pass: a file's layers may build and not fit each other
@@ -274,15 +285,15 @@ def _for_inference(model: DetectionModel, settings: Inference, device: torch.dev
     head: Any = list(model.get_submodule("model").children())[-1]
     if isinstance(head, Detect):
         wanted = bool(settings.end2end)
-        if wanted and getattr(head, "one2one_cv2", None) is None and head.cv2 is not None:
-            raise UsageError("end2end: its head has no one-to-one branch; leave it out")
+        if settings.end2end is not None and getattr(head, "one2one_cv2", None) is None:
+            raise NoEnd2EndError(_ONE_BRANCH)
         if settings.end2end is False and head.cv2 is None:
             raise UsageError(
-                "no end2end: its one-to-many branch was removed when it was fused; give the file before that"
+                "--no-end2end: the one-to-many branch was removed when the model was fused; give the file before that"
             )
         head.end2end = wanted  # decides which branch fusion keeps
-    elif settings.end2end:
-        raise UsageError(f"end2end: a {type(head).__name__} has no one-to-one branch; leave it out")
+    elif settings.end2end is not None:
+        raise NoEnd2EndError(_ONE_BRANCH)
     cast(Any, model).fuse(verbose=False)
     for layer in model.modules():
         if fold := getattr(layer, "fold_", None):

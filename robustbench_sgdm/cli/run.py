@@ -226,7 +226,7 @@ def _size_notes(detectors: "Sequence[Detector]", chosen: int) -> list[str]:
     trained = {d.name: getattr(d, "trained_imgsz", None) for d in detectors}
     if chosen:
         return [
-            f"warning: {name} runs at {chosen} px, and its file says that it was trained at {size} px"
+            f"{name}: {chosen} px by --imgsz; its file says it was trained at {size} px"
             for name, size in trained.items()
             if size not in (None, chosen)
         ]

@@ -35,6 +35,7 @@ def check_boxes(
     *,
     form: Form = "xywh",
     predicted: bool = False,
+    from_shares: bool = False,
 ) -> list[str]:
     """Hold boxes against the images that they are of.
 
@@ -50,6 +51,8 @@ def check_boxes(
         name: what a message calls the box of an index, such as `annotation 7, of a.jpg`.
         form: how `values` are meant.
         predicted: by a detector, which may leave an image by 5 % of its side, or collapse to points, without a word.
+        from_shares: the file holds shares of the image, as YOLO label files do. Ultralytics takes them wherever they
+            lie, so they are refused only where another reading fits.
 
     Returns:
         One sentence for each kind of oddness, with its count, an example, and its likely cause.
@@ -91,7 +94,7 @@ def check_boxes(
         raise DataError(f"{of_all(shares, cause)}; {remedy}")
 
     points = np.all(extent < 1, axis=1)
-    if points.mean() > 0.5 and not predicted:
+    if points.mean() > 0.5 and not predicted and not from_shares:
         raise DataError(
             f"{of_all(points, 'are smaller than a pixel')}; write {_WORDS[form]} in pixels of the image"
         )
@@ -103,7 +106,11 @@ def check_boxes(
     if outside.mean() > (0.05 if predicted else 0.0):
         cause = _other_reading(values, sides, slack, form)
         what = f"leave their image by more than {'5 % of its side' if predicted else '1 px'}"
-        if not few and _is_the_rule(corner, extent, sides, outside, bool(cause), predicted):
+        if (
+            (cause or not from_shares)
+            and not few
+            and _is_the_rule(corner, extent, sides, outside, bool(cause), predicted)
+        ):
             raise DataError(f"{of_all(outside, what)}; {cause or _reach(corner + extent, sides)}")
         if (
             not cause

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import UnidentifiedImageError
 
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets import yolo_files, yolo_labels
 from robustbench_sgdm.datasets.base import Dataset, Image
+from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.datasets.yolo_files import shown_path
 from robustbench_sgdm.datasets.yolo_labels import Rejected
 from robustbench_sgdm.errors import DataError, unknown
@@ -61,7 +63,10 @@ def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
             f"the {split} split of {path} holds no image" + "".join(f"; {text}" for text in found)
         )
 
-    images, annotations, more = _read(files, len(classes), pose)
+    try:
+        images, annotations, more = _read(files, len(classes), pose)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     notes += found + more
     if not annotations:
         raise DataError(
@@ -80,6 +85,7 @@ def _read(
     annotations: list[dict[str, Any]] = []
     skipped: dict[str, list[str]] = defaultdict(list)
     repeated: list[tuple[int, str]] = []
+    boxes_of: list[tuple[str, Image]] = []  # of each annotation
     unlabelled: dict[str, tuple[int, int]] = {}  # by folder of labels: images without a file, images
     for file in files:
         source = yolo_files.label_file(file)
@@ -96,6 +102,7 @@ def _read(
         rows, again = boxes or ((), 0)
         if again:
             repeated.append((again, source))
+        boxes_of += [(source, image)] * len(rows)
         for category, x, y, w, h in rows:
             width, height = w * image.width, h * image.height
             annotations.append(
@@ -122,7 +129,23 @@ def _read(
         for folder, (without, count) in unlabelled.items()
         if without == count
     ]
+    notes += _hold(annotations, boxes_of)
     return images, annotations, notes
+
+
+def _hold(annotations: Sequence[dict[str, Any]], owners: Sequence[tuple[str, Image]]) -> list[str]:
+    """Notes on boxes that do not fit their images; an error where they fit in another reading of the rows."""
+    values = np.array([one["bbox"] for one in annotations], np.float64).reshape(-1, 4)
+    values[:, :2] += values[:, 2:] / 2
+    return check_boxes(
+        values,
+        np.array([image.width for _, image in owners], np.float64),
+        np.array([image.height for _, image in owners], np.float64),
+        "labels",
+        lambda n: f"in {shown_path(owners[n][0])}",
+        form="cxcywh",
+        from_shares=True,
+    )
 
 
 def _parse(path: Path, notes: list[str]) -> dict[str, Any]:

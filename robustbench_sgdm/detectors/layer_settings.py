@@ -227,9 +227,7 @@ def _match_classifier(head: Any, first: str | None) -> None:
         boxes: Any = head.cv2
         widths = [branch[0].conv.in_channels for branch in boxes]
         with torch.random.fork_rng(devices=[]):
-            fresh = Detect(
-                head.nc, head.reg_max, one2one, [branch[0].conv.in_channels for branch in head.cv2]
-            )
+            fresh = Detect(head.nc, head.reg_max, one2one, widths)
     finally:
         Detect.legacy = before
     head.cv3 = fresh.cv3

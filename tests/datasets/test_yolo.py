@@ -349,3 +349,18 @@ def test_relative_lines_find_their_labels_from_any_folder(
     for folder in (dataset_yaml.parent, dataset_yaml.parent.parent):
         monkeypatch.chdir(folder)
         assert len(datasets.load(str(dataset_yaml)).annotations) == 1
+
+
+def test_rows_are_held_against_their_images(dataset_yaml: Path) -> None:
+    labels = dataset_yaml.parent / "labels/val"
+    corners = [(0.5 + 0.01 * n, 0.6, 0.8 + 0.01 * n, 0.9) for n in range(10)]
+    (labels / "a.txt").write_text("".join(f"0 {a} {b} {c} {d}\n" for a, b, c, d in corners))
+    (labels / "b.txt").unlink()
+    with pytest.raises(DataError, match=r"10 of 10 boxes leave.*they fit as corners"):
+        datasets.load(str(dataset_yaml))
+    as_centres = [((a + c) / 2, (b + d) / 2, c - a, d - b) for a, b, c, d in corners]
+    rows = [" ".join(map(str, (0, *box))) for box in [*as_centres, (0.95, 0.5, 0.4, 0.4)]]
+    (labels / "a.txt").write_text("\n".join(rows))
+    data = datasets.load(str(dataset_yaml))
+    assert len(data.annotations) == 11
+    assert any("1 of 11 boxes leave" in note and "a.txt" in note for note in data.notes)

@@ -85,6 +85,13 @@ def assert_equal(path: Path, split: str = "val") -> Meaning:
     return mine
 
 
+def boxes_are_misread(meaning: Meaning) -> bool:
+    """Whether most boxes that Ultralytics reads leave their images."""
+    boxes = np.array([box for _, found in meaning[1] for box in found])
+    low, high = boxes[:, 1:3] - boxes[:, 3:] / 2, boxes[:, 1:3] + boxes[:, 3:] / 2
+    return bool(((low < 0) | (high > 1)).any(1).mean() >= 0.2)
+
+
 def picture(width: int, height: int, kind: str, **how: Any) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
@@ -316,6 +323,9 @@ def test_every_folder_means_what_it_means_to_ultralytics(
         try:
             ours(path, split)
         except DataError as error:
+            if "they fit as" in str(error):  # the one thing that Ultralytics takes and this package does not
+                assert boxes_are_misread(theirs(path, split))
+                return
             if "nothing to score against" not in str(error):
                 with pytest.raises((RuntimeError, FileNotFoundError)):  # no image is left
                     theirs(path, split)

@@ -112,7 +112,8 @@ class _Matching:
         named = [r for r in tally.counts if r[1] is not None and how != "id"]
         unnamed = [r for r in tally.counts if r[1] is None or how == "id"]
         self._match_named(named)
-        words, numbers = [], []
+        words: list[Reference] = []
+        numbers: list[Reference] = []
         for reference in unnamed:
             text = how != "id" and isinstance(reference[0], str) and number(reference[0]) is None
             (words if text else numbers).append(reference)

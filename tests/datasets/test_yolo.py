@@ -353,7 +353,7 @@ def test_relative_lines_find_their_labels_from_any_folder(
 
 def test_rows_are_held_against_their_images(dataset_yaml: Path) -> None:
     labels = dataset_yaml.parent / "labels/val"
-    corners = [(0.5 + 0.01 * n, 0.6, 0.8 + 0.01 * n, 0.9) for n in range(10)]
+    corners = [(0.7 + 0.01 * n, 0.7, 0.9 + 0.01 * n, 0.9) for n in range(10)]
     (labels / "a.txt").write_text("".join(f"0 {a} {b} {c} {d}\n" for a, b, c, d in corners))
     (labels / "b.txt").unlink()
     with pytest.raises(DataError, match=r"10 of 10 boxes leave.*they fit as corners"):

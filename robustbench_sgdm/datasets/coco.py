@@ -271,7 +271,7 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
         by_id.setdefault(identity, name)
     by_name: dict[str, list[int]] = defaultdict(list)
     for identity, name in by_id.items():
-        by_name[name_key(name)].append(identity)
+        by_name[name].append(identity)
     for same in by_name.values():
         boxed = [i for i in same if i in used]
         if len(boxed) > 1:

@@ -8,6 +8,7 @@ whose layers somebody changed, would run as another network if it were rebuilt f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -354,6 +355,8 @@ def _method(value: Any, layer: nn.Module | Record) -> str:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """A value as json can hold it; of what is no plain value, the kind alone."""
+    if isinstance(value, Enum):  # some are text too; a pickle calls the class with the value
+        return f"<{_path(value)}({value.value!r})>"
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if depth < 5 and isinstance(value, list | tuple):
@@ -365,6 +368,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Tensor):
         small = value.numel() * value.element_size() <= _SMALL and not value.is_meta
         return value.detach().float().cpu().tolist() if small else _UNKNOWN
+    if isinstance(value, Record) and len(value.args) == 1 and isinstance(value.args[0], str | int):
+        return f"<{value.path}({value.args[0]!r})>"
     return f"<{_path(value)}>"
 
 

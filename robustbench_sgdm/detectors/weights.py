@@ -118,6 +118,12 @@ def _rebuilt(found: Checkpoint, path: Path, sha256: str) -> Weights:
         architecture.check_size(config)
         state = {_checked(name, tensor): tensor.detach() for name, tensor in found.state.items()}
         state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+        held = sum(tensor.numel() for tensor in state.values())
+        wanted = sum(parameter.numel() for parameter in architecture.skeleton(config).parameters())
+        if wanted > 2 * held + 1_000_000:  # fusing drops a branch, no more
+            raise DataError(
+                f"its YAML's network has {wanted:,} parameters, and the file holds {held:,} values"
+            )
         with torch.random.fork_rng(devices=[]):  # initial values are drawn, and overwritten at once
             network = architecture.build(config, classes)
         layers = found.layers

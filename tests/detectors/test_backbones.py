@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from robustbench_sgdm.detectors import backbones, weights, yolo, zoo
+from robustbench_sgdm.detectors import backbones, layer_settings, weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, UsageError
 
 CLASSES = ("cat", "dog")
@@ -141,6 +141,7 @@ def test_attention_biases_follow_weights_that_change_in_place(images: Tensor) ->
 def test_a_file_cannot_ask_timm_for_another_model(model: DetectionModel, tmp_path: Path) -> None:
     asked = copy.deepcopy(config(model))
     asked["backbone"][0][3] = ["resnet50"]
-    weights.write(tmp_path / "m.safetensors", model.state_dict(), asked, CLASSES)
+    layers = layer_settings.of_network(model.get_submodule("model"))
+    weights.write(tmp_path / "m.safetensors", model.state_dict(), asked, CLASSES, layers=layers)
     with pytest.raises((DataError, UsageError), match="backbone is 'resnet50'"):
         weights.rebuild(weights.read(tmp_path / "m.safetensors"))

@@ -97,7 +97,7 @@ def model_yamls(root: Path) -> Target:
     import safetensors.torch
 
     tensors = dict(readers.mini().state_dict())
-    header = {"config": readers.MINI, "classes": readers.CLASSES, "meta": {}}
+    header = {"config": readers.MINI, "classes": readers.CLASSES, "meta": {}, "layers": readers.layers()}
 
     def use(path: Path) -> None:
         text = path.read_bytes().decode("utf-8", "replace")

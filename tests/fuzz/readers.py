@@ -15,7 +15,7 @@ from robustbench_sgdm import content, datasets, report, robustness, tables
 from robustbench_sgdm.cli import show
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.detectors import architecture, yolo
+from robustbench_sgdm.detectors import architecture, layer_settings, yolo
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
@@ -114,8 +114,13 @@ def mini() -> Any:
     return architecture.build(MINI, CLASSES).eval()
 
 
+def layers() -> layer_settings.Layers:
+    """What its layers are set to."""
+    return layer_settings.of_network(mini().get_submodule("model"))
+
+
 def checkpoint() -> bytes:
-    """It as Ultralytics saves one."""
+    """The detector as Ultralytics saves one."""
     buffer = io.BytesIO()
     torch.save({"model": mini(), "ema": None, "license": "AGPL-3.0"}, buffer)
     return buffer.getvalue()

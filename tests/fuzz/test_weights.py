@@ -26,7 +26,12 @@ def root(tmp_path: Path) -> Path:
 
 def test_model_yamls(root: Path) -> None:
     path, tensors = root / "m.safetensors", dict(readers.mini().state_dict())
-    header = {"config": readers.MINI, "classes": readers.CLASSES, "meta": {"imgsz": "64"}}
+    header = {
+        "config": readers.MINI,
+        "classes": readers.CLASSES,
+        "meta": {"imgsz": "64"},
+        "layers": readers.layers(),
+    }
     safetensors.torch.save_file(tensors, path, {"robustbench_sgdm": json.dumps(header)})
     readers.use_weights(path)
     sound = path.read_bytes()

@@ -248,8 +248,8 @@ def test_unknown_classes_and_boxes_outside_are_named(
     yaml = folder / "data.yaml"
     yaml.write_text("train: images\nval: images\nnames: [box]\n")
     for row, message in (
-        ("3 0.5 0.5 0.2 0.2", "class 3 is outside 0 to 0"),
-        ("0 1.5 0.5 0.2 0.2", "outside"),
+        ("3 0.5 0.5 0.2 0.2", "a class is above 0"),
+        ("0 1.5 0.5 0.2 0.2", "a coordinate is above 1"),
     ):
         (folder / "labels" / f"{image.stem}.txt").write_text(row + "\n")
         with pytest.raises(DataError, match=message):

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, run, train
+from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run, train
+from robustbench_sgdm.training.checkpoint import strip
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import ArmRun
 
@@ -124,16 +124,16 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
             if name == "after":
                 raise Pulled
 
-    def cut(path: Path, draft: str = "") -> None:
-        strip_optimizer(path, draft)
+    def cut(path: Path) -> None:
         if path.name == "best.pt":
-            os.truncate(draft or path, 5000)
+            path.with_name(".best.pt.draft").write_bytes(path.read_bytes()[:5000])
             raise Pulled
+        strip(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "ArmRun", Stopping)
         if name == "while":
-            patch.setattr(run, "strip_optimizer", cut)
+            patch.setattr(checkpoint, "strip", cut)
         with pytest.raises(Pulled):
             whole.go(name)
     check_equal(whole, whole.go(name, resume=True))

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,6 +134,9 @@ def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
     ours = sorted(FOLDER.glob("*.ttf"))
     for path in ours:
         fontManager.addfont(path)
+    # They have one weight. matplotlib says so on the terminal for each that a bold title could need.
+    alone = [entry for entry in fontManager.ttflist if Path(entry.fname) in ours]
+    fontManager.ttflist += [replace(entry, weight=700) for entry in alone]
     opened = {path: get_font(path) for path in (DEJAVU, *ours)}
     return {font.family_name: (path, frozenset(font.get_charmap())) for path, font in opened.items()}
 

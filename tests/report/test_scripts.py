@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -267,3 +269,17 @@ def test_the_browser_uses_the_fonts_of_the_page(written: Path, browser: Any) -> 
     )
     assert {"Droid Sans Fallback", "Noto Emoji", "Noto Sans Devanagari"} <= set(used)
     page.close()
+
+
+def test_bold_text_says_nothing_on_the_terminal() -> None:
+    """matplotlib reports a weight that a font lacks through logging, which no warnings filter sees."""
+    code = (
+        "from robustbench_sgdm.figures.style import styled\n"
+        "from matplotlib.figure import Figure\n"
+        "with styled():\n"
+        "    figure = Figure()\n"
+        "    figure.text(0, 0, '\\u7c7b \\u0baf bold', weight='bold')\n"
+        "    figure.savefig(__import__('io').BytesIO())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -131,6 +131,15 @@ REFUSED = {
     "a layer too many": (lambda m: m.model[0].add_module("more", nn.ReLU()), "more"),
     "a layer less": (lambda m: delattr(m.model[9], "m"), "9"),
     "hooks": (hooked, "hooks"),
+    "hooks of the model": (lambda model: model.register_forward_hook(torch.nn.functional.relu), "hooks"),
+    "another method of the model": (
+        set_attribute("", _predict_once=torch.nn.functional.relu),
+        "_predict_once",
+    ),
+    "another private method": (
+        set_attribute("model.0.conv", _conv_forward=torch.nn.functional.relu),
+        "_conv_forward",
+    ),
     "another forward": (replaced, "its layer 0|'0'"),
     "activation that is none": (set_activation(nn.BatchNorm2d(64)), "9.cv1.act"),
 }

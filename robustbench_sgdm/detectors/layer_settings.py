@@ -37,7 +37,16 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
     | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
-    | {"grid", "anchor_grid", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
+    | {
+        "shapes",
+        "valid_mask",
+        "grid",
+        "anchor_grid",
+        "end2end",
+        "label_noise_ratio",
+        "box_noise_scale",
+        "num_denoising",
+    }
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
@@ -379,7 +388,7 @@ def _method(value: Any, layer: nn.Module | Record) -> str:
     """The name of a method of the layer's own, live or as pickle writes it: `getattr(layer, name)`."""
     if isinstance(value, MethodType) and value.__self__ is layer:
         return value.__name__
-    own = value.args if isinstance(value, Record) and value.path == "builtins.getattr" else ()
+    own: Any = value.args if isinstance(value, Record) and value.path == "builtins.getattr" else ()
     is_own = len(own) == 2 and own[0] is layer and isinstance(own[1], str)
     return str(own[1]) if is_own else f"<{_path(value)}>"
 

@@ -231,7 +231,7 @@ def test_a_start_of_another_shape_is_refused(model: DetectionModel) -> None:
 @pytest.mark.parametrize("name", ["yolov8n-rtdetr", "yolov8n", "yolo26n"])
 def test_a_network_that_has_run_is_read_as_one_that_has_not(name: str, tmp_path: Path) -> None:
     # Heads remember the grids of their last image; every network that was trained has validated some.
-    kind = tasks.RTDETRDetectionModel if "rtdetr" in name else DetectionModel
+    kind: Any = tasks.RTDETRDetectionModel if "rtdetr" in name else DetectionModel
     used = kind(f"{name}.yaml", nc=2, verbose=False).eval()
     used.names = dict(enumerate(CLASSES))
     with torch.no_grad():

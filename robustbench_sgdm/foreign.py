@@ -24,6 +24,7 @@ MOST_VALUES = 1_000_000
 """Values in a file of plain values once everything shared is written out."""
 
 _DEEPEST = 50
+_LONG = 100  # characters of a text, or bytes, that count as one value
 _LONGEST, _LONGEST_PATH = 255, 4000  # bytes of a name and of a path that file systems take
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -115,7 +116,7 @@ def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:
     """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
 
     Args:
-        value: the whole.
+        value: the whole; every 100 characters of a text in it count as a value.
         below: the parts of a value.
 
     Raises:
@@ -126,7 +127,8 @@ def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:
     def weight(one: T) -> float:
         if id(one) not in known:
             known[id(one)] = math.inf  # until it is known: what lies within itself has no end
-            known[id(one)] = 1 + sum(map(weight, below(one)))
+            own = 1 + len(one) // _LONG if isinstance(one, str | bytes) else 1
+            known[id(one)] = own + sum(map(weight, below(one)))
         return known[id(one)]
 
     if weight(value) > MOST_VALUES:

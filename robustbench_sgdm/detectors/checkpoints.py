@@ -147,6 +147,8 @@ def _detector(content: Any, most_bytes: int) -> Checkpoint:
     layers = (attributes.get("_modules") or {}).get("model")
     if not isinstance(layers, Record):
         raise DataError("its model has no layers")
+    for part in (network, layers):
+        layer_settings.refuse_code(part)
     state = _state(layers, most_bytes)
     config = json.loads(json.dumps(attributes.get("yaml"), default=_refuse_value))
     if known := yolov5.recognise(state):
@@ -234,8 +236,11 @@ def _other(content: Any, network: Any) -> str:
 
 def _below(value: Any) -> Iterable[Any]:
     """The parts of a value: pickle can share them so that a small file has no end when written out."""
-    if isinstance(value, Record):  # a fused layer holds a method of its own, and so itself
-        return [] if value.path == "builtins.getattr" else [value.args, value.state, value.items]
+    if isinstance(value, Record):
+        if value.path == "builtins.getattr" and isinstance(value.args, tuple):
+            # A fused layer holds a method of its own, and so itself.
+            return [*value.args[1:], value.state, value.items]
+        return [value.path, value.args, value.state, value.items]
     if isinstance(value, dict):
         return [*value, *value.values()]
     return value if isinstance(value, list | tuple | set | frozenset) else ()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.block import RepVGGDW
 from ultralytics.nn.modules.conv import Conv2, RepConv
 from ultralytics.nn.modules.head import Detect
+from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.detectors.pickle_records import Global, Record, TensorRecord
 from robustbench_sgdm.errors import DataError
@@ -30,12 +31,22 @@ Layers = dict[str, Settings]
 
 _CLASS = "class"
 _MAX_LAYERS = 10_000
+_LONGEST_NAME = 1_000  # with those of the layers around it
 _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on a layer that it has fused
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
     | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
-    | {"grid", "anchor_grid", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
+    | {
+        "shapes",
+        "valid_mask",
+        "grid",
+        "anchor_grid",
+        "end2end",
+        "label_noise_ratio",
+        "box_noise_scale",
+        "num_denoising",
+    }
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
@@ -112,13 +123,24 @@ def of_record(layers: Record) -> Layers:
     found: Layers = {}
     for name, record in walk(layers):
         attributes = record.attributes()
-        for key in _HOOKS:
-            if attributes.get(key):
-                raise DataError(
-                    f"its layer {shown(name)} has hooks, which are code that runs with it; remove them and save it again"
-                )
+        _refuse_hooks(attributes, f"its layer {shown(name)}")
         found[name] = _settings(_library_and_name(record.path), record, attributes)
     return found
+
+
+def refuse_code(network: Record) -> None:
+    """Refuse the record of a whole model that has hooks, or functions in the places of its class's methods.
+
+    Raises:
+        DataError: names what.
+    """
+    attributes = network.attributes()
+    _refuse_hooks(attributes, "its model")
+    for key, value in attributes.items():
+        if _is_function(value) and hasattr(DetectionModel, key):
+            raise DataError(
+                f"its model has another function in the place of its method {key}; remove it and save it again"
+            )
 
 
 def walk(layers: Record) -> Iterator[tuple[str, Record]]:
@@ -319,15 +341,25 @@ def _message(name: str, file: str, built: str) -> str:
 
 def _named_layers(layers: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """As `named_modules`, with layers that share a module listed each."""
-    for name, layer in layers.named_children():
-        yield f"{prefix}{name}", layer
-        yield from _named_layers(layer, f"{prefix}{name}.")
+    for name, layer in layers._modules.items():  # named_children would leave out a layer's second name
+        if layer is not None:
+            yield f"{prefix}{name}", layer
+            yield from _named_layers(layer, f"{prefix}{name}.")
+
+
+def _refuse_hooks(attributes: Mapping[str, Any], what: str) -> None:
+    if any(attributes.get(key) for key in _HOOKS):
+        raise DataError(f"{what} has hooks, which are code that runs with it; remove them and save it again")
 
 
 def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     parts = record.attributes().get("_modules") or {}
     if not isinstance(parts, dict):
         raise DataError("its layers are damaged")
+    if any(not isinstance(name, str) or len(prefix) + len(name) > _LONGEST_NAME for name in parts):
+        raise DataError(
+            f"its layers have names that are not text, or of more than {_LONGEST_NAME:,} characters"
+        )
     found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in found:
         if not isinstance(part, Record):
@@ -340,17 +372,25 @@ def _settings(kind: str, layer: nn.Module | Record, attributes: Mapping[str, Any
     for key, value in attributes.items():
         if key == _FORWARD:
             found[key] = _method(value, layer)
-        elif not key.startswith("_") and key not in _IGNORED:
+        elif _is_function(value) if key.startswith("_") else key not in _IGNORED:
             found[key] = _plain(value)
     return found
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a value is a function or class, live or as pickle names it."""
+    if isinstance(value, Record):
+        return value.path in ("builtins.getattr", "functools.partial")
+    return isinstance(value, Global | type | FunctionType | BuiltinFunctionType | MethodType)
 
 
 def _method(value: Any, layer: nn.Module | Record) -> str:
     """The name of a method of the layer's own, live or as pickle writes it: `getattr(layer, name)`."""
     if isinstance(value, MethodType) and value.__self__ is layer:
         return value.__name__
-    is_own = isinstance(value, Record) and value.name == "getattr" and len(value.args) == 2
-    return str(value.args[1]) if is_own and value.args[0] is layer else f"<{_path(value)}>"
+    own: Any = value.args if isinstance(value, Record) and value.path == "builtins.getattr" else ()
+    is_own = len(own) == 2 and own[0] is layer and isinstance(own[1], str)
+    return str(own[1]) if is_own else f"<{_path(value)}>"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -27,6 +27,8 @@ MAX_OPERATIONS = 2_000_000
 """Pickle operations of a file. The largest detector that Ultralytics publishes takes a tenth of it."""
 
 _MAX_PICKLE = 32 * 2**20  # bytes
+_MAX_COPIED = 32 * 2**20  # bytes, about, that calls may copy: what is copied, a file may name without end
+_MAX_DIMENSIONS = 64
 _MAX_INTEGER = 2**64  # larger ones serve no checkpoint, and their hashes can be made to collide
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -120,7 +122,7 @@ class TensorRecord:
         content = self.storage.load()
         values = content[: len(content) // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype)
         numbers = (self.offset, *self.size, *self.stride)
-        if len(self.size) != len(self.stride) or len(self.size) > 64 or min(numbers) < 0:
+        if len(self.size) != len(self.stride) or min(numbers) < 0:
             raise ValueError(f"its shape {shown(self.size)} is damaged")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
         count = math.prod(self.size)
@@ -153,7 +155,11 @@ class Archive:
         if script:
             raise DataError(_TORCHSCRIPT)
         pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
-        if len(pickles) != 1 or sum(entry.file_size for entry in entries) > size:
+        if (
+            len(pickles) != 1
+            or len(names) != len(entries)
+            or sum(entry.file_size for entry in entries) > size
+        ):
             raise DataError(_NOT_A_CHECKPOINT)
         self._root = pickles[0].partition("/")[0]
         if f"{self._root}/byteorder" in names and self._read("byteorder") != b"little":
@@ -230,7 +236,7 @@ def _plain(value: Any, budget: list[int], depth: int) -> Any:
             raise ValueError("its tensors claim more than the file holds")
         return value.load().clone()
     if isinstance(value, dict):
-        return {key: _plain(one, budget, depth + 1) for key, one in value.items()}
+        return {_plain(key, budget, depth): _plain(one, budget, depth + 1) for key, one in value.items()}
     if isinstance(value, list | tuple):
         parts = [_plain(one, budget, depth + 1) for one in value]
         return parts if isinstance(value, list) else tuple(parts)
@@ -257,6 +263,7 @@ class _Machine:
         self._archive = archive
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def run(self, content: bytes) -> Any:
         """The object that the pickle describes.
@@ -392,7 +399,18 @@ class _Machine:
         args, function = self._stack.pop(), self._stack.pop()
         path = function.path if isinstance(function, Global) else f"a call of {shown(function)}"
         args = _of(tuple, args)
+        if path in _REBUILD:
+            self._count_copied(args)
         self._stack.append(_REBUILD[path](*args) if path in _REBUILD else Record(path, args))
+
+    def _count_copied(self, args: tuple[Any, ...]) -> None:
+        """What a call copies of its arguments, 8 bytes for each part of a container."""
+        self._copied += 8 * len(args)
+        for part in args if self._copied <= _MAX_COPIED else ():
+            if isinstance(part, str | bytes | list | dict | set | frozenset):
+                self._copied += len(part) * (1 if isinstance(part, str | bytes) else 8)
+        if self._copied > _MAX_COPIED:
+            raise DataError("its pickle copies more than any checkpoint does")
 
     def _newobj(self, _: Any) -> None:
         args, cls = self._stack.pop(), self._stack.pop()
@@ -473,11 +491,9 @@ def _of(kind: type, value: Any) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """A value that can be hashed at a bounded cost."""
-    parts = value if isinstance(value, tuple) else (value,)
-    if not all(part is None or isinstance(part, str | int | float | bytes | Global) for part in parts):
-        raise TypeError(f"{shown(value)} as a key")
-    return value
+    """A value that can be hashed at a bounded cost; another, such as a tuple, inside a record."""
+    plain = value is None or isinstance(value, str | int | float | bytes | Global | Record)
+    return value if plain else Record(f"{type(value).__module__}.{type(value).__qualname__}", (value,))
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: Any = None) -> TensorRecord:
@@ -486,7 +502,9 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: A
     kind = dtype or storage.dtype
     if kind is None:
         raise ValueError("a tensor without a type")
-    shape = [tuple(_of(int, n) for n in _of(tuple, part)) for part in (size, stride)]
+    if max(len(_of(tuple, size)), len(_of(tuple, stride))) > _MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of more than {_MAX_DIMENSIONS} dimensions")
+    shape = [tuple(_of(int, n) for n in part) for part in (size, stride)]
     return TensorRecord(storage, kind, _of(int, offset), shape[0], shape[1])
 
 
@@ -499,7 +517,10 @@ def _typed_tensor(*args: Any) -> TensorRecord:
 
 def _of_type(function: Any, _cls: Any, args: Any, _state: Any) -> Any:
     """As `torch._tensor._rebuild_from_type_v2`: a tensor of a subclass, or with attributes of its own."""
-    return _REBUILD[_of(Global, function).path](*_of(tuple, args))
+    path = _of(Global, function).path
+    if path not in _TENSORS:
+        raise ValueError(f"a tensor made by {shown(path)}")
+    return _REBUILD[path](*_of(tuple, args)[:_MAX_DIMENSIONS])
 
 
 def _pairs(items: Any = (), *_: Any) -> dict[Any, Any]:
@@ -510,6 +531,10 @@ def _path(*parts: Any) -> str:
     return "/".join(_of(str, part).rstrip("/\\") for part in parts)
 
 
+_TENSORS = frozenset(
+    f"torch._utils._rebuild_{name}"
+    for name in ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
+)
 _REBUILD: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,

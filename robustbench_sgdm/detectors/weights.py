@@ -213,6 +213,11 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise DataError(f"{path}: does not say which model it is for; give the .pt it was made from")
     try:
         fields = json.loads(header)
+        if fields.keys() >= {"config", "classes", "meta"} and "layers" not in fields:
+            raise DataError(
+                f"{path}: written by an earlier version, which did not say what the layers are set to (releases of "
+                "Ultralytics build one model YAML differently); give the .pt it was made from, such as best.pt beside it"
+            )
         meta = {str(key): str(value) for key, value in fields["meta"].items()}
         layers = {
             str(name): {**settings, "class": str(settings["class"])}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.detectors import graft, layer_settings, weights, zoo
@@ -131,6 +132,15 @@ REFUSED = {
     "a layer too many": (lambda m: m.model[0].add_module("more", nn.ReLU()), "more"),
     "a layer less": (lambda m: delattr(m.model[9], "m"), "9"),
     "hooks": (hooked, "hooks"),
+    "hooks of the model": (lambda model: model.register_forward_hook(torch.nn.functional.relu), "hooks"),
+    "another method of the model": (
+        set_attribute("", _predict_once=torch.nn.functional.relu),
+        "_predict_once",
+    ),
+    "another private method": (
+        set_attribute("model.0.conv", _conv_forward=torch.nn.functional.relu),
+        "_conv_forward",
+    ),
     "another forward": (replaced, "its layer 0|'0'"),
     "activation that is none": (set_activation(nn.BatchNorm2d(64)), "9.cv1.act"),
 }
@@ -216,3 +226,17 @@ def test_a_start_of_another_shape_is_refused(model: DetectionModel) -> None:
     layers["1.conv"] = {**layers["1.conv"], "stride": [1, 1]}
     with pytest.raises(UsageError, match=r"1\.conv"):
         graft.transfer(model.state_dict(), zoo.build("yolov8n", 2, CLASSES), layers=layers)
+
+
+@pytest.mark.parametrize("name", ["yolov8n-rtdetr", "yolov8n", "yolo26n"])
+def test_a_network_that_has_run_is_read_as_one_that_has_not(name: str, tmp_path: Path) -> None:
+    # Heads remember the grids of their last image; every network that was trained has validated some.
+    kind: Any = tasks.RTDETRDetectionModel if "rtdetr" in name else DetectionModel
+    used = kind(f"{name}.yaml", nc=2, verbose=False).eval()
+    used.names = dict(enumerate(CLASSES))
+    with torch.no_grad():
+        fill(used)
+        used(torch.zeros(1, 3, 64, 96))
+    torch.save({"model": used}, tmp_path / "m.pt")
+    read = weights.read(tmp_path / "m.pt")
+    torch.testing.assert_close(run(weights.rebuild(read)), run(used), rtol=0, atol=0)

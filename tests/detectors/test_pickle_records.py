@@ -145,7 +145,49 @@ def chain(depth: int) -> bytes:
     return b"\x80\x02" + b")" + b"\x85" * depth + b"."
 
 
+def named(name: str) -> bytes:
+    module, _, leaf = name.rpartition(".")
+    return f"c{module}\n{leaf}\n".encode()
+
+
+def text(content: bytes) -> bytes:
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+def repeated(function: str, arguments: bytes, times: int = 100_000) -> bytes:
+    """A list of as many results of one call, whose arguments are in the file once."""
+    memo = arguments + b"q\x010" + named(function) + b"q\x020"
+    return b"\x80\x02" + memo + b"(" + b"h\x02h\x01R" * times + b"l."
+
+
+def nested(name: bytes, depth: int = 150) -> bytes:
+    """Layers in layers, all of one name."""
+    layer = named("torch.nn.Sequential") + b")\x81}"
+    layers = (layer + text(b"_modules") + b"}h\x00") * depth + layer + b"b" + b"ssb" * depth
+    model = (
+        named("ultralytics.nn.tasks.DetectionModel") + b")\x81}" + text(b"_modules") + b"}" + text(b"model")
+    )
+    return b"\x80\x02" + text(name) + b"q\x000}" + text(b"model") + model + layers + b"ssbs."
+
+
+def colliding(count: int) -> bytes:
+    """Tuples as keys whose hashes take a time that grows with the file's square."""
+    whole = b"(" + b"K\x01" * count + b"tq\x010"
+    return b"\x80\x02" + whole + b"(" + b"h\x01N" * count + b"d."
+
+
 BOMBS = {
+    "a list copied without end": repeated("builtins.list", b"(" + b"N" * 100_000 + b"l\x85"),
+    "a dict copied without end": repeated(
+        "collections.OrderedDict",
+        b"(" + b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(50_000)) + b"d\x85",
+    ),
+    "a text copied without end": repeated("_codecs.encode", text(b"a" * 2**20) + b"N\x86"),
+    "a path of one folder without end": repeated(
+        "pathlib.PosixPath", b"(" + text(b"a" * 2**20) + b"q\x00" + b"h\x00" * 1000 + b"t"
+    ),
+    "tuples as keys that take long to hash": colliding(100_000),
+    "a layer's name repeated at every depth": nested(b"n" * 2**22),
     "memo at an index of 2^31": b"\x80\x02]r\xff\xff\xff\x7f.",
     "a million million bytes claimed": b"\x80\x04\x8e" + struct.pack("<Q", 10**12) + b"x.",
     "more operations than allowed": b"\x80\x02" + b"N0" * (pickle_records.MAX_OPERATIONS // 2 + 2) + b"N.",
@@ -185,6 +227,22 @@ class Call:
 
     def __reduce__(self) -> Any:
         return self.call
+
+
+def test_any_value_may_be_a_key(tmp_path: Path) -> None:
+    torch.save({"model": {(1, (2, 3)): 4, frozenset({5}): 6}}, tmp_path / "m.pt")
+    with open_checkpoint(tmp_path / "m.pt") as content:
+        assert [key.args for key in content["model"]] == [((1, (2, 3)),), (frozenset({5}),)]
+    with pytest.raises(DataError, match="Record"):
+        pickle_records.load_plain(tmp_path / "m.pt")
+
+
+def test_of_two_pickles_none_is_chosen(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "m.pt", b"\x80\x02}.")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("m/data.pkl", b"\x80\x02].")
+    with pytest.raises(DataError, match="damaged"), open_checkpoint(path):
+        pass
 
 
 def test_layers_are_not_constructed_from_a_file(

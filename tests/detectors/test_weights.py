@@ -253,7 +253,19 @@ def test_a_missing_file_and_an_odd_suffix(tmp_path: Path) -> None:
         weights.read(tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("header", [None, "{", "[]", '{"config": 1, "classes": [], "meta": {}}', "{}"])
+def test_safetensors_of_an_earlier_version_say_why_they_are_not_read(tmp_path: Path) -> None:
+    header = '{"config": {}, "classes": ["cat"], "meta": {}}'
+    safetensors.torch.save_file(
+        {"a": torch.zeros(2)}, tmp_path / "m.safetensors", {"robustbench_sgdm": header}
+    )
+    with pytest.raises(DataError, match="earlier version") as caught:
+        weights.read(tmp_path / "m.safetensors")
+    assert "damaged" not in str(caught.value) and ".pt" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", [None, "{", "[]", '{"config": 1, "classes": [], "meta": {}, "layers": {}}', "{}"]
+)
 def test_safetensors_without_our_header(tmp_path: Path, header: str | None) -> None:
     path = tmp_path / "m.safetensors"
     metadata = None if header is None else {"robustbench_sgdm": header}

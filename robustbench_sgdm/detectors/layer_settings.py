@@ -35,7 +35,7 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
     | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
-    | {"grid", "anchor_grid", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
+    | {"grid", "anchor_grid", "process_group", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
@@ -80,6 +80,7 @@ _LIBRARIES = {
 _RENAMED = {
     "ultralytics.Silence": "torch.Identity",  # YOLOv9e until 8.2
     "yolov5.Detect": "robustbench_sgdm.AnchorDetect",
+    "torch.SyncBatchNorm": "torch.BatchNorm2d",  # the same in evaluation; training on several GPUs puts it there
 }
 _ABSENT, _UNKNOWN = "not set", "a tensor"
 _SMALL = 256  # bytes of a tensor that is a setting, such as the strides of a head
@@ -112,20 +113,29 @@ def of_record(layers: Record) -> Layers:
     found: Layers = {}
     for name, record in walk(layers):
         attributes = record.attributes()
-        for key in _HOOKS:
-            if attributes.get(key):
-                raise DataError(
-                    f"its layer {shown(name)} has hooks, which are code that runs with it; remove them and save it again"
-                )
+        refuse_hooks(name, attributes)
         found[name] = _settings(_library_and_name(record.path), record, attributes)
     return found
+
+
+def refuse_hooks(name: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse a layer, or the whole model if `name` is empty, that carries hooks.
+
+    Raises:
+        DataError: it does.
+    """
+    if any(attributes.get(key) for key in _HOOKS):
+        raise DataError(
+            f"its {f'layer {shown(name)}' if name else 'model'} has hooks, which are code that runs with it; remove them "
+            "and save it again"
+        )
 
 
 def walk(layers: Record) -> Iterator[tuple[str, Record]]:
     """Every layer below a record of a module, with its name.
 
     Raises:
-        DataError: a part is not a layer, or there are more than 10,000.
+        DataError: a part is not a layer, they are numbered out of order, or there are more than 10,000.
     """
     stack = [(name, part) for name, part in reversed(_children(layers, ""))]
     count = 0
@@ -249,6 +259,11 @@ def _differences(network: nn.Module, layers: Layers) -> Iterator[tuple[str, str,
     for name, settings in built.items():
         parent, _, leaf = name.rpartition(".")
         if name in layers:
+            if leaf == "bn" and _is_fused(layers, parent):
+                raise DataError(
+                    f"its layer {parent} skips its BatchNorm, as if it were fused, but still has it; save the model "
+                    "before it is fused, or after"
+                )
             yield from _setting_differences(name, modules[name], settings, layers[name])
         elif added := _ADDED_LAYERS.get((built.get(parent, {}).get(_CLASS, ""), leaf)):
             if type(modules[name]) is not added:
@@ -328,6 +343,12 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     parts = record.attributes().get("_modules") or {}
     if not isinstance(parts, dict):
         raise DataError("its layers are damaged")
+    numbers = [int(name) for name in parts if str(name).isdecimal()]
+    if numbers != sorted(numbers):  # the order in which a sequence runs them
+        raise DataError(
+            f"the layers of {shown(prefix[:-1]) if prefix else 'its network'} stand in the order {shown(numbers)}; number "
+            "them in the order in which they run"
+        )
     found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in found:
         if not isinstance(part, Record):
@@ -340,9 +361,16 @@ def _settings(kind: str, layer: nn.Module | Record, attributes: Mapping[str, Any
     for key, value in attributes.items():
         if key == _FORWARD:
             found[key] = _method(value, layer)
-        elif not key.startswith("_") and key not in _IGNORED:
+        elif key not in _IGNORED and (not key.startswith("_") or _is_code(value)):
             found[key] = _plain(value)
     return found
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a function, which may stand in the place of a method."""
+    if isinstance(value, Record):
+        return value.path == "builtins.getattr"
+    return isinstance(value, Global | FunctionType | MethodType)
 
 
 def _method(value: Any, layer: nn.Module | Record) -> str:

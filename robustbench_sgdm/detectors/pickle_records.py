@@ -524,6 +524,7 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     "builtins.set": lambda values=(): set(map(_key, values)),
     "builtins.frozenset": lambda values=(): frozenset(map(_key, values)),
     "builtins.dict": _pairs,
+    "collections.defaultdict": lambda *_: {},
     "builtins.list": lambda values=(): list(_of(list, values)),
     "copyreg._reconstructor": lambda cls, *_: Record(_of(Global, cls).path),
     **{f"{home}.{name}": _path for home in ("pathlib", "pathlib._local") for name in (

@@ -125,7 +125,11 @@ def check_boxes(
         ):
             cause = f"these fit as {_WORDS['xyxy']}: is the file made of two?"
         square = np.repeat(sides.max(1, keepdims=True), 2, axis=1)
-        if not cause and outside.mean() >= _CONSPICUOUS and _fits(corner, extent, square, slack).mean() >= _FITS:
+        if (
+            not cause
+            and outside.mean() >= _CONSPICUOUS
+            and _fits(corner, extent, square, slack).mean() >= _FITS
+        ):
             cause = "they fit a square around the image: are they coordinates in a padded (letterboxed) one?"
         notes.append(f"{of_all(outside, what)}; {cause or 'correct or clip them if that is not meant'}")
     thin = np.any(extent < 1, axis=1) & ~inverted

@@ -159,7 +159,9 @@ def _detector(content: Any, most_bytes: int) -> Checkpoint:
         raise DataError("its model has no layers")
     layer_settings.refuse_hooks("", attributes)
     if own := [key for key in attributes if callable(getattr(DetectionModel, key, None))]:
-        raise DataError(f"its model has a method {shown(own[0])} of its own, which is code; remove it and save it again")
+        raise DataError(
+            f"its model has a method {shown(own[0])} of its own, which is code; remove it and save it again"
+        )
     state = _state(layers, most_bytes)
     config = json.loads(json.dumps(attributes.get("yaml"), default=_refuse_value))
     if known := yolov5.recognise(state):
@@ -220,7 +222,11 @@ def _card(content: Any) -> dict[str, str]:
     arguments = content.get("train_args") or content.get("opt")  # of the yolov5 repository
     size = arguments.get("imgsz") if isinstance(arguments, dict) else None
     if isinstance(size, str):  # "640" or "[640, 480]"
-        size = [int(one) if one.isdecimal() and len(one) < 6 else None for one in re.split(r"[\[\](), ]+", size) if one]
+        size = [
+            int(one) if one.isdecimal() and len(one) < 6 else None
+            for one in re.split(r"[\[\](), ]+", size)
+            if one
+        ]
     sizes = size if isinstance(size, list | tuple) else [size]
     if sizes and all(isinstance(one, int | float) and 0 < one < 100_000 and one == int(one) for one in sizes):
         found["imgsz"] = str(int(max(sizes)))

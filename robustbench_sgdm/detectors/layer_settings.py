@@ -30,12 +30,21 @@ Layers = dict[str, Settings]
 
 _CLASS = "class"
 _MAX_LAYERS = 10_000
+_MAX_NAME = 500
 _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on a layer that it has fused
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
     | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
-    | {"grid", "anchor_grid", "process_group", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
+    | {
+        "grid",
+        "anchor_grid",
+        "process_group",
+        "end2end",
+        "label_noise_ratio",
+        "box_noise_scale",
+        "num_denoising",
+    }
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
@@ -144,6 +153,8 @@ def walk(layers: Record) -> Iterator[tuple[str, Record]]:
         count += 1
         if count > _MAX_LAYERS:
             raise DataError(f"its network has more than {_MAX_LAYERS:,} layers")
+        if len(name) > _MAX_NAME:  # each layer's name holds those of the layers around it
+            raise DataError(f"its layer {shown(name)} has a name of more than {_MAX_NAME:,} characters")
         yield name, record
         stack += reversed(_children(record, f"{name}."))
 

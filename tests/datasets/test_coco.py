@@ -155,7 +155,9 @@ def test_what_repeats_itself_is_counted_and_nothing_depends_on_it(tiny_coco: Pat
     assert any("images listed twice, of which one is kept: 1 (first: id 1)" in note for note in odd.notes)
     content["annotations"].append(content["annotations"][2])
     notes = datasets.load(changed(tiny_coco, **content)).notes
-    assert any(f"repeat another's box, scored as they are: 1 (first: annotation {len(ids) + 1})" in n for n in notes)
+    assert any(
+        f"repeat another's box, scored as they are: 1 (first: annotation {len(ids) + 1})" in n for n in notes
+    )
 
 
 def test_most_annotations_are_crowds(tiny_coco: Path) -> None:

@@ -115,6 +115,15 @@ def replaced(model: Any) -> None:
     model.model[0].forward = model.model[1].forward
 
 
+def nested_under_long_names(model: Any) -> None:
+    layer: nn.Module = nn.Identity()
+    for _ in range(50):
+        outer = nn.Module()
+        outer._modules["A" * 100_000] = layer
+        layer = outer
+    model.model[0].add_module("more", layer)
+
+
 def reordered(model: Any) -> None:
     branch = model.model[22].cv2[0]
     branch._modules = dict(reversed(branch._modules.items()))
@@ -140,6 +149,7 @@ REFUSED = {
     "layers in another order": (reordered, r"22\.cv2\.0"),
     "a BatchNorm that is passed over": (half_fused, "its layer 1 skips its BatchNorm"),
     "a method that the YAML does not say": (another_decoder, "22"),
+    "layers under names without end": (nested_under_long_names, "a name of more than 500"),
     "hooks of the model": (hooked_as_a_whole, "hooks"),
     "another method of the model": (another_predict, "'predict'"),
     "stride": (set_attribute("model.1.conv", stride=(1, 1)), "1.conv"),

@@ -17,6 +17,7 @@ _WORDS: dict[Form, str] = {
     "cxcywh": "centre and size [cx, cy, width, height]",
 }
 _SLACK = 1.0  # px by which a box may stick out: annotators round
+_ROUNDING = 1e-3  # px below zero that a difference of two corners may leave
 _SLACK_PREDICTED = 0.05  # of a side: many detectors do not clip
 _FAR = 0.1  # of a side: further out than a sloppy hand draws
 _FITS = 0.98  # of all boxes that another reading must fit before it is said to be the one
@@ -39,7 +40,7 @@ def check_boxes(
 ) -> list[str]:
     """Hold boxes against the images that they are of.
 
-    A few boxes past the edge or under a pixel are what annotators and detectors make: they are counted. A
+    A few boxes past the edge, under a pixel or inverted are what annotators and detectors make: they are counted. A
     convention misread (corners for sizes, shares for pixels, a picture turned) moves most boxes, and fits in another
     reading: that is refused.
 
@@ -58,7 +59,7 @@ def check_boxes(
         One sentence for each kind of oddness, with its count, an example, and its likely cause.
 
     Raises:
-        DataError: a box of negative size, or most boxes cannot be meant so.
+        DataError: most boxes cannot be meant so.
     """
     if not len(values):
         return []
@@ -73,11 +74,12 @@ def check_boxes(
             f"{widths[first]:g} x {heights[first]:g} px)"
         )
 
-    if (negative := np.any(extent < 0, axis=1)).any():
-        twice = (extent + corner > 0)[negative].all() and form == "xywh"
-        cause = "they look like sizes from which x and y were subtracted once too often; " * bool(twice)
+    inverted = np.any(extent < -_ROUNDING, axis=1)
+    twice = bool((extent + corner > 0)[inverted].all()) and form == "xywh"
+    if inverted.mean() > (_CONSPICUOUS if twice and total >= _FEW else 0.5):
+        cause = "they look like sizes from which x and y were subtracted once too often; " * twice
         raise DataError(
-            f"{of_all(negative, 'have a negative width or height')}; {cause}write {_WORDS[form]} in pixels"
+            f"{of_all(inverted, 'have a negative width or height')}; {cause}write {_WORDS[form]} in pixels"
         )
 
     few = predicted and total < _FEW  # one odd detection shows nothing of a file
@@ -103,6 +105,10 @@ def check_boxes(
     beyond = np.maximum(-corner, corner + extent - sides)
     outside = np.any(beyond > slack, axis=1)
     notes: list[str] = []
+    if inverted.any():
+        notes.append(
+            f"{of_all(inverted, 'have a negative width or height')}; they overlap nothing: correct or remove them"
+        )
     if outside.mean() > (0.05 if predicted else 0.0):
         cause = _other_reading(values, sides, slack, form)
         what = f"leave their image by more than {'5 % of its side' if predicted else '1 px'}"
@@ -118,14 +124,23 @@ def check_boxes(
             and _fits(*_corner_and_extent(values, "xyxy"), sides, slack)[outside].mean() > 0.9
         ):
             cause = f"these fit as {_WORDS['xyxy']}: is the file made of two?"
+        square = np.repeat(sides.max(1, keepdims=True), 2, axis=1)
+        if (
+            not cause
+            and outside.mean() >= _CONSPICUOUS
+            and _fits(corner, extent, square, slack).mean() >= _FITS
+        ):
+            cause = "they fit a square around the image: are they coordinates in a padded (letterboxed) one?"
         notes.append(f"{of_all(outside, what)}; {cause or 'correct or clip them if that is not meant'}")
-    thin = np.any(extent < 1, axis=1)
+    thin = np.any(extent < 1, axis=1) & ~inverted
     if thin.mean() > (0.5 if predicted else 0.0):
         notes.append(
             f"{of_all(thin, 'are less than a pixel wide or high')}; hardly a detection can match them"
         )
     reach = ((corner + extent) / sides).max(0)
-    if total >= _MANY and reach.max() <= 0.6:
+    near = (corner / sides).min(0)
+    # In a smaller square that pads the shorter side, boxes begin and end a little further on.
+    if total >= _MANY and reach.max() <= (0.7 if near.max() <= 0.15 else 0.6):
         notes.append(
             f"{source}: all {total:,} boxes lie in the upper left of their images, within {100 * reach[0]:.0f} % of the "
             f"width and {100 * reach[1]:.0f} % of the height; were they drawn on smaller images, or are they percentages?"

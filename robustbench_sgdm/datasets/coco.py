@@ -38,8 +38,7 @@ def load(path: Path, images: Path | None = None) -> Dataset:
     """
     content = _parse(path)
     tally = _Tally(path)
-    entries = [_image(entry, n, path) for n, entry in enumerate(content["images"], 1)]
-    _refuse_repeated("image", [entry.id for entry in entries], path)
+    entries = _images(content["images"], path, tally)
     files, notes = find_images(path, [entry.name for entry in entries], images)
     for name, file in _repeated(entries, files):
         tally.add("images whose file another image has too, which are scored apart", f"{name}, {file.name}")
@@ -237,10 +236,10 @@ class _Truth:
     def of(cls, content: Mapping[str, Any], images: set[int], path: Path, tally: _Tally) -> "_Truth":
         """Of a json's lists; `images` are the ids that it lists."""
         ids = {_identity(c, "id", f"{path}: category {n}") for n, c in enumerate(content["categories"], 1)}
-        _refuse_repeated("annotation", [_own_id(a) for a in content["annotations"]], path)
         annotations = [
             _annotation(a, n, images, ids, path, tally) for n, a in enumerate(content["annotations"], 1)
         ]
+        _count_repeated(content["annotations"], annotations, tally)
         used = {a["category_id"] for a in annotations}
         return cls(_categories(content["categories"], used, path, tally), annotations)
 
@@ -390,18 +389,45 @@ def _own_id(annotation: Any) -> Any:
     return value if isinstance(value, int | str) else None
 
 
-def _refuse_repeated(what: str, ids: Sequence[Any], path: Path) -> None:
-    """pycocotools keeps the last of two entries with one id; those of annotations may be missing."""
-    seen: dict[Any, int] = {}
-    for number, identity in enumerate(ids, 1):
-        if identity is None:
-            continue
-        if identity in seen:
+def _images(listed: Sequence[Any], path: Path, tally: _Tally) -> list["_Entry"]:
+    """Image entries, each id once: pycocotools keeps one of two with the same id."""
+    found: dict[int, tuple[int, _Entry]] = {}
+    for number, raw in enumerate(listed, 1):
+        entry = _image(raw, number, path)
+        earlier, first = found.setdefault(entry.id, (number, entry))
+        if first != entry:
             raise DataError(
-                f"{path} lists the {what} id {shown(identity)} twice ({what}s {seen[identity]:,} and {number:,} of the "
-                "list); give each an id of its own"
+                f"{path} lists the image id {entry.id} twice (images {earlier:,} and {number:,} of the list, "
+                f"{shown(first.name.text)} and {shown(entry.name.text)}); give each an id of its own"
             )
-        seen[identity] = number
+        if earlier != number:
+            tally.add("images listed twice, of which one is kept", f"id {entry.id}")
+    return [entry for _, entry in found.values()]
+
+
+def _count_repeated(raw: Sequence[Any], annotations: Sequence[Mapping[str, Any]], tally: _Tally) -> None:
+    """Say which annotations repeat an id, which nothing here uses, or a whole box, and whether most are crowds."""
+    ids: set[Any] = set()
+    boxes: set[tuple[Any, ...]] = set()
+    for number, (written, read) in enumerate(zip(raw, annotations, strict=True), 1):
+        identity = _own_id(written)
+        box = (read["image_id"], read["category_id"], read["iscrowd"], *read["bbox"])
+        if box in boxes:
+            tally.add("annotations that repeat another's box, scored as they are", f"annotation {number}")
+        elif identity in ids:
+            tally.add(
+                "annotations with the id of another one, scored all the same (pycocotools would take the last for both)",
+                f"annotation {number}",
+            )
+        boxes.add(box)
+        ids.update(() if identity is None else (identity,))
+    crowds = [a["id"] for a in annotations if a["iscrowd"]]
+    if 2 * len(crowds) > len(annotations):
+        for number in crowds:
+            tally.add(
+                "annotations with iscrowd 1, which is most of them: AP leaves crowds out",
+                f"annotation {number}",
+            )
 
 
 def _absent(value: Any) -> bool:

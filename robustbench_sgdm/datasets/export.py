@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image as Pillow
+
 from robustbench_sgdm.datasets.base import Dataset, Image
+from robustbench_sgdm.datasets.images import read
 from robustbench_sgdm.errors import DataError, unknown
 
 _SLACK = 1.0  # px by which a box may stick out before it is an error: annotators round
@@ -46,7 +49,10 @@ def to_yolo(dataset: Dataset, out: Path, classes: Sequence[str] | None = None) -
         stem = f"{number:0{width}d}-{image.path.stem}"
         rows = [row for a in boxes[image.id] if (row := _row(a, image, labels, dataset.source))]
         (out / "labels" / f"{stem}.txt").write_text("".join(rows), "utf-8")
-        _link(image.path, out / "images" / f"{stem}{image.path.suffix.lower()}")
+        if image.upright:
+            _link(image.path, out / "images" / f"{stem}{image.path.suffix.lower()}")
+        else:  # Ultralytics would turn it by its EXIF orientation, away from its boxes
+            Pillow.fromarray(read(image)).save(out / "images" / f"{stem}.png", compress_level=1)
     return out / "images"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ def class_names(names: Any) -> list[str]:
         DataError: the labels are not 0, 1, ... without a gap.
     """
     if isinstance(names, list | tuple):
-        return [label(name) for name in names]
+        return [_class_name(name) for name in names]
     try:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
@@ -126,7 +127,14 @@ def class_names(names: Any) -> list[str]:
         ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):
         raise DataError(f"its class names have the labels {shown(sorted(by_label))}, must be 0, 1, 2, ...")
-    return [label(by_label[number]) for number in range(len(by_label))]
+    return [_class_name(by_label[number]) for number in range(len(by_label))]
+
+
+def _class_name(name: Any) -> str:
+    try:
+        return label(name)
+    except ValueError as error:
+        raise DataError(f"among its class names, {error}; save them as plain text") from error
 
 
 def _detector(content: Any, most_bytes: int) -> Checkpoint:
@@ -136,6 +144,8 @@ def _detector(content: Any, most_bytes: int) -> Checkpoint:
         network = (attributes.get("_modules") or {}).get("model") or attributes.get("model")
     elif isinstance(content, dict) and not _is_state(content):
         network = next((n for n in (content.get("ema"), content.get("model")) if n is not None), None)
+    while isinstance(network, Record) and network.path.startswith("torch.nn.parallel."):  # of several GPUs
+        network = (network.attributes().get("_modules") or {}).get("module")
     if isinstance(network, dict) and _is_state(network):
         return _bare_state(network, most_bytes)
     refuse_large(network, _below)
@@ -206,11 +216,17 @@ def _card(content: Any) -> dict[str, str]:
     if not isinstance(content, dict):
         return {}
     found = {key: value[:200] for key in _CARD if isinstance(value := content.get(key), str) and value}
-    arguments = content.get("train_args")
+    arguments = content.get("train_args") or content.get("opt")  # of the yolov5 repository
     size = arguments.get("imgsz") if isinstance(arguments, dict) else None
+    if isinstance(size, str):  # "640" or "[640, 480]"
+        size = [
+            int(one) if one.isdecimal() and len(one) < 6 else None
+            for one in re.split(r"[\[\](), ]+", size)
+            if one
+        ]
     sizes = size if isinstance(size, list | tuple) else [size]
-    if sizes and all(type(one) is int and 0 < one < 100_000 for one in sizes):
-        found["imgsz"] = str(max(sizes))
+    if sizes and all(isinstance(one, int | float) and 0 < one < 100_000 and one == int(one) for one in sizes):
+        found["imgsz"] = str(int(max(sizes)))
     return found
 
 

@@ -42,6 +42,7 @@ _IGNORED = frozenset(
         "valid_mask",
         "grid",
         "anchor_grid",
+        "process_group",
         "end2end",
         "label_noise_ratio",
         "box_noise_scale",
@@ -91,6 +92,7 @@ _LIBRARIES = {
 _RENAMED = {
     "ultralytics.Silence": "torch.Identity",  # YOLOv9e until 8.2
     "yolov5.Detect": "robustbench_sgdm.AnchorDetect",
+    "torch.SyncBatchNorm": "torch.BatchNorm2d",  # the same in evaluation; training on several GPUs puts it there
 }
 _ABSENT, _UNKNOWN = "not set", "a tensor"
 _SMALL = 256  # bytes of a tensor that is a setting, such as the strides of a head
@@ -147,7 +149,7 @@ def walk(layers: Record) -> Iterator[tuple[str, Record]]:
     """Every layer below a record of a module, with its name.
 
     Raises:
-        DataError: a part is not a layer, or there are more than 10,000.
+        DataError: a part is not a layer, they are numbered out of order, or there are more than 10,000.
     """
     stack = [(name, part) for name, part in reversed(_children(layers, ""))]
     count = 0
@@ -271,6 +273,11 @@ def _differences(network: nn.Module, layers: Layers) -> Iterator[tuple[str, str,
     for name, settings in built.items():
         parent, _, leaf = name.rpartition(".")
         if name in layers:
+            if leaf == "bn" and _is_fused(layers, parent):
+                raise DataError(
+                    f"its layer {parent} skips its BatchNorm, as if it were fused, but still has it; save the model "
+                    "before it is fused, or after"
+                )
             yield from _setting_differences(name, modules[name], settings, layers[name])
         elif added := _ADDED_LAYERS.get((built.get(parent, {}).get(_CLASS, ""), leaf)):
             if type(modules[name]) is not added:
@@ -359,6 +366,12 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     if any(not isinstance(name, str) or len(prefix) + len(name) > _LONGEST_NAME for name in parts):
         raise DataError(
             f"its layers have names that are not text, or of more than {_LONGEST_NAME:,} characters"
+        )
+    numbers = [int(name) for name in parts if name.isdecimal()]
+    if numbers != sorted(numbers):  # the order in which a sequence runs them
+        raise DataError(
+            f"the layers of {shown(prefix[:-1]) if prefix else 'its network'} stand in the order {shown(numbers)}; "
+            "number them in the order in which they run"
         )
     found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in found:

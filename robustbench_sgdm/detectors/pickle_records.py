@@ -249,6 +249,8 @@ def _format_of(path: Path) -> str:
     """Why a file that is not a zip is not read."""
     with path.open("rb") as file:
         head = file.read(16)
+    if head == b"version https://":
+        return "a pointer of Git LFS, not the file; fetch it with `git lfs pull`"
     # A pickled long, the magic number of torch's old format.
     return _OLD_FORMAT if head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" else _NOT_A_CHECKPOINT
 
@@ -549,6 +551,7 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     "builtins.set": lambda values=(): set(map(_key, values)),
     "builtins.frozenset": lambda values=(): frozenset(map(_key, values)),
     "builtins.dict": _pairs,
+    "collections.defaultdict": lambda *_: {},
     "builtins.list": lambda values=(): list(_of(list, values)),
     "copyreg._reconstructor": lambda cls, *_: Record(_of(Global, cls).path),
     **{f"{home}.{name}": _path for home in ("pathlib", "pathlib._local") for name in (

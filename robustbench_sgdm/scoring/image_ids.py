@@ -190,7 +190,7 @@ class _Matching:
         ids = {r: self._index.with_id(r[0]) for r in references}
         stems = {r: self._index.with_stem(r[0]) for r in references}
         by_id, by_stem = (sum(map(bool, each.values())) for each in (ids, stems))
-        differing = [r for r in references if stems[r] and ids[r] != stems[r]]
+        differing = [r for r in references if stems[r] and not (ids[r] and ids[r] <= stems[r])]
         shown_by_others = [f for f, fit in (("id", by_id), ("stem", by_stem)) if fit and self._forms[f]]
         if self._how != "auto":
             stem = self._how == "file-name"

@@ -125,6 +125,7 @@ class Predictions:
             file = self._kept.get(path) or _parse(path)
             images, categories = self._ids(file)
             if not len(images):
+                empty.append(f"{path} holds no prediction, as of a detector that finds nothing")
                 continue
             size = np.array([sides[i] for i in images.tolist()], np.float64)
             outside += check_boxes(

@@ -55,11 +55,12 @@ def numbered_here(dataset: Dataset) -> bool:
 
 
 def number(text: str) -> int | None:
-    """The whole number that a text is, leading zeros aside.
+    """The whole number that a text is, also as tables write it: leading zeros, spaces around it and `.0` aside.
 
-    >>> number("000139"), number("frame_1"), number("")
-    (139, None, None)
+    >>> number("000139"), number(" 139.0"), number("frame_1"), number("")
+    (139, 139, None, None)
     """
-    return (
-        int(text) if text.isdecimal() and len(text) < 256 else None
-    )  # a name of a file has no more characters
+    whole, _, rest = text.strip().partition(".")
+    if len(text) >= 256 or not whole.isdecimal() or rest.strip("0"):  # a file's name has no more characters
+        return None
+    return int(whole)

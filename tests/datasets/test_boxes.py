@@ -150,6 +150,34 @@ def test_boxes_of_smaller_images_are_noticed() -> None:
         assert "upper left of their images" in check(boxes * factor, sides)[-1]
 
 
+@pytest.mark.parametrize("predicted", [False, True])
+def test_a_few_inverted_boxes_are_counted(predicted: bool) -> None:
+    boxes, sides = honest()
+    boxes[:, 2] = np.maximum(boxes[:, 2], 3)
+    boxes[3, 2] *= -1
+    boxes[4, 2] = -1e-9 if predicted else boxes[4, 2]  # what a difference of equal corners leaves
+    (note,) = check(boxes, sides, predicted=predicted)
+    assert "1 of 200 boxes have a negative width or height (first: box 3" in note
+    boxes[:150, 3] *= -1
+    with pytest.raises(DataError, match="150 of 200 boxes have a negative"):
+        check(boxes, sides, predicted=predicted)
+
+
+def letterboxed(boxes: Array, sides: Array, size: float) -> Array:
+    """As a network sees them, in a padded square."""
+    ratio = size / sides.max(1, keepdims=True)
+    pad = (size - sides * ratio) / 2
+    return np.concatenate([boxes[:, :2] * ratio + pad, boxes[:, 2:] * ratio], 1)
+
+
+def test_boxes_of_a_padded_square_are_noticed() -> None:
+    boxes, sides = honest()
+    (note,) = check(letterboxed(boxes, sides, 256), sides, predicted=True)
+    assert "drawn on smaller images" in note
+    (note,) = check(letterboxed(boxes, sides, 640)[1::3], sides[1::3], predicted=True)
+    assert "padded (letterboxed)" in note
+
+
 def test_what_fits() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 5, 6.5, 5], [-1, 0, 1, 1]])
     assert fits(boxes, np.full(3, 10.0), np.full(3, 10.0)).tolist() == [True, False, True]

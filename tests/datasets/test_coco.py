@@ -95,7 +95,7 @@ ONE = {"images": [PNG], "annotations": [BOX], "categories": [{"id": 1, "name": "
         ({"annotations": [BOX | {"area": "big"}]}, "area 'big'"),
         ({"annotations": [BOX | {"iscrowd": "yes"}]}, "iscrowd 'yes'"),
         ({"annotations": ["x"]}, "annotation 1 is 'x', not an object"),
-        ({"annotations": 2 * [BOX | {"id": 7}]}, "annotation id 7 twice"),
+        ({"images": [PNG, PNG | {"file_name": "002.png"}]}, "image id 1 twice .*'001.png' and '002.png'"),
         ({"annotations": [BOX | {"segments_info": []}]}, "panoptic"),
         ({"categories": [{"id": -3, "name": "a"}]}, "id -3, which is not an integer from 0"),
         ({"categories": [{"id": 2**63, "name": "a"}]}, r"not an integer from 0 to 2\^53 - 1"),
@@ -138,6 +138,35 @@ def test_the_box_of_a_polygon_where_there_is_no_other(tiny_coco: Path) -> None:
     data = datasets.load(changed(tiny_coco, **content))
     assert [a["bbox"] for a in data.annotations[:2]] == [[5, 12, 25, 28], [1, 2, 8, 6]]
     assert any("polygons is taken: 2" in note for note in data.notes)
+
+
+def test_what_repeats_itself_is_counted_and_nothing_depends_on_it(tiny_coco: Path) -> None:
+    """Nothing here uses the ids of annotations; an image that stands twice is one image."""
+    plain = datasets.load(str(tiny_coco))
+    content = json.loads(tiny_coco.read_text())
+    ids = [a["id"] for a in content["annotations"]]
+    for a in content["annotations"]:
+        a["id"] = 0
+    content["images"].append(content["images"][0])
+    odd = datasets.load(changed(tiny_coco, **content))
+    assert odd.fingerprint == plain.fingerprint and odd.images == plain.images
+    assert any(f"the id of another one, scored all the same (pycocotools would take the last for both): {len(ids) - 1} "
+               in note for note in odd.notes)  # fmt: skip
+    assert any("images listed twice, of which one is kept: 1 (first: id 1)" in note for note in odd.notes)
+    content["annotations"].append(content["annotations"][2])
+    notes = datasets.load(changed(tiny_coco, **content)).notes
+    assert any(
+        f"repeat another's box, scored as they are: 1 (first: annotation {len(ids) + 1})" in n for n in notes
+    )
+
+
+def test_most_annotations_are_crowds(tiny_coco: Path) -> None:
+    """CVAT writes masks so, and AP is of nothing then."""
+    content = json.loads(tiny_coco.read_text())
+    for a in content["annotations"]:
+        a["iscrowd"] = 1
+    (note,) = datasets.load(changed(tiny_coco, **content)).notes
+    assert "iscrowd 1, which is most of them" in note and f": {len(content['annotations'])} (first" in note
 
 
 def test_areas_that_cannot_be_are_counted(tiny_coco: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from PIL import ImageOps
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import Dataset, images
+from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.sweep.facts import ground_truth
@@ -171,3 +173,15 @@ def test_a_run_remembers_which_pictures_are_not_upright(tmp_path: Path, photogra
         pd.testing.assert_frame_equal(again, truth.images)
         assert len(again.columns) == columns
     assert ground_truth(data).images["upright"].tolist() == [False, False]
+
+
+def test_training_reads_the_picture_that_the_boxes_are_of(tmp_path: Path, photographs: Photographs) -> None:
+    """Ultralytics reads with OpenCV, which would turn a picture whose boxes fit it as stored."""
+    data = datasets.load(str(written(tmp_path, photographs, [6, 3, 1], [WIDE])))
+    assert [image.upright for image in data.images] == [False, False, True]
+    files = sorted(to_yolo(data, tmp_path / "out").iterdir())
+    for file, image in zip(files, data.images, strict=True):
+        pixels: Any = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        assert pixels.shape[:2] == (image.height, image.width)
+        if not image.upright:
+            np.testing.assert_array_equal(pixels, images.read(image))

@@ -1,10 +1,12 @@
 """The network that runs is the one that the file holds, or the file is refused with the layer that differs."""
 
+import collections
 import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -114,7 +116,43 @@ def replaced(model: Any) -> None:
     model.model[0].forward = model.model[1].forward
 
 
+def nested_under_long_names(model: Any) -> None:
+    layer: nn.Module = nn.Identity()
+    for _ in range(50):
+        outer = nn.Module()
+        outer._modules["A" * 100_000] = layer
+        layer = outer
+    model.model[0].add_module("more", layer)
+
+
+def reordered(model: Any) -> None:
+    branch = model.model[22].cv2[0]
+    branch._modules = dict(reversed(branch._modules.items()))
+
+
+def half_fused(model: Any) -> None:
+    model.model[1].forward = model.model[1].forward_fuse
+
+
+def another_decoder(model: Any) -> None:
+    model.model[22]._inference = model.model[22].decode_bboxes
+
+
+def hooked_as_a_whole(model: Any) -> None:
+    model.register_forward_hook(print)
+
+
+def another_predict(model: Any) -> None:
+    model.predict = model.model[0].forward
+
+
 REFUSED = {
+    "layers in another order": (reordered, r"22\.cv2\.0"),
+    "a BatchNorm that is passed over": (half_fused, "its layer 1 skips its BatchNorm"),
+    "a method that the YAML does not say": (another_decoder, "22"),
+    "layers under names without end": (nested_under_long_names, "of more than 1,000 characters"),
+    "hooks of the model": (hooked_as_a_whole, "hooks"),
+    "another method of the model": (another_predict, "predict"),
     "stride": (set_attribute("model.1.conv", stride=(1, 1)), "1.conv"),
     "padding": (set_attribute("model.1.conv", padding=(0, 0)), "1.conv"),
     "padding mode": (set_attribute("model.1.conv", padding_mode="reflect"), "1.conv"),
@@ -132,8 +170,7 @@ REFUSED = {
     "a layer too many": (lambda m: m.model[0].add_module("more", nn.ReLU()), "more"),
     "a layer less": (lambda m: delattr(m.model[9], "m"), "9"),
     "hooks": (hooked, "hooks"),
-    "hooks of the model": (lambda model: model.register_forward_hook(torch.nn.functional.relu), "hooks"),
-    "another method of the model": (
+    "another private method of the model": (
         set_attribute("", _predict_once=torch.nn.functional.relu),
         "_predict_once",
     ),
@@ -177,6 +214,8 @@ def test_a_safetensors_that_asks_for_other_layers_is_refused(model: DetectionMod
         ({i: f"c{i}" for i in reversed(range(11))}, [f"c{i}" for i in range(11)]),
         ({**{i: f"c{i}" for i in range(10)}, 11: "c11"}, None),
         ({i + 1: f"c{i}" for i in range(11)}, None),
+        (collections.defaultdict(str, {i: f"c{i}" for i in range(11)}), [f"c{i}" for i in range(11)]),
+        ({i: np.str_(f"c{i}") for i in range(11)}, None),
         ({i: f"c{i}" for i in range(10)}, None),
     ],
 )
@@ -186,13 +225,25 @@ def test_class_names_are_in_label_order(names: Any, expected: list[str] | None, 
     other.names = names
     torch.save({"model": other}, tmp_path / "m.pt")
     if expected is None:
-        with pytest.raises(DataError, match=r"classes|labels"):
+        with pytest.raises(DataError, match=r"classes|labels|class names"):
             weights.read(tmp_path / "m.pt")
     else:
         assert list(weights.read(tmp_path / "m.pt").classes) == expected
 
 
-@pytest.mark.parametrize("said", [320, [320, 256], 300])
+def test_layers_of_training_on_several_gpus(model: DetectionModel, tmp_path: Path) -> None:
+    """SyncBatchNorm is BatchNorm in evaluation, and DataParallel holds the model itself."""
+    other: Any = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    torch.save({"model": nn.DataParallel(other)}, tmp_path / "m.pt")
+    torch.testing.assert_close(run(weights.read(tmp_path / "m.pt").network), run(model), rtol=0, atol=0)
+
+
+def test_the_size_of_training_in_the_yolov5_repository(model: DetectionModel, tmp_path: Path) -> None:
+    torch.save({"model": model, "opt": {"imgsz": 320}}, tmp_path / "m.pt")
+    assert weights.read(tmp_path / "m.pt").imgsz == 320
+
+
+@pytest.mark.parametrize("said", [320, [320, 256], 300, "320", "[320, 256]", 320.0, (256, 320)])
 def test_the_size_of_training_is_known(said: Any, model: DetectionModel, tmp_path: Path) -> None:
     torch.save({"model": model, "train_args": {"imgsz": said}}, tmp_path / "m.pt")
     assert weights.read(tmp_path / "m.pt").imgsz == 320

@@ -95,7 +95,7 @@ def test_ultralytics_stems_are_not_ids(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [7, 7.0, "7", "b", "b.jpg", "val/b.jpg", "x\\val\\b.jpg"],
+    [7, 7.0, "7", "7.0", " 7", "007", "b", "b.jpg", "val/b.jpg", "x\\val\\b.jpg"],
 )
 def test_one_image_in_many_words(tmp_path: Path, image: object) -> None:
     assert read(tmp_path, data(ids=[5, 7, 6]), [entry(image)])[0] == [7]
@@ -195,6 +195,15 @@ def test_bare_ids_of_one_meaning_need_no_word(tmp_path: Path) -> None:
     assert images == [1, 3] and any("1 of 2 predictions" in note for note in notes)
     images, _, notes = read(tmp_path, shifted, [entry(0), entry(2)])  # no id is 0
     assert images == [1, 3] and any("stem" in note for note in notes)
+
+
+def test_the_id_of_one_of_two_images_with_the_same_file(tmp_path: Path) -> None:
+    found = data(["7.jpg", "7.jpg", "8.jpg"], ids=[7, 9, 8])
+    assert read(tmp_path, found, [entry(7), entry(8)])[0] == [7, 8]
+
+
+def test_a_file_without_predictions_is_named(tmp_path: Path) -> None:
+    assert any("holds no prediction" in note for note in read(tmp_path, data(), [])[2])
 
 
 def test_stems_that_are_words_need_no_word(tmp_path: Path) -> None:
@@ -401,7 +410,7 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
         for c in (1, 2, 3)
         for _ in range(4)
     ]
-    entries += [entries[0], entries[7], entry(1, 2, bbox=[5, 5, 0, 9])]
+    entries += [entries[0], entries[7], entry(1, 2, bbox=[5, 5, 0, 9]), entry(1, 2, bbox=[25, 5, -20, 9])]
     truth, evaluation = COCO(), None
     truth.dataset = copy.deepcopy(dataset.coco())
     truth.createIndex()
@@ -415,7 +424,7 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
     assert scores.metrics["AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
     assert 0 < evaluation.stats[0] < 1
     notes = "; ".join(found.notes)
-    assert "2 of 63 predictions repeat" in notes and "3 of 8 images have no prediction" in notes
+    assert "2 of 64 predictions repeat" in notes and "3 of 8 images have no prediction" in notes
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,6 +134,8 @@ def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
     ours = sorted(FOLDER.glob("*.ttf"))
     for path in ours:
         fontManager.addfont(path)
+        # They have one weight, which serves as bold too; matplotlib would print a line for each where a text is bold.
+        fontManager.ttflist.append(replace(fontManager.ttflist[-1], weight=700))
     opened = {path: get_font(path) for path in (DEJAVU, *ours)}
     return {font.family_name: (path, frozenset(font.get_charmap())) for path, font in opened.items()}
 

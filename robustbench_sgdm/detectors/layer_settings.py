@@ -34,8 +34,18 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
-    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
-    | {"grid", "anchor_grid", "end2end", "label_noise_ratio", "box_noise_scale", "num_denoising"}
+    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "shapes"}
+    | {
+        "anchors",
+        "strides",
+        "valid_mask",
+        "grid",
+        "anchor_grid",
+        "end2end",
+        "label_noise_ratio",
+        "box_noise_scale",
+        "num_denoising",
+    }
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(

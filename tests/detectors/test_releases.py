@@ -12,7 +12,7 @@ import torch
 from robustbench_sgdm import detectors
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import UsageError
-from tests.data.checkpoints.make import output
+from tests.data.checkpoints.make import image, output
 
 FOLDER = Path(__file__).parents[1] / "data/checkpoints"
 # Ultralytics 8.3 put identities in the place of a branch that it had dropped; 8.4 itself cannot run that.
@@ -53,6 +53,18 @@ def test_the_network_is_the_one_that_the_file_holds(release: str, name: str, tmp
             compared += bool(torch.allclose(got, before, rtol=1e-5, atol=2e-4))
     # What the release itself put out, at the one of the two branches that it took; RT-DETR's decoder has changed since.
     assert compared or (name == "rtdetr" and release.startswith("8.3"))
+
+
+@pytest.mark.parametrize("name", [name for release, name in CASES if release == RELEASES[-1]])
+def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(contents(RELEASES[-1])[name])
+    whole = torch.load(tmp_path / "best.pt", weights_only=False)
+    whole["model"].float().eval()(
+        image()
+    )  # as `val` does: heads then hold what they worked out for this size
+    torch.save(whole, tmp_path / "run.pt")
+    wanted, found = (output(weights.read(tmp_path / f"{stem}.pt").network) for stem in ("best", "run"))
+    assert torch.equal(wanted, found)
 
 
 def test_every_release_and_family_is_there() -> None:

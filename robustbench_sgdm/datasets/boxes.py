@@ -23,6 +23,7 @@ _FITS = 0.98  # of all boxes that another reading must fit before it is said to 
 _SHARE = 1.5  # the largest value of a box in shares of its image, drawn a little past the edge
 _FEW = 5  # boxes below which only what is far outside shows anything
 _CONSPICUOUS = 0.2  # of the boxes, outside, where another reading fits all
+_INSIDE_OUT = 0.05  # of a detector's boxes, which may have a negative size
 _MANY = 20  # boxes of which some should reach the lower or the right part of their image
 
 
@@ -50,7 +51,8 @@ def check_boxes(
         source: the file, which messages begin with.
         name: what a message calls the box of an index, such as `annotation 7, of a.jpg`.
         form: how `values` are meant.
-        predicted: by a detector, which may leave an image by 5 % of its side, or collapse to points, without a word.
+        predicted: by a detector, which may leave an image by 5 % of its side, or collapse to points, without a word. A
+            few of negative size are noted; they are to be read as empty.
         from_shares: the file holds shares of the image, as YOLO label files do. Ultralytics takes them wherever they
             lie, so they are refused only where another reading fits.
 
@@ -58,7 +60,7 @@ def check_boxes(
         One sentence for each kind of oddness, with its count, an example, and its likely cause.
 
     Raises:
-        DataError: a box of negative size, or most boxes cannot be meant so.
+        DataError: an annotated box of negative size, or many predicted ones, or most boxes cannot be meant so.
     """
     if not len(values):
         return []
@@ -73,12 +75,17 @@ def check_boxes(
             f"{widths[first]:g} x {heights[first]:g} px)"
         )
 
+    notes: list[str] = []
     if (negative := np.any(extent < 0, axis=1)).any():
-        twice = (extent + corner > 0)[negative].all() and form == "xywh"
-        cause = "they look like sizes from which x and y were subtracted once too often; " * bool(twice)
-        raise DataError(
-            f"{of_all(negative, 'have a negative width or height')}; {cause}write {_WORDS[form]} in pixels"
-        )
+        what = of_all(negative, "have a negative width or height")
+        if not predicted or negative.mean() > _INSIDE_OUT:
+            twice = (
+                form == "xywh" and negative.mean() >= _CONSPICUOUS and (extent + corner > 0)[negative].all()
+            )
+            cause = "they look like sizes from which x and y were subtracted once too often; " * bool(twice)
+            raise DataError(f"{what}; {cause}write {_WORDS[form]} in pixels")
+        notes.append(f"{what}; they count as empty: heads such as YOLO26's can turn a box inside out")
+        extent = np.maximum(extent, 0)
 
     few = predicted and total < _FEW  # one odd detection shows nothing of a file
     shares = np.all(
@@ -102,7 +109,6 @@ def check_boxes(
     slack = np.maximum(_SLACK, _SLACK_PREDICTED * sides) if predicted else np.full_like(sides, _SLACK)
     beyond = np.maximum(-corner, corner + extent - sides)
     outside = np.any(beyond > slack, axis=1)
-    notes: list[str] = []
     if outside.mean() > (0.05 if predicted else 0.0):
         cause = _other_reading(values, sides, slack, form)
         what = f"leave their image by more than {'5 % of its side' if predicted else '1 px'}"

@@ -241,6 +241,15 @@ class _Truth:
         annotations = [
             _annotation(a, n, images, ids, path, tally) for n, a in enumerate(content["annotations"], 1)
         ]
+        boxes = set()
+        for one in annotations:
+            key = (one["image_id"], one["category_id"], one["iscrowd"], *one["bbox"])
+            if key in boxes:
+                tally.add(
+                    "annotations that repeat another one (image, class and box), which count each time as in pycocotools",
+                    f"annotation {one['id']}",
+                )
+            boxes.add(key)
         used = {a["category_id"] for a in annotations}
         return cls(_categories(content["categories"], used, path, tally), annotations)
 
@@ -300,7 +309,7 @@ def _annotation(
         if value not in known:
             raise DataError(
                 f"{where} has {what}_id {value}, which the file does not list (its {len(known):,} ids lie from "
-                f"{min(known)} to {max(known)})"
+                f"{min(known)} to {max(known)}); list it, or leave the annotation out"
             )
     box = _box(entry, where, tally)
     if not all(abs(v) < 1e9 for v in box):  # NaN fails too

@@ -100,7 +100,8 @@ class Predictions:
         """
         file = self._kept.get(path) or _parse(path)
         images, categories = self._ids(file)
-        corners = np.concatenate([file.boxes[:, :2], file.boxes[:, :2] + file.boxes[:, 2:]], 1)
+        sizes = np.maximum(file.boxes[:, 2:], 0)  # as our own detectors' boxes; many are refused
+        corners = np.concatenate([file.boxes[:, :2], file.boxes[:, :2] + sizes], 1)
         frame = pd.DataFrame(
             {"image_id": images, "category_id": categories, "score": file.scores}
             | {name: corners[:, k] for k, name in enumerate(COLUMNS[3:])}

@@ -299,7 +299,7 @@ def _annotation(
         if value not in known:
             raise DataError(
                 f"{where} has {what}_id {value}, which the file does not list (its {len(known):,} ids lie from "
-                f"{min(known)} to {max(known)})"
+                f"{min(known)} to {max(known)}); list it, or leave the annotation out"
             )
     box = _box(entry, where, tally)
     if not all(abs(v) < 1e9 for v in box):  # NaN fails too

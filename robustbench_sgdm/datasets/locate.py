@@ -43,6 +43,7 @@ def parse_name(text: str) -> Name:
     if _URL.match(text):
         try:
             plain, kind = unquote(urlsplit(text).path), "a URL"
+            plain = re.sub(r"^/[A-Za-z]:(?=/)", "", plain)  # file:///C:/...
         except ValueError:
             raise ValueError(f"{shown(text)} is no address that can be read") from None
     elif is_windows_absolute(text):

@@ -47,19 +47,40 @@ def match_categories(
     return _Numbers(tally, dataset).match(how, images)
 
 
+def other_readings(files: Sequence[Found], dataset: Dataset) -> list[tuple[str, dict[Reference, int]]]:
+    """What else the numbers of categories could mean, each with what to do so that they are read so."""
+    numbers = {r: r[0] for file in files for r in file.categories if isinstance(r[0], int)}
+    known = {int(c["id"]) for c in dataset.categories}
+    found = [
+        (f"give --category-ids {how}", {r: meant[n] for r, n in numbers.items() if n in meant})
+        for how, meant in _meanings(dataset).items()
+        if how != "id"
+    ]
+    found += [
+        (remedy, {r: n + step for r, n in numbers.items() if n + step in known})
+        for remedy, step in (("add 1 to every category_id", 1), ("subtract 1 from every category_id", -1))
+    ]
+    return found
+
+
+def _meanings(dataset: Dataset) -> dict[_Numbering, dict[int, int]]:
+    """The data's id of each number, by how it is counted."""
+    ids = [int(c["id"]) for c in dataset.categories]
+    return {
+        "id": dict(zip(ids, ids, strict=True)),
+        "from-0": dict(enumerate(ids)),
+        "from-1": dict(enumerate(ids, 1)),
+        "coco": dict(zip(COCO_IDS, ids, strict=True)) if len(ids) == len(COCO_IDS) else {},
+    }
+
+
 class _Numbers:
     """References as numbers, and what each numbering makes of them."""
 
     def __init__(self, tally: Tally, dataset: Dataset) -> None:
         self._tally, self._dataset = tally, dataset
         self._own = not numbered_here(dataset)
-        ids = [int(c["id"]) for c in dataset.categories]
-        self._meant: dict[_Numbering, dict[int, int]] = {
-            "id": dict(zip(ids, ids, strict=True)),
-            "from-0": dict(enumerate(ids)),
-            "from-1": dict(enumerate(ids, 1)),
-            "coco": dict(zip(COCO_IDS, ids, strict=True)) if len(ids) == len(COCO_IDS) else {},
-        }
+        self._meant = _meanings(dataset)
         self._numbers: dict[Reference, int] = {}
         for reference in tally.counts:
             if not isinstance(reference[0], int):
@@ -88,6 +109,10 @@ class _Numbers:
                 f"{self._tally.count(lost):,} of {self._tally.total:,} predictions are left out: {self._dataset.name} "
                 f"has no category {few(str(self._numbers[r]) for r in lost)}"
             )
+        if self._own and chosen != "id":
+            names = {c["id"]: c["name"] for c in self._dataset.categories}
+            listed = few((f"{n} is {names[meant[n]]}" for n in self._present), 10)
+            notes.append(f"category_id is read in the order of {self._dataset.name}'s ids: {listed}")
         return {r: meant.get(value, -1) for r, value in self._numbers.items()}, notes
 
     def _fits(self, numbering: _Numbering) -> bool:

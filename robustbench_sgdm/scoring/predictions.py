@@ -16,7 +16,8 @@ from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import few, label, read_json, shown
-from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories
+from robustbench_sgdm.scoring.agreement import Agreement, Readings
+from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories, other_readings
 from robustbench_sgdm.scoring.image_ids import ImageIds, match_images
 from robustbench_sgdm.scoring.references import Found, Reference, number
 
@@ -81,7 +82,7 @@ class Predictions:
         self._images = images.ids
         self._categories, notes = match_categories(found, dataset, category_ids, images)
         self.notes = [*images.notes, *notes]
-        self._check()
+        self._check(lambda: other_readings(found, dataset) if category_ids == "auto" else [])
 
     def meaning(self, path: Path) -> str:
         """A digest of the images and categories that a file's references mean; equal bytes may mean others."""
@@ -115,11 +116,12 @@ class Predictions:
             raise DataError(f"{file.path} changed while it was read; run the same command again") from error
         return images[file.image], categories[file.category]
 
-    def _check(self) -> None:
-        """Hold boxes against their images, and note what is odd in files that can be scored."""
+    def _check(self, readings: Readings) -> None:
+        """Hold boxes against their images and objects, and note what is odd in files that can be scored."""
         sides = {image.id: (image.width, image.height) for image in self._dataset.images}
         twice, outside, empty = [], [], []
         predicted: set[int] = set()
+        agreement = Agreement(self._dataset)
         lowest, total = math.inf, 0
         for path in self._found:
             file = self._kept.get(path) or _parse(path)
@@ -147,9 +149,13 @@ class Predictions:
                     f"{path}: {without:,} of {len(self._order):,} images have no prediction; if the detector did not see "
                     "them, score it on the images that it saw"
                 )
+            agreement.add(
+                file.boxes[kept], file.scores[kept], images[kept], file.category[kept], file.categories
+            )
             predicted.update(np.unique(categories[kept]).tolist())
             lowest, total = min(lowest, float(file.scores.min())), total + len(images)
         self.notes += [*_first(twice), *_first(outside), *_first(empty)]
+        self.notes += agreement.notes(self._categories, readings)
         held = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
         missed = [c["name"] for c in self._dataset.categories if c["id"] in held - predicted]
         if missed and total:
@@ -195,8 +201,8 @@ def _parse(path: Path) -> _File:
             if not isinstance(entry, dict):
                 raise TypeError(f"it is {shown(entry)}")
             scores.append(float(entry["score"]))
-            if not isinstance(entry["bbox"], list):
-                raise TypeError(f"bbox is {shown(entry['bbox'])}")
+            if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+                raise TypeError(f"bbox is {shown(entry['bbox'])}, not [x, y, width, height]")
             x, y, w, h = entry["bbox"]
             boxes.append((float(x), float(y), float(w), float(h)))
             what = _identity(entry.get("image_id")), _file_name(entry.get("file_name"))

@@ -108,11 +108,16 @@ def strip(path: Path) -> None:
         return
     network = weights.read(path).network.half().requires_grad_(False)
     with open_checkpoint(path) as content:
-        kept = {key: content[key] for key in _KEPT if _is_plain(content.get(key))}
+        kept = {key: value for key in _KEPT if _is_plain(value := _plain_part(content.get(key)))}
     empty = dict.fromkeys(("optimizer", "best_fitness", "ema", "updates", "scaler"))
     buffer = io.BytesIO()
     torch.save({**kept, **empty, "epoch": -1, "model": network}, buffer)
     atomic.write_bytes(path, buffer.getvalue())
+
+
+def _plain_part(value: Any) -> Any:
+    """A dict without the entries that are no plain values."""
+    return {k: v for k, v in value.items() if _is_plain(v)} if isinstance(value, dict) else value
 
 
 def _is_plain(value: Any) -> bool:
@@ -120,7 +125,7 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return isinstance(value, str | int | float | bool)
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _number(value: Any) -> float | None:

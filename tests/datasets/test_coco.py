@@ -378,3 +378,21 @@ def test_subsets_are_fixed_and_nested(coco_json: Path) -> None:
     for bad in (0, 1.5, -1):
         with pytest.raises(UsageError, match=r"outside \(0, 1\]"):
             data.subset(bad)
+
+
+def test_repeated_annotations_are_counted(tiny_coco: Path) -> None:
+    content = json.loads(tiny_coco.read_text())
+    again = [a | {"id": 1000 + n} for n, a in enumerate(content["annotations"])]
+    data = datasets.load(changed(tiny_coco, annotations=content["annotations"] + again))
+    assert len(data.annotations) == 2 * len(again)
+    assert any("repeat" in note and f": {len(again)} " in note for note in data.notes)
+
+
+@pytest.mark.parametrize("start", ["file:///C:/data/images/", "file:///home/me/", "https://host/a/"])
+def test_addresses_of_files_are_found_by_their_end(tiny_coco: Path, start: str) -> None:
+    content = json.loads(tiny_coco.read_text())
+    names = [image["file_name"] for image in content["images"]]
+    for image in content["images"]:
+        image["file_name"] = start + image["file_name"]
+    data = datasets.load(changed(tiny_coco, images=content["images"]))
+    assert [image.path.name for image in data.images] == [Path(name).name for name in names]

@@ -12,7 +12,7 @@ import torch
 from robustbench_sgdm import detectors
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import UsageError
-from tests.data.checkpoints.make import output
+from tests.data.checkpoints.make import image, output
 
 FOLDER = Path(__file__).parents[1] / "data/checkpoints"
 # Ultralytics 8.3 put identities in the place of a branch that it had dropped; 8.4 itself cannot run that.
@@ -62,6 +62,18 @@ def best_queries(scored: torch.Tensor) -> torch.Tensor:
     scores, at = scored[0, :, 4:].flatten().topk(count)
     boxes = scored[0, at // classes, :4]
     return torch.cat((boxes, scores[:, None], (at % classes)[:, None].float()), 1)[None]
+
+
+@pytest.mark.parametrize("name", [name for release, name in CASES if release == RELEASES[-1]])
+def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(contents(RELEASES[-1])[name])
+    whole = torch.load(tmp_path / "best.pt", weights_only=False)
+    whole["model"].float().eval()(
+        image()
+    )  # as `val` does: heads then hold what they worked out for this size
+    torch.save(whole, tmp_path / "run.pt")
+    wanted, found = (output(weights.read(tmp_path / f"{stem}.pt").network) for stem in ("best", "run"))
+    assert torch.equal(wanted, found)
 
 
 def test_every_release_and_family_is_there() -> None:

@@ -16,6 +16,7 @@ import pypdf
 import pytest
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
@@ -147,6 +148,13 @@ def test_the_fonts_have_every_script() -> None:
     for script, name in SCRIPTS.items():
         assert {ord(c) for c in name} <= known, script
         assert fonts.legible(name) == unicodedata.normalize("NFC", name), script
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+def test_no_font_is_warned_of(weight: str, caplog: pytest.LogCaptureFixture) -> None:
+    for family in fonts.families():
+        fontManager.findfont(FontProperties(family=family, weight=weight))
+    assert not caplog.messages
 
 
 def test_every_font_has_its_licence() -> None:

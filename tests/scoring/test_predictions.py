@@ -490,3 +490,99 @@ def test_a_large_file_is_parsed_again(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(json.dumps([entry(3, 2)]))
     with pytest.raises(DataError, match="changed"):
         again.read(path)
+
+
+def _street(categories: Sequence[int] = (1, 2, 3), source: str = "val.json") -> tuple[Dataset, list[Entry]]:
+    """Images with apart objects of every class, and predictions that find all of them."""
+    images = [Image(10 + n, Path(f"root/val/img{n}.jpg"), 640, 480) for n in range(10)]
+    drawn = np.random.default_rng(0).integers(5, 90, (len(images), len(categories), 4)).tolist()
+    annotations = [
+        {"image_id": i.id, "category_id": c, "bbox": [200 * k + x, 3 * y, 20 + w, 20 + h], "iscrowd": 0}
+        for i, each in zip(images, drawn, strict=True)
+        for k, (c, (x, y, w, h)) in enumerate(zip(categories, each, strict=True))
+    ]
+    found = [{"id": c, "name": f"n{c}"} for c in categories]
+    truth = [{"id": n, "area": a["bbox"][2] * a["bbox"][3], **a} for n, a in enumerate(annotations, 1)]
+    entries = [
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "bbox": a["bbox"],
+            "score": 0.01 + n / 99,
+        }
+        for n, a in enumerate(annotations)
+    ]
+    return Dataset("street", source, images, found, truth), entries
+
+
+@pytest.mark.parametrize(
+    ("categories", "shift", "remedy"),
+    [
+        ((1, 2, 3), -1, "--category-ids from-0"),  # labels from 0, and no prediction of class 0
+        ((0, 1, 2), 1, "--category-ids from-1"),
+        ((0, 5, 6, 7), -1, "add 1 to every category_id"),  # labels of a detector without Roboflow's root
+    ],
+)
+def test_ids_that_exist_but_mean_other_classes_are_refused(
+    tmp_path: Path, categories: Sequence[int], shift: int, remedy: str
+) -> None:
+    dataset, entries = _street(categories)
+    assert not read(tmp_path, dataset, entries)[2][1:], "only the lowest score is worth a note"
+    shifted = [e | {"category_id": e["category_id"] + shift} for e in entries]
+    shifted = [e for e in shifted if e["category_id"] in categories]
+    with pytest.raises(DataError, match=remedy):
+        read(tmp_path, dataset, shifted)
+    assert any("have its class" in note for note in read(tmp_path, dataset, shifted, "auto", "id")[2])
+
+
+def test_labels_that_ultralytics_would_not_have_written_are_refused(tmp_path: Path) -> None:
+    dataset, entries = _street((0, 1, 2), "data.yaml")
+    written = [
+        e | {"image_id": f"img{e['image_id'] - 10}", "file_name": f"img{e['image_id'] - 10}.jpg"}
+        for e in entries
+    ]
+    written = [e for e in written if e["category_id"]]  # 1 and 2: from 0 or from 1
+    with pytest.raises(DataError, match="--category-ids from-0"):
+        read(tmp_path, dataset, [e for e in written if e["category_id"] == 1] * 2)
+    assert set(read(tmp_path, dataset, written, "auto", "from-0")[1]) == {1, 2}
+
+
+@pytest.mark.parametrize("fault", ["another image", "another size"])
+def test_predictions_that_lie_on_nothing_are_warned_of(tmp_path: Path, fault: str) -> None:
+    dataset, entries = _street()
+    for e in entries:
+        if fault == "another image":
+            e["image_id"] = 10 + (e["image_id"] - 7) % 10
+        else:
+            e["bbox"] = [v / 2 for v in e["bbox"]]
+    assert any("lie on an object" in note for note in read(tmp_path, dataset, entries)[2])
+
+
+def test_few_or_scattered_predictions_say_nothing_of_classes(tmp_path: Path) -> None:
+    dataset, entries = _street()
+    wrong = [e | {"category_id": 1 + e["category_id"] % 3} for e in entries]
+    assert not any(
+        "class" in note for note in read(tmp_path, dataset, wrong[:15])[2] if "have boxes" not in note
+    )
+    confused = [e if n % 3 else w for n, (e, w) in enumerate(zip(entries, wrong, strict=True))]
+    assert not any("have its class" in note for note in read(tmp_path, dataset, confused)[2])
+
+
+def test_an_empty_file_is_said(tmp_path: Path) -> None:
+    assert any("no prediction" in note for note in read(tmp_path, data(), [])[2])
+
+
+def test_what_labels_are_taken_for_is_said(tmp_path: Path) -> None:
+    note = " ".join(read(tmp_path, data(categories=(7, 9)), [entry(1, 1)], "auto", "from-1")[2])
+    assert "1 is n7" in note
+
+
+def test_a_few_boxes_that_are_inside_out_count_as_empty(tmp_path: Path) -> None:
+    dataset, entries = _street()
+    bent = [e | {"bbox": [5, 5, -2, 30]} if n == 7 else e for n, e in enumerate(entries)]
+    notes = read(tmp_path, dataset, bent)[2]
+    assert any("1 of 30 boxes have a negative width" in note for note in notes)
+    frame = Predictions([tmp_path / "p.json"], dataset).read(tmp_path / "p.json")
+    assert (frame["x2"] >= frame["x1"]).all() and len(frame) == len(entries)
+    with pytest.raises(DataError, match="negative width"):
+        read(tmp_path, dataset, [e | {"bbox": [5, 5, -2, 30]} if n % 3 else e for n, e in enumerate(entries)])

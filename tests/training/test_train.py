@@ -127,6 +127,16 @@ def test_the_weights_are_read_and_detect(watched: Watched, arm: int) -> None:
     assert len(found) > 0
 
 
+@pytest.mark.parametrize("arm", [0, 1])
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoints_say_what_they_were_trained_with(watched: Watched, arm: int, name: str) -> None:
+    folder = watched.runs[arm].folder
+    path = folder / f"weights/{name}.pt"
+    said = torch.load(path, weights_only=False)["train_args"]
+    wanted = yaml.safe_load((folder / "args.yaml").read_text())
+    assert said == wanted and weights.read(path).imgsz == wanted["imgsz"] != 640
+
+
 @pytest.mark.parametrize("arm", range(2))
 def test_best_safetensors_holds_what_best_pt_holds(watched: Watched, arm: int) -> None:
     trained = watched.runs[arm]

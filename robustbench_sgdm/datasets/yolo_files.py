@@ -24,6 +24,7 @@ _OTHERS = frozenset({
 })  # fmt: skip
 _MOST_FOLDERS = 100_000
 _MOST_BYTES = 256 * 2**20  # of a list
+_MOST_SHOWN = 200  # characters of a line, in a message
 
 
 @dataclass
@@ -280,13 +281,13 @@ def _listed(place: str, root: _Root, split: str, search: _Search) -> None:
             if line.strip() and not line.startswith("#"):
                 search.skipped[
                     f"lines of {shown_path(place)} skipped because they do not end in the suffix of an image"
-                ].append(line)
+                ].append(line[:_MOST_SHOWN])
             continue
         if _windows(line):
             search.skipped[
                 f"lines of {shown_path(place)} skipped because they are paths of a Windows machine (write ./ and the "
                 "path from the list)"
-            ].append(line)
+            ].append(line[:_MOST_SHOWN])
             continue
         name, path = _named(line, parent, root)
         if not root.holds(path):
@@ -318,6 +319,8 @@ def _named(line: str, parent: str, root: _Root) -> tuple[str, str]:
 
 
 def _lines(place: str) -> list[str]:
+    if place.lower().endswith(".json"):
+        raise DataError(f"{place} is not a list of images; a COCO json is data of its own: give it as --data")
     try:
         if (size := os.stat(place).st_size) > _MOST_BYTES:
             raise DataError(f"{place} has {size:,} bytes; a list may have {_MOST_BYTES:,}")

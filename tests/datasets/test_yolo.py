@@ -252,6 +252,21 @@ def test_lists_of_any_hand(dataset_yaml: Path) -> None:
     assert "do not end in the suffix of an image: 1 (first: 'images/val/a.jpg ')" in note
 
 
+def test_a_json_is_no_list(dataset_yaml: Path) -> None:
+    (dataset_yaml.parent / "val.json").write_text(json.dumps({"images": []}))
+    dataset_yaml.write_text("path: .\nval: val.json\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match=r"val\.json .*--data"):
+        datasets.load(str(dataset_yaml))
+
+
+def test_long_lines_are_cut_in_messages(dataset_yaml: Path) -> None:
+    (dataset_yaml.parent / "val.txt").write_text("x" * 100_000)
+    dataset_yaml.write_text("path: .\nval: val.txt\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match="suffix of an image") as caught:
+        datasets.load(str(dataset_yaml))
+    assert len(str(caught.value)) < 2000
+
+
 def test_a_list_of_another_machine_is_named_as_such(dataset_yaml: Path) -> None:
     (dataset_yaml.parent / "val.txt").write_text("D:\\data\\images\\a.jpg\nD:/data/images/b.jpg\n")
     dataset_yaml.write_text("val: val.txt\nnames: [dog, cat]\n")

@@ -496,7 +496,7 @@ def _street(categories: Sequence[int] = (1, 2, 3), source: str = "val.json") -> 
     """Images with apart objects of every class, and predictions that find all of them."""
     images = [Image(10 + n, Path(f"root/val/img{n}.jpg"), 640, 480) for n in range(10)]
     drawn = np.random.default_rng(0).integers(5, 90, (len(images), len(categories), 4)).tolist()
-    annotations = [
+    annotations: list[Entry] = [
         {"image_id": i.id, "category_id": c, "bbox": [200 * k + x, 3 * y, 20 + w, 20 + h], "iscrowd": 0}
         for i, each in zip(images, drawn, strict=True)
         for k, (c, (x, y, w, h)) in enumerate(zip(categories, each, strict=True))

@@ -425,7 +425,7 @@ def _count_repeated(raw: Sequence[Any], annotations: Sequence[Mapping[str, Any]]
     if 2 * len(crowds) > len(annotations):
         for number in crowds:
             tally.add(
-                "annotations with iscrowd 1, which is most of them: crowds are no objects to find, and AP leaves them out",
+                "annotations with iscrowd 1, most of all: crowds are no objects to find, and AP leaves them out",
                 f"annotation {number}",
             )
 

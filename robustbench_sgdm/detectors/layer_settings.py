@@ -35,7 +35,8 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
-    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
+    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "shapes"}
+    | {"anchors", "strides", "valid_mask"}  # what heads work out for a size
     | {
         "grid",
         "anchor_grid",
@@ -357,8 +358,8 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     numbers = [int(name) for name in parts if str(name).isdecimal()]
     if numbers != sorted(numbers):  # the order in which a sequence runs them
         raise DataError(
-            f"the layers of {shown(prefix[:-1]) if prefix else 'its network'} stand in the order {shown(numbers)}; number "
-            "them in the order in which they run"
+            f"the layers of {shown(prefix[:-1]) if prefix else 'its network'} stand in the order {shown(numbers)}; "
+            "number them in the order in which they run"
         )
     found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in found:

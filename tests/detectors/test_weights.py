@@ -208,7 +208,8 @@ def torchscript() -> Any:
 
 
 DAMAGED = {
-    **dict.fromkeys(("truncated", "empty", "bytes", "text"), "not a PyTorch checkpoint"),
+    **dict.fromkeys(("truncated", "empty", "bytes"), "not a PyTorch checkpoint"),
+    "text": "git lfs pull",
     "tensor": "a single tensor",
     "state": "state dict",
     "linear": "Linear, which is not a detection model",

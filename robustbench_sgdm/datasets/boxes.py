@@ -76,7 +76,7 @@ def check_boxes(
 
     inverted = np.any(extent < -_ROUNDING, axis=1)
     twice = bool((extent + corner > 0)[inverted].all()) and form == "xywh"
-    if inverted.mean() > (_CONSPICUOUS if twice and total >= _FEW else 0.5):
+    if inverted.mean() >= (_CONSPICUOUS if twice and total >= _FEW else 0.5):
         cause = "they look like sizes from which x and y were subtracted once too often; " * twice
         raise DataError(
             f"{of_all(inverted, 'have a negative width or height')}; {cause}write {_WORDS[form]} in pixels"

@@ -86,7 +86,7 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
     truth = _Truth.of(content, set(entries), path, _Tally(path))
     rows = [
         (raw, read)
-        for raw, read in zip(content["annotations"], truth.annotations, strict=True)
+        for raw, read in zip(truth.raw, truth.annotations, strict=True)
         if read["image_id"] in kept
     ]
     if (
@@ -227,21 +227,36 @@ def _repeated(entries: Sequence[_Entry], files: Sequence[Path]) -> list[tuple[st
 
 @dataclass
 class _Truth:
-    """Categories and annotations, checked against each other."""
+    """Categories and annotations, checked against each other; `raw` are the annotations as the json has them."""
 
     categories: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
+    raw: list[Any]
 
     @classmethod
     def of(cls, content: Mapping[str, Any], images: set[int], path: Path, tally: _Tally) -> "_Truth":
         """Of a json's lists; `images` are the ids that it lists."""
         ids = {_identity(c, "id", f"{path}: category {n}") for n, c in enumerate(content["categories"], 1)}
-        annotations = [
-            _annotation(a, n, images, ids, path, tally) for n, a in enumerate(content["annotations"], 1)
-        ]
-        _count_repeated(content["annotations"], annotations, tally)
+        raw, annotations = [], []
+        for number, entry in enumerate(content["annotations"], 1):
+            where = f"{path}: annotation {number}"
+            if not isinstance(entry, dict):
+                raise DataError(
+                    f"{where} is {shown(entry)}, not an object with image_id, category_id and bbox"
+                )
+            # Who takes a part of the images often leaves all annotations; pycocotools passes over them too.
+            if (image := _identity(entry, "image_id", where)) not in images:
+                tally.add("annotations left out, of images that the file does not list", f"image_id {image}")
+                continue
+            raw.append(entry)
+            annotations.append(_annotation(entry, number, image, ids, path, tally))
+        if not annotations:
+            raise DataError(
+                f"{path}: no annotation is of an image that it lists; there is nothing to score against"
+            )
+        _count_repeated(raw, annotations, tally)
         used = {a["category_id"] for a in annotations}
-        return cls(_categories(content["categories"], used, path, tally), annotations)
+        return cls(_categories(content["categories"], used, path, tally), annotations, raw)
 
 
 def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tally) -> list[dict[str, Any]]:
@@ -288,19 +303,16 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
 
 
 def _annotation(
-    entry: Any, number: int, images: set[int], categories: set[int], path: Path, tally: _Tally
+    entry: dict[str, Any], number: int, image: int, categories: set[int], path: Path, tally: _Tally
 ) -> dict[str, Any]:
     """One annotation with every field scores need; `area` falls back to w * h and `iscrowd` to 0."""
     where = f"{path}: annotation {number}"
-    if not isinstance(entry, dict):
-        raise DataError(f"{where} is {shown(entry)}, not an object with image_id, category_id and bbox")
-    image, category = _identity(entry, "image_id", where), _identity(entry, "category_id", where)
-    for what, value, known in (("image", image, images), ("category", category, categories)):
-        if value not in known:
-            raise DataError(
-                f"{where} has {what}_id {value}, which the file does not list (its {len(known):,} ids lie from "
-                f"{min(known)} to {max(known)}); list it, or leave the annotation out"
-            )
+    category = _identity(entry, "category_id", where)
+    if category not in categories:
+        raise DataError(
+            f"{where} has category_id {category}, which the file does not list (its {len(categories):,} ids lie from "
+            f"{min(categories)} to {max(categories)}); list it, or leave the annotation out"
+        )
     box = _box(entry, where, tally)
     if not all(abs(v) < 1e9 for v in box):  # NaN fails too
         raise DataError(f"{where} has bbox {shown(box)}; it must be finite [x, y, width, height] in pixels")
@@ -425,7 +437,7 @@ def _count_repeated(raw: Sequence[Any], annotations: Sequence[Mapping[str, Any]]
     if 2 * len(crowds) > len(annotations):
         for number in crowds:
             tally.add(
-                "annotations with iscrowd 1, which is most of them: AP leaves crowds out",
+                "annotations with iscrowd 1, most of all: AP leaves crowds out",
                 f"annotation {number}",
             )
 

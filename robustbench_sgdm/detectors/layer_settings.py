@@ -36,7 +36,8 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
-    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "anchors", "strides"}
+    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "shapes"}
+    | {"anchors", "strides", "valid_mask"}  # what heads work out for a size
     | {
         "shapes",
         "valid_mask",

@@ -20,7 +20,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a 
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
     **dict.fromkeys(("x", "y"), (-1e9, 1e9)),
-    **dict.fromkeys(("w", "h"), (0, 1e9)),
+    **dict.fromkeys(("w", "h"), (-1e9, 1e9)),  # a few inverted boxes are scored as they are
     **{"area": (-1e18, 1e18), "iscrowd": (0, 1), "score": (0, 1)},
 }
 _PARTS: dict[str, type] = {"models": dict, "data": dict, "corruptions": dict, "settings": dict, "cells": list}

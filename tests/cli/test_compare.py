@@ -340,3 +340,18 @@ def test_nothing_found_is_a_detector_too(tiny_coco: Path, command: Command) -> N
     assert code == 1 and "another settings" in err
     code, _, err = command("score", "clean=p.json", "--baseline", "x", *words)
     assert code == 2 and "score it first" in err
+
+
+def test_a_few_inverted_boxes_are_scored_and_reported(tiny_coco: Path, command: Command) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    entries = predictions(truth, 1.0)
+    truth["annotations"][0]["bbox"][2] *= -1
+    tiny_coco.write_text(json.dumps(truth))
+    entries[1]["bbox"][3] *= -1
+    Path("p.json").write_text(json.dumps(entries))
+    code, _, err = command(
+        "score", "clean=p.json", "fog@1=p.json", "--model", "m", "--data", str(tiny_coco), "--name", "n"
+    )
+    assert code == 0 and err.count("have a negative width or height") == 2, err
+    code, out, err = command("report", "runs/robustness/n")
+    assert code == 0 and "cannot be read" not in out + err, out + err

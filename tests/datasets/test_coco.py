@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from robustbench_sgdm import datasets
+from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.errors import DataError, UsageError
 
 
@@ -83,7 +84,7 @@ ONE = {"images": [PNG], "annotations": [BOX], "categories": [{"id": 1, "name": "
         ({"images": [PNG | {"width": 0}]}, "both must lie between 1 and"),
         ({"images": [PNG | {"width": "wide"}]}, "width or height 'wide'"),
         ({"images": [PNG | {"width": 100}]}, r"1 of 1 images .* 96 x 96 px but annotated as 100 x 96"),
-        ({"annotations": [BOX | {"image_id": 9}]}, "image_id 9, which the file does not list"),
+        ({"annotations": [BOX | {"image_id": 9}]}, "no annotation is of an image that it lists"),
         ({"annotations": [BOX | {"category_id": 9}]}, "category_id 9, which the file does not list"),
         ({"annotations": [BOX | {"bbox": [0, 0, -1, 1]}]}, "1 of 1 boxes have a negative width"),
         ({"annotations": [BOX | {"bbox": [0, 0, float("nan"), 1]}]}, "must be finite"),
@@ -166,7 +167,7 @@ def test_most_annotations_are_crowds(tiny_coco: Path) -> None:
     for a in content["annotations"]:
         a["iscrowd"] = 1
     (note,) = datasets.load(changed(tiny_coco, **content)).notes
-    assert "iscrowd 1, which is most of them" in note and f": {len(content['annotations'])} (first" in note
+    assert "iscrowd 1, most of all" in note and f": {len(content['annotations'])} (first" in note
 
 
 def test_areas_that_cannot_be_are_counted(tiny_coco: Path) -> None:
@@ -396,3 +397,20 @@ def test_addresses_of_files_are_found_by_their_end(tiny_coco: Path, start: str) 
         image["file_name"] = start + image["file_name"]
     data = datasets.load(changed(tiny_coco, images=content["images"]))
     assert [image.path.name for image in data.images] == [Path(name).name for name in names]
+
+
+def test_annotations_of_images_that_are_not_listed_are_left_out_and_said(tiny_coco: Path) -> None:
+    """As pycocotools does; a json of a part of the images often keeps all annotations."""
+    content = json.loads(tiny_coco.read_text())
+    plain = datasets.load(str(tiny_coco))
+    first = content["annotations"][0]
+    content["annotations"] = [
+        {**first, "id": 900, "image_id": 77},
+        *content["annotations"],
+        {**first, "id": 901, "image_id": 78},
+    ]
+    data = datasets.load(changed(tiny_coco, annotations=content["annotations"]))
+    assert data.fingerprint == plain.fingerprint
+    assert any("not list: 2 (first: image_id 77)" in note for note in data.notes)
+    names = {image.id: image.path.name for image in data.images}
+    assert len(coco.describe_copy(data, names)["annotations"]) == len(plain.annotations)

@@ -233,7 +233,7 @@ def test_class_names_are_in_label_order(names: Any, expected: list[str] | None, 
 
 def test_layers_of_training_on_several_gpus(model: DetectionModel, tmp_path: Path) -> None:
     """SyncBatchNorm is BatchNorm in evaluation, and DataParallel holds the model itself."""
-    other: Any = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    other: Any = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))  # type: ignore[no-untyped-call]
     torch.save({"model": nn.DataParallel(other)}, tmp_path / "m.pt")
     torch.testing.assert_close(run(weights.read(tmp_path / "m.pt").network), run(model), rtol=0, atol=0)
 

@@ -315,9 +315,3 @@ def test_an_archive_that_claims_more_than_it_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a PyTorch checkpoint"):
         weights.read(path)
     assert math.isfinite(path.stat().st_size)
-
-
-def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
-    (tmp_path / "m.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
-    with pytest.raises(DataError, match="git lfs pull"):
-        weights.read(tmp_path / "m.pt")

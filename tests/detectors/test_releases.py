@@ -76,6 +76,24 @@ def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path:
     assert torch.equal(wanted, found)
 
 
+@pytest.mark.parametrize(
+    ("release", "name"), [case for case in CASES if case not in UNREADABLE_BY_ULTRALYTICS]
+)
+def test_a_network_that_has_run_is_the_same(release: str, name: str, tmp_path: Path) -> None:
+    """Heads keep what they work out for a size; Ultralytics' training validates its model before it saves it."""
+    checkpoint = torch.load(io.BytesIO(contents(release)[name]), weights_only=False)
+    network = checkpoint["model"].float().eval()
+    before = weights.read(saved(tmp_path / "before.pt", network)).layers
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 96, 64))
+    assert weights.read(saved(tmp_path / "after.pt", network)).layers == before
+
+
+def saved(path: Path, network: Any) -> Path:
+    torch.save({"model": network}, path)
+    return path
+
+
 def test_every_release_and_family_is_there() -> None:
     assert {"8.3.0", "8.3.200", "8.4.60", "8.4.120", "8.4.190"} <= set(RELEASES)
     families = {name for name in contents(RELEASES[-1]) if not name.endswith((".output", "-fused"))}

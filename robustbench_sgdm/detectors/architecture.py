@@ -13,6 +13,7 @@ import torch
 import torchvision
 from torch import nn
 from ultralytics.nn import tasks as _tasks
+from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
 
@@ -225,10 +226,15 @@ def _parse(config: Config, **options: Any) -> nn.Sequential:
 
 def _parsed(parser: Callable[..., Any], config: Config) -> Any:
     check(config)
+    activation = (
+        Conv.default_act
+    )  # a config may set it, and parsers that fail leave it so for all later networks
     try:
         return parser(copy.deepcopy(config), ch=int(config.get("channels", 3)), verbose=False)
     except Exception as error:  # the parser does not check what it reads: any kind may come up
         raise UsageError(f"Ultralytics cannot build this model config: {shown(error)}") from error
+    finally:
+        Conv.default_act = activation
 
 
 def _is_activation(text: object) -> bool:

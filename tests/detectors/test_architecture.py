@@ -143,3 +143,23 @@ def test_every_detector_is_within_the_bounds() -> None:
         "yolo11x",
     ):
         architecture.check_size(zoo.config(name, 80))
+
+
+@pytest.mark.parametrize("rows", [[[-1, 1, "Conv", [8, 3]]], [[-1, 1, "Conv", ["Conv"]]]])
+def test_a_config_decides_its_own_activation_alone(rows: list[Any]) -> None:
+    """Ultralytics' parser sets it for the whole process, and leaves it so where it fails."""
+    config = {
+        "nc": 2,
+        "activation": "nn.ReLU()",
+        "backbone": rows,
+        "head": [[[0, 0, 0], 1, "Detect", ["nc"]]],
+    }
+    try:
+        built: Any = architecture.skeleton(config)
+        assert isinstance(built[0].act, nn.ReLU)
+    except UsageError:
+        assert rows[0][3] == ["Conv"]
+    else:
+        assert rows[0][3] == [8, 3]
+    later: Any = zoo.build("yolov8n", 2)
+    assert isinstance(later.model[0].act, nn.SiLU)

@@ -43,6 +43,9 @@ def test_dataset_jsons(root: Path) -> None:
 def test_dataset_yamls(root: Path) -> None:
     plain = {**readers.YOLO, "val": "images/val", "download": "https://x/y.zip"}
     samples = (plain, readers.YOLO, {**readers.YOLO, "path": str(root), "names": ["dog", "cat"]})
+    for sample in samples:  # damage to what is refused anyway would show nothing
+        (root / "data.yaml").write_bytes(readers.yaml_of(sample))
+        readers.use_dataset(root / "data.yaml")
     beside = {name: (root / name).read_bytes() for name in ("val.txt", "labels/val/a.txt")}
 
     def damage(rng: random.Random) -> Path:

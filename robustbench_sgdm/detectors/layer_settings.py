@@ -36,35 +36,23 @@ _FORWARD = "forward"  # Ultralytics sets `layer.forward = layer.forward_fuse` on
 # Without a part in what an evaluated network puts out, or set by whoever runs it.
 _IGNORED = frozenset(
     {"training", "type", "np", "momentum", "num_batches_tracked", "inplace", "p", "dropout", "init"}
-    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "shape", "shapes"}
-    | {"anchors", "strides", "valid_mask"}  # what heads work out for a size
-    | {
-        "shapes",
-        "valid_mask",
-        "grid",
-        "anchor_grid",
-        "process_group",
-        "end2end",
-        "label_noise_ratio",
-        "box_noise_scale",
-        "num_denoising",
-    }
+    | {"max_det", "conf", "iou", "agnostic_nms", "export", "format", "dynamic", "end2end", "process_group"}
+    | {"shape", "shapes", "anchors", "strides", "valid_mask", "grid", "anchor_grid"}  # worked out for a size
+    | {"label_noise_ratio", "box_noise_scale", "num_denoising"}  # of training
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
-    {
-        "eps",
-        "add",
-        "mode",
-        "align_corners",
+    {"eps", "add", "mode", "align_corners", "residual", "sigmoid", "all_head_dim"}
+    | {
         "negative_slope",
         "approximate",
         "alpha",
         "beta",
         "threshold",
         "lambd",
-    }
-    | {"min_val", "max_val", "residual", "sigmoid", "all_head_dim"}
+        "min_val",
+        "max_val",
+    }  # activations
 )
 # What newer releases of Ultralytics added, and what a file of an older one, which lacks it, does.
 _ADDED_SETTINGS: Mapping[tuple[str, str], Any] = {
@@ -74,9 +62,8 @@ _ADDED_SETTINGS: Mapping[tuple[str, str], Any] = {
     ("ultralytics.MLP", "sigmoid"): False,
     ("torch.Upsample", "recompute_scale_factor"): None,
 }
-_DERIVED = frozenset(
-    {("ultralytics.AAttn", "all_head_dim")}
-)  # Ultralytics works it out where a file lacks it
+# What Ultralytics works out where a file lacks it.
+_DERIVED = frozenset({("ultralytics.AAttn", "all_head_dim")})
 _ADDED_LAYERS: Mapping[tuple[str, str], type[nn.Module]] = {
     ("ultralytics.MLP", "act"): nn.ReLU,
     ("ultralytics.MLP", "out_norm"): nn.Identity,

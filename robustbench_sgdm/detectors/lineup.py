@@ -1,4 +1,4 @@
-"""The detectors of one run: module variants beside their baselines, at one size, under distinct names."""
+"""The detectors of one run: module variants beside their baselines, under distinct names."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -206,7 +206,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
         header = (file.metadata() or {}).get(_HEADER)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except Exception as error:  # SafetensorError, OSError, and torch's on a type it does not have
-        raise DataError(f"{path}: no safetensors file, or damaged ({shown(error)}); get it again") from error
+        raise DataError(
+            f"{path}: not a safetensors file, or damaged ({shown(error)}); download or copy it again"
+        ) from error
     if header is None and (original := checkpoints.original_yolov5(state)):
         return original
     if header is None:
@@ -225,13 +227,15 @@ def _read_safetensors(path: Path) -> Checkpoint:
         }
         return Checkpoint(state, dict(fields["config"]), [str(c) for c in fields["classes"]], meta, layers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: its header is damaged ({shown(error)}); get it again") from error
+        raise DataError(
+            f"{path}: its header is damaged ({shown(error)}); download or copy it again"
+        ) from error
 
 
 def _checked(name: object, tensor: object) -> str:
     """The name of a plain tensor on the CPU that holds all its values; a file can claim any shape over a few."""
     if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        raise ValueError(f"{shown(name)} is no tensor")
+        raise ValueError(f"{shown(name)} is not a tensor")
     if (
         tensor.layout != torch.strided
         or tensor.device.type != "cpu"
@@ -239,7 +243,7 @@ def _checked(name: object, tensor: object) -> str:
         or tensor.is_complex()
     ):
         raise ValueError(
-            f"{shown(name)} is no plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"
+            f"{shown(name)} is not a plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"
         )
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{shown(name)} claims a shape of {tuple(tensor.shape)}, more than the file holds")

@@ -1,12 +1,10 @@
 """A checkpoint's pickle is read without constructing, importing or calling anything that it names."""
 
 import collections
-import math
 import pickle
-import resource
 import struct
+import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -203,15 +201,35 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("kind", BOMBS)
-def test_small_files_cost_little(kind: str, tmp_path: Path) -> None:
-    path = damaged(tmp_path / "m.pt", BOMBS[kind])
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(DataError) as caught:
+MEASURE = """
+import resource, sys, time
+from pathlib import Path
+from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.errors import DataError
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+for path in sorted(Path(sys.argv[1]).glob("*.pt")):
+    before, start = peak(), time.process_time()
+    try:
         weights.read(path)
-    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < 500 and time.process_time() - start < 30  # MiB, s
+        answer = "read"
+    except DataError as error:
+        answer = str(error)
+    print(f"{peak() - before:.0f}", f"{time.process_time() - start:.1f}", answer, sep="\\t")
+"""
+
+
+def test_small_files_cost_little(tmp_path: Path) -> None:
+    """In a process of its own: the peak of this one may lie above what they would take."""
+    for kind, content in BOMBS.items():
+        damaged(tmp_path / f"{kind}.pt", content)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(rows) == len(BOMBS)
+    for (mebibytes, seconds, answer), kind in zip(rows, sorted(BOMBS), strict=True):
+        assert f"{kind}.pt" in answer, (kind, answer)
+        assert float(mebibytes) < 500 and float(seconds) < 30, (kind, mebibytes, seconds)
 
 
 def test_a_deep_value_is_refused_and_freed(tmp_path: Path) -> None:
@@ -314,4 +332,3 @@ def test_an_archive_that_claims_more_than_it_is(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="not a PyTorch checkpoint"):
         weights.read(path)
-    assert math.isfinite(path.stat().st_size)

@@ -39,7 +39,9 @@ def root() -> Path:
 
 
 _LOADED: dict[str, ModuleType] = {}
-_LOADING = threading.RLock()  # one for all: with one each, two files that load each other could wait for each other
+_LOADING = (
+    threading.RLock()
+)  # one for all: with one each, two files that load each other could wait for each other
 
 
 def load_file(path: Path) -> ModuleType:

@@ -23,6 +23,25 @@ from robustbench_sgdm.types import METRICS
 SCHEMA = 1
 """Version of the run directory's layout and column names."""
 
+RESULTS = (
+    *(
+        "schema",
+        "data",
+        "images",
+        "model",
+        "corruption",
+        "severity",
+        "strength",
+        "psnr",
+        "ssim",
+        "engine",
+        "seed",
+    ),
+    *METRICS,
+    "key",
+)
+"""Columns of `results.csv`."""
+
 LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 """Columns of `latency.csv`."""
 
@@ -174,7 +193,7 @@ class Run:
             )
         }
         rows = [self._row(cell, damage) for cell in self.cells if self.store.complete(cell)]
-        return pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float) if rows else {})
+        return pd.DataFrame(rows, columns=list(RESULTS)).astype(dict.fromkeys(METRICS, float))
 
     def _row(self, cell: Cell, damage: Mapping[tuple[str, float], tuple[float, float]]) -> dict[str, Any]:
         psnr, ssim = damage.get((cell.corruption, cell.severity), (None, None))

@@ -126,6 +126,7 @@ SCRIPT = """
 import signal, sys, time
 from tests.sweep.test_processes import pool
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell works in the background
     with pool(2, work=60) as crew:
         futures = [crew.send(1), crew.send(2)]
         while len(crew._processes) < 2:
@@ -141,13 +142,15 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["leave", "SIGINT", "SIGKILL"])
 def test_processes_leave_with_the_one_that_started_them(how: str) -> None:
     more = [how] if how == "leave" else []
-    run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert run.stdout
-    workers = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
-    assert len(workers) == 2
-    if not more:
-        run.send_signal(getattr(signal, how))
-    run.communicate(timeout=LONG)
-    assert not psutil.wait_procs(workers, timeout=LONG)[1]
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, *more], stdout=subprocess.PIPE) as run:
+        assert run.stdout
+        workers = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        if not more:
+            run.send_signal(getattr(signal, how))
+        try:
+            run.wait(LONG)
+            assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=LONG)[1]
+        finally:
+            for process in (run, *workers):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()

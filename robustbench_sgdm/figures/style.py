@@ -126,12 +126,3 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
     widest = max(map(fonts.width, names), default=0.0) + _KEY
     columns = min(len(names), 4, max(1, int((room + _KEY) / widest)))
     figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
-
-
-def words(name: str) -> str:
-    """A corruption's name as people write it.
-
-    >>> words("gaussian_noise[0.1]")
-    'gaussian noise [0.1]'
-    """
-    return name.replace("_", " ").replace("[", " [")

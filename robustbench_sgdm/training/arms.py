@@ -31,11 +31,6 @@ class Arm:
     model: nn.Module
     start: str
 
-    @property
-    def file_name(self) -> str:
-        """The name as a folder can have it: options without brackets."""
-        return "".join(c if c.isalnum() or c in "-._" else "_" for c in self.name).strip("_")
-
 
 def check(name: str) -> None:
     """Refuse a detector that cannot be trained here.

@@ -123,6 +123,7 @@ def train(
     begin = weights.read(init) if init else None
     pictures = sample(used.train, arguments["imgsz"]) if begin else []
     starts = [(arms.build(m, splits.names, seed, begin, pictures), seed) for seed in seeds for m in models]
+    print_notes(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
     about = _About(
         used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers), begin
     )

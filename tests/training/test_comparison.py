@@ -18,6 +18,7 @@ from robustbench_sgdm import corruption, datasets, tables
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import (
     TrainData,
@@ -156,6 +157,27 @@ def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_pat
     assert all(
         (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "score", "label")
     )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_starts_from_weights(tmp_path: Path, module: str) -> None:
+    """As its baseline's function where it can; else from the tensors that both have, which is said."""
+    base = arms.build("yolov8n", ["cat"], 0)
+    start = tmp_path / "w.safetensors"
+    weights.write(start, base.model.state_dict(), base.config, ["cat"], half=False)
+    begin = weights.read(start)
+    baseline, arm = (arms.build(name, ["cat"], 1, begin) for name in ("yolov8n", f"yolov8n-{module}"))
+    held = arm.model.state_dict()
+    moved = {
+        key.replace("model.22.", "model.25."): tensor for key, tensor in baseline.model.state_dict().items()
+    }
+    assert all(torch.equal(held[key], tensor) for key, tensor in moved.items())
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        same = torch.equal(arm.model.eval()(picture)[0], baseline.model.eval()(picture)[0])
+    assert same == MODULES[module].can_start_as_identity
+    assert ("cannot start as the identity" in arm.note) != same
+    assert ("at its own initial values" in arm.start) != same
 
 
 def test_seeds_and_noise_are_recorded(

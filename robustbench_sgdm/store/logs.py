@@ -192,7 +192,8 @@ def _log(file: Path, split: str) -> Log:
                 else {}
             )
             return Log(model, file, frame, seed if type(seed) is int else None, leaves | start)
-    return Log(file.parent.name if file.name == "results.csv" else file.stem, file, frame)
+    stem = file.parent.name if file.name == "results.csv" else file.stem
+    return Log(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
 
 
 def _model(named: str, file: Path) -> str:
@@ -230,8 +231,8 @@ def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
         if len(rivals) == 1:
             names.append(model)
             continue
-        told = _difference(rivals) or _folders(rivals)
-        names.append(f"{model} ({told[next(i for i, other in enumerate(rivals) if other is group)]})")
+        told = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
+        names.append(told if told.startswith(model) else f"{model} ({told})")
     return names
 
 
@@ -256,8 +257,8 @@ def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
 
 
 def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
-    """The shortest end of each group's folder that no other one has."""
-    places = [group[0].path.parent.parent if len(group) > 1 else group[0].path.parent for group in groups]
+    """The folder of each group's comparison, or else of its first run: as much of its end as no other one has."""
+    places = [group[0].path.parent.parent for group in groups]  # of comparisons
     if len(set(places)) < len(places):
         places = [group[0].path.parent for group in groups]
     most = max(len(place.parts) for place in places)

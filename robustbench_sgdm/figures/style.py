@@ -55,7 +55,7 @@ def colors(models: Sequence[str]) -> dict[str, Color]:
     palette = sns.color_palette("colorblind", max(len(models), 10))
     free, chosen = list(range(len(palette))), {}
     for model in models:
-        module = re.sub(r"\[.*", "", model).partition("-")[2].rpartition("-")[2]
+        module = re.sub(r"\[.*| \(.*", "", model).partition("-")[2].rpartition("-")[2]
         wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(model.encode()) % len(palette)
         place = wanted if wanted in free else free[0]
         free.remove(place)

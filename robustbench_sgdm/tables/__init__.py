@@ -17,7 +17,7 @@ from robustbench_sgdm.tables.results import (
     means_table,
     sizes_table,
 )
-from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, to_markdown
+from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, to_markdown, words
 from robustbench_sgdm.tables.training import training_table
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "to_json",
     "to_markdown",
     "training_table",
+    "words",
 ]

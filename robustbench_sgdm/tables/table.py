@@ -1,4 +1,4 @@
-"""A table of text cells and how numbers are written in it."""
+"""A table of text cells, and how numbers and names are written in it and everywhere else."""
 
 import math
 from collections.abc import Sequence
@@ -56,6 +56,15 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def words(name: str) -> str:
+    """A corruption's name as people write it.
+
+    >>> words("gaussian_noise[0.1]")
+    'gaussian noise [0.1]'
+    """
+    return name.replace("_", " ").replace("[", " [")
 
 
 def split(table: Table, most: int) -> list[Table]:

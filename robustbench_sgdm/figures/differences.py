@@ -13,9 +13,9 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.robustness import SIGNIFICANT
-from robustbench_sgdm.tables import number
+from robustbench_sgdm.tables import number, words
 from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds

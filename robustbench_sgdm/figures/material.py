@@ -10,9 +10,9 @@ import pandas as pd
 
 from robustbench_sgdm import content, errors, robustness
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.figures.style import words
 from robustbench_sgdm.robustness import Intervals, Over
 from robustbench_sgdm.store import Log, Run, read_logs
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN, METRICS
 
 Shown = tuple[str, float, int]

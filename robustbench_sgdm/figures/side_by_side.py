@@ -19,9 +19,10 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material, Shown
-from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.palette import OUTCOMES
 from robustbench_sgdm.store import GroundTruth, read_picture
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
 _LOOKS = {  # outcome -> line style, width in points: told apart without colour, too

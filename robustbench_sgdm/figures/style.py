@@ -17,7 +17,6 @@ from PIL import Image as Pillow
 from robustbench_sgdm import atomic, content, palette
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.tables import words as words
 
 Color = tuple[float, float, float]
 

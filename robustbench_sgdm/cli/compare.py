@@ -176,7 +176,7 @@ def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> l
     if baseline is None:
         lone = [m for m in models if m not in {module for _, module in found.pairs}]
         if lone:
-            raise UsageError(f"{lone[0]} is compared with no other in these runs; give --baseline")
+            raise UsageError(f"{lone[0]} has no baseline in these runs; give --baseline")
         return [pair for pair in found.pairs if not models or pair[1] in models]
     if set(models) == {baseline}:
         raise UsageError(f"--model and --baseline are both {baseline}; name another model")

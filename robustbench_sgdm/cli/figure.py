@@ -170,7 +170,7 @@ def _models(run: "Run", baseline: str | None, model: str) -> tuple[str, str]:
     for own, module in run.trained_pairs:
         if model == module:
             return own, module
-    raise UsageError(f"--model {model} is compared with no other in this run; give --baseline too")
+    raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
 
 
 def _ids(values: Sequence[str]) -> list[int]:

@@ -1,15 +1,14 @@
 """Heat map of the differences between a model and its baseline, corruption by severity."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from robustbench_sgdm import palette
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
@@ -21,7 +20,7 @@ from robustbench_sgdm.types import CLEAN
 _MOST = 8.0  # inches: what a page holds
 _BAR = 4  # rows from which a colour bar beside them has room for its numbers; below them, it takes so much:
 _BELOW = 0.5  # inches
-_INK = "#1b1f24"
+_SCALE = LinearSegmentedColormap.from_list("differences", palette.differences())
 
 
 def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
@@ -76,7 +75,7 @@ def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limit: float) -> AxesImage:
-    image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    image = axis.imshow(values, cmap=_SCALE, vmin=-limit, vmax=limit, aspect="auto")
     axis.grid(False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
@@ -92,20 +91,9 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
             va="center",
             fontsize=7,
             fontweight="bold" if bold else "normal",
-            color=_readable(image.to_rgba(np.array([value]))[0, :3].tolist()),
+            color=palette.readable(to_hex(image.to_rgba(np.array([value]))[0])),
         )
     return image
-
-
-def _readable(cell: Sequence[float]) -> str:
-    """Dark or white, whichever contrasts more with a colour (WCAG 2.2's relative luminance)."""
-    light, ink = (_luminance(color) for color in (cell, to_rgb(_INK)))
-    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / (ink + 0.05) else _INK
-
-
-def _luminance(color: Sequence[float]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def differences_of(material: Material) -> Drawn:
@@ -116,7 +104,8 @@ def differences_of(material: Material) -> Drawn:
         raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
     up, down = (int((rows["significant"] & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
     caption = (
-        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels. Bold with a star: "
+        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
+        "blue where the model is better, orange where the baseline is. Bold with a star: "
         "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not shown to differ."
     )
     caption += "".join(f" {identical_words(*pair, why)}." for pair, why in material.identical.items())

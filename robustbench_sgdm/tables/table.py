@@ -1,4 +1,4 @@
-"""A table of text cells and how numbers are written in it."""
+"""A table of text cells, and how numbers and names are written in it and everywhere else."""
 
 import math
 from collections.abc import Sequence

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import figures, tables
+from robustbench_sgdm import figures, palette, tables
 from robustbench_sgdm.figures import DRAW, Panel
-from robustbench_sgdm.figures.differences import _luminance
 from robustbench_sgdm.robustness import ERRORS
 from robustbench_sgdm.store import Log
 
@@ -212,9 +211,8 @@ def test_every_number_of_the_difference_map_can_be_read() -> None:
         (image,) = axis.images
         for text in axis.texts:
             column, row = (int(v) for v in text.get_position())
-            cell = image.to_rgba(np.asarray(image.get_array())[row : row + 1, column])[0, :3].tolist()
-            pair = sorted([_luminance(cell), _luminance(to_rgb(str(text.get_color())))])
-            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4
+            cell = image.to_rgba(np.asarray(image.get_array())[row : row + 1, column])[0]
+            assert palette.contrast(to_hex(cell), to_hex(text.get_color())) >= 4
 
 
 def test_every_one_of_many_corruptions_is_named_beside_its_family() -> None:

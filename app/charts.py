@@ -8,9 +8,15 @@ import pandas as pd
 import streamlit as st
 from altair.utils import schemapi
 
+from robustbench_sgdm import palette
+from robustbench_sgdm.tables import number, words
+
 PLOT_HEIGHT = 230
 
 Chart = alt.LayerChart | alt.FacetChart
+
+_WHOLE = [alt.Tooltip("model:N", title="model")]
+"""Of lines and bands: each is one mark, whose tooltip would show the first point's values for all."""
 
 alt.data_transformers.disable_max_rows()
 schemapi.DEBUG_MODE = (
@@ -46,21 +52,23 @@ def severity(
         if x == "severity"
         else alt.X("psnr:Q", title="PSNR, dB", scale=alt.Scale(zero=False, reverse=True))
     )
-    color = alt.Color("model:N", scale=_scale(colors), legend=None)
-    base = alt.Chart(frame).encode(x=axis, color=color)
-    value = alt.Y("score:Q", title=f"{metric}, %", scale=alt.Scale(domain=[0, top]))
-    told = [
-        alt.Tooltip("model:N"),
-        alt.Tooltip("severity:Q", format="~g"),
+    title = f"{metric}, %"
+    base = alt.Chart(frame).encode(
+        x=axis, color=alt.Color("model:N", title="model", scale=_scale(colors), legend=None), tooltip=_WHOLE
+    )
+    value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, top]))
+    at_point = [
+        alt.Tooltip("model:N", title="model"),
+        alt.Tooltip("severity:Q", format="~g", title="severity"),
         alt.Tooltip("psnr:Q", format=".1f", title="PSNR, dB"),
-        alt.Tooltip("score:Q", format=".2f", title=metric),
-        alt.Tooltip("low:Q", format=".2f", title="95 % from"),
+        alt.Tooltip("score:Q", format=".2f", title=title),
+        alt.Tooltip("low:Q", format=".2f", title="95 % interval from"),
         alt.Tooltip("high:Q", format=".2f", title="to"),
     ]
-    told = [t for t in told if frame[str(t.shorthand).partition(":")[0]].notna().any()]
+    at_point = [t for t in at_point if frame[str(t.shorthand).partition(":")[0]].notna().any()]
     line = base.mark_line(strokeWidth=2).encode(y=value, strokeDash=_dashes(colors))
-    points = base.mark_point(filled=True, size=48, opacity=1).encode(y=value, tooltip=told)
-    band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=f"{metric}, %"), y2="high:Q")
+    points = base.mark_point(filled=True, size=48, opacity=1).encode(y=value, tooltip=at_point)
+    band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
     layers = [band, line, points] if bands and frame["low"].notna().any() else [line, points]
     return alt.layer(*layers).properties(height=PLOT_HEIGHT)
 
@@ -69,45 +77,54 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects it as `cell`.
 
     Args:
-        frame: corruption, severity, change (points) and sure (whether the interval leaves 0 out).
+        frame: corruption, severity, change (points), interval and p (in words), and significant, which is bold.
+        metric: what changes.
+        dark: ground of the page.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
-    middle = "#232a3a" if dark else "#f4f5f7"
-    shades = ["#d9733a", "#8a4f30", middle, "#2f6a86", "#4fb3d9"] if dark else None
-    light = ["#b2500f", "#f0b48a", middle, "#8cc4de", "#14618c"]
-    scale = alt.Scale(
-        domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades or light, interpolate="rgb"
-    )
+    shades = palette.differences(dark=dark)
+    scale = alt.Scale(domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades, interpolate="rgb")
     cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
-    order = list(dict.fromkeys(frame["corruption"]))
-    text = frame["change"].map("{:+.1f}".format).replace(["+0.0", "-0.0"], "0.0")
-    bold = frame["sure"].astype(bool) & (text != "0.0")
-    legend = alt.Legend(orient="bottom", gradientLength=220)
-    base = alt.Chart(frame.assign(text=text, bold=bold)).encode(
+    shown = frame.assign(
+        name=frame["corruption"].map(words),
+        text=[number(change, signed=True) for change in frame["change"]],
+        ink=[
+            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) for change in frame["change"]
+        ],
+    )
+    order = list(dict.fromkeys(shown["name"]))
+    base = alt.Chart(shown).encode(
         x=alt.X("severity:O", title="severity", axis=alt.Axis(labelAngle=0, format="~g", orient="top")),
-        y=alt.Y(
-            "corruption:N",
-            title=None,
-            sort=order,
-            axis=alt.Axis(labelLimit=140, labelExpr="replace(datum.label, /_/g, ' ')"),
-        ),
+        y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=140)),
+        tooltip=[
+            alt.Tooltip("name:N", title="corruption"),
+            alt.Tooltip("severity:O", title="severity", format="~g"),
+            alt.Tooltip("text:N", title=f"difference in {metric}, points"),
+            alt.Tooltip("interval:N", title="95 % interval"),
+            alt.Tooltip("p:N", title="p (Holm)"),
+        ],
     )
     rectangles = (
         base.mark_rect(
             cornerRadius=4, cursor="pointer", stroke="#0f131c" if dark else "#ffffff", strokeWidth=2
         )
         .encode(
-            color=alt.Color("change:Q", scale=scale, legend=legend, title=f"{metric}, points"),
-            tooltip=["corruption", "severity", alt.Tooltip("change:Q", format="+.2f"), "interval"],
+            color=alt.Color(
+                "change:Q",
+                scale=scale,
+                legend=alt.Legend(orient="bottom", gradientLength=220),
+                title=f"difference in {metric}, points",
+            )
         )
         .add_params(cell)
     )
-    ink = "#f2f4fa" if dark else "#10151f"
-    color = alt.condition(f"abs(datum.change) > {limit * 0.72}", alt.value("#ffffff"), alt.value(ink))
-    weights: tuple[tuple[Literal[400, 800], str], ...] = ((800, "datum.bold"), (400, "!datum.bold"))
+    weights: tuple[tuple[Literal[400, 800], str], ...] = (
+        (800, "datum.significant"),
+        (400, "!datum.significant"),
+    )
     texts = [
-        base.mark_text(fontSize=12, fontWeight=weight)
-        .encode(text="text:N", color=color)
+        base.mark_text(fontSize=12, fontWeight=weight, cursor="pointer")
+        .encode(text="text:N", color=alt.Color("ink:N", scale=None))
         .transform_filter(which)
         for weight, which in weights
     ]
@@ -125,17 +142,34 @@ def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, in
     domain = list(epochs) if epochs[0] < epochs[1] else [epochs[0] - 1, epochs[1] + 1]
     zoom = alt.selection_interval(bind="scales", encodings=["x"])
     base = alt.Chart(shown).encode(
-        x=alt.X("epoch:Q", scale=alt.Scale(domain=domain), axis=alt.Axis(tickMinStep=1, format="d")),
-        color=alt.Color("model:N", scale=_scale(colors), legend=None),
+        x=alt.X(
+            "epoch:Q",
+            title="epoch",
+            scale=alt.Scale(domain=domain),
+            axis=alt.Axis(tickMinStep=1, format="d"),
+        ),
+        color=alt.Color("model:N", title="model", scale=_scale(colors), legend=None),
+        tooltip=_WHOLE,
     )
-    scale = alt.Scale(zero=False)
-    band = base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    raw = base.mark_line(opacity=0.35, strokeWidth=1, clip=True).encode(y=alt.Y("mean:Q", scale=scale))
-    told = ["model", "epoch", alt.Tooltip("smooth:Q", format=".4f"), alt.Tooltip("mean:Q", format=".4f")]
-    line = base.mark_line(strokeWidth=2, clip=True).encode(
-        y=alt.Y("smooth:Q", title=None, scale=scale), strokeDash=_dashes(colors), tooltip=told
+
+    def of(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", title=None, scale=alt.Scale(zero=False))
+
+    band = base.mark_area(opacity=0.15, clip=True).encode(y=of("low"), y2="high:Q")
+    raw = base.mark_line(opacity=0.35, strokeWidth=1, clip=True).encode(y=of("mean"))
+    line = base.mark_line(strokeWidth=2, clip=True).encode(y=of("smooth"), strokeDash=_dashes(colors))
+    at_epoch = [
+        alt.Tooltip("model:N", title="model"),
+        alt.Tooltip("epoch:Q", title="epoch", format="d"),
+        alt.Tooltip("smooth:Q", title="smoothed mean", format=".4f"),
+        alt.Tooltip("mean:Q", title="mean", format=".4f"),
+        alt.Tooltip("low:Q", title="lowest", format=".4f"),
+        alt.Tooltip("high:Q", title="highest", format=".4f"),
+    ]
+    points = base.mark_point(filled=True, opacity=0, size=60, clip=True).encode(
+        y=of("smooth"), tooltip=at_epoch
     )
-    return alt.layer(band, raw, line.add_params(zoom)).properties(height=PLOT_HEIGHT + 40)
+    return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)
 
 
 def _scale(colors: Mapping[str, str]) -> alt.Scale:

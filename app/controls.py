@@ -1,11 +1,14 @@
 """What the pages are laid out with: widgets whose state stands in the address, and words."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
+
+from robustbench_sgdm import palette
+from robustbench_sgdm.tables import number
 
 T = TypeVar("T")
 
@@ -14,14 +17,7 @@ QUERY: Literal["query-params"] = "query-params"
 
 def colors(models: Sequence[str]) -> dict[str, str]:
     """The colour of each model, that of the report's figures, as #rrggbb; lighter on dark ground."""
-    from robustbench_sgdm import figures  # seconds, and the first page needs none
-
-    lift = 0.25 if st.context.theme.type == "dark" else 0.0  # towards white, for contrast
-    found = figures.colors(models)
-    return {
-        m: "#" + "".join(f"{round(255 * (part + (1 - part) * lift)):02x}" for part in rgb)
-        for m, rgb in found.items()
-    }
+    return palette.models(models, dark=st.context.theme.type == "dark")
 
 
 def legend(models: Sequence[str]) -> None:
@@ -32,11 +28,6 @@ def legend(models: Sequence[str]) -> None:
         for model, color in colors(models).items()
     ]
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
-
-
-def words(name: str) -> str:
-    """A corruption's name for people."""
-    return name.replace("_", " ")
 
 
 def html(text: str) -> str:
@@ -68,27 +59,59 @@ def asked(key: str, options: Iterable[object], what: str) -> None:
             )
 
 
+def settle(key: str, options: Sequence[Any], default: Any) -> bool:
+    """Fit what a visit holds of a widget to its options, which another choice may have changed.
+
+    What the visitor chose stays where it is on offer. What was not on offer then follows the default, so that a choice
+    made for one run or table hides nothing of another; so does what the visitor never chose.
+
+    Args:
+        key: of the widget.
+        options: that it offers now; for a slider its two bounds.
+        default: one of them, or a list of them for a widget with several choices; for a slider its value or range.
+
+    Returns:
+        Whether the options changed under the choice; the address still says the old one until the widget is drawn.
+    """
+    memory = f"{key}: offered"
+    offered, usual, own = st.session_state.get(memory, (options, default, False))
+    changed = (offered, usual) != (options, default) and key in st.session_state
+    if key in st.session_state:
+        chosen = st.session_state[key]
+        own = own or chosen != usual
+        if changed:
+            wanted = _fitted(chosen, offered, options, default) if own else default
+            own = own and wanted != default
+            st.session_state[key] = wanted
+    st.session_state[memory] = options, default, own
+    return changed
+
+
+def _fitted(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:
+    """What is left of a choice among what was offered, now that there are other options."""
+    if isinstance(default, list):
+        return [o for o in options if o in (chosen if o in offered else default)] or default
+    if isinstance(default, (int, float)):
+        return min(max(chosen, options[0]), options[1])
+    if isinstance(default, tuple):  # an end that stood at its bound stays there
+        ends = zip(chosen, offered, options, strict=True)
+        return tuple(new if at == old else min(max(at, options[0]), options[1]) for at, old, new in ends)
+    return chosen if chosen in options else default
+
+
 def pick(
     label: str,
     options: Sequence[T],
     key: str,
     *,
     default: T | None = None,
-    format_func: Callable[[Any], str] = str,
     **how: Any,
 ) -> T:
     """A selectbox that the address remembers; nonsense there is told, not obeyed."""
-    asked(key, map(format_func, options), label)
-    index = options.index(default) if default in options else 0
-    chosen: T = st.selectbox(
-        label,
-        options,
-        index=index,
-        key=key,
-        bind=QUERY,
-        format_func=format_func,
-        **how,
-    )
+    first = default if default in options else options[0]
+    if not settle(key, options, first):
+        asked(key, options, label)
+    chosen: T = st.selectbox(label, options, index=options.index(first), key=key, bind=QUERY, **how)
     return chosen
 
 
@@ -115,7 +138,8 @@ def switch(label: str, key: str, **how: Any) -> bool:
 
 def slide(label: str, key: str, low: float, high: float, value: Any, step: float, **how: Any) -> Any:
     """A slider that the address remembers, of one value or of both ends of a range."""
-    asked(key, [text for text in st.query_params.get_all(key) if _within(text, low, high)], label)
+    if not settle(key, (low, high), value):
+        asked(key, [text for text in st.query_params.get_all(key) if _within(text, low, high)], label)
     return st.slider(label, low, high, value, step, key=key, bind=QUERY, **how)
 
 
@@ -128,14 +152,16 @@ def _within(text: str, low: float, high: float) -> bool:
 
 def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any) -> list[str]:
     """A multiselect that the address remembers."""
-    asked(key, options, label)
+    if not settle(key, options, list(default)):
+        asked(key, options, label)
     return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
     """A row of buttons of which one is down, that the address remembers."""
-    asked(key, options, label)
     first = default if default in options else options[0]
+    if not settle(key, options, first):
+        asked(key, options, label)
     chosen = st.segmented_control(
         label,
         options,
@@ -148,6 +174,13 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
     return str(chosen or first)
 
 
+def steps(label: str, options: Sequence[str], key: str, *, default: str) -> str:
+    """A slider over a few steps that the address remembers."""
+    if not settle(key, options, default):
+        asked(key, options, label)
+    return str(st.select_slider(label, options, value=default, key=key, bind=QUERY))
+
+
 def go(page: str, **values: str) -> None:
     """Turn to another page, with its address."""
     for key in values:  # Streamlit prefers what the visit holds to an address that says the default
@@ -155,13 +188,15 @@ def go(page: str, **values: str) -> None:
     st.switch_page(st.session_state["pages"][page], query_params=values)
 
 
-def span(low: float, high: float, form: str = ".1f") -> str:
+def span(low: float, high: float, *, signed: bool = False) -> str:
     """An interval in words.
 
-    >>> span(1, 2), span(float("nan"), 2)
-    ('1.0 to 2.0', '–')
+    >>> span(1, 2), span(-1, 2, signed=True), span(float("nan"), 2)
+    ('1.00 to 2.00', '-1.00 to +2.00', '–')
     """
-    return "–" if pd.isna(low) or pd.isna(high) else f"{low:{form}} to {high:{form}}"
+    if pd.isna(low) or pd.isna(high):
+        return "–"
+    return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import content, robustness
+from robustbench_sgdm import content, palette, robustness
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import DataError, UsageError
@@ -152,16 +152,20 @@ def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
     """The boxes of one image for the viewer: matched and false ones, and what is missed.
 
     A box is matched or not whatever boxes of lower scores there are, so the viewer may move the confidence by
-    itself: a missed object is one whose matching box scores less than that.
+    itself: a missed object is one whose matching box scores less than that. `object` is the number of the object
+    that a box matches or misses, so that the viewer can mark where two models differ.
     """
     names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
     result = robustness.outcomes(truth, found, LEAST)
-    boxes = [box(names, row, str(row.outcome)) for row in rows(result.detections) if row.outcome != "ignored"]
+    boxes = []
+    for row in rows(result.detections):
+        if row.outcome != "ignored":
+            matched = {"object": int(row.object)} if row.outcome == "matched" else {}
+            boxes.append(box(names, row, str(row.outcome)) | matched)
     for number, row in enumerate(rows(result.objects)):
         if row.outcome != "ignored":
             score = None if pd.isna(row.score) else float(row.score)
             boxes.append(_object(names, row) | {"kind": "missed", "object": number, "score": score})
-    _link(result, boxes)
     return boxes
 
 
@@ -187,20 +191,6 @@ def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
 def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
     place = {side: float(getattr(row, side)) for side in ("x", "y", "w", "h")}
     return {**place, "label": str(names.get(row.category_id, row.category_id))}
-
-
-def _link(result: robustness.Outcomes, boxes: list[dict[str, Any]]) -> None:
-    """Give each matched box the number of its object, so that the viewer can mark where two models differ."""
-    free = {
-        (row.category_id, float(row.score)): number
-        for number, row in enumerate(rows(result.objects))
-        if row.outcome == "matched"
-    }
-    shown = [r for r in rows(result.detections) if r.outcome != "ignored"]
-    for made, row in zip(boxes, shown, strict=False):
-        number = free.get((row.category_id, float(row.score)))
-        if row.outcome == "matched" and number is not None:
-            made["object"] = number
 
 
 _HERE = content.root() / "app" / "viewer"
@@ -252,6 +242,7 @@ def viewer(
         "place": place[0],
         "of": place[1],
         "words": dict(words or {}),
+        "colors": palette.OUTCOMES,
     }
     return _VIEWER(key=key, data=data, **callbacks)
 

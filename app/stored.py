@@ -154,6 +154,16 @@ def families(shown: Shown) -> dict[str, str]:
     return _families(shown.run, shown.stamp)
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
+def _headline(_run: Run, stamp: str) -> str:
+    return robustness.headline(_run)
+
+
+def headline(shown: Shown) -> str:
+    """The metric that the run's data are reported by: AP50 on Pascal VOC, else AP."""
+    return _headline(shown.run, shown.stamp)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def _summary(_run: Run, stamp: str, metric: str) -> pd.DataFrame:
     return robustness.summary(_run, metrics=[metric])

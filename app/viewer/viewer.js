@@ -52,6 +52,7 @@ class Viewer {
     this.find(".steps").style.display = data.of > 1 ? "" : "none";
     this.find("input.truth").parentElement.style.display = data.truth.length ? "" : "none";
     this.find(".hint").textContent = `${data.of > 1 ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
+    for (const [kind, color] of Object.entries(data.colors)) this.root.style.setProperty(`--${kind}`, color);
     this.draw();
   }
 

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import content, robustness
+from robustbench_sgdm.tables import number, p_text, words
 from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ else:
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
 EVERY = "all"
+ABOUT_NOTHING = 0.05  # points; of a smaller difference neither model is the better one
 
 
 def page(shown: Shown) -> None:
@@ -53,9 +55,7 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
         which = controls.choose("Corruptions", names, "family", default=EVERY if few else families[0])
-        metric = controls.pick(
-            "Metric", list(METRICS), "metric", default=robustness.headline(shown.run), width=120
-        )
+        metric = controls.pick("Metric", list(METRICS), "metric", default=stored.headline(shown), width=120)
     return [c for c in corruptions if which in (EVERY, family[c])], metric
 
 
@@ -93,7 +93,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:
-            st.markdown(f"**{controls.plain(controls.words(corruption))}**")
+            st.markdown(f"**{controls.plain(words(corruption))}**")
             chart = charts.severity(
                 part.sort_values("severity"),
                 {m: palette[m] for m in models},
@@ -105,7 +105,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
             charts.draw(
                 chart,
                 key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {controls.words(corruption)}, a line for each of "
+                alt=f"{metric} against {axis} under {words(corruption)}, a line for each of "
                 f"{', '.join(models)}",
             )
 
@@ -133,7 +133,10 @@ def _differences(shown: Shown, metric: str) -> None:
     if frame.empty:
         controls.nothing("Nothing to compare yet", "A cell needs both models.")
         return
-    st.caption("Blue: the first is better. Bold: its 95 % interval leaves 0 out. A click opens the images.")
+    st.caption(
+        f"Blue: {controls.plain(pair[1])} is better, orange: {controls.plain(pair[0])}. Bold: significant, with p "
+        "corrected by Holm over these cells. A click opens the images."
+    )
     chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
     event = charts.draw(
         chart,
@@ -145,17 +148,37 @@ def _differences(shown: Shown, metric: str) -> None:
     )
     picked = event["selection"].get("cell") or []
     if picked:
-        corruption, severity = str(picked[0]["corruption"]), f"{float(picked[0]['severity']):g}"
-        under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
-        controls.go(
-            "images", run=shown.name, left=pair[0], right=pair[1], severity=severity, any="false", **under
-        )
+        _open_images(shown, pair, frame, str(picked[0]["corruption"]), float(picked[0]["severity"]))
     with st.expander("The same as a table"):
-        st.dataframe(frame.drop(columns="sure"), hide_index=True)
+        _table(frame, metric)
+
+
+def _open_images(
+    shown: Shown, pair: tuple[str, str], frame: pd.DataFrame, corruption: str, severity: float
+) -> None:
+    """The images of a cell, those first where the model that scores higher finds more."""
+    cell = frame[(frame["corruption"] == corruption) & (frame["severity"] == severity)]
+    change = float(cell["change"].iloc[0])
+    order = "most different" if abs(change) < ABOUT_NOTHING else "right finds more"
+    if change <= -ABOUT_NOTHING:
+        order = "left finds more"
+    under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
+    chosen = {"left": pair[0], "right": pair[1], "severity": f"{severity:g}", "order": order}
+    controls.go("images", run=shown.name, any="false", **chosen, **under)
+
+
+def _table(frame: pd.DataFrame, metric: str) -> None:
+    rows = frame.assign(
+        corruption=frame["corruption"].map(words),
+        change=[number(change, signed=True) for change in frame["change"]],
+        significant=frame["significant"].map({True: "yes", False: ""}),
+    )
+    names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
+    st.dataframe(rows.rename(columns=names), hide_index=True)
 
 
 def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
-    """corruption, severity, change (points), interval (in words), sure."""
+    """corruption, severity, change (points), interval and p (in words), significant."""
     results = stored.results(shown)
     wide = results.pivot_table(index=["corruption", "severity"], columns="model", values=metric, sort=False)
     if not set(pair) <= set(wide):
@@ -163,10 +186,13 @@ def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     change = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
     table = stored.intervals(shown, metric, pair)
     if table is None:
-        return change.assign(interval="not computed", sure=False)
+        return change.assign(interval="not computed", p="–", significant=False)
     keys = ["corruption", "severity"]
     rows = table[(table["statistic"] == "score") & (table["baseline"] == pair[0])]
-    change = change.merge(rows[[*keys, "low", "high"]], how="left", on=keys)
-    spans = [controls.span(*ends, "+.2f") for ends in zip(change["low"], change["high"], strict=True)]
-    sure = (change["low"] > 0) | (change["high"] < 0)
-    return change.drop(columns=["low", "high"]).assign(interval=spans, sure=sure)
+    change = change.merge(rows[[*keys, "low", "high", "p_holm"]], how="left", on=keys)
+    ends = zip(change["low"], change["high"], strict=True)
+    return change.assign(
+        interval=[controls.span(*both, signed=True) for both in ends],
+        p=change["p_holm"].map(p_text),
+        significant=change["p_holm"] < robustness.SIGNIFICANT,
+    ).drop(columns=["low", "high", "p_holm"])

@@ -8,6 +8,8 @@ import streamlit as st
 
 from robustbench_sgdm import content, robustness
 from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
@@ -20,10 +22,15 @@ else:
     detecting = content.load_file(content.root() / "app" / "detecting.py")
     Shown = stored.Shown
 
+MOST_DIFFERENT = "most different"
+RIGHT_FINDS_MORE = "right finds more"
+LEFT_FINDS_MORE = "left finds more"
+AS_IN_THE_DATA = "as in the data"
 ORDERS = {
-    "right keeps more": "what the right model still finds and the left one loses",
-    "left keeps more": "what the left model still finds and the right one loses",
-    "as in the data": "the order of the data set",
+    MOST_DIFFERENT: "only one of the two models",
+    RIGHT_FINDS_MORE: "the right model",
+    LEFT_FINDS_MORE: "the left model",
+    AS_IN_THE_DATA: "",
 }
 KINDS = ("matched", "missed", "false")
 
@@ -38,7 +45,7 @@ def page(shown: Shown) -> None:
             ":material/image:",
         )
         return
-    left, right, corruption = _choose(shown, cells)
+    left, right, corruption, order = _choose(shown, cells)
     levels = sorted({s for m, c, s in cells if m in (left, right) and c in (CLEAN, corruption)})
     if not levels:
         controls.nothing(
@@ -46,12 +53,12 @@ def page(shown: Shown) -> None:
         )
         return
     severity, live = _severity(levels, corruption)
-    ids, remark = _ranked(shown, left, right, corruption, severity)
+    ids, remark = _ranked(shown, left, right, corruption, severity, order)
     image_id = _current(ids)
     _view(shown, list(dict.fromkeys((left, right))), corruption, severity, live, ids, image_id, remark)
 
 
-def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
+def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
     baseline, model = (shown.run.pairs or [(shown.models[0], shown.models[-1])])[0]
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         left = right = shown.models[0]
@@ -60,9 +67,10 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str]:
             right = controls.pick("Right", shown.models, "right", default=model, width=170)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
         corruption = controls.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
+        order = AS_IN_THE_DATA
         if left != right:
-            controls.pick("Order of images", list(ORDERS), "order", width=170)
-    return left, right, corruption
+            order = controls.pick("Order of images", list(ORDERS), "order", width=170)
+    return left, right, corruption, order
 
 
 def _severity(levels: list[float], corruption: str) -> tuple[float, bool]:
@@ -76,39 +84,59 @@ def _severity(levels: list[float], corruption: str) -> tuple[float, bool]:
         if live and "[" not in corruption:
             return float(controls.slide("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True
         names = [f"{s:g}" for s in levels]
-        controls.asked("severity", names, "Severity")
-        middle = names[len(names) // 2]
         if len(names) == 1:
+            controls.asked("severity", names, "Severity")
             st.caption(f"Severity {names[0]} is the only one stored.")
             return levels[0], False
-        chosen = st.select_slider("Severity", names, value=middle, key="severity", bind=controls.QUERY)
+        chosen = controls.steps("Severity", names, "severity", default=names[len(names) // 2])
     return float(chosen), False
 
 
-def _ranked(shown: Shown, left: str, right: str, corruption: str, severity: float) -> tuple[list[int], str]:
-    """Image ids in the order asked for, and what is known of each rank."""
+def _ranked(
+    shown: Shown, left: str, right: str, corruption: str, severity: float, order: str
+) -> tuple[list[int], str]:
+    """Image ids in the order asked for, and what is known of those that come first."""
     every = [int(i) for i in stored.truth(shown).images["image_id"]]
-    order = st.session_state.get("order", "right keeps more")
-    if order == "as in the data" or left == right or severity == 0:
+    if order == AS_IN_THE_DATA or left == right:
         return every, ""
     cells = stored.cells(shown)
-    levels = [s for m, c, s in cells if m == right and c == corruption and (left, c, s) in cells]
+    name = CLEAN if severity == 0 else corruption
+    levels = [s for m, c, s in cells if m == right and c == name and (left, c, s) in cells]
     if not levels:
-        return every, ""
+        return every, "No severity is complete for both models, so the order is that of the data set."
     nearest = min(levels, key=lambda s: abs(s - severity))
-    at = _flips(shown.run, shown.stamp, left, right, corruption, nearest)
-    first = at["net"] > 0 if order == "right keeps more" else at["net"] < 0
-    best = at[first].sort_values("net", ascending=order != "right keeps more", kind="stable")
-    ranked = [int(i) for i in best["image_id"]]
+    apart = _apart(shown.run, shown.stamp, left, right, name, nearest)
+    if order == MOST_DIFFERENT:
+        first = apart.sort_values(["either", "net"], ascending=False, kind="stable", key=abs)
+    else:
+        sign = 1 if order == RIGHT_FINDS_MORE else -1
+        first = apart[sign * apart["net"] > 0].sort_values("net", ascending=sign < 0, kind="stable")
+    ranked = [int(i) for i in first["image_id"]]
     known = set(ranked)
-    shows = f"{len(ranked)} of {len(every)} images show" if ranked else "No image shows"
-    remark = f"{shows} {ORDERS[order]} at severity {nearest:g}{'; they come first' * bool(ranked)}."
+    finds = f"{'finds' if name == CLEAN else 'still finds'} {'some' if order == MOST_DIFFERENT else 'more'} objects"
+    where = f"In {len(ranked)} of {len(every)} images" if ranked else "In no image"
+    remark = f"{where} {ORDERS[order]} {finds} at severity {nearest:g}{'; they come first' * bool(ranked)}."
     return ranked + [i for i in every if i not in known], remark
 
 
-@st.cache_data(max_entries=64, show_spinner="Ranking images by what noise takes from one model only")
-def _flips(_run: Any, stamp: str, left: str, right: str, corruption: str, severity: float) -> pd.DataFrame:
-    return robustness.flips(_run, left, right, only=(corruption, severity)).images
+@st.cache_data(max_entries=64, show_spinner="Ranking images by what only one of the models finds")
+def _apart(_run: Run, stamp: str, left: str, right: str, corruption: str, severity: float) -> pd.DataFrame:
+    """image_id, either (objects that only one model finds) and net (right's minus left's) of images that have such.
+
+    Under corruption only objects count that both models find on clean images.
+    """
+    if corruption == CLEAN:
+        truth, cells = _run.truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
+        found = [robustness.outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)]
+        matched = [(frame["outcome"] == "matched").to_numpy(int) for frame in found]
+        each = pd.DataFrame({"image_id": found[0]["image_id"], "net": matched[1] - matched[0]})
+    else:
+        flips = robustness.flips(_run, left, right, only=(corruption, severity)).objects
+        net = flips["keeper"].map({"model": 1, "baseline": -1})
+        each = pd.DataFrame({"image_id": flips["image_id"], "net": net})
+    each["either"] = each["net"].abs()
+    sums = each.groupby("image_id", as_index=False)[["either", "net"]].sum()
+    return sums[sums["either"] > 0]
 
 
 def _current(ids: list[int]) -> int:
@@ -155,7 +183,7 @@ def _view(
 
     st.caption(
         f"Image {where + 1} of {len(ids)} · {controls.plain(str(row.file).rsplit('/', 1)[-1])} · "
-        f"{controls.plain(controls.words(corruption))} at severity {severity:g}. {remark}"
+        f"{controls.plain(words(corruption))} at severity {severity:g}. {remark}"
     )
     pictures.viewer(
         f"{shown.name}:{image_id}",

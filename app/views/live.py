@@ -206,7 +206,7 @@ def _paired(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
     Of one class, overlapping by at least `OVERLAP`, best scores first.
     """
     partners = np.zeros(len(left)), np.zeros(len(right))
-    free = set(range(len(right)))
+    free = list(range(len(right)))  # in order: of equal boxes the one of the best score is taken first
     for i, a in enumerate(pictures.rows(left)):
         rest = {j: _iou(a, right.iloc[j]) for j in free if right["category_id"][j] == a.category_id}
         j = max(rest, key=rest.__getitem__, default=-1)

@@ -10,6 +10,7 @@ import streamlit as st
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.store import held
+from robustbench_sgdm.tables import number, p_text, words
 
 if TYPE_CHECKING:
     from app import controls, processes, stored
@@ -20,8 +21,8 @@ else:
     processes = content.load_file(content.root() / "app" / "processes.py")
     Shown = stored.Shown
 
-SIZES = {"all": "AP", "small": "AP_S", "medium": "AP_M", "large": "AP_L"}
 EVERY = "all"
+SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # of all objects it is the run's own
 NO_VERDICT = "cells are missing, or the images hold no such objects; no verdict yet."
 FACTS = {  # what scores depend on beside the model, and how runs may differ
     "data": "Data",
@@ -40,7 +41,7 @@ def page(shown: Shown) -> None:
         controls.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
         return
     family, size, beside = _filters(shown)
-    metric = SIZES[size]
+    metric = SIZES.get(size) or stored.headline(shown)
     with st.container(key="verdict"):
         verdict = st.empty()
     board = st.empty()
@@ -75,7 +76,7 @@ def _filters(shown: Shown) -> tuple[str, str, list[str]]:
     families = list(dict.fromkeys(f for f in stored.families(shown).values() if f))
     with st.container(horizontal=True, gap="medium"):
         family = controls.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
-        size = controls.choose("Objects", list(SIZES), "size")
+        size = controls.choose("Objects", [EVERY, *SIZES], "size")
         others = [n for n in stored.listed() if n != shown.name]
         beside = (
             controls.picks("Beside it, the runs", others, "beside", default=[], placeholder="none", width=320)
@@ -101,7 +102,7 @@ def _draw(
     frames = [_with_intervals(frame, table, over)]
     with board.container():
         frames += [other for name in beside if (other := _other(name, family, metric)) is not None]
-        frame = pd.concat(frames, ignore_index=True)
+        frame = pd.concat(frames).sort_values("mPC", ascending=False, ignore_index=True)
         differ = [name for name in FACTS if frame[name].nunique() > 1]
         if differ:
             names = ", ".join(FACTS[name].lower() for name in differ)
@@ -131,7 +132,7 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
     facts = {
         "data": plan["data"]["name"],
         "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(controls.words, sorted(plan["corruptions"]))),
+        "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
     }
     return pd.DataFrame(
@@ -155,7 +156,7 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
         return "1"  # the model that the others are timed against
-    return f"{row['ratio']:.2f} ({controls.span(row['low'], row['high'], '.2f')})"
+    return f"{row['ratio']:.2f} ({controls.span(row['low'], row['high'])})"
 
 
 def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str | None) -> pd.DataFrame:
@@ -183,7 +184,7 @@ def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
 
 
 def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
-    number = st.column_config.NumberColumn
+    column = st.column_config.NumberColumn
     order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
     st.dataframe(
         frame,
@@ -196,15 +197,15 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
         ],
         column_config={
             "model": st.column_config.TextColumn("Model", pinned=True),
-            "clean": number(f"{metric}, clean", format="%.1f", help="On the images as they are, percent."),
-            "mPC": number(format="%.1f", help="Mean score under corruption, percent."),
-            "rPC": number("rPC, %", format="%.1f", help="What is kept of the clean score: mPC / clean."),
-            "AP_S": number("AP_S, clean", format="%.1f", help="Of objects under 32 x 32 px."),
+            "clean": column(f"{metric}, clean", format="%.2f", help="On the images as they are, percent."),
+            "mPC": column(format="%.2f", help="Mean score under corruption, percent."),
+            "rPC": column("rPC, %", format="%.2f", help="What is kept of the clean score: mPC / clean."),
+            "AP_S": column("AP_S, clean", format="%.2f", help="Of objects under 32 x 32 px."),
             "ratio": st.column_config.TextColumn(
                 "Time, ratio", help="Over the run's first model in the same round: median and middle half."
             ),
-            "latency": number("ms / image", format="%.1f", help="One image, pixels to boxes."),
-            "parameters": number("Parameters, M", format="%.2f"),
+            "latency": column("ms / image", format="%.1f", help="One image, pixels to boxes."),
+            "parameters": column("Parameters, M", format="%.2f"),
             "run": st.column_config.TextColumn("Run"),
             **FACTS,
             **{
@@ -239,7 +240,7 @@ def _verdict(
         if pd.notna(kept).all():  # of a clean score of 0 nothing can be kept
             text = f"It keeps {kept[0]:.1f} % of its clean {metric}, the baseline {kept[1]:.1f} %. {text}"
         if sure is not None:
-            text += f", 95 % interval {sure['low']:+.2f} to {sure['high']:+.2f}, p = {sure['p']:.3g}"
+            text += f", 95 % interval {controls.span(sure['low'], sure['high'], signed=True)}, p = {p_text(sure['p'])}"
         st.markdown(text.replace("_", r"\_") + ".")
     if not shown.run.pairs:
         best, score = frame.iloc[0], controls.plain(metric)
@@ -247,8 +248,7 @@ def _verdict(
         if pd.isna(best["mPC"]):
             st.markdown(f"**{name}:** {NO_VERDICT}")
             return
-        highest = " is the highest" if len(frame) > 1 else ""
-        st.markdown(f"### {name}: mean {score} under corruption of {best['mPC']:.1f}{highest}")
+        st.markdown(f"### {name}: mean {score} under corruption of {number(best['mPC'])}")
         if pd.notna(best["rPC"]):
             st.markdown(f"It keeps {best['rPC']:.1f} % of its clean {score}.")
 

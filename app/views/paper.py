@@ -63,7 +63,7 @@ def page() -> None:
         if untrained:
             st.metric("AP that needs a training", untrained, border=True, width=240)
     outcomes = [o for o in MARKS if o in set(frame["verdict"])]
-    chosen = controls.picks("Verdicts", outcomes, "verdicts", default=outcomes, format_func=MARKS.get)
+    chosen = controls.picks("Verdicts", outcomes, "verdicts", default=outcomes)
     shown = frame[frame["verdict"].isin(chosen)]
     if shown.empty:
         controls.nothing("No verdict chosen", "Choose one above.", ":material/check_box:")

@@ -14,7 +14,7 @@ from robustbench_sgdm.figures.psnr import damage_curves
 from robustbench_sgdm.figures.registry import DRAW, draw
 from robustbench_sgdm.figures.severity import severity_curves
 from robustbench_sgdm.figures.side_by_side import Panel, side, side_by_side
-from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri, words
+from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri
 
 __all__ = [
     "DRAW",
@@ -42,5 +42,4 @@ __all__ = [
     "styled",
     "svg",
     "uri",
-    "words",
 ]

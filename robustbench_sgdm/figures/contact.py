@@ -12,8 +12,9 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.store import read_picture
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
 _LONGEST = 640  # px of a picture's longer side as a detector sees it

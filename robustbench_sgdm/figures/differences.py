@@ -1,32 +1,30 @@
 """Heat map of the differences between a model and its baseline, corruption by severity."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from robustbench_sgdm import palette
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import PAGE, styled, words
-from robustbench_sgdm.robustness import SIGNIFICANT
-from robustbench_sgdm.tables import number
+from robustbench_sgdm.figures.style import PAGE, styled
+from robustbench_sgdm.tables import identical_words, number, starred, words
 from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds
 _BAR = 4  # rows from which a colour bar beside them has room for its numbers; below them, it takes so much:
 _BELOW = 0.5  # inches
-_INK = "#1b1f24"
+_SCALE = LinearSegmentedColormap.from_list("differences", palette.differences())
 
 
 def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
-    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05.
+    """Draw model - baseline in points; bold with a star where the difference is significant.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -48,13 +46,13 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
         axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axis, (baseline, model) in zip(axes, pairs, strict=True):
             part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
-            values, p = (
+            values, sure = (
                 part.pivot(index="corruption", columns="severity", values=column)
                 .reindex(index=corruptions, columns=severities)
                 .to_numpy(float)
-                for column in ("estimate", "p_holm")
+                for column in ("estimate", "significant")
             )
-            image = _heat(axis, values, p, limit)
+            image = _heat(axis, values, sure == 1, limit)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(titles))
             axis.set(xlabel="severity", title=f"{names[model]}\nminus {names[baseline]}")
@@ -76,37 +74,26 @@ def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
     ]
 
 
-def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float) -> AxesImage:
-    image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limit: float) -> AxesImage:
+    image = axis.imshow(values, cmap=_SCALE, vmin=-limit, vmax=limit, aspect="auto")
     axis.grid(False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        sure = p[row, column] < SIGNIFICANT
+        bold = bool(sure[row, column])
         axis.text(
             column,
             row,
-            number(value, signed=True) + ("*" if sure else ""),
+            starred(number(value, signed=True), bold),
             ha="center",
             va="center",
             fontsize=7,
-            fontweight="bold" if sure else "normal",
-            color=_readable(image.to_rgba(np.array([value]))[0, :3].tolist()),
+            fontweight="bold" if bold else "normal",
+            color=palette.readable(to_hex(image.to_rgba(np.array([value]))[0])),
         )
     return image
-
-
-def _readable(cell: Sequence[float]) -> str:
-    """Dark or white, whichever contrasts more with a colour (WCAG 2.2's relative luminance)."""
-    light, ink = (_luminance(color) for color in (cell, to_rgb(_INK)))
-    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / (ink + 0.05) else _INK
-
-
-def _luminance(color: Sequence[float]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def differences_of(material: Material) -> Drawn:
@@ -115,15 +102,27 @@ def differences_of(material: Material) -> Drawn:
     rows = differences(material.intervals, metric).dropna(subset="estimate")
     if rows.empty:
         raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
-    sure = rows["p_holm"] < SIGNIFICANT
-    up, down = (int((sure & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
+    up, down = (int((rows["significant"] & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
     caption = (
-        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels. Bold with a star: "
-        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; plain: not shown to differ."
+        f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
+        "blue where the model is better, orange where the baseline is. Bold with a star: "
+        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not shown to differ."
     )
+    caption += "".join(f" {identical_words(*pair, why)}." for pair, why in material.identical.items())
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
         f"be higher in {up} and lower in {down}."
     )
-    columns = ["model", "baseline", "corruption", "severity", "estimate", "low", "high", "p", "p_holm"]
+    columns = [
+        "model",
+        "baseline",
+        "corruption",
+        "severity",
+        "estimate",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "significant",
+    ]
     return Drawn(difference_map(material.intervals, metric), caption, alt, rows[columns])

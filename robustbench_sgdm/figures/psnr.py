@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, legend_above, styled, words
+from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, legend_above, styled
+from robustbench_sgdm.tables import words
 
 _FEW = len(MARKERS)  # corruptions that one pair of panels tells apart
 _BESIDE = 2.0  # inches of the corruptions' names

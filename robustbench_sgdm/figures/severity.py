@@ -12,7 +12,8 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled, words
+from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
 

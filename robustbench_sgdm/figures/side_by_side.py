@@ -19,15 +19,17 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material, Shown
-from robustbench_sgdm.figures.style import PAGE, styled, words
+from robustbench_sgdm.figures.style import PAGE, styled
+from robustbench_sgdm.palette import OUTCOMES
 from robustbench_sgdm.store import GroundTruth, read_picture
+from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
-_LOOKS = {  # outcome -> colour, line style, width in points: told apart without colour, too
-    "matched": ("#56b4e9", "-", 1.3),
-    "missed": ("#ffb000", (0, (4, 1.6)), 1.5),
-    "false": ("#ff4fa3", (0, (1, 1.1)), 1.5),
-    "truth": ("#ffffff", "-", 0.5),
+_LOOKS = {  # outcome -> line style, width in points: told apart without colour, too
+    "matched": ("-", 1.3),
+    "missed": ((0, (4, 1.6)), 1.5),
+    "false": ((0, (1, 1.1)), 1.5),
+    "truth": ("-", 0.5),
 }
 _WORDS = {
     "matched": "matched detection",
@@ -111,8 +113,8 @@ def _ratio(panel: Panel) -> float:
 
 
 def _look(kind: str, casing: bool = True) -> dict[str, Any]:
-    color, style, width = _LOOKS[kind]
-    under: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": width}
+    style, width = _LOOKS[kind]
+    under: dict[str, Any] = {"color": OUTCOMES[kind], "linestyle": style, "linewidth": width}
     if casing:  # a dark edge, so that light lines show on light pictures
         under["path_effects"] = [withStroke(linewidth=width + 1.1, foreground="#000000", alpha=0.75)]
     return under

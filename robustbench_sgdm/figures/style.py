@@ -2,8 +2,6 @@
 
 import base64
 import io
-import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +9,12 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from robustbench_sgdm import atomic, content
+from robustbench_sgdm import atomic, content, palette
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.figures import fonts
 
@@ -27,7 +25,6 @@ COLUMN, PAGE = 3.4, 7.0
 
 MARKERS = "osD^vP*X"
 
-_MODULES = ("", "sgdm", "cbam", "ca", "rfaconv")  # first in the palette, in the order of the paper's interest
 _KEY = 0.5  # inches that a legend takes beside a name
 _METADATA = {  # what would say when and by which version
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -45,22 +42,8 @@ def styled() -> Iterator[None]:
 
 
 def colors(models: Sequence[str]) -> dict[str, Color]:
-    """A colour-blind-safe colour for each model, the same one in every figure that shows the same models.
-
-    A module has its colour, and so has what carries none; two models that want one colour get the next free.
-
-    >>> colors(["yolov8n", "yolov8n-sgdm"]) == {**colors(["yolov8n"]), **colors(["yolov8n-sgdm"])}
-    True
-    """
-    palette = sns.color_palette("colorblind", max(len(models), 10))
-    free, chosen = list(range(len(palette))), {}
-    for model in models:
-        module = re.sub(r"\[.*", "", model).partition("-")[2].rpartition("-")[2]
-        wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(model.encode()) % len(palette)
-        place = wanted if wanted in free else free[0]
-        free.remove(place)
-        chosen[model] = palette[place]
-    return chosen
+    """A colour for each model, as `palette.models` has it."""
+    return {model: to_rgb(color) for model, color in palette.models(models).items()}
 
 
 def check_ending(path: Path) -> str:
@@ -126,12 +109,3 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
     widest = max(map(fonts.width, names), default=0.0) + _KEY
     columns = min(len(names), 4, max(1, int((room + _KEY) / widest)))
     figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
-
-
-def words(name: str) -> str:
-    """A corruption's name as people write it.
-
-    >>> words("gaussian_noise[0.1]")
-    'gaussian noise [0.1]'
-    """
-    return name.replace("_", " ").replace("[", " [")

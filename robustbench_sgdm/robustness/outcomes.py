@@ -22,7 +22,7 @@ class Outcomes:
         objects: the annotations, in order, with `outcome` (matched, missed, or ignored for a crowd) and `score`,
             that of the box that found it, NaN where none did.
         detections: the boxes of at least the confidence, in order, with `outcome` (matched, false, or ignored
-            for one that found a crowd).
+            for one that found a crowd) and `object`, the row of `objects` that it found, -1 where none.
     """
 
     objects: pd.DataFrame
@@ -46,9 +46,10 @@ def outcomes(truth: GroundTruth, detections: pd.DataFrame, confidence: float = C
     right = (finds >= 0) & ~crowded
     score[finds[right]] = shown["score"].to_numpy()[right]
     found = np.where(np.isnan(score), "missed", "matched")
+    became = np.where(right, "matched", np.where(crowded, "ignored", "false"))
     return Outcomes(
         objects.assign(outcome=np.where(crowd, "ignored", found), score=score),
-        shown.assign(outcome=np.where(right, "matched", np.where(crowded, "ignored", "false"))),
+        shown.assign(outcome=became, object=finds),
     )
 
 

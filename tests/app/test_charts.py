@@ -4,7 +4,8 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from robustbench_sgdm import content
+from robustbench_sgdm import content, palette
+from robustbench_sgdm.tables import number
 
 charts = content.load_file(content.root() / "app/charts.py")
 COLORS = {"a": "#112233", "b": "#445566"}
@@ -32,17 +33,58 @@ def test_differences(dark: bool) -> None:
             "severity": [1.0, 3.0],
             "change": [0.0, -2.0],
             "interval": "",
-            "sure": [0, 1],
+            "p": "",
+            "significant": [False, True],
         }
     )
     assert charts.differences(frame, "AP", dark=dark).to_dict(validate=True)
 
 
-def test_what_rounds_to_nothing_has_no_sign() -> None:
-    frame = pd.DataFrame({"corruption": "fog", "severity": [1.0, 2.0], "change": [-0.04, -0.06]})
-    made = charts.differences(frame.assign(interval="", sure=True), "AP", dark=False).to_dict()
+def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_report() -> None:
+    frame = pd.DataFrame({"corruption": "gaussian_noise[0.1]", "severity": [1.0, 2.0, 3.0]})
+    frame = frame.assign(change=[-0.0034, -2.0, 2.0], interval="", p="", significant=[True, False, True])
+    made = charts.differences(frame, "AP", dark=False).to_dict()
     (rows,) = made["datasets"].values()
-    assert [(row["text"], row["bold"]) for row in rows] == [("0.0", False), ("-0.1", True)]
+    assert [row["text"] for row in rows] == [number(v, signed=True) for v in frame["change"]]
+    assert {row["name"] for row in rows} == {"gaussian noise [0.1]"}
+    layers = [layer for layer in made["layer"] if layer["mark"]["type"] == "text"]
+    assert {(layer["mark"]["fontWeight"], layer["transform"][0]["filter"]) for layer in layers} == {
+        (800, "datum.significant"),
+        (400, "!datum.significant"),
+    }
+    scale = next(layer for layer in made["layer"] if layer["mark"]["type"] == "rect")["encoding"]["color"][
+        "scale"
+    ]
+    assert scale["domain"] == [-2, -1, 0, 1, 2] and scale["range"] == palette.differences()
+
+
+DIFFERENCES = pd.DataFrame({"corruption": ["fog"], "severity": [1.0], "change": [1.0]}).assign(
+    interval="", p="", significant=True
+)
+LOSSES = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smooth=1.0, low=1.0, high=1.0)
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        charts.severity(curve(), COLORS, x="severity", metric="AP", top=50.0, bands=True),
+        charts.severity(curve(), COLORS, x="psnr", metric="AP", top=50.0, bands=True),
+        charts.differences(DIFFERENCES, "AP", dark=False),
+        charts.losses(LOSSES, COLORS, (1, 3)),
+    ],
+)
+def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
+    """A layer without its own tooltip shows every encoded field under its axis' title; a line or band is one mark,
+    so of fields that change along it the tooltip shows those of its first point."""
+    for layer in chart.to_dict(validate=True)["layer"]:
+        tooltips, kind = layer["encoding"]["tooltip"], layer["mark"]["type"]
+        assert tooltips and all(tip["title"] for tip in tooltips)
+        fields = [tip["field"] for tip in tooltips]
+        if kind in ("line", "area"):
+            assert fields == ["model"]
+        assert all("title" in layer["encoding"][axis] for axis in ("x", "y"))
+    metric = [tip["title"] for tip in tooltips if tip["field"] == "score"]
+    assert metric in ([], ["AP, %"])
 
 
 def test_losses() -> None:

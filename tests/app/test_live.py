@@ -25,3 +25,12 @@ def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:
 def test_nothing_found() -> None:
     left, right = live._paired(boxes(), boxes(("cat", 0.5, 0)))
     assert left.empty and right["partner"].tolist() == [0]
+
+
+def test_equal_boxes_are_paired_one_to_one() -> None:
+    left, right = live._paired(
+        boxes(("cat", 0.9, 0), ("cat", 0.9, 0), ("dog", 0.9, 0)),
+        boxes(("cat", 0.8, 0), ("dog", 0.7, 0), ("cat", 0.6, 0), ("cat", 0.5, 0)),
+    )
+    assert left["partner"].tolist() == [0.8, 0.6, 0.7]
+    assert right["partner"].tolist() == [0.9, 0.9, 0.9, 0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image as Pillow
 from streamlit.runtime.caching import get_data_cache_stats_provider
@@ -14,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import GroundTruth, Run
 
 pictures = content.load_file(content.root() / "app/pictures.py")
 
@@ -71,6 +72,29 @@ def test_large_pictures_do_not_fill_the_memory(picture: Any, tmp_path: Path) -> 
     for image_id in range(20):
         pictures.url(replace(large, image_id=image_id))
     assert 50e6 < kept() - before < 200e6
+
+
+def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
+    """Two equal objects and two equal boxes of equal scores; the same box with another class; a missed equal object."""
+    objects = [(1, 10.0), (1, 10.0), (2, 10.0), (1, 10.0), (1, 90.0)]
+    truth = GroundTruth(
+        pd.DataFrame({"image_id": [1], "file": ["a.png"], "width": [200], "height": [100]}),
+        pd.DataFrame(objects, columns=["category_id", "x"]).assign(
+            image_id=1, y=10.0, w=20.0, h=20.0, area=400.0, iscrowd=0
+        ),
+        pd.DataFrame({"category_id": [1, 2], "name": ["cat", "dog"]}),
+    )
+    found = pd.DataFrame([(1, 10.0), (1, 10.0), (2, 10.0), (1, 90.0)], columns=["category_id", "x1"])
+    found = found.assign(image_id=1, score=0.5, y1=10.0, x2=found["x1"] + 20, y2=30.0)
+    boxes = pictures.judged(truth, found)
+    matched = [(b["object"], b["label"], b["x"]) for b in boxes if b["kind"] == "matched"]
+    missed = {b["object"]: b["score"] for b in boxes if b["kind"] == "missed"}
+    assert len({number for number, *_ in matched}) == 4
+    for number, label, x in matched:
+        category, place = objects[number]
+        assert (label, x) == ({1: "cat", 2: "dog"}[category], place) and missed[number] == 0.5
+    (lost,) = [number for number, score in missed.items() if score is None]
+    assert objects[lost] == (1, 10.0)
 
 
 def live() -> None:

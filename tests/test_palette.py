@@ -1,0 +1,60 @@
+"""One palette: seaborn's, matplotlib's and the contrast that WCAG asks for are the oracles."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+
+from robustbench_sgdm import figures, palette
+
+
+def test_models_have_seaborns_colours_and_figures_have_them_too() -> None:
+    assert list(palette.MODELS) == sns.color_palette("colorblind", 10).as_hex()
+    names = [f"model-{number}" for number in range(23)]
+    chosen = palette.models(names)
+    assert {m: to_rgb(color) for m, color in chosen.items()} == figures.colors(names)
+    assert len(set(palette.models(names[:10]).values())) == 10
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_differences_are_blended_as_matplotlib_does_and_blue_is_better(dark: bool) -> None:
+    scale = palette.differences(dark=dark)
+    gradient = LinearSegmentedColormap.from_list("", scale, N=1001)
+    for place in np.linspace(0, 1, 21):
+        pairs = zip(to_rgb(palette.blend(scale, place)), gradient(place), strict=False)
+        assert max(abs(a - b) for a, b in pairs) < 0.01
+    (red, _, blue), (low_red, _, low_blue) = to_rgb(scale[-1]), to_rgb(scale[0])
+    assert blue > red and low_red > low_blue
+
+
+@pytest.mark.parametrize(("dark", "ground"), [(False, "#ffffff"), (True, "#0f131c")])
+def test_numbers_and_cells_can_be_read_in_both_themes(dark: bool, ground: str) -> None:
+    scale = palette.differences(dark=dark)
+    for place in np.linspace(0, 1, 101):
+        cell = palette.blend(scale, float(place))
+        assert palette.contrast(palette.readable(cell), cell) >= 4
+    assert min(palette.contrast(end, ground) for end in (scale[0], scale[-1])) >= 3
+    if dark:
+        assert min(palette.contrast(c, ground) for c in palette.models(range_of(10), dark=True).values()) >= 3
+
+
+def range_of(number: int) -> list[str]:
+    return [f"m{i}" for i in range(number)]
+
+
+def test_outcomes_differ_in_lightness_or_hue() -> None:
+    kinds = ("matched", "missed", "false")
+    for one, other in itertools.combinations(kinds, 2):
+        apart = np.subtract(to_rgb(palette.OUTCOMES[one]), to_rgb(palette.OUTCOMES[other]))
+        assert np.abs(apart).max() > 0.3
+    assert all(to_hex(color) == color for color in palette.OUTCOMES.values())
+
+
+def test_no_plotting_library_is_loaded() -> None:
+    code = "import sys; from robustbench_sgdm import palette, tables; print({'matplotlib', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -15,6 +15,7 @@ from robustbench_sgdm.tables.results import (
     corruption_tables,
     error_table,
     means_table,
+    object_table,
     sizes_table,
 )
 from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, starred, to_markdown, words
@@ -39,6 +40,7 @@ __all__ = [
     "means_table",
     "named",
     "number",
+    "object_table",
     "p_text",
     "sizes_table",
     "split",

@@ -318,7 +318,7 @@ class Run:
     def latency(self) -> pd.DataFrame:
         """How long one image takes each model: model, milliseconds, ratio, low, high, device.
 
-        `ratio` is over the first model's time in the same round, with its middle half from `low` to `high`;
+        `ratio` is over the first model's time in the same round, with its 95 % interval from `low` to `high`;
         no rows where the run was not timed.
         """
         numbers = dict.fromkeys(("milliseconds", "ratio", "low", "high"), "float64")

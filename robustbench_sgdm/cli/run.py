@@ -365,7 +365,7 @@ def _cost(plan: "Plan", units: "Sequence[Unit]", crew: "Crew", run: "Run | None"
     from robustbench_sgdm.sweep import estimate
 
     parts = estimate(plan, units, crew, run)
-    whole = durations(*sum(parts.values()))
+    whole = durations(*(sum(ends) for ends in zip(*parts.values(), strict=True)))
     return [
         f"{whole} on {plan.settings.device} with {several(crew.workers, 'worker')}",
         *(f"{name}: {durations(*span)}" for name, span in parts.items()),

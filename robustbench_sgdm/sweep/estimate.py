@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,8 @@ def expected(
 
 def _shared(work: Span, at_once: int) -> Span:
     """Work that several cores share, at best as if each were alone."""
-    return work / [at_once, 1 + _FURTHER * (at_once - 1)]
+    shared: Span = work / np.array([at_once, 1 + _FURTHER * (at_once - 1)])
+    return shared
 
 
 def _of_units(plan: Plan, units: Sequence[Unit], crew: Crew, costs: Costs) -> Span:
@@ -136,6 +138,7 @@ def _of_units(plan: Plan, units: Sequence[Unit], crew: Crew, costs: Costs) -> Sp
             severities = len({c.severity for c in unit.cells})
             computing[number] += costs.corrupt[unit.corruption.name] * pixels * severities
     at_once = crew.cores(len(units))
+    took: Span
     if plan.settings.device == "cpu":
         took = _shared((reading + computing).sum(0), at_once)
         took = np.maximum(took, (reading + computing).max(0))  # a unit is one worker's
@@ -162,26 +165,24 @@ def _measure(plan: Plan) -> Costs:
     for name, entrant in plan.models.items():
         show = entrant.detector.predict
         show([image])  # the first call pays for warming up
-        latency += _timed(lambda s=show: s([image]))[0] * (timing.ROUNDS + timing.WARM_UP)
+        latency += _timed(partial(show, [image]))[0] * (timing.ROUNDS + timing.WARM_UP)
         if settings.device == "cpu":
             torch.set_num_threads(1)
-        took, boxes = _timed(lambda s=show: s(list(batch)))
+        took, boxes = _timed(partial(show, list(batch)))
         predict[name], found = took / size, max(found, len(boxes[0]))
         torch.set_num_threads(threads)
     if settings.device == "cpu":
         torch.set_num_threads(1)
     corrupt, damage = {}, {}
+    how: dict[str, Any] = {"seed": 0, "engine": settings.engine}
     for name, one in plan.corruptions.items():
-        how: dict[str, Any] = {"seed": 0, "engine": settings.engine}
         levels = [level for level in one.levels(plan.severities) if level] or [0.0]
         ends = [
-            _timed(lambda c=one, s=s, h=how: corrupting.apply(c, batch, s, image_ids=range(size), **h))[0]
-            for s in (levels[0], levels[-1])
+            _timed(partial(corrupting.apply, one, batch, level, image_ids=range(size), **how))[0]
+            for level in (levels[0], levels[-1])
         ]
         corrupt[name] = np.array([min(e[0] for e in ends), max(e[1] for e in ends)]) / size
-        damage[name], _ = _timed(
-            lambda c=one, s=levels[-1], h=how: corrupting.damage(c, [image], [s], image_ids=[0], **h)
-        )
+        damage[name], _ = _timed(partial(corrupting.damage, one, [image], [levels[-1]], image_ids=[0], **how))
     scores, statistics = _of_cell(plan, found)
     return Costs(read, predict, corrupt, damage, scores, statistics, latency)
 
@@ -197,9 +198,8 @@ def _of_cell(plan: Plan, boxes: int) -> tuple[Span, Span]:
 
     ids = [image.id for image in plan.dataset.images[:_SAMPLE]]
     whole, rng, count = ground_truth(plan.dataset), np.random.default_rng(0), boxes * len(ids)
-    truth = GroundTruth(
-        *(frame[frame["image_id"].isin(ids)] for frame in (whole.images, whole.annotations)), whole.categories
-    )
+    images, objects = (f[f["image_id"].isin(ids)] for f in (whole.images, whole.annotations))
+    truth = GroundTruth(images, objects, whole.categories)
     corner, size = rng.uniform(0, 500, (count, 2)), rng.uniform(5, 200, (count, 2))
     found = pd.DataFrame(np.concatenate([corner, corner + size], axis=1), columns=["x1", "y1", "x2", "y2"])
     found["image_id"], found["score"] = np.repeat(ids, boxes), rng.random(count)

@@ -118,7 +118,7 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     plan: Plan, start: Callable[[str], Run], reference: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is killed as soon as it is there, while it still imports and units are dealt to all."""
-    begin, killed = processes.Pool._start, []
+    begin, killed = processes.Pool._start, list[int | None]()
 
     def beginning(crew: Any) -> Any:
         process, link = begin(crew)

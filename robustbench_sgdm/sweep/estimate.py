@@ -97,24 +97,18 @@ def expected(
 ) -> dict[str, Span]:
     """As `estimate`, from what little things cost."""
     cells = {cell for unit in units for cell in unit.cells}
-    measured = sum(
-        (cost * len(plan.corruptions[name].levels(plan.severities)) for name, cost in costs.damage.items()),
-        np.zeros(2),
-    )
-    images = measurements(plan) / max(
-        sum(len(c.levels(plan.severities)) for c in plan.corruptions.values()), 1
-    )
-    left = 1.0 if run is None else measurements(plan, run) / max(measurements(plan), 1)
+    levels = {name: len(one.levels(plan.severities)) for name, one in plan.corruptions.items()}
+    damage = sum((cost * levels[name] for name, cost in costs.damage.items()), np.zeros(2))
+    damage = damage / max(sum(levels.values()), 1) * measurements(plan, run)
+    # What is kept of stored cells' statistics is not looked for.
+    statistics = costs.statistics * np.array([len(cells), len(plan.cells)])
     timed = run is not None and not run.latency().empty
     return {
         "predictions": _of_units(plan, units, crew, costs)
         + _shared(costs.scores * len(cells), crew.cores(len(units))),
         "timing the models": costs.latency * (not timed),
-        "damage to the images": _shared(measured * images * left, cores()),
-        "resampling and error types": _shared(
-            costs.statistics * [len(cells), len(plan.cells)],
-            cores(),  # of stored cells it may be there
-        ),
+        "damage to the images": _shared(damage, cores()),
+        "resampling and error types": _shared(statistics, cores()),
         "report": _DRAWING,
     }
 
@@ -145,7 +139,7 @@ def _of_units(plan: Plan, units: Sequence[Unit], crew: Crew, costs: Costs) -> Sp
     else:  # the GPUs compute while others read, or all wait for each other
         read, computed = _shared(reading.sum(0), at_once), computing.sum(0) / crew.devices(len(units))
         took = np.array([max(read[0], computed[0]), read[1] + computed[1]])
-    return took + _STARTING * crew.start
+    return took + _STARTING if crew.start else took
 
 
 def _measure(plan: Plan) -> Costs:

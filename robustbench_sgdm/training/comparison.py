@@ -300,7 +300,7 @@ def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
         }
         for run in runs
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "seed", *METRICS, "best_epoch", "seconds", "batch", "health"])
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -330,4 +330,5 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
                     "difference_sd": pairs.std(),
                 }
             )
-    return pd.DataFrame(rows)
+    numbers = ("seeds", "mean", "sd", "low", "high", "baseline", "difference", "difference_sd")
+    return pd.DataFrame(rows, columns=["model", "metric", *numbers])

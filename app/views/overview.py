@@ -62,6 +62,8 @@ def _state(shown: Shown) -> None:
         f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
     )
     st.caption(text)
+    if truth := data.get("truth"):
+        st.caption(controls.plain(truth))
     if not missing:
         return
     done = f"{total - missing} of {total} cells are complete; what follows is about those."

@@ -88,8 +88,9 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     shown = frame.assign(
         name=frame["corruption"].map(words),
         text=[number(change, signed=True) for change in frame["change"]],
-        ink=[
-            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) for change in frame["change"]
+        light=[
+            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) != palette.INK
+            for change in frame["change"]
         ],
     )
     order = list(dict.fromkeys(shown["name"]))
@@ -118,13 +119,14 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         )
         .add_params(cell)
     )
+    ink = alt.condition("datum.light", alt.value("#ffffff"), alt.value(palette.INK))
     weights: tuple[tuple[Literal[400, 800], str], ...] = (
         (800, "datum.significant"),
         (400, "!datum.significant"),
     )
     texts = [
         base.mark_text(fontSize=12, fontWeight=weight, cursor="pointer")
-        .encode(text="text:N", color=alt.Color("ink:N", scale=None))
+        .encode(text="text:N", color=ink)
         .transform_filter(which)
         for weight, which in weights
     ]

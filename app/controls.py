@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -10,9 +10,14 @@ import streamlit as st
 from robustbench_sgdm import palette
 from robustbench_sgdm.tables import number
 
+if TYPE_CHECKING:
+    from app.stored import Shown
+
 T = TypeVar("T")
 
 QUERY: Literal["query-params"] = "query-params"
+OWN = "each variant's own"
+"""The baseline where a run has several."""
 
 
 def colors(models: Sequence[str]) -> dict[str, str]:
@@ -128,6 +133,24 @@ def pick_run(names: Sequence[str]) -> str:
     if st.query_params.get("run") != chosen:
         st.query_params["run"] = chosen
     return chosen
+
+
+def against(shown: "Shown", *, own: bool = True) -> "Shown":
+    """The run with every network compared with the one chosen here; by default with its own pairs.
+
+    Args:
+        shown: the run as it is.
+        own: whether each variant may keep a baseline of its own, where the run has several baselines.
+    """
+    networks, pairs = list(shown.networks), shown.run.pairs
+    if len(networks) < 2:
+        asked("baseline", networks, "Baseline")
+        return shown
+    first = pairs[0][0]
+    several = own and set(shown.against(first).run.pairs) != set(pairs)
+    options, default = ([OWN, *networks], OWN) if several else (networks, first)
+    baseline = pick("Baseline", options, "baseline", default=default, width=200)
+    return shown if several and baseline == OWN else shown.against(baseline)
 
 
 def switch(label: str, key: str, **how: Any) -> bool:

@@ -65,10 +65,10 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
         shutil.rmtree(cell)
     shown = view("images", "--", path, corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").value == "motion_blur"
-    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm", corruption="motion_blur")
+    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm", corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian_noise"]
     shutil.rmtree(path / "cells/base-sgdm")
-    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm")
+    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm")
     assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
 
 

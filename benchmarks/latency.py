@@ -110,7 +110,7 @@ def equations(module: SGDM, x: Tensor) -> Tensor:
     each = []
     for sample, alpha, tap in zip(y, alphas, taps, strict=True):
         kernel = sum(
-            (a * d.float() for a, d in zip(alpha, rd.bank, strict=True)), torch.zeros_like(guide)
+            (a * d.float() for a, d in zip(alpha, rd.bank_kernels(), strict=True)), torch.zeros_like(guide)
         )  # (2)
         kernel = kernel * tap * guide  # (10)
         each.append(F.conv2d(sample[None], kernel.to(x.dtype), padding=rd.kernel_size // 2))

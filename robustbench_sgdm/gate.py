@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.robustness import METRICS, SIGNIFICANT
+from robustbench_sgdm.robustness import METRICS
+from robustbench_sgdm.tables import number, words
 
 EXIT_CODE = 3
 """Of a command whose limits were not kept."""
@@ -85,10 +86,9 @@ def check(table: pd.DataFrame, limits: Sequence[Limit], *, significant: bool = T
     """Hold limits against a comparison.
 
     Args:
-        table: of `Intervals.table`, for the limits' metrics.
+        table: of `Intervals.table`, for the limits' metrics; its column `significant` decides.
         limits: every one is held against every model or pair and every set or cell it speaks of.
-        significant: count a drop only where it is shown: of a mean, where its interval lies below 0 as a whole;
-            of a cell, one of many, where its p is small after Holm's correction.
+        significant: count a drop only where it is significant.
 
     Returns:
         A verdict for each number. What is absent keeps no limit, nor does a drop that has no interval: nobody
@@ -130,25 +130,24 @@ def _verdict(limit: Limit, row: Mapping[Any, Any], significant: bool) -> Verdict
     where = _where(row)
     over = _set(row)
     estimate, low, high = (float(row[k]) for k in ("estimate", "low", "high"))
-    number = f"{limit.statistic if limit.statistic != 'score' else limit.metric}{where}"
+    what = f"{subject}, {limit.statistic if limit.statistic != 'score' else limit.metric}{where}"
     if estimate != estimate:
         lacks = f": run {row['missing']}" if row["missing"] else ": the data hold no such object"
-        return Verdict(limit, f"{subject}, {number}", False, f"absent{lacks}", over)
-    shown = f"{estimate:+.2f}" if row["baseline"] else f"{estimate:.2f}"
+        return Verdict(limit, what, False, f"absent{lacks}", over)
+    shown, *ends = (number(value, signed=bool(row["baseline"])) for value in (estimate, low, high))
     told = low == low
-    message = f"{shown} (interval {low:.2f} to {high:.2f})" if told else f"{shown} (no interval)"
+    message = f"{shown} (interval {' to '.join(ends)})" if told else f"{shown} (no interval)"
     if limit.kind == "fail-under":
-        return Verdict(limit, f"{subject}, {number}", estimate >= limit.value, message, over)
-    sure = row["p_holm"] < SIGNIFICANT if limit.statistic == "score" else high < 0
-    dropped = estimate < -limit.value and (sure or not told or not significant)
+        return Verdict(limit, what, estimate >= limit.value, message, over)
+    dropped = estimate < -limit.value and (row["significant"] or not told or not significant)
     if dropped and significant and not told:
         message += ": whether it is chance cannot be told; --drops any asks for no proof"
-    return Verdict(limit, f"{subject}, {number}", not dropped, message, over)
+    return Verdict(limit, what, not dropped, message, over)
 
 
 def _where(row: Mapping[Any, Any]) -> str:
     if row["statistic"] == "score":
-        return f" under {row['corruption']} at {row['severity']:g}"
+        return f" under {words(row['corruption'])} at {row['severity']:g}"
     return f" over {row['over']}" if row["over"] else ""
 
 

@@ -43,7 +43,7 @@ def models(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
     palette = [MODELS[i % len(MODELS)] for i in range(max(len(names), len(MODELS)))]
     free, chosen = list(range(len(palette))), {}
     for name in names:
-        module = re.sub(r"\[.*", "", name).partition("-")[2].rpartition("-")[2]
+        module = re.sub(r"\[.*| \(.*", "", name).partition("-")[2].rpartition("-")[2]
         wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
         place = wanted if wanted in free else free[0]
         free.remove(place)

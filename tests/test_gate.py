@@ -19,7 +19,7 @@ def row(statistic: str, estimate: float, low: float, high: float, **other: objec
         "corruption": "",
         "severity": NAN,
     }
-    given |= {"metric": "AP", "missing": "", "statistic": statistic, "p_holm": NAN}
+    given |= {"metric": "AP", "missing": "", "statistic": statistic, "significant": False}
     return given | {"estimate": estimate, "low": low, "high": high} | other
 
 
@@ -30,9 +30,11 @@ TABLE = pd.DataFrame(
         row("score", NAN, NAN, NAN, over="", corruption="fog", severity=5.0, metric="AP_S"),
         row("mPC", NAN, NAN, NAN, missing="m: fog 5"),
         row("rPC", -2.0, -4.0, 0.5, baseline="b"),
-        row("score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0, p_holm=0.01),
+        row(
+            "score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0, significant=True
+        ),
         row("P", -3.0, NAN, NAN, baseline="b", over=""),
-        row("score", -3.0, -5.0, -1.0, baseline="b", over="", metric="AP50", severity=3.0, p_holm=0.2),
+        row("score", -3.0, -5.0, -1.0, baseline="b", over="", metric="AP50", severity=3.0, significant=False),
     ]
 )
 

@@ -10,8 +10,7 @@ import robustbench_sgdm
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures.losses import smoothed
-from robustbench_sgdm.store import Log, read_logs
-from robustbench_sgdm.store.logs import LOSSES
+from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 if TYPE_CHECKING:
     from app import charts, controls, stored
@@ -80,37 +79,47 @@ def _age(path: Path) -> float:
 
 
 def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int]) -> None:
-    models = list(dict.fromkeys(log.model for log in logs))
-    palette = controls.colors(models)
-    controls.legend(models)
+    groups = group_logs(logs)
+    names = [group.name for group in groups]
+    palette = controls.colors(names)
+    controls.legend(names)
     for column, loss in zip(st.columns(len(LOSSES)), LOSSES, strict=True):
         name = f"{split}/{loss}_loss"
         with column:
             st.markdown(f"**{loss} loss**")
-            have = [log for log in logs if name in log.frame]
-            if not have:
+            curves = [_curve(group, name, smooth) for group in groups]
+            if all(curve.empty for curve in curves):
                 st.caption(f"These logs have no {split} losses.")
                 continue
-            frame = pd.concat([_curve(m, [g for g in have if g.model == m], name, smooth) for m in models])
             charts.draw(
-                charts.losses(frame, palette, epochs),
+                charts.losses(pd.concat(curves), palette, epochs),
                 key=f"loss-{loss}",
-                alt=f"{loss} loss against the epoch, a line for each of {', '.join(models)}",
+                alt=f"{loss} loss against the epoch, a line for each of {', '.join(names)}",
             )
-    st.caption("The smoothed mean over a model's seeds, the raw mean behind it, their range as a band.")
+    pooled = ", ".join(controls.plain(group.label) for group in groups if len(group.logs) > 1)
+    st.caption(
+        "The smoothed mean over a training's seeds, the raw mean behind it, their range as a band. "
+        + (
+            f"Pooled, as their records differ in the seed alone: {pooled}."
+            if pooled
+            else "No run is another's seed."
+        )
+    )
+    if absent := unrecorded(logs):
+        st.caption(
+            f"{len(absent)} of these runs have no recipe.yaml or args.yaml beside their results.csv, so each has a line."
+        )
     with st.container(key="wheel"):
         st.caption("Wheel and drag zoom.")
 
 
-def _curve(model: str, logs: list[Log], name: str, smooth: float) -> pd.DataFrame:
+def _curve(group: LogGroup, name: str, smooth: float) -> pd.DataFrame:
     """model, epoch, mean, smooth, low, high."""
-    if not logs:
-        return pd.DataFrame()
-    table = pd.concat([log.frame.set_index("epoch")[name] for log in logs], axis=1)
+    table = group.losses(name)
     mean = table.mean(axis=1)
     return pd.DataFrame(
         {
-            "model": model,
+            "model": group.name,
             "epoch": mean.index.astype(int),
             "mean": mean.to_numpy(),
             "smooth": smoothed(mean.to_numpy(), smooth * len(mean)),

@@ -44,7 +44,8 @@ def compare(
         str | None,
         typer.Option(
             "--baseline",
-            help="Compare with this model; default: each module's own, and for a model of several runs the first run's.",
+            help="Compare with this model; default: a module variant with its own, a model of several runs with the "
+            "first run's, else all with the first.",
         ),
     ] = None,
     model: Annotated[
@@ -63,7 +64,8 @@ def compare(
         list[str] | None,
         typer.Option(
             "--arm",
-            help="NAME=MODEL+MODEL: one network trained from several seeds; their spread is shown apart. Repeats.",
+            help="NAME=MODEL+MODEL: one network trained from several seeds, whose spread counts too. Two such are paired "
+            "by seed where names end in seed0, seed1, ... Repeats.",
         ),
     ] = None,
     resamples: Annotated[
@@ -96,8 +98,7 @@ def compare(
         Drops,
         typer.Option(
             "--drops",
-            help="Which drops count: means whose interval is all below 0 and cells whose p is below 0.05 after Holm's "
-            "correction, or any.",
+            help="Which drops count: those that are significant after Holm's correction, or any.",
         ),
     ] = Drops.significant,
     junit: Annotated[
@@ -123,30 +124,32 @@ def compare(
     for name in metrics:
         if name not in robustness.METRICS:
             raise unknown("metric", name, robustness.METRICS)
-    found = _bootstrap(opened, resamples, seed, level, _arms(arm or []))
-    pairs = _pairs(found, baseline, options.split(model or [], found.arms.__contains__))
-    shown = list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.arms)
+    found = _bootstrap(opened, resamples, seed, level, _groups(arm or []))
+    pairs = _pairs(found, baseline, options.split(model or [], found.groups.__contains__))
+    shown = (
+        list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.groups)
+    )
     _print(found, opened, pairs, shown, metrics, form, out)
     if limits:
         _hold(found, pairs, limits, drops is Drops.significant, junit)
 
 
-def _arms(values: Sequence[str]) -> dict[str, list[str]]:
+def _groups(values: Sequence[str]) -> dict[str, list[str]]:
     from robustbench_sgdm.errors import UsageError
 
-    arms: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for value in options.split(values):
         name, equals, models = value.partition("=")
         if not equals or not name:
             raise UsageError(f"--arm {value!r} is not NAME=MODEL+MODEL")
-        if name in arms:
+        if name in groups:
             raise UsageError(f"--arm {name} is given twice; join its models with +")
-        arms[name] = [m for m in models.split("+") if m]
-    return arms
+        groups[name] = [m for m in models.split("+") if m]
+    return groups
 
 
 def _bootstrap(
-    runs: "Sequence[Run]", resamples: int, seed: int, level: float, arms: Mapping[str, Sequence[str]]
+    runs: "Sequence[Run]", resamples: int, seed: int, level: float, groups: Mapping[str, Sequence[str]]
 ) -> "Intervals":
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.errors import DataError
@@ -161,23 +164,23 @@ def _bootstrap(
             )
         total += done
     with counting("resampling", total) as update:
-        return bootstrap(runs, resamples=resamples, seed=seed, level=level, arms=arms, progress=update)
+        return bootstrap(runs, resamples=resamples, seed=seed, level=level, groups=groups, progress=update)
 
 
 def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> list[tuple[str, str]]:
     from robustbench_sgdm.errors import UsageError, unknown
 
     for name in [*models, *([baseline] if baseline else [])]:
-        if name not in found.arms:
-            raise unknown("model", name, found.arms)
+        if name not in found.groups:
+            raise unknown("model", name, found.groups)
     if baseline is None:
         lone = [m for m in models if m not in {module for _, module in found.pairs}]
         if lone:
-            raise UsageError(f"{lone[0]} has no baseline of its own in these runs; give --baseline")
+            raise UsageError(f"{lone[0]} has no baseline in these runs; give --baseline")
         return [pair for pair in found.pairs if not models or pair[1] in models]
     if set(models) == {baseline}:
         raise UsageError(f"--model and --baseline are both {baseline}; name another model")
-    return [(baseline, m) for m in models or found.arms if m != baseline]
+    return [(baseline, m) for m in models or found.groups if m != baseline]
 
 
 def _print(
@@ -194,17 +197,21 @@ def _print(
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
-    flipped = _flips(runs, pairs)
+    flipped = _flips(runs, [trained for pair in pairs for trained in found.trainings(*pair)])
+    same = _identical(runs, pairs)
     if form in (Form.csv, Form.json):
         rows = tables.comparison_rows(table, lives, flipped)
         text = rows.to_csv(index=False) if form is Form.csv else tables.to_json(rows)
     else:
-        shown = tables.comparison_tables(table, found.level)
+        shown = tables.comparison_tables(table, found.level, same)
         shown += [tables.half_life_table(lives)] if len(lives) else []
         shown += [tables.flip_table(counts, *pair) for pair, counts in flipped.items()]
         if form is Form.table and out is None:
             for one in shown:
                 show(one)
+            over = next(iter(found.over), None)
+            for verdict in tables.verdicts(table, pairs, metrics[0], over, same, level=found.level):
+                note(f"verdict {verdict.headline}")
             return
         text = "\n".join(map(tables.to_markdown, shown))
     if out is None:
@@ -212,6 +219,15 @@ def _print(
         return
     atomic.write_text(out, text)
     note(f"comparison  {out}")
+
+
+def _identical(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The pairs that lie in one run and put out the same, and why."""
+    from robustbench_sgdm.robustness import identical
+
+    if len(runs) > 1:
+        return {}
+    return identical(runs[0], [pair for pair in pairs if set(pair) <= set(runs[0].groups)])
 
 
 def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "dict[tuple[str, str], pd.DataFrame]":

@@ -22,13 +22,24 @@ def curves(
         typer.Option("--smooth", min=0, max=1, help="Width of the smoothing window, share of the epochs."),
     ] = 0.02,
 ) -> None:
-    """Draw box, cls and dfl loss against the epoch: a line per model, its seeds as a band."""
+    """Draw box, cls and dfl loss against the epoch: a line per training, its seeds as a band.
+
+    Runs are seeds of one training where their records (recipe.yaml or args.yaml beside results.csv) say the same model,
+    data, classes, recipe, epochs and initial weights. Others get lines of their own, named by what differs or by folder.
+    """
     from robustbench_sgdm import figures
     from robustbench_sgdm.cli.console import note
     from robustbench_sgdm.errors import unknown
-    from robustbench_sgdm.store import read_logs
+    from robustbench_sgdm.foreign import few
+    from robustbench_sgdm.store import read_logs, unrecorded
 
     if split not in ("train", "val"):
         raise unknown("split", split, ("train", "val"))
-    figures.save(figures.loss_curves(read_logs(runs, split), split, smooth), out)
+    logs = read_logs(runs, split)
+    figures.save(figures.loss_curves(logs, split, smooth), out)
+    if absent := unrecorded(logs):
+        note(
+            f"warning: no recipe.yaml or args.yaml lies beside {few(map(str, absent), 3)}: nothing says which are "
+            "seeds of one training, so each has its own line"
+        )
     note(f"curves  {out}")

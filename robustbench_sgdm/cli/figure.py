@@ -19,6 +19,10 @@ CorruptionsOption = Annotated[
     list[Path] | None,
     typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
 ]
+BASELINE = (
+    "Compare all others with this model; default: a module variant with its own, else all with the first."
+)
+BaselineOption = Annotated[str | None, typer.Option("--baseline", help=BASELINE)]
 ResamplesOption = Annotated[
     int, typer.Option("--resamples", min=2, help="Draws of the bootstrap behind every interval.")
 ]
@@ -48,14 +52,9 @@ def figure(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", help="side-by-side: show this model; default: the run's first with a baseline."
-        ),
+        typer.Option("--model", help="side-by-side: show this model; default: the first that is compared."),
     ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", help="side-by-side: beside this one; default: the model's own."),
-    ] = None,
+    baseline: BaselineOption = None,
     rows: Annotated[
         int, typer.Option("--rows", min=1, help="side-by-side: images for each direction of flips.")
     ] = 2,
@@ -81,7 +80,11 @@ def figure(
     path = out or Path(f"{name}.svg")
     figures.check_ending(path)
     opened = Run.open(run)
-    models = _models(opened, baseline, model)
+    models = None
+    if name == "side-by-side" and model:
+        models = _models(opened, baseline, model)
+    elif baseline:
+        opened = opened.against(baseline)
     with stages() as progress:
         material = figures.Material(
             opened, metric, _ids(image or []), _noise(noise), rows, confidence, resamples, progress, models
@@ -95,6 +98,7 @@ def figure(
 
 def report(
     run: RunArgument,
+    baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
     corruptions: CorruptionsOption = None,
 ) -> None:
@@ -104,7 +108,7 @@ def report(
     """
     from robustbench_sgdm.store import Run
 
-    write_report(Run.open(run), resamples, corruptions or [])
+    write_report(Run.open(run, baseline=baseline), resamples, corruptions or [])
 
 
 def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()) -> None:
@@ -123,7 +127,7 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
                 note(f"without some pictures: {error}")
         html, pdf = reporting.write(material)
     with contextlib.suppress(DataError):  # the report says why there is none
-        for verdict in reporting.verdicts(material):
+        for verdict in material.verdicts:
             note(f"verdict {verdict.headline}")
     note(f"report  {html}\nreport  {pdf}")
 
@@ -151,21 +155,22 @@ def make_pictures(
     sweep.make_pictures(material.run, todo, known, progress=counter(progress, "making pictures", len(todo)))
 
 
-def _models(run: "Run", baseline: str | None, model: str | None) -> tuple[str, str] | None:
-    """The pair that was asked for, whose names are checked where they are used; None for the run's first."""
-    from robustbench_sgdm.errors import UsageError
+def _models(run: "Run", baseline: str | None, model: str) -> tuple[str, str]:
+    """The trainings that were asked for; their names are checked where they are used."""
+    from robustbench_sgdm.errors import UsageError, unknown
 
-    if model is None and baseline is None:
-        return None
-    for own, module in run.pairs:
-        if (model in (None, module)) and (baseline in (None, own)):
-            return own, module
-    if model is None or baseline is None:
-        given = f"--model {model}" if model else f"--baseline {baseline}"
-        raise UsageError(f"{given} alone names no pair of the run; give both --model and --baseline")
+    known = run.plan["models"]
+    for name in [model, *([baseline] if baseline else [])]:
+        if name not in known:
+            raise unknown("model", name, known)
     if model == baseline:
         raise UsageError(f"--model and --baseline are both {model}; name another model")
-    return baseline, model
+    if baseline:
+        return baseline, model
+    for own, module in run.trained_pairs:
+        if model == module:
+            return own, module
+    raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
 
 
 def _ids(values: Sequence[str]) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import logging
 import math
@@ -265,7 +264,7 @@ def fitted(weights: Weights, name: str) -> DetectionModel:
             f"{weights.path} holds {holds} for {count} classes, which is not {name}: give "
             f"other weights, or {holds} as the model"
         )
-    if "gamma" not in inspect.signature(MODULES[entry.module].cls).parameters:
+    if not MODULES[entry.module].can_start_as_identity:
         raise UsageError(f"{weights.path} holds {entry.baseline}: train {name} from it before it can detect")
     with torch.random.fork_rng(devices=[]):
         # The module's own tensors play no part yet, but count for the fingerprint: the same in every process.

@@ -15,7 +15,6 @@ from robustbench_sgdm.figures.registry import DRAW, draw
 from robustbench_sgdm.figures.severity import severity_curves
 from robustbench_sgdm.figures.side_by_side import Panel, side, side_by_side
 from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri
-from robustbench_sgdm.tables import words
 
 __all__ = [
     "DRAW",
@@ -43,5 +42,4 @@ __all__ = [
     "styled",
     "svg",
     "uri",
-    "words",
 ]

@@ -14,8 +14,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, styled
-from robustbench_sgdm.robustness import SIGNIFICANT
-from robustbench_sgdm.tables import number, words
+from robustbench_sgdm.tables import identical_words, number, starred, words
 from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds
@@ -25,7 +24,7 @@ _SCALE = LinearSegmentedColormap.from_list("differences", palette.differences())
 
 
 def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
-    """Draw model - baseline in points; bold with a star where Holm's p is below 0.05.
+    """Draw model - baseline in points; bold with a star where the difference is significant.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -47,13 +46,13 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
         axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axis, (baseline, model) in zip(axes, pairs, strict=True):
             part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
-            values, p = (
+            values, sure = (
                 part.pivot(index="corruption", columns="severity", values=column)
                 .reindex(index=corruptions, columns=severities)
                 .to_numpy(float)
-                for column in ("estimate", "p_holm")
+                for column in ("estimate", "significant")
             )
-            image = _heat(axis, values, p, limit)
+            image = _heat(axis, values, sure == 1, limit)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(titles))
             axis.set(xlabel="severity", title=f"{names[model]}\nminus {names[baseline]}")
@@ -75,7 +74,7 @@ def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
     ]
 
 
-def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit: float) -> AxesImage:
+def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limit: float) -> AxesImage:
     image = axis.imshow(values, cmap=_SCALE, vmin=-limit, vmax=limit, aspect="auto")
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -83,15 +82,15 @@ def _heat(axis: Axes, values: NDArray[np.float64], p: NDArray[np.float64], limit
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        sure = p[row, column] < SIGNIFICANT
+        bold = bool(sure[row, column])
         axis.text(
             column,
             row,
-            number(value, signed=True) + ("*" if sure else ""),
+            starred(number(value, signed=True), bold),
             ha="center",
             va="center",
             fontsize=7,
-            fontweight="bold" if sure else "normal",
+            fontweight="bold" if bold else "normal",
             color=palette.readable(to_hex(image.to_rgba(np.array([value]))[0])),
         )
     return image
@@ -103,16 +102,27 @@ def differences_of(material: Material) -> Drawn:
     rows = differences(material.intervals, metric).dropna(subset="estimate")
     if rows.empty:
         raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
-    sure = rows["p_holm"] < SIGNIFICANT
-    up, down = (int((sure & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
+    up, down = (int((rows["significant"] & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
     caption = (
         f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
-        f"blue where the model is better, orange where the baseline is. Bold with a star: "
-        f"not zero at p < {SIGNIFICANT:g} after Holm's correction over all these cells; plain: not shown to differ."
+        "blue where the model is better, orange where the baseline is. Bold with a star: "
+        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not shown to differ."
     )
+    caption += "".join(f" {identical_words(*pair, why)}." for pair, why in material.identical.items())
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
         f"be higher in {up} and lower in {down}."
     )
-    columns = ["model", "baseline", "corruption", "severity", "estimate", "low", "high", "p", "p_holm"]
+    columns = [
+        "model",
+        "baseline",
+        "corruption",
+        "severity",
+        "estimate",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "significant",
+    ]
     return Drawn(difference_map(material.intervals, metric), caption, alt, rows[columns])

@@ -14,7 +14,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import colors, styled
-from robustbench_sgdm.store import LOSSES, Log
+from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs
 
 Values = NDArray[np.float64]
 
@@ -22,25 +22,23 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02) -> Figure:
-    """A line per model: its seeds' mean, smoothed, the raw mean behind it and their range as a band.
+    """A line per training: its seeds' mean, smoothed, the raw mean behind it and their range as a band.
 
     Args:
-        logs: runs of one or several models; those of one model are its seeds.
+        logs: of runs; `store.group_logs` decides which of them are seeds of one training.
         split: `train` or `val`, whose losses are drawn.
         smooth: standard deviation of the Gaussian window as a share of the epochs; 0 for none.
     """
-    models = list(dict.fromkeys(log.model for log in logs))
-    color = colors(models)
+    groups = group_logs(logs)
+    color = colors([group.name for group in groups])
     with styled():
         figure = Figure(figsize=(7.2, 2.5), layout="constrained")
         axes, handles = figure.subplots(1, len(LOSSES)), {}
         for axis, loss in zip(axes, LOSSES, strict=True):
-            for index, model in enumerate(models):
-                seeds = [
-                    log.frame.set_index("epoch")[f"{split}/{loss}_loss"] for log in logs if log.model == model
-                ]
-                text = f"{model} ({len(seeds)} seeds)" if len(seeds) > 1 else model
-                handles[text] = _line(axis, seeds, text, color[model], _DASHES[index % len(_DASHES)], smooth)
+            for index, group in enumerate(groups):
+                losses = group.losses(f"{split}/{loss}_loss")
+                dash = _DASHES[index % len(_DASHES)]
+                handles[group.label] = _line(axis, losses, group.label, color[group.name], dash, smooth)
             axis.set(title=f"{loss} loss", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes[0].set_ylabel("training" if split == "train" else "validation")
@@ -48,14 +46,11 @@ def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02)
     return figure
 
 
-def _line(
-    axis: Axes, seeds: Sequence[pd.Series], label: str, color: object, dash: str, smooth: float
-) -> Line2D:
-    table = pd.concat(seeds, axis=1)  # epochs that one seed lacks are left out of its share of the mean
-    mean = table.mean(axis=1)
+def _line(axis: Axes, seeds: pd.DataFrame, label: str, color: object, dash: str, smooth: float) -> Line2D:
+    mean = seeds.mean(axis=1)  # epochs that one seed lacks are left out of its share of the mean
     epochs = mean.index.to_numpy()
-    if len(seeds) > 1:
-        axis.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
+    if seeds.shape[1] > 1:
+        axis.fill_between(epochs, seeds.min(axis=1), seeds.max(axis=1), color=color, alpha=0.15, linewidth=0)
     axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
     (line,) = axis.plot(
         epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
@@ -85,9 +80,13 @@ def losses(material: Material) -> Drawn:
         "better across models of different design."
     )
     columns = [f"train/{part}_loss" for part in LOSSES]
-    frames = [log.frame.assign(model=log.model) for log in logs]
+    groups = group_logs(logs)
+    frames = [log.frame.assign(model=group.name, seed=log.seed) for group in groups for log in group.logs]
     alt = "Line charts of box, class and distribution focal loss: " + "; ".join(
-        f"{log.model} ends at {', '.join(f'{log.frame[column].iloc[-1]:.2f}' for column in columns)}"
-        for log in logs
+        f"{group.label} ends at {', '.join(_end(group, column) for column in columns)}" for group in groups
     )
     return Drawn(loss_curves(logs), caption, alt + ".", pd.concat(frames))
+
+
+def _end(group: LogGroup, column: str) -> str:
+    return f"{group.losses(column).mean(axis=1).iloc[-1]:.2f}"

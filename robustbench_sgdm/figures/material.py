@@ -12,7 +12,7 @@ from robustbench_sgdm import content, errors, robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.robustness import Intervals, Over
 from robustbench_sgdm.store import Log, Run, read_logs
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.tables import Verdict, verdicts, words
 from robustbench_sgdm.types import CLEAN, METRICS
 
 Shown = tuple[str, float, int]
@@ -32,7 +32,7 @@ class Material:
         confidence: least score of a box that counts as shown.
         resamples: of the bootstrap.
         progress: called with (what, done, total) while statistics are made that are not kept yet.
-        models: (baseline, model) of side-by-side figures; None for the run's first pair.
+        models: (baseline, model) of side-by-side figures, which are single trainings; None for the run's first pair.
     """
 
     run: Run
@@ -47,7 +47,7 @@ class Material:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """Rows as in `results.csv`.
+        """Rows as in `results.csv`, of networks: the means over the trainings of one.
 
         Raises:
             DataError: no cell is complete.
@@ -55,7 +55,7 @@ class Material:
         frame = self.run.results()
         if frame.empty:
             raise DataError(f"{self.run.path} has no complete cell; run again to finish it")
-        return frame
+        return robustness.average_trainings(frame, self.run.groups)
 
     @cached_property
     def score(self) -> str:
@@ -85,6 +85,17 @@ class Material:
     def intervals(self) -> pd.DataFrame:
         """`Intervals.table()` of the run; raises as `bootstrap`."""
         return self.bootstrap.table()
+
+    @cached_property
+    def identical(self) -> dict[tuple[str, str], str]:
+        """The pairs whose models put out the same, and why."""
+        return robustness.identical(self.run)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One for each pair of the run; raises as `bootstrap`."""
+        over = self.whole if self.sets else None
+        return verdicts(self.intervals, self.run.pairs, self.score, over, self.identical)
 
     @cached_property
     def half_lives(self) -> pd.DataFrame:
@@ -132,13 +143,15 @@ class Material:
     def errors(self) -> pd.DataFrame:
         """Error types of each cell."""
         update = counter(self.progress, "telling errors apart", len(self.results))
-        return robustness.error_types(self.run, progress=update)
+        found = robustness.error_types(self.run, progress=update)
+        return robustness.average_trainings(found, self.run.groups)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
         """Calibration errors of each cell."""
         update = counter(self.progress, "measuring calibration", len(self.results))
-        return robustness.calibration(self.run, progress=update)
+        found = robustness.calibration(self.run, progress=update)
+        return robustness.average_trainings(found, self.run.groups)
 
     @cached_property
     def damage(self) -> pd.DataFrame:
@@ -178,10 +191,8 @@ class Material:
         """
         if self.models is None:
             if not self.run.pairs:
-                raise DataError(
-                    f"{self.run.path} holds no model with its baseline; there is nothing to compare"
-                )
-            return self.run.pairs[0]
+                raise DataError(f"{self.run.path} holds one model only; there is nothing to compare")
+            return self.run.trained_pairs[0]
         for name in self.models:
             if name not in self.run.plan["models"]:
                 raise errors.unknown("model", name, self.run.plan["models"])
@@ -189,9 +200,12 @@ class Material:
 
     @cached_property
     def by_pair(self) -> list["Material"]:
-        """The same for each pair of the run, together with about as many images as one pair alone has."""
+        """The same for each pair of the run, together with about as many images as one pair alone has.
+
+        Of networks that were trained from several seeds, the first training that both have.
+        """
         most = max(1, self.most // max(len(self.run.pairs), 1))
-        return [replace(self, models=pair, most=most) for pair in self.run.pairs]
+        return [replace(self, models=self.run.trainings(*pair)[0], most=most) for pair in self.run.pairs]
 
     @cached_property
     def flips(self) -> pd.DataFrame:

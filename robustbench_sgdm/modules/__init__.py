@@ -51,6 +51,11 @@ class ModuleSpec:
     source: str
     summary: str
 
+    @property
+    def can_start_as_identity(self) -> bool:
+        """Whether `gamma=0` makes it return its input until it is trained."""
+        return "gamma" in inspect.signature(self.cls).parameters
+
 
 _SPECS = (
     ModuleSpec(

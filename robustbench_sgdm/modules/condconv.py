@@ -31,7 +31,7 @@ class CondConv(BankConv):
 
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """As `BankConv.dynamic_kernels`."""
-        return mix_kernels(self.attention(x), self.bank, guide)
+        return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
 class SGDMCondConv(StaticGuided):

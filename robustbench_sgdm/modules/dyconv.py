@@ -38,7 +38,7 @@ class DyConv(BankConv, Tempered):
 
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """As `BankConv.dynamic_kernels`."""
-        return mix_kernels(self.attention(x), self.bank, guide)
+        return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
 class SGDMDyConv(StaticGuided):

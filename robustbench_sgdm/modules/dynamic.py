@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,44 @@ class DynamicConv(nn.Module):
         return self.export or tracing or torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
 
 
-class BankConv(DynamicConv):
+class BankedConv(DynamicConv):
+    """A dynamic convolution that mixes a bank of K kernels (o, i, k, k).
+
+    The bank is stored as a matrix (K o, i k k). A tensor of five axes has no channels-last format, into which Ultralytics
+    turns whole networks, and Muon takes a parameter of four axes or two only. Files of earlier versions hold five axes;
+    they load to the same bank.
+
+    Attributes:
+        bank: (K o, i k k).
+    """
+
+    bank: nn.Parameter
+    _bank_shape: tuple[int, ...]
+
+    def _add_bank(self, kernels: int, channels: int, size: int) -> None:
+        """Register a bank of kernels (channels, channels, size, size), not initialised."""
+        self._bank_shape = (kernels, channels, channels, size, size)
+        self.bank = nn.Parameter(torch.empty(kernels * channels, channels * size * size))
+
+    def bank_kernels(self) -> Tensor:
+        """The bank as (K, o, i, k, k), a view."""
+        return self.bank.view(self._bank_shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        held = state_dict.get(key := f"{prefix}bank")
+        if isinstance(held, Tensor) and held.shape == self._bank_shape:  # of an earlier version
+            state_dict[key] = held.reshape(self.bank.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if (held := self.bank).ndim == 5:  # unpickled, from an earlier version
+            self._bank_shape = tuple(held.shape)
+            matrix = held.detach().flatten(2).flatten(0, 1)
+            self.bank = nn.Parameter(matrix, requires_grad=held.requires_grad)
+
+
+class BankConv(BankedConv):
     """A dynamic convolution whose kernel is a mixture of a bank of K kernels (equation (2)), without bias.
 
     Args:
@@ -131,7 +169,7 @@ class BankConv(DynamicConv):
         check_positive(channels=channels, kernels=kernels)
         check_odd(kernel_size=kernel_size)
         self.channels = channels
-        self.bank = nn.Parameter(torch.empty(kernels, channels, channels, kernel_size, kernel_size))
+        self._add_bank(kernels, channels, kernel_size)
         self.register_parameter("bias", None)
         start_near_one_(self.bank, total)
 
@@ -146,7 +184,7 @@ class BankConv(DynamicConv):
     @torch.no_grad()
     def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
         """As `DynamicConv.absorb_`: the mixture is linear in the bank."""
-        self.bank.mul_(guide * scale.view(-1, 1, 1, 1))
+        self.bank_kernels().mul_(guide * scale.view(-1, 1, 1, 1))
         self.bias = nn.Parameter(shift.to(self.bank.dtype))
 
 

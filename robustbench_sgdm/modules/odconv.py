@@ -66,13 +66,13 @@ class ODConv(BankConv, Tempered):
         layers = (self.fc_channel, self.fc_filter, self.fc_spatial, self.fc_kernel)
         *sigmoids, kernel = (layer(common).float() / self.temperature.float() for layer in layers)
         channel, filters, spatial = (torch.sigmoid(logits) for logits in sigmoids)
-        size = self.bank.shape[-1]
+        size = self._bank_shape[-1]
         return OmniAttention(channel, filters, spatial.view(-1, size, size), torch.softmax(kernel, 1))
 
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """As `BankConv.dynamic_kernels`."""
         channel, filters, spatial, kernel = self.attention(x)
-        mixed = mix_kernels(kernel, self.bank, guide)
+        mixed = mix_kernels(kernel, self.bank_kernels(), guide)
         pairs = filters[:, :, None] * channel[:, None]  # (B, n, n)
         return mixed * pairs[..., None, None] * spatial[:, None, None]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from robustbench_sgdm.modules.checks import check_choice, check_odd, check_positive
 from robustbench_sgdm.modules.cost import Cheap, Spatial, share
 from robustbench_sgdm.modules.dynamic import (
-    DynamicConv,
+    BankedConv,
     full_precision,
     mix_kernels,
     per_sample_conv,
@@ -53,7 +53,7 @@ def fit_guide(guide: Tensor, n: int, m: int) -> Tensor:
     return (groups @ guide.permute(2, 3, 0, 1) @ groups.T).permute(2, 3, 0, 1) * ratio
 
 
-class RDConv(DynamicConv):
+class RDConv(BankedConv):
     """Razor dynamic convolution, (B, n, H, W) -> (B, n, H, W).
 
     Equations (5), (6): kernel attention `sigmoid(fc2(relu(fc1(GAP(x)))))` over a bank of K kernels, and a
@@ -102,7 +102,7 @@ class RDConv(DynamicConv):
         self.strip_h = nn.Conv2d(channels, maps, (1, strip), padding=(0, strip // 2), bias=False)
         self.strip_w = nn.Conv2d(channels, maps, (strip, 1), padding=(strip // 2, 0), bias=False)
         self.razor = nn.Conv2d(channels, m, 1, bias=False)
-        self.bank = nn.Parameter(torch.empty(kernels, m, m, *square))
+        self._add_bank(kernels, m, kernel_size)
         self.register_parameter("bias", None)
         self.source: Tensor | None
         self.cheap = self._make_cheap(cheap)
@@ -128,11 +128,11 @@ class RDConv(DynamicConv):
         for conv in filter(None, (self.razor, self.cheap)):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
         nn.init.zeros_(self.fc2.bias)
-        kernels = self.bank.shape[0]
+        kernels = self._bank_shape[0]
         if guided:
             start_near_one_(self.bank, total=kernels / 2)
         else:
-            nn.init.normal_(self.bank, 0.0, 2 / math.sqrt(kernels * self.bank[0, 0].numel()))
+            nn.init.normal_(self.bank, 0.0, 2 / math.sqrt(kernels * self.bank.shape[1]))
 
     def attention(self, x: Tensor) -> Attention:
         """Kernel and spatial attention of x (B, n, H, W), before the razor."""
@@ -148,7 +148,7 @@ class RDConv(DynamicConv):
         size = self.kernel_size
         with full_precision(self.bank):
             fitted = None if guide is None else fit_guide(guide.float(), self.channels, self.intrinsic)
-            mixed = mix_kernels(attention.kernel, self.bank, fitted)
+            mixed = mix_kernels(attention.kernel, self.bank_kernels(), fitted)
             return mixed * attention.spatial.view(mixed.shape[0], 1, -1, size, size)
 
     def branches(self, x: Tensor, guide: Tensor | None = None) -> list[Tensor]:
@@ -164,7 +164,7 @@ class RDConv(DynamicConv):
     def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
         """As `DynamicConv.absorb_`."""
         m = self.intrinsic
-        self.bank.mul_(fit_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
+        self.bank_kernels().mul_(fit_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
         self.bias = nn.Parameter(shift[:m].to(self.bank.dtype))
         if self.cheap is not None:
             scale_conv_(self.cheap, scale[m:], shift[m:])

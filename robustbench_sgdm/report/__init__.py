@@ -4,6 +4,5 @@ write(Material(run))   # report.html, report.pdf, and figures/ with the drawings
 """
 
 from robustbench_sgdm.report.build import write
-from robustbench_sgdm.report.verdict import Verdict, verdicts
 
-__all__ = ["Verdict", "verdicts", "write"]
+__all__ = ["write"]

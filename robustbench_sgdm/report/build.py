@@ -9,12 +9,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from robustbench_sgdm import __version__, atomic, content, figures
+from robustbench_sgdm import __version__, atomic, content, figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material, fonts
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
-from robustbench_sgdm.report.verdict import Verdict, verdicts
 from robustbench_sgdm.store import Run
 
 _LINES = "\n\t"  # in HTML like spaces
@@ -43,6 +42,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
+        "trainings": any(len(members) > 1 for members in run.groups.values()),
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
         "times": times(run.latency()),
@@ -102,10 +102,10 @@ def breakable(text: str, most: int) -> Markup:
     return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
 
 
-def _verdicts(material: Material) -> tuple[list[Verdict], str]:
+def _verdicts(material: Material) -> tuple[list[tables.Verdict], str]:
     """The verdicts, or why there is none."""
     try:
-        return verdicts(material), ""
+        return material.verdicts, ""
     except DataError as error:
         return [], str(error)
 
@@ -147,7 +147,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "words": figures.words,
+        "words": tables.words,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
     }

@@ -6,36 +6,47 @@ error_types(run)          # what each kind of error costs, cell by cell
 flips(run, a, b)          # the objects that noise takes from one model and leaves the other
 """
 
-from robustbench_sgdm.robustness.aggregates import Over, classes, headline, sets, summarize, summary
+from robustbench_sgdm.robustness.aggregates import (
+    Over,
+    average_trainings,
+    classes,
+    headline,
+    sets,
+    summarize,
+    summary,
+)
 from robustbench_sgdm.robustness.bootstrap import Draws, comparable, kept
 from robustbench_sgdm.robustness.diagnosis import ERRORS, calibration, calibration_bins, error_types
 from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
 from robustbench_sgdm.robustness.halflife import half_lives
+from robustbench_sgdm.robustness.identity import identical
 from robustbench_sgdm.robustness.intervals import Intervals, bootstrap
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import SIGNIFICANT, holm
+from robustbench_sgdm.robustness.statistics import decide, holm
 
 __all__ = [
     "CONFIDENCE",
     "ERRORS",
     "METRICS",
-    "SIGNIFICANT",
     "Draws",
     "Flips",
     "Intervals",
     "Outcomes",
     "Over",
+    "average_trainings",
     "bootstrap",
     "calibration",
     "calibration_bins",
     "classes",
     "comparable",
+    "decide",
     "error_types",
     "flips",
     "half_lives",
     "headline",
     "holm",
+    "identical",
     "kept",
     "mcnemar",
     "outcomes",

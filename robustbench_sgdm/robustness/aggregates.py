@@ -21,6 +21,8 @@ from robustbench_sgdm.types import BENCHMARK, CLEAN, METRICS
 SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
 """The five published severities."""
 
+_ROW = ("model", "corruption", "severity", "class", "metric", "over", "bin")  # what tells rows apart
+_SAME = ("schema", "images", "seed", "cells")  # numbers that all trainings share
 _VOC = {
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -156,24 +158,57 @@ def summary(
     metrics: Sequence[str] = METRICS,
     by_class: bool = False,
 ) -> pd.DataFrame:
-    """P, mPC, rPC and mCE of every model of a run; see `summarize` for the columns.
+    """P, mPC, rPC and mCE of every network of a run; see `summarize` for the columns.
+
+    Those of a network trained from several seeds are the means over its trainings, and its mCE is that of its mean
+    scores, as in `Intervals.table`.
 
     Args:
         over: the sets; by default `sets(run)`.
-        baseline: whom mCE is relative to; by default each model's own, where it has one.
+        baseline: whom mCE is relative to; by default as in `run.pairs`.
         metrics: of COCO's twelve.
         by_class: AP of each class instead, with a column `class`.
     """
     families = sets(run)
     chosen = families if over is None else {o: families.get(o, "") for o in over}
-    models = list(run.plan["models"])
-    if baseline is not None and baseline not in models:
-        raise errors.unknown("baseline", baseline, models)
-    against = dict.fromkeys(models, baseline) if baseline else {m: b for b, m in run.pairs}
+    groups = run.groups
+    if baseline is not None and baseline not in groups:
+        raise errors.unknown("baseline", baseline, groups)
+    against = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.pairs}
     frame = run.results()
     if by_class:
         frame, metrics = classes(run), ["AP"]
-    return summarize(frame, models, chosen, metrics, against)
+    found = summarize(average_trainings(frame, groups), list(groups), chosen, metrics, against)
+    if len(groups) < len(run.plan["models"]):  # a mean of shares is not the share of means
+        each = summarize(frame, list(run.plan["models"]), chosen, metrics, {})
+        found["rPC"] = average_trainings(each, groups)["rPC"]
+    return found
+
+
+def average_trainings(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Rows of models as rows of networks: the mean over a network's trainings of every number.
+
+    A row that one of the trainings lacks is left out. Where every network was trained once, the frame as it is.
+
+    Args:
+        frame: columns `model`, those of `_ROW` that it has, and numbers.
+        groups: name -> models, as of `Run.groups`.
+    """
+    if frame.empty or all(members == [name] for name, members in groups.items()):
+        return frame
+    group_of = {m: name for name, members in groups.items() for m in members}
+    named = frame.assign(model=frame["model"].map(group_of))
+    keys = [c for c in _ROW if c in named]
+    others = [c for c in named if c not in keys]
+    numbers = [str(c) for c in others if pd.api.types.is_numeric_dtype(named[c]) and c not in _SAME]
+    rows = named.groupby(keys, sort=False)
+    every = rows[others].first()
+    lacking = named[numbers].isna().groupby([named[key] for key in keys], sort=False).any()
+    for number in numbers:  # no mean of some of them
+        every[number] = rows[number].mean().mask(lacking[number])
+    every = every.assign(_trainings=rows.size()).reset_index()
+    whole = every["_trainings"] == every["model"].map({g: len(m) for g, m in groups.items()})
+    return every.loc[whole, list(frame.columns)].reset_index(drop=True)
 
 
 def classes(run: Run) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ())
     Args:
         found: of the bootstrap; each resample has its own crossing, whose quantiles are the interval.
         metric: of METRICS.
-        models: or arms, whose trainings are averaged; all by default.
+        models: or groups, whose trainings are averaged; all by default.
 
     Returns:
         Columns model, corruption, metric, severity, low, high; infinite where half is left at the strongest
@@ -35,14 +35,14 @@ def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ())
     if metric not in METRICS:
         raise errors.unknown("metric", metric, METRICS)
     for name in models:
-        if name not in found.arms:
-            raise errors.unknown("model", name, found.arms)
-    arms = {name: _mean(found, name) for name in models or found.arms}
-    arms = {name: cells for name, cells in arms.items() if (CLEAN, 0.0) in cells}
+        if name not in found.groups:
+            raise errors.unknown("model", name, found.groups)
+    groups = {name: _mean(found, name) for name in models or found.groups}
+    groups = {name: cells for name, cells in groups.items() if (CLEAN, 0.0) in cells}
     planned = list(dict.fromkeys(cell for over in found.over for cell in over.cells))
     rows = []
     for corruption in dict.fromkeys(c for c, _ in planned):
-        having = {m: cells for m, cells in arms.items() if any(c == corruption for c, _ in cells)}
+        having = {m: cells for m, cells in groups.items() if any(c == corruption for c, _ in cells)}
         wanted = sorted(s for c, s in planned if c == corruption)
         used = [s for s in wanted if all((corruption, s) in cells for cells in having.values())]
         text = [", ".join(f"{s:g}" for s in levels) for levels in (used, sorted(set(wanted) - set(used)))]
@@ -53,9 +53,9 @@ def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ())
     return pd.DataFrame(rows, columns=columns)
 
 
-def _mean(found: Intervals, arm: str) -> Cells:
-    """The mean over an arm's trainings of the cells that all of them have."""
-    first, *others = (found.cells[m] for m in found.arms[arm])
+def _mean(found: Intervals, group: str) -> Cells:
+    """The mean over a group's trainings of the cells that all of them have."""
+    first, *others = (found.cells[m] for m in found.groups[group])
     shared = [cell for cell in first if all(cell in c for c in others)]
     return {cell: Draws.map(average, first[cell], *(c[cell] for c in others)) for cell in shared}
 

@@ -1,8 +1,8 @@
-"""Scores, means over cells and differences between models, with intervals and p-values."""
+"""Scores, means over cells and differences between models, with intervals, p-values and significance."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,17 +13,14 @@ from robustbench_sgdm import errors
 from robustbench_sgdm.robustness.aggregates import Over, missing, relative, sets
 from robustbench_sgdm.robustness.bootstrap import Draws, distributions
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import bca, holm, p_value, percentile
+from robustbench_sgdm.robustness.statistics import Spread, decide, interval, p_value, pooled
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.types import CLEAN
 
 Cells = Mapping[tuple[str, float], Draws]
 
 _KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
-_NUMBERS = [
-    *("estimate", "low", "high", "low_bca", "high_bca", "p", "p_holm", "se", "resamples"),
-    *("seeds", "se_seeds", "low_total", "high_total"),
-]
+_NUMBERS = ["estimate", "low", "high", "p", "se", "se_images", "se_seeds", "seeds", "resamples"]
 
 
 class _Item(NamedTuple):
@@ -37,16 +34,16 @@ class _Item(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Arm:
-    """One network, trained once or from several seeds, and one statistic of it.
+class _Trainings:
+    """One statistic of a network.
 
     Attributes:
-        draws: of each training; empty where cells are missing.
+        draws: of each training, by model; empty where cells are missing.
         missing: which.
     """
 
-    draws: Sequence[Draws]
-    missing: str
+    draws: Mapping[str, Draws]
+    missing: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +53,18 @@ class Intervals:
     Attributes:
         cells: for each model, the distributions of its complete cells, by (corruption, severity).
         over: the sets that means are taken over, and the family that each is, or "".
-        pairs: (baseline, model) whose difference model - baseline is tested; names of arms.
-        arms: the models that are one network trained from several seeds; one that is in no arm is its own.
+        pairs: (baseline, model) whose difference model - baseline is tested; names of `groups`.
+        groups: networks, each with its trainings, which are models; a network trained once is its own group.
+        seeds: of trainings, where known: two groups are paired by the seeds that both have.
         level: of the intervals, such as 0.95.
-        seed: of the resampled images and trainings.
     """
 
     cells: Mapping[str, Cells]
     over: Mapping[Over, str]
     pairs: Sequence[tuple[str, str]]
-    arms: Mapping[str, Sequence[str]]
+    groups: Mapping[str, Sequence[str]]
+    seeds: Mapping[str, int] = field(default_factory=dict)
     level: float = 0.95
-    seed: int = 0
 
     def table(
         self,
@@ -76,7 +73,7 @@ class Intervals:
         pairs: Sequence[tuple[str, str]] | None = None,
         over: Sequence[Over] | None = None,
     ) -> pd.DataFrame:
-        """One row per statistic: first each model's own, then the differences.
+        """One row per statistic: first each network's own, then the differences.
 
         Args:
             metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L.
@@ -85,19 +82,20 @@ class Intervals:
 
         Returns:
             Columns, in percent; what is absent is NaN:
-            model: or arm;
+            model: or group of trainings;
             baseline: empty for the model's own value, else the value is model - baseline, or its mCE against it;
             statistic: score (of one cell), P, mPC, rPC, or of a pair mCE, 100 where the model errs as its baseline does;
             over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
             corruption, severity: of a score;
             metric;
-            estimate, low, high: with the percentile interval; low_bca, high_bca: the BCa interval; none where
-            one image decides everything, since it does not vary;
-            p: that a difference is 0, or mCE 100; p_holm: corrected over the scores of one model, baseline and metric;
-            se: standard error from sampling images; resamples: those that held such objects;
-            seeds: trainings (the fewer of a pair); se_seeds: standard error from training; low_total,
-            high_total: the interval with both, trainings being resampled too;
-            missing: the cells to run before the value can be said.
+            estimate, low, high: with its interval; none where one image decides everything, since it does not vary;
+            p: that a difference is 0, or mCE 100, of the same construction as the interval;
+            se: standard error; se_images: from sampling images; se_seeds: from training, where there are several seeds;
+            seeds: trainings, of a pair those that are compared; resamples: those that held such objects;
+            missing: the cells to run before the value can be said;
+            p_holm, significant: the one rule. p is corrected over the corrupted cells of one model, baseline and
+            metric; likewise over the families, and over the single corruptions, of each kind of mean. The clean score
+            and the means over the first set stand alone.
 
         Raises:
             UsageError: an unknown metric or model.
@@ -108,127 +106,145 @@ class Intervals:
         chosen = dict(self.over) if over is None else {o: self.over.get(o, "") for o in over}
         wanted = list(self.pairs if pairs is None else pairs)
         for name in (name for pair in wanted for name in pair):
-            if name not in self.arms:
-                raise errors.unknown("model", name, self.arms)
-        arms = {arm: self._items(arm, chosen) for arm in self.arms}
+            if name not in self.groups:
+                raise errors.unknown("model", name, self.groups)
+        own = {group: self._items(group, chosen) for group in self.groups}
         rows = []
-        for name, items in arms.items():
-            for item, arm in items.items():
-                rows += self._rows((name, "", *item), [(name, 1.0, arm)], metrics)
+        for name, items in own.items():
+            for item, trainings in items.items():
+                rows += self._rows((name, "", *item), trainings, metrics)
         for baseline, name in wanted:
-            for item, arm in arms[name].items():
-                if item in arms[baseline]:
-                    terms = [(name, 1.0, arm), (baseline, -1.0, arms[baseline][item])]
-                    rows += self._rows((name, baseline, *item), terms, metrics)
+            for item, trainings in own[name].items():
+                if item in own[baseline]:
+                    rows += self._rows((name, baseline, *item), trainings, metrics, own[baseline][item])
             for which, family in chosen.items():
                 label = (name, baseline, *_Item("mCE", which.name, family))
                 rows += self._errors(label, which, metrics)
         frame = pd.DataFrame(rows, columns=[*_KEYS, *_NUMBERS, "missing"])
-        scores = frame[(frame["statistic"] == "score") & (frame["baseline"] != "")]
-        for _, part in scores.groupby(["model", "baseline", "metric"], sort=False):
-            frame.loc[part.index, "p_holm"] = holm(part["p"].to_numpy())
-        return frame
+        first = next(iter(chosen), Over(())).name
+        tested = [(*row[:4], _tested_with(row, first)) for row in frame[_TESTS].itertuples(index=False)]
+        return decide(frame, tested, self.level)
 
-    def _items(self, arm: str, over: Mapping[Over, str]) -> dict[_Item, _Arm]:
-        """Every statistic of an arm."""
-        models = {m: self.cells[m] for m in self.arms[arm]}
+    def compared(self, baseline: str, model: str) -> list[tuple[str, str]]:
+        """The trainings (of baseline, of model) with the same seed; none where fewer than two seeds are shared."""
+        sides = [{self.seeds[m]: m for m in self.groups[g] if m in self.seeds} for g in (baseline, model)]
+        shared = [seed for seed in sides[1] if seed in sides[0]]
+        return [(sides[0][s], sides[1][s]) for s in shared] if len(shared) > 1 else []
+
+    def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
+        """Those that a pair compares one by one; the first of each where none are paired."""
+        return self.compared(baseline, model) or [(self.groups[baseline][0], self.groups[model][0])]
+
+    def _items(self, group: str, over: Mapping[Over, str]) -> dict[_Item, _Trainings]:
+        """Every statistic of a network."""
+        models = {m: self.cells[m] for m in self.groups[group]}
         shared = [cell for cell in next(iter(models.values())) if all(cell in c for c in models.values())]
         items = {
-            _Item("score", corruption=c, severity=s): _Arm([cells[c, s] for cells in models.values()], "")
+            _Item("score", corruption=c, severity=s): _Trainings({m: own[c, s] for m, own in models.items()})
             for c, s in shared
         }
         none = Over(())
-        items[_Item("P")] = _arm(models, none, lambda cells: cells[CLEAN, 0.0])
+        items[_Item("P")] = _trainings(models, none, lambda cells: cells[CLEAN, 0.0])
         for which, family in over.items():
-            items[_Item("mPC", which.name, family)] = _arm(models, which, _mean(which), clean=False)
-            items[_Item("rPC", which.name, family)] = _arm(models, which, _relative(which))
+            items[_Item("mPC", which.name, family)] = _trainings(models, which, _mean(which), clean=False)
+            items[_Item("rPC", which.name, family)] = _trainings(models, which, _relative(which))
         return items
 
     def _rows(
-        self, label: tuple[Any, ...], terms: Sequence[tuple[str, float, _Arm]], metrics: Sequence[str]
+        self,
+        label: tuple[Any, ...],
+        own: _Trainings,
+        metrics: Sequence[str],
+        baseline: _Trainings | None = None,
     ) -> list[list[Any]]:
-        """A row for each metric of a sum of arms with signs."""
-        lacking = "; ".join(dict.fromkeys(arm.missing for *_, arm in terms if arm.missing))
-        if lacking:
+        """A row for each metric of a network's own value, or of its difference from its baseline."""
+        both = [own] if baseline is None else [own, baseline]
+        if lacking := "; ".join(dict.fromkeys(side.missing for side in both if side.missing)):
             return [[*label, m, *[np.nan] * len(_NUMBERS), lacking] for m in metrics]
-        draws = Draws.map(
-            lambda *means: sum(sign * mean for (_, sign, _), mean in zip(terms, means, strict=True)),
-            *(Draws.map(average, *arm.draws) for *_, arm in terms),
-        )
-        seeds = min(len(arm.draws) for *_, arm in terms)
-        spread = np.full(len(METRICS), np.nan)
-        total = np.empty((0, len(METRICS)))
-        if seeds > 1:
-            spread = np.sqrt(np.sum([_training_variance(arm.draws) for *_, arm in terms], axis=0))
-            levels = [sign * self._two_levels(name, arm.draws) for name, sign, arm in terms]
-            total = np.sum([level[: min(map(len, levels))] for level in levels], axis=0)
-        null = 0.0 if len(terms) > 1 else None
-        return [
-            [*label, metric, *self._numbers(draws, metric, null, (seeds, spread, total)), ""]
-            for metric in metrics
-        ]
+        sides = [list(side.draws.values()) for side in both]
+        if baseline is not None and (same := self.compared(label[1], label[0])):
+            pairs = [(own.draws[model], baseline.draws[other]) for other, model in same]
+            sides = [[Draws.map(np.subtract, *pair) for pair in pairs]]
+        means = [Draws.map(average, *side) for side in sides]
+        draws = means[0] if len(means) == 1 else Draws.map(np.subtract, *means)
+        return self._numbers(label, draws, metrics, None if baseline is None else 0.0, sides)
 
     def _errors(self, label: tuple[Any, ...], over: Over, metrics: Sequence[str]) -> list[list[Any]]:
-        """mCE of an arm against another, of the means over their trainings."""
-        arms = [{m: self.cells[m] for m in self.arms[name]} for name in label[:2]]
-        lacking = [missing(m, cells, over, clean=False) for models in arms for m, cells in models.items()]
+        """mCE of a network against another, of the mean over their trainings."""
+        groups = [{m: self.cells[m] for m in self.groups[name]} for name in label[:2]]
+        lacking = [missing(m, cells, over, clean=False) for models in groups for m, cells in models.items()]
         if text := "; ".join(dict.fromkeys(t for t in lacking if t)):
             return [[*label, m, *[np.nan] * len(_NUMBERS), text] for m in metrics]
-        scores = [Draws.map(average, *(c[at] for c in arm.values())) for arm in arms for at in over.cells]
 
         def error(*values: NDArray[np.float64]) -> Any:
             mine, theirs = values[: len(over.cells)], values[len(over.cells) :]
             return over.error(*(dict(zip(over.cells, side, strict=True)) for side in (mine, theirs)))
 
-        draws, none = Draws.map(error, *scores), np.full((0, len(METRICS)), np.nan)
-        seeds = min(map(len, arms)), np.full(len(METRICS), np.nan), none
-        return [[*label, metric, *self._numbers(draws, metric, 100.0, seeds), ""] for metric in metrics]
+        def between(*sides: Sequence[Cells]) -> Draws:
+            return Draws.map(
+                error, *(Draws.map(average, *(c[at] for c in side)) for side in sides for at in over.cells)
+            )
+
+        mine, theirs = (list(models.values()) for models in groups)
+        if same := self.compared(label[1], label[0]):
+            sides = [[between([groups[0][model]], [groups[1][other]]) for other, model in same]]
+        else:
+            sides = [[between([one], theirs) for one in mine], [between(mine, [one]) for one in theirs]]
+        return self._numbers(label, between(mine, theirs), metrics, 100.0, sides)
 
     def _numbers(
         self,
+        label: tuple[Any, ...],
         draws: Draws,
-        metric: str,
+        metrics: Sequence[str],
         null: float | None,
-        trainings: tuple[int, NDArray[np.float64], NDArray[np.float64]],
-    ) -> list[Any]:
-        """The columns of `_NUMBERS`.
+        sides: Sequence[Sequence[Any]],
+    ) -> list[list[Any]]:
+        """Rows of `_KEYS`, `_NUMBERS` and nothing missing.
 
         Args:
+            draws: of the value.
             null: the value that p is about; None where there is no p.
-            trainings: how many, the standard error from them (m,), and draws with them resampled (r, m).
+            sides: the trainings' own draws, of one network, of paired differences, or of two networks.
         """
-        column = METRICS.index(metric)
-        estimate, jackknife = float(draws.estimate[column]), _present(draws.jackknife[:, column])
-        resamples = _varied(_present(draws.resamples[:, column]), jackknife, null)
-        seeds, spread, total = trainings
-        return [
-            estimate,
-            *percentile(resamples, self.level),
-            *bca(estimate, resamples, jackknife, self.level),
-            np.nan if null is None else p_value(resamples - null, len(jackknife)),
-            np.nan,
-            float(np.std(resamples, ddof=1)) if len(resamples) > 1 else np.nan,
-            len(resamples),
-            seeds,
-            spread[column],
-            *percentile(_present(total[:, column]), self.level),
-        ]
+        seeds = min(map(len, sides))
+        rows = []
+        for metric in metrics:
+            column = METRICS.index(metric)
+            estimate = float(draws.estimate[column])
+            jackknife = _present(draws.jackknife[:, column])
+            resamples = _varied(_present(draws.resamples[:, column]), jackknife, null)
+            images = (
+                Spread(float(np.var(resamples, ddof=1)), len(jackknife) - 1) if len(resamples) > 1 else _NONE
+            )
+            training = [_training(side, column) for side in sides] if seeds > 1 else []
+            spread = pooled([images, *training]) if images is not _NONE else _NONE
+            low, high = interval(estimate, spread, self.level)
+            if null is None:  # no score is below 0, and none but rPC above 100
+                low, high = max(low, 0.0), high if label[2] == "rPC" else min(high, 100.0)
+            rows.append(
+                [
+                    *(*label, metric, estimate, low, high),
+                    np.nan if null is None else p_value(estimate - null, spread),
+                    *(np.sqrt(v) for v in (spread.variance, images.variance)),
+                    np.sqrt(sum(part.variance for part in training)) if training else np.nan,
+                    *(seeds, len(resamples), ""),
+                ]
+            )
+        return rows
 
-    def _two_levels(self, arm: str, draws: Sequence[Draws]) -> NDArray[np.float64]:
-        """An arm's mean with its trainings resampled too, (r, m).
 
-        Resampling k trainings understates their variance by (k - 1) / k; deviations are stretched to make
-        up for it (Rao & Wu 1988, Journal of the American Statistical Association 83:231).
-        """
-        least = min(len(d.resamples) for d in draws)
-        every = np.stack([d.resamples[:least] for d in draws])
-        count, resamples = every.shape[:2]
-        rng = np.random.default_rng([self.seed, *arm.encode()])
-        drawn = rng.integers(count, size=(count, resamples))
-        mean = every.mean(axis=0)
-        picked = every[drawn, np.arange(resamples)].mean(axis=0)
-        stretched: NDArray[np.float64] = mean + np.sqrt(count / (count - 1)) * (picked - mean)
-        return stretched
+_NONE = Spread(np.nan, 0)
+_TESTS = ["model", "baseline", "metric", "statistic", "over", "family", "corruption"]
+
+
+def _tested_with(row: Any, first: str) -> str:
+    """The family of tests that a row of `_TESTS` is corrected with; one of its own where it stands alone."""
+    if row.statistic == "score":
+        return "clean" if row.corruption == CLEAN else "cells"
+    if row.over == first:
+        return "first"
+    return "families" if row.family else "corruptions"
 
 
 def bootstrap(
@@ -237,7 +253,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    arms: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Intervals:
@@ -246,16 +262,16 @@ def bootstrap(
     Args:
         runs: one, or several over the same images, seed and engine; a model that is in several is then called
             `name@run`, by the directory's name or, where two have one, its path, and the first run's is a baseline of
-            the others'.
+            the others'. Where no run knows a pair, the first model of all is the baseline of the others.
         resamples: how many.
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
-        arms: networks trained from several seeds: name -> models.
+        groups: networks trained from several seeds, name -> models, beside those that the runs tell.
         workers: threads; the cores where None.
         progress: called with the number of cells just done, from any thread.
 
     Raises:
-        UsageError: too few resamples, an impossible level, a model that is not there, in two arms, or in one with
+        UsageError: too few resamples, an impossible level, a model that is not there, in two groups, or in one with
             its baseline.
         DataError: runs that do not compare, no ground truth in the run, or damaged cells.
     """
@@ -263,58 +279,71 @@ def bootstrap(
         raise errors.UsageError(f"level {level} is outside (0, 1); 0.95 is usual")
     several = [runs] if isinstance(runs, Run) else list(runs)
     found = distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
-    count = Counter(model for run in several for model in run.plan["models"])
+    count = Counter(name for run in several for name in {*run.plan["models"], *run.groups})
     alike = Counter(run.path.name for run in several)
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
+    told: dict[str, list[str]] = {}
+    seeds: dict[str, int] = {}
     pairs, again = [], []
     first: dict[str, str] = {}
     for run, draws in zip(several, found, strict=True):
         where = run.path.name if alike[run.path.name] == 1 else run.path
-        names = {m: m if count[m] == 1 else f"{m}@{where}" for m in run.plan["models"]}
-        cells |= {name: {} for name in names.values()}
-        pairs += [(names[b], names[m]) for b, m in run.pairs]
-        again += [(first[m], name) for m, name in names.items() if m in first]
+        names = {m: m if count[m] == 1 else f"{m}@{where}" for m in [*run.plan["models"], *run.groups]}
+        cells |= {names[m]: {} for m in run.plan["models"]}
+        told |= {names[g]: [names[m] for m in members] for g, members in run.groups.items()}
+        seeds |= {names[m]: s for m, s in run.seeds.items()}
+        pairs += [(names[b], names[m], run.first_is_baseline) for b, m in run.trained_pairs]
+        again += [(first[m], name) for m, name in names.items() if m in first and m in run.plan["models"]]
         first = names | first
         for cell, drawn in draws.items():
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
-    groups = _groups(cells, arms or {})
-    arm_of = {m: arm for arm, members in groups.items() for m in members}
-    for baseline, model in pairs:
-        if arm_of[baseline] == arm_of[model]:
+    joined = _groups(cells, groups or {}, told)
+    group_of = {m: group for group, members in joined.items() for m in members}
+    for baseline, model, by_place in pairs:
+        if group_of[baseline] == group_of[model] and not by_place:
             raise errors.UsageError(
-                f"arm {arm_of[model]!r} joins {model} with its baseline {baseline}; an arm is one network trained "
+                f"group {group_of[model]!r} joins {model} with its baseline {baseline}; a group is one network trained "
                 "several times: give each its own"
             )
-    tested = dict.fromkeys((arm_of[b], arm_of[m]) for b, m in [*pairs, *again] if arm_of[b] != arm_of[m])
-    return Intervals(cells, sets(*several), list(tested), groups, level, seed)
+    tested = [(group_of[b], group_of[m]) for b, m in [*(p[:2] for p in pairs), *again]]
+    tested = list(dict.fromkeys(pair for pair in tested if pair[0] != pair[1]))
+    if all(run.first_is_baseline for run in several):
+        first_of_all, *others = joined
+        alone = set(others) - {name for pair in tested for name in pair}
+        tested += [(first_of_all, group) for group in others if group in alone]
+    return Intervals(cells, sets(*several), tested, joined, seeds, level)
 
 
-def _groups(cells: Mapping[str, Any], arms: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Every arm's models; a model in none is its own."""
-    members = [m for arm in arms.values() for m in arm]
+def _groups(
+    models: Mapping[str, Any], asked: Mapping[str, Sequence[str]], told: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Every network's trainings, in the models' order: those asked for, the runs' own, and models by themselves."""
+    members = [m for group in asked.values() for m in group]
     for model, times in Counter(members).items():
-        if model not in cells:
-            raise errors.unknown("model", model, cells)
+        if model not in models:
+            raise errors.unknown("model", model, models)
         if times > 1:
-            raise errors.UsageError(f"{model} is in two arms, or twice in one; a training counts once")
-    for arm in arms:
-        if arm in cells and arm not in members:
-            raise errors.UsageError(f"arm {arm!r} is called as a model that is not in it; give another name")
-    empty = [arm for arm, models in arms.items() if not models]
-    if empty:
-        raise errors.UsageError(f"arm {empty[0]!r} has no model; name its trainings")
-    return {
-        **{arm: list(models) for arm, models in arms.items()},
-        **{m: [m] for m in cells if m not in members},
-    }
+            raise errors.UsageError(f"{model} is in two groups, or twice in one; a training counts once")
+    for group in asked:
+        if group in models and group not in members:
+            raise errors.UsageError(
+                f"group {group!r} is called as a model that is not in it; give another name"
+            )
+        if not asked[group]:
+            raise errors.UsageError(f"group {group!r} has no model; name its trainings")
+    own = {group: list(trained) for group, trained in told.items() if not set(trained) & set(members)}
+    left = {m: [m] for m in models if m not in members and not any(m in trained for trained in own.values())}
+    every = {group: list(trained) for group, trained in asked.items()} | own | left
+    place = {m: i for i, m in enumerate(models)}
+    return dict(sorted(every.items(), key=lambda item: min(place[m] for m in item[1])))
 
 
-def _arm(
+def _trainings(
     models: Mapping[str, Cells], over: Over, statistic: Callable[[Cells], Draws], *, clean: bool = True
-) -> _Arm:
+) -> _Trainings:
     lacking = [missing(model, cells, over, clean=clean) for model, cells in models.items()]
     text = "; ".join(t for t in lacking if t)
-    return _Arm([] if text else [statistic(cells) for cells in models.values()], text)
+    return _Trainings({} if text else {m: statistic(cells) for m, cells in models.items()}, text)
 
 
 def _mean(over: Over) -> Callable[[Cells], Draws]:
@@ -332,9 +361,10 @@ def average(*values: NDArray[np.float64]) -> Any:
     return np.mean(values, axis=0)
 
 
-def _training_variance(draws: Sequence[Draws]) -> Any:
-    """Variance of the mean of several trainings, (m,)."""
-    return np.var([d.estimate for d in draws], axis=0, ddof=1) / len(draws)
+def _training(draws: Sequence[Draws], column: int) -> Spread:
+    """Of the mean of several trainings."""
+    estimates = [d.estimate[column] for d in draws]
+    return Spread(float(np.var(estimates, ddof=1)) / len(draws), len(draws) - 1)
 
 
 def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:

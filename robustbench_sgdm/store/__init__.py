@@ -3,7 +3,7 @@
 from robustbench_sgdm.store.cells import Cell, CellStore, cell_key, shard_count, shard_size
 from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
 from robustbench_sgdm.store.locks import held
-from robustbench_sgdm.store.logs import LOSSES, Log, read_logs
+from robustbench_sgdm.store.logs import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
 from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs
 from robustbench_sgdm.store.truth import GroundTruth
@@ -17,9 +17,11 @@ __all__ = [
     "GroundTruth",
     "Litter",
     "Log",
+    "LogGroup",
     "Run",
     "cell_key",
     "find_litter",
+    "group_logs",
     "has_picture",
     "held",
     "keep_picture",
@@ -30,4 +32,5 @@ __all__ = [
     "remove_litter",
     "shard_count",
     "shard_size",
+    "unrecorded",
 ]

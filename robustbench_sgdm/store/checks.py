@@ -35,6 +35,9 @@ _FIELDS: dict[
     "models": (
         {
             "baseline": (str, type(None)),
+            "group": str,
+            "seed": int,
+            "module": (str, type(None)),
             "parameters": int,
             "weights": str,
             "fingerprint": str,

@@ -1,9 +1,12 @@
-"""Training logs: the `results.csv` that Ultralytics writes, ours or anybody's."""
+"""Training logs: the `results.csv` that Ultralytics writes, ours or anybody's, and which are seeds of one training."""
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,20 +16,57 @@ from robustbench_sgdm.foreign import read_yaml
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
 
+_RECORDS = ("recipe.yaml", "args.yaml")  # ours says more than Ultralytics'
+_LONGEST = 24  # characters of a value that tells two lines apart in a legend
+# Where a run was made and what it left there, not what was trained.
+_PLACES = ("device", "workers", "cache", "project", "name", "save_dir", "exist_ok", "resume")
+_OUTPUTS = ("verbose", "plots", "save", "save_period", "save_json", "show")
+_OF_A_RUN = ("model", "start", "runs", "seeds", "effective")
+
 
 @dataclass(frozen=True)
 class Log:
     """One training run's log.
 
     Attributes:
-        model: what was trained; runs of one model differ in their seed.
+        model: what was trained.
         path: the `results.csv`.
         frame: one row for each epoch; columns as Ultralytics names them (`train/box_loss`, `metrics/mAP50-95(B)`).
+        seed: of the run; None where nothing says.
+        record: what decided the run besides its seed, a text for each leaf of the record beside the log; empty where
+            there is none.
     """
 
     model: str
     path: Path
     frame: pd.DataFrame
+    seed: int | None = None
+    record: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LogGroup:
+    """The seeds of one training: runs whose records differ in nothing else.
+
+    Attributes:
+        name: the model; where several groups are of it, also what tells this one from them.
+        model: what was trained.
+        logs: a run for each seed.
+    """
+
+    name: str
+    model: str
+    logs: tuple[Log, ...]
+
+    @property
+    def label(self) -> str:
+        """The name, and how many seeds where there are several."""
+        return f"{self.name} ({len(self.logs)} seeds)" if len(self.logs) > 1 else self.name
+
+    def losses(self, column: str) -> pd.DataFrame:
+        """A column of the logs by epoch, a column for each seed; NaN where a seed lacks the epoch or the column."""
+        series = [log.frame.set_index("epoch")[column] for log in self.logs if column in log.frame]
+        return pd.concat(series, axis=1) if series else pd.DataFrame()
 
 
 def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
@@ -38,8 +78,69 @@ def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
     Raises:
         DataError: there is none, or one is damaged or not of an Ultralytics detector.
     """
-    files = [file for path in paths for file in _files(path)]
-    return [Log(_model(file), file, _read(file, split)) for file in dict.fromkeys(files)]
+    files = {file.resolve(): file for path in paths for file in _files(path)}
+    return [_log(file, split) for file in files.values()]
+
+
+def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
+    """Put the seeds of one training together, in the order in which trainings first appear.
+
+    Runs are pooled only where both have a record and the records differ in the seed alone: same model, data, classes,
+    recipe, epochs, initial weights and versions. A seed that is there twice is not two seeds: runs are then pooled within
+    their comparison's folder, or not at all.
+    """
+    groups: dict[Any, list[Log]] = {}
+    for log in logs:
+        groups.setdefault((log.model, *_identity(log)), []).append(log)
+    split = [part for group in groups.values() for part in _distinct_seeds(group)]
+    names = _names(split)
+    return [LogGroup(name, part[0].model, tuple(part)) for name, part in zip(names, split, strict=True)]
+
+
+def unrecorded(logs: Iterable[Log]) -> list[Path]:
+    """The logs beside which nothing says what was trained, and that are therefore seeds of no other."""
+    return [log.path for log in logs if not log.record and log.path.name == "results.csv"]
+
+
+def same_comparison(one: object, other: object) -> bool:
+    """Whether two `recipe.yaml` are of one comparison: they differ in models and seeds, and where they ran, alone.
+
+    Args:
+        one: content of a run's or a comparison's file; not necessarily sound.
+        other: as `one`.
+    """
+    return bool(found := shared_leaves(one)) and found == shared_leaves(other)
+
+
+def shared_leaves(content: object) -> dict[str, str]:
+    """What runs of one comparison have in common, of the record of one of them or of all: text by path."""
+    leaves = _leaves(content)
+    return {key: value for key, value in leaves.items() if key.split(" ")[0] not in _OF_A_RUN}
+
+
+def _leaves(content: object) -> dict[str, str]:
+    """The leaves of a record as text by their path, without the seed and what plays no part in a training."""
+    flat = flatten(content) if isinstance(content, dict) else {}
+    ours = any(key.startswith("arguments ") for key in flat)
+    passed = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")}
+    return {key: value for key, value in flat.items() if key not in passed}
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    """The leaves of a record as text by their path, keys joined by blanks.
+
+    >>> flatten({"a": {"b": 1, "c": "x"}, "d": None})
+    {'a b': '1', 'a c': 'x', 'd': 'null'}
+    """
+    leaves: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        leaves |= flatten(value, f"{name} ") if isinstance(value, dict) else {name: _text(value)}
+    return leaves
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _files(path: Path) -> list[Path]:
@@ -71,15 +172,99 @@ def _read(file: Path, split: str) -> pd.DataFrame:
         raise DataError(f"{file} holds something else than numbers: {error}") from error
 
 
-def _model(file: Path) -> str:
-    """What our `recipe.yaml` or Ultralytics' `args.yaml` names, else the folder without its seed."""
-    for name in ("recipe.yaml", "args.yaml"):
+def _log(file: Path, split: str) -> Log:
+    """A log and what the record beside it says: our `recipe.yaml`, or Ultralytics' `args.yaml`."""
+    frame = _read(file, split)
+    for name in _RECORDS if file.name == "results.csv" else ():
         try:
             content = read_yaml(file.parent / name)
         except DataError:
             continue
         if isinstance(content, dict) and isinstance(named := content.get("model"), str) and named:
-            model = Path(named)
-            return model.stem if model.suffix in {".pt", ".yaml", ".yml"} else named
+            model, seed = _model(named, file), content.get("seed")
+            arguments = content.get("arguments")
+            if isinstance(arguments, dict):
+                seed = arguments.get("seed")
+            leaves = _leaves(content)
+            start = (
+                {"start": re.sub(r"(?<=initialised with seed )\d+", "", leaves["start"])}
+                if "start" in leaves
+                else {}
+            )
+            return Log(model, file, frame, seed if type(seed) is int else None, leaves | start)
     stem = file.parent.name if file.name == "results.csv" else file.stem
-    return re.sub(r"[-_]seed\d+$", "", stem)
+    return Log(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
+
+
+def _model(named: str, file: Path) -> str:
+    """The model that a record names; of a training that Ultralytics resumed, which names `last.pt`, the folder."""
+    model = Path(named)
+    if model.suffix not in {".pt", ".yaml", ".yml"}:
+        return named
+    return file.parent.name if model.parts[-2:] == ("weights", "last.pt") else model.stem
+
+
+def _identity(log: Log) -> tuple[str, ...]:
+    if not log.record or log.seed is None:
+        return "log", str(log.path)
+    return "record", json.dumps(log.record, sort_keys=True)
+
+
+def _distinct_seeds(logs: Sequence[Log]) -> list[list[Log]]:
+    """The logs together if no seed is there twice, else by comparison, else each alone."""
+    if len({log.seed for log in logs}) == len(logs):
+        return [list(logs)]
+    parts: dict[Path, list[Log]] = {}
+    for log in logs:
+        parts.setdefault(log.path.parent.parent, []).append(log)
+    if len(parts) > 1:
+        return [part for group in parts.values() for part in _distinct_seeds(group)]
+    return [[log] for log in logs]
+
+
+def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
+    """The model's name, and in brackets what tells groups of one model apart: what was set otherwise, or the folder."""
+    names = []
+    for group in groups:
+        model = group[0].model
+        rivals = [other for other in groups if other[0].model == model]
+        if len(rivals) == 1:
+            names.append(model)
+            continue
+        told = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
+        names.append(told if told.startswith(model) else f"{model} ({told})")
+    return names
+
+
+def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
+    """One or two entries of the records that tell all groups apart, in words; None where none do."""
+    records = [group[0].record for group in groups]
+    if not all(records):
+        return None
+    keys = [
+        key for key in dict.fromkeys(k for r in records for k in r) if len({r.get(key) for r in records}) > 1
+    ]
+    short = [key for key in keys if all(len(record.get(key, "")) <= _LONGEST for record in records)]
+    for count in (1, 2):
+        for chosen in combinations(short[:12], count):
+            told = [
+                ", ".join(f"{key.removeprefix('arguments ')} {r.get(key, 'unset')}" for key in chosen)
+                for r in records
+            ]
+            if len(set(told)) == len(told):
+                return told
+    return None
+
+
+def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
+    """The folder of each group's comparison, or else of its first run: as much of its end as no other one has."""
+    places = [group[0].path.parent.parent for group in groups]  # of comparisons
+    if len(set(places)) < len(places):
+        places = [group[0].path.parent for group in groups]
+    most = max(len(place.parts) for place in places)
+    ends = ["/".join(place.parts[-1:]) for place in places]
+    for count in range(2, most + 1):
+        if len(set(ends)) == len(ends):
+            break
+        ends = ["/".join(place.parts[-count:]) for place in places]
+    return ends

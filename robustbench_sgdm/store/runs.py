@@ -1,10 +1,11 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
 import itertools
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import pandas as pd
 import yaml
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.checks import check_cell, check_links, check_plan, read_csv
@@ -29,6 +30,8 @@ LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 DAMAGE = ("corruption", "severity", "psnr", "ssim", "images", "key")
 """Columns of `damage.csv`."""
 
+_COMPARED = ("baseline", "group", "seed")  # what a plan says of a model that no cell depends on
+_SEED = re.compile(r"seed[-_]?(\d{1,10})(?!\d)")
 _PATIENCE = 10.0  # seconds for another process to claim a directory
 
 
@@ -39,17 +42,24 @@ class Run:
     Attributes:
         path: the directory.
         plan: `plan.yaml`: everything needed to do the run again, and its cells with their keys.
+        baseline: what all others are compared with, in place of the plan's own pairs; a name of `groups`.
     """
 
     path: Path
     plan: Mapping[str, Any]
+    baseline: str | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, baseline: str | None = None) -> Self:
         """Open a run directory to read it.
+
+        Args:
+            path: the directory.
+            baseline: see `against`.
 
         Raises:
             DataError: not a run directory, damaged, or of another schema.
+            UsageError: a baseline that the run does not have.
         """
         file = path / "plan.yaml"
         if not file.is_file():
@@ -63,7 +73,22 @@ class Run:
         check_plan(plan, file)
         run = cls(path, plan)
         check_links(path, (folder for cell in run.cells for folder in run._written(cell)))
-        return run
+        return run.against(baseline) if baseline else run
+
+    def against(self, baseline: str) -> Self:
+        """The same run, with every other network compared with this one.
+
+        Raises:
+            UsageError: the run has no such network, or no other.
+        """
+        groups = self.groups
+        if baseline not in groups:
+            raise unknown("baseline", baseline, groups)
+        if len(groups) == 1:
+            raise UsageError(
+                f"--baseline {baseline} is the only model of {self.path}; there is nothing to compare"
+            )
+        return replace(self, baseline=baseline)
 
     @classmethod
     def start(
@@ -89,10 +114,25 @@ class Run:
             path = project / (name if number == 1 else f"{name}{number}")
             if _same_plan(path, plan) or _claimed(path, plan, exist_ok):
                 break
-        run = cls.open(path)
+        run = cls.open(path)._with_comparison(plan)
         if truth is not None:
             truth.write(path / "ground_truth", plan["data"]["fingerprint"])
         return run
+
+    def _with_comparison(self, plan: Mapping[str, Any]) -> Self:
+        """The run with the comparisons of a plan that has the same cells; the directory keeps them."""
+        models = {
+            name: {k: v for k, v in about.items() if k not in _COMPARED}
+            | {k: plan["models"][name][k] for k in _COMPARED if k in plan["models"][name]}
+            for name, about in self.plan["models"].items()
+        }
+        if models == self.plan["models"]:
+            return self
+        content = {**self.plan, "models": models}
+        with alone(self.path):
+            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+            atomic.write_text(self.path / "plan.yaml", text)
+        return replace(self, plan=content)
 
     def truth(self) -> GroundTruth:
         """The ground truth of the run's images.
@@ -140,10 +180,58 @@ class Run:
         return cells
 
     @property
+    def groups(self) -> dict[str, list[str]]:
+        """The networks, each with its trainings: models that the plan calls one group, or a model by itself."""
+        found: dict[str, list[str]] = {}
+        for name, about in self.plan["models"].items():
+            found.setdefault(about.get("group") or name, []).append(name)
+        return found
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The training seed of each model: the plan's, or as `train` names its folders (`yolov8n-seed0`)."""
+        found = {}
+        for name, about in self.plan["models"].items():
+            named = _SEED.search(name)
+            if "seed" in about or named:
+                found[name] = int(about.get("seed", named and named[1]))
+        return found
+
+    @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(baseline, model) for every model of the run whose baseline is also in it."""
-        models: Mapping[str, Mapping[str, Any]] = self.plan["models"]
-        return [(m["baseline"], name) for name, m in models.items() if m.get("baseline") in models]
+        """(baseline, model) of the networks that are compared; names of `groups`.
+
+        Every one with `baseline` where that is set; else a module variant with its own baseline; else, where none
+        is known, all with the first one.
+        """
+        groups = self.groups
+        if self.baseline is None:
+            group_of = {m: group for group, members in groups.items() for m in members}
+            models: Mapping[str, Mapping[str, Any]] = self.plan["models"]
+            known = [(m["baseline"], name) for name, m in models.items() if m.get("baseline") in models]
+            pairs = dict.fromkeys((group_of[b], group_of[m]) for b, m in known if group_of[b] != group_of[m])
+            if pairs:
+                return list(pairs)
+        first = self.baseline or next(iter(groups), "")
+        return [(first, name) for name in groups if name != first]
+
+    @property
+    def first_is_baseline(self) -> bool:
+        """Whether nothing says what is compared with what, so that the first model is the others' baseline."""
+        models = self.plan["models"]
+        return self.baseline is None and not any(m.get("baseline") in models for m in models.values())
+
+    @property
+    def trained_pairs(self) -> list[tuple[str, str]]:
+        """The single trainings that `pairs` compare; see `trainings`."""
+        return [trained for pair in self.pairs for trained in self.trainings(*pair)]
+
+    def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
+        """(of baseline, of model) of two networks of `groups`: those of the same seed, or else the first ones."""
+        groups, seeds = self.groups, self.seeds
+        theirs = {seeds[m]: m for m in reversed(groups[baseline]) if m in seeds}
+        same = [(theirs[seeds[m]], m) for m in groups[model] if seeds.get(m) in theirs]
+        return same or [(groups[baseline][0], groups[model][0])]
 
     @contextmanager
     def lock(self) -> Iterator[None]:

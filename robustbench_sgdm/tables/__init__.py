@@ -17,12 +17,14 @@ from robustbench_sgdm.tables.results import (
     means_table,
     sizes_table,
 )
-from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, to_markdown, words
+from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, starred, to_markdown, words
 from robustbench_sgdm.tables.training import training_table
+from robustbench_sgdm.tables.verdict import Verdict, identical_words, named, verdicts
 
 __all__ = [
     "METRICS_SHOWN",
     "Table",
+    "Verdict",
     "calibration_table",
     "class_table",
     "comparison_rows",
@@ -32,14 +34,18 @@ __all__ = [
     "error_table",
     "flip_table",
     "half_life_table",
+    "identical_words",
     "interval",
     "means_table",
+    "named",
     "number",
     "p_text",
     "sizes_table",
     "split",
+    "starred",
     "to_json",
     "to_markdown",
     "training_table",
+    "verdicts",
     "words",
 ]

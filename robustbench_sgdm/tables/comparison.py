@@ -7,15 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import Table, interval, p_text
+from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
 
 
-def comparison_tables(intervals: pd.DataFrame, level: float) -> list[Table]:
+def comparison_tables(
+    intervals: pd.DataFrame, level: float, same: Mapping[tuple[str, str], str] | None = None
+) -> list[Table]:
     """For each metric the models' means and mCE, and for each pair the differences, with intervals and p-values.
 
     Args:
         intervals: as of `robustness.Intervals.table`.
         level: of the intervals.
+        same: the pairs that are identical, and why; their tables are titled so.
     """
     means = intervals[
         ((intervals["baseline"] == "") & (intervals["statistic"] != "score"))
@@ -26,7 +29,8 @@ def comparison_tables(intervals: pd.DataFrame, level: float) -> list[Table]:
     keys = dict.fromkeys(paired[["baseline", "model", "metric"]].itertuples(index=False, name=None))
     for baseline, model, metric in keys:
         chosen = (paired[["baseline", "model", "metric"]] == [baseline, model, metric]).all(axis=1)
-        drawn.append(_difference_table(paired[chosen], f"{metric} of {model} minus {baseline}", level))
+        title, why = f"{metric} of {model} minus {baseline}", (same or {}).get((baseline, model))
+        drawn.append(_difference_table(paired[chosen], f"{title}, identical: {why}" if why else title, level))
     return drawn
 
 
@@ -92,20 +96,29 @@ def _difference_table(rows: pd.DataFrame, title: str, level: float) -> Table:
     cells = []
     for row in rows.to_dict("records"):
         score = row["statistic"] == "score"
-        what = f"{row['corruption']} {row['severity']:g}" if score else _mean_name(row)
+        what = f"{words(row['corruption'])} {row['severity']:g}" if score else _mean_name(row)
         span = interval(row["estimate"], row["low"], row["high"], signed=True)
-        seeds = interval(row["estimate"], row["low_total"], row["high_total"], signed=True)
+        errors = [number(row["se_images"]), number(row["se_seeds"])]
         cells.append(
-            [what, span, p_text(row["p"]), p_text(row["p_holm"]), seeds if row["seeds"] > 1 else "–"]
+            [what, starred(span, row["significant"]), p_text(row["p"]), p_text(row["p_holm"]), *errors]
         )
-    columns = ["what", f"difference {100 * level:g} %", "p", "p Holm", "with seeds"]
-    if all(row[-1] == "–" for row in cells):
-        columns, cells = columns[:-1], [row[:-1] for row in cells]
-    return Table(title, columns, cells, ["Holm's correction is over the cells of this table."])
+    columns = ["what", f"difference {100 * level:g} %", "p", "p Holm", "se images", "se seeds"]
+    trainings = rows["seeds"].max()
+    notes = [STARRED.format(alpha=round(1 - level, 12), what=_CORRECTED)]
+    if trainings > 1:
+        notes.append(f"Intervals and p hold both errors, of the images and of {trainings:g} trainings.")
+    else:
+        columns, cells = columns[:-2], [row[:-2] for row in cells]
+    return Table(title, columns, cells, notes)
+
+
+_CORRECTED = (
+    "the corrupted cells; over the families; over the single corruptions; the first mean and P stand alone"
+)
 
 
 def _mean_name(row: Mapping[Any, Any]) -> str:
-    over = str(row["family"] or row["over"])
+    over = words(str(row["family"] or row["over"]))
     return f"{row['statistic']} over {over}" if over else str(row["statistic"])
 
 
@@ -117,7 +130,8 @@ def half_life_table(frame: pd.DataFrame) -> Table:
     models = list(dict.fromkeys(frame["model"]))
     cells: dict[str, dict[str, str]] = {}
     for row in frame.to_dict("records"):
-        what = f"{row['corruption']} at {row['used'] or '–'}" if row["lacking"] else str(row["corruption"])
+        name = words(row["corruption"])
+        what = f"{name} at {row['used'] or '–'}" if row["lacking"] else name
         cells.setdefault(what, {})[str(row["model"])] = _severities(row)
     short = frame[frame["lacking"] != ""].drop_duplicates("corruption").itertuples()
     return Table(
@@ -127,7 +141,8 @@ def half_life_table(frame: pd.DataFrame) -> Table:
         [
             "Between the severities that were run the score is taken to fall along a straight line.",
             *(
-                f"{row.corruption}: from severities {', '.join(filter(None, ['0', str(row.used)]))}, which all have; "
+                f"{words(str(row.corruption))}: from severities {', '.join(filter(None, ['0', str(row.used)]))}, "
+                "which all have; "
                 f"not all have {row.lacking}."
                 for row in short
             ),
@@ -152,7 +167,7 @@ def flip_table(counts: pd.DataFrame, baseline: str, model: str) -> Table:
     """Objects that noise takes from one model only; see `robustness.Flips.counts`."""
     rows = [
         [
-            f"{row['corruption']} {row['severity']:g}",
+            f"{words(row['corruption'])} {row['severity']:g}",
             *(str(row[k]) for k in ("both", "kept", "lost")),
             p_text(row["p"]),
             p_text(row["p_holm"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import Table, interval, number, p_text
+from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred
 from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
@@ -23,7 +23,8 @@ def corruption_tables(
         results: rows as in `results.csv`, metrics in percent.
         pairs: (baseline, model) whose difference model - baseline gets a column, if both have results.
         metrics: columns of `results` to show.
-        intervals: rows as of `Intervals.table()`; the first metric's differences then get their interval and p.
+        intervals: rows as of `Intervals.table()`; significant differences then get a star, and the first metric's
+            their interval and p.
     """
     if results.empty:
         return []
@@ -45,13 +46,13 @@ def _corruption_table(
         metric: chosen.pivot(index="severity", columns="model", values=metric).reindex(columns=models)
         for metric in metrics
     }
-    sure = {} if intervals is None else _tested(intervals, corruption, metrics[0])
+    tested = {} if intervals is None else _tested(intervals, corruption)
     columns = ["severity"]
     for metric in metrics:
         columns += [f"{metric} {m}" for m in models]
         for pair in pairs:
             columns.append(f"{metric} {_delta(pair, pairs)}")
-            if sure and metric == metrics[0]:
+            if tested and metric == metrics[0]:
                 columns += [f"{_delta(pair, pairs)} 95 % interval", f"{_delta(pair, pairs)} p (Holm)"]
     rows = []
     for severity in sorted(chosen["severity"].unique()):
@@ -60,30 +61,34 @@ def _corruption_table(
             at = values[metric].loc[severity]
             row += [number(at[m]) for m in models]
             for pair in pairs:
-                row.append(number(at[pair[1]] - at[pair[0]], signed=True))
-                if sure and metric == metrics[0]:
-                    row += sure.get((*pair, severity), ("–", "–"))
+                found = tested.get((metric, *pair, severity))
+                difference = at[pair[1]] - at[pair[0]] if found is None else found["estimate"]
+                row.append(
+                    starred(number(difference, signed=True), found is not None and found["significant"])
+                )
+                if tested and metric == metrics[0]:
+                    row += ["–", "–"] if found is None else [_ends(found), p_text(found["p_holm"])]
         rows.append(row)
-    return Table(corruption, columns, rows)
+    notes = (
+        [STARRED.format(alpha=0.05, what="all corrupted cells of a model, its baseline and a metric")]
+        if tested
+        else []
+    )
+    return Table(corruption, columns, rows, notes)
 
 
-def _tested(
-    intervals: pd.DataFrame, corruption: str, metric: str
-) -> dict[tuple[str, str, float], tuple[str, str]]:
-    """(baseline, model, severity) -> a difference's interval and p in text."""
+def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, str, float], Mapping[Any, Any]]:
+    """(metric, baseline, model, severity) -> a difference's row."""
     rows = intervals[
         (intervals["statistic"] == "score")
         & (intervals["baseline"] != "")
-        & (intervals["metric"] == metric)
         & intervals["corruption"].isin([CLEAN, corruption])
     ]
-    return {
-        (str(r.baseline), str(r.model), float(r.severity)): (  # type: ignore[arg-type]
-            f"{number(r.low, signed=True)} to {number(r.high, signed=True)}",  # type: ignore[arg-type]
-            p_text(float(r.p_holm)),  # type: ignore[arg-type]
-        )
-        for r in rows.itertuples()
-    }
+    return {(r["metric"], r["baseline"], r["model"], r["severity"]): r for r in rows.to_dict("records")}
+
+
+def _ends(row: Mapping[Any, Any]) -> str:
+    return " to ".join(number(row[end], signed=True) for end in ("low", "high"))
 
 
 def means_table(
@@ -115,7 +120,9 @@ def means_table(
         found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
         own = [_interval(found.get((m, of.get(m, "")))) for m in models]
         rows.append([f"mCE, {text.replace('_', ' ')}", *own, *("–" for _ in pairs)])
-    return Table(f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows)
+    return Table(
+        f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows, _notes(pairs)
+    )
 
 
 def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, str]]) -> Table:
@@ -134,7 +141,12 @@ def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, s
                 part = part[part["over"] == over]
             if part["estimate"].notna().any():
                 rows.append([f"{size}, {which}", *_compared(part, pairs)])
-    return Table("AP by size of objects", ["size", *_heads(intervals, pairs)], rows)
+    return Table("AP by size of objects", ["size", *_heads(intervals, pairs)], rows, _notes(pairs))
+
+
+def _notes(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Of a table of means; the first, over all that was run, and the clean score are one test each."""
+    return [STARRED.format(alpha=0.05, what="the families or single corruptions")] if pairs else []
 
 
 def _heads(intervals: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -208,4 +220,7 @@ def _delta(pair: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _interval(row: Mapping[Any, Any] | None, *, signed: bool = False) -> str:
-    return "–" if row is None else interval(row["estimate"], row["low"], row["high"], signed=signed)
+    if row is None:
+        return "–"
+    text = interval(row["estimate"], row["low"], row["high"], signed=signed)
+    return starred(text, row["significant"]) if signed else text

@@ -12,6 +12,7 @@ from robustbench_sgdm.detectors import graft, layer_settings, yolov5, zoo
 from robustbench_sgdm.detectors.architecture import QUERY_HEAD
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.training.statistics import restore_statistics
 
 
@@ -24,17 +25,14 @@ class Arm:
         config: the model YAML that rebuilds it.
         model: the network at its start.
         start: how that start came about, one line.
+        note: what a user should know of it, a sentence; empty for nothing.
     """
 
     name: str
     config: dict[str, Any]
     model: nn.Module
     start: str
-
-    @property
-    def file_name(self) -> str:
-        """The name as a folder can have it: options without brackets."""
-        return "".join(c if c.isalnum() or c in "-._" else "_" for c in self.name).strip("_")
+    note: str = ""
 
 
 def check(name: str) -> None:
@@ -57,7 +55,8 @@ def build(
 
     A grafted one gets every tensor it shares with its baseline from the baseline's start. From a seed its
     module begins with BatchNorm weights (`gamma`) of 1, as its paper trains from scratch; from weights with
-    0, so that the arm starts as exactly its baseline's function. `name[gamma=...]` decides otherwise.
+    0, so that the arm starts as exactly its baseline's function. `name[gamma=...]` decides otherwise. A module without
+    `gamma`, such as CBAM, begins at its own initial values; the arm then says that it starts as another function.
 
     Args:
         name: of the zoo, options in brackets allowed; or the path of a model YAML.
@@ -70,7 +69,9 @@ def build(
         UsageError: no such detector, module or option, or weights of another detector.
     """
     entry = zoo.resolve(name)
-    options = {"gamma": 0.0} if init and entry.module and "gamma" not in entry.options else {}
+    spec = MODULES[entry.module] if entry.module else None
+    is_identity = init is not None and spec is not None and spec.can_start_as_identity
+    options = {"gamma": 0.0} if is_identity and "gamma" not in entry.options else {}
     with _seeded(seed):
         model = zoo.build(name, len(classes), classes, **options)
     baseline = model
@@ -88,7 +89,14 @@ def build(
         layers = layer_settings.of_network(baseline.get_submodule("model"))
         moved = graft.transfer(baseline.state_dict(), model, layers=layers)
         start += f"; grafted: {moved.summary()}"
-    return Arm(name, zoo.config(name, len(classes), **options), model.train(), start)
+    note = ""
+    if init and spec and not spec.can_start_as_identity:
+        start += f"; {spec.name} at its own initial values"
+        note = (
+            f"{name} starts from {init.path.name} where it shares tensors with {entry.baseline}, but not as the same "
+            f"function: {spec.name} cannot start as the identity"
+        )
+    return Arm(name, zoo.config(name, len(classes), **options), model.train(), start, note)
 
 
 @contextmanager

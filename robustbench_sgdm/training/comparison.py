@@ -1,6 +1,6 @@
 """A comparison's folder: a run for each (model, seed), what each left, and a table of mean and spread."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,14 +11,16 @@ import yaml
 from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import read_yaml
+from robustbench_sgdm.foreign import few, read_yaml, shown
 from robustbench_sgdm.scoring import Scores
-from robustbench_sgdm.store.checks import read_scores
+from robustbench_sgdm.store.checks import check_links, read_scores
+from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
 from robustbench_sgdm.training import checkpoint, record
 from robustbench_sgdm.types import METRICS
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
+_MOST_RUNS = 10_000
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "seed": int,
@@ -99,12 +101,34 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def run_name(model: str, seed: int) -> str:
+    """The folder of a run within its comparison: a model's options without their brackets.
+
+    >>> run_name("yolov8n-sgdm[razor=0.25]", 1)
+    'yolov8n-sgdm_razor_0.25-seed1'
+    """
+    plain = "".join(c if c.isalnum() or c in "-._" else "_" for c in model).strip("_")
+    return f"{plain}-seed{seed}"
+
+
+def check_names(models: Iterable[str]) -> None:
+    """Refuse models whose runs would share a folder.
+
+    Raises:
+        UsageError: names two.
+    """
+    taken: dict[str, str] = {}
+    for model in models:
+        if (other := taken.setdefault(run_name(model, 0).lower(), model)) != model:
+            raise UsageError(f"{other} and {model} would share a folder; rename one of the files")
+
+
 def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run that was begun otherwise.
+    """Refuse to go on with a run, or with a comparison, that was begun otherwise.
 
     Args:
-        folder: the run's; nothing to check where it has no record.
-        facts: what the run would be now, from `record.facts`.
+        folder: the run's or the comparison's; nothing to check where it has no record.
+        facts: what the record would be now, from `record.facts`.
 
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
@@ -112,41 +136,133 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     path = folder / _RECIPE
     if not path.is_file():
         return
-    now = yaml.safe_load(record.as_yaml(facts))
-    then = read_yaml(path)
-    if not (isinstance(then, dict) and isinstance(then.get("versions"), dict)):
+    content = read_yaml(path)
+    if not (isinstance(content, dict) and isinstance(content.get("versions"), dict)):
         raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
-    kept = f"{folder / 'weights' / 'last.pt'} is kept"
-    if old := _difference(then.pop("versions"), now.pop("versions")):
+    leaves = flatten if "model" in facts else shared_leaves
+    then, now = leaves(content), leaves(yaml.safe_load(record.as_yaml(facts)))
+    then = {key: value for key, value in then.items() if not key.startswith("effective ")}
+    if "init" not in then:
+        now.pop("init", None)  # an earlier version said it in `start` alone
+    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    last = folder / "weights" / "last.pt"
+    kept = f"{last} is kept" if last.is_file() else "what lies there is kept"
+    if old := [key for key in changed if key.startswith("versions ")]:
         raise UsageError(
-            f"{folder.name} was begun under other versions ({old}), which need not give the same numbers: "
-            f"install those to go on, or begin anew under another --name; {kept}"
+            f"{folder.name} was begun under other versions ({_in_words(old, then, now)}), which need not give the same "
+            f"numbers: install those to go on, or begin anew under another --name; {kept}"
         )
-    if other := _difference(_flat(then), _flat(now)):
+    if changed:
         raise UsageError(
-            f"{folder.name} was begun otherwise ({other}): give the same options to go on, "
+            f"{folder.name} was begun otherwise ({_in_words(changed, then, now)}): give the same options to go on, "
             f"or begin anew under another --name; {kept}"
         )
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key} ") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
+def _in_words(keys: list[str], then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"{key.removeprefix('versions ')} {then.get(key)}, now {now.get(key)}" for key in keys[:3]
+    )
 
 
-def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return ", ".join(f"{key} {then.get(key)}, now {now.get(key)}" for key in keys[:3])
+def read_plan(folder: Path) -> list[tuple[str, int]]:
+    """Which (model, seed) a comparison is of, finished or not, in order of model, then seed.
+
+    Raises:
+        DataError: the folder is no comparison's.
+    """
+    path = folder / _RECIPE
+    found = read_yaml(path) if path.is_file() else None
+    content = found if isinstance(found, dict) else {}
+    if isinstance(content.get("model"), str):
+        raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
+    runs = content.get("runs")
+    if runs is None and isinstance(models := content.get("model"), list):  # as an earlier version recorded it
+        runs = {model if isinstance(model, str) else None: content.get("seeds") for model in models}
+    if not (isinstance(runs, dict) and all(isinstance(seeds, list) for seeds in runs.values())):
+        raise DataError(
+            f"{folder} is no comparison that `robustbench train` made: no {_RECIPE} there says which models and seeds "
+            "it is of; give its folder, for example runs/train/scenes"
+        )
+    pairs = [(model, seed) for model, seeds in runs.items() for seed in seeds]
+    if not 0 < len(pairs) <= _MOST_RUNS:
+        raise DataError(f"{path} plans {len(pairs)} runs, must be from 1 to {_MOST_RUNS}")
+    if odd := [pair for pair in pairs if not (isinstance(pair[0], str) and type(pair[1]) is int)]:
+        raise DataError(f"{path} is damaged: it plans model {shown(odd[0][0])} with seed {shown(odd[0][1])}")
+    return pairs
 
 
-def write_tables(folder: Path) -> None:
-    """Write `runs.csv` and `summary.csv` from every finished run in a comparison's folder."""
-    found = [run for path in sorted(folder.glob(f"*/{_RESULT}")) if (run := TrainedRun.read(path.parent))]
+def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
+    """Write a comparison's `recipe.yaml` before its first run begins: what its runs share, and which are planned.
+
+    Runs planned before in the folder stay planned where they are of the same comparison.
+    """
+    seeds: dict[str, list[int]] = {}
+    for model, seed in [*_planned_before(folder, facts), *runs]:
+        if seed not in seeds.setdefault(model, []):
+            seeds[model].append(seed)
+    atomic.write_text(folder / _RECIPE, record.as_yaml({"runs": seeds, **facts}))
+
+
+def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
+    try:
+        same = same_comparison(read_yaml(folder / _RECIPE), yaml.safe_load(record.as_yaml(facts)))
+        return read_plan(folder) if same else []
+    except DataError:  # none, or damaged: it is written anew
+        return []
+
+
+def read_comparison(folder: Path) -> list[TrainedRun]:
+    """The runs of a finished comparison, in order of model, then seed, as they were planned.
+
+    Args:
+        folder: of the comparison, such as `runs/train/scenes`.
+
+    Raises:
+        DataError: the folder is no comparison's, a run in it is damaged, or some have no result yet: which ones, and how
+            to finish them.
+    """
+    plan = read_plan(folder)
+    folders = [folder / run_name(model, seed) for model, seed in plan]
+    check_links(folder, [path for run in folders for path in (run, run / _RESULT, run / "best.safetensors")])
+    runs = [TrainedRun.read(run) for run in folders]
+    done = [run for run in runs if run is not None]
+    if absent := [pair for pair, run in zip(plan, runs, strict=True) if run is None]:
+        names = few((f"{model} seed {seed}" for model, seed in absent), 5)
+        raise DataError(
+            f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet ({names}); finish it "
+            f"with the command that began it and --resume --name {folder.name}"
+        )
+    for run, pair in zip(done, plan, strict=True):
+        if (run.model, run.seed) != pair:
+            raise DataError(
+                f"{run.folder / _RESULT} is of {shown(run.model)} seed {run.seed}, not of {pair[0]} seed {pair[1]}; "
+                "remove it, and --resume trains this run anew"
+            )
+        if not run.weights.is_file():
+            raise DataError(
+                f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run anew"
+            )
+    return done
+
+
+def write_tables(folder: Path) -> list[str]:
+    """Write `runs.csv` and `summary.csv` from every finished run in a comparison's folder that is part of it.
+
+    Returns:
+        Folders of finished runs that are not, trained on other data or with another recipe.
+    """
+    whole = read_yaml(folder / _RECIPE)
+    found, others = [], []
+    for path in sorted(folder.glob(f"*/{_RESULT}")):
+        if run := TrainedRun.read(path.parent):
+            own = path.parent / _RECIPE
+            is_part = own.is_file() and same_comparison(read_yaml(own), whole)
+            (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
         atomic.write_text(folder / name, frame.to_csv(index=False))
+    return [run.folder.name for run in others]
 
 
 def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import yaml
 
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.scoring import Scores
-from robustbench_sgdm.training.arms import Arm
 from robustbench_sgdm.training.data import TrainData
 from robustbench_sgdm.training.trainer import Splits
 from robustbench_sgdm.versions import versions
@@ -18,12 +17,11 @@ _PLACES = ("project", "name", "data", "exist_ok", "model")  # of one machine, or
 
 
 def facts(
-    arm: Arm, data: TrainData, splits: Splits, recipe: str, arguments: Mapping[str, Any]
+    data: TrainData, splits: Splits, recipe: str, arguments: Mapping[str, Any], init: Weights | None = None
 ) -> dict[str, Any]:
-    """Everything needed to do a run again."""
+    """What the runs of a comparison share; with its model and seed, everything needed to do a run again."""
     return {
-        "model": arm.name,
-        "start": arm.start,
+        "init": f"{init.path.name} (sha256 {init.sha256})" if init else "none: from scratch",
         "data": {
             "name": data.name,
             **data.facts,

@@ -15,7 +15,9 @@ from ultralytics.utils import RANK
 from robustbench_sgdm import atomic
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights, yolo
+from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.store.checks import check_links
 from robustbench_sgdm.store.locks import alone
@@ -107,8 +109,10 @@ def train(
     """
     if not models:
         raise UsageError("no model to train; give at least one, such as yolov8n")
+    models, seeds = list(dict.fromkeys(models)), list(dict.fromkeys(seeds))
     for model in models:
         arms.check(model)
+    comparison.check_names(models)
     given = {"epochs": epochs, "imgsz": imgsz, "batch": batch, "workers": workers}
     arguments = named_recipe(recipe, models, {**overrides, **given})
     yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour
@@ -118,19 +122,22 @@ def train(
     splits = export(used, classes)
     begin = weights.read(init) if init else None
     pictures = sample(used.train, arguments["imgsz"]) if begin else []
-    seeds = list(dict.fromkeys(seeds))
     starts = [(arms.build(m, splits.names, seed, begin, pictures), seed) for seed in seeds for m in models]
-    about = _About(used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers))
+    print_notes(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
+    about = _About(
+        used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers), begin
+    )
     folder = free_folder(project, name or used.name, exist_ok or resume)
     with alone(folder):
         check_links(folder, folder.rglob("*"))
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
+        shared = about.shared_facts()
         for run in runs:
             run.prepare(resume)
+        if resume:
+            comparison.check_same(folder, shared)
         splits.write(folder / "data.yaml")
-        whole = about.facts(starts[0][0], seeds[0]) | {"model": list(models), "seeds": seeds}
-        del whole["start"]
-        atomic.write_text(folder / "recipe.yaml", record.as_yaml(whole))
+        comparison.write_record(folder, shared, [(run.arm.name, run.seed) for run in runs])
         return _train_all(runs, folder, report)
 
 
@@ -138,6 +145,7 @@ def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[Tra
     """One after the other; a run that fails does not cost the others."""
     done: list[TrainedRun] = []
     failed: dict[str, str] = {}
+    left_out: list[str] = []
     for run in runs:
         _LOG.info("%s: %s", run.name, run.arm.start)
         try:
@@ -147,11 +155,16 @@ def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[Tra
             _LOG.error("%s failed: %s", run.name, error)
         else:
             try:
-                comparison.write_tables(folder)
+                left_out = comparison.write_tables(folder)
             except RobustBenchError as error:
                 _LOG.warning("runs.csv and summary.csv are not written: %s", error)
             for finding in done[-1].health:
                 _LOG.warning("%s: %s", run.name, finding)
+    if left_out:
+        _LOG.warning(
+            "runs.csv and summary.csv leave out %s: trained on other data or with another recipe",
+            few(left_out),
+        )
     if failed:
         raise ArmsFailed(failed, done)
     return done
@@ -167,10 +180,17 @@ class _About:
     arguments: Mapping[str, Any]
     noise: Noise | None
     loggers: Sequence[str]
+    init: Weights | None
 
     def facts(self, arm: Arm, seed: int) -> dict[str, Any]:
-        arguments = {**self.arguments, "seed": seed}
-        facts = record.facts(arm, self.data, self.splits, self.recipe, arguments)
+        """Everything needed to do one run again."""
+        shared = self.shared_facts()
+        arguments = dict(sorted({**shared["arguments"], "seed": seed}.items()))
+        return {"model": arm.name, "start": arm.start, **shared, "arguments": arguments}
+
+    def shared_facts(self) -> dict[str, Any]:
+        """What every run of the comparison is told alike."""
+        facts = record.facts(self.data, self.splits, self.recipe, self.arguments, self.init)
         return facts | ({"noise augmentation": self.noise.facts()} if self.noise else {})
 
 
@@ -185,7 +205,7 @@ class _Run:
 
     @property
     def name(self) -> str:
-        return f"{self.arm.file_name}-seed{self.seed}"
+        return comparison.run_name(self.arm.name, self.seed)
 
     @property
     def folder(self) -> Path:

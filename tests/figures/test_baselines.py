@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import figures, palette
+from robustbench_sgdm import figures, palette, tables
 from robustbench_sgdm.figures import DRAW, Panel
 from robustbench_sgdm.robustness import ERRORS
 from robustbench_sgdm.store import Log
@@ -50,7 +50,7 @@ def intervals() -> pd.DataFrame:
     first, second = ([r for r in rows if r["model"] == m] for m in MODELS)
     for one, two in zip(first, second, strict=True):
         gain = two["estimate"] - one["estimate"]
-        rows.append({**two, "baseline": MODELS[0], "estimate": gain - 1, "p_holm": 0.01 if gain > 2 else 0.6})
+        rows.append({**two, "baseline": MODELS[0], "estimate": gain - 1, "significant": gain > 2})
     for shift, model in enumerate(MODELS):
         for metric, value in (("AP", 40), ("AP_S", 20), ("AP_M", 42), ("AP_L", 55)):
             rows.append(
@@ -204,7 +204,7 @@ def test_every_number_of_the_difference_map_can_be_read() -> None:
     """At least 4 to 1 (WCAG asks 4.5 of text, 3 of large text), whether shown to differ or not; with its key."""
     given = intervals()
     one = given[given["corruption"].isin(["fog"]) | given["corruption"].isna()]
-    for frame in (given, given.assign(p_holm=0.6), given.assign(estimate=-given["estimate"]), one):
+    for frame in (given, given.assign(significant=False), given.assign(estimate=-given["estimate"]), one):
         figure = figures.difference_map(frame)
         axis, bar = figure.axes
         assert (bar.get_xlabel() or bar.get_ylabel()) == "Δ AP (points)"
@@ -224,6 +224,6 @@ def test_every_one_of_many_corruptions_is_named_beside_its_family() -> None:
     for legend in filter(None, (axis.get_legend() for axis in figure.axes)):
         named[legend.get_title().get_text()] = {text.get_text() for text in legend.get_texts()}
     assert named == {
-        family: {figures.words(c) for c in rows["corruption"]} for family, rows in many.groupby("family")
+        family: {tables.words(c) for c in rows["corruption"]} for family, rows in many.groupby("family")
     }
     assert all(len(axis.lines) == 2 * many["corruption"].nunique() for axis in figure.axes)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content, datasets, report, robustness, tables
+from robustbench_sgdm import content, datasets, robustness, tables
 from robustbench_sgdm.cli import show
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
@@ -181,9 +181,9 @@ def use_run(path: Path) -> None:
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
     _ = material.intervals
-    for baseline, model in run.pairs:
+    for baseline, model in run.trained_pairs:
         robustness.flips(run, baseline, model)
-    report.verdicts(material)
+    _ = material.verdicts
 
 
 def yaml_of(value: Any) -> bytes:

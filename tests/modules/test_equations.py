@@ -188,8 +188,10 @@ def test_parameters_of_the_blocks(channels: int) -> None:
 # --- dynamic convolutions; each also inside SGDM, where a guide multiplies its kernels
 
 
-def mixed(weights: Array, bank: Array, guide: Array | float) -> Array:
-    """Equation (2), and (10) where there is a guide."""
+def mixed(weights: Array, matrix: Array, guide: Array | float) -> Array:
+    """Equation (2), and (10) where there is a guide; of kernels 3 x 3, stored as a matrix (K n, n 9)."""
+    channels = matrix.shape[1] // 9
+    bank = matrix.reshape(-1, channels, channels, 3, 3)
     total = np.zeros(bank.shape[1:])
     for weight, kernel in zip(weights, bank, strict=True):
         total += weight * kernel * guide
@@ -213,7 +215,7 @@ def literal_odconv(x: Array, w: State, guide: Array | float = 1.0) -> Array:
         linear(common, w, f"fc_{name}") / w["temperature"]
         for name in ("channel", "filter", "spatial", "kernel")
     )
-    kernels = mixed(softmax(kernel), w["bank"], guide) * sigmoid(spatial).reshape(w["bank"].shape[-2:])
+    kernels = mixed(softmax(kernel), w["bank"], guide) * sigmoid(spatial).reshape(3, 3)
     return conv(x * sigmoid(channel)[:, None, None], kernels) * sigmoid(filters)[:, None, None]
 
 
@@ -282,7 +284,7 @@ def test_every_dynamic_convolution_of_table_3_is_tested_here() -> None:
 def test_condconv_is_timms() -> None:
     ours, theirs, x = CondConv(6), CondConv2d(6, 6, 3, padding=1, num_experts=4), normal(3, 6, 5, 7)
     with torch.no_grad():
-        theirs.weight.copy_(ours.bank.flatten(1))
+        theirs.weight.copy_(ours.bank_kernels().flatten(1))
     torch.testing.assert_close(ours(x), theirs(x, ours.attention(x)))
 
 

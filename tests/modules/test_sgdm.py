@@ -137,9 +137,10 @@ def literal_rdconv(x: Array, w: dict[str, Array], n: int, m: int) -> Array:
     z_w = literal_conv(x.mean(2)[:, :, None], w["rd.strip_w.weight"])
     mean_h, mean_w = ((z * sigmoid(z)).mean((1, 2)) for z in (z_h, z_w))
     spatial = (2 * sigmoid(mean_h + mean_w)).reshape(3, 3)
+    bank = w["rd.bank"].reshape(-1, m, m, 3, 3)
     kernel, q = np.zeros((m, m, 3, 3)), n // m
     for a, b, u, v in itertools.product(range(m), range(m), range(3), range(3)):
-        mixed = sum(alpha[k] * w["rd.bank"][k, a, b, u, v] for k in range(len(alpha)))
+        mixed = sum(alpha[k] * bank[k, a, b, u, v] for k in range(len(alpha)))
         guide = 0.0
         for o, i in itertools.product(range(a * q, a * q + q), range(b * q, b * q + q)):
             guide += w["conv_h.weight"][o, i, 3 * u + v, 0] + w["conv_w.weight"][o, i, 0, 3 * u + v]

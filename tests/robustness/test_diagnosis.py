@@ -242,7 +242,7 @@ def test_half_lives_of_models_use_the_severities_that_all_have(make_run: Any) ->
 
 def test_half_life_of_an_arm_is_that_of_its_mean_curve(make_run: Any) -> None:
     run = make_run({"s0": None, "s1": None}, {"fog": [1.0, 5.0]})
-    (row,) = records(half_lives(bootstrap(run, resamples=50, arms={"a": ["s0", "s1"]})))
+    (row,) = records(half_lives(bootstrap(run, resamples=50, groups={"a": ["s0", "s1"]})))
     mean = run.results().groupby("severity")["AP"].mean()
     assert row.model == "a" and np.isfinite(row.severity)
     assert np.interp(row.severity, mean.index, mean) == pytest.approx(mean[0.0] / 2)

@@ -1,83 +1,72 @@
 """Intervals, p-values and Holm's correction against SciPy and against their definitions."""
 
 import math
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustbench_sgdm.robustness.statistics import bca, holm, p_value, percentile
+from robustbench_sgdm.robustness.statistics import Spread, decide, holm, interval, p_value, pooled
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 
 
-def test_bca_where_its_acceleration_is_beyond_it_or_a_group_has_no_estimate() -> None:
-    draws = np.arange(1000) / 999
-    jackknife = np.array([0.5, 0.4, 0.45, 0.55, np.nan, np.inf])
-    kept = bca(0.5, draws, jackknife[:4], 0.95)
-    assert bca(0.5, draws, jackknife, 0.95) == kept and np.isfinite(kept).all()
-    lone = np.append(np.full(200, 0.5), -1e6)  # one group decides everything
-    assert np.isnan(bca(0.9995, draws, lone, 0.999999)).all()
-    with np.errstate(over="ignore", invalid="ignore"):
-        assert np.isnan(bca(0.5, draws, np.array([1e308, -1e308, 1e300]), 0.95)).all()
+def test_interval_and_p_are_scipys_of_a_mean() -> None:
+    """Student's, with the spread of the mean itself."""
+    sample = np.random.default_rng(0).normal(0.3, 1, 25)
+    spread = Spread(float(np.var(sample, ddof=1)) / 25, 24)
+    theirs = stats.ttest_1samp(sample, 0)
+    assert p_value(float(sample.mean()), spread) == pytest.approx(theirs.pvalue)
+    assert interval(float(sample.mean()), spread, 0.9) == pytest.approx(
+        tuple(theirs.confidence_interval(0.9))
+    )
 
 
-@pytest.mark.parametrize("level", [0.8, 0.95])
-def test_bca_is_scipys(level: float) -> None:
-    """On a skewed statistic; both draw 20,000 times, so that ends differ by the draws alone: a tenth of se."""
-    sample = np.random.default_rng(0).exponential(size=40)
-
-    def statistic(values: Any, axis: int = -1) -> Any:
-        return np.log(np.mean(values**2, axis=axis))
-
-    theirs = stats.bootstrap((sample,), statistic, n_resamples=20_000, confidence_level=level, rng=1)
-    draws = statistic(np.random.default_rng(2).choice(sample, (20_000, len(sample))))
-    jackknife = np.array([statistic(np.delete(sample, i)) for i in range(len(sample))])
-    ours = bca(float(statistic(sample)), draws, jackknife, level)
-    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.1 * theirs.standard_error)
-    assert abs(ours[0] - percentile(draws, level)[0]) > 0.2 * theirs.standard_error  # BCa moves both ends
+def test_unequal_spreads_are_pooled_as_welch_does() -> None:
+    rng = np.random.default_rng(1)
+    one, two = rng.normal(0, 1, 6), rng.normal(1, 3, 4)
+    parts = [Spread(float(np.var(x, ddof=1)) / len(x), len(x) - 1) for x in (one, two)]
+    theirs = stats.ttest_ind(one, two, equal_var=False)
+    assert pooled(parts).freedom == pytest.approx(theirs.df)
+    assert p_value(float(one.mean() - two.mean()), pooled(parts)) == pytest.approx(theirs.pvalue)
 
 
-@given(st.lists(finite, min_size=2, max_size=60))
-def test_intervals_hold_the_middle_of_their_draws(values: list[float]) -> None:
-    draws = np.array(values)
-    low, high = percentile(draws, 0.95)
-    assert draws.min() <= low <= np.median(draws) <= high <= draws.max()
-    assert p_value(draws, 30) == p_value(-draws, 30) or math.isnan(p_value(draws, 30))
-    for estimate in (float(np.median(draws)), float(draws.mean())):
-        ends = bca(estimate, draws, draws, 0.95)
-        assert math.isnan(ends[0]) or draws.min() <= ends[0] <= ends[1] <= draws.max()
+@given(finite, st.floats(1e-3, 1e6), st.floats(1, 1e12), st.floats(0.5, 0.999))
+def test_an_interval_leaves_zero_out_exactly_where_p_is_small(
+    estimate: float, variance: float, freedom: float, level: float
+) -> None:
+    spread = Spread(variance, freedom)
+    low, high = interval(estimate, spread, level)
+    p = p_value(estimate, spread)
+    assert low <= estimate <= high and 0 <= p <= 1
+    if abs(p - (1 - level)) > 1e-9:
+        assert (low > 0 or high < 0) == (p < 1 - level)
 
 
-@given(st.integers(0, 1000), st.floats(0.1, 10))
-def test_intervals_of_well_behaved_draws_hold_their_own_mean(seed: int, spread: float) -> None:
-    draws = np.random.default_rng(seed).normal(0, spread, 200) ** 2  # skewed
-    mean = float(draws.mean())
-    for low, high in (percentile(draws, 0.95), bca(float(np.median(draws)), draws, draws[:50], 0.95)):
-        assert low <= mean <= high
+def test_what_never_varies_is_no_proof() -> None:
+    assert p_value(0, Spread(0, 50)) == 1 and math.isnan(p_value(1.0, Spread(0, 50)))
+    assert math.isnan(p_value(1.0, Spread(1.0, 0))) and np.isnan(interval(1.0, Spread(1.0, 0), 0.95)).all()
+    assert np.isnan(interval(1.0, Spread(math.nan, 5), 0.95)).all()
 
 
-def test_p_is_twice_the_share_on_the_far_side() -> None:
-    draws = np.arange(-9, 191) / 10.0  # ten of 200 at or below 0
-    assert p_value(draws, 50) == pytest.approx(2 * 11 / 201)
-    assert p_value(-draws, 50) == p_value(draws, 50)
-    assert p_value(np.zeros(5), 50) == 1
-    assert math.isnan(p_value(np.array([]), 50))
+def test_significance_is_holms_within_each_family() -> None:
+    frame = pd.DataFrame({"p": [0.02, 0.04, 0.04, np.nan, 0.001]})
+    found = decide(frame, ["a", "a", "b", "b", "a"])
+    assert found["p_holm"].tolist() == pytest.approx([0.04, 0.04, 0.04, np.nan, 0.003], nan_ok=True)
+    assert found["significant"].tolist() == [True, True, True, False, True]
+    assert decide(frame, ["a"] * 5, 0.99)["significant"].tolist() == [False, False, False, False, True]
+    assert decide(pd.DataFrame({"p": [0.05]}), ["a"])["significant"].tolist() == [False]
 
 
 def test_a_clear_difference_outlives_the_correction_over_a_benchmark() -> None:
     """76 cells and 1,000 resamples: a count alone could say 0.15 at the least."""
-    rng = np.random.default_rng(0)
-    clear = p_value(rng.normal(6, 1, 1000), 200)
-    assert clear == pytest.approx(2 * stats.t(199).sf(6), rel=1)
+    clear = p_value(6, Spread(1, 199))
     adjusted = holm(np.array([clear] + 75 * [0.5]))
     assert adjusted[0] < 0.001 and (adjusted[1:] == 1).all()
-    few = p_value(rng.normal(6, 1, 1000), 4)
-    assert few > 100 * clear  # four images are no proof
-    assert math.isnan(p_value(np.full(1000, 6.0), 200))
+    assert p_value(6, Spread(1, 3)) > 100 * clear  # four images are no proof
 
 
 @settings(deadline=None)

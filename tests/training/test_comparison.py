@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import ultralytics.cfg
+import yaml
 from ultralytics.utils import SETTINGS
 
 from robustbench_sgdm import corruption, datasets, tables
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import (
     TrainData,
@@ -29,7 +31,15 @@ from robustbench_sgdm.training import (
     train,
 )
 from robustbench_sgdm.training import data as data_module
-from robustbench_sgdm.training.comparison import check_same
+from robustbench_sgdm.training.comparison import (
+    check_names,
+    check_same,
+    read_comparison,
+    read_plan,
+    run_name,
+    write_record,
+    write_tables,
+)
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import callbacks
 from robustbench_sgdm.types import METRICS
@@ -147,6 +157,27 @@ def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_pat
     assert all(
         (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "score", "label")
     )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_starts_from_weights(tmp_path: Path, module: str) -> None:
+    """As its baseline's function where it can; else from the tensors that both have, which is said."""
+    base = arms.build("yolov8n", ["cat"], 0)
+    start = tmp_path / "w.safetensors"
+    weights.write(start, base.model.state_dict(), base.config, ["cat"], half=False)
+    begin = weights.read(start)
+    baseline, arm = (arms.build(name, ["cat"], 1, begin) for name in ("yolov8n", f"yolov8n-{module}"))
+    held = arm.model.state_dict()
+    moved = {
+        key.replace("model.22.", "model.25."): tensor for key, tensor in baseline.model.state_dict().items()
+    }
+    assert all(torch.equal(held[key], tensor) for key, tensor in moved.items())
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        same = torch.equal(arm.model.eval()(picture)[0], baseline.model.eval()(picture)[0])
+    assert same == MODULES[module].can_start_as_identity
+    assert ("cannot start as the identity" in arm.note) != same
+    assert ("at its own initial values" in arm.start) != same
 
 
 def test_seeds_and_noise_are_recorded(
@@ -273,3 +304,135 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, boxes: Callable[[Path], TrainDa
         with pytest.raises(UsageError, match="cannot be used here"):
             train(["yolov8n"], data=data, device=device, project=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+SHARED: dict[str, Any] = {
+    "init": "none: from scratch",
+    "data": {"name": "boxes", "classes": ["box"]},
+    "recipe": "quick",
+    "arguments": {"epochs": 1},
+    "versions": {"torch": "2"},
+}
+
+
+def finished(folder: Path, model: str, seed: int, ap: float, **changed: Any) -> TrainedRun:
+    """A run as training leaves it, as far as a comparison reads it."""
+    made = replace(run_of(model, seed, ap), folder=folder / run_name(model, seed))
+    made.folder.mkdir(parents=True)
+    made.write()
+    made.weights.touch()
+    arguments = {**SHARED["arguments"], "seed": seed, "device": f"cuda:{seed}"}
+    record = {"model": model, "start": f"seed {seed}", **SHARED, "arguments": arguments, **changed}
+    (made.folder / "recipe.yaml").write_text(yaml.safe_dump(record))
+    return made
+
+
+OPTION = "yolov8n-sgdm[razor=0.25]"
+
+
+def test_a_comparison_is_read_in_the_order_in_which_it_was_planned(tmp_path: Path) -> None:
+    write_record(tmp_path, SHARED, [(model, seed) for seed in (1, 0) for model in ("yolov8n", OPTION)])
+    made = [finished(tmp_path, m, s, 40.0 + s) for m in ("yolov8n", OPTION) for s in (1, 0)]
+    assert read_comparison(tmp_path) == made
+    assert not write_tables(tmp_path)
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
+
+
+def test_the_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    old = {"model": ["yolov8n", OPTION], "seeds": [0], **SHARED}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(old))
+    made = [finished(tmp_path, model, 0, 40.0) for model in old["model"]]
+    assert read_comparison(tmp_path) == made
+
+
+def test_what_an_unfinished_comparison_lacks_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    write_record(folder, SHARED, [(model, seed) for seed in (0, 1) for model in ("yolov8n", OPTION)])
+    finished(folder, "yolov8n", 0, 40.0)
+    done = finished(folder, OPTION, 0, 40.0)
+    with pytest.raises(DataError) as error:
+        read_comparison(folder)
+    for part in ("2 of its 4 runs", "yolov8n seed 1", f"{OPTION} seed 1", "--resume --name mine"):
+        assert part in str(error.value)
+    assert "seed 0" not in str(error.value)
+    for seed in (1,):
+        for model in ("yolov8n", OPTION):
+            finished(folder, model, seed, 40.0)
+    done.weights.unlink()
+    with pytest.raises(DataError, match=r"best\.safetensors is missing: remove result\.json"):
+        read_comparison(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "[1]",
+        "versions: 1",
+        "runs: [a]",
+        "runs: {a: 1}",
+        "runs: {}",
+        "runs: {a: [x]}",
+        "runs: {1: [0]}",
+        "runs: {a: [true]}",
+        "model: [[a]]\nseeds: [0]",
+        "model: [a]\nseeds: 0",
+        "{",
+        "!!python/object:os.system x",
+    ],
+)
+def test_a_folder_that_is_no_comparison_is_refused_in_one_line(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(DataError) as error:
+        read_comparison(tmp_path)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_run_given_in_place_of_its_comparison_is_recognised(tmp_path: Path) -> None:
+    made = finished(tmp_path, "yolov8n", 0, 40.0)
+    with pytest.raises(DataError, match=f"one run of a comparison; give the comparison's folder, {tmp_path}"):
+        read_comparison(made.folder)
+
+
+def test_results_under_another_runs_name_and_links_outside_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    write_record(folder, SHARED, [("yolov8n", 0)])
+    made = finished(folder, "yolov8n", 0, 40.0)
+    replace(made, seed=7).write()
+    with pytest.raises(DataError, match="is of 'yolov8n' seed 7, not of yolov8n seed 0"):
+        read_comparison(folder)
+    made.write()
+    (made.weights).unlink()
+    (tmp_path / "other").touch()
+    made.weights.symlink_to(tmp_path / "other")
+    with pytest.raises(DataError, match=r"best.safetensors leads out of .* by a link"):
+        read_comparison(folder)
+
+
+def test_a_plan_grows_with_the_same_comparison_and_is_replaced_by_another(tmp_path: Path) -> None:
+    write_record(tmp_path, SHARED, [("yolov8n", 0), ("yolov8n", 1)])
+    write_record(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:1"}}, [(OPTION, 0)])
+    assert read_plan(tmp_path) == [("yolov8n", 0), ("yolov8n", 1), (OPTION, 0)]
+    check_same(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:2"}})
+    other = {**SHARED, "recipe": "paper"}
+    with pytest.raises(UsageError, match=r"begun otherwise \(.*recipe quick, now paper"):
+        check_same(tmp_path, other)
+    write_record(tmp_path, other, [(OPTION, 1)])
+    assert read_plan(tmp_path) == [(OPTION, 1)]
+
+
+def test_runs_of_another_recipe_in_the_folder_are_no_part_of_the_comparison(tmp_path: Path) -> None:
+    write_record(tmp_path, SHARED, [("yolov8n", 0), (OPTION, 0)])
+    finished(tmp_path, "yolov8n", 0, 40.0)
+    finished(tmp_path, OPTION, 0, 41.0)
+    finished(tmp_path, "yolov8n", 1, 90.0, recipe="paper")
+    assert write_tables(tmp_path) == ["yolov8n-seed1"]
+    assert row(pd.read_csv(tmp_path / "summary.csv"), "yolov8n")["mean"] == 40.0
+    assert [(run.model, run.seed) for run in read_comparison(tmp_path)] == [("yolov8n", 0), (OPTION, 0)]
+
+
+def test_models_that_would_share_a_folder_are_refused() -> None:
+    check_names(["yolov8n", "yolov8n-sgdm[razor=0.25]", "yolov8n-sgdm[razor=0.5]"])
+    with pytest.raises(UsageError, match=r"a/m\.yaml and a_m\.yaml would share a folder"):
+        check_names(["a/m.yaml", "a_m.yaml"])

@@ -18,6 +18,7 @@ from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run, train
+from robustbench_sgdm.training.comparison import run_name
 from robustbench_sgdm.training.trainer import ArmRun
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
@@ -263,7 +264,7 @@ def test_a_model_yaml_starts_as_the_model_that_it_says(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(zoo.config("yolov8n-sgdm[razor=0.25]", 2)))
     named, own = (arms.build(n, ["cat", "dog"], 5) for n in ("yolov8n-sgdm[razor=0.25]", str(path)))
     assert own.model.state_dict().keys() == named.model.state_dict().keys()
-    assert own.file_name.endswith("mine.yaml") and "/" not in own.file_name
+    assert run_name(own.name, 0).endswith("mine.yaml-seed0") and "/" not in run_name(own.name, 0)
 
 
 def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import content, robustness
-from robustbench_sgdm.tables import identical_words, number, p_text, words
+from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
+from robustbench_sgdm.tables.table import STARRED
 from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
@@ -137,8 +138,9 @@ def _differences(shown: Shown, metric: str) -> None:
         controls.nothing("Nothing to compare yet", "A cell needs both models.")
         return
     st.caption(
-        f"Blue: {controls.plain(pair[1])} is better, orange: {controls.plain(pair[0])}. Bold: significant, with p "
-        "corrected by Holm over the corrupted cells. A click opens the images."
+        f"Blue: {controls.plain(pair[1])} is better, orange: {controls.plain(pair[0])}. "
+        f"{controls.plain(STARRED.format(alpha=0.05, what='the corrupted cells of the map'))} "
+        "A click opens the images."
     )
     chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
     event = charts.draw(
@@ -173,9 +175,11 @@ def _open_images(
 def _table(frame: pd.DataFrame, metric: str) -> None:
     rows = frame.assign(
         corruption=frame["corruption"].map(words),
-        change=[number(change, signed=True) for change in frame["change"]],
-        significant=frame["significant"].map({True: "yes", False: ""}),
-    )
+        change=[
+            starred(number(change, signed=True), significant)
+            for change, significant in zip(frame["change"], frame["significant"], strict=True)
+        ],
+    ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
     st.dataframe(rows.rename(columns=names), hide_index=True)
 

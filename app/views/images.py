@@ -80,8 +80,7 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
 def _trainings(shown: Shown, baseline: str, other: str) -> tuple[str, str]:
     """One training of each network, by default of the same seed; of one network its first and last."""
     ours, theirs = shown.networks[baseline], shown.networks[other]
-    same = [pair for pair in shown.run.trained_pairs if pair[0] in ours and pair[1] in theirs]
-    defaults = next(iter(same), (ours[0], theirs[-1] if baseline == other else theirs[0]))
+    defaults = shown.run.trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
     chosen = []
     for label, trainings, key, default in (
         ("Left training", ours, "left", defaults[0]),

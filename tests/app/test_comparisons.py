@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, robustness
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import number, p_text, verdicts
+from robustbench_sgdm.tables import number, p_text, starred, verdicts
 
 controls = content.load_file(content.root() / "app/controls.py")
 RUNS = ("two", "three", "variants", "seeds")
@@ -92,7 +92,10 @@ def test_bold_cells_are_the_significant_ones(
             rows = rows.set_index(["corruption", "severity"])
             assert cells["significant"].to_dict() == rows["significant"].to_dict()
             assert cells["p"].to_dict() == {k: p_text(v) for k, v in rows["p_holm"].items()}
-            texts = {k: number(v, signed=True) for k, v in rows["estimate"].items()}
+            marked = zip(rows["estimate"], rows["significant"], strict=True)
+            texts = dict(
+                zip(rows.index, [starred(number(v, signed=True), s) for v, s in marked], strict=True)
+            )
             assert cells["text"].to_dict() == texts
             outcomes |= set(cells["significant"])
     assert outcomes == {True, False}

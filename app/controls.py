@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 QUERY: Literal["query-params"] = "query-params"
+_WANTED = "{}: wanted"
 OWN = "each variant's own"
 """The baseline where a run has several."""
 
@@ -78,12 +79,15 @@ def settle(key: str, options: Sequence[Any], default: Any) -> bool:
     Returns:
         Whether the options changed under the choice; the address still says the old one until the widget is drawn.
     """
+    sent = st.session_state.pop(_WANTED.format(key), None)
+    if sent in options:
+        st.session_state[key] = sent
     memory = f"{key}: offered"
     offered, usual, own = st.session_state.get(memory, (options, default, False))
-    changed = (offered, usual) != (options, default) and key in st.session_state
+    changed = key in st.session_state and (offered, usual) != (options, default)
     if key in st.session_state:
         chosen = st.session_state[key]
-        own = own or chosen != usual
+        own = own or chosen != usual or chosen == sent
         if changed:
             wanted = _fitted(chosen, offered, options, default) if own else default
             own = own and wanted != default
@@ -204,10 +208,18 @@ def steps(label: str, options: Sequence[str], key: str, *, default: str) -> str:
     return str(st.select_slider(label, options, value=default, key=key, bind=QUERY))
 
 
-def go(page: str, **values: str) -> None:
-    """Turn to another page, with its address."""
+def go(page: str, *, baseline: str | None = None, **values: str) -> None:
+    """Turn to another page, with its address.
+
+    Args:
+        page: its name.
+        baseline: chosen there; not by the address, in which Streamlit lets only the widget of this page write it.
+        values: of the address.
+    """
     for key in values:  # Streamlit prefers what the visit holds to an address that says the default
         st.session_state.pop(key, None)
+    if baseline is not None:
+        st.session_state[_WANTED.format("baseline")] = baseline
     st.switch_page(st.session_state["pages"][page], query_params=values)
 
 

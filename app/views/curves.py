@@ -168,8 +168,8 @@ def _open_images(
     if change <= -ABOUT_NOTHING:
         order = "left finds more"
     under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
-    chosen = {"baseline": pair[0], "right": pair[1], "severity": f"{severity:g}", "order": order}
-    controls.go("images", run=shown.name, any="false", **chosen, **under)
+    chosen = {"right": pair[1], "severity": f"{severity:g}", "order": order, **under}
+    controls.go("images", baseline=pair[0], run=shown.name, any="false", **chosen)
 
 
 def _table(frame: pd.DataFrame, metric: str) -> None:

@@ -108,7 +108,17 @@ def report(
     """
     from robustbench_sgdm.store import Run
 
-    write_report(Run.open(run, baseline=baseline), resamples, corruptions or [])
+    opened = Run.open(run, baseline=baseline)
+    tell_baseline(opened)
+    write_report(opened, resamples, corruptions or [])
+
+
+def tell_baseline(run: "Run") -> None:
+    """Say which model is the baseline where that is only its place."""
+    from robustbench_sgdm.cli.console import note
+
+    if run.first_is_baseline and run.pairs:
+        note(f"{run.pairs[0][0]} is the baseline, as the first model; --baseline NAME takes another")
 
 
 def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from robustbench_sgdm.cli import executing, options
 from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
-from robustbench_sgdm.cli.figure import write_report
+from robustbench_sgdm.cli.figure import tell_baseline, write_report
 from robustbench_sgdm.errors import DeviceError, RobustBenchError, UsageError
 
 if TYPE_CHECKING:
@@ -28,13 +28,21 @@ DeviceOption = Annotated[
 
 def run(
     model: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--model",
             help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, or model "
             f"YAML with --weights. {options.SEVERAL}",
         ),
-    ],
+    ] = None,
+    from_train: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-train",
+            help="In place of --model: the folder that `robustbench train` made; each training is run beside that of its "
+            "baseline with the same seed, and seeds are put together.",
+        ),
+    ] = None,
     noise: Annotated[
         list[str],
         typer.Option(
@@ -57,8 +65,16 @@ def run(
         ),
     ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline/--no-baseline", help="Also run the baseline of a module variant.")
-    ] = True,
+        str | None,
+        typer.Option(
+            "--baseline",
+            help="Compare all others with this model of the run; default: a module variant with its own, else all with "
+            "the first.",
+        ),
+    ] = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Do not also run the baseline of a module variant.")
+    ] = False,
     imgsz: Annotated[
         int,
         typer.Option(
@@ -142,18 +158,23 @@ def run(
             "--exist-ok", help="Put another plan into an existing directory, keeping the cells that fit."
         ),
     ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Run also where two models detect the same, such as an untrained module."),
+    ] = False,
     only_estimate: Annotated[
         bool, typer.Option("--estimate", help="Say what the run would cost and stop; nothing is written.")
     ] = False,
 ) -> None:
     """Measure detectors under corruption: cells, scores, tables and a report.
 
-    Naming a module variant (yolov8n-sgdm) also runs its baseline. The same command again goes on where
+    Naming a module variant (yolov8n-sgdm) also runs its baseline. Two models of your own are compared too: the first
+    is the baseline, or the one that --baseline names. The same command again goes on where
     it stopped and computes only what is missing.
     """
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm.cli.console import note
-    from robustbench_sgdm.detectors import pick_device
+    from robustbench_sgdm.detectors import against, pick_device
     from robustbench_sgdm.store import Run
     from robustbench_sgdm.sweep import Settings, cores, make_plan, rehearse
 
@@ -165,25 +186,34 @@ def run(
     dataset = load_dataset(data, images, split).subset(fraction)
     smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
     rehearse(chosen, levels, engine, used, (smallest.height, smallest.width))
-    entrants = _entrants(
-        options.models(model), weights or [], baseline, dataset,
-        imgsz=imgsz, device=used, half=half, conf=conf, iou=iou, max_det=max_det, end2end=end2end,
-        trust=trust_weights,
-    )  # fmt: skip
+    how = {
+        **{"imgsz": imgsz, "device": used, "half": half, "conf": conf, "iou": iou, "max_det": max_det},
+        **{"end2end": end2end, "trust": trust_weights},
+    }
+    if from_train:
+        if model or weights:
+            raise UsageError("--from-train brings models and weights; leave out --model and --weights")
+        entrants = _trained(from_train, dataset, **how)
+    else:
+        entrants = _entrants(options.models(model or []), weights or [], not no_baseline, dataset, **how)
+    if baseline:
+        entrants = against(entrants, baseline)
     settings = Settings(device=used, engine=engine, seed=seed, batch=batch or (4 if used == "cpu" else 32))
     command = shlex.join(["robustbench", *sys.argv[1:]])
     plan = make_plan(entrants, dataset, chosen, levels, settings, command=command)
+    _check_outputs(plan, go_on=yes or only_estimate)
     threads = min(workers or cores(), cores()) if used == "cpu" else 2
     if only_estimate:
         _estimate(plan, workers or threads)
         return
-    chosen_name = name or _default_name(plan, options.split(noise))
+    chosen_name = name or _default_name(plan, options.split(noise), from_train)
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
     if directory.path.name != chosen_name:
         note(
             f"{project / chosen_name} holds another plan, so this run goes to {directory.path}; --exist-ok instead puts "
             "it there and keeps the cells that fit"
         )
+    tell_baseline(directory)
     with executing.stoppable(), directory.lock():
         executor = executing.executor(on, workers, threads, device=used, address=address, gpus=gpus)
         failed = _sweep(plan, directory, executor)
@@ -196,15 +226,31 @@ def run(
 
 
 def _entrants(
-    models: list[str], weights: list[str], baseline: bool, dataset: "Dataset", **how: Any
+    models: list[str], weights: list[str], baselines: bool, dataset: "Dataset", **how: Any
 ) -> "dict[str, Entrant]":
-    from robustbench_sgdm.cli.console import note
     from robustbench_sgdm.detectors import line_up
-    from robustbench_sgdm.sweep import match_detector
 
     entrants = line_up(
-        models, lambda names: options.weights(weights, models, names), baselines=baseline, **how
+        models, lambda names: options.weights(weights, models, names), baselines=baselines, **how
     )
+    return _matched(entrants, dataset, how["imgsz"])
+
+
+def _trained(folder: Path, dataset: "Dataset", **how: Any) -> "dict[str, Entrant]":
+    """The detectors of a comparison of trainings."""
+    from robustbench_sgdm.detectors import line_up_trained
+    from robustbench_sgdm.training import read_comparison
+
+    runs = read_comparison(folder)
+    entrants = line_up_trained([(run.model, run.seed, run.weights) for run in runs], **how)
+    return _matched(entrants, dataset, how["imgsz"])
+
+
+def _matched(entrants: "dict[str, Entrant]", dataset: "Dataset", imgsz: int) -> "dict[str, Entrant]":
+    """The detectors, whose classes and sizes go with the data; what a user should know of them is told."""
+    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.sweep import match_detector
+
     for entrant in entrants.values():
         detector = entrant.detector
         match = match_detector(detector, dataset)
@@ -216,7 +262,7 @@ def _entrants(
             )
         for text in match.notes(detector.name, dataset.name):
             note(f"warning: {text}")
-    for text in _size_notes([entrant.detector for entrant in entrants.values()], chosen=how["imgsz"]):
+    for text in _size_notes([entrant.detector for entrant in entrants.values()], chosen=imgsz):
         note(text)
     return entrants
 
@@ -244,8 +290,38 @@ def _size_notes(detectors: "Sequence[Detector]", chosen: int) -> list[str]:
     return notes
 
 
-def _default_name(plan: "Plan", noise: list[str]) -> str:
+def _check_outputs(plan: "Plan", *, go_on: bool) -> None:
+    """Ask before time is spent on models that detect the same.
+
+    Raises:
+        UsageError: nobody can be asked, or the answer is no.
+    """
+    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.sweep import same_outputs
+
+    told = []
+    for baseline, model in Run(Path(), plan.describe()).trained_pairs:
+        if same_outputs(plan, baseline, model):
+            module = plan.models[model].detector.describe().get("module")
+            same = plan.models[baseline].detector.describe().get("module") == module
+            why = "" if same else f": its {module} module is untrained"
+            told.append(f"{model} detects the same as {baseline}{why}")
+    for text in told:
+        note(f"warning: {text}")
+    if not told or go_on:
+        return
+    if sys.stdin.isatty():
+        if typer.confirm("Run it all the same?", err=True):
+            return
+        raise UsageError("nothing was run")
+    raise UsageError(f"{told[0]}, so there is nothing to compare; give trained weights, or --yes to run it")
+
+
+def _default_name(plan: "Plan", noise: list[str], from_train: Path | None) -> str:
     models = [name for name, entrant in plan.models.items() if entrant.baseline] or list(plan.models)
+    if from_train:
+        models = [from_train.resolve().name]
     return "_".join([*models[:3], "-".join(noise[:3]), plan.dataset.name]).replace("/", "-")
 
 

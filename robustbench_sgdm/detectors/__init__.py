@@ -13,7 +13,7 @@ from robustbench_sgdm.detectors import graft, weights, yolo, zoo
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.coco_val import coco_folder, coco_json, coco_val
 from robustbench_sgdm.detectors.device import out_of_memory, pick_device
-from robustbench_sgdm.detectors.lineup import Entrant, line_up
+from robustbench_sgdm.detectors.lineup import Entrant, against, line_up, line_up_trained
 from robustbench_sgdm.detectors.weights import embedded
 from robustbench_sgdm.detectors.yolo import YoloDetector, load
 
@@ -21,12 +21,14 @@ __all__ = [
     "Detector",
     "Entrant",
     "YoloDetector",
+    "against",
     "coco_folder",
     "coco_json",
     "coco_val",
     "embedded",
     "graft",
     "line_up",
+    "line_up_trained",
     "load",
     "out_of_memory",
     "pick_device",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,20 @@ class Entrant:
         detector: ready to predict.
         weights: the file they came from, or `embedded`.
         baseline: the entrant it is compared with, if that is in the run.
+        group: the network that it is one training of, where there may be several.
+        seed: of that training.
     """
 
     detector: Detector
     weights: str
     baseline: str | None = None
+    group: str | None = None
+    seed: int | None = None
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
-        return {"baseline": self.baseline, "weights": self.weights, **self.detector.describe()}
+        trained = {"group": self.group, "seed": self.seed} if self.group else {}
+        return {"baseline": self.baseline, **trained, "weights": self.weights, **self.detector.describe()}
 
 
 def line_up(
@@ -95,6 +100,62 @@ def line_up(
     if len(single) == len(wanted):
         raise single[0]
     return entrants
+
+
+def line_up_trained(runs: Sequence[tuple[str, int, Path]], **how: Any) -> dict[str, Entrant]:
+    """Load the detectors of a comparison of trainings, each beside the training of its baseline with the same seed.
+
+    Args:
+        runs: (model of the zoo, seed, file of weights).
+        how: as for `line_up`.
+
+    Raises:
+        UsageError: as `line_up`.
+    """
+    loaded = line_up([str(file) for *_, file in runs], lambda _: {}, **how)
+    models = dict.fromkeys(model for model, *_ in runs)
+    names = {model: Path(model).stem if zoo.is_yaml(model) else model for model in models}
+    entrants = {}
+    for (model, seed, _), entrant in zip(runs, loaded.values(), strict=True):
+        baseline = zoo.resolve(model).baseline
+        theirs = [s for other, s, _ in runs if other == baseline]
+        twin = seed if seed in theirs else min(theirs, default=None)
+        entrant.detector.name = f"{names[model]}-seed{seed}"
+        entrants[entrant.detector.name] = replace(
+            entrant,
+            baseline=None if twin is None else f"{baseline}-seed{twin}",
+            group=names[model],
+            seed=seed,
+        )
+    return entrants
+
+
+def against(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant]:
+    """The same, every one compared with the named one; trainings of a group with that of the same seed.
+
+    Args:
+        entrants: of a run.
+        baseline: name of a detector that is in no group, or of a group; a path where it is that of a file.
+
+    Raises:
+        UsageError: no such detector, or no other.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, entrant in entrants.items():
+        groups.setdefault(entrant.group or name, []).append(name)
+    chosen = next((n for n, e in entrants.items() if e.weights == baseline and _is_file(baseline)), baseline)
+    if chosen not in groups:
+        raise unknown("--baseline", baseline, groups)
+    if len(groups) == 1:
+        raise UsageError(f"--baseline {baseline} is the only model of the run; there is nothing to compare")
+    seeds = {entrants[name].seed: name for name in reversed(groups[chosen])}
+    return {
+        name: replace(
+            entrant,
+            baseline=None if name in groups[chosen] else seeds.get(entrant.seed, groups[chosen][0]),
+        )
+        for name, entrant in entrants.items()
+    }
 
 
 def _with_baselines(models: Sequence[str], *, add: bool) -> dict[str, str | None]:

@@ -107,6 +107,10 @@ class YoloDetector:
         self.device = torch.device(pick_device(device))
         self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
         self.parameters = sum(p.numel() for p in model.parameters())
+        layers = list(model.get_submodule("model").children())
+        self.module = next(
+            (n for n, spec in MODULES.items() if any(type(x) is spec.cls for x in layers)), None
+        )
         self._model = _for_inference(model, self.settings, self.device)
         self.settings = replace(
             settings, end2end=bool(self._model.end2end)
@@ -133,6 +137,7 @@ class YoloDetector:
             "name": self.name,
             "classes": list(self.classes),
             "parameters": self.parameters,
+            **({"module": self.module} if self.module else {}),
             **asdict(self.settings),
             "device": str(self.device),
             "fingerprint": self.fingerprint,

@@ -207,12 +207,17 @@ class Material:
         most = max(1, self.most // max(len(self.run.pairs), 1))
         return [replace(self, models=self.run.trainings(*pair)[0], most=most) for pair in self.run.pairs]
 
+    @property
+    def has_clean(self) -> bool:
+        """Whether the run was asked for clean images too."""
+        return any(cell.corruption == CLEAN for cell in self.run.cells)
+
     @cached_property
     def flips(self) -> pd.DataFrame:
-        """Images by corruption and severity, with the objects that the model keeps and its baseline loses."""
+        """Images by corruption and severity, with the objects that the model finds and its baseline does not."""
         baseline, model = self.pair
-        pairs = self.results[(self.results["model"] == model) & (self.results["corruption"] != CLEAN)]
-        update = counter(self.progress, "finding flips", len(pairs))
+        count = sum(cell.model == model and cell.corruption != CLEAN for cell in self.run.cells)
+        update = counter(self.progress, "finding flips", count)
         return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update).images
 
     @cached_property
@@ -243,7 +248,9 @@ class Material:
             columns = ranked[["corruption", "severity", "image_id"]]
             found[keeper] = [(str(c), float(s), int(i)) for c, s, i in columns.itertuples(index=False)]
         if not used:
-            raise DataError(f"{self.run.path} has no object that one model keeps and the other loses")
+            raise DataError(
+                f"{self.run.path} has no object that only one of {baseline} and {model} finds under noise"
+            )
         return {keeper: pictures for keeper, pictures in found.items() if pictures}
 
     def _named(self, image_id: int) -> Shown:

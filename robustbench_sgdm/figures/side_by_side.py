@@ -158,11 +158,14 @@ def flipped(material: Material) -> Drawn:
 def side(material: Material, pictures: list[Shown]) -> Drawn:
     """The side-by-side figure of some pictures."""
     rows, counts = [], []
+    views = [(level, model) for level in ("clean", "noisy") for model in material.pair]
+    if not material.has_clean:
+        views = views[2:]
     truth, found = material.run.truth(), _detections(material, pictures)
     for corruption, severity, image_id in pictures:
         panels = _panels(material, _of_image(truth, image_id), found, (corruption, severity, image_id))
         rows.append((f"image {image_id}\n{words(corruption)}, severity {severity:g}", panels))
-        for (level, model), panel in zip(_views(material), panels, strict=True):
+        for (level, model), panel in zip(views, panels, strict=True):
             counts.append((image_id, corruption, severity, level, model, *panel.tally))
     baseline, model = material.pair
     columns = ["image_id", "corruption", "severity", "shown", "model", "found", "missed", "false"]
@@ -173,16 +176,13 @@ def side(material: Material, pictures: list[Shown]) -> Drawn:
         "solid blue box, missed ones dashed amber, false detections dotted pink, the ground truth thin white with a "
         "dark edge."
     )
+    which = "clean and corrupted" if material.has_clean else "corrupted"
     alt = (
-        f"{len(rows)} images, each clean and corrupted, with the detections of {baseline} and {model}. On the corrupted "
-        f"ones {baseline} finds {noisy.get(baseline, 0)} objects and {model} {noisy.get(model, 0)}."
+        f"{len(rows)} images, each {which}, with the detections of {baseline} and {model}. On the corrupted ones "
+        f"{baseline} finds {noisy.get(baseline, 0)} objects and {model} {noisy.get(model, 0)}."
     )
-    heads = [f"{name}, {level}" for level, name in _views(material)]
+    heads = [f"{name}, {level}" for level, name in views]
     return Drawn(side_by_side(rows, heads), caption, alt, data, photographs=True)
-
-
-def _views(material: Material) -> list[tuple[str, str]]:
-    return [(level, model) for level in ("clean", "noisy") for model in material.pair]
 
 
 def _panels(
@@ -191,11 +191,11 @@ def _panels(
     detections: Mapping[tuple[str, str, float], pd.DataFrame],
     shown: Shown,
 ) -> list[Panel]:
-    """A row of a side-by-side figure: baseline and model on the clean image, then on the corrupted one."""
+    """A row of a side-by-side figure: baseline and model on the clean image, if there is one, then on the corrupted."""
     corruption, severity, image_id = shown
     wide, high = (int(truth.images[side].iloc[0]) for side in ("width", "height"))
     row = []
-    for name, level in ((CLEAN, 0.0), (corruption, severity)):
+    for name, level in [*([(CLEAN, 0.0)] if material.has_clean else []), (corruption, severity)]:
         picture = read_picture(material.run, name, level, image_id)
         for model in material.pair:
             found = detections[model, name, level]
@@ -207,7 +207,8 @@ def _panels(
 def _detections(material: Material, pictures: Sequence[Shown]) -> dict[tuple[str, str, float], pd.DataFrame]:
     """What both models found on the shown images, by cell; each cell is read once."""
     images = {image_id for *_, image_id in pictures}
-    levels = {(CLEAN, 0.0), *((corruption, severity) for corruption, severity, _ in pictures)}
+    levels = {(corruption, severity) for corruption, severity, _ in pictures}
+    levels |= {(CLEAN, 0.0)} if material.has_clean else set()
     cells = {(c.model, c.corruption, c.severity): c for c in material.run.cells}
     found = {}
     for model, (corruption, severity) in itertools.product(material.pair, sorted(levels)):

@@ -116,8 +116,8 @@ def _side_by_side(material: Material) -> list[Picture]:
                 title, what = "detections on the named images", ""
                 if not material.images:
                     (other,) = (name for name in each.pair if name != keeper)
-                    title = f"where {keeper} keeps more than {other}"
-                    what = f"Images where {keeper} keeps most objects that {other} loses. "
+                    title = f"where {keeper} finds more than {other}"
+                    what = f"Images where {keeper} finds most objects that {other} does not. "
                 name = f"side-by-side-{len(found) + 1}"
                 found.append(Picture(name, replace(drawn, caption=what + drawn.caption), title))
         except DataError as error:

@@ -1,6 +1,9 @@
-"""Flips: objects that two models find on clean images, and that only one of them still finds under corruption."""
+"""Flips: objects that two models find on clean images, and that only one of them still finds under corruption.
 
-from collections.abc import Callable, Mapping
+Where a run has no clean images, every object that only one of them finds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm import atomic, errors
 from robustbench_sgdm.robustness.matching import finders
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
-from robustbench_sgdm.robustness.statistics import holm
+from robustbench_sgdm.robustness.statistics import decide
 from robustbench_sgdm.store import Cell, Run
 from robustbench_sgdm.types import CLEAN
 
@@ -28,8 +31,9 @@ class Flips:
 
     Attributes:
         counts: a row per corrupted cell that both models have: corruption, severity; `both`, the objects that both
-            find on clean images; `kept`, those of them that only the model still finds; `lost`, those that only
-            the baseline does; `p`, of McNemar's exact test; `p_holm`, corrected over the rows.
+            find on clean images, or all objects where the run has none (`clean` says which); `kept`, those of
+            them that only the model still finds; `lost`, those that only the baseline does; `p`, of McNemar's
+            exact test; `p_holm` and `significant`, of the one rule over the rows.
         images: corruption, severity, image_id, file, kept, lost, net (kept - lost); images without a flip are
             left out; best for the model first.
         objects: corruption, severity, image_id, annotation (row of the ground truth's table), category_id, keeper
@@ -41,8 +45,8 @@ class Flips:
     objects: pd.DataFrame
 
     @classmethod
-    def of(cls, cells: list[tuple[Cell, int, pd.DataFrame]], files: pd.Series) -> Self:
-        """From each cell's number of common clean objects and its flipped ones."""
+    def of(cls, cells: list[tuple[Cell, int, pd.DataFrame]], files: pd.Series, *, clean: bool = True) -> Self:
+        """From each cell's number of common objects and its flipped ones."""
         rows, parts = [], []
         for cell, both, flipped in cells:
             kept = int((flipped["keeper"] == "model").sum())
@@ -50,7 +54,7 @@ class Flips:
             rows.append((cell.corruption, cell.severity, both, kept, lost, mcnemar(kept, lost)))
             parts.append(flipped.assign(corruption=cell.corruption, severity=cell.severity))
         counts = pd.DataFrame(rows, columns=["corruption", "severity", "both", "kept", "lost", "p"])
-        counts["p_holm"] = holm(counts["p"].to_numpy(float))
+        counts = decide(counts.assign(clean=clean), ["flips"] * len(counts))
         where = ["corruption", "severity"]
         objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*where, *_OBJECT])
         objects = objects[[*where, *_OBJECT]]
@@ -98,16 +102,19 @@ def flips(
     }
     found = _Found(run, confidence)
     cells = []
-    clean = [have.get((name, CLEAN, 0.0)) for name in (baseline, model)]
+    planned = any(c.corruption == CLEAN and c.model in (baseline, model) for c in run.cells)
+    clean = [have[name, CLEAN, 0.0] for name in (baseline, model) if (name, CLEAN, 0.0) in have]
+    if planned and len(clean) < 2:
+        have = {}  # what is asked about is not known yet
     for (name, corruption, severity), cell in have.items():
         other = have.get((baseline, corruption, severity))
-        if name != model or corruption == CLEAN or other is None or None in clean:
+        if name != model or corruption == CLEAN or other is None:
             continue
         if only is not None and (corruption, severity) != only:
             continue
-        cells.append((cell, *_flipped(found, [*clean, other, cell])))  # type: ignore[list-item]
+        cells.append((cell, *_flipped(found, clean, (other, cell))))
         progress(1)
-    return Flips.of(cells, found.truth.images.set_index("image_id")["file"])
+    return Flips.of(cells, found.truth.images.set_index("image_id")["file"], clean=planned)
 
 
 def mcnemar(kept: int, lost: int) -> float:
@@ -169,11 +176,18 @@ def _kept(file: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
     return values if {k: (table.schema.metadata or {}).get(k) for k in stamp} == stamp else None
 
 
-def _flipped(found: _Found, cells: list[Cell]) -> tuple[int, pd.DataFrame]:
-    """How many objects both find clean, and those of them that one keeps; cells: clean pair, then noisy pair."""
-    clean = found(cells[0]) & found(cells[1])
-    baseline, model = found(cells[2]), found(cells[3])
-    at = np.flatnonzero(clean & (baseline != model))
+def _flipped(found: _Found, clean: Sequence[Cell], noisy: tuple[Cell, Cell]) -> tuple[int, pd.DataFrame]:
+    """How many objects are asked about, and those of them that one keeps.
+
+    Args:
+        clean: of the baseline and the model, which must both find an object; none: every object but crowds.
+        noisy: of the baseline and the model.
+    """
+    asked = (found.truth.annotations["iscrowd"] == 0).to_numpy()
+    for cell in clean:
+        asked = asked & found(cell)
+    baseline, model = map(found, noisy)
+    at = np.flatnonzero(asked & (baseline != model))
     rows = found.truth.annotations.iloc[at]
     keeper = np.where(model[at], "model", "baseline")
     flipped = pd.DataFrame(
@@ -184,4 +198,4 @@ def _flipped(found: _Found, cells: list[Cell]) -> tuple[int, pd.DataFrame]:
             "keeper": keeper,
         }
     )
-    return int(clean.sum()), flipped
+    return int(asked.sum()), flipped

@@ -16,6 +16,7 @@ from robustbench_sgdm.sweep.plan import (
     match_detector,
     needed_units,
     rehearse,
+    same_outputs,
 )
 from robustbench_sgdm.sweep.processes import Processes
 
@@ -39,5 +40,6 @@ __all__ = [
     "needed_units",
     "on_ray",
     "rehearse",
+    "same_outputs",
     "sweep",
 ]

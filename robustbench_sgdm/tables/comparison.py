@@ -174,5 +174,6 @@ def flip_table(counts: pd.DataFrame, baseline: str, model: str) -> Table:
         ]
         for row in counts.to_dict("records")
     ]
-    columns = ["what", "both clean", f"only {model}", f"only {baseline}", "p McNemar", "p Holm"]
-    return Table(f"objects still found, {model} and {baseline}", columns, rows)
+    asked = "both clean" if counts["clean"].all() else "objects"
+    columns = ["what", asked, f"only {model}", f"only {baseline}", "p McNemar", "p Holm"]
+    return Table(f"objects found by one only, {model} and {baseline}", columns, rows)

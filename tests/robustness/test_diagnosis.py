@@ -26,7 +26,7 @@ from robustbench_sgdm.robustness import (
 from robustbench_sgdm.robustness.diagnosis import _diagnose
 from robustbench_sgdm.robustness.halflife import crossings
 from robustbench_sgdm.robustness.outcomes import coco
-from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.tables import half_life_table
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
@@ -268,3 +268,16 @@ def test_crossings_by_hand() -> None:
     severities = np.array([0.0, 1.0, 2.0])
     scores = np.array([[40.0, 40.0, 0.0, np.nan], [40.0, 20.0, 0.0, 1.0], [30.0, 30.0, 0.0, 1.0]])
     np.testing.assert_array_equal(crossings(severities, scores), [np.inf, 1.0, np.nan, np.nan])
+
+
+def test_without_clean_images_every_object_is_asked_about(make_run: Any) -> None:
+    run = make_run({"a": None, "b": None}, {"fog": [3.0]})
+    whole = flips(run, "a", "b").counts.iloc[0]
+    noisy = Run(run.path, {**run.plan, "cells": [c for c in run.plan["cells"] if c["corruption"] != "clean"]})
+    counts = flips(noisy, "a", "b").counts.iloc[0]
+    objects = run.truth().annotations
+    assert counts["both"] == (objects["iscrowd"] == 0).sum() > whole["both"]
+    assert counts["kept"] >= whole["kept"] and counts["lost"] >= whole["lost"]
+    assert bool(whole["clean"]) and not counts["clean"]
+    lacking = make_run({"a": None, "b": None}, {"fog": [3.0]}, name="lacking", leave=(("b", "clean", 0.0),))
+    assert flips(lacking, "a", "b").counts.empty  # planned, but not run yet

@@ -1,7 +1,7 @@
 """SGDM's forward time over its baseline's: YOLOv8n and YOLOv5n, batch 1 and 16, eager and exported.
 
 Each pair runs in turns, so that a busy machine disturbs both alike; the ratio is the median over rounds, with
-the middle half. On CUDA in half precision. The forms, from before to after what was done for speed:
+its 95 % interval. On CUDA in half precision. The forms, from before to after what was done for speed:
 
     as written   SGDM line by line as its equations stand: a convolution for each sample, everything joined twice,
                  BatchNorm and the residual apart (`--module sgdm` alone)

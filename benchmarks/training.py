@@ -1,7 +1,7 @@
 """SGDM's training step over its baseline's: forward and backward, time and memory.
 
 Each pair runs in turns, so that a busy machine disturbs both alike; the ratio is the median over rounds, with
-the middle half. A step is what the trainer does to a batch: forward with Ultralytics' loss, backward, without the
+its 95 % interval. A step is what the trainer does to a batch: forward with Ultralytics' loss, backward, without the
 optimiser. Memory is what autograd keeps from forward to backward, counted storage by storage, and on CUDA the
 allocator's peak too.
 

@@ -8,6 +8,7 @@ shadows ours.
 import hashlib
 import importlib.util
 import sys
+import threading
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -37,29 +38,42 @@ def root() -> Path:
     raise DataError(f"{_DISTRIBUTION}'s content folders are missing beside {_PACKAGE}; install it again")
 
 
+_LOADED: dict[str, ModuleType] = {}
+_LOADING = (
+    threading.RLock()
+)  # one for all: with one each, two files that load each other could wait for each other
+
+
 def load_file(path: Path) -> ModuleType:
-    """Import one Python file by path, once per process, under a private name.
+    """Import one Python file by path, once per process, under a private name; threads may ask for it at once.
 
     The name is a function of the path, so that a spawned worker that loads the same file gets the
-    same module name and can unpickle what it holds.
+    same module name and can unpickle what it holds. Other threads get the module when it is whole; only a file
+    that it loads in turn sees it before, as with any import.
 
     Raises:
         DataError: the file cannot be imported; the message names it and the reason.
     """
     path = path.resolve()
     name = f"_robustbench_content_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise DataError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    if name in _LOADED:
+        return _LOADED[name]
+    with _LOADING:
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise DataError(f"{path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look for it there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception | SystemExit):
+                raise
+            raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        _LOADED[name] = module
     return module
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any
 
 
@@ -38,21 +39,30 @@ def _inherited(duplicate: Any) -> Handle:
     return Handle(duplicate.detach())
 
 
-def begin(lifeline: Connection, file: Handle, install: bytes) -> None:
-    """Watch the lifeline, whose other end closes when the process that holds it ends; only then import the rest.
+def begin(link: Connection, file: Handle, install: bytes) -> None:
+    """Answer every message of a connection until its other end closes, which it does when its process ends.
+
+    A thread reads from the beginning, before the rest is imported: so this process leaves at once, whatever it
+    is at, and the other end never waits for it to take a message.
 
     Args:
-        lifeline: its end here; nothing is ever sent.
+        link: its end here.
         file: for `install`.
-        install: a pickled function of the file's content.
+        install: a pickled function of the file's content; it gives the function of a message that answers it.
     """
-    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
-    pickle.loads(install)(file.read())
+    messages: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_receive, args=(link, messages), daemon=True).start()
+    answer = pickle.loads(install)(file.read())
+    while True:
+        reply = answer(messages.get())
+        with suppress(OSError):  # nobody is there any more, which the thread finds too
+            link.send_bytes(reply)
 
 
-def _leave_with(lifeline: Connection) -> None:
+def _receive(link: Connection, messages: "SimpleQueue[bytes]") -> None:
     with suppress(EOFError, OSError):
-        lifeline.recv_bytes()
+        while True:
+            messages.put(link.recv_bytes())
     os._exit(0)
 
 
@@ -63,16 +73,20 @@ def safe_path() -> Iterator[None]:
         yield
 
 
+_ENVIRONMENT = threading.RLock()
+
+
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """The process's environment with these variables, for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    """The process's environment with these variables, for a while; one thread at a time."""
+    with _ENVIRONMENT:  # two at once would put back each other's
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

@@ -22,7 +22,7 @@ from robustbench_sgdm.detectors.counting import Summary
 from robustbench_sgdm.detectors.timing import Timing
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import cost
-from robustbench_sgdm.tables import Table
+from robustbench_sgdm.tables import Table, time_ratio
 
 TABLES = (2, 3, 4, 5, 6, 7, 8)
 Outcome = Literal["equal", "by rule", "differs", "to train", "to measure"]
@@ -102,7 +102,7 @@ def latency_models(table: int) -> dict[str, list[str]]:
 
 
 def latency_cells(table: int, row: str, timings: Mapping[str, Timing], where: str) -> list[Cell]:
-    """Printed time over the baseline's, beside that measured: equal where the middle half meets its rounding.
+    """Printed time over the baseline's, beside that measured: equal where its interval meets the rounding.
 
     Args:
         table, row: as in `latency_models`.
@@ -132,10 +132,8 @@ def _times(table: int) -> Iterator[tuple[Cell, float, float]]:
 
 def _judge_time(timing: Timing, least: float, most: float, where: str) -> Verdict:
     outcome: Outcome = "equal" if timing.low <= most and least <= timing.high else "differs"
-    why = (
-        f"{where}: middle half {timing.low:.2f} to {timing.high:.2f}; printed to 0.1 ms on two RTX A4000, so "
-        f"{least:.2f} to {most:.2f}"
-    )
+    ratio = time_ratio(timing.ratio, timing.low, timing.high, "the baseline")
+    why = f"{where}: {ratio}; printed to 0.1 ms on two RTX A4000, so {least:.2f} to {most:.2f}"
     return Verdict(outcome, timing.ratio, why)
 
 

@@ -5,14 +5,17 @@ import re
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from robustbench_sgdm import paper, tables
-from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.detectors.timing import Timing, in_turns
+from robustbench_sgdm.detectors import timing, zoo
+from robustbench_sgdm.detectors.timing import Timing, in_turns, median_interval
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.paper import Cell, Verdict
+from robustbench_sgdm.tables import are_distinguishable
 
 KEYS = {table: plan["key"] for table, plan in paper.facts()["recompute"].items()} | {6: "table_6_razor_ratio"}
 # Rows and modules whose parameters and operations no rule reconciles; everything else is equal somehow.
@@ -151,16 +154,47 @@ def test_latency_is_a_ratio_beside_its_spread() -> None:
     assert found["condconv"].verdict == Verdict("equal", 1.5, found["condconv"].verdict.why)
     assert found["rdconv"].verdict.outcome == "differs"
     assert found["rdconv"].verdict.why.endswith("so 0.90 to 1.11")
-    assert "1.40 to 1.65" in found["rdconv"].verdict.why
+    assert "1.50 [1.40, 1.65] of the baseline's time" in found["rdconv"].verdict.why
     assert len(found) == len(models) - 1
 
 
-def test_calls_are_timed_in_turns() -> None:
+def test_calls_are_timed_in_turns_in_random_order() -> None:
     order: list[str] = []
     calls: Any = {name: (lambda name=name: order.append(name)) for name in ("a", "b")}
-    found = in_turns(calls, rounds=5)
-    assert order[-10:] == ["a", "b"] * 5
+    found = in_turns(calls, rounds=20)
+    rounds = ["".join(order[i : i + 2]) for i in range(len(order) - 40, len(order), 2)]
+    assert set(rounds) == {"ab", "ba"}
     assert found["a"].ratio == found["a"].low == found["a"].high == 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 15, 25, 100])
+def test_the_interval_of_a_median_is_the_sign_tests(count: int) -> None:
+    """A binomial test at 5 % rejects every median beyond its ends, and none between."""
+    values = np.random.default_rng(count).permutation(np.arange(1.0, count + 1))
+    low, high = median_interval(values)
+    if count < 6:
+        assert (low, high) == (0, np.inf)
+    else:
+        assert binomtest(int((values <= low).sum()), count).pvalue > 0.05
+        assert binomtest(int((values < low).sum()), count).pvalue <= 0.05
+        assert low + high == count + 1
+
+
+@pytest.mark.parametrize("bias", [1.0, 1.25])
+def test_two_copies_of_a_network_are_not_distinguishable(
+    bias: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a clock says that noise is heavy-tailed, and that whatever runs second in a round is slower."""
+    rng, calls = np.random.default_rng(0), [0]
+
+    def seconds(*_: Any) -> float:
+        calls[0] += 1
+        return float(np.exp(rng.standard_t(2) / 20)) * (bias if calls[0] % 2 else 1.0)
+
+    monkeypatch.setattr(timing, "_seconds", seconds)
+    same: Any = {"a": int, "b": int}
+    found = [in_turns(same, timing.ROUNDS)["b"] for _ in range(400)]
+    assert sum(are_distinguishable(one.low, one.high) for one in found) <= 0.05 * len(found)
 
 
 @pytest.mark.parametrize("use", [paper.recompute, paper.latency_models])

@@ -11,7 +11,7 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.robustness import Over
 from robustbench_sgdm.store import held
-from robustbench_sgdm.tables import identical_words, named, number, verdicts, words
+from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _state(shown: Shown) -> None:
         f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
     )
     st.caption(text)
+    if truth := data.get("truth"):
+        st.caption(controls.plain(truth))
     if not missing:
         return
     done = f"{total - missing} of {total} cells are complete; what follows is about those."
@@ -157,7 +159,7 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
         return "1"  # the model that the others are timed against
-    return f"{row['ratio']:.2f} ({controls.span(row['low'], row['high'])})"
+    return time_ratio(row["ratio"], row["low"], row["high"])
 
 
 def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over | None) -> pd.DataFrame:
@@ -204,7 +206,7 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
             "rPC": column("rPC, %", format="%.2f", help="What is kept of the clean score: mPC / clean."),
             "AP_S": column("AP_S, clean", format="%.2f", help="Of objects under 32 x 32 px."),
             "ratio": st.column_config.TextColumn(
-                "Time, ratio", help="Over the run's first model in the same round: median and middle half."
+                "Time, ratio", help="Over the run's first model in the same round: median and 95 % interval."
             ),
             "latency": column("ms / image", format="%.1f", help="One image, pixels to boxes."),
             "parameters": column("Parameters, M", format="%.2f"),

@@ -35,7 +35,7 @@ def paper(
         bool, typer.Option("--latency", help="Time the models of tables 3 and 5 here too; minutes on a CPU.")
     ] = False,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=3, help="Passes through each model, for --latency.")
+        int, typer.Option("--rounds", min=6, help="Passes through each model, for --latency.")
     ] = 15,
     device: DeviceOption = None,
 ) -> None:

@@ -137,4 +137,5 @@ def score(
     csv = run.write_results()
     for table in tables.corruption_tables(run.results(), run.pairs):
         show(table)
+    note(f"data  {dataset.name}: {len(dataset):,} images, {dataset.truth}")
     note(f"results  {csv}")

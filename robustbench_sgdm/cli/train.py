@@ -153,8 +153,13 @@ def train(
         ) from None
     finally:
         if runs:
-            show(training_table(training.summary(frame := training.runs_table(runs)), frame))
-            note(f"comparison  {runs[0].folder.parent}")
+            folder = runs[0].folder.parent
+            frame, data_facts = training.runs_table(runs), training.read_record(folder)["data"]
+            truth = (
+                f"Validation: {data_facts['validation images']:,} images, {data_facts['validation truth']}"
+            )
+            show(training_table(training.summary(frame), frame, truth=truth))
+            note(f"comparison  {folder}")
 
 
 def _seeds(values: list[str]) -> list[int]:

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, isclose
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,6 +59,24 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Category names, in the order of their ids."""
         return tuple(str(c["name"]) for c in self.categories)
+
+    def objects(self, classes: Collection[str] | None = None) -> int:
+        """How many objects there are to find: boxes that are no crowds, of some classes or of all."""
+        ids = {c["id"] for c in self.categories if classes is None or c["name"] in classes}
+        return sum(not a["iscrowd"] and a["category_id"] in ids for a in self.annotations)
+
+    @cached_property
+    def truth(self) -> str:
+        """How many boxes there are to find, and what AP by size goes by, in words.
+
+        The same images give other counts and another AP_S as a COCO json and as YOLO labels, which have neither crowds
+        nor areas of objects.
+        """
+        total, crowds = len(self.annotations), len(self.annotations) - self.objects()
+        of_crowds = f"{crowds:,} of them crowds, which AP leaves out" if crowds else "none a crowd"
+        boxed = all(isclose(a["area"], a["bbox"][2] * a["bbox"][3], rel_tol=1e-6) for a in self.annotations)
+        area = "the area of each box, as the data give none of objects" if boxed else "the areas in the data"
+        return f"{total:,} boxes, {of_crowds}; AP_S, AP_M and AP_L go by {area}"
 
     def coco(self) -> dict[str, Any]:
         """The ground truth as a COCO json object."""

@@ -195,8 +195,14 @@ def carry_over(network: nn.Module, layers: Layers, names: Mapping[str, str]) -> 
 
 
 def _placeless(settings: Settings) -> Settings:
-    """Without a layer's place in its network and the number of classes, which may differ between two that share it."""
-    return {key: value for key, value in settings.items() if key not in ("i", "f", "nc", "out_channels")}
+    """Without a layer's place in its network and the sizes that follow from the number of classes.
+
+    Those may differ between two that share it; all other sizes are held together by the tensors' shapes.
+    """
+    return {key: value for key, value in settings.items() if key not in _OF_PLACE}
+
+
+_OF_PLACE = {"i", "f", "nc", "no", "in_channels", "out_channels", "num_features", "groups"}
 
 
 def _match_structure(network: nn.Module, layers: Layers) -> None:

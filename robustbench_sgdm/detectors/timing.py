@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.yolo import Inference, YoloDetector
 
 _WARM_UP = 3
+
+ROUNDS = 25
+"""Enough for an interval of the median that leaves out the 7 least and greatest."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,8 @@ class Timing:
     Attributes:
         milliseconds: median, for a batch.
         ratio: median over rounds of its time over the first model's in the same round.
-        low: lower quartile of that ratio.
-        high: upper quartile.
+        low: lower end of the ratio's 95 % interval; see `median_interval`.
+        high: upper end.
     """
 
     milliseconds: float
@@ -35,21 +40,50 @@ class Timing:
 def in_turns(
     calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
 ) -> dict[str, Timing]:
-    """Time each call once a round, in turns; the first is what the others are compared with."""
+    """Time each call once a round, in random order; the first is what the others are compared with.
+
+    In a fixed order a call profits from the one before it, or suffers, in every round alike, and two copies of one
+    network seem to differ.
+    """
     for call in calls.values():
         for _ in range(_WARM_UP):
             call()
-    seconds = np.array([[_seconds(call, device) for call in calls.values()] for _ in range(rounds)])
+    each, rng = list(calls.values()), np.random.default_rng(0)
+    seconds = np.empty((rounds, len(each)))
+    for row in seconds:
+        for i in rng.permutation(len(each)):
+            row[i] = _seconds(each[i], device)
     ratios = seconds / seconds[:, :1]
-    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75), axis=0)
-    return {
-        name: Timing(float(np.median(seconds[:, i])) * 1e3, float(middle[i]), float(low[i]), float(high[i]))
-        for i, name in enumerate(calls)
-    }
+    found = {}
+    for i, name in enumerate(calls):
+        low, high = median_interval(ratios[:, i]) if i else (1.0, 1.0)
+        middle = [float(np.median(values)) for values in (seconds[:, i], ratios[:, i])]
+        found[name] = Timing(middle[0] * 1e3, middle[1], low, high)
+    return found
+
+
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """An interval that holds the median with at least 95 % confidence, whatever the distribution.
+
+    Its ends are values: as many are cut off on each side as the sign test allows. Of fewer than six values no
+    interval can say so much: it holds every positive number.
+    """
+    ordered, count = np.sort(values), len(values)
+    cut, tail = 0, 0.5**count
+    while tail <= 0.025:
+        cut += 1
+        tail += math.comb(count, cut) * 0.5**count
+    return (float(ordered[cut - 1]), float(ordered[count - cut])) if cut else (0.0, math.inf)
 
 
 def forward_passes(
-    names: list[str], classes: int, *, imgsz: int = 640, batch: int = 1, device: str = "cpu", rounds: int = 15
+    names: list[str],
+    classes: int,
+    *,
+    imgsz: int = 640,
+    batch: int = 1,
+    device: str = "cpu",
+    rounds: int = ROUNDS,
 ) -> dict[str, Timing]:
     """Time freshly initialised zoo models as detectors run them: fused, folded, on a grey image.
 

@@ -1,8 +1,8 @@
-"""Error types: the AP50 that each costs, stacked, by severity."""
+"""What became of the objects, found or how lost, by severity; and how many boxes found none."""
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustbench_sgdm.errors import DataError
@@ -10,62 +10,86 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, legend_above, styled
+from robustbench_sgdm.palette import MODELS, OUTCOMES
+from robustbench_sgdm.robustness import CONFIDENCE
 
-KINDS = ("missed", "background", "classification", "localisation", "both", "duplicate")
-"""TIDE's six, in the order in which they are stacked."""
+KINDS = {
+    "found_percent": ("found", OUTCOMES["matched"], ""),
+    "badly_located_percent": ("badly located", MODELS[2], "////"),
+    "wrong_class_percent": ("wrong class", MODELS[3], "...."),
+    "missed_percent": ("missed", OUTCOMES["missed"], "\\\\\\\\"),
+}
+"""Columns in the order in which they are stacked: what to call each, its colour and hatch."""
 
-_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+_FALSE = "false_per_image"
 
 
 def error_bars(errors: pd.DataFrame) -> Figure:
-    """Draw a panel per model; a bar for each severity, averaged over its corruptions.
+    """Draw two panels per model: shares of the objects, and below them the false detections.
 
     Args:
-        errors: columns model, corruption, severity and the six kinds (points of AP50); clean at severity 0.
+        errors: columns model, corruption, severity, those of `KINDS` (percent) and false_per_image; clean at
+            severity 0. A bar for each severity is the mean over its corruptions.
     """
     models = list(dict.fromkeys(errors["model"]))
     names = fonts.fit(models, max(PAGE / len(models) - 0.3, 0.9), 8.5)
-    color = dict(zip(KINDS, sns.color_palette("colorblind", len(KINDS)), strict=True))
     with styled():
-        figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
-        axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-        for axis, model in zip(axes, models, strict=True):
-            table = errors[errors["model"] == model].groupby("severity")[list(KINDS)].mean()
-            floor, places, handles = np.zeros(len(table)), np.arange(len(table)), {}
-            for kind, hatch in zip(KINDS, _HATCHES, strict=True):
-                height = table[kind].to_numpy(float)
-                handles[kind] = axis.bar(
-                    places,
-                    height,
-                    0.75,
-                    bottom=floor,
-                    color=color[kind],
-                    hatch=hatch,
-                    edgecolor="white",
-                    linewidth=0,
-                )
-                floor = floor + np.nan_to_num(height)
-            axis.set_xticks(places, ["clean" if s == 0 else f"{s:g}" for s in table.index])
-            axis.set(title=names[model], xlabel="severity")
-            axis.grid(axis="x", visible=False)
-        axes[0].set_ylabel("AP50 lost to it (points)")
+        figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
+        panels = figure.subplots(
+            2, len(models), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 1)
+        )
+        for (above, below), model in zip(panels.T, models, strict=True):
+            table = errors[errors["model"] == model].groupby("severity")[[*KINDS, _FALSE]].mean()
+            places, floor, handles = np.arange(len(table)), np.zeros(len(table)), {}
+            for column, (name, color, hatch) in KINDS.items():
+                height = np.nan_to_num(table[column].to_numpy(float))
+                handles[name] = _bars(above, places, height, color, hatch, bottom=floor)
+                floor = floor + height
+            handles["false detection"] = _bars(
+                below, places, table[_FALSE].to_numpy(float), OUTCOMES["false"], ""
+            )
+            below.set_xticks(places, ["clean" if s == 0 else f"{s:g}" for s in table.index])
+            above.set(title=names[model], ylim=(0, 100))
+            below.set(xlabel="severity")
+            for axis in (above, below):
+                axis.grid(axis="x", visible=False)
+        panels[0, 0].set_ylabel("objects (%)")
+        panels[1, 0].set_ylabel("false\nper image")
         legend_above(figure, handles)
     return figure
 
 
+def _bars(
+    axis: Axes,
+    places: np.ndarray,
+    height: np.ndarray,
+    color: str,
+    hatch: str,
+    bottom: np.ndarray | float = 0.0,
+) -> object:
+    look = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    return axis.bar(places, height, 0.75, bottom=bottom, **look)  # type: ignore[arg-type]
+
+
 def errors_of(material: Material) -> Drawn:
-    """A run's error types."""
+    """A run's objects, found or lost."""
     frame = material.errors
     if frame.empty:
         raise DataError(f"{material.run.path} has no complete cell; run again to finish it")
     caption = (
-        "Error types after TIDE: the points of AP50 that mending each type alone would gain, averaged over corruptions "
-        "at each severity. Types overlap, so a stack is not the whole loss."
+        f"What became of the objects, in percent of all, from boxes of at least {CONFIDENCE:g} confidence, averaged over "
+        "corruptions at each severity. Found: a box of its class overlaps it by half (IoU 0.5). Of those not found, "
+        "wrong class: a false box of another class overlaps it by half; badly located: one of its class does by a "
+        "tenth; missed: neither. Below, the boxes for each image that found no object."
     )
-    kinds = [c for c in frame.columns if f"{c}_count" in frame]
     noisy = frame[frame["severity"] == frame["severity"].max()]
-    alt = "Stacked bars of error types by severity. At the highest severity, " + "; ".join(
-        f"{model} loses most to {rows[kinds].mean().idxmax()} ({rows[kinds].mean().max():.1f} points)"
+    alt = "Stacked bars of what became of the objects, by severity. At the highest severity, " + "; ".join(
+        f"{model} finds {_mean(rows, 'found_percent')} % and misses {_mean(rows, 'missed_percent')} %, with "
+        f"{_mean(rows, _FALSE)} false detections an image"
         for model, rows in noisy.groupby("model", sort=False)
     )
     return Drawn(error_bars(frame), caption, alt + ".", frame)
+
+
+def _mean(rows: pd.DataFrame, column: str) -> str:
+    return f"{rows[column].mean():.1f}"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from robustbench_sgdm import __version__, atomic, content, figures, tables
@@ -45,7 +44,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "trainings": any(len(members) > 1 for members in run.groups.values()),
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
-        "times": times(run.latency()),
+        "times": tables.latency_lines(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "plain_font": "",
@@ -71,24 +70,6 @@ def _notes(plan: Mapping[str, Any]) -> list[str]:
     return notes + [
         f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
     ]
-
-
-def times(latency: pd.DataFrame) -> list[str]:
-    """How long an image takes each model; a ratio is claimed only where the middle half of its rounds leaves out 1.
-
-    Args:
-        latency: as of `Run.latency`.
-    """
-    told = []
-    for row in latency.to_dict("records"):
-        first = latency["model"].iloc[0]
-        text, span = f"{row['model']} {row['milliseconds']:,.1f} ms", f"{row['low']:.2f} to {row['high']:.2f}"
-        if row["model"] != first and row["low"] <= 1 <= row["high"]:
-            text += f", not told apart from {first}: {span} of its time"
-        elif row["model"] != first:
-            text += f", {row['ratio']:.2f} of {first}'s time: {span}"
-        told.append(text)
-    return told
 
 
 def breakable(text: str, most: int) -> Markup:

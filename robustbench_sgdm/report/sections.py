@@ -62,7 +62,11 @@ def sections(material: Material) -> list[Section]:
     sizes = _tables(lambda: [tables.sizes_table(material.intervals, material.whole.name, pairs)])
     classes = _tables(lambda: [tables.class_table(material.drops, pairs)])
     wrong = _tables(
-        lambda: [tables.error_table(material.errors), tables.calibration_table(material.calibration)]
+        lambda: [
+            tables.object_table(material.errors),
+            tables.error_table(material.errors),
+            tables.calibration_table(material.calibration),
+        ]
     )
     sheet = _pictures(material, "contact-sheet") if run.plan["corruptions"] else []
     made = [

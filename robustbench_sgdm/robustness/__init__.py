@@ -16,7 +16,7 @@ from robustbench_sgdm.robustness.aggregates import (
     summary,
 )
 from robustbench_sgdm.robustness.bootstrap import Draws, comparable, kept
-from robustbench_sgdm.robustness.diagnosis import ERRORS, calibration, calibration_bins, error_types
+from robustbench_sgdm.robustness.diagnosis import ERRORS, OBJECTS, calibration, calibration_bins, error_types
 from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
 from robustbench_sgdm.robustness.halflife import half_lives
 from robustbench_sgdm.robustness.identity import identical
@@ -29,6 +29,7 @@ __all__ = [
     "CONFIDENCE",
     "ERRORS",
     "METRICS",
+    "OBJECTS",
     "Draws",
     "Flips",
     "Intervals",

@@ -191,6 +191,35 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64], crowd: bool) -> float:
 
 
 @compiled
+def closest(
+    box: NDArray[np.float64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    truth: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The object that each box overlaps most, whatever its class; the first of equals.
+
+    Args:
+        box: (d, 4) x, y, w, h px.
+        start, end: (d,) the rows of `truth` that are in its image.
+        truth: (g, 4) as `box`.
+        crowd: (g,) those that do not count.
+
+    Returns:
+        Its row, -1 where none overlaps, and the overlap (IoU); (d,) each.
+    """
+    place = np.full(len(box), -1, np.int64)
+    overlap = np.zeros(len(box))
+    for d in range(len(box)):
+        for g in range(start[d], end[d]):
+            shared = 0.0 if crowd[g] else _iou(box[d], truth[g], False)
+            if shared > overlap[d]:
+                place[d], overlap[d] = g, shared
+    return place, overlap
+
+
+@compiled
 def _match(
     key: NDArray[np.int64],
     box: NDArray[np.float64],

@@ -28,7 +28,11 @@ _FIELDS: dict[
     str, tuple[dict[str, type | tuple[type, ...]], tuple[str, ...]]
 ] = {  # kinds, and which must be there
     "data": (
-        {"name": str, "images": int, "boxes": int, "source": str, "fingerprint": str, "notes": list},
+        {
+            **dict.fromkeys(("name", "truth", "source", "fingerprint"), str),
+            **dict.fromkeys(("images", "boxes"), int),
+            "notes": list,
+        },
         ("name", "images"),
     ),
     "settings": ({"engine": str, "seed": int, "device": str}, ("engine", "seed")),

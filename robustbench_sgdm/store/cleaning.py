@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store.cells import Cell, CellStore
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.locks import alone, check_free
 from robustbench_sgdm.store.runs import Run
 
 TEMPORARY, SHARDS, STALE = (
@@ -49,18 +49,21 @@ def find_litter(path: Path) -> list[Litter]:
 
 
 def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
-    """Remove it, unless `dry`; gives what it was.
+    """Remove it and give what it was; with `dry` only say what it is, and write nothing.
 
     Raises:
         RobustBenchError: a process works on the run.
     """
+    if dry:
+        check_free(path)
+        return find_litter(path)
     if not find_litter(path):
         return []
     with alone(path):
         found = find_litter(path)
-        for one in () if dry else found:
+        for one in found:
             one.path.unlink(missing_ok=True)
-        for folder in () if dry else {one.path.parent for one in found}:
+        for folder in {one.path.parent for one in found}:
             if folder.name == "shards" and not any(folder.iterdir()):
                 folder.rmdir()
     return found

@@ -28,6 +28,16 @@ def held(path: Path) -> bool:
         return False
 
 
+def check_free(path: Path) -> None:
+    """Refuse a directory that another process works in, and change nothing.
+
+    Raises:
+        RobustBenchError: one does.
+    """
+    if held(path):
+        raise _worked_on(path)
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Work in a directory alone; it is made as needed, and the empty file `.lock` stays in it.
@@ -40,9 +50,7 @@ def alone(path: Path) -> Iterator[None]:
         lock = _lock(path, _LOOKED_AT)
         lock.acquire()
     except Timeout:
-        raise RobustBenchError(
-            f"another process works on {path}: wait for it, or run under another --name"
-        ) from None
+        raise _worked_on(path) from None
     except OSError as error:
         raise RobustBenchError(
             f"cannot write {path} or lock it: {error.strerror or error}; {_REMEDY}"
@@ -51,6 +59,10 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _worked_on(path: Path) -> RobustBenchError:
+    return RobustBenchError(f"another process works on {path}: wait for it, or run under another --name")
 
 
 def _lock(path: Path, patience: float = 0) -> FileLock:

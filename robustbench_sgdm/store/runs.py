@@ -24,6 +24,25 @@ from robustbench_sgdm.types import METRICS
 SCHEMA = 1
 """Version of the run directory's layout and column names."""
 
+RESULTS = (
+    *(
+        "schema",
+        "data",
+        "images",
+        "model",
+        "corruption",
+        "severity",
+        "strength",
+        "psnr",
+        "ssim",
+        "engine",
+        "seed",
+    ),
+    *METRICS,
+    "key",
+)
+"""Columns of `results.csv`."""
+
 LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 """Columns of `latency.csv`."""
 
@@ -262,7 +281,7 @@ class Run:
             )
         }
         rows = [self._row(cell, damage) for cell in self.cells if self.store.complete(cell)]
-        return pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float) if rows else {})
+        return pd.DataFrame(rows, columns=list(RESULTS)).astype(dict.fromkeys(METRICS, float))
 
     def _row(self, cell: Cell, damage: Mapping[tuple[str, float], tuple[float, float]]) -> dict[str, Any]:
         psnr, ssim = damage.get((cell.corruption, cell.severity), (None, None))
@@ -299,7 +318,7 @@ class Run:
     def latency(self) -> pd.DataFrame:
         """How long one image takes each model: model, milliseconds, ratio, low, high, device.
 
-        `ratio` is over the first model's time in the same round, with its middle half from `low` to `high`;
+        `ratio` is over the first model's time in the same round, with its 95 % interval from `low` to `high`;
         no rows where the run was not timed.
         """
         numbers = dict.fromkeys(("milliseconds", "ratio", "low", "high"), "float64")

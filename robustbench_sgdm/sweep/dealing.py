@@ -4,7 +4,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -73,8 +72,10 @@ def deal(units: Sequence[Unit], crew: Crew, worker: Worker, sink: Sink, news: Ne
                 news.put((unit, error))
 
         def arrived(unit: Unit, report: Future[Report]) -> None:
-            with suppress(RuntimeError):  # what arrives after the end is dropped
+            try:
                 storing.submit(store, unit, report)
+            except RuntimeError as error:  # after the end, when nobody reads it; or no thread can be started
+                news.put((unit, error))
 
         while left or held:
             while left and held < (AHEAD + 1) * crew.workers and crew.free():

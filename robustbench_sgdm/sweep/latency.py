@@ -8,10 +8,8 @@ from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.store.runs import LATENCY
 from robustbench_sgdm.sweep.plan import Plan
 
-_ROUNDS = 15
 
-
-def latency(plan: Plan, rounds: int = _ROUNDS) -> pd.DataFrame:
+def latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
     """Milliseconds for one image, from pixels to boxes, and the ratio to the first model's; a row per model."""
     array = decoding.read(plan.dataset.images[0])
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(plan.settings.device)

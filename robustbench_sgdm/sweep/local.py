@@ -32,8 +32,8 @@ class Threads:
 
         alone = worker.settings.device == "cpu"
         pool = ThreadPoolExecutor(self.workers, initializer=one_thread if alone else None)
-        futures = [pool.submit(work, unit) for unit in units]
         try:
+            futures = [pool.submit(work, unit) for unit in units]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()

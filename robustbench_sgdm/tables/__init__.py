@@ -8,6 +8,7 @@ from robustbench_sgdm.tables.comparison import (
     to_json,
 )
 from robustbench_sgdm.tables.damage import damage_table
+from robustbench_sgdm.tables.latency import are_distinguishable, latency_lines, time_ratio
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -15,6 +16,7 @@ from robustbench_sgdm.tables.results import (
     corruption_tables,
     error_table,
     means_table,
+    object_table,
     sizes_table,
 )
 from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, starred, to_markdown, words
@@ -25,6 +27,7 @@ __all__ = [
     "METRICS_SHOWN",
     "Table",
     "Verdict",
+    "are_distinguishable",
     "calibration_table",
     "class_table",
     "comparison_rows",
@@ -36,13 +39,16 @@ __all__ = [
     "half_life_table",
     "identical_words",
     "interval",
+    "latency_lines",
     "means_table",
     "named",
     "number",
+    "object_table",
     "p_text",
     "sizes_table",
     "split",
     "starred",
+    "time_ratio",
     "to_json",
     "to_markdown",
     "training_table",

@@ -61,7 +61,8 @@ def comparison_rows(
         for (baseline, model), frame in flips.items()
     ]
     columns = [*intervals.columns, "both", "kept", "lost"]
-    parts = [part.reindex(columns=columns) for part in (intervals, halves, *counts) if len(part)]
+    more = [part for part in (halves, *counts) if len(part)]
+    parts = [part.reindex(columns=columns) for part in (intervals, *more)]
     texts = [c for c in intervals.columns if pd.api.types.is_string_dtype(intervals[c].dtype)]
     whole = dict.fromkeys(("both", "kept", "lost"), "Int64")
     return pd.concat(parts, ignore_index=True).fillna(dict.fromkeys(texts, "")).astype(whole)

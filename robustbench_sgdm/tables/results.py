@@ -1,6 +1,7 @@
 """Tables of a run: by corruption, of means, by size and class of objects, of error types and calibration."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -180,19 +181,42 @@ def class_table(drops: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Table:
     return Table("AP by class", columns, rows)
 
 
+def object_table(errors: pd.DataFrame) -> Table:
+    """What became of the objects, by model and severity, averaged over corruptions.
+
+    Args:
+        errors: as of `robustness.error_types`.
+    """
+    shares = {
+        c: c.removesuffix("_percent").replace("_", " ") for c in errors.columns if c.endswith("_percent")
+    }
+    return _by_severity(
+        errors, {**shares, "false_per_image": "false boxes an image"}, "Objects found and lost (%)"
+    )
+
+
 def error_table(errors: pd.DataFrame) -> Table:
     """The AP50 that each type of error costs, by model and severity, averaged over corruptions.
 
     Args:
-        errors: columns model, corruption, severity, the types (points of AP50), and `<type>_count` for each.
+        errors: as of `robustness.error_types`.
     """
     kinds = [c for c in errors.columns if f"{c}_count" in errors]
-    means = errors.groupby(["model", "severity"], sort=False)[kinds].mean()
+    table = _by_severity(errors, dict(zip(kinds, kinds, strict=True)), "AP50 lost to each type of error")
+    note = (
+        "What mending one type alone would gain; it shrinks as AP50 nears 0, where there is less to gain, so fewer "
+        "points are not fewer errors."
+    )
+    return replace(table, notes=[note])
+
+
+def _by_severity(frame: pd.DataFrame, columns: Mapping[str, str], title: str) -> Table:
+    means = frame.groupby(["model", "severity"], sort=False)[list(columns)].mean()
     rows = [
         [_at(model, severity), *map(number, values)]
         for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
     ]
-    return Table("AP50 lost to each type of error", ["model and severity", *kinds], rows)
+    return Table(title, ["model and severity", *columns.values()], rows)
 
 
 def calibration_table(calibration: pd.DataFrame) -> Table:
@@ -201,14 +225,9 @@ def calibration_table(calibration: pd.DataFrame) -> Table:
     Args:
         calibration: columns model, corruption, severity, ece and mce (0 to 1).
     """
-    means = calibration.groupby(["model", "severity"], sort=False)[["ece", "mce"]].mean()
-    rows = [
-        [_at(model, severity), *(number(100 * value) for value in values)]
-        for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
-    ]
-    return Table(
-        "Calibration error of confidence (points)", ["model and severity", "expected", "largest"], rows
-    )
+    points = calibration.assign(ece=100 * calibration["ece"], mce=100 * calibration["mce"])
+    names = {"ece": "expected", "mce": "largest"}
+    return _by_severity(points, names, "Calibration error of confidence (points)")
 
 
 def _at(model: str, severity: float) -> str:

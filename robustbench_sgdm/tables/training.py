@@ -9,7 +9,7 @@ from robustbench_sgdm.tables.table import Table, number
 
 
 def training_table(
-    summary: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str] = METRICS_SHOWN
+    summary: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str] = METRICS_SHOWN, truth: str = ""
 ) -> Table:
     """A row for each trained model: mean and standard deviation over seeds, and the difference to its baseline.
 
@@ -17,6 +17,7 @@ def training_table(
         summary: as in a comparison's `summary.csv`, metrics in percent.
         runs: as in its `runs.csv`.
         metrics: to show.
+        truth: of the validation images, as `Dataset.truth` says it.
     """
     rows = []
     for model in dict.fromkeys(summary["model"]):
@@ -36,7 +37,11 @@ def training_table(
         "Trained",
         columns,
         rows,
-        ["Mean ± standard deviation over seeds; Δ: paired, to the baseline.", *notes],
+        [
+            "Mean ± standard deviation over seeds; Δ: paired, to the baseline.",
+            *([f"{truth}."] * bool(truth)),
+            *notes,
+        ],
     )
 
 

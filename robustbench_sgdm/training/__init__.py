@@ -4,7 +4,7 @@ Importing this package imports Ultralytics, quietly: every submodule may then im
 """
 
 import robustbench_sgdm.detectors  # noqa: F401
-from robustbench_sgdm.training.comparison import TrainedRun, read_comparison, runs_table, summary
+from robustbench_sgdm.training.comparison import TrainedRun, read_comparison, read_record, runs_table, summary
 from robustbench_sgdm.training.data import TrainData, named_data, scenes_data
 from robustbench_sgdm.training.progress import Progress, print_epochs
 from robustbench_sgdm.training.recipes import RECIPES
@@ -21,6 +21,7 @@ __all__ = [
     "named_data",
     "print_epochs",
     "read_comparison",
+    "read_record",
     "runs_table",
     "scenes_data",
     "summary",

@@ -212,6 +212,19 @@ def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, i
         return []
 
 
+def unfinished(folder: Path) -> list[str]:
+    """The planned runs of a comparison that have no result yet, in words; none where the folder is no comparison's."""
+    try:
+        plan = read_plan(folder)
+    except DataError:
+        return []
+    return [
+        f"{model} seed {seed}"
+        for model, seed in plan
+        if not (folder / run_name(model, seed) / _RESULT).is_file()
+    ]
+
+
 def read_comparison(folder: Path) -> list[TrainedRun]:
     """The runs of a finished comparison, in order of model, then seed, as they were planned.
 
@@ -223,16 +236,14 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
             to finish them.
     """
     plan = read_plan(folder)
+    if absent := unfinished(folder):
+        raise DataError(
+            f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet ({few(absent, 5)}); "
+            f"finish it with the command that began it and --resume --name {folder.name}"
+        )
     folders = [folder / run_name(model, seed) for model, seed in plan]
     check_links(folder, [path for run in folders for path in (run, run / _RESULT, run / "best.safetensors")])
-    runs = [TrainedRun.read(run) for run in folders]
-    done = [run for run in runs if run is not None]
-    if absent := [pair for pair, run in zip(plan, runs, strict=True) if run is None]:
-        names = few((f"{model} seed {seed}" for model, seed in absent), 5)
-        raise DataError(
-            f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet ({names}); finish it "
-            f"with the command that began it and --resume --name {folder.name}"
-        )
+    done = [run for one in folders if (run := TrainedRun.read(one))]
     for run, pair in zip(done, plan, strict=True):
         if (run.model, run.seed) != pair:
             raise DataError(
@@ -244,6 +255,16 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
                 f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run anew"
             )
     return done
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The `recipe.yaml` of a run or of a comparison; empty where it holds something else.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    content = read_yaml(folder / _RECIPE)
+    return content if isinstance(content, dict) else {}
 
 
 def write_tables(folder: Path) -> list[str]:
@@ -279,7 +300,7 @@ def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
         }
         for run in runs
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "seed", *METRICS, "best_epoch", "seconds", "batch", "health"])
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -309,4 +330,5 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
                     "difference_sd": pairs.std(),
                 }
             )
-    return pd.DataFrame(rows)
+    numbers = ("seeds", "mean", "sd", "low", "high", "baseline", "difference", "difference_sd")
+    return pd.DataFrame(rows, columns=["model", "metric", *numbers])

@@ -1,9 +1,10 @@
-"""Whether a run is well: losses that stay finite, gradients that reach the module, kernels that stay dynamic.
+"""Whether a run is well: enough steps, finite losses, gradients that reach the module, kernels that stay dynamic.
 
 A row of `health.csv` for each pass over the training images; columns `<quantity>/<layer>` for each inserted module:
 
 | column | meaning |
 |---|---|
+| `steps`, `rate` | optimiser steps in the epoch, and the largest learning rate among them |
 | `loss`, `finite` | the epoch's mean training loss; 1 if it and every step's gradients were numbers |
 | `gradient` | norm of the module's gradient over the whole network's, mean over the steps |
 | `gamma` | mean absolute weight of its last BatchNorm: 0 is a module that adds nothing |
@@ -33,6 +34,8 @@ VANISHED = 1e-6
 """Share of the gradient below which a step drowns in float32's rounding of the others (2^-24 is 6e-8)."""
 COLLAPSED = 0.1
 """Entropy over log K below which one of four kernels has a weight above 0.97."""
+FEW_STEPS = 100
+"""Optimiser steps below which a score says nothing of a model; Ultralytics long warmed up for no fewer."""
 STATIC = 1e-3
 """Spread and modulation below which an attention is the same for every image."""
 
@@ -43,6 +46,7 @@ class Health:
 
     _inputs: dict[int, Tensor] = field(default_factory=dict, init=False)
     _shares: list[Tensor] = field(default_factory=list, init=False)
+    _rates: list[float] = field(default_factory=list, init=False)
 
     def events(self) -> dict[str, Event]:
         """Callbacks by the name of Ultralytics' event."""
@@ -62,13 +66,14 @@ class Health:
             self._inputs[place] = x.detach()
 
     def _clear(self, _: Any) -> None:
-        self._inputs, self._shares = {}, []
+        self._inputs, self._shares, self._rates = {}, [], []
 
     def _gradients(self, run: Any) -> None:
         """Norms (1 + modules,): of the whole network and of each module. Left on the device, so nothing waits."""
         network = unwrap_model(run.model)
         parts = [network, *inserted(network).values()]
         self._shares.append(torch.stack([_norm(part) for part in parts]))
+        self._rates.append(max(float(group["lr"]) for group in run.optimizer.param_groups))
 
     def _write(self, run: Any) -> None:
         if RANK > 0:
@@ -78,7 +83,8 @@ class Health:
         norms = torch.stack(self._shares).double().cpu() if self._shares else torch.zeros(0, 1 + len(modules))
         # Under a loss scale that is too high the first steps overflow and are skipped: no fault of the run.
         finite = math.isfinite(loss) and bool(norms.isfinite().all() or run.scaler.is_enabled())
-        row: dict[str, float] = {"epoch": run.epoch + 1, "loss": loss, "finite": float(finite)}
+        row: dict[str, float] = {"epoch": run.epoch + 1, "steps": len(self._rates)}
+        row |= {"rate": max(self._rates, default=0.0), "loss": loss, "finite": float(finite)}
         shares = (norms[:, 1:] / norms[:, :1])[norms.isfinite().all(1)].mean(0)
         for (place, layer), share in zip(modules.items(), shares, strict=True):
             row[f"gradient/{place}"] = float(share)
@@ -129,12 +135,23 @@ def dynamics(layer: nn.Module, x: Tensor | None) -> dict[str, float]:
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """What is wrong with a run, a line each; none if all is well.
+    """What is wrong with how a run went, a line each; none if all is well.
 
     Args:
         table: its `health.csv`.
     """
     found = []
+    steps = int(table["steps"].sum())
+    if not steps:
+        found.append("no optimiser step was taken: lower nbs, or train on more images or for more epochs")
+    elif not table["rate"].any():
+        found.append(
+            f"the learning rate was 0 in all {steps} optimiser steps: the weights are those of the start"
+        )
+    elif steps < FEW_STEPS:
+        found.append(
+            f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model by; from {FEW_STEPS} on it can be"
+        )
     if bad := _epochs(table, table["finite"] == 0):
         found.append(f"loss or gradients were not finite in {bad}")
     names = [str(name) for name in table]
@@ -148,6 +165,29 @@ def findings(table: pd.DataFrame) -> list[str]:
             still = (column["spread"] < STATIC) & (column["modulation"] < STATIC)
             if bad := _epochs(table, still):
                 found.append(f"layer {place}: the kernels were the same for every image in {bad}")
+    return found
+
+
+def shortfalls(images: int, batch: int, objects: int, ap: float | None) -> list[str]:
+    """What a run lacked, a line each; none if it had enough.
+
+    Args:
+        images: in the training split.
+        batch: images a step.
+        objects: in the validation split, of the classes that are learned.
+        ap: AP of the kept weights in percent; None where nothing could be scored.
+    """
+    found = []
+    if images < batch:
+        found.append(
+            f"{images} training image{'s' * (images != 1)}, fewer than a batch of {batch}: every step saw all of them"
+        )
+    if not objects:
+        found.append(
+            "the validation images hold no object to find: nothing is scored, and no epoch is better than another"
+        )
+    elif not ap:
+        found.append("AP is 0: the weights find nothing of the validation images")
     return found
 
 

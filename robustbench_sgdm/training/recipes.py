@@ -24,6 +24,10 @@ _COMMON = {
     "amp": False,  # `--set amp=bf16` mixes precision; `true` would let Ultralytics download a model to check with
 }
 
+# Ultralytics multiplies `weight_decay` by batch x accumulate / nbs before its optimiser gets it: 0.01 x 8 / 1 = 0.08 in
+# `quick`, and 0.0005 x 48 / 64 = 0.000375 in the paper's recipe at batch 48, as YOLOv5's own code did. What a recipe says
+# is the argument; `effective` in a run's recipe.yaml is what the optimiser got.
+
 # Table 1 of the paper, one recipe for each family; the batch goes by scale. Its "LR decay" is the weight decay of
 # the YOLO code bases; what it does not print is Ultralytics' default. Label smoothing, 0 there, is no argument of
 # Ultralytics any more. YOLOv5's table has no close-mosaic: its code base kept the mosaic to the end.

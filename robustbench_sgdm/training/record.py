@@ -9,7 +9,7 @@ import yaml
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training.data import TrainData
-from robustbench_sgdm.training.trainer import Splits
+from robustbench_sgdm.training.trainer import ArmRun, Splits
 from robustbench_sgdm.versions import versions
 
 LICENCE = "AGPL-3.0-or-later"
@@ -29,6 +29,7 @@ def facts(
             "training boxes": len(data.train.annotations),
             "validation images": len(data.val),
             "validation boxes": len(data.val.annotations),
+            "validation truth": data.val.truth,
             "validation fingerprint": data.val.fingerprint,
             "classes": list(splits.names),
         },
@@ -37,6 +38,39 @@ def facts(
         "versions": versions(),
         "licence": LICENCE,
     }
+
+
+def effective(run: ArmRun) -> dict[str, Any]:
+    """What Ultralytics trains with, under the names of its arguments, read from a trainer that has been set up.
+
+    Some arguments are not taken as they are given: `weight_decay` is multiplied by batch x accumulate / `nbs`;
+    `optimizer=auto` chooses `lr0` and momentum too; `warmup_epochs` is cut in short runs; `imgsz` is rounded up; and
+    `batch` is halved where memory is short.
+    """
+    groups = run.optimizer.param_groups
+    warmup = int(run._get_warmup_iterations(len(run.train_loader)))  # type: ignore[no-untyped-call]
+    momentum = [group["betas"][0] if "betas" in group else group.get("momentum", 0.0) for group in groups]
+    if warmup and "momentum" in groups[0]:
+        momentum = [run.args.momentum]  # where warm-up ends, whatever it starts from
+    return {
+        "optimizer": type(run.optimizer).__name__,
+        "lr0": _alike(group["initial_lr"] for group in groups),
+        "momentum": _alike(momentum),
+        "weight_decay": _alike(group["weight_decay"] for group in groups if group["weight_decay"]),
+        "batch": run.batch_size,
+        "batches per epoch": len(run.train_loader),
+        "accumulate": run.accumulate,
+        "warm-up batches": warmup,
+        "epochs with mosaic": max(0, run.epochs - run.args.close_mosaic) if run.args.mosaic else 0,
+        "imgsz": run.args.imgsz,
+        "amp": str(run.args.amp) if run.amp or run.args.amp == "bf16" else "no",
+    }
+
+
+def _alike(values: Iterable[Any]) -> Any:
+    """The one value that all have, or the different ones; 0 for none."""
+    distinct = sorted({float(value) for value in values}) or [0.0]
+    return distinct[0] if len(distinct) == 1 else distinct
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
@@ -90,6 +124,8 @@ Health of the training: {"; ".join(health) or "nothing was found wrong"}.
 {_table(("data", data["name"]), origin)}
 
 {_table(("argument of Ultralytics", f"recipe {run['recipe']}"), arguments.items())}
+
+{_table(("argument", "in effect"), run.get("effective", {}).items())}
 
 {_table(("package", "version"), run["versions"].items())}
 

@@ -4,8 +4,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +114,13 @@ def train(
     comparison.check_names(models)
     given = {"epochs": epochs, "imgsz": imgsz, "batch": batch, "workers": workers}
     arguments = named_recipe(recipe, models, {**overrides, **given})
+    ignored = [key for key in ("lr0", "momentum") if overrides.get(key) is not None]
+    if ignored and str(arguments.get("optimizer", "auto")).lower() == "auto":
+        print_notes(
+            [
+                f"optimizer=auto decides {' and '.join(ignored)} itself; name an optimizer, such as SGD, to set it"
+            ]
+        )
     yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour
     arguments["device"] = _devices(device)
     callbacks(loggers, [])
@@ -128,6 +134,7 @@ def train(
         used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers), begin
     )
     folder = free_folder(project, name or used.name, exist_ok or resume)
+    print_notes(_begun_before(project / (name or used.name), folder))
     with alone(folder):
         check_links(folder, folder.rglob("*"))
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
@@ -271,10 +278,9 @@ class _Run:
                 ) from error
 
     def _epochs(self, before: Mapping[str, Any] | None, report: Report) -> None:
-        about, write = self.about, partial(_write_record, record.as_yaml(self.facts))
-        write_first = {"on_pretrain_routine_end": write}
+        about = self.about
         events: list[Mapping[str, Event]] = [
-            write_first,
+            _Recorder(self.facts).events(),
             Clock(self.arm.name, report).events(),
             health.Health().events(),
         ]
@@ -324,14 +330,17 @@ class _Run:
                 f"train all with --batch {batch}"
             )
         facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
+        facts["effective"] = comparison.read_record(self.folder).get("effective", {})
         path = self.folder / "best.safetensors"
         best, names = weights.read(self.best), self.about.splits.names
         weights.write(path, best.state, self.arm.config, names, record.header(facts), layers=best.layers)
         checkpoint.strip(self.last)
         checkpoint.strip(self.best)
         device = _devices(arguments["device"].split(",")[0])
-        val = self.about.data.val
-        scores = evaluate(path, val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
+        data = self.about.data
+        scores = evaluate(path, data.val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
+        objects = data.val.objects(names)
+        found += health.shortfalls(len(data.train), batch, objects, scores.metrics["AP"])
         atomic.write_text(
             self.folder / "best.md", record.card(weights.read(path), {arguments["imgsz"]: scores}, found)
         )
@@ -340,10 +349,22 @@ class _Run:
         return done
 
 
-def _write_record(text: str, run: ArmRun) -> None:
-    """Callback: `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
-    if RANK <= 0:
-        atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
+@dataclass
+class _Recorder:
+    """Writes `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
+
+    facts: Mapping[str, Any]
+    _batch: int = field(default=0, init=False)
+
+    def events(self) -> dict[str, Event]:
+        """Callbacks by the name of Ultralytics' event."""
+        return {"on_pretrain_routine_end": self._write, "on_train_epoch_start": self._write}
+
+    def _write(self, run: ArmRun) -> None:
+        if RANK <= 0 and run.batch_size != self._batch:  # at the start, and where memory was short
+            self._batch = run.batch_size
+            text = record.as_yaml({**self.facts, "effective": record.effective(run)})
+            atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
 def _devices(text: str) -> str:
@@ -366,6 +387,21 @@ def _used(data: TrainData | str, val: str | None, fraction: float) -> TrainData:
         given = data
     facts = {**given.facts, "fraction": fraction}
     return TrainData(given.name, given.train.subset(fraction), given.val, facts)
+
+
+def _begun_before(first: Path, folder: Path) -> list[str]:
+    """A sentence for each unfinished comparison of the name that was asked for, which this one does not continue."""
+    found = []
+    for number in itertools.count(1):
+        earlier = first if number == 1 else first.with_name(f"{first.name}{number}")
+        if earlier == folder or not earlier.is_dir():
+            return found
+        if absent := comparison.unfinished(earlier):
+            found.append(
+                f"{earlier} holds an unfinished comparison, which lacks {few(absent, 3)}: the command that began it "
+                f"continues it with --resume --name {earlier.name}; this one goes into {folder}"
+            )
+    return found
 
 
 def free_folder(project: Path, name: str, exist_ok: bool) -> Path:

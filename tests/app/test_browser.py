@@ -177,7 +177,10 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
-    box = visitor.page.locator(".st-key-curve-fog canvas, .st-key-curve-fog svg.marks").first.bounding_box()
+    charts = visitor.page.locator("[data-testid=stVegaLiteChart]")
+    fog = charts.nth(2).locator("canvas, svg.marks").first
+    fog.scroll_into_view_if_needed()
+    box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
     for y in range(10, 160, 3):  # down a line that leaves out the points
         visitor.page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + y)

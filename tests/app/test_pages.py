@@ -14,7 +14,7 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import content, corruption, tables
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.types import METRICS, TOKEN
@@ -129,12 +129,18 @@ def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
 
 
 def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) -> None:
-    run = made_run.make_run(tmp_path, "r", ["base", "base-sgdm"], {"fog": [1]}, images=4)
+    run = made_run.make_run(tmp_path, "r", ["base", "base-sgdm", "base-ca"], {"fog": [1]}, images=4)
     rows = [("base", 10.0, 1.0, 1.0, 1.0, "cpu"), ("base-sgdm", 21.0, 2.1, 2.0, 2.2, "cpu")]
+    rows += [("base-ca", 12.5, 1.25, 0.9, 1.6, "cpu")]
     run.write_latency(pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high", "device"]))
     shown = page("--project", tmp_path)
     ratios = shown.dataframe[0].value.set_index("model")["ratio"]
-    assert ratios.to_dict() == {"base": "1", "base-sgdm": "2.10 (2.00 to 2.20)"}
+    assert ratios.to_dict() == {
+        "base": "1",
+        "base-sgdm": "2.10 [2.00, 2.20]",
+        "base-ca": tables.time_ratio(1.25, 0.9, 1.6),
+    }
+    assert ratios["base-ca"].startswith("not distinguishable")
     assert "measured once" in said(shown)
 
 

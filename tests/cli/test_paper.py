@@ -49,7 +49,7 @@ def test_an_unknown_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_latency_takes_the_place_of_what_was_to_measure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "--table", "3", "--latency", "--rounds", "3", "--format", "csv") == 0
+    assert run(monkeypatch, "--table", "3", "--latency", "--rounds", "6", "--format", "csv") == 0
     times = pd.read_csv(io.StringIO(capsys.readouterr().out)).query("quantity == 'time'")
     assert len(times) == 10 and set(times["verdict"]) <= {"equal", "differs"}
-    assert (times["value"] > 0.5).all() and times["why"].str.contains("cpu, batch 1, 3 rounds in turns").all()
+    assert (times["value"] > 0.5).all() and times["why"].str.contains("cpu, batch 1, 6 rounds in turns").all()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 
-from robustbench_sgdm.detectors import weights, zoo
+from robustbench_sgdm.detectors import layer_settings, weights, zoo
 from robustbench_sgdm.detectors.architecture import build, head_of, skeleton, tasks
 from robustbench_sgdm.detectors.graft import bind, graft, transfer
 from robustbench_sgdm.errors import UsageError
@@ -208,3 +208,18 @@ def test_without_gamma_zero_something_changes(images: Tensor) -> None:
     grafted = build(graft(zoo.config("yolov8n", 3), "sgdm"), CLASSES)
     transfer(baseline.state_dict(), grafted)
     assert (outputs(grafted, images) - outputs(baseline, images)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolov8n-sgdm", "yolo11n", "yolov10n", "yolo26n", "yolov6n", "yolov9t"])
+@pytest.mark.parametrize("classes", [(80, 12), (1, 200)])
+def test_settings_of_a_baseline_with_other_classes_are_carried_over(
+    name: str, classes: tuple[int, int]
+) -> None:
+    """Sizes of the classification branch follow from the number of classes; every other layer is as it was."""
+    source = zoo.build(zoo.resolve(name).baseline or name, classes[0])
+    source.get_submodule("model.0").bn.eps = 0.02
+    model = zoo.build(name, classes[1])
+    layers = layer_settings.of_network(source.get_submodule("model"))
+    moved = transfer(source.state_dict(), model, layers=layers, new_classes=True)
+    assert "model.0.conv.weight" in moved.matched and model.get_submodule("model.0").bn.eps == 0.02
+    assert moved.unmatched and all(".cv3." in n or ".one2one_cv3." in n for n in moved.unmatched)

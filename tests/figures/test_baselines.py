@@ -23,7 +23,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import figures, palette, tables
 from robustbench_sgdm.figures import DRAW, Panel
-from robustbench_sgdm.robustness import ERRORS
+from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Log
 
 FOLDER = Path(__file__).parent / "baselines"
@@ -91,11 +91,21 @@ def intervals() -> pd.DataFrame:
 
 def errors() -> pd.DataFrame:
     rows = [
-        (m, "clean" if s == 0 else "fog", float(s), *(2 + i + s * (0.5 if i % 2 else 0.1) for i in range(6)))
+        (
+            m,
+            "clean" if s == 0 else "fog",
+            float(s),
+            70 - 11 * s,
+            8 + s,
+            4 + 0.5 * s,
+            18 + 9.5 * s,
+            1.5 - 0.2 * s,
+        )
         for m in MODELS
         for s in range(6)
     ]
-    return pd.DataFrame(rows, columns=["model", "corruption", "severity", *ERRORS])
+    shares = [f"{what}_percent" for what in OBJECTS]
+    return pd.DataFrame(rows, columns=["model", "corruption", "severity", *shares, "false_per_image"])
 
 
 def damage() -> pd.DataFrame:
@@ -193,7 +203,7 @@ def test_it_looks_as_it_did(name: str, tmp_path: Path) -> None:
 
 def test_a_missing_model_or_bar_is_seen() -> None:
     whole = drawn(figures.error_bars(errors()))
-    assert difference(whole, drawn(figures.error_bars(errors().assign(missed=0)))) > TOLERANCE
+    assert difference(whole, drawn(figures.error_bars(errors().assign(missed_percent=0)))) > TOLERANCE
     curves = [figures.severity_curves(results(models), "AP") for models in (MODELS, MODELS[:1])]
     assert difference(drawn(curves[0]), drawn(curves[1])) > TOLERANCE
     boxes = [figures.side_by_side([("", [panel(n)] * 4)], ["a"] * 4) for n in (3, 1)]

@@ -11,7 +11,7 @@ from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.figures import DRAW, Material
 from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE
-from robustbench_sgdm.robustness import ERRORS
+from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Run, has_picture, picture_path
 from robustbench_sgdm.sweep import make_pictures
 from robustbench_sgdm.types import FIGURES
@@ -28,7 +28,7 @@ def material(told_run: Run) -> Material:
 
 def test_the_list_is_what_can_be_drawn() -> None:
     assert list(DRAW) == list(FIGURES)
-    assert set(KINDS) == set(ERRORS)
+    assert list(KINDS) == [f"{what}_percent" for what in OBJECTS]
 
 
 @pytest.mark.parametrize("name", [n for n in FIGURES if n not in WITHOUT])

@@ -16,7 +16,6 @@ import pytest
 from robustbench_sgdm import cli, corruption, report, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Material
-from robustbench_sgdm.report.build import times
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import make_pictures
@@ -176,15 +175,15 @@ def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
     )
 
 
-def test_a_time_is_told_apart_only_where_its_middle_half_leaves_out_one() -> None:
+def test_a_time_differs_only_where_its_interval_leaves_out_one() -> None:
     rows = [("a", 10.0, 1.0, 1.0, 1.0), ("b", 9.0, 0.893, 0.645, 1.162), ("c", 13.0, 1.3, 1.25, 1.4)]
     frame = pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high"])
-    assert times(frame) == [
+    assert tables.latency_lines(frame) == [
         "a 10.0 ms",
-        "b 9.0 ms, not told apart from a: 0.65 to 1.16 of its time",
-        "c 13.0 ms, 1.30 of a's time: 1.25 to 1.40",
+        "b 9.0 ms, not distinguishable from a: 0.89 [0.65, 1.16]",
+        "c 13.0 ms, 1.30 [1.25, 1.40] of a's time",
     ]
-    assert times(frame.head(0)) == []
+    assert tables.latency_lines(frame.head(0)) == []
 
 
 def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.robustness import (
     ERRORS,
+    OBJECTS,
     bootstrap,
     calibration,
     calibration_bins,
@@ -23,11 +24,11 @@ from robustbench_sgdm.robustness import (
     mcnemar,
     outcomes,
 )
-from robustbench_sgdm.robustness.diagnosis import _diagnose
+from robustbench_sgdm.robustness.diagnosis import _diagnose, fates
 from robustbench_sgdm.robustness.halflife import crossings
 from robustbench_sgdm.robustness.outcomes import coco
 from robustbench_sgdm.store import GroundTruth, Run
-from robustbench_sgdm.tables import half_life_table
+from robustbench_sgdm.tables import half_life_table, object_table
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [2.0]}
@@ -164,6 +165,73 @@ def test_error_types_and_calibration_are_kept(make_run: Any) -> None:
         gap = (part["confidence"] - part["precision"]).abs()
         assert (gap * part["count"]).sum() / part["count"].sum() == pytest.approx(row["ece"])
         assert part["count"].sum() == row["detections"]
+
+
+def _literal_fates(truth: GroundTruth, found: pd.DataFrame) -> list[int]:
+    """Objects by `OBJECTS`, and boxes that found none, object by object and box by box."""
+    made = outcomes(truth, found)
+    objects, false = records(made.objects), [d for d in records(made.detections) if d.outcome == "false"]
+    held: dict[int, list[tuple[float, bool]]] = {}
+    for d in false:
+        here = [i for i, a in enumerate(objects) if a.image_id == d.image_id and not a.iscrowd]
+        if here:
+            i = max(here, key=lambda i: _overlap(objects[i], d))
+            held.setdefault(i, []).append((_overlap(objects[i], d), objects[i].category_id == d.category_id))
+    counts = dict.fromkeys(OBJECTS, 0)
+    for i, a in enumerate(objects):
+        if a.iscrowd:
+            continue
+        if a.outcome == "matched":
+            counts["found"] += 1
+        elif any(overlap >= 0.5 and not same for overlap, same in held.get(i, [])):
+            counts["wrong_class"] += 1
+        elif any(overlap >= 0.1 and same for overlap, same in held.get(i, [])):
+            counts["badly_located"] += 1
+        else:
+            counts["missed"] += 1
+    return [*counts.values(), len(false)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_became_of_objects_equals_a_literal_count(made: Any, seed: int) -> None:
+    truth = made.truth(seed)
+    found = made.detections(truth, seed + 50, ties=False, shift=12.0)
+    rng = np.random.default_rng(seed)
+    found["category_id"] = np.where(rng.random(len(found)) < 0.3, 5, found["category_id"])
+    counts, false = fates(truth, found)
+    assert [*counts.values(), false] == _literal_fates(truth, found)
+    assert (
+        min(*counts.values(), false) > 0 and sum(counts.values()) == (truth.annotations["iscrowd"] == 0).sum()
+    )
+
+
+def test_each_fate_of_an_object() -> None:
+    """Found; with a box of another class on it; with one of its own near it; with both; missed; missed beside a hit."""
+    x = np.arange(6) * 200.0
+    boxes = pd.DataFrame({"x": x, "y": 0.0, "w": 100.0, "h": 100.0, "area": 1e4, "iscrowd": 0})
+    truth = GroundTruth(
+        pd.DataFrame({"image_id": [1, 2], "file": "", "width": 2000, "height": 480}),
+        boxes.assign(image_id=1, category_id=1),
+        pd.DataFrame({"category_id": [1, 5], "name": ["a", "b"]}),
+    )
+    wrong = [(0, 1, 0.9), (200, 5, 0.9), (450, 1, 0.9), (600, 5, 0.9), (660, 1, 0.9), (1000, 1, 0.1)]
+    found = pd.DataFrame(wrong, columns=["x1", "category_id", "score"])
+    found = found.assign(image_id=1, y1=0.0, x2=found["x1"] + 100, y2=100.0)
+    other = found.iloc[[0]].assign(image_id=2)  # on nothing
+    expected = {"found": 1, "badly_located": 1, "wrong_class": 2, "missed": 2}
+    assert fates(truth, pd.concat([found, other])) == (expected, 5)
+    assert fates(truth, found.iloc[:0]) == ({**dict.fromkeys(OBJECTS, 0), "missed": 6}, 0)
+    empty = GroundTruth(truth.images, truth.annotations.iloc[:0], truth.categories)
+    assert fates(empty, found) == (dict.fromkeys(OBJECTS, 0), 5)
+
+
+def test_shares_of_objects_add_up(make_run: Any) -> None:
+    """And do not shrink with AP, as the points of AP50 that each error type costs do."""
+    frame = error_types(make_run(MODELS, NOISE))
+    np.testing.assert_allclose(frame[[f"{what}_percent" for what in OBJECTS]].sum(axis=1), 100)
+    table = object_table(frame)
+    assert table.columns[1:] == ["found", "badly located", "wrong class", "missed", "false boxes an image"]
+    assert len(table.rows) == len(frame.drop_duplicates(["model", "severity"]))
 
 
 def test_missed_objects_are_counted_as_missed(make_run: Any) -> None:

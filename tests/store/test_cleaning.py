@@ -51,6 +51,26 @@ def test_only_litter_goes(littered: tuple[Run, dict[Path, str]]) -> None:
     assert remove_litter(run.path) == []
 
 
+def test_a_dry_listing_writes_nothing(
+    littered: tuple[Run, dict[Path, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even a lock, and no folder's or file's time changes."""
+    run, _ = littered
+    (run.path / ".lock").unlink()
+
+    def state() -> dict[Path, tuple[int, int]]:
+        paths = [run.path.parent, *run.path.parent.rglob("*")]
+        return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in paths}
+
+    before = state()
+    assert "add --yes" in robustbench(monkeypatch, capsys, "clean", "--project", str(run.path.parent))
+    assert state() == before
+    with run.lock():
+        assert "another process works on" in robustbench(
+            monkeypatch, capsys, "clean", "--project", str(run.path.parent)
+        )
+
+
 def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: Path) -> None:
     run, _ = littered
     outside = tmp_path / "outside"

@@ -117,22 +117,20 @@ def test_processes_give_the_same_cells_though_one_is_killed(
 def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     plan: Plan, start: Callable[[str], Run], reference: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads the queue of units holds its lock, and takes it along: here this process does."""
-    send = processes._Pool.send
-    held: list[Any] = []
+    """The first is killed as soon as it is there, while it still imports and units are dealt to all."""
+    begin, killed = processes.Pool._start, []
 
-    def sending(crew: Any, unit: Any) -> Any:
-        future = send(crew, unit)
-        if not held:
-            held.append(crew._pool._call_queue._rlock)
-            held[0].acquire()
-            os.kill(children()[0], signal.SIGKILL)
-        return future
+    def beginning(crew: Any) -> Any:
+        process, link = begin(crew)
+        if not killed:
+            killed.append(process.pid)
+            process.kill()
+        return process, link
 
-    monkeypatch.setattr(processes._Pool, "send", sending)
+    monkeypatch.setattr(processes.Pool, "_start", beginning)
     run = start("taken")
     assert sweep(plan, run.store, on=Processes(2)) == []
-    assert held and stored(run) == reference and not children()
+    assert killed and stored(run) == reference and not children()
 
 
 def test_workers_run_no_code_of_the_current_folder(tmp_path: Path) -> None:

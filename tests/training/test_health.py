@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.modules import MODULES, SGDM
-from robustbench_sgdm.training.health import dynamics, findings, inserted
+from robustbench_sgdm.training.health import dynamics, findings, inserted, shortfalls
 
 
 def generator() -> torch.Generator:
@@ -64,7 +64,15 @@ def test_inserted_modules_are_found_by_layer() -> None:
 
 def table(**changed: list[float]) -> pd.DataFrame:
     """A healthy log of four epochs with one module, but for what is changed."""
-    healthy = {"loss": 3.0, "finite": 1, "gradient/22": 0.01, "gamma/22": 0.5, "entropy/22": 0.9}
+    healthy = {
+        "steps": 40,
+        "rate": 0.01,
+        "loss": 3.0,
+        "finite": 1,
+        "gradient/22": 0.01,
+        "gamma/22": 0.5,
+        "entropy/22": 0.9,
+    }
     healthy |= {"spread/22": 0.1, "modulation/22": 0.1}
     named = {key.replace("_22", "/22"): value for key, value in changed.items()}
     return pd.DataFrame(
@@ -76,6 +84,20 @@ def table(**changed: list[float]) -> pd.DataFrame:
     ("changed", "said"),
     [
         ({}, []),
+        ({"steps": [1, 0, 0, 0]}, ["1 optimiser step, too few to judge a model by; from 100 on it can be"]),
+        (
+            {"steps": [24, 25, 25, 25]},
+            ["99 optimiser steps, too few to judge a model by; from 100 on it can be"],
+        ),
+        ({"steps": [25] * 4}, []),
+        (
+            {"steps": [0] * 4, "rate": [0.0] * 4},
+            ["no optimiser step was taken: lower nbs, or train on more images or for more epochs"],
+        ),
+        (
+            {"rate": [0.0] * 4},
+            ["the learning rate was 0 in all 160 optimiser steps: the weights are those of the start"],
+        ),
         ({"finite": [1, 0, 1, 1]}, ["loss or gradients were not finite in epoch 2"]),
         ({"gradient_22": [0.1, 0, 0, 0]}, ["layer 22: the module's gradients vanished in epochs 2, 3, 4"]),
         ({"entropy_22": [0.0] * 4}, ["layer 22: the attention collapsed to one kernel in 4 epochs, 1 to 4"]),
@@ -88,3 +110,22 @@ def table(**changed: list[float]) -> pd.DataFrame:
 )
 def test_findings(changed: dict[str, list[float]], said: list[str]) -> None:
     assert findings(table(**changed)) == said
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ((16, 8, 5, 1.0), []),
+        ((8, 8, 5, 0.1), []),
+        ((1, 8, 5, 1.0), ["1 training image, fewer than a batch of 8: every step saw all of them"]),
+        (
+            (16, 8, 0, None),
+            ["the validation images hold no object to find: nothing is scored, and no epoch is better"],
+        ),
+        ((16, 8, 5, 0.0), ["AP is 0: the weights find nothing of the validation images"]),
+        ((16, 8, 5, None), ["AP is 0: the weights find nothing of the validation images"]),
+    ],
+)
+def test_shortfalls(run: tuple[int, int, int, float | None], said: list[str]) -> None:
+    found = shortfalls(*run)
+    assert len(found) == len(said) and all(map(str.startswith, found, said))

@@ -364,7 +364,10 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
     monkeypatch.setattr(run, "ArmRun", Small)
     done = whole.go("halved", epochs=1, fraction=0.4, close_mosaic=0)
     assert done.batch == 2
-    (said,) = done.health
+    said = next(line for line in done.health if "memory" in line)
     assert "too little for batch 4: trained with 2" in said
+    recipe = yaml.safe_load((done.folder / "recipe.yaml").read_text())
+    assert (recipe["arguments"]["batch"], recipe["effective"]["batch"]) == (4, 2)
+    assert recipe["effective"]["weight_decay"] == pytest.approx(2 * recipe["arguments"]["weight_decay"])
     assert said in (done.folder / "best.md").read_text()
     assert said in (done.folder.parent / "runs.csv").read_text()

@@ -18,7 +18,7 @@ from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run, train
-from robustbench_sgdm.training.comparison import run_name
+from robustbench_sgdm.training.comparison import read_comparison, run_name
 from robustbench_sgdm.training.trainer import ArmRun
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
@@ -182,6 +182,106 @@ def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp
         card = (tmp_path / f"{trained.model}.md").read_text()
         assert "| metric | 320 px | 640 px |" in card
         assert "Health of the training: layer 22: odd." in card
+
+
+@pytest.mark.parametrize(
+    ("given", "decay"),
+    [
+        ({"recipe": "quick"}, 0.01 * 4),  # its nbs is 1
+        ({"recipe": "quick", "batch": 2, "nbs": 4}, 0.01),
+        (
+            {"recipe": "ultralytics", "optimizer": "auto", "lr0": 0.3, "warmup_epochs": 3.0, "epochs": 2},
+            0.0005,
+        ),
+        (
+            {"recipe": "ultralytics", "optimizer": "SGD", "momentum": 0.8, "nbs": 16, "batch": 12},
+            0.0005 * 12 / 16,
+        ),
+    ],
+)
+def test_what_takes_effect_is_recorded(
+    data: TrainData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, Any],
+    decay: float,
+) -> None:
+    """Against the optimiser as it is after its last step."""
+    seen: list[Any] = []
+
+    class Watch(ArmRun):
+        def optimizer_step(self) -> None:
+            super().optimizer_step()
+            seen.append(self.optimizer)
+
+    monkeypatch.setattr(run, "ArmRun", Watch)
+    options: dict[str, Any] = {"data": data, "project": tmp_path, "report": lambda _: None, **SMALL, **given}
+    (trained,) = train(MODELS[:1], **options)
+    recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
+    effective, groups = recipe["effective"], seen[-1].param_groups
+    weights_group = next(group for group in groups if group["param_group"] == "weight")
+    assert effective["optimizer"] == type(seen[-1]).__name__
+    assert effective["weight_decay"] == weights_group["weight_decay"] == pytest.approx(decay)
+    assert effective["lr0"] == weights_group["initial_lr"]
+    assert effective["momentum"] == weights_group.get("momentum", weights_group.get("betas", [None])[0])
+    assert effective["batches per epoch"] == -(-12 // effective["batch"])
+    health = pd.read_csv(trained.folder / "health.csv")
+    assert health["steps"].sum() == len(seen)
+    assert any("too few to judge" in line for line in trained.health)
+    assert weights.read(trained.weights).meta["effective"]
+    is_auto = given.get("optimizer") == "auto"
+    assert (effective["lr0"] != given.get("lr0", effective["lr0"])) == is_auto
+    assert ("optimizer=auto" in capsys.readouterr().err) == is_auto
+
+
+def test_one_step_on_one_image_is_not_a_training(data: TrainData, tmp_path: Path) -> None:
+    (trained,) = train(MODELS[:1], data=data, project=tmp_path, report=lambda _: None, fraction=0.01, **SMALL)
+    said = "; ".join(trained.health)
+    for part in ("1 optimiser step, too few", "1 training image, fewer than a batch of 4", "AP is 0"):
+        assert part in said
+    assert said in (trained.folder / "best.md").read_text()
+    assert said in pd.read_csv(trained.folder.parent / "runs.csv")["health"][0]
+
+
+def test_a_validation_split_without_objects_is_said(data: TrainData, tmp_path: Path) -> None:
+    empty = replace(data, val=replace(data.val, annotations=[]))
+    (trained,) = train(MODELS[:1], data=empty, project=tmp_path, report=lambda _: None, fraction=0.4, **SMALL)
+    assert any("hold no object to find" in line for line in trained.health)
+    assert trained.scores.metrics["AP"] is None
+
+
+def test_a_second_start_says_where_the_unfinished_comparison_lies(
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Dying(ArmRun):
+        def optimizer_step(self) -> None:
+            raise Killed
+
+    options: dict[str, Any] = {
+        "data": data,
+        "project": tmp_path,
+        "report": lambda _: None,
+        "name": "s",
+        **SMALL,
+    }
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run, "ArmRun", Dying)
+        train(MODELS, seeds=(0, 1), **options, fraction=0.4)
+    with pytest.raises(DataError, match=r"4 of its 4 runs have no result.*--resume --name s"):
+        read_comparison(tmp_path / "s")
+    assert "unfinished" not in capsys.readouterr().err
+    (again,) = train(MODELS[:1], **options, fraction=0.4)
+    told = capsys.readouterr().err
+    assert again.folder.parent == tmp_path / "s2" and read_comparison(tmp_path / "s2") == [again]
+    assert (
+        f"{tmp_path / 's'} holds an unfinished comparison" in told
+        and f"this one goes into {tmp_path / 's2'}" in told
+    )
+    assert "--resume --name s" in told and "yolov8n seed 0, yolov8n-sgdm seed 0" in told
 
 
 def losses(folder: Path) -> pd.DataFrame:

@@ -1,0 +1,156 @@
+"""The pool of worker processes: every unit is answered or said to be lost, whenever a process is killed."""
+
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
+from typing import Any
+
+import psutil
+import pytest
+
+from robustbench_sgdm.lifeline import Handle
+from robustbench_sgdm.sweep.processes import Pool, WorkerLost
+from tests.sweep import answering
+
+LONG = 60.0  # seconds within which anything here has happened, however busy the machine is
+KILLS = int(os.environ.get("ROBUSTBENCH_KILLS", "0")) * 5 or 12
+
+
+@contextmanager
+def pool(
+    workers: int, *, start: float = 0, work: float = 0, install: Callable[..., Any] = answering.doing
+) -> Iterator[Any]:
+    with TemporaryFile() as kit:
+        pickle.dump((start, work), kit)
+        kit.flush()
+        made = Pool(workers, Handle(kit.fileno()), install)
+        try:
+            yield made
+        finally:
+            made.close()
+    assert not multiprocessing.active_children()
+
+
+def test_units_are_answered_and_processes_reused() -> None:
+    with pool(2) as crew:
+        assert crew.free()
+        futures: list[Future[Any]] = [crew.send(number) for number in range(20)]
+        assert not crew.free()
+        assert [future.result(LONG) for future in futures] == list(range(20))
+        assert crew.free() and crew.send("pid").result(LONG) in [
+            child.pid for child in multiprocessing.active_children()
+        ]
+        assert len(crew.send("large").result(LONG)) == 50_000_000
+
+
+@pytest.mark.parametrize(("how", "why"), [("die", "signal 9"), ("leave", "exit code 7")])
+def test_a_process_that_ends_costs_its_unit_only(how: str, why: str) -> None:
+    with pool(2) as crew:
+        futures = [crew.send(how if number % 5 == 2 else number) for number in range(10)]
+        for number, future in enumerate(futures):
+            if number % 5 == 2:
+                with pytest.raises(WorkerLost, match=why):
+                    future.result(LONG)
+            else:
+                assert future.result(LONG) == number
+
+
+def test_a_process_that_cannot_start_is_lost_and_said() -> None:
+    with pool(1, install=answering.never) as crew, pytest.raises(WorkerLost, match="exit code 3"):
+        crew.send(1).result(LONG)
+
+
+def test_what_a_worker_raises_is_raised_here() -> None:
+    with pool(1) as crew:
+        with pytest.raises(ValueError, match="as told"):
+            crew.send("fail").result(LONG)
+        assert crew.send(1).result(LONG) == 1
+
+
+def test_a_closed_pool_leaves_nothing_unanswered() -> None:
+    """Neither what is at work, nor what waits, nor what comes later: who waits for it would wait for ever."""
+    with pool(2, work=LONG) as crew:
+        futures = [crew.send(number) for number in range(8)]
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < LONG / 2
+    for future in futures:
+        assert isinstance(future.exception(0), WorkerLost)
+
+
+def test_processes_killed_at_any_moment() -> None:
+    """While they start, take a unit, work, answer a large one or wait; a unit that is lost is sent again."""
+    draw, over, killed = random.Random(KILLS), threading.Event(), [0]
+
+    def kill() -> None:
+        while not over.wait(draw.choice((0, 0.01, 0.05, 0.1))):
+            children = multiprocessing.active_children()
+            if children:
+                with suppress(ProcessLookupError):
+                    os.kill(draw.choice(children).pid or 0, signal.SIGKILL)
+                    killed[0] += 1
+
+    killing = threading.Thread(target=kill)
+    with pool(3, work=0.002) as crew:
+        killing.start()
+        try:
+            sent = 0
+            while killed[0] < KILLS:
+                units: list[Any] = [(sent, number) for number in range(30)] + [bytes(3_000_000)]
+                sent += 1
+                left = {number: crew.send(unit) for number, unit in enumerate(units)}
+                while left:
+                    number, future = next(iter(left.items()))
+                    try:
+                        assert future.result(LONG) == units[number]
+                        del left[number]
+                    except WorkerLost:
+                        left[number] = crew.send(units[number])
+        finally:
+            over.set()
+            killing.join()
+
+
+SCRIPT = """
+import signal, sys, time
+from tests.sweep.test_processes import pool
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell works in the background
+    with pool(2, work=60) as crew:
+        futures = [crew.send(1), crew.send(2)]
+        while len(crew._processes) < 2:
+            time.sleep(0.01)
+        print(*(p.pid for p in crew._processes), flush=True)
+        if sys.argv[1:] == ["leave"]:
+            crew.close = lambda: None  # as if Ctrl-C had come between
+            sys.exit()
+        futures[0].result()
+"""
+
+
+@pytest.mark.parametrize("how", ["leave", "SIGINT", "SIGKILL"])
+def test_processes_leave_with_the_one_that_started_them(how: str) -> None:
+    more = [how] if how == "leave" else []
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, *more], stdout=subprocess.PIPE) as run:
+        assert run.stdout
+        workers = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        if not more:
+            run.send_signal(getattr(signal, how))
+        try:
+            run.wait(LONG)
+            assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=LONG)[1]
+        finally:
+            for process in (run, *workers):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()

@@ -1,0 +1,226 @@
+"""A trained checkpoint of every module in plain Ultralytics: its own predict, val, export and benchmark.
+
+Each release runs in a fresh process that imports nothing but `ultralytics`; what the checkpoint needs, its pickle
+imports. `ROBUSTBENCH_ULTRALYTICS` names folders of further releases, as `pip install --no-deps --target` fills them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from robustbench_sgdm import detectors
+from robustbench_sgdm.detectors import weights, zoo
+from robustbench_sgdm.modules import MODULES
+from robustbench_sgdm.modules.dynamic import BankedConv
+from robustbench_sgdm.training import TrainData, train
+from robustbench_sgdm.training.comparison import run_name
+
+INSTALLED = "installed"
+RELEASES = [INSTALLED, *filter(None, os.environ.get("ROBUSTBENCH_ULTRALYTICS", "").split(os.pathsep))]
+NAMES = {  # a module that starts as the identity would hardly be one after a step
+    name: f"yolov8n-{name}" + "[gamma=1.0]" * spec.can_start_as_identity for name, spec in MODULES.items()
+}
+OLD = [name for name in MODULES if name in ("sgdm", "sgdm+odconv")]  # banks of both kinds, as pickled before
+SIZE = 64
+
+ALONE = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch, ultralytics
+from ultralytics import YOLO
+from ultralytics.utils.benchmarks import benchmark
+
+folder, data, pictures, out = map(Path, sys.argv[1:])
+images = sorted(map(str, pictures.glob("*.png")))[:2]
+options = {"imgsz": 64, "device": "cpu", "verbose": False}
+found = {"file": ultralytics.__file__, "faults": {}, "boxes": {}}
+
+
+def raw(model, name):
+    results = model.predict(images, conf=0.0, batch=2, **options)
+    found["boxes"][name] = [len(result) for result in results]
+    batch = np.stack([ultralytics.utils.patches.imread(image)[..., ::-1].transpose(2, 0, 1) for image in images])
+    with torch.inference_mode():
+        output = model.predictor.model(torch.from_numpy(np.ascontiguousarray(batch)).float() / 255)
+    np.save(out / f"{name}.npy", np.asarray(output[0] if isinstance(output, (list, tuple)) else output))
+
+
+def check(path, name):
+    raw(YOLO(path), name)
+    YOLO(path).predict(images[0], **{**options, "imgsz": 96})
+    YOLO(path).info()
+    for rect, batch in ((True, 2), (False, 3)):
+        YOLO(path).val(data=data, plots=False, workers=0, rect=rect, batch=batch, **options)
+    exported = YOLO(path).export(format="onnx", simplify=False, dynamic=True, **options)
+    raw(YOLO(exported, task="detect"), f"{name}.onnx")
+    benchmark(model=path, data=data, imgsz=64, device="cpu", format="torchscript", verbose=True)
+
+
+for path in sorted(folder.glob("*/weights/best.pt")):
+    name = path.parts[-3]
+    try:
+        check(path, name)
+    except Exception as error:
+        found["faults"][name] = f"{type(error).__name__}: {error}"
+found["ours"] = sorted(name for name in sys.modules if name.startswith("robustbench_sgdm."))
+(out / "found.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainData]) -> Path:
+    """A comparison's folder of every module, and two of its checkpoints as an earlier version pickled them."""
+    root = tmp_path_factory.mktemp("modules")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
+        runs = train(
+            list(NAMES.values()),
+            data=boxes(root / "data"),
+            init=base_that_sees(root / "base.safetensors"),
+            epochs=1,
+            imgsz=SIZE,
+            batch=4,
+            fraction=0.4,
+            project=root,
+            name="all",
+            report=lambda _: None,
+        )
+    for run, name in zip(runs, NAMES, strict=True):
+        if name in OLD:
+            old = run.folder.parent / f"old-{name}" / "weights" / "best.pt"
+            old.parent.mkdir(parents=True)
+            torch.save(with_five_axes(run.folder / "weights" / "best.pt"), old)
+    (root / "pictures").mkdir()
+    for number in range(2):  # of the network's size, so that nothing is resized
+        picture = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        Pillow.fromarray(picture).save(root / "pictures" / f"{number}.png")
+    return root
+
+
+def base_that_sees(path: Path) -> Path:
+    """A YOLOv8n of one class with random weights, whose BatchNorms have seen images.
+
+    As initialised, they take an image's every trace from layer to layer, and any two images give the same output.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = zoo.build("yolov8n", 1, ["box"])
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.rand(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)))
+    weights.write(path, network.state_dict(), zoo.config("yolov8n", 1), ["box"])
+    return path
+
+
+def with_five_axes(path: Path) -> dict[str, Any]:
+    """A checkpoint whose banks are stored (K, o, i, k, k), as they were once."""
+    content: dict[str, Any] = torch.load(path, weights_only=False)
+    for part in content["model"].modules():
+        if isinstance(part, BankedConv):
+            part.bank = torch.nn.Parameter(part.bank_kernels().detach().clone(), requires_grad=False)
+            del part._bank_shape
+    return content
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def alone(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what a release of Ultralytics put out, on its own."""
+    out = tmp_path_factory.mktemp("alone")
+    (out / "script.py").write_text(ALONE)
+    places = [str(Path(__file__).parents[2]), *([] if request.param == INSTALLED else [request.param])]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(reversed(places)),
+        "YOLO_CONFIG_DIR": str(out),
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+    arguments = [trained / "all", trained / "all" / "data.yaml", trained / "pictures", out]
+    command = [sys.executable, str(out / "script.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, check=False)
+    assert (out / "found.json").is_file(), done.stderr[-3000:]
+    assert request.param == INSTALLED or found(out)["file"].startswith(request.param)
+    return out
+
+
+def found(alone: Path) -> Any:
+    return json.loads((alone / "found.json").read_text())
+
+
+FOLDERS = {
+    **{run_name(model, 0): name for name, model in NAMES.items()},
+    **{f"old-{name}": name for name in OLD},
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_predicts_validates_exports_and_is_benchmarked(alone: Path, folder: str) -> None:
+    assert found(alone)["faults"].get(folder) is None
+    assert all(count > 0 for count in found(alone)["boxes"][folder])
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder: str) -> None:
+    """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
+    detector = detectors.load(trained / "all" / folder / "weights" / "best.pt", imgsz=SIZE)
+    pictures = [np.asarray(Pillow.open(path)) for path in sorted((trained / "pictures").glob("*.png"))]
+    batch = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
+    ours = detector.forward(batch).numpy()
+    assert np.abs(ours[0] - ours[1]).max() > 10  # two images that the network tells apart
+    for name in (folder, f"{folder}.onnx"):
+        theirs = np.load(alone / f"{name}.npy")
+        np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.1)
+        np.testing.assert_allclose(theirs[:, 4:], ours[:, 4:], rtol=0, atol=1e-3)
+
+
+def test_nothing_of_ours_is_needed_but_the_modules(alone: Path) -> None:
+    allowed = ("robustbench_sgdm.modules", "robustbench_sgdm.errors")
+    assert [name for name in found(alone)["ours"] if not name.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_files_of_five_axes_load_to_the_same_bank(trained: Path, name: str, tmp_path: Path) -> None:
+    """As `.pt`, and as the `.safetensors` that an earlier version wrote."""
+    new = weights.read(trained / "all" / run_name(NAMES[name], 0) / "best.safetensors")
+    old = weights.read(trained / "all" / f"old-{name}" / "weights" / "best.pt")
+    assert weights.digest(old.state) == weights.digest(new.state)
+    shapes = {
+        f"model.{key}.bank": part._bank_shape
+        for key, part in new.network.get_submodule("model").named_modules()
+        if isinstance(part, BankedConv)
+    }
+    state = {key: value.view(shapes.get(key, value.shape)) for key, value in new.state.items()}
+    weights.write(tmp_path / "old.safetensors", state, new.config, new.classes, layers=new.layers)
+    assert len(shapes) == 3
+    assert weights.digest(weights.read(tmp_path / "old.safetensors").state) == weights.digest(new.state)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
+    """Ultralytics turns whole networks into it on CUDA for training, and on the CPU to predict."""
+    network = zoo.build(f"yolov8n-{name}", 2)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert {t.ndim for t in [*network.parameters(), *network.buffers()]} <= {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("name", ["sgdm", "sgdm+odconv", "cbam"])
+def test_ultralytics_optimizer_of_long_trainings_takes_every_tensor(
+    name: str, tmp_path: Path, boxes: Callable[[Path], TrainData]
+) -> None:
+    options: dict[str, Any] = {"epochs": 1, "imgsz": SIZE, "batch": 4, "fraction": 0.4, "optimizer": "MuSGD"}
+    (run,) = train(
+        [f"yolov8n-{name}"], data=boxes(tmp_path / "d"), project=tmp_path, report=lambda _: None, **options
+    )
+    assert all(tensor.isfinite().all() for tensor in weights.read(run.weights).state.values())

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import palette
-from robustbench_sgdm.tables import number
+from robustbench_sgdm.tables import number, words
 
 if TYPE_CHECKING:
     from app.stored import Shown
@@ -114,14 +114,25 @@ def pick(
     key: str,
     *,
     default: T | None = None,
+    aliases: Sequence[str] = (),
     **how: Any,
 ) -> T:
-    """A selectbox that the address remembers; nonsense there is told, not obeyed."""
+    """A selectbox that the address remembers; nonsense there, beside options and `aliases`, is told, not obeyed."""
     first = default if default in options else options[0]
     if not settle(key, options, first):
-        asked(key, options, label)
+        asked(key, [*options, *aliases], label)
     chosen: T = st.selectbox(label, options, index=options.index(first), key=key, bind=QUERY, **how)
     return chosen
+
+
+def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
+    """A corruption, called as everywhere; the address may also have the name that commands have."""
+    named = {words(name): name for name in names}
+    sent = st.query_params.get("corruption")
+    if sent in names and "corruption" not in st.session_state:
+        st.session_state["corruption"] = words(sent)
+    usual = None if default is None else words(default)
+    return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
 
 
 def pick_run(names: Sequence[str]) -> str:

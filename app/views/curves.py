@@ -167,7 +167,9 @@ def _open_images(
     order = "most different" if abs(change) < ABOUT_NOTHING else "right finds more"
     if change <= -ABOUT_NOTHING:
         order = "left finds more"
-    under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
+    under = (
+        {} if corruption == CLEAN else {"corruption": words(corruption)}
+    )  # at 0 every one shows clean images
     chosen = {"right": pair[1], "severity": f"{severity:g}", "order": order, **under}
     controls.go("images", baseline=pair[0], run=shown.name, any="false", **chosen)
 

@@ -70,7 +70,7 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
             other = controls.pick("Compared with it", list(networks), "right", default=first, width=200)
         left, right = _trainings(compared, baseline, other)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
-        corruption = controls.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
+        corruption = controls.pick_corruption(corruptions or [CLEAN])
         order = AS_IN_THE_DATA
         if left != right:
             order = controls.pick("Order of images", list(ORDERS), "order", width=170)

@@ -210,7 +210,9 @@ def test_without_gamma_zero_something_changes(images: Tensor) -> None:
     assert (outputs(grafted, images) - outputs(baseline, images)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "yolov8n-sgdm", "yolo11n", "yolov10n", "yolo26n", "yolov6n", "yolov9t"])
+@pytest.mark.parametrize(
+    "name", ["yolov8n", "yolov8n-sgdm", "yolo11n", "yolov10n", "yolo26n", "yolov6n", "yolov9t"]
+)
 @pytest.mark.parametrize("classes", [(80, 12), (1, 200)])
 def test_settings_of_a_baseline_with_other_classes_are_carried_over(
     name: str, classes: tuple[int, int]

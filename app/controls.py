@@ -1,10 +1,10 @@
 """What the pages are laid out with: widgets whose state stands in the address, and words."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import palette
@@ -129,7 +129,7 @@ def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
     """A corruption, called as everywhere; the address may also have the name that commands have."""
     named = {words(name): name for name in names}
     sent = st.query_params.get("corruption")
-    if sent in names and "corruption" not in st.session_state:
+    if sent is not None and sent in names and "corruption" not in st.session_state:
         st.session_state["corruption"] = words(sent)
     usual = None if default is None else words(default)
     return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
@@ -240,7 +240,7 @@ def span(low: float, high: float, *, signed: bool = False) -> str:
     >>> span(1, 2), span(-1, 2, signed=True), span(float("nan"), 2)
     ('1.00 to 2.00', '-1.00 to +2.00', '–')
     """
-    if pd.isna(low) or pd.isna(high):
+    if math.isnan(low) or math.isnan(high):
         return "–"
     return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 

@@ -9,7 +9,7 @@ import streamlit as st
 from altair.utils import schemapi
 
 from robustbench_sgdm import palette
-from robustbench_sgdm.tables import number, words
+from robustbench_sgdm.tables import number, starred, words
 
 PLOT_HEIGHT = 230
 
@@ -77,7 +77,7 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects it as `cell`.
 
     Args:
-        frame: corruption, severity, change (points), interval and p (in words), and significant, which is bold.
+        frame: corruption, severity, change (points), interval and p (in words), significant (bold with a star).
         metric: what changes.
         dark: ground of the page.
     """
@@ -87,9 +87,13 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
     shown = frame.assign(
         name=frame["corruption"].map(words),
-        text=[number(change, signed=True) for change in frame["change"]],
-        ink=[
-            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) for change in frame["change"]
+        text=[
+            starred(number(change, signed=True), significant)
+            for change, significant in zip(frame["change"], frame["significant"], strict=True)
+        ],
+        light=[
+            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) != palette.INK
+            for change in frame["change"]
         ],
     )
     order = list(dict.fromkeys(shown["name"]))
@@ -118,13 +122,14 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         )
         .add_params(cell)
     )
+    ink = alt.condition("datum.light", alt.value("#ffffff"), alt.value(palette.INK))
     weights: tuple[tuple[Literal[400, 800], str], ...] = (
         (800, "datum.significant"),
         (400, "!datum.significant"),
     )
     texts = [
         base.mark_text(fontSize=12, fontWeight=weight, cursor="pointer")
-        .encode(text="text:N", color=alt.Color("ink:N", scale=None))
+        .encode(text="text:N", color=ink)
         .transform_filter(which)
         for weight, which in weights
     ]

@@ -1,18 +1,24 @@
 """What the pages are laid out with: widgets whose state stands in the address, and words."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import palette
-from robustbench_sgdm.tables import number
+from robustbench_sgdm.tables import number, words
+
+if TYPE_CHECKING:
+    from app.stored import Shown
 
 T = TypeVar("T")
 
 QUERY: Literal["query-params"] = "query-params"
+_WANTED = "{}: wanted"
+OWN = "each variant's own"
+"""The baseline where a run has several."""
 
 
 def colors(models: Sequence[str]) -> dict[str, str]:
@@ -73,12 +79,15 @@ def settle(key: str, options: Sequence[Any], default: Any) -> bool:
     Returns:
         Whether the options changed under the choice; the address still says the old one until the widget is drawn.
     """
+    sent = st.session_state.pop(_WANTED.format(key), None)
+    if sent in options:
+        st.session_state[key] = sent
     memory = f"{key}: offered"
     offered, usual, own = st.session_state.get(memory, (options, default, False))
-    changed = (offered, usual) != (options, default) and key in st.session_state
+    changed = key in st.session_state and (offered, usual) != (options, default)
     if key in st.session_state:
         chosen = st.session_state[key]
-        own = own or chosen != usual
+        own = own or chosen != usual or chosen == sent
         if changed:
             wanted = _fitted(chosen, offered, options, default) if own else default
             own = own and wanted != default
@@ -105,14 +114,25 @@ def pick(
     key: str,
     *,
     default: T | None = None,
+    aliases: Sequence[str] = (),
     **how: Any,
 ) -> T:
-    """A selectbox that the address remembers; nonsense there is told, not obeyed."""
+    """A selectbox that the address remembers; nonsense there, beside options and `aliases`, is told, not obeyed."""
     first = default if default in options else options[0]
     if not settle(key, options, first):
-        asked(key, options, label)
+        asked(key, [*options, *aliases], label)
     chosen: T = st.selectbox(label, options, index=options.index(first), key=key, bind=QUERY, **how)
     return chosen
+
+
+def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
+    """A corruption, called as everywhere; the address may also have the name that commands have."""
+    named = {words(name): name for name in names}
+    sent = st.query_params.get("corruption")
+    if sent is not None and sent in names and "corruption" not in st.session_state:
+        st.session_state["corruption"] = words(sent)
+    usual = None if default is None else words(default)
+    return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
 
 
 def pick_run(names: Sequence[str]) -> str:
@@ -128,6 +148,24 @@ def pick_run(names: Sequence[str]) -> str:
     if st.query_params.get("run") != chosen:
         st.query_params["run"] = chosen
     return chosen
+
+
+def against(shown: "Shown", *, own: bool = True) -> "Shown":
+    """The run with every network compared with the one chosen here; by default with its own pairs.
+
+    Args:
+        shown: the run as it is.
+        own: whether each variant may keep a baseline of its own, where the run has several baselines.
+    """
+    networks, pairs = list(shown.networks), shown.run.pairs
+    if len(networks) < 2:
+        asked("baseline", networks, "Baseline")
+        return shown
+    first = pairs[0][0]
+    several = own and set(shown.against(first).run.pairs) != set(pairs)
+    options, default = ([OWN, *networks], OWN) if several else (networks, first)
+    baseline = pick("Baseline", options, "baseline", default=default, width=200)
+    return shown if several and baseline == OWN else shown.against(baseline)
 
 
 def switch(label: str, key: str, **how: Any) -> bool:
@@ -181,10 +219,18 @@ def steps(label: str, options: Sequence[str], key: str, *, default: str) -> str:
     return str(st.select_slider(label, options, value=default, key=key, bind=QUERY))
 
 
-def go(page: str, **values: str) -> None:
-    """Turn to another page, with its address."""
+def go(page: str, *, baseline: str | None = None, **values: str) -> None:
+    """Turn to another page, with its address.
+
+    Args:
+        page: its name.
+        baseline: chosen there; not by the address, in which Streamlit lets only the widget of this page write it.
+        values: of the address.
+    """
     for key in values:  # Streamlit prefers what the visit holds to an address that says the default
         st.session_state.pop(key, None)
+    if baseline is not None:
+        st.session_state[_WANTED.format("baseline")] = baseline
     st.switch_page(st.session_state["pages"][page], query_params=values)
 
 
@@ -194,7 +240,7 @@ def span(low: float, high: float, *, signed: bool = False) -> str:
     >>> span(1, 2), span(-1, 2, signed=True), span(float("nan"), 2)
     ('1.00 to 2.00', '-1.00 to +2.00', '–')
     """
-    if pd.isna(low) or pd.isna(high):
+    if math.isnan(low) or math.isnan(high):
         return "–"
     return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 

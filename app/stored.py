@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -93,9 +93,17 @@ class Shown:
     stamp: str
 
     @property
-    def models(self) -> list[str]:
-        """Of the run, in its order."""
-        return list(self.run.plan["models"])
+    def networks(self) -> dict[str, list[str]]:
+        """What scores are shown of: models by themselves, or networks with the models trained from several seeds."""
+        return self.run.groups
+
+    def against(self, baseline: str) -> "Shown":
+        """The same run, with all others compared with this network.
+
+        Raises:
+            UsageError: the run has no such network, or no other.
+        """
+        return replace(self, run=self.run.against(baseline))
 
 
 def show(name: str, path: Path) -> Shown:
@@ -139,19 +147,29 @@ def results(shown: Shown) -> pd.DataFrame:
     return _results(shown.run, shown.stamp)
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def _scores(_run: Run, stamp: str) -> pd.DataFrame:
+    return robustness.average_trainings(_results(_run, stamp), _run.groups)
+
+
+def scores(shown: Shown) -> pd.DataFrame:
+    """A row per cell of a network: `results`, or its mean over the network's trainings where all have the cell."""
+    return _scores(shown.run, shown.stamp)
+
+
 def missing(shown: Shown) -> int:
     """How many of the planned cells are not complete."""
     return len(shown.run.plan["cells"]) - len(results(shown))
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _families(_run: Run, stamp: str) -> dict[str, str]:
-    return {over.name: family for over, family in robustness.sets(_run).items()}
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _sets(_run: Run, stamp: str) -> "dict[robustness.Over, str]":
+    return robustness.sets(_run)
 
 
-def families(shown: Shown) -> dict[str, str]:
-    """The sets that means are taken over, by name, and the family that each is, or ""; the widest first."""
-    return _families(shown.run, shown.stamp)
+def sets(shown: Shown) -> "dict[robustness.Over, str]":
+    """The sets that means are taken over, and the family that each is, or ""; the widest first."""
+    return _sets(shown.run, shown.stamp)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -165,13 +183,23 @@ def headline(shown: Shown) -> str:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _summary(_run: Run, stamp: str, metric: str) -> pd.DataFrame:
+def _summary(_run: Run, stamp: str, baseline: str | None, metric: str) -> pd.DataFrame:
     return robustness.summary(_run, metrics=[metric])
 
 
 def summary(shown: Shown, metric: str) -> pd.DataFrame:
-    """P, mPC, rPC and mCE of every model and set of corruptions, percent."""
-    return _summary(shown.run, shown.stamp, metric)
+    """P, mPC, rPC and mCE of every network and set of corruptions, percent."""
+    return _summary(shown.run, shown.stamp, shown.run.baseline, metric)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _identical(_run: Run, stamp: str, baseline: str | None) -> dict[tuple[str, str], str]:
+    return robustness.identical(_run)
+
+
+def identical(shown: Shown) -> dict[tuple[str, str], str]:
+    """The pairs that put out the same, and why."""
+    return _identical(shown.run, shown.stamp, shown.run.baseline)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals")
@@ -180,21 +208,21 @@ def _bootstrap(_run: Run, stamp: str) -> "robustness.Intervals | None":
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _intervals(_run: Run, stamp: str, metric: str, pair: tuple[str, str] | None) -> pd.DataFrame | None:
+def _intervals(_run: Run, stamp: str, metric: str, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame | None:
     found = _bootstrap(_run, stamp)
     if found is None or metric not in robustness.METRICS:
         return None
-    return found.table([metric], pairs=[pair] if pair else None)
+    return found.table([metric], pairs=pairs)
 
 
-def intervals(shown: Shown, metric: str, pair: tuple[str, str] | None = None) -> pd.DataFrame | None:
-    """The bootstrap's table of one metric, with the differences of the run's pairs or of another one.
+def intervals(shown: Shown, metric: str) -> pd.DataFrame | None:
+    """The bootstrap's table of one metric, with the differences of the run's pairs.
 
     None where the run keeps no resamples yet, or the metric has none.
     """
     if results(shown).empty or not kept(shown):
         return None
-    found = _intervals(shown.run, f"{shown.stamp} kept", metric, pair)
+    found = _intervals(shown.run, f"{shown.stamp} kept", metric, tuple(shown.run.pairs))
     _warm().add((shown.stamp, metric))
     return found
 

@@ -1,15 +1,17 @@
 """One palette: seaborn's, matplotlib's and the contrast that WCAG asks for are the oracles."""
 
 import itertools
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 
-from robustbench_sgdm import figures, palette
+from robustbench_sgdm import content, figures, palette
 
 
 def test_models_have_seaborns_colours_and_figures_have_them_too() -> None:
@@ -52,6 +54,27 @@ def test_outcomes_differ_in_lightness_or_hue() -> None:
         apart = np.subtract(to_rgb(palette.OUTCOMES[one]), to_rgb(palette.OUTCOMES[other]))
         assert np.abs(apart).max() > 0.3
     assert all(to_hex(color) == color for color in palette.OUTCOMES.values())
+
+
+def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> None:
+    pixels, empty = np.zeros((10, 10, 3), np.uint8), {"outcome": []}
+    objects = pd.DataFrame({c: [] for c in "xywh"} | empty, dtype=object)
+    boxes = pd.DataFrame({c: [] for c in ("x1", "y1", "x2", "y2")} | empty, dtype=object)
+    figure = figures.side_by_side([("", [figures.Panel(pixels, (10, 10), objects, boxes)])], ["a"])
+    lines = figure.legends[0].get_lines()
+    kinds = ("matched", "missed", "false", "truth")
+    assert [to_hex(line.get_color()) for line in lines] == [palette.OUTCOMES[kind] for kind in kinds]
+    viewer = "".join(file.read_text() for file in (content.root() / "app/viewer").iterdir())
+    own = set(re.findall("#[0-9a-f]{6}", viewer))
+    assert not own & {*palette.OUTCOMES.values()} - {"#ffffff"}
+    assert all(f"var(--{kind})" in viewer for kind in palette.OUTCOMES)
+    rows = pd.DataFrame({"corruption": "fog", "severity": [1.0, 3.0], "estimate": [-2.0, 2.0]})
+    rows = rows.assign(statistic="score", baseline="a", model="b", metric="AP", significant=True)
+    (image,) = figures.difference_map(rows).axes[0].images
+    assert [to_hex(c) for c in image.to_rgba(np.array([-2.0, 2.0]))] == [
+        palette.differences()[0],
+        palette.differences()[-1],
+    ]
 
 
 def test_no_plotting_library_is_loaded() -> None:

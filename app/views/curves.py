@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import content, robustness
-from robustbench_sgdm.tables import number, p_text, words
+from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
+from robustbench_sgdm.tables.table import STARRED
 from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ABOUT_NOTHING = 0.05  # points; of a smaller difference neither model is the bet
 
 def page(shown: Shown) -> None:
     """Curves of one run, then the differences between two of its models."""
-    results = stored.results(shown)
+    results = stored.scores(shown)
     if results.empty:
         controls.nothing("No curve yet", "Curves appear as soon as the first cells are complete.")
         return
@@ -37,17 +38,17 @@ def page(shown: Shown) -> None:
             "Only clean images", "This run has no corruption; run it again with `--noise gaussian`."
         )
         return
-    chosen, metric = _controls(shown, corruptions)
+    compared, chosen, metric = _controls(shown, corruptions)
     if results[metric].isna().all():
         controls.nothing(
             f"No {metric} here", "The images hold no such objects, so there is nothing to draw.", ""
         )
         return
     _curves(shown, chosen, metric)
-    _differences(shown, metric)
+    _differences(compared, metric)
 
 
-def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
+def _controls(shown: Shown, corruptions: list[str]) -> tuple[Shown, list[str], str]:
     about = shown.run.plan["corruptions"]
     family = {c: str(about.get(c, {}).get("family") or "other") for c in corruptions}
     families = list(dict.fromkeys(family.values()))
@@ -56,7 +57,8 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[list[str], str]:
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
         which = controls.choose("Corruptions", names, "family", default=EVERY if few else families[0])
         metric = controls.pick("Metric", list(METRICS), "metric", default=stored.headline(shown), width=120)
-    return [c for c in corruptions if which in (EVERY, family[c])], metric
+        compared = controls.against(shown)
+    return compared, [c for c in corruptions if which in (EVERY, family[c])], metric
 
 
 @st.fragment  # the differences below need not be drawn anew
@@ -70,7 +72,8 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
             disabled=metric not in robustness.METRICS or not stored.kept(shown),
             help="Bootstrap over images; the page Overview computes them once.",
         )
-    models = controls.picks("Models", shown.models, "models", default=shown.models)
+    names = list(shown.networks)
+    models = controls.picks("Models", names, "models", default=names)
     if not models:
         controls.nothing("No model chosen", "Choose one above.", ":material/check_box:")
         return
@@ -83,7 +86,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
         )
         axis = "severity"
     frame = frame[frame["model"].isin(models)]
-    palette = controls.colors(shown.models)
+    palette = controls.colors(names)
     controls.legend(models)
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
     wide = min(COLUMNS, len(corruptions))
@@ -112,7 +115,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
 
 def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
     """model, corruption, severity, score, low, high, psnr."""
-    results = stored.results(shown)
+    results = stored.scores(shown)
     keys = ["model", "corruption", "severity"]
     frame = results[[*keys, metric, "psnr"]].rename(columns={metric: "score"}).dropna(subset="score")
     table = stored.intervals(shown, metric) if bands else None
@@ -123,19 +126,21 @@ def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
 
 
 def _differences(shown: Shown, metric: str) -> None:
-    pairs = shown.run.pairs or [(a, b) for a, b in zip(shown.models, shown.models[1:], strict=False)]
-    if not pairs:
+    if not shown.run.pairs:
         return
     st.subheader("Where the two differ", anchor=False)
-    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in pairs}
+    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in shown.run.pairs}
     pair = named[controls.pick("Difference", list(named), "pair", width=420)]
+    if why := stored.identical(shown).get(pair):
+        st.markdown(f"**{controls.plain(identical_words(*pair, why))}.**")
     frame = _changes(shown, metric, pair)
     if frame.empty:
         controls.nothing("Nothing to compare yet", "A cell needs both models.")
         return
     st.caption(
-        f"Blue: {controls.plain(pair[1])} is better, orange: {controls.plain(pair[0])}. Bold: significant, with p "
-        "corrected by Holm over these cells. A click opens the images."
+        f"Blue: {controls.plain(pair[1])} is better, orange: {controls.plain(pair[0])}. "
+        f"{controls.plain(STARRED.format(alpha=0.05, what='the corrupted cells of the map'))} "
+        "A click opens the images."
     )
     chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
     event = charts.draw(
@@ -162,37 +167,44 @@ def _open_images(
     order = "most different" if abs(change) < ABOUT_NOTHING else "right finds more"
     if change <= -ABOUT_NOTHING:
         order = "left finds more"
-    under = {} if corruption == CLEAN else {"corruption": corruption}  # at 0 every one shows clean images
-    chosen = {"left": pair[0], "right": pair[1], "severity": f"{severity:g}", "order": order}
-    controls.go("images", run=shown.name, any="false", **chosen, **under)
+    under = (
+        {} if corruption == CLEAN else {"corruption": words(corruption)}
+    )  # at 0 every one shows clean images
+    chosen = {"right": pair[1], "severity": f"{severity:g}", "order": order, **under}
+    controls.go("images", baseline=pair[0], run=shown.name, any="false", **chosen)
 
 
 def _table(frame: pd.DataFrame, metric: str) -> None:
     rows = frame.assign(
         corruption=frame["corruption"].map(words),
-        change=[number(change, signed=True) for change in frame["change"]],
-        significant=frame["significant"].map({True: "yes", False: ""}),
-    )
+        change=[
+            starred(number(change, signed=True), significant)
+            for change, significant in zip(frame["change"], frame["significant"], strict=True)
+        ],
+    ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
     st.dataframe(rows.rename(columns=names), hide_index=True)
 
 
 def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     """corruption, severity, change (points), interval and p (in words), significant."""
-    results = stored.results(shown)
-    wide = results.pivot_table(index=["corruption", "severity"], columns="model", values=metric, sort=False)
+    keys = ["corruption", "severity"]
+    wide = stored.scores(shown).pivot_table(index=keys, columns="model", values=metric, sort=False)
     if not set(pair) <= set(wide):
         return pd.DataFrame()
-    change = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
-    table = stored.intervals(shown, metric, pair)
+    scores = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
+    table = stored.intervals(shown, metric)
     if table is None:
-        return change.assign(interval="not computed", p="–", significant=False)
-    keys = ["corruption", "severity"]
-    rows = table[(table["statistic"] == "score") & (table["baseline"] == pair[0])]
-    change = change.merge(rows[[*keys, "low", "high", "p_holm"]], how="left", on=keys)
-    ends = zip(change["low"], change["high"], strict=True)
-    return change.assign(
-        interval=[controls.span(*both, signed=True) for both in ends],
-        p=change["p_holm"].map(p_text),
-        significant=change["p_holm"] < robustness.SIGNIFICANT,
-    ).drop(columns=["low", "high", "p_holm"])
+        return scores.assign(interval="not computed", p="–", significant=False)
+    rows = table[
+        (table["statistic"] == "score") & (table["baseline"] == pair[0]) & (table["model"] == pair[1])
+    ]
+    frame = scores[keys].merge(rows, on=keys)
+    return frame[keys].assign(
+        change=frame["estimate"],  # of the trainings that are compared, which may not be all
+        interval=[
+            controls.span(*ends, signed=True) for ends in zip(frame["low"], frame["high"], strict=True)
+        ],
+        p=frame["p_holm"].map(p_text),
+        significant=frame["significant"],
+    )

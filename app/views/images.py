@@ -59,18 +59,39 @@ def page(shown: Shown) -> None:
 
 
 def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
-    baseline, model = (shown.run.pairs or [(shown.models[0], shown.models[-1])])[0]
+    """Two trainings, a corruption and the order of images."""
+    networks = shown.networks
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        left = right = shown.models[0]
-        if len(shown.models) > 1:
-            left = controls.pick("Left", shown.models, "left", default=baseline, width=170)
-            right = controls.pick("Right", shown.models, "right", default=model, width=170)
+        baseline = other = next(iter(networks))
+        compared = controls.against(shown, own=False)
+        if len(networks) > 1:
+            baseline, first = compared.run.pairs[0]
+            first = next((m for b, m in shown.run.pairs if b == baseline), first)
+            other = controls.pick("Compared with it", list(networks), "right", default=first, width=200)
+        left, right = _trainings(compared, baseline, other)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
-        corruption = controls.pick("Corruption", corruptions or [CLEAN], "corruption", width=170)
+        corruption = controls.pick_corruption(corruptions or [CLEAN])
         order = AS_IN_THE_DATA
         if left != right:
             order = controls.pick("Order of images", list(ORDERS), "order", width=170)
     return left, right, corruption, order
+
+
+def _trainings(shown: Shown, baseline: str, other: str) -> tuple[str, str]:
+    """One training of each network, by default of the same seed; of one network its first and last."""
+    ours, theirs = shown.networks[baseline], shown.networks[other]
+    defaults = shown.run.trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
+    chosen = []
+    for label, trainings, key, default in (
+        ("Left training", ours, "left", defaults[0]),
+        ("Right training", theirs, "right_training", defaults[1]),
+    ):
+        if len(trainings) > 1:
+            chosen.append(controls.pick(label, trainings, key, default=default, width=200))
+        else:
+            controls.asked(key, trainings, label)
+            chosen.append(trainings[0])
+    return chosen[0], chosen[1]
 
 
 def _severity(levels: list[float], corruption: str) -> tuple[float, bool]:

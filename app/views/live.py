@@ -43,9 +43,7 @@ def page() -> None:
         bundled = controls.pick("Picture", sources, "picture", width=170)
         left = controls.pick("Left", list(offered), "left", default=EMBEDDED[0], width=260)
         right = controls.pick("Right", list(offered), "right", default=EMBEDDED[1], width=260)
-        corruption = controls.pick(
-            "Corruption", _corruptions(), "corruption", default="gaussian_noise", width=170
-        )
+        corruption = controls.pick_corruption(_corruptions(), default="gaussian_noise")
     severity = float(controls.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
         f"Or a photograph of your own, up to {MOST_MEGABYTES} MB",

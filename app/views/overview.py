@@ -9,8 +9,10 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.robustness import Over
 from robustbench_sgdm.store import held
-from robustbench_sgdm.tables import number, p_text, time_ratio, words
+from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
+from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
     from app import controls, processes, stored
@@ -23,7 +25,6 @@ else:
 
 EVERY = "all"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # of all objects it is the run's own
-NO_VERDICT = "cells are missing, or the images hold no such objects; no verdict yet."
 FACTS = {  # what scores depend on beside the model, and how runs may differ
     "data": "Data",
     "images": "Images",
@@ -40,14 +41,17 @@ def page(shown: Shown) -> None:
     if results.empty:
         controls.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
         return
-    family, size, beside = _filters(shown)
+    shown, family, size, beside = _filters(shown)
     metric = SIZES.get(size) or stored.headline(shown)
     with st.container(key="verdict"):
         verdict = st.empty()
     board = st.empty()
     if not stored.warm(shown, metric):  # the scores alone are quick
-        _draw(shown, family, metric, beside, verdict, board, None)
-    _draw(shown, family, metric, beside, verdict, board, stored.intervals(shown, metric))
+        _board(shown, family, metric, beside, board, None)
+    table = stored.intervals(shown, metric)
+    with verdict.container():
+        _verdict(shown, metric, _over(shown, family), table)
+    _board(shown, family, metric, beside, board, table)
     if not (stored.kept(shown) and (shown.run.path / "report.pdf").is_file()):
         _offer_report(shown)
     _downloads(shown, results)
@@ -74,37 +78,29 @@ def _state(shown: Shown) -> None:
     st.code(shown.run.plan["command"], language="bash", wrap_lines=True)
 
 
-def _filters(shown: Shown) -> tuple[str, str, list[str]]:
-    families = list(dict.fromkeys(f for f in stored.families(shown).values() if f))
+def _filters(shown: Shown) -> tuple[Shown, str, str, list[str]]:
+    families = list(dict.fromkeys(f for f in stored.sets(shown).values() if f))
     with st.container(horizontal=True, gap="medium"):
+        compared = controls.against(shown)
         family = controls.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
         size = controls.choose("Objects", [EVERY, *SIZES], "size")
         others = [n for n in stored.listed() if n != shown.name]
         beside = (
-            controls.picks("Beside it, the runs", others, "beside", default=[], placeholder="none", width=320)
+            controls.picks("Compare with runs", others, "beside", default=[], placeholder="none", width=320)
             if others
             else []
         )
-    return family, size, beside
+    return compared, family, size, beside
 
 
-def _draw(
-    shown: Shown,
-    family: str,
-    metric: str,
-    beside: list[str],
-    verdict: Any,
-    board: Any,
-    table: pd.DataFrame | None,
+def _board(
+    shown: Shown, family: str, metric: str, beside: list[str], board: Any, table: pd.DataFrame | None
 ) -> None:
     over = _over(shown, family)
-    frame = _leaderboard(shown, metric, over)
-    with verdict.container():
-        _verdict(shown, metric, over, frame, table)
-    frames = [_with_intervals(frame, table, over)]
+    frames = [_with_intervals(_leaderboard(shown, metric, over), table, over)]
     with board.container():
         frames += [other for name in beside if (other := _other(name, family, metric)) is not None]
-        frame = pd.concat(frames).sort_values("mPC", ascending=False, ignore_index=True)
+        frame = pd.concat(frames).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
         differ = [name for name in FACTS if frame[name].nunique() > 1]
         if differ:
             names = ", ".join(FACTS[name].lower() for name in differ)
@@ -112,23 +108,23 @@ def _draw(
                 f"The rows differ in more than the model: {names}. Their scores do not compare.",
                 icon=":material/compare_arrows:",
             )
-        _table(frame, metric, [*(["run"] if len(frames) > 1 else []), *differ])
+        seeds = ["seeds"] if (frame["seeds"] > 1).any() else []
+        _table(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
 
 
-def _over(shown: Shown, family: str) -> str | None:
-    """The name of the set that means are taken over: the benchmark or all that was run, or one family."""
-    sets = stored.families(shown)
-    found = [name for name, f in sets.items() if f == family] or list(sets)
-    return found[0] if found else None
+def _over(shown: Shown, family: str) -> Over | None:
+    """The set that means are taken over: the benchmark or all that was run, or one family."""
+    sets = stored.sets(shown)
+    return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
 
 
-def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
-    """A row per model: clean score, mPC, rPC, AP_S, latency and its ratio in words, parameters, `FACTS`."""
+def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
+    """A row per network: clean score, mPC, rPC, AP_S, seeds, latency and its ratio in words, parameters, `FACTS`."""
     frame = stored.summary(shown, metric)
     small = stored.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
-    results = stored.results(shown)
-    clean = results[results["corruption"] == "clean"].set_index("model")
-    rows = frame[frame["over"] == over].set_index("model")
+    scores = stored.scores(shown)
+    clean = scores[scores["corruption"] == CLEAN].set_index("model")
+    rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
     took = shown.run.latency().set_index("model")
     plan = shown.run.plan
     facts = {
@@ -137,22 +133,27 @@ def _leaderboard(shown: Shown, metric: str, over: str | None) -> pd.DataFrame:
         "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
     }
-    return pd.DataFrame(
-        {
-            "run": shown.name,
-            "model": model,
-            "clean": clean[metric].get(model),
-            "mPC": rows["mPC"].get(model),
-            "rPC": rows["rPC"].get(model),
-            "AP_S": small.get(model, clean["AP_S"].get(model)),
-            "latency": took["milliseconds"].get(model),
-            "ratio": _ratio(took.loc[model]) if model in took.index else None,
-            "parameters": about.get("parameters", float("nan")) / 1e6,
-            **facts,
-            "imgsz": about.get("imgsz"),
-        }
-        for model, about in plan["models"].items()
-    ).sort_values("mPC", ascending=False, ignore_index=True)
+    board = []
+    for name, trainings in shown.networks.items():
+        about = plan["models"][trainings[0]]
+        timed = next((m for m in trainings if m in took.index), None)
+        board.append(
+            {
+                "run": shown.name,
+                "model": name,
+                "clean": clean[metric].get(name),
+                "mPC": rows["mPC"].get(name),
+                "rPC": rows["rPC"].get(name),
+                "AP_S": small.get(name, clean["AP_S"].get(name)),
+                "seeds": len(trainings),
+                "latency": took["milliseconds"].get(timed),
+                "ratio": _ratio(took.loc[timed]) if timed else None,
+                "parameters": about.get("parameters", float("nan")) / 1e6,
+                **facts,
+                "imgsz": about.get("imgsz"),
+            }
+        )
+    return pd.DataFrame(board).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
 
 
 def _ratio(row: Any) -> str:
@@ -161,12 +162,13 @@ def _ratio(row: Any) -> str:
     return time_ratio(row["ratio"], row["low"], row["high"])
 
 
-def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: str | None) -> pd.DataFrame:
+def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over | None) -> pd.DataFrame:
     frame = frame.copy()
     if table is None:
         return frame
     own = table[table["baseline"] == ""]
-    for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", over), ("rPC", "rPC", over)):
+    mean = over.name if over else ""
+    for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", mean), ("rPC", "rPC", mean)):
         rows = own[(own["statistic"] == statistic) & (own["over"] == name)].set_index("model")
         frame[f"{column} 95 %"] = [
             controls.span(rows["low"][m], rows["high"][m]) if m in rows.index else "–" for m in frame["model"]
@@ -208,6 +210,9 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
             ),
             "latency": column("ms / image", format="%.1f", help="One image, pixels to boxes."),
             "parameters": column("Parameters, M", format="%.2f"),
+            "seeds": column(
+                "Seeds", help="Trainings whose mean is shown; intervals are over images and trainings."
+            ),
             "run": st.column_config.TextColumn("Run"),
             **FACTS,
             **{
@@ -225,52 +230,40 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
         )
 
 
-def _verdict(
-    shown: Shown, metric: str, over: str | None, frame: pd.DataFrame, table: pd.DataFrame | None
-) -> None:
+def _verdict(shown: Shown, metric: str, over: Over | None, table: pd.DataFrame | None) -> None:
     """In words: does the module help under these corruptions, and how sure is that."""
-    rows = frame.set_index("model")
-    for baseline, model in shown.run.pairs:
-        kept = [rows["rPC"].get(m) for m in (model, baseline)]
-        change = rows["mPC"].get(model, float("nan")) - rows["mPC"].get(baseline, float("nan"))
-        if pd.isna(change):
-            st.markdown(f"**{controls.plain(model)} against {controls.plain(baseline)}:** {NO_VERDICT}")
-            continue
-        sure = None if table is None else _difference(table, baseline, model, over)
-        st.markdown(f"### {_headline(model, baseline, change, sure)}")
-        text = f"Mean {metric} under corruption (mPC) changes by **{change:+.2f} points**"
-        if pd.notna(kept).all():  # of a clean score of 0 nothing can be kept
-            text = f"It keeps {kept[0]:.1f} % of its clean {metric}, the baseline {kept[1]:.1f} %. {text}"
-        if sure is not None:
-            text += f", 95 % interval {controls.span(sure['low'], sure['high'], signed=True)}, p = {p_text(sure['p'])}"
-        st.markdown(text.replace("_", r"\_") + ".")
+    same = stored.identical(shown)
+    if table is None:
+        for pair, why in same.items():
+            st.markdown(f"### {controls.plain(identical_words(*pair, why))}.")
+        if len(same) < len(shown.run.pairs):
+            st.markdown(
+                "**No verdict yet:** it needs intervals, and the images of this run have not been resampled. "
+                "The button below does it."
+            )
+    else:
+        for verdict in verdicts(table, shown.run.pairs, metric, over, same):
+            st.markdown(f"### {controls.plain(verdict.headline)}.")
+            if verdict.details:
+                st.markdown("\n".join(f"* {controls.plain(detail)}." for detail in verdict.details))
     if not shown.run.pairs:
-        best, score = frame.iloc[0], controls.plain(metric)
-        name = controls.plain(best["model"])
-        if pd.isna(best["mPC"]):
-            st.markdown(f"**{name}:** {NO_VERDICT}")
-            return
-        st.markdown(f"### {name}: mean {score} under corruption of {number(best['mPC'])}")
-        if pd.notna(best["rPC"]):
-            st.markdown(f"It keeps {best['rPC']:.1f} % of its clean {score}.")
+        _alone(_leaderboard(shown, metric, over).iloc[0], metric, over)
 
 
-def _headline(model: str, baseline: str, change: float, sure: Any) -> str:
-    names = controls.plain(model), controls.plain(baseline)
-    if sure is not None and sure["low"] <= 0 <= sure["high"]:
-        return f"No difference between {names[0]} and {names[1]} under corruption could be shown"
-    if sure is None:
-        word = "higher" if change > 0 else "lower"
-        return (
-            f"Under corruption {names[0]} scores {word} than {names[1]}; whether by chance is not known yet"
+def _alone(row: Any, metric: str, over: Over | None) -> None:
+    """The scores of a run's only network in words; there is nothing to compare."""
+    name, score = controls.plain(row["model"]), controls.plain(metric)
+    if over is None or pd.isna(row["mPC"]):
+        lack = (
+            "only clean images were run"
+            if over is None
+            else "cells are missing, or no image has such objects"
         )
-    return f"Under corruption {names[0]} does {'better' if change > 0 else 'worse'} than {names[1]}"
-
-
-def _difference(table: pd.DataFrame, baseline: str, model: str, over: str | None) -> Any:
-    rows = table[(table["model"] == model) & (table["baseline"] == baseline)]
-    rows = rows[(rows["statistic"] == "mPC") & (rows["over"] == over)]
-    return rows.iloc[0] if len(rows) and pd.notna(rows.iloc[0]["low"]) else None
+        st.markdown(f"**{name}:** no mean under corruption: {lack}.")
+        return
+    st.markdown(f"### {name}: mean {score} of {number(row['mPC'])} under {controls.plain(named(over))}")
+    if pd.notna(row["rPC"]):  # of a clean score of 0 nothing can be kept
+        st.markdown(f"It keeps {number(row['rPC'])} % of its clean {score}.")
 
 
 def _offer_report(shown: Shown) -> None:

@@ -57,6 +57,10 @@ def _form() -> None:
             )
             fraction = st.slider("Share of the images", 0.02, 1.0, 0.25, 0.01)
             name = st.text_input("Name of the run directory", "from-dashboard")
+        same = st.checkbox(
+            "Run also models that detect the same",
+            help="A module that was never trained changes nothing; without this such a run is refused.",
+        )
         with st.container(horizontal=True):
             cost = st.form_submit_button("What would it cost?", icon=":material/schedule:")
             go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
@@ -70,6 +74,7 @@ def _form() -> None:
         return
     arguments = ["--model", ",".join(models), "--noise", ",".join(noise)]
     arguments += ["--severity", severities, "--data", data, "--fraction", f"{fraction:g}"]
+    arguments += ["--yes"] * same
     try:
         _cost(arguments) if cost else _start(arguments, name)
     except RobustBenchError as error:

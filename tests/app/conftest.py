@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 
 from robustbench_sgdm import content, corruption
@@ -52,6 +53,35 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
     (folder / "torn/plan.yaml").write_text("schema: 1\nmodels: {a: {}}\ndata: {}\ncorruptions: {}\nsettings:")
     for age, name in enumerate(("torn", "old", "unfinished", "complete")):
         os.utime(folder / name, (1_700_000_000 + age, 1_700_000_000 + age))
+    return folder
+
+
+def compared(folder: Path, name: str, models: Sequence[str], **about: Mapping[str, Any]) -> Run:
+    """A run with intervals, of which the plan knows no baselines but those that `about` says, by model.
+
+    Under fog the later models are clearly better, under motion blur clearly worse, under gaussian noise the same.
+    """
+    run = made_run.make_run(folder, name, models, LEVELS, images=8, resamples=True)
+    plan = {**run.plan, "models": {m: {**run.plan["models"][m], "baseline": None} for m in models}}
+    for model, facts in about.items():
+        plan["models"][model.replace("_", "-")].update(facts)
+    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    for cell in run.cells:
+        shift = {"fog": 6, "motion_blur": -6}.get(cell.corruption, 0) * models.index(cell.model)
+        made_run._resampled(run, cell, 45 - 6 * cell.severity + shift)
+    return Run.open(run.path)
+
+
+@pytest.fixture(scope="session")
+def comparisons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of two and three checkpoints, of module variants with their baselines, and of seed groups."""
+    folder = tmp_path_factory.mktemp("comparisons")
+    compared(folder, "two", ["a", "b"])
+    compared(folder, "three", ["a", "b", "c"])
+    variants = {"n_sgdm": {"baseline": "n"}, "s_sgdm": {"baseline": "s"}}
+    compared(folder, "variants", ["n", "n-sgdm", "s", "s-sgdm"], **variants)
+    seeds = {f"{m}_seed{s}": {"group": m, "seed": s} for m in ("n", "m") for s in (0, 1)}
+    compared(folder, "seeds", ["n-seed0", "n-seed1", "m-seed0", "m-seed1"], **seeds)
     return folder
 
 

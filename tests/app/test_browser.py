@@ -12,12 +12,13 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageColor
 
+from robustbench_sgdm import palette
 from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
 PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
-BOXES = {"matched": "#3ddc97", "missed": "#ff6f61", "false": "#ffc53d"}
+BOXES = {kind: palette.OUTCOMES[kind] for kind in ("matched", "missed", "false")}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
 
 # Streamlit's own search for the server, from an address with a page's name in it.
@@ -118,6 +119,17 @@ def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> 
     assert text.splitlines() == complete.results().to_csv(index=False).splitlines()
 
 
+def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tuple[float, float]:
+    """Where a cell of the map of differences is in the window, px."""
+    chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    left = 100  # of the names; a row is 34 px high
+    return box["x"] + left + (box["width"] - left) * (column + 0.5) / columns, box["y"] + 55 + 34 * (
+        row + 0.5
+    )
+
+
 def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) -> None:
     """Every time: also to what the page shows by default, and to clean images, whatever was looked at before."""
     visitor = visit()
@@ -127,12 +139,7 @@ def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) ->
         (2, 1, "gaussian noise at severity 3"),
         (0, 0, "gaussian noise at severity 0"),
     ):
-        chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
-        chart.scroll_into_view_if_needed()
-        box = chart.bounding_box()
-        left = 100  # of the names; a row is 34 px high
-        at = left + (box["width"] - left) * (column + 0.5) / 4, 55 + 34 * (row + 0.5)
-        visitor.page.mouse.click(box["x"] + at[0], box["y"] + at[1])
+        visitor.page.mouse.click(*cell_of_map(visitor, column, row))
         visitor.wait_for_address("/images")
         visitor.page.get_by_text(words).wait_for()
         visitor.settle()
@@ -140,6 +147,47 @@ def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) ->
         visitor.page.get_by_role("link", name="Curves").click()
         visitor.wait_for_address("/curves")
         visitor.settle()
+
+
+def test_the_map_tells_who_is_better_and_shows_it(visit: Callable[..., Visitor], comparisons: Path) -> None:
+    """In fog the second model wins, under motion blur the first, under noise neither; with any baseline."""
+    visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
+    for address, row, order, right in (
+        ("run=two", 3, "right finds more", "b"),
+        ("run=two", 2, "left finds more", "b"),
+        ("run=two", 1, "most different", "b"),
+        ("run=three&baseline=c&pair=b+−+c", 3, "left finds more", "b"),
+    ):
+        visitor.go(f"curves?family=all&{address}")
+        at = cell_of_map(visitor, 1, row)
+        visitor.page.mouse.move(*at)
+        tooltip = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first
+        tooltip.filter(has_text="95 % interval").wait_for()
+        visitor.page.mouse.click(*at)
+        visitor.wait_for_address("/images")
+        visitor.settle()
+        assert visitor.page.locator(".pane .name").last.inner_text() == right
+        chosen = visitor.page.get_by_role("combobox", name=re.compile("Order of images"))
+        assert order in (chosen.input_value() or visitor.text())
+
+
+def test_a_tooltip_over_a_band_says_whose_it_is_alone(
+    visit: Callable[..., Visitor], comparisons: Path
+) -> None:
+    """Not the interval's lower bound under the name of the score."""
+    visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
+    visitor.go("curves?run=two&family=all")
+    charts = visitor.page.locator("[data-testid=stVegaLiteChart]")
+    fog = charts.nth(2).locator("canvas, svg.marks").first
+    fog.scroll_into_view_if_needed()
+    box = fog.bounding_box()
+    tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
+    for y in range(10, 160, 3):  # down a line that leaves out the points
+        visitor.page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + y)
+        visitor.page.wait_for_timeout(15)
+        if tooltip.count() and tooltip.is_visible():
+            told.add(" ".join(tooltip.inner_text().split()))
+    assert told and told <= {"model a", "model b"}
 
 
 def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], complete: Run) -> None:

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import content, palette
-from robustbench_sgdm.tables import number
 
 charts = content.load_file(content.root() / "app/charts.py")
 COLORS = {"a": "#112233", "b": "#445566"}
@@ -45,7 +44,7 @@ def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_r
     frame = frame.assign(change=[-0.0034, -2.0, 2.0], interval="", p="", significant=[True, False, True])
     made = charts.differences(frame, "AP", dark=False).to_dict()
     (rows,) = made["datasets"].values()
-    assert [row["text"] for row in rows] == [number(v, signed=True) for v in frame["change"]]
+    assert [row["text"] for row in rows] == ["-0.003*", "-2.00", "+2.00*"]
     assert {row["name"] for row in rows} == {"gaussian noise [0.1]"}
     layers = [layer for layer in made["layer"] if layer["mark"]["type"] == "text"]
     assert {(layer["mark"]["fontWeight"], layer["transform"][0]["filter"]) for layer in layers} == {

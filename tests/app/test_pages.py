@@ -54,7 +54,7 @@ def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], proj
     shown = page("--project", project)
     assert not shown.exception and shown.selectbox(key="run").value == "complete"
     assert shown.selectbox(key="run").options == ["complete", "unfinished", "old", "torn"]
-    assert "under corruption" in said(shown).lower() and len(shown.dataframe[0].value) == 2
+    assert "No verdict yet" in said(shown) and len(shown.dataframe[0].value) == 2
     for name, words in (("old", "schema 99"), ("torn", "damaged"), ("unfinished", "cells are complete")):
         shown = shown.selectbox(key="run").select(name).run()
         assert not shown.exception and words in said(shown).replace("\\", "")
@@ -113,6 +113,22 @@ def test_runs_beside_each_other_say_how_they_differ(page: Callable[..., AppTest]
     order = list(shown.dataframe[0].proto.column_order)
     assert order[-2:] == ["run", "severities"] and "AP_S" not in order
     assert "differ" not in said(page("--project", tmp_path, run="a"))
+
+
+def test_no_row_is_called_the_highest_beside_a_higher_one(
+    page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    """One model alone has no rank; rows of all runs are sorted together, those without a mean last."""
+    low = made_run.make_run(tmp_path, "low", ["base"], {"fog": [3]}, images=4, resamples=True)
+    made_run.make_run(tmp_path, "high", ["base"], {"fog": [1]}, images=4, resamples=True)
+    made_run.make_run(tmp_path, "bare", ["base"], {"fog": [1]}, images=4, leave=1, resamples=True)
+    shown = page("--project", tmp_path, run="low", beside="high")
+    shown = shown.multiselect(key="beside").set_value(["bare", "high"]).run()
+    assert not shown.exception and "highest" not in said(shown)
+    table = shown.dataframe[0].value
+    assert table["run"].tolist() == ["high", "low", "bare"] and table["mPC"].isna().tolist()[2]
+    mean = low.results().set_index("corruption")["AP"]["fog"]
+    assert f"mean AP of {mean:.2f} under fog" in said(shown).replace("\\", "")
 
 
 def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(

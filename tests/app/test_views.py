@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content
+from robustbench_sgdm import content, robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import DAMAGE, Run
 
@@ -64,11 +65,12 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
     for cell in (path / "cells/base-sgdm/fog", path / "cells/base-sgdm/motion_blur", path / "cells/base/fog"):
         shutil.rmtree(cell)
     shown = view("images", "--", path, corruption="motion_blur")
-    assert not shown.exception and shown.selectbox(key="corruption").value == "motion_blur"
-    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm", corruption="motion_blur")
-    assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian_noise"]
+    assert not shown.exception and shown.selectbox(key="corruption").value == "motion blur"
+    assert not any("not here" in w.value for w in shown.warning)
+    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm", corruption="motion_blur")
+    assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian noise"]
     shutil.rmtree(path / "cells/base-sgdm")
-    shown = view("images", "--", path, left="base-sgdm", right="base-sgdm")
+    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm")
     assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
 
 
@@ -115,6 +117,89 @@ def test_nonsense_in_the_address_is_told(
     words = () if name == "training" else ("--", project / "complete")
     before, shown = view(name, *words), view(name, *words, **address)
     assert not shown.exception and len(before.warning) < len(shown.warning)
+
+
+@pytest.mark.parametrize(("corruption", "severity"), [("gaussian noise", "3"), ("fog", "0")])
+def test_images_come_in_the_order_of_who_finds_more(
+    view: Callable[..., AppTest], project: Path, tmp_path: Path, corruption: str, severity: str
+) -> None:
+    """Counted anew from the detections: at severity 0 what one finds, under corruption of what both find clean."""
+    path = shutil.copytree(project / "complete", tmp_path / "run")
+    if severity == "0":  # models that miss something
+        for model in ("base", "base-sgdm"):
+            noisy = path / "cells" / model / "gaussian_noise/3/detections.parquet"
+            shutil.copy(noisy, path / "cells" / model / "clean/0/detections.parquet")
+    complete = Run.open(path)
+    truth, cells = complete.truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
+    where = ("clean", 0.0) if severity == "0" else (corruption.replace(" ", "_"), float(severity))
+
+    def found(model: str, name: str, level: float) -> pd.Series:
+        boxes = complete.store.detections(cells[model, name, level])
+        return robustness.outcomes(truth, boxes).objects["outcome"] == "matched"
+
+    left, right = (found(model, *where) for model in ("base", "base-sgdm"))
+    both = found("base", "clean", 0.0) & found("base-sgdm", "clean", 0.0) | (severity == "0")
+    images = truth.annotations["image_id"]
+    net = (right.astype(int) - left)[both].groupby(images[both]).sum()
+    either = (right != left)[both].groupby(images[both]).sum()
+    assert {1, -1} <= set(np.sign(net))
+    for order, first in (
+        ("most different", either[either > 0]),
+        ("right finds more", net[net > 0]),
+        ("left finds more", -net[net < 0]),
+    ):
+        shown = view("images", "--", complete.path, corruption=corruption, severity=severity, order=order)
+        (viewer,) = shown.get("bidi_component")
+        image = int(json.loads(viewer.proto.json)["id"].partition(":")[2])
+        assert first[image] == first.max()
+        assert any(f"In {len(first)} of 12 images" in c.value for c in shown.caption)
+    assert view("images", "--", complete.path).selectbox(key="order").value == "most different"
+
+
+def test_a_filter_of_verdicts_hides_none_of_another_table(
+    view: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {"6": ["equal", "to train"], "2": ["equal", "differs"]}
+    rows = {"row": "a", "column": None, "quantity": "params", "printed": 1.0, "value": 1.0, "at_640": 1.0}
+    rows |= {"why": "", "model": "m"}
+
+    def recomputed(number: str) -> pd.DataFrame:
+        return pd.DataFrame([{**rows, "table": int(number), "verdict": v} for v in tables[number]])
+
+    monkeypatch.setattr(content.load_file(APP / "views/paper.py"), "_recomputed", recomputed)
+    shown = view("paper", table="6")
+    assert shown.multiselect(key="verdicts").value == tables["6"]
+    shown = shown.segmented_control(key="table").set_value("2").run()
+    assert shown.multiselect(key="verdicts").value == tables["2"]
+    assert "✗ differs" in set(shown.dataframe[0].value["verdict"]) and not shown.warning
+    shown = view("paper", table="2", verdicts="differs")
+    assert shown.multiselect(key="verdicts").value == ["differs"] and not shown.warning
+
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+def test_the_metric_of_pascal_voc_is_ap50(
+    view: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a look at a run whose metric is AP; a metric that was chosen stays."""
+    made_run.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
+    monkeypatch.setattr(made_run, "CLASSES", VOC)
+    run = made_run.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
+    assert robustness.headline(run) == "AP50"
+    monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
+    test = AppTest.from_file(APP / "main.py", default_timeout=120)
+    test.query_params["run"] = "voc"
+    test.run()
+    assert not test.exception and "mPC of AP50" in "".join(m.value for m in test.markdown)
+    results = run.results()
+    clean = results[results["corruption"] == "clean"].set_index("model")["AP50"]
+    assert test.dataframe[0].value.set_index("model")["clean"].to_dict() == pytest.approx(clean.to_dict())
+    shown = view("curves", "--", run.path)
+    assert shown.selectbox(key="metric").value == "AP50"
 
 
 def test_a_ranking_says_of_which_severity_it_is(view: Callable[..., AppTest], project: Path) -> None:

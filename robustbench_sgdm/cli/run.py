@@ -13,6 +13,7 @@ import typer
 from robustbench_sgdm.cli import executing, options
 from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
 from robustbench_sgdm.cli.figure import tell_baseline, write_report
+from robustbench_sgdm.cli.results import show_results
 from robustbench_sgdm.errors import DeviceError, RobustBenchError, UsageError
 
 if TYPE_CHECKING:
@@ -222,7 +223,9 @@ def run(
         if not any(isinstance(error, DeviceError) for error in failed):
             _latency(plan, directory)
             _damage(plan, directory, threads)
-        _finish(directory, corruptions or [])
+        show_results(directory)
+        if any(directory.store.complete(cell) for cell in directory.cells):
+            write_report(directory, folders=corruptions or [])
     if failed:
         _tell_missing(directory, failed)
 
@@ -419,18 +422,3 @@ def _damage(plan: "Plan", run: "Run", workers: int) -> None:
 
     with counting("measuring damage", measurements(plan, run)) as update:
         measure_damage(plan, run, workers=workers, progress=update)
-
-
-def _finish(run: "Run", folders: list[Path]) -> None:
-    from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import fits, note, show
-
-    csv = run.write_results()
-    results, pairs = run.results(), run.pairs
-    for table in tables.corruption_tables(results, pairs):
-        narrow = [t for m in tables.METRICS_SHOWN for t in tables.corruption_tables(results, pairs, [m])]
-        for part in [table] if fits(table) else [t for t in narrow if t.title == table.title]:
-            show(part)
-    note(f"results {csv}")
-    if not results.empty:
-        write_report(run, folders=folders)

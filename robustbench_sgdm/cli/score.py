@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
+from robustbench_sgdm.cli.results import show_results
 
 
 class ImageIds(StrEnum):
@@ -101,8 +102,7 @@ def score(
     they have no intervals and no flips.
     """
     from robustbench_sgdm import corruption as corrupting
-    from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import counting, note, several, show
+    from robustbench_sgdm.cli.console import counting, note, several
     from robustbench_sgdm.errors import UsageError
     from robustbench_sgdm.sweep import elsewhere
 
@@ -134,8 +134,4 @@ def score(
         )
     for text in run.plan["models"][model]["notes"]:
         note(f"warning: {text}")
-    csv = run.write_results()
-    for table in tables.corruption_tables(run.results(), run.pairs):
-        show(table)
-    note(f"data  {dataset.name}: {len(dataset):,} images, {dataset.truth}")
-    note(f"results  {csv}")
+    show_results(run)

@@ -45,6 +45,7 @@ def line_up(
     imgsz: int = 0,
     trust: bool = False,
     end2end: bool | None = None,
+    names: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> dict[str, Entrant]:
     """Load every model, each module variant behind its baseline.
@@ -57,6 +58,7 @@ def line_up(
         imgsz: side of the square in pixels; 0 takes for each model the size that its file says, or 640.
         trust: run code from a `.pt`; see `weights.read`.
         end2end: of the models that have a one-to-one branch; see `Inference`.
+        names: what to call the models; by default zoo names, and files by their stem and folders.
         settings: device, half, conf, iou, max_det; see `yolo.load`.
 
     Raises:
@@ -71,7 +73,7 @@ def line_up(
     for model, baseline in wanted.items():
         if baseline and model in files and baseline not in models:
             files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
-    names = _names(list(wanted))
+    names = names or _names(list(wanted))
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         same = [model for model, name in names.items() if name == twice[0]]
         raise UsageError(
@@ -112,19 +114,18 @@ def line_up_trained(runs: Sequence[tuple[str, int, Path]], **how: Any) -> dict[s
     Raises:
         UsageError: as `line_up`.
     """
-    loaded = line_up([str(file) for *_, file in runs], lambda _: {}, **how)
-    models = dict.fromkeys(model for model, *_ in runs)
-    names = {model: Path(model).stem if zoo.is_yaml(model) else model for model in models}
+    models = {model: Path(model).stem if zoo.is_yaml(model) else model for model, *_ in runs}
+    names = {str(file): f"{models[model]}-seed{seed}" for model, seed, file in runs}
+    loaded = line_up([str(file) for *_, file in runs], lambda _: {}, names=names, **how)
     entrants = {}
-    for (model, seed, _), entrant in zip(runs, loaded.values(), strict=True):
+    for (model, seed, file), entrant in zip(runs, loaded.values(), strict=True):
         baseline = zoo.resolve(model).baseline
         theirs = [s for other, s, _ in runs if other == baseline]
         twin = seed if seed in theirs else min(theirs, default=None)
-        entrant.detector.name = f"{names[model]}-seed{seed}"
-        entrants[entrant.detector.name] = replace(
+        entrants[names[str(file)]] = replace(
             entrant,
             baseline=None if twin is None else f"{baseline}-seed{twin}",
-            group=names[model],
+            group=models[model],
             seed=seed,
         )
     return entrants

@@ -20,6 +20,11 @@ WARM_UP = 3
 ROUNDS = 25
 """Enough for an interval of the median that leaves out the 7 least and greatest."""
 
+LONGEST = 60.0
+"""Seconds after which no further round of a run's models begins, where there are enough for any interval."""
+
+_FEWEST = 6  # rounds of which `median_interval` can say anything
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -39,21 +44,30 @@ class Timing:
 
 
 def in_turns(
-    calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
+    calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", longest: float = math.inf
 ) -> dict[str, Timing]:
     """Time each call once a round, in random order; the first is what the others are compared with.
 
     In a fixed order a call profits from the one before it, or suffers, in every round alike, and two copies of one
     network seem to differ.
+
+    Args:
+        calls: by name.
+        rounds: at most.
+        device: whose work is waited for.
+        longest: seconds after which no further round begins, once there are enough for an interval.
     """
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
     each, rng = list(calls.values()), np.random.default_rng(0)
-    seconds = np.empty((rounds, len(each)))
-    for row in seconds:
+    taken: list[NDArray[np.float64]] = []
+    start = time.perf_counter()
+    while len(taken) < rounds and (len(taken) < _FEWEST or time.perf_counter() - start <= longest):
+        taken.append(np.empty(len(each)))
         for i in rng.permutation(len(each)):
-            row[i] = _seconds(each[i], device)
+            taken[-1][i] = _seconds(each[i], device)
+    seconds = np.stack(taken)
     ratios = seconds / seconds[:, :1]
     found = {}
     for i, name in enumerate(calls):

@@ -183,7 +183,7 @@ def _flipped(found: _Found, clean: Sequence[Cell], noisy: tuple[Cell, Cell]) -> 
         clean: of the baseline and the model, which must both find an object; none: every object but crowds.
         noisy: of the baseline and the model.
     """
-    asked = (found.truth.annotations["iscrowd"] == 0).to_numpy()
+    asked: NDArray[np.bool_] = (found.truth.annotations["iscrowd"] == 0).to_numpy()
     for cell in clean:
         asked = asked & found(cell)
     baseline, model = map(found, noisy)

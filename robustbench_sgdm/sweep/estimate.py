@@ -106,7 +106,7 @@ def expected(
     return {
         "predictions": _of_units(plan, units, crew, costs)
         + _shared(costs.scores * len(cells), crew.cores(len(units))),
-        "timing the models": costs.latency * (not timed),
+        "timing the models": np.minimum(costs.latency, timing.LONGEST) * (not timed),
         "damage to the images": _shared(damage, cores()),
         "resampling and error types": _shared(statistics, cores()),
         "report": _DRAWING,

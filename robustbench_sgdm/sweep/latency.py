@@ -14,6 +14,6 @@ def latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
     array = decoding.read(plan.dataset.images[0])
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(plan.settings.device)
     calls = {name: (lambda d=entrant.detector: d.predict([image])) for name, entrant in plan.models.items()}
-    timed = timing.in_turns(calls, rounds, plan.settings.device)
+    timed = timing.in_turns(calls, rounds, plan.settings.device, timing.LONGEST)
     rows = [(n, t.milliseconds, t.ratio, t.low, t.high, plan.settings.device) for n, t in timed.items()]
     return pd.DataFrame(rows, columns=list(LATENCY))

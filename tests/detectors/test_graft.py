@@ -219,9 +219,9 @@ def test_settings_of_a_baseline_with_other_classes_are_carried_over(
 ) -> None:
     """Sizes of the classification branch follow from the number of classes; every other layer is as it was."""
     source = zoo.build(zoo.resolve(name).baseline or name, classes[0])
-    source.get_submodule("model.0").bn.eps = 0.02
+    source.get_submodule("model.0.bn").eps = 0.02  # type: ignore[assignment]
     model = zoo.build(name, classes[1])
     layers = layer_settings.of_network(source.get_submodule("model"))
     moved = transfer(source.state_dict(), model, layers=layers, new_classes=True)
-    assert "model.0.conv.weight" in moved.matched and model.get_submodule("model.0").bn.eps == 0.02
+    assert "model.0.conv.weight" in moved.matched and model.get_submodule("model.0.bn").eps == 0.02
     assert moved.unmatched and all(".cv3." in n or ".one2one_cv3." in n for n in moved.unmatched)

@@ -54,6 +54,7 @@ _CARRIED = frozenset(
         "max_val",
     }  # activations
 )
+_PLACE_AND_WIDTHS = frozenset({"i", "f", "nc", "no", "in_channels", "out_channels", "num_features", "groups"})
 # What newer releases of Ultralytics added, and what a file of an older one, which lacks it, does.
 _ADDED_SETTINGS: Mapping[tuple[str, str], Any] = {
     ("ultralytics.SPPF", "n"): 3,
@@ -195,14 +196,11 @@ def carry_over(network: nn.Module, layers: Layers, names: Mapping[str, str]) -> 
 
 
 def _placeless(settings: Settings) -> Settings:
-    """Without a layer's place in its network and the sizes that follow from the number of classes.
+    """Without a layer's place in its network, and without its widths, which tensors tell.
 
-    Those may differ between two that share it; all other sizes are held together by the tensors' shapes.
+    Two networks that share a layer may place it differently, and a head's widths go by the number of classes.
     """
-    return {key: value for key, value in settings.items() if key not in _OF_PLACE}
-
-
-_OF_PLACE = {"i", "f", "nc", "no", "in_channels", "out_channels", "num_features", "groups"}
+    return {key: value for key, value in settings.items() if key not in _PLACE_AND_WIDTHS}
 
 
 def _match_structure(network: nn.Module, layers: Layers) -> None:

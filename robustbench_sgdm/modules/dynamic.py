@@ -147,7 +147,7 @@ class BankedConv(DynamicConv):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if (held := self.bank).ndim == 5:  # unpickled, from an earlier version
             self._bank_shape = tuple(held.shape)
             matrix = held.detach().flatten(2).flatten(0, 1)

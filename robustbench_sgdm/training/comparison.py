@@ -274,7 +274,8 @@ def write_tables(folder: Path) -> list[str]:
         Folders of finished runs that are not, trained on other data or with another recipe.
     """
     whole = read_yaml(folder / _RECIPE)
-    found, others = [], []
+    found: list[TrainedRun] = []
+    others: list[TrainedRun] = []
     for path in sorted(folder.glob(f"*/{_RESULT}")):
         if run := TrainedRun.read(path.parent):
             own = path.parent / _RECIPE

@@ -135,6 +135,8 @@ def train(
     )
     folder = free_folder(project, name or used.name, exist_ok or resume)
     print_notes(_begun_before(project / (name or used.name), folder))
+    if resume and not (folder / "recipe.yaml").is_file():
+        print_notes([f"{folder} holds no comparison to resume, so this one begins there"])
     with alone(folder):
         check_links(folder, folder.rglob("*"))
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
@@ -391,7 +393,7 @@ def _used(data: TrainData | str, val: str | None, fraction: float) -> TrainData:
 
 def _begun_before(first: Path, folder: Path) -> list[str]:
     """A sentence for each unfinished comparison of the name that was asked for, which this one does not continue."""
-    found = []
+    found: list[str] = []
     for number in itertools.count(1):
         earlier = first if number == 1 else first.with_name(f"{first.name}{number}")
         if earlier == folder or not earlier.is_dir():

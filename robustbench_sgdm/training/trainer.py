@@ -96,6 +96,7 @@ class ArmRun(DetectionTrainer):
 
     # Ultralytics' class makes these None and fills them in as it goes.
     model: Any
+    optimizer: Any
     ema: Any
     metrics: Any
     tloss: Any

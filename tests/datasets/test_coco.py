@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import coco
+from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.errors import DataError, UsageError
 
 
@@ -414,3 +415,20 @@ def test_annotations_of_images_that_are_not_listed_are_left_out_and_said(tiny_co
     assert any("not list: 2 (first: image_id 77)" in note for note in data.notes)
     names = {image.id: image.path.name for image in data.images}
     assert len(coco.describe_copy(data, names)["annotations"]) == len(plain.annotations)
+
+
+def test_what_counts_and_sizes_go_by_is_said_for_each_route(tiny_coco: Path, tmp_path: Path) -> None:
+    """The same images as a json with a crowd and areas of objects, and as the YOLO labels that are made of it."""
+    content = json.loads(tiny_coco.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][1]["area"] = 700
+    tiny_coco.write_text(json.dumps(content))
+    loaded = coco.load(tiny_coco)
+    assert loaded.truth == (
+        "4 boxes, 1 of them crowds, which AP leaves out; AP_S, AP_M and AP_L go by the areas in the data"
+    )
+    assert (loaded.objects(), loaded.objects({"cat"}), loaded.objects(set())) == (3, 1, 0)
+    to_yolo(loaded, tmp_path / "yolo")
+    (tmp_path / "yolo" / "data.yaml").write_text("val: images\ntrain: images\nnames: [person, cat]\n")
+    labels = datasets.load(str(tmp_path / "yolo" / "data.yaml"))
+    assert labels.truth.startswith("3 boxes, none a crowd; AP_S, AP_M and AP_L go by the area of each box")

@@ -55,7 +55,8 @@ def recorded(folder: Path, losses: list[float], seed: int = 0, **changed: Any) -
 def lines(paths: list[Path]) -> dict[str, list[float]]:
     figure = figures.loss_curves(read_logs(paths), smooth=0)
     drawn = figure.axes[0].lines
-    return {str(o.get_label()): list(o.get_ydata()) for o in drawn if not str(o.get_label()).startswith("_")}
+    named = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in drawn}
+    return {name: values for name, values in named.items() if not name.startswith("_")}
 
 
 def test_a_line_per_model_and_a_band_for_its_seeds(tmp_path: Path) -> None:

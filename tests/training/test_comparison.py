@@ -180,6 +180,23 @@ def test_every_module_starts_from_weights(tmp_path: Path, module: str) -> None:
     assert ("at its own initial values" in arm.start) != same
 
 
+@pytest.mark.parametrize("classes", [1, 12, 200])
+@pytest.mark.parametrize("name", ["yolov8n", "yolov6n", "yolo11n", "yolov10n", "yolo26n"])
+def test_weights_for_other_classes_start_all_but_the_classifier(
+    tmp_path: Path, name: str, classes: int
+) -> None:
+    """Widths of a head go by the number of classes; those of YOLO11's classifier inside too."""
+    base = arms.build(name, [str(number) for number in range(80)], 0)
+    start = tmp_path / "w.safetensors"
+    weights.write(start, base.model.state_dict(), base.config, [str(n) for n in range(80)], half=False)
+    begin = weights.read(start)
+    for model in (name, f"{name}-sgdm", f"{name}-cbam"):
+        arm = arms.build(model, [f"class {number}" for number in range(classes)], 1, begin)
+        held = arm.model.state_dict()
+        assert torch.equal(held["model.0.conv.weight"], begin.state["model.0.conv.weight"])
+        assert arm.model.names == {number: f"class {number}" for number in range(classes)}
+
+
 def test_seeds_and_noise_are_recorded(
     tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
 ) -> None:

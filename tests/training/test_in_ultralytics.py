@@ -211,7 +211,7 @@ def test_files_of_five_axes_load_to_the_same_bank(trained: Path, name: str, tmp_
 def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
     """Ultralytics turns whole networks into it on CUDA for training, and on the CPU to predict."""
     network = zoo.build(f"yolov8n-{name}", 2)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     assert {t.ndim for t in [*network.parameters(), *network.buffers()]} <= {0, 1, 2, 3, 4}
 
 

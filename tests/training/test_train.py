@@ -228,7 +228,7 @@ def test_what_takes_effect_is_recorded(
     assert effective["batches per epoch"] == -(-12 // effective["batch"])
     health = pd.read_csv(trained.folder / "health.csv")
     assert health["steps"].sum() == len(seen)
-    assert any("too few to judge" in line for line in trained.health)
+    assert any("optimiser step" in line for line in trained.health)
     assert weights.read(trained.weights).meta["effective"]
     is_auto = given.get("optimizer") == "auto"
     assert (effective["lr0"] != given.get("lr0", effective["lr0"])) == is_auto
@@ -254,6 +254,8 @@ def test_a_validation_split_without_objects_is_said(data: TrainData, tmp_path: P
 def test_a_second_start_says_where_the_unfinished_comparison_lies(
     data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And one that was meant to be continued under a name that is not there begins, and says so."""
+
     class Killed(BaseException):
         pass
 
@@ -281,7 +283,19 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
         f"{tmp_path / 's'} holds an unfinished comparison" in told
         and f"this one goes into {tmp_path / 's2'}" in told
     )
-    assert "--resume --name s" in told and "yolov8n seed 0, yolov8n-sgdm seed 0" in told
+    assert (
+        "--resume --name s" in told
+        and "yolov8n seed 0, yolov8n seed 1, yolov8n-sgdm seed 0 and 1 more" in told
+    )
+
+
+def test_resuming_what_is_not_there_is_said(
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "_train_all", lambda *_: [])
+    for told in (True, False):  # the first start leaves something to resume
+        train(MODELS[:1], data=data, project=tmp_path, name="typo", resume=True, **SMALL)
+        assert (f"{tmp_path / 'typo'} holds no comparison to resume" in capsys.readouterr().err) == told
 
 
 def losses(folder: Path) -> pd.DataFrame:

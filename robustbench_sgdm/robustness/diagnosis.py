@@ -51,9 +51,10 @@ def error_types(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
     """
     rows = []
     for cell, found in _diagnoses(run, progress):
-        objects = sum(found["objects"].values())
+        objects = sum(found["objects"][name] for name in OBJECTS)
         shares = {
-            f"{k}_percent": 100 * n / objects if objects else np.nan for k, n in found["objects"].items()
+            f"{name}_percent": 100 * found["objects"][name] / objects if objects else np.nan
+            for name in OBJECTS
         }
         gains = {name: 100 * found["delta_ap"][key] for name, key in ERRORS.items()}
         counts = {f"{name}_count": found["counts"][key] for name, key in ERRORS.items()}

@@ -36,7 +36,7 @@ with serving as (address, process):
     lines = ["GET /_stcore/stream HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket",
         "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
     for origin, expected in (("http://" + host, b" 101 "), ("http://elsewhere.example", b" 403 ")):
-        with socket.create_connection(host.split(":"), timeout=20) as line:
+        with socket.create_connection(host.split(":"), timeout=120) as line:
             line.sendall("\\r\\n".join([*lines, f"Origin: {origin}", "", ""]).encode())
             found = line.recv(100)
         assert expected in found, (origin, found)
@@ -86,7 +86,7 @@ def test_nothing_asks_for_a_network(alone: list[str], tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -80,6 +80,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def durations(low: float, high: float) -> str:
+    """A span of seconds as people say it.
+
+    >>> durations(42, 185), durations(185, 310), durations(20, 20.4)
+    ('42 s to 3 min', '3 to 5 min', 'about 20 s')
+    """
+    first, last = duration(low), duration(high)
+    number, _, unit = first.partition(" ")
+    if first == last:
+        return f"about {first}"
+    return f"{number if last.endswith(f' {unit}') else first} to {last}"
+
+
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar; yields a function that takes how much was just done, callable from any thread."""

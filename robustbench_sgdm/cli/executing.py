@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from robustbench_sgdm.errors import Stopped, UsageError, unknown
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.sweep import Executor
+    from robustbench_sgdm.sweep import Crew, Executor
 
 _PLACES = ("local", "ray")
 
@@ -45,6 +45,20 @@ def executor(
     if on == "ray":
         return on_ray(address, workers=workers, device=device, gpus=gpus)
     return nullcontext(Processes(workers) if workers else Threads(threads))
+
+
+def crew(on: str, workers: int, threads: int, *, device: str, address: str | None, gpus: float) -> "Crew":
+    """Who would do the units; arguments as `executor`'s. Of a cluster whose size is not known, a single worker."""
+    import torch
+
+    from robustbench_sgdm.sweep import Crew, cores
+
+    if on == "local":
+        return Crew(workers or threads, start=bool(workers))
+    if device == "cpu":
+        return Crew(workers or (1 if address else cores()), elsewhere=bool(address), start=True)
+    room = 1 if address else max(int(torch.cuda.device_count() / gpus + 1e-9), 1)
+    return Crew(workers or room, gpus=gpus, elsewhere=bool(address), start=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
     from robustbench_sgdm.detectors import Detector, Entrant
     from robustbench_sgdm.store import Run
-    from robustbench_sgdm.sweep import Executor, Plan
+    from robustbench_sgdm.sweep import Crew, Executor, Plan, Unit
 
 DeviceOption = Annotated[
     str | None,
@@ -203,8 +204,9 @@ def run(
     plan = make_plan(entrants, dataset, chosen, levels, settings, command=command)
     _check_outputs(plan, go_on=yes or only_estimate)
     threads = min(workers or cores(), cores()) if used == "cpu" else 2
+    crew = executing.crew(on, workers, threads, device=used, address=address, gpus=gpus)
     if only_estimate:
-        _estimate(plan, workers or threads)
+        _estimate(plan, crew, unknown=bool(address) and not workers)
         return
     chosen_name = name or _default_name(plan, options.split(noise), from_train)
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
@@ -216,7 +218,7 @@ def run(
     tell_baseline(directory)
     with executing.stoppable(), directory.lock():
         executor = executing.executor(on, workers, threads, device=used, address=address, gpus=gpus)
-        failed = _sweep(plan, directory, executor)
+        failed = _sweep(plan, directory, executor, crew)
         if not any(isinstance(error, DeviceError) for error in failed):
             _latency(plan, directory)
             _damage(plan, directory, threads)
@@ -332,21 +334,42 @@ def _size(plan: "Plan") -> str:
     return ", ".join(several(len(each), what) for what, each in counts.items())
 
 
-def _estimate(plan: "Plan", workers: int) -> None:
-    """Cells, predictions and time of a run from its beginning, on standard output."""
+def _estimate(plan: "Plan", crew: "Crew", unknown: bool) -> None:
+    """Cells, predictions and time of a run from its beginning, on standard output.
+
+    Args:
+        crew: who would work.
+        unknown: a cluster has as many workers as it has room for, which is not asked.
+    """
     import tempfile
 
-    from robustbench_sgdm.cli.console import duration
     from robustbench_sgdm.store import CellStore
-    from robustbench_sgdm.sweep import estimate, needed_units
+    from robustbench_sgdm.sweep import needed_units
 
     with tempfile.TemporaryDirectory() as empty:
         units = needed_units(plan, CellStore(Path(empty)))
-    typer.echo(
-        f"{_size(plan)}, "
-        f"{sum(u.size for u in units):,} predictions: about {duration(estimate(plan, units, workers=workers))} "
-        f"on {plan.settings.device} with {workers} workers"
-    )
+    first, *parts = _cost(plan, units, crew)
+    predictions = sum(unit.size for unit in units)
+    typer.echo(f"{_size(plan)}, {predictions:,} predictions: {first}")
+    for part in parts:
+        typer.echo(f"  {part}")
+    if unknown:
+        typer.echo(
+            "The cluster was not asked for its size: its other workers share the predictions; see --workers."
+        )
+
+
+def _cost(plan: "Plan", units: "Sequence[Unit]", crew: "Crew", run: "Run | None" = None) -> list[str]:
+    """Time and workers, then what each part of the run takes."""
+    from robustbench_sgdm.cli.console import durations, several
+    from robustbench_sgdm.sweep import estimate
+
+    parts = estimate(plan, units, crew, run)
+    whole = durations(*(sum(ends) for ends in zip(*parts.values(), strict=True)))
+    return [
+        f"{whole} on {plan.settings.device} with {several(crew.workers, 'worker')}",
+        *(f"{name}: {durations(*span)}" for name, span in parts.items()),
+    ]
 
 
 def _latency(plan: "Plan", run: "Run") -> None:
@@ -367,10 +390,10 @@ def _tell_missing(run: "Run", failed: "list[RobustBenchError]") -> None:
 
 
 def _sweep(
-    plan: "Plan", run: "Run", executor: "AbstractContextManager[Executor]"
+    plan: "Plan", run: "Run", executor: "AbstractContextManager[Executor]", crew: "Crew"
 ) -> "list[RobustBenchError]":
-    from robustbench_sgdm.cli.console import counting, duration, note
-    from robustbench_sgdm.sweep import estimate, needed_units, sweep
+    from robustbench_sgdm.cli.console import counting, note
+    from robustbench_sgdm.sweep import needed_units, sweep
 
     units = needed_units(plan, run.store)
     todo = sum(u.size for u in units)
@@ -379,11 +402,11 @@ def _sweep(
     if not units:
         return sweep(plan, run.store, units=units)
     with executor as on:
-        where = f"on {plan.settings.device} with {on.workers} workers"
         try:
-            note(f"about {duration(estimate(plan, units, workers=on.workers))} {where}")
+            whole, *parts = _cost(plan, units, replace(crew, workers=on.workers), run)
+            note(f"{whole} ({', '.join(parts)})")
         except RobustBenchError as error:  # the sweep finds out whether anything comes of it
-            note(f"{where}, for how long cannot be told: {error}")
+            note(f"duration unknown: {error}")
         update: Callable[[int], None]
         with counting("predicting", todo) as update:
             return sweep(plan, run.store, units=units, on=on, progress=update)

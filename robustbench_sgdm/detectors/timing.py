@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.yolo import Inference, YoloDetector
 
-_WARM_UP = 3
+WARM_UP = 3
+"""Calls before a call is timed."""
 
 ROUNDS = 25
 """Enough for an interval of the median that leaves out the 7 least and greatest."""
@@ -46,7 +47,7 @@ def in_turns(
     network seem to differ.
     """
     for call in calls.values():
-        for _ in range(_WARM_UP):
+        for _ in range(WARM_UP):
             call()
     each, rng = list(calls.values()), np.random.default_rng(0)
     seconds = np.empty((rounds, len(each)))

@@ -1,9 +1,12 @@
 """What became of the objects, found or how lost, by severity; and how many boxes found none."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
@@ -21,6 +24,7 @@ KINDS = {
 }
 """Columns in the order in which they are stacked: what to call each, its colour and hatch."""
 
+Values = NDArray[np.float64] | NDArray[np.int64]
 _FALSE = "false_per_image"
 
 
@@ -60,15 +64,10 @@ def error_bars(errors: pd.DataFrame) -> Figure:
 
 
 def _bars(
-    axis: Axes,
-    places: np.ndarray,
-    height: np.ndarray,
-    color: str,
-    hatch: str,
-    bottom: np.ndarray | float = 0.0,
-) -> object:
-    look = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
-    return axis.bar(places, height, 0.75, bottom=bottom, **look)  # type: ignore[arg-type]
+    axis: Axes, places: Values, height: Values, color: str, hatch: str, bottom: Values | float = 0.0
+) -> Any:
+    look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    return axis.bar(places, height, 0.75, bottom=bottom, **look)
 
 
 def errors_of(material: Material) -> Drawn:

@@ -30,6 +30,9 @@ from robustbench_sgdm.store.checks import stamp
 GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; each image is one where there are fewer."""
 
+RESAMPLES = 1000
+"""Of an interval, where nothing else is said."""
+
 _VERSION = 1  # of what is kept; another one is computed again
 
 

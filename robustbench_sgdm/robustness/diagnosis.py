@@ -147,12 +147,23 @@ def _diagnoses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, Ma
                 truth = run.truth()
                 known = coco(truth)
             detections = run.store.detections(cell)
-            objects, false = fates(truth, detections)
-            kept = {"objects": objects, "false": false, **_diagnose(known, detections)}
+            kept = diagnose(truth, known, detections)
             atomic.write_json(file, {"key": cell.key, "version": _VERSION, **kept})
         found.append((cell, kept))
         progress(1)
     return found
+
+
+def diagnose(truth: GroundTruth, known: Any, detections: pd.DataFrame) -> dict[str, Any]:
+    """What is kept of a cell.
+
+    Args:
+        truth: of its images.
+        known: the same as `outcomes.coco` gives it, which takes a while.
+        detections: of the cell.
+    """
+    objects, false = fates(truth, detections)
+    return {"objects": objects, "false": false, **_diagnose(known, detections)}
 
 
 def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:

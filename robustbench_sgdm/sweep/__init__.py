@@ -3,7 +3,7 @@
 from robustbench_sgdm.sweep.cluster import check_ray, on_ray
 from robustbench_sgdm.sweep.damage import measure_damage, measurements
 from robustbench_sgdm.sweep.engine import finish, sweep
-from robustbench_sgdm.sweep.estimate import estimate
+from robustbench_sgdm.sweep.estimate import Crew, estimate
 from robustbench_sgdm.sweep.executor import Executor
 from robustbench_sgdm.sweep.latency import latency
 from robustbench_sgdm.sweep.local import Threads, cores
@@ -11,6 +11,7 @@ from robustbench_sgdm.sweep.pictures import make_pictures
 from robustbench_sgdm.sweep.plan import (
     Plan,
     Settings,
+    Unit,
     category_ids,
     make_plan,
     match_detector,
@@ -21,11 +22,13 @@ from robustbench_sgdm.sweep.plan import (
 from robustbench_sgdm.sweep.processes import Processes
 
 __all__ = [
+    "Crew",
     "Executor",
     "Plan",
     "Processes",
     "Settings",
     "Threads",
+    "Unit",
     "category_ids",
     "check_ray",
     "cores",

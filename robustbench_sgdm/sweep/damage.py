@@ -52,9 +52,9 @@ def measure_damage(
     return list(failed.values())
 
 
-def measurements(plan: Plan, run: Run) -> int:
-    """How many `measure_damage` has to make."""
-    there, keys = set(run.damage()["key"]), _keys(plan)
+def measurements(plan: Plan, run: Run | None = None) -> int:
+    """How many `measure_damage` has to make; without a run, of one that has none."""
+    there, keys = set() if run is None else set(run.damage()["key"]), _keys(plan)
     return sum(key not in there for key in keys.values()) * len(spread(plan.dataset.images, len(keys)))
 
 

@@ -248,15 +248,19 @@ def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.
     )
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline()
-        monkeypatch.setattr(processes, "_PATIENCE", 0.3)
+        monkeypatch.setattr(processes, "_PATIENCE", 3.0)
         monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
         (tmp_path / "dashboard.json").write_text(json.dumps({"pid": child.pid, "arguments": []}))
         processes.stop(tmp_path)
         assert processes.stopping(tmp_path)
-        assert child.wait(20) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
 
 
-def test_progress_and_the_time_left_of_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_progress_and_the_time_left_of_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # however long the rest takes
     run = made_run.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
     rows: dict[str, list[float]] = {
         c: [] for c in ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
@@ -269,12 +273,12 @@ def test_progress_and_the_time_left_of_a_run_that_goes_on(tmp_path: Path) -> Non
 
     shards = Path(run.path / "cells/base/fog/1/shards")
     assert share(16) == pytest.approx((1 + 0.99 * 16 / 19) / 2)  # of 32 images at the most
-    record = {"pid": 1, "arguments": [], "started": time.time() - 60, "share": share(16)}
+    record = {"pid": 1, "arguments": [], "started": now - 60, "share": share(16)}
     (run.path / "dashboard.json").write_text(json.dumps(record))
     assert processes.seconds_left(run.path, processes.progress(run)) is None
     assert share(18) and len(list(shards.iterdir())) == 18
     left = processes.seconds_left(run.path, processes.progress(run))
-    assert left == pytest.approx(60 * (1 - 0.99 * 18 / 19) / (0.99 * 2 / 19), rel=0.05)
+    assert left == pytest.approx(60 * (1 - 0.99 * 18 / 19) / (0.99 * 2 / 19))
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

@@ -29,6 +29,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+PARTS = ("predictions", "timing the models", "damage to the images", "resampling and error types", "report")
 SHORT = ("--fraction", "0.05", "--severity", "0,3")
 
 
@@ -37,6 +38,7 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     robustbench(monkeypatch, *words)
     first = capsys.readouterr()
     assert "4 cells, 13 images; 0 cells stored, 52 predictions to make" in first.err
+    assert all(part in first.err for part in PARTS)
     run = Run.open(Path("runs/robustness/yolov8n-sgdm_gaussian_scenes-0.05"))
     frame = pd.read_csv(run.path / "results.csv")
     assert frame["model"].tolist() == ["yolov8n", "yolov8n", "yolov8n-sgdm", "yolov8n-sgdm"]
@@ -49,6 +51,25 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert "4 cells stored, 0 predictions to make" in second.err and second.out == first.out
     robustbench(monkeypatch, "list", "runs")
     assert "complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "who"),
+    [
+        ((), "workers"),
+        (("--workers", "1"), "1 worker\n"),
+        (("--on", "ray", "--address", "10.0.0.1:6379"), "not asked for its size"),
+        (("--on", "ray", "--address", "10.0.0.1:6379", "--workers", "40"), "40 workers"),
+    ],
+)
+def test_an_estimate_states_its_parts_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], who: str
+) -> None:
+    robustbench(monkeypatch, "run", "--model", "yolov8n", *SHORT, "--imgsz", "64", "--estimate", *more)
+    said = capsys.readouterr().out
+    assert said.startswith("1 model, 2 cells, 13 images, 26 predictions: ") and who in said
+    assert all(f"  {part}: " in said for part in PARTS)
+    assert not list(Path().iterdir())
 
 
 def test_a_checkpoint_without_baseline(
@@ -104,7 +125,7 @@ def test_a_device_that_fails_ends_with_what_is_missing(
             cli.main()
     said = capsys.readouterr().err
     assert stop.value.code == 1 and "Traceback" not in said
-    assert "cannot be told: RuntimeError: CUDA error" in said
+    assert "duration unknown: RuntimeError: CUDA error" in said
     assert "cpu failed: RuntimeError: CUDA error: unspecified launch failure" in said
     assert "2 of 2 cells are missing (yolov8n under clean" in said
     assert Path("runs/robustness/r/results.csv").is_file()

@@ -149,7 +149,7 @@ def test_a_spawned_process_gives_the_same_pixels(batch: Tensor) -> None:
         there = [pool.submit(apply, c, batch, 2.5, seed=3, image_ids=[4, 5, 6, 7]) for c in REGISTRY]
         for corruption, future in zip(REGISTRY, there, strict=True):
             here = apply(corruption, batch, 2.5, seed=3, image_ids=[4, 5, 6, 7])
-            assert torch.equal(here, future.result(timeout=60)), corruption.name
+            assert torch.equal(here, future.result(timeout=600)), corruption.name
 
 
 @each

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack, chdir, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,11 @@ def children() -> list[int]:
 
 
 def actors() -> list[int]:
-    return [p.pid for p in psutil.Process().children(recursive=True) if "_Actor" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            found += [process.pid] if "_Actor" in " ".join(process.cmdline()) else []
+    return found
 
 
 def test_processes_give_the_same_cells_though_one_is_killed(
@@ -118,7 +122,7 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     plan: Plan, start: Callable[[str], Run], reference: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is killed as soon as it is there, while it still imports and units are dealt to all."""
-    begin, killed = processes.Pool._start, []
+    begin, killed = processes.Pool._start, list[int | None]()
 
     def beginning(crew: Any) -> Any:
         process, link = begin(crew)
@@ -212,7 +216,8 @@ def test_a_unit_that_takes_every_worker_with_it_ends_the_run(plan: Plan, start: 
     def curse() -> None:
         while not over.wait(0.05):
             for pid in children():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it was waited for meanwhile
+                    os.kill(pid, signal.SIGKILL)
 
     threading.Thread(target=curse).start()
     try:

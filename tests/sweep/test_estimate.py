@@ -1,0 +1,147 @@
+"""Estimates: their parts, what makes them larger and smaller. How long anything takes is never asked."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.cli import executing
+from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.store.runs import LATENCY
+from robustbench_sgdm.sweep import Crew, Plan, Settings, cores, estimate, make_plan, needed_units
+from robustbench_sgdm.sweep.estimate import Costs, expected
+
+PARTS = [
+    "predictions",
+    "timing the models",
+    "damage to the images",
+    "resampling and error types",
+    "report",
+]
+HERE = cores()
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """Two models, three corruptions, three severities, and more units than cores."""
+    entrants = line_up(["yolov8n-sgdm"], lambda _: {}, imgsz=64)
+    chosen = corruption.load().select(["gaussian_noise", "fog", "contrast"])
+    data = datasets.load("scenes").subset(0.5)
+    return make_plan(entrants, data, chosen, [0, 1, 3], Settings("cpu", "torch", 0, 2))
+
+
+def costs(plan: Plan, seconds: float = 1.0) -> Costs:
+    one = np.array([seconds, 2 * seconds])
+    models, noise = dict.fromkeys(plan.models, one), dict.fromkeys(plan.corruptions, one)
+    return Costs(one, models, noise, noise, one, one, one)
+
+
+def spans(plan: Plan, tmp_path: Path, crew: Crew, run: Run | None = None, seconds: float = 1.0) -> Any:
+    units = needed_units(plan, CellStore(tmp_path / "nothing"))
+    return expected(plan, units, crew, costs(plan, seconds), run)
+
+
+def no_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all((one[part] <= other[part] + 1e-9).all() for part in PARTS)
+
+
+def test_it_states_every_part_at_least_and_at_most(plan: Plan) -> None:
+    threads = torch.get_num_threads()
+    found = estimate(plan, needed_units(plan, CellStore(Path("nothing"))), Crew(2))
+    assert list(found) == PARTS and torch.get_num_threads() == threads
+    assert all(0 < low <= high < np.inf for low, high in found.values())
+
+
+def test_more_workers_never_take_longer(plan: Plan, tmp_path: Path) -> None:
+    for kind in (Crew(1), Crew(1, start=True), Crew(1, elsewhere=True, start=True)):
+        found = [spans(plan, tmp_path, replace(kind, workers=n)) for n in (1, 2, 3, 8, 1000)]
+        assert all(no_more(more, fewer) for fewer, more in itertools.pairwise(found))
+        assert (found[-1]["predictions"] > 0).all()
+    here, there = (spans(plan, tmp_path, Crew(10 * HERE, elsewhere=e))["predictions"] for e in (False, True))
+    assert (here > there).all()  # cores of other machines help, workers without cores do not
+    np.testing.assert_allclose(here, spans(plan, tmp_path, Crew(HERE))["predictions"])
+
+
+def test_more_work_never_takes_less(plan: Plan, tmp_path: Path) -> None:
+    whole = spans(plan, tmp_path, Crew(2))
+    assert no_more(spans(plan, tmp_path, Crew(2), seconds=0.5), whole)
+    fewer = make_plan(
+        dict([*plan.models.items()][:1]),
+        plan.dataset,
+        [*plan.corruptions.values()][:2],
+        [0, 3],
+        plan.settings,
+    )
+    small = spans(fewer, tmp_path, Crew(2))
+    assert no_more(small, whole)
+    for part in ("predictions", "damage to the images", "resampling and error types"):
+        assert (small[part] < whole[part]).all()
+
+
+def test_workers_share_gpus_and_processes_have_to_start(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(plan, settings=replace(plan.settings, device="cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def longest(crew: Crew) -> float:
+        return float(spans(plan, tmp_path, crew)["predictions"][1])
+
+    assert longest(Crew(2)) == pytest.approx(longest(Crew(2, gpus=0.5)))  # one GPU either way
+    assert longest(Crew(2, gpus=1)) < longest(Crew(2, gpus=0.5))
+    assert longest(Crew(8, gpus=1)) >= longest(Crew(8, gpus=1, elsewhere=True))
+    assert longest(Crew(2, start=True)) > longest(Crew(2))
+
+
+def test_what_a_run_has_is_not_made_again(plan: Plan, tmp_path: Path) -> None:
+    run = Run.start(tmp_path, "r", plan.describe(), truth=plan.truth())
+    assert no_more(before := spans(plan, tmp_path, Crew(2), run), spans(plan, tmp_path, Crew(2)))
+    run.write_latency(pd.DataFrame([("m", 1.0, 1.0, 1.0, 1.0, "cpu")], columns=list(LATENCY)))
+    after = spans(plan, tmp_path, Crew(2), run)
+    assert before["timing the models"].sum() > after["timing the models"].sum() == 0
+
+
+def test_what_fails_is_said(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, *_) = plan.models.values()
+
+    def predict(*_: Any) -> None:
+        raise RuntimeError("CUDA error: no kernel image\nmore")
+
+    monkeypatch.setattr(one.detector, "predict", predict)
+    with pytest.raises(RobustBenchError, match=r"RuntimeError: CUDA error: no kernel image$"):
+        estimate(plan, needed_units(plan, CellStore(Path("nothing"))), Crew(2))
+
+
+@pytest.mark.parametrize(
+    ("on", "workers", "device", "address", "gpus", "crew"),
+    [
+        ("local", 0, "cpu", None, 1.0, Crew(2)),
+        ("local", 5, "cpu", None, 1.0, Crew(5, start=True)),
+        ("local", 3, "cuda", None, 1.0, Crew(3, start=True)),
+        ("ray", 0, "cpu", None, 1.0, Crew(HERE, start=True)),
+        ("ray", 0, "cpu", "host:1", 1.0, Crew(1, elsewhere=True, start=True)),
+        ("ray", 7, "cpu", "host:1", 1.0, Crew(7, elsewhere=True, start=True)),
+        ("ray", 0, "cuda", None, 0.5, Crew(8, gpus=0.5, start=True)),
+        ("ray", 6, "cuda", "auto", 0.5, Crew(6, gpus=0.5, elsewhere=True, start=True)),
+    ],
+)
+def test_who_would_work(
+    on: str,
+    workers: int,
+    device: str,
+    address: str | None,
+    gpus: float,
+    crew: Crew,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert executing.crew(on, workers, 2, device=device, address=address, gpus=gpus) == crew

@@ -199,7 +199,7 @@ def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
     rows = table[
         (table["statistic"] == "score") & (table["baseline"] == pair[0]) & (table["model"] == pair[1])
     ]
-    frame = scores[keys].merge(rows, on=keys)
+    frame = scores[keys].merge(rows, on=keys).dropna(subset="estimate")
     return frame[keys].assign(
         change=frame["estimate"],  # of the trainings that are compared, which may not be all
         interval=[

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -153,7 +154,7 @@ def _apart(_run: Run, stamp: str, left: str, right: str, corruption: str, severi
         each = pd.DataFrame({"image_id": found[0]["image_id"], "net": matched[1] - matched[0]})
     else:
         flips = robustness.flips(_run, left, right, only=(corruption, severity)).objects
-        net = flips["keeper"].map({"model": 1, "baseline": -1})
+        net = np.where(flips["keeper"] == "model", 1, -1)
         each = pd.DataFrame({"image_id": flips["image_id"], "net": net})
     each["either"] = each["net"].abs()
     sums = each.groupby("image_id", as_index=False)[["either", "net"]].sum()
@@ -249,8 +250,6 @@ def _found(
 
 def _without(picture: "pictures.Picture", error: RobustBenchError) -> tuple[str, str]:
     """The clean picture where the noise cannot be made again, a grey one where the file is gone."""
-    import numpy as np
-
     try:
         clean = dataclasses.replace(picture, corruption=CLEAN, severity=0.0)
         return pictures.url(clean), f"The picture is shown without its noise: {error}."

@@ -156,6 +156,19 @@ def test_images_come_in_the_order_of_who_finds_more(
     assert view("images", "--", complete.path).selectbox(key="order").value == "most different"
 
 
+@pytest.mark.parametrize("severity", ["0", "3"])
+@pytest.mark.parametrize("order", ["most different", "right finds more", "left finds more"])
+def test_models_that_find_the_same_are_shown_in_the_order_of_the_data(
+    view: Callable[..., AppTest], project: Path, tmp_path: Path, severity: str, order: str
+) -> None:
+    path = shutil.copytree(project / "complete", tmp_path / "run")
+    for file in path.glob("cells/base/*/*/detections.parquet"):
+        shutil.copy(file, path / "cells/base-sgdm" / file.relative_to(path / "cells/base"))
+    shown = view("images", "--", path, corruption="fog", severity=severity, order=order)
+    assert not shown.exception
+    assert any("Image 1 of 12" in c.value and "In no image" in c.value for c in shown.caption)
+
+
 def test_a_filter_of_verdicts_hides_none_of_another_table(
     view: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,190 @@
+"""One rule of significance: terminal, json, report, figure, gate and dashboard mark the same differences."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
+from streamlit.testing.v1 import AppTest
+
+from robustbench_sgdm import cli, content, gate, report, robustness, tables
+from robustbench_sgdm.cli import console
+from robustbench_sgdm.figures import Material
+from robustbench_sgdm.store import Run
+
+made_run = content.load_file(content.root() / "benchmarks" / "support" / "made_run.py")
+
+LEVELS = {"gaussian_noise": [1, 3], "motion_blur": [1, 3], "fog": [1, 3], "snow": [3]}
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "two": {"a": {}, "b": {}},
+    "three": {"a": {}, "b": {}, "c": {}},
+    "variants": {"n": {}, "n-sgdm": {"baseline": "n"}, "s": {}, "s-sgdm": {"baseline": "s"}},
+    "seeds": {f"{m}-seed{s}": {"group": m, "seed": s} for m in ("n", "m") for s in (0, 1, 2)},
+}
+
+Marked = set[tuple[str, str, str, float]]
+"""Corrupted cells that are marked: baseline, model, corruption in words, severity."""
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "two-again", "seeds-again"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A stored run whose differences are drawn at random: clear, doubtful and none, either way."""
+    kind = request.param.removesuffix("-again")
+    models = KINDS[kind]
+    folder = tmp_path_factory.mktemp(request.param)
+    made = made_run.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
+    plan = {
+        **made.plan,
+        "models": {m: {**made.plan["models"][m], "baseline": None} | models[m] for m in models},
+    }
+    (made.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    rng = np.random.default_rng([len(request.param), len(models)])
+    change = {cell: rng.choice([0.0, 2.5, 4.0]) * rng.choice([-1, 1]) for cell in _kinds_of_cells(made)}
+    for cell in made.cells:
+        place = list(models).index(cell.model) if kind != "seeds" else cell.model.startswith("m")
+        seed = 0.3 * models[cell.model].get("seed", 0)
+        shift = place * change[cell.corruption, cell.severity] + seed + rng.normal(0, 0.2) * (kind == "seeds")
+        made_run._resampled(made, cell, 40 - 6 * cell.severity + shift)
+    return Run.open(made.path)
+
+
+def _kinds_of_cells(run: Run) -> dict[tuple[str, float], None]:
+    return dict.fromkeys((cell.corruption, cell.severity) for cell in run.cells)
+
+
+def expected(run: Run, metric: str) -> Marked:
+    frame = robustness.bootstrap(run).table([metric])
+    cells = frame[
+        (frame["statistic"] == "score") & (frame["baseline"] != "") & (frame["corruption"] != "clean")
+    ]
+    return _of(cells[cells["significant"]])
+
+
+def _of(frame: pd.DataFrame) -> Marked:
+    names = frame["corruption"].map(tables.words)
+    return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    monkeypatch.setattr(console.out, "width", 300)
+
+    def call(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        assert int(stop.value.code or 0) == code, shown.err
+        return shown.out + shown.err
+
+    return call
+
+
+def test_all_mark_the_same_cells(
+    run: Run, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    metric = "AP"
+    wanted = expected(run, metric)
+    cells = sum(c.corruption != "clean" for c in run.cells)
+    assert 0 < len(wanted) < cells
+    path = str(run.path)
+    printed = command("compare", path, "--metric", metric)
+    assert in_terminal(printed, run, metric) == wanted
+    assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
+    assert in_gate(command, path, metric, tmp_path) == {w for w in wanted if drops(run, metric, w)}
+    material = Material(run)
+    report.write(material)
+    assert in_report((run.path / "report.html").read_text(), run, metric) == wanted
+    drawn = pd.read_csv(run.path / "figures" / "differences.csv")
+    assert _of(drawn[drawn["significant"]]) == wanted
+    assert in_dashboard(run, metric, monkeypatch) == wanted
+    for verdict in material.verdicts:
+        assert verdict.headline in printed and verdict.headline in plain(
+            (run.path / "report.html").read_text()
+        )
+
+
+def in_terminal(printed: str, run: Run, metric: str) -> Marked:
+    marked: Marked = set()
+    for baseline, model in run.pairs:
+        table = printed.partition(f"{metric} of {model} minus {baseline}")[2].partition("*: significant")[0]
+        for name in dict.fromkeys(c.corruption for c in run.cells if c.corruption != "clean"):
+            for line in re.findall(rf"^ +{tables.words(name)} (\d) .*\]\*", table, re.M):
+                marked.add((baseline, model, tables.words(name), float(line)))
+    return marked
+
+
+def in_json(text: str) -> Marked:
+    rows = json.loads(text[text.index("[") : text.rindex("]") + 1])
+    frame = pd.DataFrame(r for r in rows if r["statistic"] == "score" and r["baseline"] and r["significant"])
+    return _of(frame[frame["corruption"] != "clean"])
+
+
+def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -> Marked:
+    broken = command("compare", path, "--max-drop", f"{metric}=0", code=gate.EXIT_CODE)
+    form = rf"not kept: (\S+) against (\S+), {metric} under (.+) at (\S+):"
+    return {(b, m, name, float(s)) for m, b, name, s in re.findall(form, broken) if name != "clean"}
+
+
+def drops(run: Run, metric: str, cell: tuple[str, str, str, float]) -> bool:
+    frame = robustness.bootstrap(run).table([metric]).assign(name=lambda f: f["corruption"].map(tables.words))
+    row = frame[
+        (frame["statistic"] == "score")
+        & (frame[["baseline", "model", "name", "severity"]] == list(cell)).all(axis=1)
+    ]
+    return bool(row["estimate"].item() < 0)
+
+
+def in_report(text: str, run: Run, metric: str) -> Marked:
+    marked: Marked = set()
+    for table in html5lib.parse(text, namespaceHTMLElements=False).iter("table"):
+        name = re.sub(r" \(continued\)$", "", table.findtext("caption") or "")
+        heads = ["".join(head.itertext()) for head in table.findall("thead/tr/th")]
+        if heads[0] != "severity":
+            continue
+        for row in table.findall("tbody/tr"):
+            severity, *values = ["".join(cell.itertext()) for cell in row]
+            for head, value in zip(heads[1:], values, strict=True):
+                found = re.fullmatch(rf"{metric}Δ ?(.*)", head)
+                if found and value.endswith("*") and "clean" not in severity:
+                    pair = next(p for p in run.pairs if found[1] in ("", p[1]))
+                    marked.add((*pair, name, float(severity)))
+    return marked
+
+
+def plain(text: str) -> str:
+    words = "".join(html5lib.parse(text, namespaceHTMLElements=False).itertext())
+    return re.sub(r"\s+", " ", words.replace("\u00a0", " "))
+
+
+def page(name: str) -> None:
+    from robustbench_sgdm import content
+
+    view = content.load_file(content.root() / "app/views/curves.py")
+    stored = content.load_file(content.root() / "app/stored.py")
+    ((name, path),) = stored.listed().items()
+    view.page(stored.show(name, path))
+
+
+def in_dashboard(run: Run, metric: str, monkeypatch: pytest.MonkeyPatch) -> Marked:
+    marked: Marked = set()
+    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
+    for baseline, model in run.pairs:
+        test = AppTest.from_function(page, args=("curves",), default_timeout=200)
+        test.query_params["metric"], test.query_params["pair"] = metric, f"{model} − {baseline}"
+        test.run()
+        assert not test.exception
+        chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)
+        (part,) = chart.proto.datasets
+        frame = convert_arrow_bytes_to_pandas_df(part.data.data)
+        stars = frame[frame["text"].str.endswith("*") & (frame["corruption"] != "clean")]
+        marked |= _of(stars.assign(baseline=baseline, model=model))
+    return marked

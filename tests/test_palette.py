@@ -57,7 +57,8 @@ def test_outcomes_differ_in_lightness_or_hue() -> None:
 
 
 def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> None:
-    pixels, empty = np.zeros((10, 10, 3), np.uint8), {"outcome": []}
+    pixels = np.zeros((10, 10, 3), np.uint8)
+    empty: dict[str, list[str]] = {"outcome": []}
     objects = pd.DataFrame({c: [] for c in "xywh"} | empty, dtype=object)
     boxes = pd.DataFrame({c: [] for c in ("x1", "y1", "x2", "y2")} | empty, dtype=object)
     figure = figures.side_by_side([("", [figures.Panel(pixels, (10, 10), objects, boxes)])], ["a"])

@@ -247,10 +247,7 @@ def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
     short = [key for key in keys if all(len(record.get(key, "")) <= _LONGEST for record in records)]
     for count in (1, 2):
         for chosen in combinations(short[:12], count):
-            told = [
-                ", ".join(f"{key.removeprefix('arguments ')} {r.get(key, 'unset')}" for key in chosen)
-                for r in records
-            ]
+            told = [", ".join(f"{_word(key)} {r.get(key, 'unset')}" for key in chosen) for r in records]
             if len(set(told)) == len(told):
                 return told
     return None
@@ -268,3 +265,8 @@ def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
             break
         ends = ["/".join(place.parts[-count:]) for place in places]
     return ends
+
+
+def _word(key: str) -> str:
+    """A leaf of a record as a legend says it."""
+    return "data" if key == "data name" else key.removeprefix("arguments ")

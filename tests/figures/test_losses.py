@@ -79,7 +79,7 @@ def test_a_line_per_model_and_a_band_for_its_seeds(tmp_path: Path) -> None:
     ("changed", "told"),
     [
         ({"epochs": 5}, "epochs 5"),
-        ({"data_name": "VOC"}, "data name VOC"),
+        ({"data_name": "VOC"}, "data VOC"),
         ({"recipe": "paper"}, "recipe paper"),
         ({"lr0": 0.1}, "lr0 0.1"),
         ({"weight_decay": 0.1}, "weight_decay 0.1"),

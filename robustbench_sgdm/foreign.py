@@ -23,9 +23,12 @@ MOST_YAML = 4 * 2**20
 MOST_VALUES = 1_000_000
 """Values in a file of plain values once everything shared is written out."""
 
+LONGEST_NAME = 255
+"""Bytes of a file's or a folder's name that file systems take."""
+
 _DEEPEST = 50
-_LONG = 100  # characters of a text, or bytes, that count as one value
-_LONGEST, _LONGEST_PATH = 255, 4000  # bytes of a name and of a path that file systems take
+_LONG = 100  # characters of a text, or bytes, that count as one value; and at most of a whole number
+_LONGEST_PATH = 4000  # bytes of a path that file systems take
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
@@ -155,7 +158,7 @@ def inside(root: Path, name: str) -> Path:
     if is_windows_absolute(name):
         raise ValueError(f"{shown(name)} is an absolute Windows path; write it relative to {root}")
     if (
-        any(len(os.fsencode(part)) > _LONGEST for part in parts)
+        any(len(os.fsencode(part)) > LONGEST_NAME for part in parts)
         or len(os.fsencode(root / name)) > _LONGEST_PATH
     ):
         raise ValueError(f"{shown(name)} is longer than a file's name can be")
@@ -258,6 +261,8 @@ def _read(path: Path, most: int | None = None) -> bytes:
 
 
 def _below(node: yaml.Node) -> Iterable[yaml.Node]:
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > _LONG:
+        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_LONG}")
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()

@@ -21,12 +21,25 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]
         (MERGED, "more than 1,000,000"),
         ("a: &a [*a]", "more than 1,000,000"),
         ("!!int ''", "cannot be read as YAML"),
+        ("a: 0x" + "f" * 5000, "whole number of 5002 characters"),
         ("!!timestamp x", "cannot be read as YAML"),
         ("!!bool x", "cannot be read as YAML"),
         ("[" * 5000, "cannot be read as YAML"),
         ("#" * (foreign.MOST_YAML + 1), "bytes, may have"),
     ],
-    ids=["object", "name", "aliases", "merges", "itself", "int", "timestamp", "bool", "deep", "large"],
+    ids=[
+        "object",
+        "name",
+        "aliases",
+        "merges",
+        "itself",
+        "int",
+        "long",
+        "timestamp",
+        "bool",
+        "deep",
+        "large",
+    ],
 )
 def test_yaml_that_is_more_than_data(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.yaml"

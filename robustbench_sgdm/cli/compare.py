@@ -65,7 +65,7 @@ def compare(
         typer.Option(
             "--arm",
             help="NAME=MODEL+MODEL: one network trained from several seeds, whose spread counts too. Two such are paired "
-            "by seed where names end in seed0, seed1, ... Repeats.",
+            "by seed where names hold seed0, seed1, ... Repeats.",
         ),
     ] = None,
     resamples: Annotated[
@@ -197,7 +197,7 @@ def _print(
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
-    flipped = _flips(runs, [trained for pair in pairs for trained in found.trainings(*pair)])
+    flipped = _flips(runs, [trained for pair in pairs for trained in found.trainings(*pair)], found.level)
     same = _identical(runs, pairs)
     if form in (Form.csv, Form.json):
         rows = tables.comparison_rows(table, lives, flipped)
@@ -230,7 +230,9 @@ def _identical(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> dict[
     return identical(runs[0], [pair for pair in pairs if set(pair) <= set(runs[0].groups)])
 
 
-def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "dict[tuple[str, str], pd.DataFrame]":
+def _flips(
+    runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]], level: float
+) -> "dict[tuple[str, str], pd.DataFrame]":
     """Counts of the pairs that lie in one run, which alone has both models' boxes side by side."""
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.robustness import flips
@@ -239,7 +241,7 @@ def _flips(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> "dict[tup
     for run in runs:
         for baseline, model in (p for p in pairs if set(p) <= set(run.plan["models"])):
             with counting("flips", sum(c.model == model for c in run.cells)) as update:
-                counts = flips(run, baseline, model, progress=update).counts
+                counts = flips(run, baseline, model, level=level, progress=update).counts
             if len(counts):
                 found[baseline, model] = counts
     return found

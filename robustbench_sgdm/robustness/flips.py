@@ -45,7 +45,14 @@ class Flips:
     objects: pd.DataFrame
 
     @classmethod
-    def of(cls, cells: list[tuple[Cell, int, pd.DataFrame]], files: pd.Series, *, clean: bool = True) -> Self:
+    def of(
+        cls,
+        cells: list[tuple[Cell, int, pd.DataFrame]],
+        files: pd.Series,
+        *,
+        clean: bool = True,
+        level: float = 0.95,
+    ) -> Self:
         """From each cell's number of common objects and its flipped ones."""
         rows, parts = [], []
         for cell, both, flipped in cells:
@@ -54,7 +61,7 @@ class Flips:
             rows.append((cell.corruption, cell.severity, both, kept, lost, mcnemar(kept, lost)))
             parts.append(flipped.assign(corruption=cell.corruption, severity=cell.severity))
         counts = pd.DataFrame(rows, columns=["corruption", "severity", "both", "kept", "lost", "p"])
-        counts = decide(counts.assign(clean=clean), ["flips"] * len(counts))
+        counts = decide(counts.assign(clean=clean), ["flips"] * len(counts), level)
         where = ["corruption", "severity"]
         objects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*where, *_OBJECT])
         objects = objects[[*where, *_OBJECT]]
@@ -75,6 +82,7 @@ def flips(
     *,
     confidence: float = CONFIDENCE,
     only: tuple[str, float] | None = None,
+    level: float = 0.95,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Flips:
     """The flips of every corruption and severity that both models have, made once and kept.
@@ -85,6 +93,7 @@ def flips(
         model: the other.
         confidence: least score of a box that counts as found.
         only: this (corruption, severity), where the others are not asked about.
+        level: flips are significant where p is below 1 - level.
         progress: called with the number of cells just done.
 
     Raises:
@@ -114,7 +123,7 @@ def flips(
             continue
         cells.append((cell, *_flipped(found, clean, (other, cell))))
         progress(1)
-    return Flips.of(cells, found.truth.images.set_index("image_id")["file"], clean=planned)
+    return Flips.of(cells, found.truth.images.set_index("image_id")["file"], clean=planned, level=level)
 
 
 def mcnemar(kept: int, lost: int) -> float:

@@ -13,8 +13,8 @@ from robustbench_sgdm import errors
 from robustbench_sgdm.robustness.aggregates import Over, missing, relative, sets
 from robustbench_sgdm.robustness.bootstrap import Draws, distributions
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import Spread, decide, interval, p_value, pooled
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.robustness.statistics import ROUNDING, Spread, decide, interval, p_value, pooled
+from robustbench_sgdm.store import Run, same_seeds
 from robustbench_sgdm.types import CLEAN
 
 Cells = Mapping[tuple[str, float], Draws]
@@ -127,13 +127,13 @@ class Intervals:
 
     def compared(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """The trainings (of baseline, of model) with the same seed; none where fewer than two seeds are shared."""
-        sides = [{self.seeds[m]: m for m in self.groups[g] if m in self.seeds} for g in (baseline, model)]
-        shared = [seed for seed in sides[1] if seed in sides[0]]
-        return [(sides[0][s], sides[1][s]) for s in shared] if len(shared) > 1 else []
+        same = same_seeds(self.groups[baseline], self.groups[model], self.seeds)
+        return same if len(same) > 1 else []
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
-        """Those that a pair compares one by one; the first of each where none are paired."""
-        return self.compared(baseline, model) or [(self.groups[baseline][0], self.groups[model][0])]
+        """Those of the same seed, or else the first of each; as of `Run.trainings`."""
+        sides = self.groups[baseline], self.groups[model]
+        return same_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
     def _items(self, group: str, over: Mapping[Over, str]) -> dict[_Item, _Trainings]:
         """Every statistic of a network."""
@@ -332,6 +332,10 @@ def _groups(
         if not asked[group]:
             raise errors.UsageError(f"group {group!r} has no model; name its trainings")
     own = {group: list(trained) for group, trained in told.items() if not set(trained) & set(members)}
+    if taken := [group for group in asked if group in own]:
+        raise errors.UsageError(
+            f"group {taken[0]!r} is called as one of the run with other trainings; give another name"
+        )
     left = {m: [m] for m in models if m not in members and not any(m in trained for trained in own.values())}
     every = {group: list(trained) for group, trained in asked.items()} | own | left
     place = {m: i for i, m in enumerate(models)}
@@ -379,5 +383,7 @@ def _varied(
 
     The latter is that of the only image with such objects, unless it is exactly what the hypothesis says.
     """
-    constant = null is not None and len(draws) > 0 and np.ptp(draws) == 0 and draws[0] != null
-    return draws[:0] if len(jackknife) < 2 or constant else draws
+    if len(jackknife) < 2:
+        return draws[:0]
+    constant = null is not None and len(draws) > 0 and np.ptp(draws) <= ROUNDING
+    return draws[:0] if constant and abs(draws[0] - null) > ROUNDING else draws

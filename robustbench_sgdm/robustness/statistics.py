@@ -16,6 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+ROUNDING = 1e-9
+"""Percent: a distribution no wider than this is of one value, which sums round now one way, now the other."""
+
 
 class Spread(NamedTuple):
     """A variance of an estimate and the degrees of freedom that it was estimated with."""
@@ -50,8 +53,8 @@ def p_value(distance: float, spread: Spread) -> float:
     """
     if spread.freedom < 1 or math.isnan(spread.variance):
         return math.nan
-    if spread.variance == 0:
-        return 1.0 if distance == 0 else math.nan
+    if spread.variance <= ROUNDING**2:
+        return 1.0 if abs(distance) <= ROUNDING else math.nan
     return float(2 * stdtr(min(spread.freedom, 1e9), -abs(distance) / math.sqrt(spread.variance)))
 
 

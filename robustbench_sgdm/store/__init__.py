@@ -5,7 +5,7 @@ from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.store.logs import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
-from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs
+from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs, same_seeds
 from robustbench_sgdm.store.truth import GroundTruth
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "read_logs",
     "read_picture",
     "remove_litter",
+    "same_seeds",
     "shard_count",
     "shard_size",
     "unrecorded",

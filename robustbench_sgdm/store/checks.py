@@ -78,6 +78,7 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
             if not isinstance(name, str) or not isinstance(about, dict):
                 raise _damaged(file, f"{where} is not described")
             _check_fields(about, part, where, file)
+    _check_groups(plan["models"], file)
     for part in ("versions", "hardware"):
         if not isinstance(plan.get(part, {}), dict):
             raise _damaged(file, f"{part!r} is no dict")
@@ -199,6 +200,19 @@ def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -
         sound = isinstance(value, kind) and not isinstance(value, bool)
         if not sound and (key in found or key in needed):
             raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+
+
+def _check_groups(models: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+    """A group of trainings has a name of its own, or that of one of them."""
+    for name, about in models.items():
+        if not (group := about.get("group")):
+            continue
+        try:
+            label(group)
+        except ValueError as error:
+            raise _damaged(file, f"the group of {shown(name)} is called so: {error}") from error
+        if group in models and models[group].get("group") != group:
+            raise _damaged(file, f"{shown(name)} is of group {shown(group)}, which is another model")
 
 
 def _damaged(file: Path, what: str) -> DataError:

@@ -140,7 +140,12 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, default=str)
+    except TypeError:  # a key that JSON lacks, such as a date
+        return str(value)
 
 
 def _files(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,7 +142,7 @@ class Run:
         """The run with the comparisons of a plan that has the same cells; the directory keeps them."""
         models = {
             name: {k: v for k, v in about.items() if k not in _COMPARED}
-            | {k: plan["models"][name][k] for k in _COMPARED if k in plan["models"][name]}
+            | {k: v for k, v in plan["models"].get(name, {}).items() if k in _COMPARED}
             for name, about in self.plan["models"].items()
         }
         if models == self.plan["models"]:
@@ -223,22 +223,26 @@ class Run:
         Every one with `baseline` where that is set; else a module variant with its own baseline; else, where none
         is known, all with the first one.
         """
+        if self.baseline is None and (planned := self._planned_pairs):
+            return planned
         groups = self.groups
-        if self.baseline is None:
-            group_of = {m: group for group, members in groups.items() for m in members}
-            models: Mapping[str, Mapping[str, Any]] = self.plan["models"]
-            known = [(m["baseline"], name) for name, m in models.items() if m.get("baseline") in models]
-            pairs = dict.fromkeys((group_of[b], group_of[m]) for b, m in known if group_of[b] != group_of[m])
-            if pairs:
-                return list(pairs)
         first = self.baseline or next(iter(groups), "")
         return [(first, name) for name in groups if name != first]
 
     @property
     def first_is_baseline(self) -> bool:
         """Whether nothing says what is compared with what, so that the first model is the others' baseline."""
-        models = self.plan["models"]
-        return self.baseline is None and not any(m.get("baseline") in models for m in models.values())
+        return self.baseline is None and not self._planned_pairs
+
+    @property
+    def _planned_pairs(self) -> list[tuple[str, str]]:
+        """The pairs that the plan names; names of `groups`."""
+        group_of = {m: group for group, members in self.groups.items() for m in members}
+        models: Mapping[str, Mapping[str, Any]] = self.plan["models"]
+        known = [
+            (group_of[m["baseline"]], group_of[n]) for n, m in models.items() if m.get("baseline") in models
+        ]
+        return list(dict.fromkeys(pair for pair in known if pair[0] != pair[1]))
 
     @property
     def trained_pairs(self) -> list[tuple[str, str]]:
@@ -247,10 +251,8 @@ class Run:
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """(of baseline, of model) of two networks of `groups`: those of the same seed, or else the first ones."""
-        groups, seeds = self.groups, self.seeds
-        theirs = {seeds[m]: m for m in reversed(groups[baseline]) if m in seeds}
-        same = [(theirs[seeds[m]], m) for m in groups[model] if seeds.get(m) in theirs]
-        return same or [(groups[baseline][0], groups[model][0])]
+        sides = self.groups[baseline], self.groups[model]
+        return same_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -337,6 +339,23 @@ class Run:
     def write_damage(self, frame: pd.DataFrame) -> None:
         """Write `damage.csv`; columns as `damage` reads them."""
         atomic.write_text(self.path / "damage.csv", frame.to_csv(index=False))
+
+
+def same_seeds(
+    baseline: Sequence[str], model: Sequence[str], seeds: Mapping[str, int]
+) -> list[tuple[str, str]]:
+    """The trainings (of baseline, of model) of the same seed; none where a network has a seed twice.
+
+    Args:
+        baseline: trainings of one network.
+        model: those of the other, whose order counts.
+        seeds: of trainings, where known.
+    """
+    sides = [[m for m in side if m in seeds] for side in (baseline, model)]
+    theirs, ours = ({seeds[m]: m for m in side} for side in sides)
+    if len(theirs) < len(sides[0]) or len(ours) < len(sides[1]):
+        return []
+    return [(theirs[seed], m) for seed, m in ours.items() if seed in theirs]
 
 
 def list_runs(project: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import yaml
 from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import few, read_yaml, shown
+from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store.checks import check_links, read_scores
 from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
@@ -187,9 +187,16 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
     pairs = [(model, seed) for model, seeds in runs.items() for seed in seeds]
     if not 0 < len(pairs) <= _MOST_RUNS:
         raise DataError(f"{path} plans {len(pairs)} runs, must be from 1 to {_MOST_RUNS}")
-    if odd := [pair for pair in pairs if not (isinstance(pair[0], str) and type(pair[1]) is int)]:
+    if odd := [
+        pair for pair in pairs if not (isinstance(pair[0], str) and type(pair[1]) is int and _fits(*pair))
+    ]:
         raise DataError(f"{path} is damaged: it plans model {shown(odd[0][0])} with seed {shown(odd[0][1])}")
     return pairs
+
+
+def _fits(model: str, seed: int) -> bool:
+    """Whether file systems can have the run's folder."""
+    return len(run_name(model, seed).encode()) <= LONGEST_NAME
 
 
 def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:

@@ -187,7 +187,7 @@ class ArmRun(DetectionTrainer):
 
 
 def _channels_last(model: nn.Module) -> None:
-    """A fifth faster in bfloat16 on the CPU. Convolutions only: an SGDM's bank of kernels has five axes."""
+    """A fifth faster in bfloat16 on the CPU. Convolutions only: what else has four axes is no image."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.to(memory_format=torch.channels_last)

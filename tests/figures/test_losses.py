@@ -143,7 +143,15 @@ def test_ultralytics_own_runs_are_pooled_by_their_arguments(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["model: [a]", "{", "model: yolov8n\narguments: 3\nseed: [1]\n1: {2: .nan}", "[]"]
+    "text",
+    [
+        "model: [a]",
+        "{",
+        "model: yolov8n\narguments: 3\nseed: [1]\n1: {2: .nan}",
+        "model: yolov8n\nclasses: [{2020-01-01: 1}]",
+        "model: yolov8n\nepochs: 0x" + "f" * 5000,
+        "[]",
+    ],
 )
 def test_a_damaged_record_pools_nothing(tmp_path: Path, text: str) -> None:
     for seed in (0, 1):

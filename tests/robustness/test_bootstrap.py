@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
@@ -19,8 +20,8 @@ from robustbench_sgdm.robustness import (
     half_lives,
     summary,
 )
-from robustbench_sgdm.robustness.bootstrap import weights
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.robustness.bootstrap import draw, weights
+from robustbench_sgdm.store import GroundTruth, Run
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [1.0, 3.0]}
@@ -174,6 +175,28 @@ def test_a_difference_that_one_image_decides_has_no_interval(made: Any) -> None:
     assert row["estimate"] == 10 and np.isnan([row["low"], row["high"], row["p"]]).all()
 
 
+def test_rounding_is_no_variation(made: Any) -> None:
+    """COCO's precision of one true positive is 1 / (1 + 2e-16), of the same box drawn twice 1: that proves nothing."""
+    images, names = (
+        pd.DataFrame({"image_id": range(1, 51)}),
+        pd.DataFrame({"category_id": [1], "name": ["c"]}),
+    )
+    corners = {"x": 10.0, "y": 10.0, "w": 30.0, "h": 30.0}
+    of = {"image_id": [3], "category_id": 1}
+    truth = GroundTruth(images, pd.DataFrame({**of, **corners, "area": 900.0, "iscrowd": 0}), names)
+    box = pd.DataFrame({**of, "score": 0.9, "x1": 10.0, "y1": 10.0, "x2": 40.0, "y2": 40.0})
+    drawn = weights(50, 300, 0)
+    cells = {
+        model: {("clean", 0.0): draw(made.resampler(truth, found), drawn)}
+        for model, found in (("base", box), ("module", box[:0]))
+    }
+    assert np.ptp(cells["base"]["clean", 0.0].resamples[:, 0]) != 0  # what this is about
+    found = Intervals(cells, {}, [("base", "module")], {m: [m] for m in cells}).table(["AP"])
+    (row,) = rows(found, statistic="P", baseline="base").to_dict("records")
+    assert row["estimate"] == pytest.approx(-100) and not row["significant"]
+    assert np.isnan([row["low"], row["high"], row["p"]]).all()
+
+
 def test_trainings_of_one_seed_are_paired(make_run: Any) -> None:
     """Differences by seed alike: the spread between seeds cancels, as in the trainings' own table."""
     models: dict[str, str | None] = {
@@ -229,6 +252,57 @@ def test_a_plan_tells_its_groups_and_seeds(make_run: Any) -> None:
     assert means["mCE"]["new"] == pytest.approx(error)
 
 
+def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
+    """One seed in common, all, none, and a seed that a group has twice, which pairs nothing."""
+    run = make_run(dict.fromkeys("pqrs"), {"fog": [3.0]})
+    for name, group in zip("pqrs", ("base", "base", "new", "new"), strict=True):
+        run.plan["models"][name] |= {"group": group}
+    for seeds, pairs in (
+        ((4, 7, 7, 5), [("q", "r")]),
+        ((4, 7, 7, 4), [("q", "r"), ("p", "s")]),
+        ((4, 7, 5, 6), [("p", "r")]),
+        ((4, 4, 4, 5), [("p", "r")]),
+        ((4, 7, 7, 7), [("p", "r")]),
+    ):
+        for name, seed in zip("pqrs", seeds, strict=True):
+            run.plan["models"][name] |= {"seed": seed}
+        found = bootstrap(run, resamples=5)
+        assert run.trainings("base", "new") == found.trainings("base", "new") == pairs
+        assert found.compared("base", "new") == (pairs if len(pairs) > 1 else [])
+        (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
+        clean = run.results().set_index(["model", "corruption"])["AP"].xs("clean", level=1)
+        assert row["seeds"] == 2 and row["estimate"] == pytest.approx(
+            clean[["r", "s"]].mean() - clean[["p", "q"]].mean()
+        )
+
+
+def test_a_plan_that_compares_a_model_with_itself_says_nothing(make_run: Any) -> None:
+    run = make_run({"one": "one", "two": None}, {"fog": [3.0]})
+    assert run.pairs == [("one", "two")] and run.first_is_baseline
+    assert bootstrap(run, resamples=5).pairs == run.pairs
+
+
+@pytest.mark.parametrize("group", ["two", "g" * 600])
+def test_a_group_is_called_as_no_other_model(make_run: Any, group: str) -> None:
+    run = make_run({"one": None, "two": None}, {"fog": [3.0]})
+    run.plan["models"]["one"] |= {"group": group}
+    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
+    with pytest.raises(DataError, match=r"plan\.yaml is damaged: .*group"):
+        Run.open(run.path)
+    run.plan["models"]["two"] |= {"group": group}
+    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
+    if group == "two":
+        assert Run.open(run.path).groups == {"two": ["one", "two"]}
+
+
+def test_a_plan_that_describes_a_model_without_cells_is_found_again(make_run: Any) -> None:
+    run = make_run({"one": None}, {"fog": [3.0]})
+    again = {part: content for part, content in run.plan.items() if part not in ("schema", "name")}
+    models = {**run.plan["models"], "two": {"baseline": None}}
+    (run.path / "plan.yaml").write_text(yaml.safe_dump({**run.plan, "models": models}))
+    assert list(Run.start(run.path.parent, run.path.name, again).plan["models"]) == ["one", "two"]
+
+
 def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> None:
     run = make_run({"one": None, "two": None, "three": None}, {"fog": [3.0]})
     assert run.first_is_baseline and run.pairs == [("one", "two"), ("one", "three")]
@@ -244,7 +318,9 @@ def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> N
 
 
 def test_impossible_requests(make_run: Any) -> None:
-    run = make_run(MODELS, NOISE)
+    run = make_run({**MODELS, "t0": None, "t1": None}, NOISE)
+    for name in ("t0", "t1"):
+        run.plan["models"][name] |= {"group": "told"}
     for arguments, words in (
         ({"resamples": 1}, "too few"),
         ({"level": 1.0}, "outside"),
@@ -252,6 +328,7 @@ def test_impossible_requests(make_run: Any) -> None:
         ({"groups": {"a": ["base"], "b": ["base"]}}, "two groups"),
         ({"groups": {"a": []}}, "has no model"),
         ({"groups": {"base": ["module"]}}, "give another name"),
+        ({"groups": {"told": ["module"]}}, "called as one of the run"),
         ({"groups": {"a": ["base", "module"]}}, "joins module with its baseline base"),
     ):
         with pytest.raises(UsageError, match=words):

@@ -392,6 +392,8 @@ def test_what_an_unfinished_comparison_lacks_is_named(tmp_path: Path) -> None:
         "runs: {a: [x]}",
         "runs: {1: [0]}",
         "runs: {a: [true]}",
+        "runs: {a: [0x" + "f" * 5000 + "]}",
+        "model: [" + "a" * 5000 + "]\nseeds: [0]",
         "model: [[a]]\nseeds: [0]",
         "model: [a]\nseeds: 0",
         "{",

@@ -111,6 +111,7 @@ def compare(
     not kept.
     """
     from robustbench_sgdm import gate, robustness
+    from robustbench_sgdm.cli.figure import tell_baseline
     from robustbench_sgdm.errors import UsageError, unknown
     from robustbench_sgdm.store import Run
 
@@ -120,6 +121,8 @@ def compare(
     limits += [gate.parse(t, "max-drop", headline) for t in options.split(max_drop or [])]
     if junit and not limits:
         raise UsageError("--junit needs a limit: --fail-under or --max-drop")
+    if not baseline and all(run.first_is_baseline for run in opened):
+        tell_baseline(opened[0])
     metrics = options.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
     for name in metrics:
         if name not in robustness.METRICS:
@@ -193,7 +196,7 @@ def _print(
     out: Path | None,
 ) -> None:
     from robustbench_sgdm import atomic, robustness, tables
-    from robustbench_sgdm.cli.console import note, show
+    from robustbench_sgdm.cli.console import note, show_numbers
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
@@ -208,7 +211,7 @@ def _print(
         shown += [tables.flip_table(counts, *pair) for pair, counts in flipped.items()]
         if form is Form.table and out is None:
             for one in shown:
-                show(one)
+                show_numbers(one)
             over = next(iter(found.over), None)
             for verdict in tables.verdicts(table, pairs, metrics[0], over, same, level=found.level):
                 note(f"verdict {verdict.headline}")

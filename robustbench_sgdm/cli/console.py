@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -19,8 +20,9 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.tables import Table
+from robustbench_sgdm.tables import Table, split
 
+_LABEL = 28  # columns that a row's label has at the least before numbers are folded
 _PIPE = 160  # columns; a file or a pipe has no width that a table would have to be folded for
 
 out = Console()
@@ -45,10 +47,14 @@ def note(text: str) -> None:
 
 def show(table: Table) -> None:
     """Print a table."""
+    whole = fits(table)  # then labels alone are folded
     drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            _cell(column.replace(" ", "\n", 1)), justify="left" if index == 0 else "right", overflow="fold"
+            _cell(column.replace(" ", "\n", 1)),
+            justify="right" if index else "left",
+            overflow="fold",
+            no_wrap=whole and index > 0,
         )
     for row in table.rows:
         drawn.add_row(*map(_cell, row))
@@ -57,15 +63,27 @@ def show(table: Table) -> None:
         out.print(visible(line), highlight=False, soft_wrap=True, markup=False)
 
 
+def show_numbers(table: Table) -> None:
+    """Print a table of numbers, in parts of its columns where the terminal is narrow: a folded number misleads."""
+    for most in range(len(table.columns), 1, -1):
+        parts = split(table, most)
+        if most == 2 or all(map(fits, parts)):
+            break
+    for part in parts[:-1]:
+        show(replace(part, notes=()))
+    show(parts[-1])
+
+
 def _cell(text: str) -> str:
     """A name may hold options in brackets, which are markup to rich."""
     return escape(visible(text))
 
 
 def fits(table: Table) -> bool:
-    """Whether the terminal is wide enough to print a table without folding."""
+    """Whether the terminal is wide enough to print a table without folding any but long labels of rows."""
     heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
     widths = [max(head, *(len(row[i]) for row in table.rows)) for i, head in enumerate(heads)]
+    widths[0] = min(widths[0], _LABEL)
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
 
 

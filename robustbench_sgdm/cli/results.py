@@ -4,29 +4,47 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from robustbench_sgdm.store import Run
+    from robustbench_sgdm.tables import Table
 
 
 def show_results(run: "Run") -> None:
     """Write `results.csv`, and print a table per corruption, in parts where the terminal is narrow."""
     from robustbench_sgdm import robustness, tables
-    from robustbench_sgdm.cli.console import fits, note, out, show
+    from robustbench_sgdm.cli.console import fits, note, out, show_numbers
 
     csv = run.write_results()
     results = robustness.average_trainings(run.results(), run.groups)
     intervals = None if results.empty else _intervals(run)
     metrics = list(dict.fromkeys([_primary(run), *tables.METRICS_SHOWN]))
     notes: dict[str, None] = {}
+
+    def of(title: str, metric: str, pairs: "Sequence[tuple[str, str]]") -> "list[Table]":
+        names = {name for pair in pairs for name in pair}
+        rows = results[results["model"].isin(names)] if len(pairs) == 1 else results
+        found = tables.corruption_tables(rows, pairs, [metric], intervals)
+        return [t for t in found if t.title == title]
+
     for table in tables.corruption_tables(results, run.pairs, metrics, intervals):
         parts = [table]
         if not fits(table):
-            narrow = (tables.corruption_tables(results, run.pairs, [m], intervals) for m in metrics)
-            parts = [t for found in narrow for t in found if t.title == table.title]
+            parts = [t for metric in metrics for t in of(table.title, metric, run.pairs)]
+        if not all(map(fits, parts)) and len(run.pairs) > 1:
+            parts = [
+                replace(t, title=f"{t.title}: {model} minus {baseline}")
+                for metric in metrics
+                for baseline, model in run.pairs
+                for t in of(table.title, metric, [(baseline, model)])
+            ]
         for part in parts:
-            show(replace(part, notes=()))
+            show_numbers(replace(part, notes=()))
         notes |= dict.fromkeys(table.notes)
+    same = robustness.identical(run)
+    notes |= dict.fromkeys(f"{tables.identical_words(*pair, why)}." for pair, why in same.items())
     for line in notes:  # the same for all tables
         out.print(line, highlight=False, soft_wrap=True, markup=False)
     note(f"results {csv}")

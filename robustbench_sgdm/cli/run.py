@@ -198,7 +198,8 @@ def run(
         entrants = _trained(from_train, dataset, **how)
     else:
         entrants = _entrants(options.models(model or []), weights or [], not no_baseline, dataset, **how)
-    if baseline:
+    default_name = _default_name(entrants, options.split(noise), dataset.name, from_train)
+    if baseline:  # no part of the name: the cells are the same
         entrants = against(entrants, baseline)
     settings = Settings(device=used, engine=engine, seed=seed, batch=batch or (4 if used == "cpu" else 32))
     command = shlex.join(["robustbench", *sys.argv[1:]])
@@ -209,7 +210,7 @@ def run(
     if only_estimate:
         _estimate(plan, crew, unknown=bool(address) and not workers)
         return
-    chosen_name = name or _default_name(plan, options.split(noise), from_train)
+    chosen_name = name or default_name
     directory = Run.start(project, chosen_name, plan.describe(), truth=plan.truth(), exist_ok=exist_ok)
     if directory.path.name != chosen_name:
         note(
@@ -323,11 +324,13 @@ def _check_outputs(plan: "Plan", *, go_on: bool) -> None:
     raise UsageError(f"{told[0]}, so there is nothing to compare; give trained weights, or --yes to run it")
 
 
-def _default_name(plan: "Plan", noise: list[str], from_train: Path | None) -> str:
-    models = [name for name, entrant in plan.models.items() if entrant.baseline] or list(plan.models)
+def _default_name(
+    entrants: "dict[str, Entrant]", noise: list[str], data: str, from_train: Path | None
+) -> str:
+    models = [name for name, entrant in entrants.items() if entrant.baseline] or list(entrants)
     if from_train:
         models = [from_train.resolve().name]
-    return "_".join([*models[:3], "-".join(noise[:3]), plan.dataset.name]).replace("/", "-")
+    return "_".join([*models[:3], "-".join(noise[:3]), data]).replace("/", "-")
 
 
 def _size(plan: "Plan") -> str:

@@ -20,7 +20,7 @@ SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
 
 
 def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "AP") -> Figure:
-    """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model.
+    """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model; what is absent is left out.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -30,12 +30,13 @@ def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "
     own = intervals[(intervals["baseline"] == "") & (intervals["metric"] == metric)]
     with styled():
         figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
-        axes = figure.subplots(1, 2)
-        for axis, statistic in zip(axes, ("mPC", "rPC"), strict=True):
+        shown = [s for s in ("mPC", "rPC") if own.loc[own["statistic"] == s, "estimate"].notna().any()]
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        clean = own[own["statistic"] == "P"].dropna(subset="estimate").assign(group="clean")
+        for axis, statistic in zip(axes, shown, strict=True):
             rows = own[own["statistic"] == statistic].assign(group=lambda f: f["over"].map(names))
             groups = list(names.values())
-            if statistic == "mPC":
-                clean = own[own["statistic"] == "P"].assign(group="clean")
+            if statistic == "mPC" and len(clean):
                 rows, groups = pd.concat([clean, rows]), ["clean", *groups]
             handles = _bars(axis, rows, groups)
             unit = f"{metric} (%)" if statistic == "mPC" else "share of clean kept (%)"
@@ -45,7 +46,7 @@ def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "
 
 
 def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
-    """Draw AP of small, medium and large objects, clean and as the mean over a set of corruptions.
+    """Draw AP of small, medium and large objects, clean and as the mean over a set of corruptions, where there is one.
 
     Args:
         intervals: rows as of `Intervals.table()`.
@@ -56,11 +57,14 @@ def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     own = own.assign(group=own["metric"].map(SIZES))
     with styled():
         figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
-        handles = _bars(axes[0], own[own["statistic"] == "P"], list(SIZES.values()))
-        _bars(axes[1], own[(own["statistic"] == "mPC") & (own["over"] == over)], list(SIZES.values()))
-        axes[0].set(title="clean", ylabel="AP (%)")
-        axes[1].set(title=fonts.short(title, PAGE / 2 - 0.3, 8.5))
+        means = own[(own["statistic"] == "mPC") & (own["over"] == over)]
+        parts = {"clean": own[own["statistic"] == "P"], fonts.short(title, PAGE / 2 - 0.3, 8.5): means}
+        parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
+        axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+        for axis, (name, rows) in zip(axes, parts.items(), strict=True):
+            handles = _bars(axis, rows, list(SIZES.values()))
+            axis.set(title=name)
+        axes[0].set(ylabel="AP (%)")
         legend_above(figure, handles)
     return figure
 
@@ -140,10 +144,10 @@ def means(material: Material) -> Drawn:
     if whole.empty:
         raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
     at = f" ({material.whole.at.removeprefix('at ')})" if material.whole.at else ""
-    caption = (
-        f"Means under corruption by family, with 95 % intervals over images. Left: mPC, the mean {metric} over "
-        f"corruptions and severities{at}, beside the clean score; right: rPC, the share of the clean score that is kept."
-    )
+    mean = f"mPC, the mean {metric} over corruptions and severities{at}"
+    if rows.loc[rows["statistic"] == "rPC", "estimate"].notna().any():
+        mean = f"Left: {mean}, beside the clean score; right: rPC, the share of the clean score that is kept"
+    caption = f"Means under corruption by family, with 95 % intervals over {material.sampled}. {mean}."
     alt = "Bar chart of means under corruption: " + "; ".join(
         f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()
     )
@@ -160,9 +164,11 @@ def sizes(material: Material) -> Drawn:
     rows = rows.dropna(subset="estimate")
     if rows.empty:
         raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
+    found = {"P": "clean", "mPC": f"as the mean under {material.title}"}
+    which = " and ".join(text for name, text in found.items() if name in set(rows["statistic"]))
     caption = (
-        "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), clean and as the mean "
-        f"under {material.title}, with 95 % intervals over images."
+        f"AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), {which}, with 95 % "
+        f"intervals over {material.sampled}."
     )
     alt = "Bar chart of AP by size under corruption: " + "; ".join(
         f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"

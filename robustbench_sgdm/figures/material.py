@@ -177,6 +177,10 @@ class Material:
         frame = found.rename(columns={"P": "clean", "mPC": "corrupted"})
         frame = frame.assign(drop=frame["clean"] - frame["corrupted"])
         frame = frame[["model", "class", "clean", "corrupted", "drop"]].dropna()
+        if not self.has_clean:
+            raise DataError(
+                f"{self.run.path} has no clean images, and AP lost by class is counted from them; add 0 to --severity"
+            )
         if frame.empty:
             raise DataError(f"{self.run.path} lacks cells that means by class need; run again to finish it")
         return frame
@@ -206,6 +210,12 @@ class Material:
         """
         most = max(1, self.most // max(len(self.run.pairs), 1))
         return [replace(self, models=self.run.trainings(*pair)[0], most=most) for pair in self.run.pairs]
+
+    @property
+    def sampled(self) -> str:
+        """What intervals are over, in words."""
+        several = any(len(members) > 1 for members in self.run.groups.values())
+        return "images and trainings" if several else "images"
 
     @property
     def has_clean(self) -> bool:

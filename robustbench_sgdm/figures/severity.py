@@ -105,14 +105,19 @@ def severity(material: Material) -> Drawn:
             & (intervals["metric"] == metric)
         ]
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
-        band = " Bands: 95 % intervals over images; models see the same images, so bands that overlap may still differ."
-    worst = results[results["severity"] == results["severity"].max()]
+        band = (
+            f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may still "
+            "differ."
+        )
+    clean = bool((results["corruption"] == CLEAN).any())
+    first = "on clean images" if clean else "at the lowest severity"
+    mildest, worst = (results[results["severity"] == end(results["severity"])] for end in (min, max))
     alt = f"Line chart of {metric} against severity. " + "; ".join(
-        f"{model} falls from {_mean(rows[rows['corruption'] == CLEAN], metric)} on clean images "
-        f"to {_mean(worst[worst['model'] == model], metric)} at the highest severity"
-        for model, rows in results.groupby("model", sort=False)
+        f"{model}: {_mean(mildest[mildest['model'] == model], metric)} {first}, "
+        f"{_mean(worst[worst['model'] == model], metric)} at the highest"
+        for model in dict.fromkeys(results["model"])
     )
-    caption = f"{metric} against severity, 0 being the clean images.{band}"
+    caption = f"{metric} against severity{', 0 being the clean images' if clean else ''}.{band}"
     return Drawn(severity_curves(results, metric, intervals), caption, alt + ".", data)
 
 

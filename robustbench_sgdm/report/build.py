@@ -35,6 +35,7 @@ def write(material: Material) -> tuple[Path, Path]:
     template = _template()
     facts = {
         "run": run,
+        "heading": _heading(run),
         "plan": run.plan,
         "material": material,
         "sections": made,
@@ -62,6 +63,15 @@ def write(material: Material) -> tuple[Path, Path]:
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
     pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
     return html, paper
+
+
+def _heading(run: Run) -> str:
+    """Who is compared with whom; the networks' names where nobody is."""
+    against: dict[str, list[str]] = {}
+    for baseline, model in run.pairs:
+        against.setdefault(baseline, []).append(model)
+    told = [f"{' and '.join(models)} against {baseline}" for baseline, models in against.items()]
+    return "; ".join(told or run.groups)
 
 
 def _notes(plan: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_te
 from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
+_SETS = "the families or the single corruptions; the first mean and P stand alone"
+_CELLS = "all corrupted cells of a model, its baseline and a metric; the clean score stands alone"
 
 
 def corruption_tables(
@@ -71,11 +73,11 @@ def _corruption_table(
                     row += ["–", "–"] if found is None else [_ends(found), p_text(found["p_holm"])]
         rows.append(row)
     notes = (
-        [STARRED.format(alpha=0.05, what="all corrupted cells of a model, its baseline and a metric")]
+        [STARRED.format(alpha=0.05, what=_CELLS)]
         if tested
         else []
     )
-    return Table(words(corruption), columns, rows, notes)
+    return Table(words(corruption), columns, rows, [*_minus(pairs), *notes])
 
 
 def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, str, float], Mapping[Any, Any]]:
@@ -114,13 +116,13 @@ def means_table(
     rows = []
     for statistic, over, text in wanted:
         part = frame[(frame["statistic"] == statistic) & (frame["over"] == over)]
-        rows.append([f"{statistic}, {text.replace('_', ' ')}", *_compared(part, pairs)])
+        rows.append([f"{statistic}, {words(text)}", *_compared(part, pairs)])
     models, of = list(dict.fromkeys(intervals["model"])), {m: b for b, m in pairs}
     for over, text in names.items() if pairs else ():
         part = frame[(frame["statistic"] == "mCE") & (frame["over"] == over)]
         found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
         own = [_interval(found.get((m, of.get(m, "")))) for m in models]
-        rows.append([f"mCE, {text.replace('_', ' ')}", *own, *("–" for _ in pairs)])
+        rows.append([f"mCE, {words(text)}", *own, *("–" for _ in pairs)])
     return Table(
         f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows, _notes(pairs)
     )
@@ -147,7 +149,12 @@ def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, s
 
 def _notes(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Of a table of means; the first, over all that was run, and the clean score are one test each."""
-    return [STARRED.format(alpha=0.05, what="the families or single corruptions")] if pairs else []
+    return [*_minus(pairs), STARRED.format(alpha=0.05, what=_SETS)] if pairs else []
+
+
+def _minus(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Which difference each Δ is."""
+    return [f"Δ: {'; '.join(f'{model} minus {baseline}' for baseline, model in pairs)}."] if pairs else []
 
 
 def _heads(intervals: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -41,7 +41,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
-        "trainings": all(len(run.groups[name]) > 1 for pair in run.pairs or [run.groups] for name in pair),
+        "trainings": _covers_training(run),
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
         "times": tables.latency_lines(run.latency()),
@@ -62,6 +62,12 @@ def write(material: Material) -> tuple[Path, Path]:
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
     pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
     return html, paper
+
+
+def _covers_training(run: Run) -> bool:
+    """Whether every network that is compared, or the only one, was trained from several seeds."""
+    compared = {name for pair in run.pairs for name in pair} or set(run.groups)
+    return all(len(run.groups[name]) > 1 for name in compared)
 
 
 def _notes(plan: Mapping[str, Any]) -> list[str]:

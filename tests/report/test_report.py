@@ -184,6 +184,7 @@ def test_a_time_differs_only_where_its_interval_leaves_out_one() -> None:
         "c 13.0 ms, 1.30 [1.25, 1.40] of a's time",
     ]
     assert tables.latency_lines(frame.head(0)) == []
+    assert not tables.are_distinguishable(float("nan"), float("nan"))
 
 
 def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:

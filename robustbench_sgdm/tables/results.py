@@ -11,6 +11,8 @@ from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
 
+_ROUNDING = 1e-6  # percent, of a score that was written and read again
+
 
 def corruption_tables(
     results: pd.DataFrame,
@@ -55,7 +57,7 @@ def _corruption_table(
             columns.append(f"{metric} {_delta(pair, pairs)}")
             if tested and metric == metrics[0]:
                 columns += [f"{_delta(pair, pairs)} 95 % interval", f"{_delta(pair, pairs)} p (Holm)"]
-    rows = []
+    rows, partial = [], dict[tuple[str, str], None]()
     for severity in sorted(chosen["severity"].unique()):
         row = ["0 (clean)" if severity == 0 else f"{severity:g}"]
         for metric in metrics:
@@ -63,7 +65,10 @@ def _corruption_table(
             row += [number(at[m]) for m in models]
             for pair in pairs:
                 found = tested.get((metric, *pair, severity))
-                difference = at[pair[1]] - at[pair[0]] if found is None else found["estimate"]
+                difference = of_means = at[pair[1]] - at[pair[0]]
+                if found is not None:
+                    difference = found["estimate"]
+                    partial |= {pair: None} if abs(difference - of_means) > _ROUNDING else {}
                 row.append(
                     starred(number(difference, signed=True), found is not None and found["significant"])
                 )
@@ -75,6 +80,11 @@ def _corruption_table(
         if tested
         else []
     )
+    notes += [
+        f"{_delta(pair, pairs)}: {pair[1]} minus {pair[0]} by the seeds that both were trained with; the scores beside "
+        "it are means over all trainings."
+        for pair in partial
+    ]
     return Table(corruption, columns, rows, notes)
 
 

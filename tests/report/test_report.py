@@ -187,6 +187,17 @@ def test_a_time_differs_only_where_its_interval_leaves_out_one() -> None:
     assert not tables.are_distinguishable(float("nan"), float("nan"))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_difference_by_seed_beside_means_of_other_seeds_is_explained(shared: bool) -> None:
+    results = pd.DataFrame({"model": ["a", "b"], "corruption": "fog", "severity": 1.0, "AP": [20.0, 23.0]})
+    of = {"statistic": "score", "baseline": "a", "model": "b", "corruption": "fog", "severity": 1.0}
+    numbers = {"estimate": 3.0 if shared else 5.0, "low": 1.0, "high": 9.0, "p_holm": 0.01}
+    intervals = pd.DataFrame([{**of, "metric": "AP", **numbers, "significant": True}])
+    (table,) = tables.corruption_tables(results, [("a", "b")], ["AP"], intervals)
+    assert table.rows[0][3] == ("+3.00*" if shared else "+5.00*")
+    assert any("b minus a by the seeds that both" in note for note in table.notes) != shared
+
+
 def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:
     pages = [page.extract_text() for page in pypdf.PdfReader(written.path / "report.pdf").pages]
     assert any("What was run" in p and "of model, corruption and severity" in p for p in pages)

@@ -213,9 +213,10 @@ class Material:
 
     @property
     def sampled(self) -> str:
-        """What intervals are over, in words."""
-        several = any(len(members) > 1 for members in self.run.groups.values())
-        return "images and trainings" if several else "images"
+        """What intervals are over, in words: trainings too, where every network compared was trained several times."""
+        groups = self.run.groups
+        compared = {name for pair in self.run.pairs for name in pair} or set(groups)
+        return "images and trainings" if all(len(groups[name]) > 1 for name in compared) else "images"
 
     @property
     def has_clean(self) -> bool:

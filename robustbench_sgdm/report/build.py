@@ -42,7 +42,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
-        "trainings": all(len(run.groups[name]) > 1 for pair in run.pairs or [run.groups] for name in pair),
+        "trainings": "trainings" in material.sampled,
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
         "times": tables.latency_lines(run.latency()),

@@ -6,6 +6,7 @@ process has a pipe of its own and belongs to one thread, which starts it, asks i
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import pickle
 import signal
@@ -166,6 +167,17 @@ def install(kit: bytes) -> Callable[[bytes], bytes]:
             return pickle.dumps(post.work(pickle.loads(unit)))
         except Exception as error:  # noqa: BLE001 - raised by the thread that deals
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-            return pickle.dumps(error)
+            return _portable(error)
 
     return work
+
+
+def _portable(error: Exception) -> bytes:
+    """An exception pickled; one that cannot be, or not be read again, by its name and its words."""
+    with contextlib.suppress(Exception):
+        pickle.loads(answer := pickle.dumps(error))
+        return answer
+    plain = RuntimeError(f"{type(error).__name__}: {error}")
+    for note in error.__notes__:
+        plain.add_note(note)
+    return pickle.dumps(plain)

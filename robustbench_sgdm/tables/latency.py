@@ -7,7 +7,7 @@ from robustbench_sgdm.tables.table import interval
 
 def are_distinguishable(low: float, high: float) -> bool:
     """Whether a ratio of two times differs from 1: its 95 % interval leaves 1 out."""
-    return not low <= 1 <= high
+    return low > 1 or high < 1
 
 
 def time_ratio(ratio: float, low: float, high: float, first: str = "") -> str:

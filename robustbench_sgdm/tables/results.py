@@ -13,6 +13,8 @@ METRICS_SHOWN = ("AP", "AP50", "AP_S")
 _SETS = "the families or the single corruptions; the first mean and P stand alone"
 _CELLS = "all corrupted cells of a model, its baseline and a metric; the clean score stands alone"
 
+_ROUNDING = 1e-6  # percent, of a score that was written and read again
+
 
 def corruption_tables(
     results: pd.DataFrame,
@@ -57,7 +59,7 @@ def _corruption_table(
             columns.append(f"{metric} {_delta(pair, pairs)}")
             if tested and metric == metrics[0]:
                 columns += [f"{_delta(pair, pairs)} 95 % interval", f"{_delta(pair, pairs)} p (Holm)"]
-    rows = []
+    rows, partial = [], dict[tuple[str, str], None]()
     for severity in sorted(chosen["severity"].unique()):
         row = ["0 (clean)" if severity == 0 else f"{severity:g}"]
         for metric in metrics:
@@ -65,18 +67,22 @@ def _corruption_table(
             row += [number(at[m]) for m in models]
             for pair in pairs:
                 found = tested.get((metric, *pair, severity))
-                difference = at[pair[1]] - at[pair[0]] if found is None else found["estimate"]
+                difference = of_means = at[pair[1]] - at[pair[0]]
+                if found is not None:
+                    difference = found["estimate"]
+                    partial |= {pair: None} if abs(difference - of_means) > _ROUNDING else {}
                 row.append(
                     starred(number(difference, signed=True), found is not None and found["significant"])
                 )
                 if tested and metric == metrics[0]:
                     row += ["–", "–"] if found is None else [_ends(found), p_text(found["p_holm"])]
         rows.append(row)
-    notes = (
-        [STARRED.format(alpha=0.05, what=_CELLS)]
-        if tested
-        else []
-    )
+    notes = [STARRED.format(alpha=0.05, what=_CELLS)] if tested else []
+    notes += [
+        f"{_delta(pair, pairs)}: {pair[1]} minus {pair[0]} by the seeds that both were trained with; the scores beside "
+        "it are means over all trainings."
+        for pair in partial
+    ]
     return Table(words(corruption), columns, rows, [*_minus(pairs), *notes])
 
 

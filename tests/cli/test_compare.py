@@ -76,6 +76,21 @@ def scored(tiny_coco: Path, tmp_path: Path, command: Command) -> tuple[Path, dic
     return tmp_path / "runs/robustness/there", truth
 
 
+def test_the_first_predictions_are_said_to_be_the_baseline(
+    tiny_coco: Path, tmp_path: Path, command: Command
+) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    for model, better in (("a", 1.0), ("b", 0.6)):
+        place = str(folder(tmp_path / model, truth, better))
+        code, _, err = command("score", place, "--model", model, "--data", str(tiny_coco), "--name", "two")
+        assert code == 0 and ("a is the baseline, as the first model" in err) == (model == "b")
+    run = tmp_path / "runs/robustness/two"
+    for level in ("0.95", "0.5"):
+        _, text, _ = command("compare", str(run), "--resamples", "20", "--level", level, "--format", "json")
+        flips = [row for row in json.loads(text) if row["statistic"] == "flips"]
+        assert flips and all(row["significant"] == (row["p_holm"] < 1 - float(level)) for row in flips)
+
+
 def test_predictions_become_cells(scored: tuple[Path, dict[str, Any]]) -> None:
     run = Run.open(scored[0])
     assert not run.missing() and len(run.cells) == 8 and run.pairs == [("a", "b")]

@@ -184,6 +184,18 @@ def test_a_time_differs_only_where_its_interval_leaves_out_one() -> None:
         "c 13.0 ms, 1.30 [1.25, 1.40] of a's time",
     ]
     assert tables.latency_lines(frame.head(0)) == []
+    assert not tables.are_distinguishable(float("nan"), float("nan"))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_difference_by_seed_beside_means_of_other_seeds_is_explained(shared: bool) -> None:
+    results = pd.DataFrame({"model": ["a", "b"], "corruption": "fog", "severity": 1.0, "AP": [20.0, 23.0]})
+    of = {"statistic": "score", "baseline": "a", "model": "b", "corruption": "fog", "severity": 1.0}
+    numbers = {"estimate": 3.0 if shared else 5.0, "low": 1.0, "high": 9.0, "p_holm": 0.01}
+    intervals = pd.DataFrame([{**of, "metric": "AP", **numbers, "significant": True}])
+    (table,) = tables.corruption_tables(results, [("a", "b")], ["AP"], intervals)
+    assert table.rows[0][3] == ("+3.00*" if shared else "+5.00*")
+    assert any("b minus a by the seeds that both" in note for note in table.notes) != shared
 
 
 def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:

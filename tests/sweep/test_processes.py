@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from robustbench_sgdm.lifeline import Handle
+from robustbench_sgdm.sweep import processes
 from robustbench_sgdm.sweep.processes import Pool, WorkerLost
 from tests.sweep import answering
 
@@ -75,6 +76,27 @@ def test_what_a_worker_raises_is_raised_here() -> None:
         with pytest.raises(ValueError, match="as told"):
             crew.send("fail").result(LONG)
         assert crew.send(1).result(LONG) == 1
+
+
+class Odd(Exception):
+    """One that pickle writes and cannot read."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} since {why}")
+
+
+@pytest.mark.parametrize("raised", [Odd("no", "so"), ValueError(threading.Lock())], ids=["read", "write"])
+def test_what_cannot_be_sent_is_told_in_words(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Post:
+        def __init__(self, _: Any) -> None: ...
+
+        def work(self, _: Any) -> None:
+            raise raised
+
+    monkeypatch.setattr(processes, "Post", Post)
+    answer = pickle.loads(processes.install(pickle.dumps(None))(pickle.dumps(1)))
+    assert str(answer) == f"{type(raised).__name__}: {raised}"
+    assert "in a worker process" in answer.__notes__[0]
 
 
 def test_a_closed_pool_leaves_nothing_unanswered() -> None:

@@ -48,14 +48,17 @@ def interval(estimate: float, low: float, high: float, *, signed: bool = False) 
 
 
 def p_text(p: float) -> str:
-    """A p-value to three decimals; not below what the usual 1,000 resamples can carry.
+    """A p-value to three decimals; not below what the usual 1,000 resamples can carry, nor rounded up to 0.05.
 
-    >>> p_text(0.0421), p_text(0.0002), p_text(float("nan"))
-    ('0.042', '< 0.001', '–')
+    >>> p_text(0.0421), p_text(0.0002), p_text(0.0498), p_text(float("nan"))
+    ('0.042', '< 0.001', '< 0.05', '–')
     """
     if math.isnan(p):
         return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    if p < 0.001:
+        return "< 0.001"
+    text = f"{p:.3f}"
+    return "< 0.05" if p < 0.05 <= float(text) else text  # beside the mark of a significant difference
 
 
 def starred(text: str, significant: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred
+from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
 from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
@@ -85,7 +85,7 @@ def _corruption_table(
         "it are means over all trainings."
         for pair in partial
     ]
-    return Table(corruption, columns, rows, notes)
+    return Table(words(corruption), columns, rows, notes)
 
 
 def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, str, float], Mapping[Any, Any]]:

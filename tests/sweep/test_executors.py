@@ -83,15 +83,15 @@ def stored(run: Run) -> Stored:
 
 
 def killer(victims: Callable[[], list[int]], at: int) -> tuple[Callable[[int], None], list[int]]:
-    """Kills one of the victims with the `at`-th prediction."""
+    """Kills one of the victims with the `at`-th prediction, or a later one where none is found by then."""
     done: list[int] = []
     killed: list[int] = []
 
     def progress(count: int) -> None:
         done.append(count)
-        if sum(done) >= at and not killed:
-            killed.append(victims()[0])
-            os.kill(killed[0], signal.SIGKILL)
+        if sum(done) >= at and not killed and (found := victims()):
+            killed.append(found[0])
+            os.kill(found[0], signal.SIGKILL)
 
     return progress, killed
 

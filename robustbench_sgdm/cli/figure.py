@@ -166,21 +166,24 @@ def make_pictures(
 
 
 def _models(run: "Run", baseline: str | None, model: str) -> tuple[str, str]:
-    """The trainings that were asked for; their names are checked where they are used."""
+    """Single trainings of what was asked for, trainings or networks: of one seed where both have it."""
     from robustbench_sgdm.errors import UsageError, unknown
 
-    known = run.plan["models"]
+    groups, seeds = run.groups, run.seeds
+    known = dict.fromkeys([*groups, *run.plan["models"]])
     for name in [model, *([baseline] if baseline else [])]:
         if name not in known:
             raise unknown("model", name, known)
-    if model == baseline:
+    if baseline is None:
+        pairs = [pair for pair in [*run.pairs, *run.trained_pairs] if pair[1] == model]
+        if not pairs:
+            raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+        baseline = pairs[0][0]
+    sides = [groups.get(name, [name]) for name in (baseline, model)]
+    found = [(b, m) for b in sides[0] for m in sides[1] if b != m]
+    if not found or model == baseline:
         raise UsageError(f"--model and --baseline are both {model}; name another model")
-    if baseline:
-        return baseline, model
-    for own, module in run.trained_pairs:
-        if model == module:
-            return own, module
-    raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+    return next(((b, m) for b, m in found if b in seeds and seeds[b] == seeds.get(m)), found[0])
 
 
 def _ids(values: Sequence[str]) -> list[int]:

@@ -284,7 +284,7 @@ def bootstrap(
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
     told: dict[str, list[str]] = {}
     seeds: dict[str, int] = {}
-    pairs, again = [], []
+    pairs, again, apart = [], [], []
     first: dict[str, str] = {}
     for run, draws in zip(several, found, strict=True):
         where = run.path.name if alike[run.path.name] == 1 else run.path
@@ -292,20 +292,22 @@ def bootstrap(
         cells |= {names[m]: {} for m in run.plan["models"]}
         told |= {names[g]: [names[m] for m in members] for g, members in run.groups.items()}
         seeds |= {names[m]: s for m, s in run.seeds.items()}
-        pairs += [(names[b], names[m], run.first_is_baseline) for b, m in run.trained_pairs]
+        pairs += [(names[b], names[m]) for b, m in run.trained_pairs]
+        apart += [] if run.first_is_baseline else [(names[b], names[m]) for b, m in run.pairs]
         again += [(first[m], name) for m, name in names.items() if m in first and m in run.plan["models"]]
         first = names | first
         for cell, drawn in draws.items():
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
     joined = _groups(cells, groups or {}, told)
     group_of = {m: group for group, members in joined.items() for m in members}
-    for baseline, model, by_place in pairs:
-        if group_of[baseline] == group_of[model] and not by_place:
+    for baseline, model in apart:
+        theirs, own = ({group_of[m]: m for m in told[network]} for network in (baseline, model))
+        if mixed := [group for group in own if group in theirs]:
             raise errors.UsageError(
-                f"group {group_of[model]!r} joins {model} with its baseline {baseline}; a group is one network trained "
-                "several times: give each its own"
+                f"group {mixed[0]!r} joins {own[mixed[0]]} with its baseline {theirs[mixed[0]]}; a group is one network "
+                "trained several times: give each its own"
             )
-    tested = [(group_of[b], group_of[m]) for b, m in [*(p[:2] for p in pairs), *again]]
+    tested = [(group_of[b], group_of[m]) for b, m in [*pairs, *again]]
     tested = list(dict.fromkeys(pair for pair in tested if pair[0] != pair[1]))
     if all(run.first_is_baseline for run in several):
         first_of_all, *others = joined

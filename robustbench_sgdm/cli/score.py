@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
+from robustbench_sgdm.cli.figure import tell_baseline
 from robustbench_sgdm.cli.results import show_results
 
 
@@ -134,4 +135,5 @@ def score(
         )
     for text in run.plan["models"][model]["notes"]:
         note(f"warning: {text}")
+    tell_baseline(run)
     show_results(run)

@@ -1,6 +1,6 @@
 """`robustbench compare`: models side by side, with intervals; limits as an exit code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.figure import tell_baseline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,6 @@ def compare(
     not kept.
     """
     from robustbench_sgdm import gate, robustness
-    from robustbench_sgdm.cli.figure import tell_baseline
     from robustbench_sgdm.errors import UsageError, unknown
     from robustbench_sgdm.store import Run
 
@@ -127,28 +127,47 @@ def compare(
     for name in metrics:
         if name not in robustness.METRICS:
             raise unknown("metric", name, robustness.METRICS)
-    found = _bootstrap(opened, resamples, seed, level, _groups(arm or []))
+    known = {name for names in robustness.model_names(opened) for name in names.values()}
+    found = _bootstrap(opened, resamples, seed, level, _groups(arm or [], known))
     pairs = _pairs(found, baseline, options.split(model or [], found.groups.__contains__))
     shown = (
         list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.groups)
     )
-    _print(found, opened, pairs, shown, metrics, form, out)
+    if baseline is None and all(run.first_is_baseline for run in opened) and len({b for b, _ in pairs}) == 1:
+        tell_baseline(opened[0], pairs)
+    _print(found, pairs, shown, metrics, form, out)
     if limits:
         _hold(found, pairs, limits, drops is Drops.significant, junit)
 
 
-def _groups(values: Sequence[str]) -> dict[str, list[str]]:
+def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str]]:
+    """The groups of --arm; a comma or + in the name of a known model belongs to it."""
     from robustbench_sgdm.errors import UsageError
 
+    def is_whole(text: str) -> bool:
+        name, _, models = text.partition("=")
+        return bool(name) and set(_members(models, known)) <= set(known)
+
     groups: dict[str, list[str]] = {}
-    for value in options.split(values):
+    for value in options.split(values, is_whole):
         name, equals, models = value.partition("=")
         if not equals or not name:
             raise UsageError(f"--arm {value!r} is not NAME=MODEL+MODEL")
         if name in groups:
             raise UsageError(f"--arm {name} is given twice; join its models with +")
-        groups[name] = [m for m in models.split("+") if m]
+        groups[name] = [m for m in _members(models, known) if m]
     return groups
+
+
+def _members(text: str, known: Collection[str]) -> list[str]:
+    """The models that + joins, each the longest that is known."""
+    parts, members = text.split("+"), []
+    while parts:
+        lengths = range(len(parts), 0, -1)
+        length = next((n for n in lengths if "+".join(parts[:n]) in known), 1)
+        members.append("+".join(parts[:length]))
+        parts = parts[length:]
+    return members
 
 
 def _bootstrap(
@@ -188,7 +207,6 @@ def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> l
 
 def _print(
     found: "Intervals",
-    runs: "Sequence[Run]",
     pairs: Sequence[tuple[str, str]],
     models: Sequence[str],
     metrics: Sequence[str],
@@ -200,8 +218,8 @@ def _print(
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
-    flipped = _flips(runs, [trained for pair in pairs for trained in found.trainings(*pair)], found.level)
-    same = _identical(runs, pairs)
+    flipped = _flips(found, [trained for pair in pairs for trained in found.trainings(*pair)])
+    same = _identical(found, pairs)
     if form in (Form.csv, Form.json):
         rows = tables.comparison_rows(table, lives, flipped)
         text = rows.to_csv(index=False) if form is Form.csv else tables.to_json(rows)
@@ -224,30 +242,32 @@ def _print(
     note(f"comparison  {out}")
 
 
-def _identical(runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The pairs that lie in one run and put out the same, and why."""
-    from robustbench_sgdm.robustness import identical
+def _identical(found: "Intervals", pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The pairs that put out the same, and why."""
+    from robustbench_sgdm.robustness import why_identical
 
-    if len(runs) > 1:
-        return {}
-    return identical(runs[0], [pair for pair in pairs if set(pair) <= set(runs[0].groups)])
+    reasons = {
+        pair: why_identical((found.sources[one], found.sources[two]) for one, two in found.trainings(*pair))
+        for pair in pairs
+    }
+    return {pair: why for pair, why in reasons.items() if why}
 
 
-def _flips(
-    runs: "Sequence[Run]", pairs: Sequence[tuple[str, str]], level: float
-) -> "dict[tuple[str, str], pd.DataFrame]":
+def _flips(found: "Intervals", pairs: Sequence[tuple[str, str]]) -> "dict[tuple[str, str], pd.DataFrame]":
     """Counts of the pairs that lie in one run, which alone has both models' boxes side by side."""
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.robustness import flips
 
-    found = {}
-    for run in runs:
-        for baseline, model in (p for p in pairs if set(p) <= set(run.plan["models"])):
-            with counting("flips", sum(c.model == model for c in run.cells)) as update:
-                counts = flips(run, baseline, model, level=level, progress=update).counts
-            if len(counts):
-                found[baseline, model] = counts
-    return found
+    counted = {}
+    for pair in pairs:
+        (run, baseline), (other, model) = (found.sources[name] for name in pair)
+        if run is not other:
+            continue
+        with counting("flips", sum(c.model == model for c in run.cells)) as update:
+            counts = flips(run, baseline, model, level=found.level, progress=update).counts
+        if len(counts):
+            counted[pair] = counts
+    return counted
 
 
 def _hold(

@@ -113,12 +113,13 @@ def report(
     write_report(opened, resamples, corruptions or [])
 
 
-def tell_baseline(run: "Run") -> None:
-    """Say which model is the baseline where that is only its place."""
+def tell_baseline(run: "Run", pairs: Sequence[tuple[str, str]] | None = None) -> None:
+    """Say which model is the baseline, of the run's pairs or of others, where that is only its place."""
     from robustbench_sgdm.cli.console import note
 
-    if run.first_is_baseline and run.pairs:
-        note(f"{run.pairs[0][0]} is the baseline, as the first model; --baseline NAME takes another")
+    pairs = run.pairs if pairs is None else pairs
+    if run.first_is_baseline and pairs:
+        note(f"{pairs[0][0]} is the baseline, as the first model; --baseline NAME takes another")
 
 
 def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()) -> None:

@@ -19,8 +19,8 @@ from robustbench_sgdm.robustness.bootstrap import Draws, comparable, kept
 from robustbench_sgdm.robustness.diagnosis import ERRORS, OBJECTS, calibration, calibration_bins, error_types
 from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
 from robustbench_sgdm.robustness.halflife import half_lives
-from robustbench_sgdm.robustness.identity import identical
-from robustbench_sgdm.robustness.intervals import Intervals, bootstrap
+from robustbench_sgdm.robustness.identity import identical, why_identical
+from robustbench_sgdm.robustness.intervals import Intervals, bootstrap, model_names
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.statistics import decide, holm
@@ -50,8 +50,10 @@ __all__ = [
     "identical",
     "kept",
     "mcnemar",
+    "model_names",
     "outcomes",
     "sets",
     "summarize",
     "summary",
+    "why_identical",
 ]

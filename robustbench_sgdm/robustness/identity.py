@@ -1,10 +1,13 @@
 """Whether a model puts out the same as its baseline, so that there is nothing to compare."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from robustbench_sgdm.store import Cell, Run
 
 _LOOKED_AT = 2  # cells whose detections are compared, where the scores of all are equal
+
+Source = tuple[Run, str]
+"""A model: its run, and its name there."""
 
 
 def identical(run: Run, pairs: Sequence[tuple[str, str]] | None = None) -> dict[tuple[str, str], str]:
@@ -15,25 +18,41 @@ def identical(run: Run, pairs: Sequence[tuple[str, str]] | None = None) -> dict[
         pairs: (baseline, model), names of `Run.groups`; by default the run's.
     """
     found = {}
-    cells = {(c.model, c.corruption, c.severity): c for c in run.cells if run.store.complete(c)}
     for pair in run.pairs if pairs is None else pairs:
-        trained = run.trainings(*pair)
-        if all(_same(run, cells, *both) for both in trained):
-            modules = [run.plan["models"][name].get("module") for name in trained[0]]
-            found[pair] = "module untrained" if modules[1] and modules[1] != modules[0] else "same outputs"
+        if why := why_identical([((run, one), (run, two)) for one, two in run.trainings(*pair)]):
+            found[pair] = why
     return found
 
 
-def _same(run: Run, cells: dict[tuple[str, str, float], Cell], baseline: str, model: str) -> bool:
-    both = [
-        (cell, cells[baseline, corruption, severity])
-        for (name, corruption, severity), cell in cells.items()
-        if name == model and (baseline, corruption, severity) in cells
-    ]
-    scores = ([run.store.scores(cell) for cell in pair] for pair in both)
+def why_identical(trainings: Iterable[tuple[Source, Source]]) -> str:
+    """Why all pairs (baseline, model) of trainings put out the same; empty where one does not.
+
+    Args:
+        trainings: of runs over the same images.
+    """
+    both = list(trainings)
+    if not both or not all(_same(*pair) for pair in both):
+        return ""
+    modules = [run.plan["models"][name].get("module") for run, name in both[0]]
+    return "module untrained" if modules[1] and modules[1] != modules[0] else "same outputs"
+
+
+def _same(baseline: Source, model: Source) -> bool:
+    cells, others = _complete(*baseline), _complete(*model)
+    both = [(cells[at], others[at]) for at in others if at in cells]
+    stores = baseline[0].store, model[0].store
+    scores = ([store.scores(cell) for store, cell in zip(stores, pair, strict=True)] for pair in both)
     if not both or any(one["metrics"] != two["metrics"] for one, two in scores):
         return False
-    looked = [pair for pair in both if all(map(run.store.has_detections, pair))][:_LOOKED_AT]
+    looked = [
+        pair
+        for pair in both
+        if all(store.has_detections(cell) for store, cell in zip(stores, pair, strict=True))
+    ][:_LOOKED_AT]
     return bool(looked) and all(
-        run.store.detections(one).equals(run.store.detections(two)) for one, two in looked
+        stores[0].detections(one).equals(stores[1].detections(two)) for one, two in looked
     )
+
+
+def _complete(run: Run, model: str) -> dict[tuple[str, float], Cell]:
+    return {(c.corruption, c.severity): c for c in run.cells if c.model == model and run.store.complete(c)}

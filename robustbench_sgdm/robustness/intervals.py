@@ -57,6 +57,7 @@ class Intervals:
         groups: networks, each with its trainings, which are models; a network trained once is its own group.
         seeds: of trainings, where known: two groups are paired by the seeds that both have.
         level: of the intervals, such as 0.95.
+        sources: of each model, its run and what it is called there.
     """
 
     cells: Mapping[str, Cells]
@@ -65,6 +66,7 @@ class Intervals:
     groups: Mapping[str, Sequence[str]]
     seeds: Mapping[str, int] = field(default_factory=dict)
     level: float = 0.95
+    sources: Mapping[str, tuple[Run, str]] = field(default_factory=dict)
 
     def table(
         self,
@@ -214,9 +216,10 @@ class Intervals:
             estimate = float(draws.estimate[column])
             jackknife = _present(draws.jackknife[:, column])
             resamples = _varied(_present(draws.resamples[:, column]), jackknife, null)
-            images = (
-                Spread(float(np.var(resamples, ddof=1)), len(jackknife) - 1) if len(resamples) > 1 else _NONE
-            )
+            images = _NONE
+            if len(resamples) > 1:  # known no better than by as many images, and by as many resamples
+                freedom = min(len(jackknife), len(resamples)) - 1
+                images = Spread(float(np.var(resamples, ddof=1)), freedom)
             training = [_training(side, column) for side in sides] if seeds > 1 else []
             spread = pooled([images, *training]) if images is not _NONE else _NONE
             low, high = interval(estimate, spread, self.level)
@@ -279,16 +282,16 @@ def bootstrap(
         raise errors.UsageError(f"level {level} is outside (0, 1); 0.95 is usual")
     several = [runs] if isinstance(runs, Run) else list(runs)
     found = distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
-    count = Counter(name for run in several for name in {*run.plan["models"], *run.groups})
-    alike = Counter(run.path.name for run in several)
+    called = model_names(several)
+    sources = {
+        names[m]: (run, m) for run, names in zip(several, called, strict=True) for m in run.plan["models"]
+    }
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
     told: dict[str, list[str]] = {}
     seeds: dict[str, int] = {}
     pairs, again, apart = [], [], []
     first: dict[str, str] = {}
-    for run, draws in zip(several, found, strict=True):
-        where = run.path.name if alike[run.path.name] == 1 else run.path
-        names = {m: m if count[m] == 1 else f"{m}@{where}" for m in [*run.plan["models"], *run.groups]}
+    for run, draws, names in zip(several, found, called, strict=True):
         cells |= {names[m]: {} for m in run.plan["models"]}
         told |= {names[g]: [names[m] for m in members] for g, members in run.groups.items()}
         seeds |= {names[m]: s for m, s in run.seeds.items()}
@@ -300,9 +303,11 @@ def bootstrap(
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
     joined = _groups(cells, groups or {}, told)
     group_of = {m: group for group, members in joined.items() for m in members}
+    plans = {name: run.plan["models"][m] for name, (run, m) in sources.items()}
     for baseline, model in apart:
         theirs, own = ({group_of[m]: m for m in told[network]} for network in (baseline, model))
-        if mixed := [group for group in own if group in theirs]:
+        mixed = [g for g in own if g in theirs and not _same_network(plans[own[g]], plans[theirs[g]])]
+        if mixed:
             raise errors.UsageError(
                 f"group {mixed[0]!r} joins {own[mixed[0]]} with its baseline {theirs[mixed[0]]}; a group is one network "
                 "trained several times: give each its own"
@@ -313,7 +318,24 @@ def bootstrap(
         first_of_all, *others = joined
         alone = set(others) - {name for pair in tested for name in pair}
         tested += [(first_of_all, group) for group in others if group in alone]
-    return Intervals(cells, sets(*several), tested, joined, seeds, level)
+    return Intervals(cells, sets(*several), tested, joined, seeds, level, sources)
+
+
+def model_names(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each run, what its models and groups are called beside those of the others; see `bootstrap`."""
+    count = Counter(name for run in runs for name in {*run.plan["models"], *run.groups})
+    alike = Counter(run.path.name for run in runs)
+    named = []
+    for run in runs:
+        where = run.path.name if alike[run.path.name] == 1 else run.path
+        names = dict.fromkeys([*run.plan["models"], *run.groups])
+        named.append({m: m if count[m] == 1 else f"{m}@{where}" for m in names})
+    return named
+
+
+def _same_network(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two models of plans are known to be one network, of which each may be a training."""
+    return "parameters" in one and all(one.get(key) == two.get(key) for key in ("parameters", "module"))
 
 
 def _groups(

@@ -339,7 +339,10 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The plan with what the directory has of other models."""
     (model,) = plan["models"]
     baseline = plan["models"][model]["baseline"]
-    models, cells, corruptions, severities = {}, [], {}, set(plan["severities"])
+    models: dict[str, Any] = {}
+    cells, corruptions, severities = [], {}, set(plan["severities"])
+    if baseline == model:
+        raise UsageError(f"baseline {baseline!r} is the model itself; name another one of {path}")
     if (path / "plan.yaml").exists():
         there = Run.open(path).plan
         for part in ("data", "settings"):
@@ -350,7 +353,7 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
                     f"{path} is of another {part} ({differing[0]} {str(there[part].get(differing[0]))[:12]}, not "
                     f"{str(plan[part][differing[0]])[:12]}); give another --name"
                 )
-        models = {m: about for m, about in there["models"].items() if m != model}
+        models = dict(there["models"])
         cells = [c for c in there["cells"] if c["model"] != model]
         corruptions, severities = there["corruptions"], severities | set(there.get("severities", ()))
     if baseline is not None and baseline not in models:
@@ -358,12 +361,15 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
             f"baseline {baseline!r} is not in {path}, which holds {', '.join(models) or 'nothing'}; score it first, "
             "under the same --name"
         )
+    models |= plan["models"]  # a model that is scored again keeps its place: the first one is a baseline
+    place = {name: i for i, name in enumerate(models)}
+    cells = sorted([*cells, *plan["cells"]], key=lambda cell: place.get(str(cell["model"]), 0))
     return {
         **plan,
-        "models": {**models, **plan["models"]},
+        "models": models,
         "corruptions": {**corruptions, **plan["corruptions"]},
         "severities": sorted(severities),
-        "cells": [*cells, *plan["cells"]],
+        "cells": cells,
     }
 
 

@@ -370,3 +370,58 @@ def test_a_few_inverted_boxes_are_scored_and_reported(tiny_coco: Path, command: 
     assert code == 0 and err.count("have a negative width or height") == 2, err
     code, out, err = command("report", "runs/robustness/n")
     assert code == 0 and "cannot be read" not in out + err, out + err
+
+
+def test_a_model_scored_again_keeps_its_place(tiny_coco: Path, tmp_path: Path, command: Command) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    words = {
+        name: (
+            "score",
+            str(folder(tmp_path / name, truth, better)),
+            "--model",
+            name,
+            "--data",
+            str(tiny_coco),
+        )
+        for name, better in (("first", 1.0), ("second", 0.6))
+    }
+    for name in ("first", "second", "first"):
+        code, _, err = command(*words[name], "--name", "there")
+        assert code == 0, err
+    assert "first is the baseline, as the first model" in err
+    run = Run.open(tmp_path / "runs/robustness/there")
+    assert run.pairs == [("first", "second")]
+    assert [c.model for c in run.cells] == ["first"] * 4 + ["second"] * 4
+    code, _, err = command(*words["first"], "--name", "there", "--baseline", "first")
+    assert code == 2 and "is the model itself" in err
+
+
+def test_models_that_are_identical_are_called_so_in_any_run(
+    tiny_coco: Path, tmp_path: Path, command: Command
+) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    for model, better, name in (("a", 1.0, "one"), ("a", 1.0, "two"), ("b", 0.6, "two")):
+        source = folder(tmp_path / f"{model}-{name}", truth, better)
+        data = ("--data", str(tiny_coco), "--name", name)
+        assert command("score", str(source), "--model", model, *data)[0] == 0
+    folders = [str(tmp_path / "runs/robustness" / name) for name in ("one", "two")]
+    code, out, err = command("compare", *folders, "--resamples", "20", "--metric", "AP")
+    assert code == 0 and "AP of a@two minus a@one, identical: same outputs" in out
+    assert "a@two and a@one are identical" in err and "between a@two and a@one could" not in err
+    assert "objects found by one only, b and a@two" in out  # they lie in one run
+
+
+def test_groups_of_models_with_commas_and_plus_in_their_names(
+    tiny_coco: Path, tmp_path: Path, command: Command
+) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    names = ["a=1", "b,c", "d+e", "d"]
+    for n, name in enumerate(names):
+        source = folder(tmp_path / str(n), truth, 1 - 0.1 * n)
+        assert command("score", str(source), "--model", name, "--data", str(tiny_coco), "--name", "r")[0] == 0
+    words = ("compare", str(tmp_path / "runs/robustness/r"), "--resamples", "20", "--metric", "AP")
+    code, out, err = command(*words, "--arm", "first=a=1+b,c,second one=d+e+d")
+    assert code == 0 and "AP of second one minus first" in out, err
+    assert "of 2 trainings" in out
+    code, _, err = command(*words, "--arm", "x=b,a=1")
+    assert code == 2 and "is not NAME=MODEL+MODEL" not in err and "unknown model 'b'" in err

@@ -1,6 +1,7 @@
 """Intervals of cells, means and differences: paired, kept, honest about what is missing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,21 @@ def test_damaged_detections_are_found(make_run: Any, tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="was scored"):
         bootstrap(run, resamples=5)
+
+
+def test_few_resamples_prove_little(make_run: Any) -> None:
+    table = bootstrap(make_run(MODELS, NOISE), resamples=2).table(["AP"])
+    tested = table[table["se"] > 0]
+    ratio = (tested["high"] - tested["estimate"]) / tested["se"]
+    free = ratio[tested["baseline"] != ""]  # scores end at 0 and 100
+    np.testing.assert_allclose(free, 12.7062, rtol=1e-5)  # Student's with one degree of freedom
+
+
+def test_a_baseline_may_be_a_training_of_the_same_network(make_run: Any) -> None:
+    run = make_run({"one": None, "two": "one", "three": "one"}, {"fog": [3.0]})
+    about = {name: {**facts, "parameters": 10} for name, facts in run.plan["models"].items()}
+    same = replace(run, plan={**run.plan, "models": about})
+    assert bootstrap(same, resamples=5, groups={"g": ["one", "two"]}).pairs == [("g", "three")]
+    about["two"]["module"] = "sgdm"
+    with pytest.raises(UsageError, match="joins two with its baseline one"):
+        bootstrap(same, resamples=5, groups={"g": ["one", "two"]})

@@ -148,13 +148,13 @@ def _verdict(limit: Limit, row: Mapping[Any, Any], significant: bool) -> Verdict
 def _where(row: Mapping[Any, Any]) -> str:
     if row["statistic"] == "score":
         return f" under {words(row['corruption'])} at {row['severity']:g}"
-    return f" over {row['over']}" if row["over"] else ""
+    return f" over {words(row['over'])}" if row["over"] else ""
 
 
 def _set(row: Mapping[Any, Any]) -> str:
     if row["statistic"] not in ("mPC", "rPC"):
         return ""
-    return str(row["over"] or "the benchmark's 15 corruptions")
+    return words(row["over"]) or "the benchmark's 15 corruptions"
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:

@@ -27,7 +27,9 @@ def show_results(run: "Run") -> None:
         for part in parts:
             show(replace(part, notes=()))
         notes |= dict.fromkeys(table.notes)
-    for line in notes:  # the same for all tables
+    same = robustness.identical(run)
+    told = [f"{tables.identical_words(*pair, why)}." for pair, why in same.items()]
+    for line in [*notes, *told]:  # the same for all tables
         out.print(line, highlight=False, soft_wrap=True, markup=False)
     note(f"results {csv}")
 

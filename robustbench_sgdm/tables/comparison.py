@@ -88,7 +88,7 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
         f"{metric} (%), {100 * level:g} % intervals",
         ["what", *models],
         [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
-        [f"{family}: {over}." for family, over in families.itertuples(index=False)]
+        [f"{family}: {words(over)}." for family, over in families.itertuples(index=False)]
         + [f"Missing: {text}." for text in lacking],
     )
 

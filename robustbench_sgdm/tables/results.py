@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred
+from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
 from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
@@ -75,7 +75,7 @@ def _corruption_table(
         if tested
         else []
     )
-    return Table(corruption, columns, rows, notes)
+    return Table(words(corruption), columns, rows, notes)
 
 
 def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, str, float], Mapping[Any, Any]]:
@@ -89,6 +89,9 @@ def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, st
 
 
 def _ends(row: Mapping[Any, Any]) -> str:
+    """Of an interval; a dash where there is none, as of scores alone."""
+    if pd.isna(row["low"]):
+        return number(None)
     return " to ".join(number(row[end], signed=True) for end in ("low", "high"))
 
 

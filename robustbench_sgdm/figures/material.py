@@ -224,12 +224,16 @@ class Material:
         return any(cell.corruption == CLEAN for cell in self.run.cells)
 
     @cached_property
-    def flips(self) -> pd.DataFrame:
-        """Images by corruption and severity, with the objects that the model finds and its baseline does not."""
+    def _flips(self) -> robustness.Flips:
         baseline, model = self.pair
         count = sum(cell.model == model and cell.corruption != CLEAN for cell in self.run.cells)
         update = counter(self.progress, "finding flips", count)
-        return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update).images
+        return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update)
+
+    @property
+    def flips(self) -> pd.DataFrame:
+        """Images by corruption and severity, with the objects that the model finds and its baseline does not."""
+        return self._flips.images
 
     @cached_property
     def shown(self) -> dict[str, list[Shown]]:
@@ -258,6 +262,11 @@ class Material:
             used |= set(ranked["image_id"])
             columns = ranked[["corruption", "severity", "image_id"]]
             found[keeper] = [(str(c), float(s), int(i)) for c, s, i in columns.itertuples(index=False)]
+        if self._flips.counts.empty:
+            raise DataError(
+                f"{self.run.path} has no corrupted cell with the detections of both {baseline} and {model}; scores "
+                "alone do not say which objects are found"
+            )
         if not used:
             raise DataError(
                 f"{self.run.path} has no object that only one of {baseline} and {model} finds under noise"

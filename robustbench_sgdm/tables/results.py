@@ -97,6 +97,9 @@ def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, st
 
 
 def _ends(row: Mapping[Any, Any]) -> str:
+    """Of an interval; a dash where there is none, as of scores alone."""
+    if pd.isna(row["low"]):
+        return number(None)
     return " to ".join(number(row[end], signed=True) for end in ("low", "high"))
 
 

@@ -425,3 +425,25 @@ def test_groups_of_models_with_commas_and_plus_in_their_names(
     assert "of 2 trainings" in out
     code, _, err = command(*words, "--arm", "x=b,a=1")
     assert code == 2 and "is not NAME=MODEL+MODEL" not in err and "unknown model 'b'" in err
+
+
+def test_scores_alone_of_two_models_say_why_nothing_is_proven(tiny_coco: Path, command: Command) -> None:
+    for model, value in (("a", 0.5), ("b", 0.4)):
+        scores = {"AP": value, "AP50": 0.7, "AP75": 0.6, "APs": -1, "APm": 0.4, "APl": 0.8}
+        nested = {"gaussian_noise": {"0": {"bbox": scores}, "1": {"bbox": scores}}}
+        Path("r.json").write_text(json.dumps(nested))
+        code, out, err = command("score", "r.json", "--model", model, "--data", str(tiny_coco), "--name", "n")
+        assert code == 0, err
+    assert "-10.00" in out and "to –" not in out and "gaussian noise" in out
+    code, _, err = command("figure", "side-by-side", "runs/robustness/n")
+    assert code == 1 and "scores alone do not say which objects are found" in err
+
+
+def test_every_result_of_identical_models_says_so(tiny_coco: Path, tmp_path: Path, command: Command) -> None:
+    truth = json.loads(tiny_coco.read_text())
+    for model in ("a", "b"):
+        source = folder(tmp_path / model, truth, 1.0)
+        words = ("score", str(source), "--model", model, "--data", str(tiny_coco), "--name", "r")
+        code, out, err = command(*words)
+        assert code == 0, err
+    assert "b and a are identical: same outputs." in out

@@ -106,8 +106,8 @@ def severity(material: Material) -> Drawn:
         ]
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
         band = (
-            f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may still "
-            "differ."
+            f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may "
+            "still differ."
         )
     clean = bool((results["corruption"] == CLEAN).any())
     first = "on clean images" if clean else "at the lowest severity"

@@ -72,11 +72,7 @@ def _corruption_table(
                 if tested and metric == metrics[0]:
                     row += ["–", "–"] if found is None else [_ends(found), p_text(found["p_holm"])]
         rows.append(row)
-    notes = (
-        [STARRED.format(alpha=0.05, what=_CELLS)]
-        if tested
-        else []
-    )
+    notes = [STARRED.format(alpha=0.05, what=_CELLS)] if tested else []
     return Table(words(corruption), columns, rows, [*_minus(pairs), *notes])
 
 

@@ -79,7 +79,7 @@ def test_results_csv_terminal_and_report_agree(
         console.show(table)
     printed = capsys.readouterr().out
     for name in ("gaussian_noise", "fog"):
-        terminal = printed.partition(name)[2].partition("noise" if name == "fog" else "fog")[0]
+        terminal = printed.partition(tables.words(name))[2].partition("noise" if name == "fog" else "fog")[0]
         for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
             severity = f"{float(row.severity):g}" if row.severity else "0 (clean)"  # type: ignore[arg-type]
             for metric in tables.METRICS_SHOWN:

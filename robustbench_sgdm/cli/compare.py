@@ -235,6 +235,8 @@ def _print(
                 note(f"verdict {verdict.headline}")
             return
         text = "\n".join(map(tables.to_markdown, shown))
+    for pair, why in same.items():
+        note(tables.identical_words(*pair, why))
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -74,6 +74,7 @@ def figure(
     from robustbench_sgdm.cli.console import note, stages
     from robustbench_sgdm.errors import unknown
     from robustbench_sgdm.store import Run
+    from robustbench_sgdm.tables import identical_words
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
@@ -93,6 +94,8 @@ def figure(
         if name in wanted:
             make_pictures(material, wanted[name](), corruptions or [], progress)
         figures.save(figures.draw(name, material).figure, path)
+    for pair, why in material.identical.items():
+        note(identical_words(*pair, why))
     note(f"figure  {path}")
 
 

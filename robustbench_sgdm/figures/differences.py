@@ -1,5 +1,7 @@
 """Heat map of the differences between a model and its baseline, corruption by severity."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +16,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import PAGE, styled
-from robustbench_sgdm.tables import identical_words, number, starred, words
+from robustbench_sgdm.tables import number, starred, words
 from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds
@@ -23,12 +25,15 @@ _BELOW = 0.5  # inches
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.differences())
 
 
-def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
+def difference_map(
+    intervals: pd.DataFrame, metric: str = "AP", same: Mapping[tuple[str, str], str] | None = None
+) -> Figure:
     """Draw model - baseline in points; bold with a star where the difference is significant.
 
     Args:
         intervals: rows as of `Intervals.table()`.
         metric: of those rows.
+        same: the pairs that are identical, and why; their panels are titled so.
     """
     rows = differences(intervals, metric)
     pairs = list(dict.fromkeys(zip(rows["baseline"], rows["model"], strict=True)))
@@ -55,7 +60,10 @@ def difference_map(intervals: pd.DataFrame, metric: str = "AP") -> Figure:
             image = _heat(axis, values, sure == 1, limit)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(titles))
-            axis.set(xlabel="severity", title=f"{names[model]}\nminus {names[baseline]}")
+            title = f"{names[model]}\nminus {names[baseline]}"
+            if why := (same or {}).get((baseline, model)):
+                title += f"\nidentical: {why}"
+            axis.set(xlabel="severity", title=title)
         shape = {"shrink": 0.9} if beside else {"location": "bottom", "aspect": 40}
         figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", pad=0.02, **shape)
     return figure
@@ -108,7 +116,6 @@ def differences_of(material: Material) -> Drawn:
         "blue where the model is better, orange where the baseline is. Bold with a star: "
         "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not shown to differ."
     )
-    caption += "".join(f" {identical_words(*pair, why)}." for pair, why in material.identical.items())
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
         f"be higher in {up} and lower in {down}."
@@ -125,4 +132,4 @@ def differences_of(material: Material) -> Drawn:
         "p_holm",
         "significant",
     ]
-    return Drawn(difference_map(material.intervals, metric), caption, alt, rows[columns])
+    return Drawn(difference_map(material.intervals, metric, material.identical), caption, alt, rows[columns])

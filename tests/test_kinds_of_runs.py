@@ -1,0 +1,184 @@
+"""What is said of runs of every kind: an untrained module, no clean images, several seeds; on narrow terminals."""
+
+import html
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from robustbench_sgdm import cli, content, figures, report, robustness
+from robustbench_sgdm.cli import console
+from robustbench_sgdm.cli.results import show_results
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.figures import Material
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import Table
+from robustbench_sgdm.types import CLEAN
+
+made_run = content.load_file(content.root() / "benchmarks" / "support" / "made_run.py")
+
+LEVELS = {"gaussian_noise": [1, 3], "fog": [1, 3]}
+SEEDS = {f"net{m}-seed{s}": {"group": f"net{m}", "seed": s} for m in ("", "-sgdm") for s in (0, 1)}
+
+
+def make(
+    folder: Path, models: Mapping[str, Mapping[str, Any]], *, clean: bool = True, same: bool = False
+) -> Run:
+    """A stored run of these models; with `same` all put out what the first does."""
+    run = made_run.make_run(folder, "run", list(models), LEVELS, images=6, resamples=True)
+    plan = {
+        **run.plan,
+        "models": {m: {**run.plan["models"][m], "baseline": None} | dict(models[m]) for m in models},
+        "cells": [c for c in run.plan["cells"] if clean or c["corruption"] != CLEAN],
+    }
+    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    run = Run.open(run.path)
+    first = next(iter(models))
+    for cell in run.cells:
+        if same and cell.model != first:
+            twin = next(c for c in run.cells if c == replace(cell, model=first, key=c.key))
+            found = run.store.detections(twin)
+            run.store.write_shard(cell, 0, {c: found[c].to_numpy() for c in found})
+            run.store.merge(cell, 1)
+            run.store.finish(cell, {**run.store.scores(twin), "key": cell.key})
+        place = 0 if same else list(models).index(cell.model)
+        made_run._resampled(run, cell, 45 - 6 * cell.severity + place)
+    return run
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(stop.value.code or 0), shown.out + shown.err
+
+    return call
+
+
+def plain(path: Path) -> str:
+    text = re.sub(r"<style.*?</style>|<[^>]+>", "", path.read_text("utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(text).replace("\u00a0", " "))
+
+
+def test_an_untrained_module_is_called_so_by_every_result(
+    tmp_path: Path, command: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}}, same=True)
+    said = "n-sgdm and n are identical: module untrained"
+    assert robustness.identical(run) == {("n", "n-sgdm"): "module untrained"}
+    show_results(run)
+    assert said in capsys.readouterr().out
+    for form in ("table", "csv", "json", "markdown"):
+        code, printed = command("compare", str(run.path), "--format", form)
+        assert code == 0 and said in printed and "could be shown" not in printed
+    material = Material(run)
+    for name in ("severity", "differences", "means", "sizes", "errors"):
+        assert said in figures.draw(name, material).caption
+    code, printed = command("figure", "means", str(run.path), "--out", str(tmp_path / "means.svg"))
+    assert code == 0 and said in printed
+    report.write(material)
+    assert said in plain(run.path / "report.html")
+    assert "could be shown" not in plain(run.path / "report.html")
+
+
+def test_one_output_that_differs_is_not_identical(tmp_path: Path) -> None:
+    assert not robustness.identical(make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}}))
+
+
+def test_without_clean_images_nothing_is_drawn_or_said_of_them(tmp_path: Path) -> None:
+    material = Material(make(tmp_path, {"a": {}, "b": {}}, clean=False))
+    (axis,) = figures.draw("means", material).figure.axes
+    assert "clean" not in [label.get_text() for label in axis.get_xticklabels()]
+    assert len(figures.draw("sizes", material).figure.axes) == 1
+    for name in ("severity", "means", "sizes"):
+        drawn = figures.draw(name, material)
+        assert "clean" not in drawn.caption + drawn.alt and "nothing" not in drawn.alt
+    with pytest.raises(DataError, match="add 0 to --severity"):
+        figures.draw("classes", material)
+
+
+def test_intervals_over_trainings_are_said_to_be(tmp_path: Path) -> None:
+    pair = {"net-sgdm-seed0": {"baseline": "net-seed0"}, "net-sgdm-seed1": {"baseline": "net-seed1"}}
+    run = make(tmp_path, {m: {**about, **pair.get(m, {})} for m, about in SEEDS.items()})
+    material = Material(run)
+    report.write(material)
+    text = plain(run.path / "report.html")
+    assert not re.search(r"intervals over images(?! and trainings)", text)
+    assert "net-sgdm against net on made" in text
+    for name in ("severity", "means", "sizes"):
+        assert "intervals over images and trainings" in figures.draw(name, material).caption
+
+
+def test_every_model_is_in_the_heading_and_the_baseline_is_said(
+    tmp_path: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    run = make(tmp_path, {"a": {}, "b": {}, "c": {}})
+    report.write(Material(run))
+    assert "b and c against a on made" in plain(run.path / "report.html")
+    assert "a is the baseline, as the first model" in command("compare", str(run.path))[1]
+    assert "as the first model" not in command("compare", str(run.path), "--baseline", "b")[1]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "models", [["a", "b"], ["yolov8n", "a-rather-long-name", "another-one"]], ids=["two", "three"]
+)
+def test_numbers_are_whole_on_narrow_terminals(
+    tmp_path: Path,
+    models: Sequence[str],
+    width: int,
+    command: Callable[..., tuple[int, str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make(tmp_path, {m: {} for m in models})
+    monkeypatch.setattr(console.out, "_width", 400)
+    show_results(run)
+    wide = capsys.readouterr().out + command("compare", str(run.path))[1]
+    monkeypatch.setattr(console.out, "_width", width)
+    show_results(run)
+    narrow = capsys.readouterr().out + command("compare", str(run.path))[1]
+    number = r"[+-]?\d+\.\d+\*?|< 0\.001"
+    assert set(re.findall(number, wide)) <= set(re.findall(number, narrow))  # by metric there are more
+    assert "…" not in narrow
+
+
+def test_a_table_without_room_is_shown_in_parts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.out, "_width", 40)
+    console.show_numbers(Table("t", ["row", *(f"column{i}" for i in range(6))], [["r", *["12.34"] * 6]]))
+    printed = capsys.readouterr().out
+    assert printed.count("12.34") == 6 and printed.count("t (continued)") == 1
+
+
+def test_side_by_side_takes_networks_of_several_seeds(tmp_path: Path) -> None:
+    from robustbench_sgdm.cli.figure import _models
+
+    run = make(tmp_path, SEEDS)
+    assert _models(run, "net", "net-sgdm") == ("net-seed0", "net-sgdm-seed0")
+    assert _models(run, None, "net-sgdm") == ("net-seed0", "net-sgdm-seed0")
+    assert _models(run, "net", "net-sgdm-seed1") == ("net-seed1", "net-sgdm-seed1")
+    assert _models(run, "net-sgdm-seed1", "net-seed0") == ("net-sgdm-seed1", "net-seed0")
+
+
+def test_a_baseline_may_be_changed_under_the_same_name(tmp_path: Path) -> None:
+    run = make(tmp_path, {"a": {}, "b": {}})
+    kept = {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")}
+    plan = {
+        **run.plan,
+        "models": {"a": {**run.plan["models"]["a"], "baseline": "b"}, "b": run.plan["models"]["b"]},
+    }
+    again = Run.start(tmp_path, "run", plan)
+    assert again.path == run.path and again.pairs == [("b", "a")] and not again.missing()
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")} == kept

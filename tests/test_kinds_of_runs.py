@@ -43,7 +43,7 @@ def make(
         if same and cell.model != first:
             twin = next(c for c in run.cells if c == replace(cell, model=first, key=c.key))
             found = run.store.detections(twin)
-            run.store.write_shard(cell, 0, {c: found[c].to_numpy() for c in found})
+            run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
             run.store.merge(cell, 1)
             run.store.finish(cell, {**run.store.scores(twin), "key": cell.key})
         place = 0 if same else list(models).index(cell.model)

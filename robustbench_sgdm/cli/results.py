@@ -20,7 +20,7 @@ def show_results(run: "Run") -> None:
     csv = run.write_results()
     results = robustness.average_trainings(run.results(), run.groups)
     intervals = None if results.empty else _intervals(run)
-    metrics = list(dict.fromkeys([_primary(run), *tables.METRICS_SHOWN]))
+    metrics = list(dict.fromkeys([robustness.headline(run), *tables.METRICS_SHOWN]))
     notes: dict[str, None] = {}
 
     def of(title: str, metric: str, pairs: "Sequence[tuple[str, str]]") -> "list[Table]":
@@ -48,16 +48,6 @@ def show_results(run: "Run") -> None:
     for line in notes:  # the same for all tables
         out.print(line, highlight=False, soft_wrap=True, markup=False)
     note(f"results {csv}")
-
-
-def _primary(run: "Run") -> str:
-    from robustbench_sgdm import robustness
-    from robustbench_sgdm.errors import DataError
-
-    try:
-        return robustness.headline(run)
-    except DataError:  # an older run, without its ground truth
-        return "AP"
 
 
 def _intervals(run: "Run") -> "pd.DataFrame | None":

@@ -66,10 +66,7 @@ class Material:
         """
         if self.metric and self.metric not in METRICS:
             raise errors.unknown("metric", self.metric, METRICS)
-        try:
-            return self.metric or robustness.headline(self.run)
-        except DataError:  # an older run, without its ground truth
-            return "AP"
+        return self.metric or robustness.headline(self.run)
 
     @cached_property
     def bootstrap(self) -> Intervals:

@@ -139,7 +139,7 @@ def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Com
     words = ("compare", str(scored[0]), "--resamples", "60")
     code, _, err = command(*words, "--fail-under", "rPC=1,AP=0")
     assert code == 0 and "--fail-under AP=0 kept by 8 of 8\n" in err
-    sets = "fog at 3, gaussian_noise at 1, 3; fog at 3; gaussian_noise at 1, 3"
+    sets = "fog at 3, gaussian noise at 1, 3; fog at 3; gaussian noise at 1, 3"
     assert f"--fail-under rPC:AP=1 kept by 6 of 6, over: {sets}\n" in err
     code, _, err = command(*words, "--fail-under", "rPC=99,AP=0", "--junit", "j.xml")
     assert code == 3 and "rPC:AP=99 not kept: a" in err

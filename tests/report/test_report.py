@@ -209,8 +209,8 @@ def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     material = Material(Run(written.path, {**written.plan, "models": models}), resamples=200, most=2)
     (section,) = (s for s in sections(material) if s.id == "detections")
     assert [p.title for p in section.pictures] == [
-        *(f"where {a} keeps more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
-        *(f"where {a} keeps more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
+        *(f"where {a} finds more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
+        *(f"where {a} finds more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import cli, content, figures, report, robustness
 from robustbench_sgdm.cli import console
@@ -89,6 +90,29 @@ def test_an_untrained_module_is_called_so_by_every_result(
     report.write(material)
     assert said in plain(run.path / "report.html")
     assert "could be shown" not in plain(run.path / "report.html")
+
+
+def page(name: str) -> None:
+    from robustbench_sgdm import content
+
+    view = content.load_file(content.root() / "app/views" / f"{name}.py")
+    stored = content.load_file(content.root() / "app/stored.py")
+    ((name, path),) = stored.listed().items()
+    view.page(stored.show(name, path))
+
+
+@pytest.mark.parametrize("name", ["overview", "curves"])
+def test_the_dashboard_calls_it_so_too(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}}, same=True)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
+    before = sys.modules["__main__"]
+    try:
+        test = AppTest.from_function(page, args=(name,), default_timeout=200).run()
+    finally:
+        sys.modules["__main__"] = before
+    assert not test.exception
+    said = " ".join(m.value for m in test.markdown).replace("\\", "")
+    assert "identical: module untrained" in said and "could be shown" not in said
 
 
 def test_one_output_that_differs_is_not_identical(tmp_path: Path) -> None:

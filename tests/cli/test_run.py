@@ -87,6 +87,40 @@ def test_a_checkpoint_without_baseline(
     assert same["AP"].tolist() == frame["AP"].tolist() and same["key"].tolist() == frame["key"].tolist()
 
 
+def test_an_untrained_module_is_asked_about_before_it_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = embedded("yolov8n")
+    assert path
+    words = ["robustbench", "run", "--model", "yolov8n-sgdm", "--weights", str(path), "--severity", "3"]
+    words += ["--imgsz", "128", "--fraction", "0.03"]
+    for answer, code in (([], 2), (["--yes", "--estimate"], 0)):
+        monkeypatch.setattr(sys, "argv", [*words, *answer])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert (stop.value.code or 0) == code
+        said = capsys.readouterr().err
+        assert "yolov8n-sgdm detects the same as yolov8n: its sgdm module is untrained" in said
+        assert ("--yes" in said) == bool(code)
+    assert not list(Path().iterdir())
+
+
+def test_another_baseline_is_no_other_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = embedded("yolov8n")
+    assert path
+    shutil.copy(path, "a.safetensors")
+    shutil.copy(embedded("yolov8n-sgdm") or "", "b.safetensors")
+    words = ("run", "--model", "a.safetensors,b.safetensors", "--severity", "3", "--imgsz", "64")
+    robustbench(monkeypatch, *words, "--fraction", "0.02")
+    assert "a is the baseline, as the first model" in capsys.readouterr().err
+    robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b")
+    shown = capsys.readouterr()
+    assert "0 predictions to make" in shown.err and "Δ: a minus b." in shown.out
+    assert len(list(Path("runs/robustness").iterdir())) == 1
+
+
 def test_the_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for words, expected in (
         (("list", "corruptions"), ("gaussian_noise", "ringing", "benchmark")),

@@ -13,7 +13,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.tables import interval, words
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
 SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
@@ -129,7 +129,7 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
 
 def means(material: Material) -> Drawn:
     """A run's means."""
-    metric, names = material.score, material.names
+    metric, names = material.resampled_score, material.names
     rows = material.intervals[
         (material.intervals["metric"] == metric) & material.intervals["statistic"].isin(["P", "mPC", "rPC"])
     ]
@@ -141,11 +141,12 @@ def means(material: Material) -> Drawn:
         raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
     at = f" ({material.whole.at.removeprefix('at ')})" if material.whole.at else ""
     caption = (
-        f"Means under corruption by family, with 95 % intervals over images. Left: mPC, the mean {metric} over "
+        f"Means under corruption by family{_with_intervals(whole)}. Left: mPC, the mean {metric} over "
         f"corruptions and severities{at}, beside the clean score; right: rPC, the share of the clean score that is kept."
     )
     alt = "Bar chart of means under corruption: " + "; ".join(
-        f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()
+        f"{row['model']} {interval(row['estimate'], row['low'], row['high'])}"
+        for row in whole.to_dict("records")
     )
     columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
     return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
@@ -162,7 +163,7 @@ def sizes(material: Material) -> Drawn:
         raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
     caption = (
         "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), clean and as the mean "
-        f"under {material.title}, with 95 % intervals over images."
+        f"under {material.title}{_with_intervals(rows)}."
     )
     alt = "Bar chart of AP by size under corruption: " + "; ".join(
         f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"
@@ -170,6 +171,11 @@ def sizes(material: Material) -> Drawn:
     )
     columns = ["model", "statistic", "over", "metric", "estimate", "low", "high"]
     return Drawn(size_bars(frame, over, f"mean under {material.title}"), caption, alt + ".", rows[columns])
+
+
+def _with_intervals(rows: pd.DataFrame) -> str:
+    """Of a caption: scores alone have none."""
+    return ", with 95 % intervals over images" if rows["low"].notna().any() else ""
 
 
 def losses_by_class(material: Material) -> Drawn:

@@ -105,7 +105,11 @@ def severity(material: Material) -> Drawn:
             & (intervals["metric"] == metric)
         ]
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
-        band = " Bands: 95 % intervals over images; models see the same images, so bands that overlap may still differ."
+        if rows["low"].notna().any():  # scores alone have none
+            band = (
+                " Bands: 95 % intervals over images; models see the same images, so bands that overlap may still "
+                "differ."
+            )
     worst = results[results["severity"] == results["severity"].max()]
     alt = f"Line chart of {metric} against severity. " + "; ".join(
         f"{model} falls from {_mean(rows[rows['corruption'] == CLEAN], metric)} on clean images "

@@ -41,6 +41,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
+        "intervals": not reason and bool(material.intervals["low"].notna().any()),
         "trainings": any(len(members) > 1 for members in run.groups.values()),
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],

@@ -79,7 +79,7 @@ def test_results_csv_terminal_and_report_agree(
         console.show(table)
     printed = capsys.readouterr().out
     for name in ("gaussian_noise", "fog"):
-        terminal = printed.partition(name)[2].partition("noise" if name == "fog" else "fog")[0]
+        terminal = printed.partition(tables.words(name))[2].partition("noise" if name == "fog" else "fog")[0]
         for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
             severity = f"{float(row.severity):g}" if row.severity else "0 (clean)"  # type: ignore[arg-type]
             for metric in tables.METRICS_SHOWN:
@@ -209,8 +209,8 @@ def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     material = Material(Run(written.path, {**written.plan, "models": models}), resamples=200, most=2)
     (section,) = (s for s in sections(material) if s.id == "detections")
     assert [p.title for p in section.pictures] == [
-        *(f"where {a} keeps more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
-        *(f"where {a} keeps more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
+        *(f"where {a} finds more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
+        *(f"where {a} finds more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
     ]
 
 

@@ -13,7 +13,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.tables import interval, words
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
 SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
@@ -133,7 +133,7 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
 
 def means(material: Material) -> Drawn:
     """A run's means."""
-    metric, names = material.score, material.names
+    metric, names = material.resampled_score, material.names
     rows = material.intervals[
         (material.intervals["metric"] == metric) & material.intervals["statistic"].isin(["P", "mPC", "rPC"])
     ]
@@ -147,9 +147,10 @@ def means(material: Material) -> Drawn:
     mean = f"mPC, the mean {metric} over corruptions and severities{at}"
     if rows.loc[rows["statistic"] == "rPC", "estimate"].notna().any():
         mean = f"Left: {mean}, beside the clean score; right: rPC, the share of the clean score that is kept"
-    caption = f"Means under corruption by family, with 95 % intervals over {material.sampled}. {mean}."
+    caption = f"Means under corruption by family{_with_intervals(whole, material.sampled)}. {mean}."
     alt = "Bar chart of means under corruption: " + "; ".join(
-        f"{row.model} {row.estimate:.1f} ({row.low:.1f} to {row.high:.1f})" for row in whole.itertuples()
+        f"{row['model']} {interval(row['estimate'], row['low'], row['high'])}"
+        for row in whole.to_dict("records")
     )
     columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
     return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
@@ -167,8 +168,8 @@ def sizes(material: Material) -> Drawn:
     found = {"P": "clean", "mPC": f"as the mean under {material.title}"}
     which = " and ".join(text for name, text in found.items() if name in set(rows["statistic"]))
     caption = (
-        f"AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), {which}, with 95 % "
-        f"intervals over {material.sampled}."
+        "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), "
+        f"{which}{_with_intervals(rows, material.sampled)}."
     )
     alt = "Bar chart of AP by size under corruption: " + "; ".join(
         f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"
@@ -176,6 +177,11 @@ def sizes(material: Material) -> Drawn:
     )
     columns = ["model", "statistic", "over", "metric", "estimate", "low", "high"]
     return Drawn(size_bars(frame, over, f"mean under {material.title}"), caption, alt + ".", rows[columns])
+
+
+def _with_intervals(rows: pd.DataFrame, sampled: str) -> str:
+    """Of a caption: scores alone have none."""
+    return f", with 95 % intervals over {sampled}" if rows["low"].notna().any() else ""
 
 
 def losses_by_class(material: Material) -> Drawn:

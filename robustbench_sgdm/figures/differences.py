@@ -106,7 +106,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
 
 def differences_of(material: Material) -> Drawn:
     """A run's map."""
-    metric = material.score
+    metric = material.resampled_score
     rows = differences(material.intervals, metric).dropna(subset="estimate")
     if rows.empty:
         raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")

@@ -68,6 +68,20 @@ class Material:
             raise errors.unknown("metric", self.metric, METRICS)
         return self.metric or robustness.headline(self.run)
 
+    @property
+    def resampled_score(self) -> str:
+        """`score`, where there are intervals of it.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.score not in robustness.METRICS:
+            known = ", ".join(robustness.METRICS)
+            raise DataError(
+                f"{self.score} is not resampled, so it has no intervals; --metric takes {known} here"
+            )
+        return self.score
+
     @cached_property
     def bootstrap(self) -> Intervals:
         """Of the run.
@@ -101,9 +115,7 @@ class Material:
         Raises:
             DataError: as `bootstrap`; or the metric is not resampled.
         """
-        if self.score not in robustness.METRICS:
-            raise DataError(f"{self.score} is not resampled")
-        return robustness.half_lives(self.bootstrap, self.score)
+        return robustness.half_lives(self.bootstrap, self.resampled_score)
 
     @cached_property
     def sets(self) -> dict[Over, str]:

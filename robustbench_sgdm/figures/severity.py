@@ -105,10 +105,11 @@ def severity(material: Material) -> Drawn:
             & (intervals["metric"] == metric)
         ]
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
-        band = (
-            f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may "
-            "still differ."
-        )
+        if rows["low"].notna().any():  # scores alone have none
+            band = (
+                f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may "
+                "still differ."
+            )
     clean = bool((results["corruption"] == CLEAN).any())
     first = "on clean images" if clean else "at the lowest severity"
     mildest, worst = (results[results["severity"] == end(results["severity"])] for end in (min, max))

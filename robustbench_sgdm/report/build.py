@@ -42,6 +42,7 @@ def write(material: Material) -> tuple[Path, Path]:
         "sources": sources,
         "verdicts": told,
         "reason": reason,
+        "intervals": not reason and bool(material.intervals["low"].notna().any()),
         "trainings": "trainings" in material.sampled,
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],

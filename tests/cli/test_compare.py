@@ -437,6 +437,9 @@ def test_scores_alone_of_two_models_say_why_nothing_is_proven(tiny_coco: Path, c
     assert "-10.00" in out and "to –" not in out and "gaussian noise" in out
     code, _, err = command("figure", "side-by-side", "runs/robustness/n")
     assert code == 1 and "scores alone do not say which objects are found" in err
+    code, _, err = command("report", "runs/robustness/n")
+    html = Path("runs/robustness/n/report.html").read_text()
+    assert code == 0 and "intervals over images" not in html and "nan to nan" not in html, err
 
 
 def test_every_result_of_identical_models_says_so(tiny_coco: Path, tmp_path: Path, command: Command) -> None:
@@ -447,3 +450,11 @@ def test_every_result_of_identical_models_says_so(tiny_coco: Path, tmp_path: Pat
         code, out, err = command(*words)
         assert code == 0, err
     assert "b and a are identical: same outputs." in out
+
+
+@pytest.mark.parametrize("figure", ["means", "differences"])
+def test_figures_of_intervals_name_the_metrics_that_have_some(
+    scored: tuple[Path, dict[str, Any]], command: Command, figure: str
+) -> None:
+    code, _, err = command("figure", figure, str(scored[0]), "--metric", "AR1", "--resamples", "5")
+    assert code == 1 and "AR1 is not resampled" in err and "AP50" in err

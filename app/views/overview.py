@@ -216,7 +216,9 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
             "run": st.column_config.TextColumn("Run"),
             **FACTS,
             **{
-                f"{c} 95 %": st.column_config.TextColumn("95 %", help="Bootstrap over images, and over trainings where there are several.")
+                f"{c} 95 %": st.column_config.TextColumn(
+                    "95 %", help="Bootstrap over images, and over trainings where there are several."
+                )
                 for c in ("clean", "mPC", "rPC")
             },
         },

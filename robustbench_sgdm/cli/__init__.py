@@ -47,6 +47,13 @@ app.command("clean")(clean.clean)
 app.command("checks")(show.checks)
 
 
+class _Notes(logging.Handler):
+    """Writes records where notes go: to standard error, whatever that is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line: exit code 2 for bad usage, 1 for failure, no traceback for either."""
     for stream in (sys.stdout, sys.stderr):
@@ -54,7 +61,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a narrow encoding must not cost a finished run its tables
     log = logging.getLogger("robustbench_sgdm")
     log.setLevel(logging.INFO)
-    log.addHandler(logging.StreamHandler())  # standard error, where notes go
+    log.handlers = [_Notes()]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler stops as Ctrl-C does
     try:

@@ -82,12 +82,12 @@ def estimate(plan: Plan, units: Sequence[Unit], crew: Crew, run: Run | None = No
         run: where it is stored; what is there of later parts is not made again.
 
     Raises:
-        RobustBenchError: it cannot be told, since the image, a corruption, memory or the device failed.
+        RobustBenchError: it cannot be told, since the image, a corruption, memory, the disk or the device failed.
     """
     threads = torch.get_num_threads()
     try:
         return expected(plan, units, crew, _measure(plan), run)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:  # numba writes what it compiled to disk
         raise RobustBenchError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         torch.set_num_threads(threads)

@@ -41,10 +41,11 @@ def severity_curves(
             axis.set_title(fonts.short(words(corruption), size[0] / across - 0.3, 8.5))
         for axis in axes[len(corruptions) :]:
             axis.set_axis_off()
+        label = "severity (0 = clean)" if (results["corruption"] == CLEAN).any() else "severity"
         for index, axis in enumerate(axes[: len(corruptions)]):
             below = index + across >= len(corruptions)
             axis.tick_params(labelbottom=below)
-            axis.set(xlabel="severity (0 = clean)" if below else "", ylabel="")
+            axis.set(xlabel=label if below else "", ylabel="")
             if index % across == 0:
                 axis.set_ylabel(f"{metric} (%)")
         axes[0].set_ylim(bottom=0)

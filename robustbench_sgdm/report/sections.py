@@ -140,7 +140,8 @@ def _results(material: Material) -> list[Table]:
         _LOG.debug("no intervals: %s", error)
     made = []
     if intervals is not None and material.sets:
-        made.append(tables.means_table(intervals, material.names, first, run.pairs, material.whole.at))
+        means = tables.means_table(intervals, material.names, first, run.pairs, material.whole.at)
+        made += [means] if means.rows else []
     if intervals is not None:
         made += _tables(lambda: [tables.half_life_table(found)] if len(found := material.half_lives) else [])
     for table in tables.corruption_tables(material.results, run.pairs, metrics, intervals):

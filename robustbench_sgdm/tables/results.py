@@ -112,6 +112,8 @@ def means_table(
 ) -> Table:
     """P, mPC, rPC and mCE of every model and difference with their 95 % intervals; mCE is against its baseline.
 
+    What no model has, such as P where no clean images were run, is left out.
+
     Args:
         intervals: rows as of `Intervals.table()`.
         names: the sets to show, `over` -> what to call it.
@@ -132,8 +134,11 @@ def means_table(
         found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
         own = [_interval(found.get((m, of.get(m, "")))) for m in models]
         rows.append([f"mCE, {words(text)}", *own, *("–" for _ in pairs)])
+    known = [
+        row for row in rows if set(row[1:]) != {"–"}
+    ]  # what was not run, such as clean images, has no row
     return Table(
-        f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows, _notes(pairs)
+        f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], known, _notes(pairs)
     )
 
 

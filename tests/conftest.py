@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,25 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=found, args=list(flags))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Calls the command line in an empty folder and gives what it says, both streams; tables are not folded."""
+    from robustbench_sgdm import cli
+    from robustbench_sgdm.cli import console
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console.out, "width", 300)
+
+    def call(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        assert int(stop.value.code or 0) == code, shown.err
+        return shown.out + shown.err
+
+    return call

@@ -25,19 +25,8 @@ SCHEMA = 1
 """Version of the run directory's layout and column names."""
 
 RESULTS = (
-    *(
-        "schema",
-        "data",
-        "images",
-        "model",
-        "corruption",
-        "severity",
-        "strength",
-        "psnr",
-        "ssim",
-        "engine",
-        "seed",
-    ),
+    *("schema", "data", "images", "model", "corruption", "severity", "strength", "psnr", "ssim"),
+    *("engine", "seed"),
     *METRICS,
     "key",
 )

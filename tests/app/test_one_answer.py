@@ -15,8 +15,7 @@ import yaml
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import cli, content, gate, report, robustness, tables
-from robustbench_sgdm.cli import console
+from robustbench_sgdm import content, gate, report, robustness, tables
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.store import Run
 
@@ -71,21 +70,6 @@ def expected(run: Run, metric: str) -> Marked:
 def _of(frame: pd.DataFrame) -> Marked:
     names = frame["corruption"].map(tables.words)
     return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    monkeypatch.setattr(console.out, "width", 300)
-
-    def call(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        shown = capsys.readouterr()
-        assert int(stop.value.code or 0) == code, shown.err
-        return shown.out + shown.err
-
-    return call
 
 
 def test_all_mark_the_same_cells(

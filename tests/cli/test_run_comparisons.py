@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from robustbench_sgdm import cli
-from robustbench_sgdm.cli import console
 from robustbench_sgdm.detectors import embedded, weights
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store import Run
@@ -22,23 +20,6 @@ from robustbench_sgdm.types import METRICS
 
 FEW = ("--fraction", "0.02", "--noise", "fog", "--severity", "0,3", "--imgsz", "128")
 Command = Callable[..., str]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Calls the command line and gives what it says, both streams."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console.out, "width", 160)
-
-    def call(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["robustbench", *words])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        shown = capsys.readouterr()
-        assert int(stop.value.code or 0) == code, shown.err
-        return shown.out + shown.err
-
-    return call
 
 
 def checkpoint(path: Path, model: str = "yolov8n", noise: float = 0.0) -> Path:

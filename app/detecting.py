@@ -24,18 +24,14 @@ def _loaded(
     model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
 ) -> "YoloDetector":
     from robustbench_sgdm import detectors
+    from robustbench_sgdm.config import InferenceConfig
 
     file = None if weights == "embedded" else weights
     name = model if file is None or not _is_file(model) else file
     return detectors.load(
         name,
+        InferenceConfig(imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"),
         weights=None if name == file else file,
-        imgsz=imgsz,
-        conf=conf,
-        iou=iou,
-        max_det=max_det,
-        end2end=end2end,
-        device="cpu",
     )
 
 

@@ -25,6 +25,7 @@ from skimage import data
 from torch import Tensor
 
 from robustbench_sgdm import detectors
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.corruption import Corruption, apply, load
 from robustbench_sgdm.detectors import pick_device
 
@@ -72,7 +73,7 @@ def _picture() -> NDArray[np.uint8]:
 
 def _forward(batch: int, device: str, repeats: int) -> float:
     """Milliseconds of YOLOv8n's forward pass for one image of a batch."""
-    detector = detectors.load("yolov8n", imgsz=640, device=device, half=device != "cpu")
+    detector = detectors.load("yolov8n", InferenceConfig(imgsz=640, device=device, half=device != "cpu"))
     squares = torch.full((batch, 3, 640, 640), 114, dtype=torch.uint8, device=device)
     return 1e3 * _fastest([lambda: detector.forward(squares)], repeats)[0] / batch
 

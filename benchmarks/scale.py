@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import line_up
 from robustbench_sgdm.store import CellStore
@@ -114,7 +115,7 @@ def _one(on: str, workers: int, images: int, severities: int, imgsz: int) -> dic
     """
     torch.set_num_threads(1)
     levels = [0.0, *(round(5 * (i + 1) / severities, 3) for i in range(severities))]
-    entrants = line_up(["yolov8n"], lambda _: {}, imgsz=imgsz)
+    entrants = line_up(["yolov8n"], InferenceConfig(imgsz=imgsz))
     chosen = corruption.load().select(["gaussian_noise"])
     plan = make_plan(entrants, _repeated(images), chosen, levels, Settings("cpu", "torch", 0, 4))
     moments: list[tuple[float, float, int]] = []

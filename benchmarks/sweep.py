@@ -21,6 +21,7 @@ from torch import Tensor
 
 from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
 from robustbench_sgdm.detectors.letterbox import letterbox
@@ -32,7 +33,9 @@ from robustbench_sgdm.types import CLEAN
 def main() -> None:
     options = _options()
     device, cores = pick_device(None), os.cpu_count() or 1
-    detector = load(options.model, weights=options.weights, imgsz=options.imgsz, device=device)
+    detector = load(
+        options.model, InferenceConfig(imgsz=options.imgsz, device=device), weights=options.weights
+    )
     data = load_dataset(options.data)
     data = data.subset(min(1.0, options.images / len(data)))
     chosen = corruption.load().select(options.noise)

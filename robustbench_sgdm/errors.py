@@ -4,7 +4,11 @@ The command line prints them without a traceback and exits with their code.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.store import Run
 
 
 class RobustBenchError(Exception):
@@ -29,6 +33,23 @@ class CorruptionError(DataError):
 
 class DeviceError(RobustBenchError):
     """The device failed a unit of work; the other units are not affected."""
+
+
+class IncompleteError(RobustBenchError):
+    """A run ended with cells missing; the others are stored.
+
+    Attributes:
+        run: as far as it came.
+    """
+
+    def __init__(self, run: "Run", reasons: "Sequence[RobustBenchError]") -> None:
+        missing = run.missing()
+        named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
+        super().__init__(
+            f"{'; '.join(map(str, reasons))}\n{len(missing)} of {len(run.cells)} cells are missing ({named}): "
+            "fix it and run the same command again to compute them"
+        )
+        self.run = run
 
 
 class Stopped(RobustBenchError):

@@ -13,6 +13,7 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import cli, content, figures, report, robustness
+from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import show_results
 from robustbench_sgdm.errors import DataError
@@ -187,13 +188,11 @@ def test_a_table_without_room_is_shown_in_parts(
 
 
 def test_side_by_side_takes_networks_of_several_seeds(tmp_path: Path) -> None:
-    from robustbench_sgdm.cli.figure import _models
-
     run = make(tmp_path, SEEDS)
-    assert _models(run, "net", "net-sgdm") == ("net-seed0", "net-sgdm-seed0")
-    assert _models(run, None, "net-sgdm") == ("net-seed0", "net-sgdm-seed0")
-    assert _models(run, "net", "net-sgdm-seed1") == ("net-seed1", "net-sgdm-seed1")
-    assert _models(run, "net-sgdm-seed1", "net-seed0") == ("net-sgdm-seed1", "net-seed0")
+    assert trained_pair(run, ("net", "net-sgdm")) == ("net-seed0", "net-sgdm-seed0")
+    assert trained_pair(run, "net-sgdm") == ("net-seed0", "net-sgdm-seed0")
+    assert trained_pair(run, ("net", "net-sgdm-seed1")) == ("net-seed1", "net-sgdm-seed1")
+    assert trained_pair(run, ("net-sgdm-seed1", "net-seed0")) == ("net-sgdm-seed1", "net-seed0")
 
 
 def test_a_baseline_may_be_changed_under_the_same_name(tmp_path: Path) -> None:

@@ -48,10 +48,12 @@ app.command("checks")(show.checks)
 
 
 class _Notes(logging.Handler):
-    """Writes records where notes go: to standard error, whatever that is at the time."""
+    """Writes records where notes go: to standard error, whatever that is at the time, around progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        from robustbench_sgdm.cli.console import note
+
+        note(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
 
 
 def main() -> None:

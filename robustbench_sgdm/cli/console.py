@@ -20,6 +20,8 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.progress import Progress as Report
+from robustbench_sgdm.progress import counter
 from robustbench_sgdm.tables import Table, split
 
 _LABEL = 28  # columns that a row's label has at the least before numbers are folded
@@ -87,33 +89,16 @@ def fits(table: Table) -> bool:
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(42), duration(185), duration(7300)
-    ('42 s', '3 min', '2.0 h')
-    """
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def durations(low: float, high: float) -> str:
-    """A span of seconds as people say it.
-
-    >>> durations(42, 185), durations(185, 310), durations(20, 20.4)
-    ('42 s to 3 min', '3 to 5 min', 'about 20 s')
-    """
-    first, last = duration(low), duration(high)
-    number, _, unit = first.partition(" ")
-    if first == last:
-        return f"about {first}"
-    return f"{number if last.endswith(f' {unit}') else first} to {last}"
-
-
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar; yields a function that takes how much was just done, callable from any thread."""
+    with stages() as progress:
+        yield counter(progress, what, total)
+
+
+@contextmanager
+def stages() -> Iterator[Report]:
+    """Progress bars below each other; yields a function of (what, done, total), callable from any thread."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -121,15 +106,6 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not (total and err.is_terminal)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda n: bar.advance(task, n)
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars below each other; yields a function of (what, done, total), callable from any thread."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
 
@@ -139,20 +115,3 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield update
-
-
-@contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that appears with the first (done, total), which may never come."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-    task = bar.add_task(what, total=None)
-
-    def update(done: int, total: int) -> None:
-        bar.start()  # does nothing the second time
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield update
-    finally:
-        bar.stop()

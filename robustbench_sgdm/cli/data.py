@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.errors import UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
@@ -30,6 +29,11 @@ SplitOption = Annotated[
 ]
 
 
+def find(source: str, images: Path | None = None) -> tuple[str, Path | None]:
+    """The options as the file system writes them."""
+    return str(options.find_path(source) or source), images and (options.find_path(str(images)) or images)
+
+
 def load_dataset(source: str, images: Path | None = None, split: str = "val") -> "Dataset":
     """The data set that the options name; what was noted while reading goes to standard error.
 
@@ -38,18 +42,11 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
         DataError: the file is not what it should be.
     """
     from robustbench_sgdm import datasets
-    from robustbench_sgdm.cli.console import counted, note
+    from robustbench_sgdm.cli.console import note, stages
 
-    if split != "val" and source != "coco" and not source.lower().endswith((".yaml", ".yml")):
-        raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {source} has one split")
-    name = str(options.find_path(source) or source)
-    images = images and (options.find_path(str(images)) or images)
-    if source == "coco":
-        from robustbench_sgdm.detectors import coco_json
-
-        name = str(coco_json(split))
-    with counted("rendering scenes") as progress:
-        dataset = datasets.load(name, images, split=split, progress=progress)
+    name, folder = find(source, images)
+    with stages() as progress:
+        dataset = datasets.load(name, folder, split=split, progress=progress)
     for text in dataset.notes:
         note(f"warning: {text}")
     return dataset

@@ -1,7 +1,7 @@
 """`robustbench figure` and `robustbench report`: drawings of a stored run."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,6 @@ from robustbench_sgdm.cli import options
 from robustbench_sgdm.types import FIGURES
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.figures import Material, Shown
     from robustbench_sgdm.store import Run
 
 RunArgument = Annotated[Path, typer.Argument(help="A run directory, as `robustbench run` leaves it.")]
@@ -70,31 +69,35 @@ def figure(
     Statistics that it needs are made once and kept in the run directory. Side-by-side figures show the
     images that the two models flip most, in both directions, unless you name some.
     """
-    from robustbench_sgdm import figures
+    from robustbench_sgdm import api, figures
     from robustbench_sgdm.cli.console import note, stages
     from robustbench_sgdm.errors import unknown
-    from robustbench_sgdm.store import Run
     from robustbench_sgdm.tables import identical_words
 
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
     path = out or Path(f"{name}.svg")
     figures.check_ending(path)
-    opened = Run.open(run)
-    models = None
-    if name == "side-by-side" and model:
-        models = _models(opened, baseline, model)
-    elif baseline:
-        opened = opened.against(baseline)
     with stages() as progress:
-        material = figures.Material(
-            opened, metric, _ids(image or []), _noise(noise), rows, confidence, resamples, progress, models
+        pair = (baseline, model) if baseline and model and name == "side-by-side" else None
+        opened = api.Run.open(
+            run,
+            baseline=None if pair else baseline,
+            resamples=resamples,
+            corruptions=corruptions or [],
+            progress=progress,
         )
-        wanted = {"side-by-side": lambda: material.pictures, "contact-sheet": lambda: material.sheet}
-        if name in wanted:
-            make_pictures(material, wanted[name](), corruptions or [], progress)
-        figures.save(figures.draw(name, material).figure, path)
-    for pair, why in material.identical.items():
+        drawn = opened.figure(
+            name,
+            metric=metric,
+            model=pair or model,
+            images=_ids(image or []),
+            noise=_noise(noise),
+            rows=rows,
+            confidence=confidence,
+        )
+        drawn.save(path)
+    for pair, why in opened.analysis().identical.items():
         note(identical_words(*pair, why))
     note(f"figure  {path}")
 
@@ -127,67 +130,17 @@ def tell_baseline(run: "Run", pairs: Sequence[tuple[str, str]] | None = None) ->
 
 def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()) -> None:
     """Pictures, figures, both files; notes what is left out and where the files are."""
-    from robustbench_sgdm import report as reporting
+    from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import note, stages
     from robustbench_sgdm.errors import DataError
-    from robustbench_sgdm.figures import Material
 
     with stages() as progress:
-        material = Material(run, resamples=resamples, progress=progress)
-        for each, wanted in [*((pair, "pictures") for pair in material.by_pair), (material, "sheet")]:
-            try:
-                make_pictures(each, getattr(each, wanted), folders, progress)
-            except (DataError, ImportError) as error:
-                note(f"without some pictures: {error}")
-        html, pdf = reporting.write(material)
-    with contextlib.suppress(DataError):  # the report says why there is none
-        for verdict in material.verdicts:
-            note(f"verdict {verdict.headline}")
+        opened = api.Run(run, resamples, folders, progress)
+        html, pdf = opened.report()
+        with contextlib.suppress(DataError):  # the report says why there is none
+            for verdict in opened.verdicts():
+                note(f"verdict {verdict}")
     note(f"report  {html}\nreport  {pdf}")
-
-
-def make_pictures(
-    material: "Material",
-    wanted: "Sequence[Shown]",
-    folders: Sequence[Path],
-    progress: Callable[[str, int, int], None],
-) -> None:
-    """Keep the pictures that a run lacks, from its data set's images."""
-    from robustbench_sgdm.store import has_picture
-
-    todo = [picture for picture in dict.fromkeys(wanted) if not has_picture(material.run, *picture)]
-    if not todo:
-        return  # neither torch nor the images are needed
-    from robustbench_sgdm import corruption, sweep
-    from robustbench_sgdm.errors import UsageError
-    from robustbench_sgdm.figures import counter
-
-    registry, known = corruption.load(folders), {}
-    for name in dict.fromkeys(name for name, *_ in todo):
-        with contextlib.suppress(UsageError):  # one that is not there is told of where it is needed
-            known[name] = registry.get(name)
-    sweep.make_pictures(material.run, todo, known, progress=counter(progress, "making pictures", len(todo)))
-
-
-def _models(run: "Run", baseline: str | None, model: str) -> tuple[str, str]:
-    """Single trainings of what was asked for, trainings or networks: of one seed where both have it."""
-    from robustbench_sgdm.errors import UsageError, unknown
-
-    groups, seeds = run.groups, run.seeds
-    known = dict.fromkeys([*groups, *run.plan["models"]])
-    for name in [model, *([baseline] if baseline else [])]:
-        if name not in known:
-            raise unknown("model", name, known)
-    if baseline is None:
-        pairs = [pair for pair in [*run.pairs, *run.trained_pairs] if pair[1] == model]
-        if not pairs:
-            raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
-        baseline = pairs[0][0]
-    sides = [groups.get(name, [name]) for name in (baseline, model)]
-    found = [(b, m) for b in sides[0] for m in sides[1] if b != m]
-    if not found or model == baseline:
-        raise UsageError(f"--model and --baseline are both {model}; name another model")
-    return next(((b, m) for b, m in found if b in seeds and seeds[b] == seeds.get(m)), found[0])
 
 
 def _ids(values: Sequence[str]) -> list[int]:

@@ -116,22 +116,13 @@ def data() -> None:
     """Data sets that --data knows by name, and whether they are on this machine."""
     from robustbench_sgdm import datasets
     from robustbench_sgdm.cli.console import show
-    from robustbench_sgdm.datasets.cache import cache_dir
-    from robustbench_sgdm.detectors import coco_folder
     from robustbench_sgdm.tables import Table
 
-    coco = coco_folder()
-    rows = [
-        ["scenes", str(datasets.SCENES_VAL), "rendered on first use, in seconds", str(cache_dir())],
-        [
-            "coco",
-            "5000",
-            "there" if (coco / "images/val2017").is_dir() else "downloaded on first use (1 GB)",
-            str(coco),
-        ],
-    ]
-    notes = ["Or a path: a COCO json, or an Ultralytics dataset YAML."]
-    show(Table("data", ["data", "images", "state", "folder"], rows, notes))
+    rows = []
+    for source in datasets.sources():
+        state, folder = source.status() if source.status else ("", "")
+        rows.append([source.name, source.description, ", ".join(source.splits), state, str(folder)])
+    show(Table("data", ["data", "description", "splits", "state", "folder"], rows))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,55 @@ class Image:
     width: int
     height: int
     upright: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        source: a name or a path.
+        images: the folder of the images, where that is not in a usual place.
+        split: `val`, `train` or `test`.
+        progress: called while a source makes its images.
+    """
+
+    source: str
+    images: Path | None = None
+    split: str = "val"
+    progress: Progress = no_progress
+
+    @property
+    def path(self) -> Path:
+        """The source as a path."""
+        return Path(self.source)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing that `--data` takes: a name, or a kind of file.
+
+    Attributes:
+        name: what the user writes, or what the kind of file is called.
+        description: for lists and messages.
+        load: reads it.
+        suffixes: of the kind of file, in lower case; none where the source is a name.
+        splits: that it has; none where there is only one, `val`.
+        takes_images: whether the image folder can be given.
+        status: whether it is on this machine, in words, and where; None for a kind of file.
+    """
+
+    name: str
+    description: str
+    load: "Callable[[Request], Dataset]"
+    suffixes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("val",)
+    takes_images: bool = False
+    status: Callable[[], tuple[str, Path]] | None = None
+
+    def accepts(self, source: str) -> bool:
+        """Whether the user means this one."""
+        return Path(source).suffix.lower() in self.suffixes if self.suffixes else source == self.name
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import_ultralytics()
 
 from robustbench_sgdm.detectors import graft, weights, yolo, zoo
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.detectors.coco_val import coco_folder, coco_json, coco_val
 from robustbench_sgdm.detectors.device import out_of_memory, pick_device
-from robustbench_sgdm.detectors.lineup import Entrant, against, line_up, line_up_trained
+from robustbench_sgdm.detectors.lineup import Entrant, added_baselines, against, line_up, line_up_trained
 from robustbench_sgdm.detectors.weights import embedded
 from robustbench_sgdm.detectors.yolo import YoloDetector, load
 
@@ -21,10 +20,8 @@ __all__ = [
     "Detector",
     "Entrant",
     "YoloDetector",
+    "added_baselines",
     "against",
-    "coco_folder",
-    "coco_json",
-    "coco_val",
     "embedded",
     "graft",
     "line_up",

@@ -1,12 +1,13 @@
 """The detectors of one run: module variants beside their baselines, under distinct names."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
@@ -38,28 +39,22 @@ class Entrant:
 
 
 def line_up(
-    models: Sequence[str],
-    weights: Callable[[Sequence[str]], Mapping[str, Path]],
+    models: Sequence[str | Path | Detector],
+    config: InferenceConfig = InferenceConfig(),
     *,
+    weights: Mapping[str, Path] | None = None,
     baselines: bool = True,
-    imgsz: int = 0,
-    trust: bool = False,
-    end2end: bool | None = None,
     names: Mapping[str, str] | None = None,
-    **settings: Any,
 ) -> dict[str, Entrant]:
     """Load every model, each module variant behind its baseline.
 
     Args:
-        models: zoo names, and paths of checkpoints and model YAMLs.
-        weights: called with the names of added baselines, gives the files of the models and baselines that
-            have one. A baseline without a file takes its variant's, which must then hold a baseline.
+        models: zoo names, paths of checkpoints and model YAMLs, and detectors that are loaded already.
+        config: of all that are loaded here. `end2end` goes to the models that have a one-to-one branch.
+        weights: files by the name of a model or of an added baseline. A baseline without a file takes its
+            variant's, which must then hold a baseline.
         baselines: add the baseline of each module variant.
-        imgsz: side of the square in pixels; 0 takes for each model the size that its file says, or 640.
-        trust: run code from a `.pt`; see `weights.read`.
-        end2end: of the models that have a one-to-one branch; see `Inference`.
         names: what to call the models; by default zoo names, and files by their stem and folders.
-        settings: device, half, conf, iou, max_det; see `yolo.load`.
 
     Raises:
         UsageError: no model, a name twice, weights that do not fit or are missing.
@@ -68,12 +63,16 @@ def line_up(
         raise UsageError(
             "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
         )
-    wanted = _with_baselines(models, add=baselines)
-    files = dict(weights([m for m in wanted if m not in models]))
+    loaded = {m.name: m for m in models if isinstance(m, Detector)}
+    named = [m.name if isinstance(m, Detector) else str(m) for m in models]
+    wanted = _with_baselines(named, loaded, add=baselines)
+    files = dict(weights or {})
+    if stray := [name for name in files if name not in wanted]:
+        raise unknown("model (--weights)", stray[0], wanted)
     for model, baseline in wanted.items():
-        if baseline and model in files and baseline not in models:
+        if baseline and model in files and baseline not in named:
             files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
-    names = names or _names(list(wanted))
+    names = names or _names(list(wanted), loaded)
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         same = [model for model, name in names.items() if name == twice[0]]
         raise UsageError(
@@ -82,41 +81,46 @@ def line_up(
     entrants: dict[str, Entrant] = {}
     single: list[NoEnd2EndError] = []
     for model, baseline in wanted.items():
+        if model in loaded:
+            entrants[model] = Entrant(loaded[model], "given")
+            continue
+        load_it = partial(load, model, weights=files.get(model))
         try:
-            load_it = partial(load, model, weights=files.get(model), imgsz=imgsz, trust=trust, **settings)
             try:
-                detector = load_it(end2end=end2end)
+                detector = load_it(config)
             except NoEnd2EndError as error:
-                detector = load_it()
+                detector = load_it(replace(config, end2end=None))
                 single.append(error)
         except UsageError as error:
-            if model in models:
+            if model in named:
                 raise
             raise UsageError(
-                f"{error}. As the baseline it came with {', '.join(models)}: give it weights of its own "
+                f"{error}. As the baseline it came with {', '.join(named)}: give it weights of its own "
                 f"(--weights {model}=FILE) or leave it out (--no-baseline)"
             ) from error
         detector.name = names[model]
         origin = str(files.get(model) or (model if _is_file(model) else "embedded"))
         entrants[detector.name] = Entrant(detector, origin, baseline)
-    if len(single) == len(wanted):
+    if single and len(single) == len(wanted) - len(loaded):
         raise single[0]
     return entrants
 
 
-def line_up_trained(runs: Sequence[tuple[str, int, Path]], **how: Any) -> dict[str, Entrant]:
+def line_up_trained(
+    runs: Sequence[tuple[str, int, Path]], config: InferenceConfig = InferenceConfig()
+) -> dict[str, Entrant]:
     """Load the detectors of a comparison of trainings, each beside the training of its baseline with the same seed.
 
     Args:
         runs: (model of the zoo, seed, file of weights).
-        how: as for `line_up`.
+        config: as for `line_up`.
 
     Raises:
         UsageError: as `line_up`.
     """
     models = {model: Path(model).stem if zoo.is_yaml(model) else model for model, *_ in runs}
     names = {str(file): f"{models[model]}-seed{seed}" for model, seed, file in runs}
-    loaded = line_up([str(file) for *_, file in runs], lambda _: {}, names=names, **how)
+    loaded = line_up([file for *_, file in runs], config, names=names)
     entrants = {}
     for (model, seed, file), entrant in zip(runs, loaded.values(), strict=True):
         baseline = zoo.resolve(model).baseline
@@ -159,20 +163,27 @@ def against(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant
     }
 
 
-def _with_baselines(models: Sequence[str], *, add: bool) -> dict[str, str | None]:
+def _with_baselines(
+    models: Sequence[str], loaded: Collection[str] = (), *, add: bool = True
+) -> dict[str, str | None]:
     """Every model's baseline, if that is in the run; added before it, where wanted and not named itself."""
     wanted: dict[str, str | None] = {}
     for model in models:
-        baseline = None if _is_file(model) else zoo.resolve(model).baseline
+        baseline = None if _is_file(model) or model in loaded else zoo.resolve(model).baseline
         if baseline and baseline not in models and add:
             wanted.setdefault(baseline, None)
         wanted[model] = baseline if add or baseline in models else None
     return wanted
 
 
-def _names(models: Sequence[str]) -> dict[str, str]:
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines of module variants that `line_up` would add."""
+    return [name for name in _with_baselines(models) if name not in models]
+
+
+def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str]:
     """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
-    files = [m for m in models if _is_file(m) or zoo.is_yaml(m)]
+    files = [m for m in models if m not in loaded and (_is_file(m) or zoo.is_yaml(m))]
     names = {m: Path(m).stem if m in files else m for m in models}
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.detectors.yolo import Inference, YoloDetector
+from robustbench_sgdm.detectors.yolo import YoloDetector
 
 WARM_UP = 3
 """Calls before a call is timed."""
@@ -108,7 +109,7 @@ def forward_passes(
     image = torch.full((batch, 3, imgsz, imgsz), 114, dtype=torch.uint8)
 
     def forward(name: str) -> Callable[[], object]:
-        detector = YoloDetector(zoo.build(name, classes), name, Inference(imgsz=imgsz), device)
+        detector = YoloDetector(zoo.build(name, classes), name, InferenceConfig(imgsz=imgsz, device=device))
         return lambda: detector.forward(image)
 
     return in_turns({name: forward(name) for name in names}, rounds, device)

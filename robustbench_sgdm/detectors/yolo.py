@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes, xywh2xyxy
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import layer_settings, zoo
 from robustbench_sgdm.detectors.architecture import Config, skeleton
@@ -30,47 +31,8 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.modules import MODULES
 
 _LOG = logging.getLogger(__name__)
-_LARGEST = 7680  # Ultralytics keeps classes apart in suppression by shifting boxes this many pixels
 _ONE_BRANCH = "the head has no one-to-one branch to choose; leave out --end2end and --no-end2end"
 _IMGSZ = 640  # where a file does not say; Ultralytics' own default
-_MOST_BOXES = 30_000  # candidates its suppression looks at
-
-
-@dataclass(frozen=True)
-class Inference:
-    """What decides a detector's output besides its weights; the defaults are those of Ultralytics' `val`.
-
-    Attributes:
-        imgsz: side of the square in pixels, a multiple of 32. Ultralytics would round another one up; it is
-            refused here, so that a result is at the size that was asked for.
-        conf: score above which a box is kept, in [0, 1).
-        iou: overlap above which suppression drops the weaker box, in (0, 1].
-        max_det: most boxes in an image.
-        half: float16 weights and activations; CUDA only.
-        end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
-            Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
-
-    Raises:
-        UsageError: a value is out of its bounds.
-    """
-
-    imgsz: int = 640
-    conf: float = 0.001
-    iou: float = 0.7
-    max_det: int = 300
-    half: bool = False
-    end2end: bool | None = None
-
-    def __post_init__(self) -> None:
-        if not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32:
-            nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
-            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")
-        if not 0 <= self.conf < 1:
-            raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
-        if not 0 < self.iou <= 1:
-            raise UsageError(f"iou is {self.iou}, must be in (0, 1]; Ultralytics validates with 0.7")
-        if not 1 <= self.max_det <= _MOST_BOXES:
-            raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
 
 
 class NoEnd2EndError(UsageError):
@@ -86,8 +48,7 @@ class YoloDetector:
     Args:
         model: copied, then fused for inference: BatchNorm into convolutions, SGDM's guide into its kernels.
         name: what results call it.
-        settings: sizes and thresholds.
-        device: see `pick_device`.
+        settings: sizes, thresholds and device; the CPU where it names none, and 640 px.
 
     Raises:
         UsageError: no such device, half precision without CUDA, or `imgsz` no multiple of the model's stride.
@@ -98,13 +59,13 @@ class YoloDetector:
         self,
         model: DetectionModel,
         name: str,
-        settings: Inference = Inference(),
-        device: str | torch.device = "cpu",
+        settings: InferenceConfig = InferenceConfig(),
     ) -> None:
         self.name = name
+        settings = replace(settings, imgsz=settings.imgsz or _IMGSZ)
         self.settings = settings
         self.trained_imgsz: int | None = None
-        self.device = torch.device(pick_device(device))
+        self.device = torch.device(pick_device(settings.device or "cpu"))
         self.classes = tuple(str(model.names[i]) for i in range(len(model.names)))
         self.parameters = sum(p.numel() for p in model.parameters())
         layers = list(model.get_submodule("model").children())
@@ -138,7 +99,7 @@ class YoloDetector:
             "classes": list(self.classes),
             "parameters": self.parameters,
             **({"module": self.module} if self.module else {}),
-            **asdict(self.settings),
+            **self.settings.output_settings,
             "device": str(self.device),
             "fingerprint": self.fingerprint,
         }
@@ -195,55 +156,43 @@ class YoloDetector:
 
 def load(
     model: str | Path,
+    config: InferenceConfig = InferenceConfig(),
     *,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
-    imgsz: int = 0,
-    device: str | torch.device = "cpu",
-    half: bool = False,
-    conf: float = 0.001,
-    iou: float = 0.7,
-    max_det: int = 300,
-    end2end: bool | None = None,
-    trust: bool = False,
 ) -> YoloDetector:
     """Load a detector by its name in the zoo, or from a file of weights.
 
     Args:
         model: a zoo name (its weights given, or in the package), or the path of a `.pt` or `.safetensors`.
+        config: sizes, thresholds and device; the CPU where it names none.
         weights: for a zoo name. Those of its baseline do for a grafted model too: the graft then starts as
             the identity, so that it detects what the baseline does until it is trained.
         classes: names to use in place of those in the file, as many.
-        imgsz: side of the square in pixels; 0 takes the size that the file says it was trained at, as Ultralytics does,
-            or 640 where it does not say.
-        conf, iou, max_det, half, end2end: see `Inference`.
-        device: see `pick_device`.
-        trust: run code from a `.pt`; see `weights.read`.
 
     Raises:
         UsageError: unknown name or value, or weights of another model.
         DataError: the weights cannot be read; see `weights.read`.
     """
-    Inference(imgsz or _IMGSZ, conf, iou, max_det, half, end2end)  # refused before a file is read
     if Path(model).suffix.lower() in (".pt", ".safetensors"):
         if weights is not None:
             raise UsageError(f"{model} is a file of weights already; give a zoo name to use {weights} with")
-        data = read(model, trust=trust)
+        data = read(model, trust=config.trust_weights)
         name, network = Path(model).stem, rebuild(data)
     else:
         name = zoo.resolve(str(model)).name
         path = weights or embedded(name)
         if path is None:
             raise UsageError(f"{name} has no weights in this package: give --weights FILE, or train it")
-        data = read(path, trust=trust)
+        data = read(path, trust=config.trust_weights)
         network = fitted(data, name)
     if classes is not None:
         if len(classes) != len(data.classes):
             raise UsageError(f"{len(classes)} class names given, {data.path} has {len(data.classes)} classes")
         network.names = dict(enumerate(classes))
-    settings = Inference(imgsz or data.imgsz or _IMGSZ, conf, iou, max_det, half, end2end)
+    settings = replace(config, imgsz=config.imgsz or data.imgsz or _IMGSZ)
     try:
-        detector = YoloDetector(network, name, settings, device)
+        detector = YoloDetector(network, name, settings)
         detector.trained_imgsz = data.imgsz
         return detector
     except (RobustBenchError, torch.OutOfMemoryError):
@@ -284,7 +233,7 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in skeleton(config).state_dict().items()}
 
 
-def _for_inference(model: DetectionModel, settings: Inference, device: torch.device) -> DetectionModel:
+def _for_inference(model: DetectionModel, settings: InferenceConfig, device: torch.device) -> DetectionModel:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     head: Any = list(model.get_submodule("model").children())[-1]
     if isinstance(head, Detect):
@@ -313,12 +262,12 @@ def _for_inference(model: DetectionModel, settings: Inference, device: torch.dev
 def _fingerprint(
     model: DetectionModel,
     classes: tuple[str, ...],
-    settings: Inference,
+    settings: InferenceConfig,
     device: torch.device,
 ) -> str:
     """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
     config = cast(Config, model.yaml)
     rows = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
     layers = layer_settings.of_network(model.get_submodule("model"))
-    parts = [digest(model.state_dict()), rows, layers, classes, asdict(settings), device.type]
+    parts = [digest(model.state_dict()), rows, layers, classes, settings.output_settings, device.type]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -9,7 +9,7 @@ from robustbench_sgdm.figures.differences import difference_map
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.errors import error_bars
 from robustbench_sgdm.figures.losses import loss_curves
-from robustbench_sgdm.figures.material import Material, Shown, counter
+from robustbench_sgdm.figures.material import Material, Shown
 from robustbench_sgdm.figures.psnr import damage_curves
 from robustbench_sgdm.figures.registry import DRAW, draw
 from robustbench_sgdm.figures.severity import severity_curves
@@ -26,7 +26,6 @@ __all__ = [
     "class_drops",
     "colors",
     "contact_sheet",
-    "counter",
     "damage_curves",
     "difference_map",
     "draw",

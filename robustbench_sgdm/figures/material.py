@@ -1,8 +1,7 @@
 """What figures and reports are made from: a run's frames, each made when first asked for."""
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from robustbench_sgdm import content, errors, robustness
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.progress import Progress, counter, no_progress
 from robustbench_sgdm.robustness import Intervals, Over
 from robustbench_sgdm.store import Log, Run, read_logs
 from robustbench_sgdm.tables import Verdict, verdicts, words
@@ -42,7 +42,7 @@ class Material:
     most: int = 4
     confidence: float = 0.25
     resamples: int = 1000
-    progress: Callable[[str, int, int], None] = field(default=lambda *_: None)
+    progress: Progress = no_progress
     models: tuple[str, str] | None = None
 
     @cached_property
@@ -328,19 +328,6 @@ class Material:
         if not found:
             raise DataError(f"no training log lies beside the weights of {self.run.path}")
         return found
-
-
-def counter(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
-    """Turns counts of what was just done, from any thread, into (what, done, total)."""
-    lock, done = threading.Lock(), 0
-
-    def update(count: int) -> None:
-        nonlocal done
-        with lock:
-            done += count
-            progress(what, done, total)
-
-    return update
 
 
 def short(over: Over) -> str:

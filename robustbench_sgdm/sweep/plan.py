@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,13 @@ class Plan:
     settings: Settings
     cells: Sequence[Cell]
     command: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """`plan.yaml`'s content: plain types only."""
         return {
             "command": self.command,
+            **({"config": dict(self.config)} if self.config else {}),
             "models": {name: self._model(name, entrant) for name, entrant in self.models.items()},
             "data": data_facts(self.dataset),
             "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
@@ -128,6 +130,7 @@ def make_plan(
     settings: Settings,
     *,
     command: str = "",
+    config: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Lay out the cells: clean once per model, then every corruption and severity."""
     wanted = sorted(set(severities))
@@ -157,7 +160,9 @@ def make_plan(
             for corruption in corruptions
             for severity in corruption.levels(wanted)
         ]
-    return Plan(models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command)
+    return Plan(
+        models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command, config or {}
+    )
 
 
 def rehearse(

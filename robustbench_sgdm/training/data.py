@@ -4,8 +4,9 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +18,11 @@ from ultralytics.utils import SETTINGS
 from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
 from robustbench_sgdm.datasets.cache import cache_dir
+from robustbench_sgdm.datasets.coco_2017 import coco_folder, coco_json
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.detectors import coco_folder, coco_json
 from robustbench_sgdm.detectors.letterbox import letterbox
 from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.progress import Progress, no_progress
 from robustbench_sgdm.training.trainer import Splits
 
 SCENES_TRAIN = 2000
@@ -56,15 +58,13 @@ class TrainData:
         return cls(name, train, val, {"train": train.source, "val": val.source})
 
 
-def scenes_data(
-    count: int = SCENES_TRAIN, seed: int = 0, progress: Callable[[int, int], None] | None = None
-) -> TrainData:
+def scenes_data(count: int = SCENES_TRAIN, seed: int = 0, progress: Progress = no_progress) -> TrainData:
     """The rendered `scenes`, made in the cache folder on first use.
 
     Args:
         count: training images; validation always has `SCENES_VAL`.
         seed: of the renderer.
-        progress: called with (done, total) of each split while it is rendered.
+        progress: called while each split is rendered.
     """
     train = _scenes("train", count, seed, progress)
     val = _scenes("val", SCENES_VAL, seed, progress)
@@ -75,15 +75,15 @@ def _renderer(seed: int) -> dict[str, Any]:
     return {"renderer": f"scenes, version {scenes.VERSION}", "renderer seed": seed}
 
 
-def _scenes(split: str, count: int, seed: int, progress: Callable[[int, int], None] | None) -> Dataset:
+def _scenes(split: str, count: int, seed: int, progress: Progress) -> Dataset:
     root = cache_dir() / f"scenes-v{scenes.VERSION}"
-    loaded = coco.load(scenes.make(root, split, count, seed=seed, progress=progress))
+    loaded = coco.load(
+        scenes.make(root, split, count, seed=seed, progress=partial(progress, "rendering scenes"))
+    )
     return replace(loaded, source=f"scenes, {split}")
 
 
-def named_data(
-    train: str, val: str | None = None, progress: Callable[[int, int], None] | None = None
-) -> TrainData:
+def named_data(train: str, val: str | None = None, progress: Progress = no_progress) -> TrainData:
     """Data by the name or path that a user gives.
 
     Args:
@@ -91,7 +91,7 @@ def named_data(
             path or by its name there (`VOC.yaml`, `coco.yaml`), which brings both splits; or the training split as a COCO
             json.
         val: the validation split as a COCO json or a YAML; a YAML's own, and that of `scenes` and `coco`, if None.
-        progress: called with (done, total) while `scenes` is rendered.
+        progress: called while `scenes` is rendered.
 
     Raises:
         UsageError: no such data, or a json without its validation split.
@@ -114,7 +114,7 @@ def named_data(
 _YAML = {".yaml", ".yml"}
 
 
-def _split(source: str, split: str, progress: Callable[[int, int], None] | None) -> Dataset:
+def _split(source: str, split: str, progress: Progress) -> Dataset:
     """One split; a YAML may be one that Ultralytics brings along."""
     if source == "scenes":
         return _scenes(split, SCENES_TRAIN if split == "train" else SCENES_VAL, 0, progress)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset, Image, images
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import yolo
@@ -24,7 +25,7 @@ def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device:
         batch: images at a time; plays no part in the scores.
         device: `cpu`, `cuda:0`...
     """
-    detector = yolo.load(weights, imgsz=imgsz, device=device)
+    detector = yolo.load(weights, InferenceConfig(imgsz=imgsz, device=device))
     ids = {str(c["name"]): int(c["id"]) for c in dataset.categories}
     categories = np.array([ids[name] for name in detector.classes])
     rows: list[NDArray[np.float64]] = []

@@ -12,8 +12,9 @@ import pandas as pd
 from ultralytics.utils import RANK
 
 from robustbench_sgdm import atomic
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.corruption import Corruption
-from robustbench_sgdm.detectors import out_of_memory, pick_device, weights, yolo
+from robustbench_sgdm.detectors import out_of_memory, pick_device, weights
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import few
@@ -121,7 +122,7 @@ def train(
                 f"optimizer=auto decides {' and '.join(ignored)} itself; name an optimizer, such as SGD, to set it"
             ]
         )
-    yolo.Inference(imgsz=arguments["imgsz"])  # refused now rather than after an hour
+    InferenceConfig(imgsz=arguments["imgsz"])  # refused now rather than after an hour
     arguments["device"] = _devices(device)
     callbacks(loggers, [])
     used = _used(data, val, fraction)

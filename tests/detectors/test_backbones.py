@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import backbones, layer_settings, weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, UsageError
 
@@ -95,7 +96,7 @@ def test_a_checkpoint_is_read_as_data(model: DetectionModel, images: Tensor, tmp
 
 
 def test_it_detects_as_it_did_unfused(model: DetectionModel, images: Tensor) -> None:
-    detector = yolo.YoloDetector(model, "m", yolo.Inference(imgsz=64))
+    detector = yolo.YoloDetector(model, "m", InferenceConfig(imgsz=64))
     batch = (images * 255).byte()
     expected = outputs(model, batch.float() / 255)
     torch.testing.assert_close(detector.forward(batch), expected, rtol=1e-3, atol=1e-2)

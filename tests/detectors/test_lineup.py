@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import line_up, weights, zoo
 from robustbench_sgdm.errors import UsageError
 
+SMALL = InferenceConfig(imgsz=64)
+
 
 def test_a_variant_brings_its_baseline_and_never_weights_of_other_data(coco_weights: Path) -> None:
-    found = line_up(["yolov8n-sgdm"], lambda _: {"yolov8n-sgdm": coco_weights}, imgsz=64)
+    found = line_up(["yolov8n-sgdm"], SMALL, weights={"yolov8n-sgdm": coco_weights})
     assert list(found) == ["yolov8n", "yolov8n-sgdm"]
     assert found["yolov8n-sgdm"].baseline == "yolov8n" and found["yolov8n"].weights == str(coco_weights)
-    alone = line_up(["yolov8n-sgdm"], lambda _: {"yolov8n-sgdm": coco_weights}, imgsz=64, baselines=False)
+    alone = line_up(["yolov8n-sgdm"], SMALL, weights={"yolov8n-sgdm": coco_weights}, baselines=False)
     assert list(alone) == ["yolov8n-sgdm"] and alone["yolov8n-sgdm"].baseline is None
 
 
@@ -23,17 +26,17 @@ def test_files_of_one_name_are_told_apart(coco_weights: Path, tmp_path: Path) ->
     for file in files:
         file.parent.mkdir(parents=True)
         shutil.copy(coco_weights, file)
-    found = line_up([str(f) for f in files], lambda _: {}, imgsz=64)
+    found = line_up([str(f) for f in files], SMALL)
     assert list(found) == ["a-best", "b-best"]
     with pytest.raises(UsageError, match="no model"):
-        line_up([], lambda _: {})
+        line_up([])
 
 
 @pytest.mark.parametrize("other", ["best.safetensors", "../a/best.pt"])
 def test_files_that_no_folder_tells_apart_are_refused(tmp_path: Path, other: str) -> None:
     files = [tmp_path / "a/best.pt", tmp_path / "a" / other]
     with pytest.raises(UsageError, match=r"would both be called .*best in the results"):
-        line_up([str(f) for f in files], lambda _: {}, imgsz=64)
+        line_up([str(f) for f in files], SMALL)
 
 
 def test_a_model_yaml_takes_weights_and_is_called_by_its_stem(tmp_path: Path) -> None:
@@ -42,7 +45,7 @@ def test_a_model_yaml_takes_weights_and_is_called_by_its_stem(tmp_path: Path) ->
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     weights.write(tmp_path / "w.safetensors", model.state_dict(), config, ("cat", "dog"))
     name = str(tmp_path / "mine.yaml")
-    found = line_up([name], lambda _: {name: tmp_path / "w.safetensors"}, imgsz=64)
+    found = line_up([name], SMALL, weights={name: tmp_path / "w.safetensors"})
     assert list(found) == ["mine"] and found["mine"].detector.classes == ("cat", "dog")
     with pytest.raises(UsageError, match=r"mine\.yaml has no weights in this package"):
-        line_up([name], lambda _: {}, imgsz=64)
+        line_up([name], SMALL)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from robustbench_sgdm import detectors
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import UsageError
 from tests.data.checkpoints.make import image, output
@@ -116,21 +117,25 @@ def test_end_to_end_is_chosen_as_by_val_or_by_the_user(name: str, tmp_path: Path
         (tmp_path / f"{stem}.pt").write_bytes(contents("8.4.60")[stem])
     load = detectors.load
     whole, fused = tmp_path / f"{name}.pt", tmp_path / f"{name}-fused.pt"
-    assert [load(whole, end2end=e).settings.end2end for e in (None, False, True)] == [False, False, True]
+    assert [load(whole, InferenceConfig(end2end=e)).settings.end2end for e in (None, False, True)] == [
+        False,
+        False,
+        True,
+    ]
     assert (
         load(whole).fingerprint
-        == load(whole, end2end=False).fingerprint
-        != load(whole, end2end=True).fingerprint
+        == load(whole, InferenceConfig(end2end=False)).fingerprint
+        != load(whole, InferenceConfig(end2end=True)).fingerprint
     )
     assert load(fused).settings.end2end is True  # the other branch is gone
     with pytest.raises(UsageError, match="one-to-many branch was removed"):
-        load(fused, end2end=False)
+        load(fused, InferenceConfig(end2end=False))
 
 
 def test_a_head_without_a_second_branch_says_so(tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(contents("8.4.190")["yolov8"])
     with pytest.raises(UsageError, match="no one-to-one branch"):
-        detectors.load(tmp_path / "m.pt", end2end=True)
+        detectors.load(tmp_path / "m.pt", InferenceConfig(end2end=True))
 
 
 @pytest.mark.parametrize("name", ["yolov6", "yolov8"])

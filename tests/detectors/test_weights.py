@@ -355,4 +355,4 @@ def test_no_other_file_is_looked_for(
 def test_a_card_decides_nothing(model: DetectionModel, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     weights.write(path, model.state_dict(), config(model), CLASSES, {"imgsz": "9" * 5000})
-    assert next(iter(line_up([str(path)], lambda _: {}).values())).detector.imgsz == 640
+    assert next(iter(line_up([str(path)]).values())).detector.imgsz == 640

@@ -16,6 +16,7 @@ from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import coco, images
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Detector, load, weights, yolo, zoo
@@ -24,7 +25,7 @@ from robustbench_sgdm.detectors.device import pick_device
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 
 CLASSES = ("cat", "dog", "cow")
-SMALL = yolo.Inference(imgsz=64, conf=0.01)
+SMALL = InferenceConfig(imgsz=64, conf=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def coco_tensors(coco_json: Path) -> list[Tensor]:
 def test_equals_ultralytics_own_validation(
     coco_images: list[Path], coco_tensors: list[Tensor], coco_weights: Path, tmp_path: Path
 ) -> None:
-    detector = load("yolov8n", weights=coco_weights, imgsz=320)
+    detector = load("yolov8n", InferenceConfig(imgsz=320), weights=coco_weights)
     found = [detector.predict([image])[0] for image in coco_tensors]
     assert min(map(len, found)) > 20
     same(found, ultralytics(coco_images, coco_weights, 320, tmp_path))
@@ -206,22 +207,29 @@ def test_equals_ultralytics_own_validation(
 def test_an_untrained_graft_detects_what_its_baseline_does(
     coco_tensors: list[Tensor], coco_weights: Path
 ) -> None:
-    baseline = load("yolov8n", weights=coco_weights, imgsz=320)
-    grafted = load("yolov8n-sgdm", weights=coco_weights, imgsz=320)
+    baseline = load("yolov8n", InferenceConfig(imgsz=320), weights=coco_weights)
+    grafted = load("yolov8n-sgdm", InferenceConfig(imgsz=320), weights=coco_weights)
     assert grafted.parameters == 3_342_516
     same(grafted.predict(coco_tensors), baseline.predict(coco_tensors), pixels=1e-3)
-    assert grafted.fingerprint == load("yolov8n-sgdm", weights=coco_weights, imgsz=320).fingerprint
+    assert (
+        grafted.fingerprint
+        == load("yolov8n-sgdm", InferenceConfig(imgsz=320), weights=coco_weights).fingerprint
+    )
     assert grafted.fingerprint != baseline.fingerprint
 
 
 def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> None:
-    first = load(file, imgsz=64).fingerprint
+    first = load(file, InferenceConfig(imgsz=64)).fingerprint
     copied = tmp_path / "copy.safetensors"
     copied.write_bytes(file.read_bytes())
-    assert load(copied, imgsz=64).fingerprint == load("yolov5n", weights=file, imgsz=64).fingerprint == first
+    assert (
+        load(copied, InferenceConfig(imgsz=64)).fingerprint
+        == load("yolov5n", InferenceConfig(imgsz=64), weights=file).fingerprint
+        == first
+    )
     model, settings, cpu = (
         weights.rebuild(weights.read(file)),
-        yolo.Inference(imgsz=64, end2end=False),
+        InferenceConfig(imgsz=64, end2end=False),
         torch.device("cpu"),
     )
     assert yolo._fingerprint(model, CLASSES, settings, cpu) == first
@@ -245,9 +253,9 @@ def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> N
 
 
 def test_load_by_path_and_by_name(file: Path) -> None:
-    assert load(file, imgsz=64).name == "mine"
-    assert load("yolov5n", weights=file, imgsz=64).name == "yolov5n"
-    assert load(file, imgsz=64, classes=["a", "b", "c"]).classes == ("a", "b", "c")
+    assert load(file, InferenceConfig(imgsz=64)).name == "mine"
+    assert load("yolov5n", InferenceConfig(imgsz=64), weights=file).name == "yolov5n"
+    assert load(file, InferenceConfig(imgsz=64), classes=["a", "b", "c"]).classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
@@ -283,10 +291,10 @@ def test_weights_of_a_graft_with_other_options_are_another_model(tmp_path: Path)
     path = tmp_path / "m.safetensors"
     model = zoo.build("yolov5n-sgdm[razor=0.25]", 3, CLASSES)
     weights.write(path, model.state_dict(), zoo.config("yolov5n-sgdm[razor=0.25]", 3), CLASSES)
-    found = load("yolov5n-sgdm[razor=0.25]", weights=path, imgsz=64).parameters
+    found = load("yolov5n-sgdm[razor=0.25]", InferenceConfig(imgsz=64), weights=path).parameters
     assert found == zoo.summary("yolov5n-sgdm[razor=0.25]", 3).parameters
     with pytest.raises(UsageError, match="which is not yolov5n-sgdm"):
-        load("yolov5n-sgdm", weights=path, imgsz=64)
+        load("yolov5n-sgdm", InferenceConfig(imgsz=64), weights=path)
 
 
 def test_pick_device() -> None:

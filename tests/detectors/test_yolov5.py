@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import load, weights, yolo, yolov5, zoo
 from robustbench_sgdm.detectors.architecture import skeleton
 from robustbench_sgdm.detectors.yolov5 import ANCHORS, STRIDES, AnchorDetect
@@ -98,7 +99,8 @@ def test_a_grafted_one_starts_as_the_identity(model: nn.Module, tmp_path: Path) 
         tmp_path / "m.safetensors", model.state_dict(), zoo.config("yolov5on", 3), CLASSES, half=False
     )
     plain, grafted = (
-        load(name, weights=tmp_path / "m.safetensors", imgsz=64) for name in ("yolov5on", "yolov5on-sgdm")
+        load(name, InferenceConfig(imgsz=64), weights=tmp_path / "m.safetensors")
+        for name in ("yolov5on", "yolov5on-sgdm")
     )
     picture = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(grafted.forward(picture), plain.forward(picture), rtol=1e-4, atol=1e-4)
@@ -152,7 +154,10 @@ def test_a_state_dict_of_the_repository_is_read(
 
 def test_80_classes_are_cocos(tmp_path: Path) -> None:
     torch.save(zoo.build("yolov5on", 80).state_dict(), tmp_path / "state.pt")
-    assert load("yolov5on", weights=tmp_path / "state.pt", imgsz=64).classes[:2] == ("person", "bicycle")
+    assert load("yolov5on", InferenceConfig(imgsz=64), weights=tmp_path / "state.pt").classes[:2] == (
+        "person",
+        "bicycle",
+    )
 
 
 def test_a_checkpoint_of_the_repository_is_read_as_data(
@@ -183,7 +188,7 @@ def test_a_checkpoint_of_the_repository_is_read_as_data(
 
 
 def test_the_detector_applies_the_same_suppression(model: Any) -> None:
-    detector = yolo.YoloDetector(model, "m", yolo.Inference(imgsz=64, conf=0.01))
+    detector = yolo.YoloDetector(model, "m", InferenceConfig(imgsz=64, conf=0.01))
     batch = torch.randint(
         0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import content, datasets, robustness, tables
 from robustbench_sgdm.cli import show
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import architecture, layer_settings, yolo
@@ -167,7 +168,7 @@ def use_picture(path: Path) -> None:
 
 def use_weights(path: Path) -> None:
     """What `robustbench run --model FILE` does with it before it sees an image."""
-    yolo.load(path, imgsz=64)
+    yolo.load(path, InferenceConfig(imgsz=64))
 
 
 def use_run(path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from robustbench_sgdm import corruption, datasets
-from robustbench_sgdm.cli import executing
+from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.detectors import line_up
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.evaluation import planned_crew
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.store.runs import LATENCY
 from robustbench_sgdm.sweep import Crew, Plan, Settings, cores, estimate, make_plan, needed_units
@@ -33,7 +34,7 @@ HERE = cores()
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """Two models, three corruptions, three severities, and more units than cores."""
-    entrants = line_up(["yolov8n-sgdm"], lambda _: {}, imgsz=64)
+    entrants = line_up(["yolov8n-sgdm"], InferenceConfig(imgsz=64))
     chosen = corruption.load().select(["gaussian_noise", "fog", "contrast"])
     data = datasets.load("scenes").subset(0.5)
     return make_plan(entrants, data, chosen, [0, 1, 3], Settings("cpu", "torch", 0, 2))
@@ -144,4 +145,5 @@ def test_who_would_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert executing.crew(on, workers, 2, device=device, address=address, gpus=gpus) == crew
+    config = EvaluationConfig("yolov8n", executor=on, workers=workers, address=address, gpus=gpus)
+    assert planned_crew(config, device, 2) == crew

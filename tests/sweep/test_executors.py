@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import line_up
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
@@ -58,7 +59,7 @@ def ray(downloads: Path) -> Iterator[Executor]:
 
 @pytest.fixture
 def plan() -> Plan:
-    entrants = line_up(["yolov8n"], lambda _: {}, imgsz=64)
+    entrants = line_up(["yolov8n"], InferenceConfig(imgsz=64))
     chosen = corruption.load().select(["gaussian_noise"])
     data = datasets.load("scenes").subset(0.08)
     return make_plan(entrants, data, chosen, [0, 3], Settings("cpu", "torch", 0, 4))

@@ -15,6 +15,7 @@ import yaml
 from ultralytics.utils import SETTINGS
 
 from robustbench_sgdm import corruption, datasets, tables
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
 from robustbench_sgdm.errors import DataError, UsageError
@@ -151,7 +152,7 @@ def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_pat
         arm = arms.build(name, ["cat", "dog"], 1, begin)
         path = tmp_path / f"{name}.safetensors"
         weights.write(path, arm.model.state_dict(), arm.config, ["cat", "dog"], half=False)
-        (found,) = yolo.load(path, imgsz=96, conf=0.0).predict([picture])
+        (found,) = yolo.load(path, InferenceConfig(imgsz=96, conf=0.0)).predict([picture])
         boxes.append(found)
     assert len(boxes[0]) > 50
     assert all(

@@ -18,6 +18,7 @@ import torch
 from PIL import Image as Pillow
 
 from robustbench_sgdm import detectors
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import weights, zoo
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import BankedConv
@@ -174,7 +175,7 @@ def test_it_predicts_validates_exports_and_is_benchmarked(alone: Path, folder: s
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder: str) -> None:
     """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
-    detector = detectors.load(trained / "all" / folder / "weights" / "best.pt", imgsz=SIZE)
+    detector = detectors.load(trained / "all" / folder / "weights" / "best.pt", InferenceConfig(imgsz=SIZE))
     pictures = [np.asarray(Pillow.open(path)) for path in sorted((trained / "pictures").glob("*.png"))]
     batch = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
     ours = detector.forward(batch).numpy()

@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
@@ -123,7 +124,7 @@ def test_the_weights_are_read_and_detect(watched: Watched, arm: int) -> None:
     assert read.classes == ("cat", "dog")
     assert read.meta["model"] == MODELS[arm]
     assert read.meta["imgsz"] == "64"
-    detector = yolo.load(trained.weights, imgsz=64, conf=0.0)
+    detector = yolo.load(trained.weights, InferenceConfig(imgsz=64, conf=0.0))
     (found,) = detector.predict([torch.zeros(3, 96, 96, dtype=torch.uint8)])
     assert len(found) > 0
 

@@ -1,12 +1,11 @@
-"""`coco`, by name: COCO 2017 where Ultralytics keeps it; val2017 is fetched by its own means when it is missing."""
+"""`coco`, by name: COCO 2017 where Ultralytics keeps it; what is missing of val2017 is downloaded."""
 
-import hashlib
 from pathlib import Path
 
-from ultralytics.utils import SETTINGS
-from ultralytics.utils.downloads import safe_download, unzip_file
+from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
 from robustbench_sgdm.datasets import coco
+from robustbench_sgdm.datasets.yolo_files import datasets_dir
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 # Fetched without encryption, so known by their MD5, which COCO's server has always given and others print.
@@ -21,8 +20,8 @@ _ANNOTATIONS = (
 
 
 def coco_folder() -> Path:
-    """`coco` in the datasets folder of the user's Ultralytics settings."""
-    return Path(SETTINGS["datasets_dir"]) / "coco"
+    """`coco` in the datasets folder of the user's Ultralytics settings; below `datasets` here where there are none."""
+    return (datasets_dir() or Path("datasets").resolve()) / "coco"
 
 
 def coco_json(split: str = "val") -> Path:
@@ -94,14 +93,12 @@ def _fetch(address: str, md5: str, folder: Path) -> None:
     """Download an archive, and unpack it if it is the one that is meant."""
     archive = folder / address.rpartition("/")[2]
     try:
-        safe_download(address, dir=folder, unzip=False, exist_ok=True)
-        with archive.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != md5:
+        download_url(address, folder)
+        if not check_integrity(archive, md5):
             raise RobustBenchError(
-                f"{address} gave a file of MD5 {found}, COCO's has {md5}; it is not unpacked. Try again later, or give "
-                "--data the path of a json"
+                f"{address} gave another file than COCO published (of MD5 {md5}); it is not unpacked. Try again later, "
+                "or give --data the path of a json"
             )
-        unzip_file(archive, folder, exist_ok=True)
+        extract_archive(archive, folder)
     finally:
         archive.unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""One function for each thing this package does; the command line, the dashboard and notebooks call these."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, takes
+from robustbench_sgdm.errors import DataError, UsageError, unknown
+from robustbench_sgdm.progress import Progress, counter, no_progress
+from robustbench_sgdm.types import FIGURES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from robustbench_sgdm import store
+    from robustbench_sgdm.detectors import Detector
+    from robustbench_sgdm.evaluation import Evaluation
+    from robustbench_sgdm.figures import Drawn, Material, Shown
+
+_LOG = logging.getLogger(__name__)
+
+
+def prepare(config: EvaluationConfig) -> "Evaluation":
+    """Load and check everything that a run needs, and write nothing; see `Evaluation`."""
+    from robustbench_sgdm.evaluation import Evaluation
+
+    return Evaluation.prepare(config)
+
+
+@takes(EvaluationConfig)
+def evaluate(config: EvaluationConfig) -> "Run":
+    """Measure detectors under corruption: every cell that is not stored yet is computed.
+
+    Takes the arguments of `EvaluationConfig`, the models first:
+
+        run = evaluate("yolov8n-sgdm", data="scenes", noise="gaussian", severity=[0, 1, 3, 5])
+
+    The same arguments again resume where it stopped.
+
+    Raises:
+        UsageError: unknown names, or settings that do not go together.
+        DataError: a file is missing, damaged, or not what it should be.
+        IncompleteError: cells are missing; its `run` has the others.
+    """
+    return Run(prepare(config).run())
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run directory, and what can be asked of it. In a notebook it shows itself as a table.
+
+    Attributes:
+        directory: the files.
+        resamples: of the images, behind every interval; the statistics are kept in the directory.
+        corruptions: folders with corruptions of the user's own, whose pictures may have to be made.
+        progress: called while something is computed that is not stored yet.
+    """
+
+    directory: "store.Run"
+    resamples: int = 1000
+    corruptions: Sequence[Path] = ()
+    progress: Progress = no_progress
+
+    @classmethod
+    def open(cls, path: str | Path, *, baseline: str | None = None, **how: Any) -> "Run":
+        """Open a run directory.
+
+        Args:
+            path: the directory.
+            baseline: compare all others with this model.
+            how: `resamples`, `corruptions` and `progress`, as above.
+
+        Raises:
+            DataError: not a run directory, or damaged.
+            UsageError: the run has no such model.
+        """
+        from robustbench_sgdm.store import Run as Directory
+
+        return cls(Directory.open(Path(path), baseline=baseline), **how)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.directory.path
+
+    def against(self, baseline: str) -> "Run":
+        """The same run, every other model compared with this one.
+
+        Raises:
+            UsageError: the run has no such model, or no other.
+        """
+        return replace(self, directory=self.directory.against(baseline))
+
+    def results(self) -> "pd.DataFrame":
+        """A row for each model, corruption and severity, as in `results.csv`."""
+        return self.directory.results()
+
+    def summary(self, metrics: Sequence[str] = ()) -> "pd.DataFrame":
+        """P, mPC, rPC and mCE of every model.
+
+        Args:
+            metrics: such as AP and AP_S; the data set's own if none.
+        """
+        from robustbench_sgdm import robustness
+
+        return robustness.summary(self.directory, metrics=self._metrics(metrics))
+
+    def compare(self, baseline: str | None = None, metrics: Sequence[str] = ()) -> "pd.DataFrame":
+        """Every score and every difference from the baseline, with intervals and p-values.
+
+        Args:
+            baseline: compare all others with this model; the run's own if None.
+            metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own if none.
+
+        Raises:
+            DataError: the run keeps no ground truth or no detections to resample.
+            UsageError: the run has no such model, or no other.
+        """
+        run = self.against(baseline) if baseline else self
+        return run.analysis().bootstrap.table(self._metrics(metrics))
+
+    def verdicts(self) -> list[str]:
+        """What the comparison comes to, a sentence for each pair.
+
+        Raises:
+            DataError: as `compare`.
+        """
+        return [verdict.headline for verdict in self.analysis().verdicts]
+
+    def report(self) -> tuple[Path, Path]:
+        """Write `report.html` and `report.pdf` into the run directory; gives their paths.
+
+        What the run has no data for is left out; pictures that cannot be made are logged as warnings.
+        """
+        from robustbench_sgdm import report
+
+        analysis = self.analysis()
+        for each, wanted in [*((pair, "pictures") for pair in analysis.by_pair), (analysis, "sheet")]:
+            try:
+                self._make_pictures(each, getattr(each, wanted))
+            except (DataError, ImportError) as error:
+                _LOG.info("without some pictures: %s", error)
+        return report.write(analysis)
+
+    def figure(
+        self,
+        name: str,
+        *,
+        metric: str = "",
+        model: str | tuple[str, str] | None = None,
+        images: Sequence[int] = (),
+        noise: tuple[str, float] | None = None,
+        rows: int = 2,
+        confidence: float = 0.25,
+    ) -> "Drawn":
+        """Draw one figure; `robustbench figure --help` lists them.
+
+        Args:
+            name: such as `severity`.
+            metric: of COCO's twelve; the data set's own if empty.
+            model: of a side-by-side figure, or (baseline, model), which may be single trainings; the first that is
+                compared if None.
+            images: of a side-by-side figure, by id; those that the two models flip most if none.
+            noise: (corruption, severity) of a side-by-side figure; where flips are most frequent if None.
+            rows: images for each direction of flips.
+            confidence: least score of a box that is shown.
+
+        Raises:
+            UsageError: there is no such figure, metric or model.
+            DataError: the run lacks what it needs.
+        """
+        from robustbench_sgdm import figures
+
+        if name not in FIGURES:
+            raise unknown("figure", name, FIGURES)
+        analysis = self.analysis(
+            metric=metric,
+            images=images,
+            noise=noise,
+            most=rows,
+            confidence=confidence,
+            models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
+        )
+        if name in ("side-by-side", "contact-sheet"):
+            self._make_pictures(analysis, analysis.sheet if name == "contact-sheet" else analysis.pictures)
+        return figures.draw(name, analysis)
+
+    def analysis(self, **what: Any) -> "Material":
+        """The frames behind figures and reports."""
+        from robustbench_sgdm.figures import Material
+
+        return Material(self.directory, resamples=self.resamples, progress=self.progress, **what)
+
+    def _metrics(self, metrics: Sequence[str]) -> list[str]:
+        from robustbench_sgdm import robustness
+
+        return list(metrics) or [robustness.headline(self.directory)]
+
+    def _make_pictures(self, analysis: "Material", wanted: "Sequence[Shown]") -> None:
+        """Keep the pictures that the run lacks, from its data set's images."""
+        from robustbench_sgdm.store import has_picture
+
+        todo = [one for one in dict.fromkeys(wanted) if not has_picture(analysis.run, *one)]
+        if not todo:
+            return  # neither torch nor the images are needed
+        from robustbench_sgdm import corruption, sweep
+
+        registry, known = corruption.load(self.corruptions), {}
+        for name in dict.fromkeys(name for name, *_ in todo):
+            with suppress(UsageError):  # one that is not there is told of where it is needed
+                known[name] = registry.get(name)
+        update = counter(self.progress, "making pictures", len(todo))
+        sweep.make_pictures(analysis.run, todo, known, progress=update)
+
+    def _repr_html_(self) -> str:
+        return str(self.results().to_html(index=False, max_rows=60))
+
+
+def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, str]:
+    """Single trainings of a model and its baseline, of one seed where both have it.
+
+    Args:
+        run: that has them.
+        wanted: the model, or (baseline, model); trainings, or networks of several.
+
+    Raises:
+        UsageError: the run has no such model, or nothing to compare it with.
+    """
+    groups, seeds = run.groups, run.seeds
+    known = dict.fromkeys([*groups, *run.plan["models"]])
+    names = (wanted,) if isinstance(wanted, str) else wanted
+    for name in names:
+        if name not in known:
+            raise unknown("model", name, known)
+    model = names[-1]
+    baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
+    if not baselines:
+        raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+    sides = [groups.get(name, [name]) for name in (baselines[0], model)]
+    pairs = [(b, m) for b in sides[0] for m in sides[1] if b != m]
+    if not pairs or model == baselines[0]:
+        raise UsageError(f"--model and --baseline are both {model}; name another model")
+    return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
+
+
+def load_detector(model: str | Path, config: InferenceConfig = InferenceConfig()) -> "Detector":
+    """Load a detector: a zoo name, or the path of a checkpoint.
+
+    Raises:
+        UsageError: an unknown name, or a value outside its bounds.
+        DataError: the file is damaged, or no detector's.
+    """
+    from robustbench_sgdm import detectors
+
+    return detectors.load(model, config)

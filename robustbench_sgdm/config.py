@@ -1,0 +1,214 @@
+"""What the user decides of a run: checked once when it is made, and kept in the run's manifest as it is."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from robustbench_sgdm.errors import UsageError, unknown
+from robustbench_sgdm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.detectors import Detector
+
+P = ParamSpec("P")
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
+    """Let a function of a configuration take the configuration's own arguments instead.
+
+    So that every setting is named, typed, documented and checked in one place, the configuration.
+    """
+
+    def decorate(function: Callable[[C], R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(config(*args, **kwargs))
+
+        call.__signature__ = signature(config)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+EXECUTORS = ("local", "ray")
+_LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
+_MOST_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """What decides a detector's output beside its weights; the defaults are those of Ultralytics' `val`.
+
+    Attributes:
+        imgsz: side in pixels of the square that images are fitted into, a multiple of 32; 0 takes the size that each
+            model's file says it was trained at, or 640. Ultralytics rounds other sizes up; they are refused here, so
+            that a result is at the size that was asked for.
+        device: `cpu`, `cuda`, `cuda:1` or an index; None is the first GPU, or the CPU without one.
+        half: float16 weights and activations; CUDA only.
+        conf: score above which a box is kept, in [0, 1).
+        iou: overlap above which suppression drops the weaker box, in (0, 1].
+        max_det: most boxes in an image.
+        end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
+            Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
+        trust_weights: run the code that a `.pt` holds. For files that you trust fully.
+
+    Raises:
+        UsageError: a value is outside its bounds.
+    """
+
+    imgsz: int = 0
+    device: str | None = None
+    half: bool = False
+    conf: float = 0.001
+    iou: float = 0.7
+    max_det: int = 300
+    end2end: bool | None = None
+    trust_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.imgsz and (not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32):
+            nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
+            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")
+        if not 0 <= self.conf < 1:
+            raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
+        if not 0 < self.iou <= 1:
+            raise UsageError(f"iou is {self.iou}, must be in (0, 1]; Ultralytics validates with 0.7")
+        if not 1 <= self.max_det <= _MOST_BOXES:
+            raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
+
+    @property
+    def output_settings(self) -> dict[str, Any]:
+        """The part that decides boxes, and so belongs to a detector's fingerprint."""
+        return {name: getattr(self, name) for name in _OUTPUT}
+
+
+_OUTPUT = ("imgsz", "conf", "iou", "max_det", "half", "end2end")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(InferenceConfig):
+    """A run: detectors, data, corruptions, severities, and where it is computed and stored.
+
+    Attributes:
+        models: zoo names, paths of checkpoints or model YAMLs, and detectors that are loaded already. A module variant
+            such as `yolov8n-sgdm` brings its baseline.
+        weights: files by the name of a model or of a baseline that runs beside one.
+        from_train: in place of `models`: the directory of a comparison of trainings; each training runs beside the one
+            of its baseline with the same seed.
+        baseline: the model that all others are compared with; None for a module variant's own, else the first model.
+        add_baselines: also run the baseline of each module variant.
+        allow_identical: go on where two compared models detect the same, such as an untrained module.
+        data: `scenes`, `coco`, a COCO json or an Ultralytics dataset YAML.
+        images: image folder of a COCO json, if not in a usual place beside it.
+        split: of `coco` or of a dataset YAML.
+        fraction: share of the images, in (0, 1]; always the same ones.
+        noise: corruptions, groups, or corruptions with a strength (`gaussian_noise[sigma=0.15]`).
+        severity: from 0 (clean) to 5, any real numbers.
+        corruptions: folders with corruptions of the user's own. Their code is run.
+        engine: what corrupts: `torch` (ours) or `imgaug` (the reference, slow).
+        seed: of every random draw.
+        batch: images in a forward pass; 0 for 4 on the CPU and 32 on a GPU. No result depends on it.
+        executor: `local` or `ray`.
+        workers: processes; 0 for threads of this one, or as many as a Ray cluster has room for.
+        address: `host:port` of a Ray cluster, or `auto`; None starts one for the run.
+        gpus: of each Ray worker on a GPU; a half lets two share one.
+        project: folder of run directories.
+        name: of the run directory; None for one made of models, corruptions and data.
+        exist_ok: put another plan into an existing directory, and keep the cells that fit.
+        command: what started the run, kept in its manifest.
+        progress: called while the run is prepared and computed; not kept.
+
+    Raises:
+        UsageError: a value is outside its bounds, or two do not go together.
+    """
+
+    models: "str | Path | Detector | Sequence[str | Path | Detector]" = ()
+    weights: Mapping[str, Path] = field(default_factory=dict, kw_only=True)
+    from_train: Path | None = field(default=None, kw_only=True)
+    baseline: str | None = field(default=None, kw_only=True)
+    add_baselines: bool = field(default=True, kw_only=True)
+    allow_identical: bool = field(default=False, kw_only=True)
+    data: str | Path = field(default="scenes", kw_only=True)
+    images: Path | None = field(default=None, kw_only=True)
+    split: str = field(default="val", kw_only=True)
+    fraction: float = field(default=1.0, kw_only=True)
+    noise: str | Sequence[str] = field(default="gaussian", kw_only=True)
+    severity: float | Sequence[float] = field(default=(0, 1, 2, 3, 4, 5), kw_only=True)
+    corruptions: Sequence[Path] = field(default=(), kw_only=True)
+    engine: str = field(default="torch", kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    batch: int = field(default=0, kw_only=True)
+    executor: str = field(default="local", kw_only=True)
+    workers: int = field(default=0, kw_only=True)
+    address: str | None = field(default=None, kw_only=True)
+    gpus: float = field(default=1.0, kw_only=True)
+    project: Path = field(default=Path("runs/robustness"), kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    exist_ok: bool = field(default=False, kw_only=True)
+    command: str = field(default="", kw_only=True)
+    progress: Progress = field(default=no_progress, kw_only=True, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kind in (("models", str | Path), ("noise", str), ("severity", int | float)):
+            value = getattr(self, name)
+            single = isinstance(value, kind) or not isinstance(value, Sequence)
+            object.__setattr__(self, name, (value,) if single else tuple(value))
+        if self.from_train and (self.models or self.weights):
+            raise UsageError("--from-train brings models and weights; leave out --model and --weights")
+        if not self.noise:
+            raise UsageError("--noise names nothing; give at least one, such as gaussian")
+        object.__setattr__(self, "severity", check_severities(self.severities))
+        if self.executor not in EXECUTORS:
+            raise unknown("executor", self.executor, EXECUTORS)
+        if self.executor == "local" and (self.address is not None or self.gpus != 1):
+            raise UsageError("--address and --gpus go with --on ray")
+        if self.workers < 0 or self.batch < 0:
+            raise UsageError(f"workers is {self.workers} and batch is {self.batch}; both must be 0 or more")
+
+    @property
+    def severities(self) -> tuple[float, ...]:
+        """`severity`, always a sequence."""
+        return self.severity if isinstance(self.severity, tuple) else ()
+
+    def manifest(self) -> dict[str, Any]:
+        """Every setting as plain types; what is no text, such as a loaded detector, by its name."""
+        return {
+            one.name: _plain(getattr(self, one.name))
+            for one in fields(self)
+            if one.name not in ("progress", "command")
+        }
+
+
+def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
+    """The severities in order, each once.
+
+    Raises:
+        UsageError: none, one is outside [0, 5], or finer than 0.001.
+    """
+    if not severities:
+        raise UsageError("--severity names nothing; give at least one, such as 0-5")
+    for severity in severities:
+        if not (math.isfinite(severity) and 0 <= severity <= 5):
+            raise UsageError(
+                f"severity {severity:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
+            )
+        if round(severity, 3) != severity:
+            raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
+    return tuple(sorted({float(severity) for severity in severities}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return str(getattr(value, "name", value)) if not isinstance(value, Path) else str(value)

@@ -1,0 +1,12 @@
+"""A COCO json."""
+
+from robustbench_sgdm.datasets import coco
+from robustbench_sgdm.datasets.base import Source
+
+SOURCE = Source(
+    name="COCO json",
+    description="path of a json with images, annotations and categories",
+    load=lambda request: coco.load(request.path, request.images),
+    suffixes=(".json",),
+    takes_images=True,
+)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, takes
+from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, TrainingConfig, takes
 from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.progress import Progress, counter, no_progress
 from robustbench_sgdm.types import FIGURES
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
+    from robustbench_sgdm.training import TrainedRun
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,6 +47,24 @@ def evaluate(config: EvaluationConfig) -> "Run":
         IncompleteError: cells are missing; its `run` has the others.
     """
     return Run(prepare(config).run())
+
+
+@takes(TrainingConfig)
+def train(config: TrainingConfig) -> "list[TrainedRun]":
+    """Train detectors under one recipe: same images, same order, same start where they share tensors.
+
+    Takes the arguments of `TrainingConfig`, the models first:
+
+        train(["yolov8n", "yolov8n-sgdm"], data="scenes", seeds=[0, 1, 2])
+
+    Raises:
+        UsageError: an unknown model, class, recipe or argument, or a resume of something else.
+        DataError: an empty split, or a box outside its image.
+        ArmsFailed: at the end, if runs failed; what they left is kept.
+    """
+    from robustbench_sgdm import training
+
+    return training.train(config)
 
 
 @dataclass(frozen=True, eq=False)

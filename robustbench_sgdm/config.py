@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -13,10 +13,16 @@ from robustbench_sgdm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from robustbench_sgdm.detectors import Detector
+    from robustbench_sgdm.training import Progress as TrainingProgress
+    from robustbench_sgdm.training import TrainData
 
 P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
+
+
+def ignore(_: object) -> None:
+    """Does nothing with what it is told."""
 
 
 def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
@@ -129,30 +135,31 @@ class EvaluationConfig(InferenceConfig):
     """
 
     models: "str | Path | Detector | Sequence[str | Path | Detector]" = ()
-    weights: Mapping[str, Path] = field(default_factory=dict, kw_only=True)
-    from_train: Path | None = field(default=None, kw_only=True)
-    baseline: str | None = field(default=None, kw_only=True)
-    add_baselines: bool = field(default=True, kw_only=True)
-    allow_identical: bool = field(default=False, kw_only=True)
-    data: str | Path = field(default="scenes", kw_only=True)
-    images: Path | None = field(default=None, kw_only=True)
-    split: str = field(default="val", kw_only=True)
-    fraction: float = field(default=1.0, kw_only=True)
-    noise: str | Sequence[str] = field(default="gaussian", kw_only=True)
-    severity: float | Sequence[float] = field(default=(0, 1, 2, 3, 4, 5), kw_only=True)
-    corruptions: Sequence[Path] = field(default=(), kw_only=True)
-    engine: str = field(default="torch", kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    batch: int = field(default=0, kw_only=True)
-    executor: str = field(default="local", kw_only=True)
-    workers: int = field(default=0, kw_only=True)
-    address: str | None = field(default=None, kw_only=True)
-    gpus: float = field(default=1.0, kw_only=True)
-    project: Path = field(default=Path("runs/robustness"), kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
-    exist_ok: bool = field(default=False, kw_only=True)
-    command: str = field(default="", kw_only=True)
-    progress: Progress = field(default=no_progress, kw_only=True, compare=False, repr=False)
+    _: KW_ONLY
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    from_train: Path | None = None
+    baseline: str | None = None
+    add_baselines: bool = True
+    allow_identical: bool = False
+    data: str | Path = "scenes"
+    images: Path | None = None
+    split: str = "val"
+    fraction: float = 1.0
+    noise: str | Sequence[str] = "gaussian"
+    severity: float | Sequence[float] = (0, 1, 2, 3, 4, 5)
+    corruptions: Sequence[Path] = ()
+    engine: str = "torch"
+    seed: int = 0
+    batch: int = 0
+    executor: str = "local"
+    workers: int = 0
+    address: str | None = None
+    gpus: float = 1.0
+    project: Path = Path("runs/robustness")
+    name: str | None = None
+    exist_ok: bool = False
+    command: str = ""
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,6 +191,72 @@ class EvaluationConfig(InferenceConfig):
             for one in fields(self)
             if one.name not in ("progress", "command")
         }
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A comparison of trainings: every model with every seed, on the same images in the same order.
+
+    Attributes:
+        models: zoo names or model YAMLs, such as `yolov8n` and `yolov8n-sgdm`; baseline first.
+        data: `scenes`, `coco`, an Ultralytics dataset YAML by path or name (`VOC.yaml`), the training split as a COCO
+            json, or data that are loaded already.
+        val: the validation split, where `data` is a json.
+        classes: to learn, in this order; all of the data's if None.
+        fraction: share of the training split, in (0, 1]; the same images whatever the seed.
+        recipe: a name of `training.RECIPES`, or `paper` for the models' family's.
+        init: weights of the baseline that every model starts from; from scratch if None.
+        seeds: of initial weights, order and augmentation.
+        epochs: passes over the training split; the recipe's if None, as the next three.
+        imgsz: side of the square that images are letterboxed to, px.
+        batch: images a step.
+        workers: processes that load images; Ultralytics takes 0 on the CPU.
+        device: `cpu`, `cuda:0`, or `0,1` for several GPUs; None is the first GPU, or the CPU without one.
+        noise: corruptions and groups that half of the training images meet, at drawn severities.
+        corruptions: folders with corruptions of the user's own. Their code is run.
+        arguments: Ultralytics' training arguments, over the recipe's.
+        loggers: Ultralytics' own to attach, such as `tensorboard`.
+        project: folder of comparisons.
+        name: of the comparison's folder; the data's name if None. An existing one gets a number.
+        exist_ok: write into an existing folder instead.
+        resume: go on in an existing folder: finished runs are read, an interrupted one continues.
+        report: called after every batch and every epoch with a `training.Progress`.
+        progress: called while data are rendered.
+
+    Raises:
+        UsageError: no model.
+    """
+
+    models: str | Sequence[str]
+    _: KW_ONLY
+    data: "str | Path | TrainData" = "scenes"
+    val: str | None = None
+    classes: Sequence[str] | None = None
+    fraction: float = 1.0
+    recipe: str = "quick"
+    init: Path | None = None
+    seeds: Sequence[int] = (0,)
+    epochs: int | None = None
+    imgsz: int | None = None
+    batch: int | None = None
+    workers: int | None = None
+    device: str | None = None
+    noise: Sequence[str] = ()
+    corruptions: Sequence[Path] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    loggers: Sequence[str] = ()
+    project: Path = Path("runs/train")
+    name: str | None = None
+    exist_ok: bool = False
+    resume: bool = False
+    report: "Callable[[TrainingProgress], None]" = field(default=ignore, compare=False, repr=False)
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        models = (self.models,) if isinstance(self.models, str) else tuple(self.models)
+        if not models:
+            raise UsageError("no model to train; give at least one, such as yolov8n")
+        object.__setattr__(self, "models", models)
 
 
 def check_severities(severities: Sequence[float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -271,7 +272,12 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, Entrant]:
     if config.from_train:
         trained = training.read_comparison(config.from_train)
         return line_up_trained([(run.model, run.seed, run.weights) for run in trained], config)
-    return line_up(config.models, config, weights=config.weights, baselines=config.add_baselines)
+    return line_up(
+        cast(Sequence[str | Path | Detector], config.models),
+        config,
+        weights=config.weights,
+        baselines=config.add_baselines,
+    )
 
 
 def _check_detectors(entrants: Mapping[str, Entrant], dataset: Dataset, imgsz: int) -> None:

@@ -114,15 +114,13 @@ def train(
     Each (model, seed) leaves Ultralytics' own files, health.csv and best.safetensors in
     PROJECT/NAME/<model>-seed<k>/; runs.csv and summary.csv beside them hold every run, and mean and spread.
     """
-    from robustbench_sgdm import corruption, training
+    from robustbench_sgdm import api, training
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.detectors import pick_device
     from robustbench_sgdm.tables import training_table
 
-    noise = corruption.load(corruptions or []).select(options.split(noise_aug or []))
     runs: list[training.TrainedRun] = []
     try:
-        runs = training.train(
+        runs = api.train(
             options.models(model),
             data=data,
             val=val,
@@ -132,16 +130,19 @@ def train(
             epochs=epochs,
             imgsz=imgsz,
             batch=batch,
-            device=device or pick_device(),
+            device=device,
             workers=workers,
             fraction=fraction,
-            noise=noise,
+            noise=options.split(noise_aug or []),
+            corruptions=corruptions or [],
             loggers=options.split(loggers or []),
             project=project,
             name=name,
             exist_ok=exist_ok,
             resume=resume,
-            **_overrides(set_ or []),
+            arguments=_overrides(set_ or []),
+            report=training.print_epochs,
+            progress=_print_rendering,
         )
     except training.ArmsFailed as failure:
         runs = failure.runs
@@ -160,6 +161,14 @@ def train(
             )
             show(training_table(training.summary(frame), frame, truth=truth))
             note(f"comparison  {folder}")
+
+
+def _print_rendering(stage: str, done: int, total: int) -> None:
+    """A line for each tenth; the epochs that follow have lines too."""
+    from robustbench_sgdm.cli.console import note
+
+    if done == total or done % max(total // 10, 1) == 0:
+        note(f"{stage}: {done} of {total}")
 
 
 def _seeds(values: list[str]) -> list[int]:
@@ -181,13 +190,13 @@ def _overrides(items: list[str]) -> dict[str, Any]:
 
     import yaml
 
-    from robustbench_sgdm import training
+    from robustbench_sgdm.config import TrainingConfig
 
     pairs = [item.partition("=") for item in items]
     bad = [key for key, equals, _ in pairs if not (key and equals)]
     if bad:
         raise UsageError(f"--set {bad[0]!r} is not KEY=VALUE")
-    own = [key for key, _, _ in pairs if key in {*signature(training.train).parameters, "seed"}]
+    own = [key for key, _, _ in pairs if key in {*signature(TrainingConfig).parameters, "seed"}]
     if own:
         raise UsageError(f"--set {own[0]} is an option of its own: see `robustbench train --help`")
     try:

@@ -12,12 +12,13 @@ from pathlib import Path
 import yaml
 
 from robustbench_sgdm import atomic
+from robustbench_sgdm.config import TrainingConfig
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.training import record
 from robustbench_sgdm.training.comparison import TrainedRun
 from robustbench_sgdm.training.data import TrainData, scenes_data
 from robustbench_sgdm.training.evaluate import evaluate
-from robustbench_sgdm.training.progress import print_rendering
+from robustbench_sgdm.training.progress import print_epochs
 from robustbench_sgdm.training.run import train
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
@@ -39,8 +40,8 @@ def make(
     Both arms start from `init`, so that an hour is enough; the module starts as the identity. The first seed's
     weights are kept; the others show what a seed is worth, in `summary.csv` of the comparison's folder.
     """
-    data = scenes_data(progress=print_rendering)
-    runs = train(
+    data = scenes_data()
+    config = TrainingConfig(
         models,
         data=data,
         init=init,
@@ -50,10 +51,10 @@ def make(
         batch=8,
         project=project,
         exist_ok=True,
-        amp="bf16",
-        lr0=0.001,
-        warmup_epochs=0.5,
+        arguments={"amp": "bf16", "lr0": 0.001, "warmup_epochs": 0.5},
+        report=print_epochs,
     )
+    runs = train(config)
     for run in (r for r in runs if r.seed == seeds[0]):
         install(run, data, out)
 

@@ -2,12 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -49,18 +48,6 @@ def print_epochs(progress: Progress) -> None:
     left = f"{progress.left / 60:.0f} min left" if progress.left >= 90 else f"{progress.left:.0f} s left"
     epoch = f"epoch {progress.epoch}/{progress.epochs}"
     print(f"{progress.model}  {epoch}  loss {progress.loss:.2f}{score}  {left}", file=sys.stderr, flush=True)
-
-
-def print_rendering(done: int, total: int) -> None:
-    """A line on stderr for each tenth of a split that is rendered."""
-    if done == total or done % max(total // 10, 1) == 0:
-        print(f"rendering scenes: {done} of {total}", file=sys.stderr, flush=True)
-
-
-def print_notes(notes: Iterable[str]) -> None:
-    """What was noted while data were read, a warning each on stderr."""
-    for text in notes:
-        print(f"warning: {visible(text)}", file=sys.stderr, flush=True)
 
 
 @dataclass

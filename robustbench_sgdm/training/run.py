@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 from ultralytics.utils import RANK
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.corruption import Corruption
+from robustbench_sgdm import atomic, corruption
+from robustbench_sgdm.config import InferenceConfig, TrainingConfig
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
@@ -27,7 +26,7 @@ from robustbench_sgdm.training.comparison import TrainedRun
 from robustbench_sgdm.training.data import TrainData, export, named_data, sample
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.noise import Noise
-from robustbench_sgdm.training.progress import Clock, Report, print_epochs, print_notes, print_rendering
+from robustbench_sgdm.training.progress import Clock, Report
 from robustbench_sgdm.training.recipes import recipe as named_recipe
 from robustbench_sgdm.training.trainer import ArmRun, Event, Splits, callbacks
 
@@ -46,60 +45,15 @@ class ArmsFailed(RobustBenchError):
         self.runs = list(runs)
 
 
-def train(
-    models: Sequence[str],
-    *,
-    data: TrainData | str = "scenes",
-    val: str | None = None,
-    classes: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
-    epochs: int | None = None,
-    imgsz: int | None = None,
-    batch: int | None = None,
-    device: str = "cpu",
-    workers: int | None = None,
-    fraction: float = 1.0,
-    project: Path = Path("runs/train"),
-    name: str | None = None,
-    exist_ok: bool = False,
-    resume: bool = False,
-    recipe: str = "quick",
-    init: Path | None = None,
-    noise: Sequence[Corruption] = (),
-    loggers: Sequence[str] = (),
-    report: Report = print_epochs,
-    **overrides: Any,
-) -> list[TrainedRun]:
+def train(config: TrainingConfig) -> list[TrainedRun]:
     """Train each model with each seed in `project/name/<model>-seed<k>/`, one after the other.
 
-    For a seed, all arms see the same images in the same order with the same augmentation, and a grafted arm
-    starts from its baseline's tensors wherever it shares them. On one kind of CPU, with one thread and
-    `workers=0`, the same call gives the same weights, bit for bit, interrupted and resumed or not.
+    For a seed, all models see the same images in the same
+    order with the same augmentation, and a grafted one starts from its baseline's tensors wherever it shares them. On
+    one kind of CPU, with one thread and `workers=0`, the same call gives the same weights, bit for bit, interrupted and
+    resumed or not.
 
     The folder also gets `data.yaml`, `recipe.yaml`, `runs.csv` and `summary.csv` (mean and spread over seeds).
-
-    Args:
-        models: names in the zoo, such as `yolov8n` and `yolov8n-sgdm`.
-        data: two data sets, or what `named_data` takes: `scenes`, which is rendered on first use, `VOC.yaml`...
-        val: the validation split, where `data` is a name; see `named_data`.
-        classes: the classes to learn, in this order; all of the data's if None.
-        seeds: of initialisation, order and augmentation.
-        epochs: passes over the training split; the recipe's if None, as the next three.
-        imgsz: side of the square that images are letterboxed to, px.
-        batch: images a step.
-        workers: processes that load images; Ultralytics takes 0 on the CPU.
-        device: `cpu`, `cuda:0`, or `0,1` for several GPUs.
-        fraction: share of the training split, in (0, 1]; the same images whatever the seed.
-        project: where comparison folders go.
-        name: the comparison's folder; the data's name if None. An existing one gets a number.
-        exist_ok: write into an existing folder instead.
-        resume: go on in an existing folder: finished runs are read, an interrupted one continues.
-        recipe: a name of `RECIPES`, or `paper` for the models' family's.
-        init: weights of the baseline that every arm starts from; from scratch if None.
-        noise: corruptions that half of the training images meet, see `Noise`; none by default.
-        loggers: of `LOGGERS`, attached as Ultralytics attaches them.
-        report: called after every batch and every epoch.
-        overrides: Ultralytics training arguments, over the recipe's.
 
     Raises:
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
@@ -107,48 +61,65 @@ def train(
         ArmsFailed: at the end, if runs failed; what they left is kept.
         RobustBenchError: another process trains in the folder.
     """
-    if not models:
-        raise UsageError("no model to train; give at least one, such as yolov8n")
-    models, seeds = list(dict.fromkeys(models)), list(dict.fromkeys(seeds))
+    models, seeds = list(dict.fromkeys(config.models)), list(dict.fromkeys(config.seeds))
     for model in models:
         arms.check(model)
     comparison.check_names(models)
-    given = {"epochs": epochs, "imgsz": imgsz, "batch": batch, "workers": workers}
-    arguments = named_recipe(recipe, models, {**overrides, **given})
-    ignored = [key for key in ("lr0", "momentum") if overrides.get(key) is not None]
-    if ignored and str(arguments.get("optimizer", "auto")).lower() == "auto":
-        print_notes(
-            [
-                f"optimizer=auto decides {' and '.join(ignored)} itself; name an optimizer, such as SGD, to set it"
-            ]
-        )
-    InferenceConfig(imgsz=arguments["imgsz"])  # refused now rather than after an hour
-    arguments["device"] = _devices(device)
-    callbacks(loggers, [])
-    used = _used(data, val, fraction)
-    splits = export(used, classes)
-    begin = weights.read(init) if init else None
+    noise = corruption.load(config.corruptions).select(config.noise)
+    arguments = _arguments(config, models)
+    callbacks(config.loggers, [])
+    used = _used(config)
+    splits = export(used, config.classes)
+    begin = weights.read(config.init) if config.init else None
     pictures = sample(used.train, arguments["imgsz"]) if begin else []
     starts = [(arms.build(m, splits.names, seed, begin, pictures), seed) for seed in seeds for m in models]
-    print_notes(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
+    _warn(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
     about = _About(
-        used, splits, recipe, arguments, Noise(tuple(noise)) if noise else None, tuple(loggers), begin
+        used,
+        splits,
+        config.recipe,
+        arguments,
+        Noise(tuple(noise)) if noise else None,
+        tuple(config.loggers),
+        begin,
     )
-    folder = free_folder(project, name or used.name, exist_ok or resume)
-    print_notes(_begun_before(project / (name or used.name), folder))
-    if resume and not (folder / "recipe.yaml").is_file():
-        print_notes([f"{folder} holds no comparison to resume, so this one begins there"])
+    name = config.name or used.name
+    folder = free_folder(config.project, name, config.exist_ok or config.resume)
+    _warn(_begun_before(config.project / name, folder))
+    if config.resume and not (folder / "recipe.yaml").is_file():
+        _warn([f"{folder} holds no comparison to resume, so this one begins there"])
     with alone(folder):
         check_links(folder, folder.rglob("*"))
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
         shared = about.shared_facts()
         for run in runs:
-            run.prepare(resume)
-        if resume:
+            run.prepare(config.resume)
+        if config.resume:
             comparison.check_same(folder, shared)
         splits.write(folder / "data.yaml")
         comparison.write_record(folder, shared, [(run.arm.name, run.seed) for run in runs])
-        return _train_all(runs, folder, report)
+        return _train_all(runs, folder, config.report)
+
+
+def _arguments(config: TrainingConfig, models: Sequence[str]) -> dict[str, Any]:
+    """What Ultralytics' trainer is told."""
+    given = {name: getattr(config, name) for name in ("epochs", "imgsz", "batch", "workers")}
+    arguments = named_recipe(config.recipe, models, {**config.arguments, **given})
+    ignored = [key for key in ("lr0", "momentum") if config.arguments.get(key) is not None]
+    if ignored and str(arguments.get("optimizer", "auto")).lower() == "auto":
+        _warn(
+            [
+                f"optimizer=auto decides {' and '.join(ignored)} itself; name an optimizer, such as SGD, to set it"
+            ]
+        )
+    InferenceConfig(imgsz=arguments["imgsz"])  # refused now rather than after an hour
+    arguments["device"] = _devices(config.device)
+    return arguments
+
+
+def _warn(texts: Iterable[str]) -> None:
+    for text in texts:
+        _LOG.warning("%s", text)
 
 
 def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[TrainedRun]:
@@ -370,26 +341,28 @@ class _Recorder:
             atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
-def _devices(text: str) -> str:
+def _devices(text: str | None) -> str:
     """`cpu`, `cuda:0`, or `0,1` for several GPUs, each of them there.
 
     Raises:
         UsageError: one is not.
     """
+    if text is None:
+        return pick_device()
     found = list(dict.fromkeys(pick_device(one.strip()) for one in text.split(",")))
     if len(found) > 1 and "cpu" in found:
         raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
     return found[0] if len(found) == 1 else ",".join(one.removeprefix("cuda:") for one in found)
 
 
-def _used(data: TrainData | str, val: str | None, fraction: float) -> TrainData:
-    if isinstance(data, str):
-        given = named_data(data, val, print_rendering)
-        print_notes([*given.train.notes, *given.val.notes])
+def _used(config: TrainingConfig) -> TrainData:
+    if isinstance(config.data, str | Path):
+        given = named_data(str(config.data), config.val, config.progress)
+        _warn([*given.train.notes, *given.val.notes])
     else:
-        given = data
-    facts = {**given.facts, "fraction": fraction}
-    return TrainData(given.name, given.train.subset(fraction), given.val, facts)
+        given = config.data
+    facts = {**given.facts, "fraction": config.fraction}
+    return TrainData(given.name, given.train.subset(config.fraction), given.val, facts)
 
 
 def _begun_before(first: Path, folder: Path) -> list[str]:

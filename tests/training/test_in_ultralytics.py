@@ -18,11 +18,12 @@ import torch
 from PIL import Image as Pillow
 
 from robustbench_sgdm import detectors
+from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import weights, zoo
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import BankedConv
-from robustbench_sgdm.training import TrainData, train
+from robustbench_sgdm.training import TrainData
 from robustbench_sgdm.training.comparison import run_name
 
 INSTALLED = "installed"
@@ -220,7 +221,8 @@ def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
 def test_ultralytics_optimizer_of_long_trainings_takes_every_tensor(
     name: str, tmp_path: Path, boxes: Callable[[Path], TrainData]
 ) -> None:
-    options: dict[str, Any] = {"epochs": 1, "imgsz": SIZE, "batch": 4, "fraction": 0.4, "optimizer": "MuSGD"}
+    options: dict[str, Any] = {"epochs": 1, "imgsz": SIZE, "batch": 4, "fraction": 0.4}
+    options["arguments"] = {"optimizer": "MuSGD"}
     (run,) = train(
         [f"yolov8n-{name}"], data=boxes(tmp_path / "d"), project=tmp_path, report=lambda _: None, **options
     )

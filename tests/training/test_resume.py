@@ -14,15 +14,21 @@ import pytest
 import torch
 import yaml
 
+from robustbench_sgdm.api import train
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run, train
+from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run
 from robustbench_sgdm.training.checkpoint import strip
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import ArmRun
 
 MODEL = "yolov8n-sgdm"
-SETTINGS: dict[str, Any] = {"epochs": 3, "imgsz": 64, "batch": 4, "close_mosaic": 2, "mosaic": 1.0}
+SETTINGS: dict[str, Any] = {
+    "epochs": 3,
+    "imgsz": 64,
+    "batch": 4,
+    "arguments": {"close_mosaic": 2, "mosaic": 1.0},
+}
 
 
 def quiet(_: object) -> None: ...
@@ -195,7 +201,12 @@ class Code:
         return os.mkdir, (str(self.trace),)
 
 
-TINY: dict[str, Any] = {"epochs": 2, "imgsz": 32, "fraction": 0.4, "close_mosaic": 0}
+TINY: dict[str, Any] = {
+    "epochs": 2,
+    "imgsz": 32,
+    "fraction": 0.4,
+    "arguments": {"close_mosaic": 0, "mosaic": 1.0},
+}
 
 
 def stopped(data: TrainData, root: Path, patch: pytest.MonkeyPatch, epoch: int) -> Path:

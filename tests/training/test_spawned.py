@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
-from robustbench_sgdm import corruption
+from robustbench_sgdm.api import train
 from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.training import TrainData, run, train
+from robustbench_sgdm.training import TrainData, run
 from robustbench_sgdm.training.trainer import ArmRun
 
 
@@ -43,7 +43,7 @@ def test_the_program_of_a_spawned_process_trains_the_same(
         "fraction": 0.4,
         "report": lambda _: None,
     }
-    settings["noise"] = corruption.load().select(["gaussian_noise"])
+    settings["noise"] = ["gaussian_noise"]
     data = boxes(tmp_path / "data")
     (here,) = train(["yolov8n-sgdm"], data=data, project=tmp_path, name="here", **settings)
     monkeypatch.setattr(run, "ArmRun", Spawned)

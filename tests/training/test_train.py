@@ -14,11 +14,12 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
+from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run, train
+from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run
 from robustbench_sgdm.training.comparison import read_comparison, run_name
 from robustbench_sgdm.training.trainer import ArmRun
 
@@ -189,13 +190,21 @@ def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp
     ("given", "decay"),
     [
         ({"recipe": "quick"}, 0.01 * 4),  # its nbs is 1
-        ({"recipe": "quick", "batch": 2, "nbs": 4}, 0.01),
+        ({"recipe": "quick", "batch": 2, "arguments": {"nbs": 4}}, 0.01),
         (
-            {"recipe": "ultralytics", "optimizer": "auto", "lr0": 0.3, "warmup_epochs": 3.0, "epochs": 2},
+            {
+                "recipe": "ultralytics",
+                "epochs": 2,
+                "arguments": {"optimizer": "auto", "lr0": 0.3, "warmup_epochs": 3.0},
+            },
             0.0005,
         ),
         (
-            {"recipe": "ultralytics", "optimizer": "SGD", "momentum": 0.8, "nbs": 16, "batch": 12},
+            {
+                "recipe": "ultralytics",
+                "batch": 12,
+                "arguments": {"optimizer": "SGD", "momentum": 0.8, "nbs": 16},
+            },
             0.0005 * 12 / 16,
         ),
     ],
@@ -204,7 +213,7 @@ def test_what_takes_effect_is_recorded(
     data: TrainData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     given: dict[str, Any],
     decay: float,
 ) -> None:
@@ -231,9 +240,10 @@ def test_what_takes_effect_is_recorded(
     assert health["steps"].sum() == len(seen)
     assert any("optimiser step" in line for line in trained.health)
     assert weights.read(trained.weights).meta["effective"]
-    is_auto = given.get("optimizer") == "auto"
-    assert (effective["lr0"] != given.get("lr0", effective["lr0"])) == is_auto
-    assert ("optimizer=auto" in capsys.readouterr().err) == is_auto
+    arguments = given.get("arguments", {})
+    is_auto = arguments.get("optimizer") == "auto"
+    assert (effective["lr0"] != arguments.get("lr0", effective["lr0"])) == is_auto
+    assert ("optimizer=auto" in caplog.text) == is_auto
 
 
 def test_one_step_on_one_image_is_not_a_training(data: TrainData, tmp_path: Path) -> None:
@@ -253,7 +263,7 @@ def test_a_validation_split_without_objects_is_said(data: TrainData, tmp_path: P
 
 
 def test_a_second_start_says_where_the_unfinished_comparison_lies(
-    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And one that was meant to be continued under a name that is not there begins, and says so."""
 
@@ -276,9 +286,9 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
         train(MODELS, seeds=(0, 1), **options, fraction=0.4)
     with pytest.raises(DataError, match=r"4 of its 4 runs have no result.*--resume --name s"):
         read_comparison(tmp_path / "s")
-    assert "unfinished" not in capsys.readouterr().err
+    assert "unfinished" not in caplog.text
     (again,) = train(MODELS[:1], **options, fraction=0.4)
-    told = capsys.readouterr().err
+    told = caplog.text
     assert again.folder.parent == tmp_path / "s2" and read_comparison(tmp_path / "s2") == [again]
     assert (
         f"{tmp_path / 's'} holds an unfinished comparison" in told
@@ -291,12 +301,13 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
 
 
 def test_resuming_what_is_not_there_is_said(
-    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(run, "_train_all", lambda *_: [])
     for told in (True, False):  # the first start leaves something to resume
         train(MODELS[:1], data=data, project=tmp_path, name="typo", resume=True, **SMALL)
-        assert (f"{tmp_path / 'typo'} holds no comparison to resume" in capsys.readouterr().err) == told
+        assert (f"{tmp_path / 'typo'} holds no comparison to resume" in caplog.text) == told
+        caplog.clear()
 
 
 def losses(folder: Path) -> pd.DataFrame:
@@ -313,7 +324,7 @@ def test_the_same_seed_gives_the_same_losses(watched: Watched, data: TrainData, 
 
 
 def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainData, tmp_path: Path) -> None:
-    changed = {**SMALL, "classes": ["dog"], "fraction": 0.5, "amp": "bf16"}
+    changed = {**SMALL, "classes": ["dog"], "fraction": 0.5, "arguments": {"amp": "bf16"}}
     (trained,) = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **changed)
     assert not torch.is_autocast_enabled("cpu")
     recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
@@ -390,9 +401,9 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
         (UsageError, "no model to train", {"models": []}),
         (UsageError, "did you mean yolov8n", {"models": ["yolo8n"]}),
         (UsageError, "unknown recipe 'quik'; did you mean quick", {"recipe": "quik"}),
-        (UsageError, "unknown training argument 'lr'; did you mean lr", {"lr": 1}),
-        (UsageError, "save cannot be given", {"save": False}),
-        (UsageError, "lr0=abc", {"lr0": "abc", "exist_ok": True}),
+        (UsageError, "unknown training argument 'lr'; did you mean lr", {"arguments": {"lr": 1}}),
+        (UsageError, "save cannot be given", {"arguments": {"save": False}}),
+        (UsageError, "lr0=abc", {"arguments": {"lr0": "abc"}, "exist_ok": True}),
         (UsageError, "imgsz is 100", {"imgsz": 100}),
         (UsageError, "unknown class of train: 'kat'; did you mean cat", {"classes": ["kat"]}),
         (UsageError, r"fraction 0 is outside \(0, 1\]", {"fraction": 0}),
@@ -410,7 +421,7 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
 def test_what_ultralytics_meets_only_in_training_fails_that_run(data: TrainData, tmp_path: Path) -> None:
     options: dict[str, Any] = {"data": data, "project": tmp_path, **SMALL, "fraction": 0.4}
     with pytest.raises(ArmsFailed, match="yolov8n-seed0: ZeroDivisionError: float division by zero"):
-        train(MODELS[:1], momentum=1.0, **options)  # Adam divides by 1 - momentum
+        train(MODELS[:1], arguments={"momentum": 1.0}, **options)  # Adam divides by 1 - momentum
 
 
 def test_splits_with_different_classes_are_refused(data: TrainData) -> None:

@@ -1,3 +1,46 @@
-"""RobustBench-SGDM: does a detector survive noise, and does a module help?"""
+"""RobustBench-SGDM: does a detector survive noise, and does a module help?
+
+run = evaluate("yolov8n-sgdm", data="scenes", noise="gaussian", severity=[0, 1, 3, 5])
+run.results(), run.summary(), run.compare(baseline="yolov8n"), run.report()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, train, wrap_detector
+    from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, TrainingConfig
+    from robustbench_sgdm.detections import Detections
+
+_FROM = {
+    **dict.fromkeys(("Run", "corrupt", "evaluate", "load_detector", "train", "wrap_detector"), "api"),
+    **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "TrainingConfig"), "config"),
+    "Detections": "detections",
+}
+
+__all__ = [
+    "Detections",
+    "EvaluationConfig",
+    "InferenceConfig",
+    "Run",
+    "TrainingConfig",
+    "__version__",
+    "corrupt",
+    "evaluate",
+    "load_detector",
+    "train",
+    "wrap_detector",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that importing the package costs nothing."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FROM[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

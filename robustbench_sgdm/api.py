@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, TrainingConfig, takes
+from robustbench_sgdm.config import (
+    EvaluationConfig,
+    InferenceConfig,
+    TrainingConfig,
+    check_severities,
+    takes,
+)
 from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.progress import Progress, counter, no_progress
 from robustbench_sgdm.types import FIGURES
@@ -17,9 +23,12 @@ if TYPE_CHECKING:
 
     from robustbench_sgdm import store
     from robustbench_sgdm.detectors import Detector
+    from robustbench_sgdm.detectors.adapters.function import Function
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
     from robustbench_sgdm.training import TrainedRun
+
+Picture = TypeVar("Picture")
 
 _LOG = logging.getLogger(__name__)
 
@@ -265,8 +274,20 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
     return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
 
 
-def load_detector(model: str | Path, config: InferenceConfig = InferenceConfig()) -> "Detector":
-    """Load a detector: a zoo name, or the path of a checkpoint.
+def load_detector(
+    model: str | Path,
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> "Detector":
+    """Load a detector.
+
+    Args:
+        model: a zoo name, the path of a checkpoint, or what a plug-in is called (`module:factory`).
+        config: sizes, thresholds and device; the CPU where it names none.
+        weights: of a zoo name; the embedded ones if None.
+        classes: names in place of those in the file.
 
     Raises:
         UsageError: an unknown name, or a value outside its bounds.
@@ -274,4 +295,61 @@ def load_detector(model: str | Path, config: InferenceConfig = InferenceConfig()
     """
     from robustbench_sgdm import detectors
 
-    return detectors.load(model, config)
+    if detectors.is_plugin(str(model)):
+        return detectors.load_plugin(str(model))
+    return detectors.load(model, config, weights=weights, classes=classes)
+
+
+def wrap_detector(
+    function: "Function",
+    classes: Sequence[str],
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    thread_safe: bool = False,
+) -> "Detector":
+    """Make a function a detector that `evaluate` takes.
+
+    Args:
+        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image `Detections`, (xyxy, scores, labels),
+            or rows of x1, y1, x2, y2, score, label, in its pixels.
+        classes: class names; a label is an index into them.
+        name: what results call it; the function's own if None.
+        version: of the function and its weights: results that are stored under it are used again. None uses none again.
+        thread_safe: whether several threads may call the function at once.
+    """
+    from robustbench_sgdm import detectors
+
+    return detectors.wrap_detector(function, classes, name=name, version=version, thread_safe=thread_safe)
+
+
+def corrupt(
+    image: Picture,
+    corruption: str,
+    severity: float,
+    *,
+    seed: int = 0,
+    image_id: int = 0,
+    engine: str = "torch",
+) -> Picture:
+    """The image under a corruption, as a run with the same seed sees the image of this id.
+
+    Args:
+        image: a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor on any device; RGB.
+        corruption: by name or alias, with a strength if need be: `gaussian_noise[sigma=0.1]`.
+        severity: 0 (unchanged) to 5, any real number.
+        seed: of every random draw.
+        image_id: of the image; in a batch, of the first one, and the others follow.
+        engine: `torch` or `imgaug`.
+
+    Returns:
+        The same type, size and device.
+
+    Raises:
+        UsageError: an unknown corruption, another severity, or another kind of image.
+    """
+    from robustbench_sgdm import corruption as corrupting
+
+    (severity,) = check_severities([severity])
+    one = corrupting.load().get(corruption)
+    return corrupting.apply_to_any(one, image, severity, seed=seed, image_id=image_id, engine=engine)

@@ -15,7 +15,7 @@ from robustbench_sgdm.corruption.declare import (
 from robustbench_sgdm.corruption.engine import ENGINES, apply
 from robustbench_sgdm.corruption.entry import Corruption
 from robustbench_sgdm.corruption.measure import PHOTOGRAPHS, damage, photographs
-from robustbench_sgdm.corruption.picture import apply_again, apply_to_picture, check_own
+from robustbench_sgdm.corruption.picture import apply_again, apply_to_any, apply_to_picture, check_own
 from robustbench_sgdm.corruption.registry import GROUPS, Registry, load
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -34,6 +34,7 @@ __all__ = [
     "Registry",
     "apply",
     "apply_again",
+    "apply_to_any",
     "apply_to_picture",
     "check_own",
     "corruption",

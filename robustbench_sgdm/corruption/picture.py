@@ -1,12 +1,17 @@
 """One picture instead of a batch, and the pixels that a run saw."""
 
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from robustbench_sgdm.corruption.engine import ENGINES, apply
 from robustbench_sgdm.corruption.entry import Corruption
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UsageError
+
+Picture = TypeVar("Picture")
 
 
 def apply_to_picture(
@@ -23,6 +28,43 @@ def apply_to_picture(
     batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).to(device)
     noisy = apply(corruption, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
     return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
+
+
+def apply_to_any(
+    corruption: Corruption,
+    image: Picture,
+    severity: float,
+    *,
+    seed: int = 0,
+    image_id: int = 0,
+    engine: str = "torch",
+) -> Picture:
+    """`apply` for a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; gives the same.
+
+    Raises:
+        UsageError: the image is something else.
+    """
+    result: Any
+    if isinstance(image, Pillow.Image):
+        pixels = np.array(image.convert("RGB"))
+        result = Pillow.fromarray(
+            apply_to_picture(corruption, pixels, severity, seed=seed, image_id=image_id, engine=engine)
+        )
+    elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        result = apply_to_picture(corruption, image, severity, seed=seed, image_id=image_id, engine=engine)
+    elif isinstance(image, torch.Tensor) and image.dtype == torch.uint8 and image.shape[-3:-2] == (3,):
+        batch = image.reshape(-1, *image.shape[-3:])
+        ids = range(image_id, image_id + len(batch))
+        result = apply(corruption, batch, severity, seed=seed, image_ids=ids, engine=engine).reshape(
+            image.shape
+        )
+    else:
+        kind = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
+        raise UsageError(
+            f"the image is {kind}; give a PIL picture, a uint8 (H, W, 3) array or a uint8 (B, 3, H, W) tensor"
+        )
+    found: Picture = result
+    return found
 
 
 def apply_again(

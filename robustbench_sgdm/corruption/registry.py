@@ -1,9 +1,11 @@
 """Collects the declared corruptions of our folder and of users', and finds them by name."""
 
+import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from robustbench_sgdm import content, errors
@@ -11,6 +13,10 @@ from robustbench_sgdm.corruption.declare import FAMILIES
 from robustbench_sgdm.corruption.entry import Corruption, tagged
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT
+
+_LOG = logging.getLogger(__name__)
+GROUP = "robustbench_sgdm.corruptions"
+"""Of the entry points by which packages bring corruptions."""
 
 GROUPS = ("all", "benchmark", "holdout", *FAMILIES)
 _BRACKETS = re.compile(r"(?P<name>[^\[\]]+)\[(?P<strength>[^\[\]]*)\]")
@@ -88,15 +94,44 @@ class Registry:
 
 
 def load(extra: Sequence[Path] = ()) -> Registry:
-    """Collect our corruptions and those of the `extra` folders.
+    """Collect our corruptions, those of installed packages, and those of the `extra` folders.
+
+    A package names a module of corruptions as an entry point of the group `robustbench_sgdm.corruptions`. One that
+    cannot be loaded is logged and left out.
 
     Raises:
         DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
     """
     folders = [folder.resolve() for folder in (content.root() / "corruptions", *extra)]
     found = [one for folder in dict.fromkeys(folders) for one in _folder(folder)]
+    found += _of_packages({name for one in found for name in (one.name, *one.aliases)})
     order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
     return Registry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
+
+
+def _of_packages(taken: Collection[str]) -> list[Corruption]:
+    """The corruptions of installed packages, but those whose name is taken."""
+    found: list[Corruption] = []
+    for point in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
+        try:
+            declared = tagged(point.load())
+            if not declared:
+                raise DataError("declares no corruption; tag a function there with @corruption(...)")
+        except Exception as error:  # noqa: BLE001 - whatever the other package does
+            _LOG.warning("corruptions of %s left out: %s: %s", point.value, type(error).__name__, error)
+            continue
+        for one in declared:
+            names = {one.name, *one.aliases} & {
+                *taken,
+                CLEAN,
+                *GROUPS,
+                *(n for f in found for n in (f.name, *f.aliases)),
+            }
+            if names:
+                _LOG.warning("%s left out: the name %s is taken", _where(one), sorted(names)[0])
+            else:
+                found.append(one)
+    return found
 
 
 def _folder(folder: Path) -> list[Corruption]:

@@ -10,9 +10,11 @@ from robustbench_sgdm.detectors.quiet import import_ultralytics
 import_ultralytics()
 
 from robustbench_sgdm.detectors import graft, weights, yolo, zoo
+from robustbench_sgdm.detectors.adapters import wrap_detector
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.device import out_of_memory, pick_device
 from robustbench_sgdm.detectors.lineup import Entrant, added_baselines, against, line_up, line_up_trained
+from robustbench_sgdm.detectors.plugins import is_plugin, load_plugin, plugin_names
 from robustbench_sgdm.detectors.weights import embedded
 from robustbench_sgdm.detectors.yolo import YoloDetector, load
 
@@ -24,12 +26,16 @@ __all__ = [
     "against",
     "embedded",
     "graft",
+    "is_plugin",
     "line_up",
     "line_up_trained",
     "load",
+    "load_plugin",
     "out_of_memory",
     "pick_device",
+    "plugin_names",
     "weights",
+    "wrap_detector",
     "yolo",
     "zoo",
 ]

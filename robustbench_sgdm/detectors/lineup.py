@@ -10,6 +10,7 @@ from typing import Any
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.plugins import is_plugin, load_plugin
 from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
 from robustbench_sgdm.errors import UsageError, unknown
 
@@ -63,8 +64,11 @@ def line_up(
         raise UsageError(
             "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
         )
-    loaded = {m.name: m for m in models if isinstance(m, Detector)}
-    named = [m.name if isinstance(m, Detector) else str(m) for m in models]
+    ready = [load_plugin(m) if isinstance(m, str) and is_plugin(m) else m for m in models]
+    loaded = {m.name: m for m in ready if isinstance(m, Detector)}
+    named = [m.name if isinstance(m, Detector) else str(m) for m in ready]
+    if twice := [name for name, count in Counter(named).items() if count > 1 and name in loaded]:
+        raise UsageError(f"two models are called {twice[0]}; give one of them another name")
     wanted = _with_baselines(named, loaded, add=baselines)
     files = dict(weights or {})
     if stray := [name for name in files if name not in wanted]:
@@ -169,7 +173,9 @@ def _with_baselines(
     """Every model's baseline, if that is in the run; added before it, where wanted and not named itself."""
     wanted: dict[str, str | None] = {}
     for model in models:
-        baseline = None if _is_file(model) or model in loaded else zoo.resolve(model).baseline
+        baseline = (
+            None if _is_file(model) or model in loaded or is_plugin(model) else zoo.resolve(model).baseline
+        )
         if baseline and baseline not in models and add:
             wanted.setdefault(baseline, None)
         wanted[model] = baseline if add or baseline in models else None

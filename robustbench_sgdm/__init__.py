@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, train, wrap_detector
-    from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, TrainingConfig
+    from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, score, train, wrap_detector
+    from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, ScoringConfig, TrainingConfig
     from robustbench_sgdm.detections import Detections
 
 _FROM = {
-    **dict.fromkeys(("Run", "corrupt", "evaluate", "load_detector", "train", "wrap_detector"), "api"),
-    **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "TrainingConfig"), "config"),
+    **dict.fromkeys(
+        ("Run", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
+    ),
+    **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"),
     "Detections": "detections",
 }
 
@@ -25,11 +27,13 @@ __all__ = [
     "EvaluationConfig",
     "InferenceConfig",
     "Run",
+    "ScoringConfig",
     "TrainingConfig",
     "__version__",
     "corrupt",
     "evaluate",
     "load_detector",
+    "score",
     "train",
     "wrap_detector",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from robustbench_sgdm.config import (
     EvaluationConfig,
     InferenceConfig,
+    ScoringConfig,
     TrainingConfig,
     check_severities,
     takes,
@@ -56,6 +57,39 @@ def evaluate(config: EvaluationConfig) -> "Run":
         IncompleteError: cells are missing; its `run` has the others.
     """
     return Run(prepare(config).run())
+
+
+@takes(ScoringConfig)
+def score(config: ScoringConfig) -> "Run":
+    """Score predictions of a detector that ran somewhere else, like a run's own; several models may share a directory.
+
+    Takes the arguments of `ScoringConfig`, the sources first:
+
+        score("predictions/", model="mine", data="val.json")
+
+    Raises:
+        UsageError: an unknown corruption or baseline, or a cell that is given twice.
+        DataError: damaged predictions, scores that cannot be, or a directory of other data.
+    """
+    from robustbench_sgdm import corruption
+    from robustbench_sgdm.evaluation import load_dataset
+    from robustbench_sgdm.sweep import external_predictions
+
+    sources = [one for text in config.sources for one in external_predictions.discover_predictions(text)]
+    for text in config.sources:
+        if unread := external_predictions.unread_files(text, sources):
+            _LOG.warning(
+                "%d json files in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
+                "CORRUPTION/SEVERITY.json or clean.json",
+                len(unread),
+                text,
+                unread[0],
+            )
+    data, registry = load_dataset(config), corruption.load(config.corruptions)
+    run = external_predictions.import_predictions(sources, data, registry, config)
+    for text in run.plan["models"][config.model]["notes"]:
+        _LOG.warning("%s", text)
+    return Run(run)
 
 
 @takes(TrainingConfig)

@@ -13,6 +13,7 @@ from robustbench_sgdm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from robustbench_sgdm.detectors import Detector
+    from robustbench_sgdm.scoring import CategoryIds, ImageIds
     from robustbench_sgdm.training import Progress as TrainingProgress
     from robustbench_sgdm.training import TrainData
 
@@ -163,10 +164,8 @@ class EvaluationConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, kind in (("models", str | Path), ("noise", str), ("severity", int | float)):
-            value = getattr(self, name)
-            single = isinstance(value, kind) or not isinstance(value, Sequence)
-            object.__setattr__(self, name, (value,) if single else tuple(value))
+        for name in ("models", "noise", "severity"):
+            object.__setattr__(self, name, _several(getattr(self, name)))
         if self.from_train and (self.models or self.weights):
             raise UsageError("--from-train brings models and weights; leave out --model and --weights")
         if not self.noise:
@@ -185,12 +184,62 @@ class EvaluationConfig(InferenceConfig):
         return self.severity if isinstance(self.severity, tuple) else ()
 
     def manifest(self) -> dict[str, Any]:
-        """Every setting as plain types; what is no text, such as a loaded detector, by its name."""
-        return {
-            one.name: _plain(getattr(self, one.name))
-            for one in fields(self)
-            if one.name not in ("progress", "command")
-        }
+        """Every setting as plain types; a detector that was loaded already by its name."""
+        return _manifest(self)
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Predictions of a detector that ran somewhere else, to be scored like a run's own.
+
+    Attributes:
+        sources: directories with CORRUPTION/SEVERITY/*.json and clean.json, `CORRUPTION@SEVERITY=FILE` or `clean=FILE`,
+            or mmdetection's nested results as json or YAML.
+        model: name of the detector.
+        data: as in `EvaluationConfig`, also `images` and `split`.
+        baseline: model of the same run directory to compare it with.
+        engine: what corrupted the images: `elsewhere`, or `torch` or `imgaug` where `corrupt` did, which makes them
+            comparable with our runs.
+        seed: that they were corrupted with.
+        image_ids: what finds the image of a prediction: `id`, `file-name`, or `auto`, what all predictions agree with.
+        category_ids: what `category_id` is: `id`, `from-0`, `from-1`, `coco`, `name`, or `auto`.
+        corruptions: folders with corruptions of the user's own. Their code is run.
+        project: folder of run directories.
+        name: of the run directory, which other models may be in; None for that of the data.
+        command: what started it, kept in the manifest.
+        progress: called with the cells that are scored; not kept.
+
+    Raises:
+        UsageError: no source, or a model that no folder can be called after.
+    """
+
+    sources: str | Sequence[str]
+    _: KW_ONLY
+    model: str
+    data: str | Path
+    images: Path | None = None
+    split: str = "val"
+    baseline: str | None = None
+    engine: str = "elsewhere"
+    seed: int = 0
+    image_ids: "ImageIds" = "auto"
+    category_ids: "CategoryIds" = "auto"
+    corruptions: Sequence[Path] = ()
+    project: Path = Path("runs/robustness")
+    name: str | None = None
+    command: str = ""
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", _several(self.sources))
+        if not self.sources:
+            raise UsageError("no predictions given; give a directory or CORRUPTION@SEVERITY=FILE")
+        if Path(self.model).name != self.model or self.model in {"", "..", "."}:
+            raise UsageError(f"--model {self.model!r} must be a plain name: a folder is called after it")
+
+    def manifest(self) -> dict[str, Any]:
+        """Every setting as plain types."""
+        return _manifest(self)
 
 
 @dataclass(frozen=True)
@@ -253,10 +302,9 @@ class TrainingConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        models = (self.models,) if isinstance(self.models, str) else tuple(self.models)
-        if not models:
+        object.__setattr__(self, "models", _several(self.models))
+        if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
-        object.__setattr__(self, "models", models)
 
 
 def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
@@ -275,6 +323,16 @@ def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
         if round(severity, 3) != severity:
             raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
     return tuple(sorted({float(severity) for severity in severities}))
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """One value, or several, as several."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+
+
+def _manifest(config: Any) -> dict[str, Any]:
+    hidden = ("progress", "command")
+    return {one.name: _plain(getattr(config, one.name)) for one in fields(config) if one.name not in hidden}
 
 
 def _plain(value: Any) -> Any:

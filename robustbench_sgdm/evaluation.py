@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import EvaluationConfig
+from robustbench_sgdm.config import EvaluationConfig, ScoringConfig
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import Detector, Entrant, against, line_up, line_up_trained, pick_device
 from robustbench_sgdm.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
@@ -260,7 +260,7 @@ def planned_crew(config: EvaluationConfig, device: str, threads: int) -> Crew:
     return Crew(workers or room, gpus=config.gpus, elsewhere=remote, start=True)
 
 
-def load_dataset(config: EvaluationConfig) -> Dataset:
+def load_dataset(config: EvaluationConfig | ScoringConfig) -> Dataset:
     """The data set; what was noticed while it was read is logged as warnings."""
     data = datasets.load(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
+from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, find
 from robustbench_sgdm.cli.figure import tell_baseline
 from robustbench_sgdm.cli.results import show_results
 
@@ -102,38 +102,27 @@ def score(
     things is refused until --image-ids or --category-ids says which. mmdetection's nested results hold scores alone:
     they have no intervals and no flips.
     """
-    from robustbench_sgdm import corruption as corrupting
-    from robustbench_sgdm.cli.console import counting, note, several
-    from robustbench_sgdm.errors import UsageError
-    from robustbench_sgdm.sweep import elsewhere
+    from robustbench_sgdm import api
+    from robustbench_sgdm.cli.console import stages
 
-    if Path(model).name != model or model in {"", "..", "."}:
-        raise UsageError(f"--model {model!r} must be a plain name: a folder is called after it")
-    given = [one for source in sources for one in elsewhere.find(source)]
-    for source in sources:
-        if unread := elsewhere.left_out(source, given):
-            note(
-                f"warning: {several(len(unread), 'json file')} in {source} not read ({unread[0]}): predictions belong "
-                "into CORRUPTION/SEVERITY/*.json, CORRUPTION/SEVERITY.json or clean.json"
-            )
-    dataset = load_dataset(data, images, split)
-    with counting("scoring", len(given)) as update:
-        run = elsewhere.score(
-            given,
-            dataset,
-            corrupting.load(corruptions or []),
+    source, folder = find(data, images)
+    with stages() as progress:
+        run = api.score(
+            sources,
             model=model,
+            data=source,
+            images=folder,
+            split=split,
             baseline=baseline,
             engine=engine.value,
             seed=seed,
             image_ids=image_ids.value,
             category_ids=category_ids.value,
+            corruptions=corruptions or [],
             project=project,
-            name=name or f"scored_{dataset.name}",
+            name=name,
             command=shlex.join(["robustbench", *sys.argv[1:]]),
-            progress=update,
-        )
-    for text in run.plan["models"][model]["notes"]:
-        note(f"warning: {text}")
+            progress=progress,
+        ).directory
     tell_baseline(run)
     show_results(run)

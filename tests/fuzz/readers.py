@@ -20,7 +20,7 @@ from robustbench_sgdm.detectors import architecture, layer_settings, yolo
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import elsewhere
+from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.facts import data_facts, ground_truth
 
 made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
@@ -155,7 +155,7 @@ def use_predictions(path: Path) -> None:
 
 def use_nested(path: Path) -> None:
     """mmdetection's."""
-    elsewhere.find(str(path))
+    external_predictions.discover_predictions(str(path))
 
 
 def use_picture(path: Path) -> None:

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from robustbench_sgdm.config import ScoringConfig
 from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer
+from robustbench_sgdm.progress import counter
+from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.engine import finish
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
@@ -35,7 +37,7 @@ _ROUNDED = 0.11  # percent; mmdetection keeps three digits of a share
 
 
 @dataclass(frozen=True)
-class Given:
+class PredictionSource:
     """What a file says of one corruption and severity.
 
     Attributes:
@@ -52,7 +54,7 @@ class Given:
     metrics: Mapping[str, float | None] | None = None
 
 
-def find(source: str) -> list[Given]:
+def discover_predictions(source: str) -> list[PredictionSource]:
     """What one source holds.
 
     Args:
@@ -69,7 +71,7 @@ def find(source: str) -> list[Given]:
         corruption, at, severity = name.partition("@")
         if (corruption == CLEAN) == bool(at):
             raise UsageError(f"{source!r} is neither CORRUPTION@SEVERITY=FILE nor {CLEAN}=FILE")
-        return [Given(corruption, _severity(severity or "0", source), Path(file))]
+        return [PredictionSource(corruption, _severity(severity or "0", source), Path(file))]
     path = Path(source)
     if path.is_dir():
         return _folder(path)
@@ -82,9 +84,9 @@ def find(source: str) -> list[Given]:
     return _mmdetection(path)
 
 
-def left_out(source: str, given: Sequence[Given]) -> list[Path]:
-    """The json files in a folder that lie where `find` takes nothing from; hidden ones and annotations aside."""
-    root, used = Path(source), {one.path for one in given}
+def unread_files(source: str, sources: Sequence[PredictionSource]) -> list[Path]:
+    """The json files in a folder that lie where `discover_predictions` takes nothing from; hidden ones and annotations aside."""
+    root, used = Path(source), {one.path for one in sources}
     if not root.is_dir():
         return []
     found = (p for p in root.rglob("*") if p.suffix.lower() == ".json" and p not in used)
@@ -95,17 +97,17 @@ def left_out(source: str, given: Sequence[Given]) -> list[Path]:
     )
 
 
-def _folder(root: Path) -> list[Given]:
-    found = [Given(CLEAN, 0.0, path) for path in _jsons(root) if path.stem == CLEAN]
+def _folder(root: Path) -> list[PredictionSource]:
+    found = [PredictionSource(CLEAN, 0.0, path) for path in _jsons(root) if path.stem == CLEAN]
     for folder in _folders(root):
         below = _folders(folder)
         if folder.name == CLEAN:
             zero = [path for each in below if each.name == "0" for path in _jsons(each)]
-            found += [Given(CLEAN, 0.0, path) for path in sorted([*_jsons(folder), *zero])]
+            found += [PredictionSource(CLEAN, 0.0, path) for path in sorted([*_jsons(folder), *zero])]
             continue
         for path in sorted([*_jsons(folder), *(path for each in below for path in _jsons(each))]):
             level = path.stem if path.parent == folder else path.parent.name
-            found.append(Given(folder.name, _severity(level, str(path)), path))
+            found.append(PredictionSource(folder.name, _severity(level, str(path)), path))
     if not found:
         raise DataError(
             f"{root} holds no predictions: they belong into CORRUPTION/SEVERITY/*.json or CORRUPTION/SEVERITY.json, "
@@ -127,11 +129,13 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _mmdetection(path: Path) -> list[Given]:
+def _mmdetection(path: Path) -> list[PredictionSource]:
     try:
         content = read_yaml(path)  # json is YAML
         return [
-            Given(str(corruption), _severity(str(severity), str(path)), path, _metrics(scores["bbox"]))
+            PredictionSource(
+                str(corruption), _severity(str(severity), str(path)), path, _metrics(scores["bbox"])
+            )
             for corruption, levels in content.items()
             for severity, scores in levels.items()
         ]
@@ -155,7 +159,7 @@ def _metrics(scores: Mapping[str, Any]) -> dict[str, float | None]:
     return found
 
 
-def _check_metrics(scores: Sequence[Given], dataset: Dataset, scorer: Scorer) -> list[str]:
+def _check_metrics(scores: Sequence[PredictionSource], dataset: Dataset, scorer: Scorer) -> list[str]:
     """Hold scores against each other and against the data set.
 
     Returns:
@@ -200,38 +204,16 @@ def _severity(text: str, where: str) -> float:
     return value
 
 
-def score(
-    given: Sequence[Given],
-    dataset: Dataset,
-    registry: Registry,
-    *,
-    model: str,
-    baseline: str | None = None,
-    engine: str = ELSEWHERE,
-    seed: int = 0,
-    image_ids: ImageIds = "auto",
-    category_ids: CategoryIds = "auto",
-    project: Path,
-    name: str,
-    command: str = "",
-    progress: Callable[[int], None] = lambda _: None,
+def import_predictions(
+    sources: Sequence[PredictionSource], dataset: Dataset, registry: Registry, config: ScoringConfig
 ) -> Run:
     """Score predictions into a run directory; another model over the same data joins the directory that is there.
 
     Args:
-        given: what `find` found.
+        sources: what `discover_predictions` found.
         dataset: the ground truth.
         registry: whose names the corruptions must have.
-        model: the detector's name.
-        baseline: another model of the directory that it is to be compared with.
-        engine: `torch` or `imgaug` where the images were corrupted by us, which lets them be compared with our runs.
-        seed: that they were corrupted with.
-        image_ids: how predictions refer to images.
-        category_ids: how they refer to categories.
-        project: where run directories are.
-        name: of the directory.
-        command: that repeats it.
-        progress: called with the number of cells just scored.
+        config: everything else; its `sources`, `data` and `corruptions` are read already.
 
     Raises:
         UsageError: an unknown corruption or baseline, or a cell that is given twice.
@@ -240,30 +222,35 @@ def score(
     Returns:
         The run; its plan has the model's `notes`, one sentence each: how the predictions were read, and what is odd.
     """
-    named = [(one, _place(one, registry)) for one in given]
+    name, model = config.name or f"scored_{dataset.name}", config.model
+    named = [(one, _place(one, registry)) for one in sources]
     scorer = Scorer(dataset)
     # Everything is checked before the directory's plan names it.
-    scores = [one for one in given if one.metrics is not None]
+    scores = [one for one in sources if one.metrics is not None]
     about_scores = _check_metrics(scores, dataset, scorer)
     predictions = Predictions(
-        [one.path for one in given if one.metrics is None],
+        [one.path for one in sources if one.metrics is None],
         dataset,
-        image_ids=image_ids,
-        category_ids=category_ids,
+        image_ids=config.image_ids,
+        category_ids=config.category_ids,
     )
-    cells = _cells(named, predictions, dataset, model, engine, seed)
-    about = {"baseline": baseline, "weights": ELSEWHERE, "notes": [*predictions.notes, *about_scores]}
-    plan = _plan(list(cells), dataset, registry, {model: about}, engine, seed, command)
-    run = Run.start(project, name, _joined(project / name, plan), truth=ground_truth(dataset), exist_ok=True)
+    cells = _cells(named, predictions, dataset, config)
+    about = {"baseline": config.baseline, "weights": ELSEWHERE, "notes": [*predictions.notes, *about_scores]}
+    about["config"] = config.manifest()
+    plan = _plan(list(cells), dataset, registry, {model: about}, config)
+    run = Run.start(
+        config.project, name, _joined(config.project / name, plan), truth=ground_truth(dataset), exist_ok=True
+    )
+    update = counter(config.progress, "scoring", len(cells))
     with run.lock():
         for cell, one in cells.items():
             if not run.store.complete(cell):
                 _store(run, cell, one, predictions, scorer)
-            progress(1)
+            update(1)
     return run
 
 
-def _place(one: Given, registry: Registry) -> tuple[str, float]:
+def _place(one: PredictionSource, registry: Registry) -> tuple[str, float]:
     """The corruption's own name, and the severity."""
     if one.corruption == CLEAN or one.severity == 0:
         return CLEAN, 0.0
@@ -271,20 +258,18 @@ def _place(one: Given, registry: Registry) -> tuple[str, float]:
 
 
 def _cells(
-    named: Sequence[tuple[Given, tuple[str, float]]],
+    named: Sequence[tuple[PredictionSource, tuple[str, float]]],
     predictions: Predictions,
     dataset: Dataset,
-    model: str,
-    engine: str,
-    seed: int,
-) -> dict[Cell, Given]:
-    cells: dict[Cell, Given] = {}
+    config: ScoringConfig,
+) -> dict[Cell, PredictionSource]:
+    cells: dict[Cell, PredictionSource] = {}
     for one, (corruption, severity) in named:
         key = cell_key(
             data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
-            engine=engine, seed=seed, meaning=predictions.meaning(one.path) if one.metrics is None else None,
+            engine=config.engine, seed=config.seed, meaning=predictions.meaning(one.path) if one.metrics is None else None,
         )  # fmt: skip
-        cell = Cell(model, corruption, severity, key)
+        cell = Cell(config.model, corruption, severity, key)
         twice = next((c for c in cells if c.folder == cell.folder), None)
         if twice is None:
             cells[cell] = one
@@ -299,7 +284,7 @@ def _cells(
     return dict(sorted(cells.items()))
 
 
-def _digest(one: Given) -> str:
+def _digest(one: PredictionSource) -> str:
     if one.metrics is not None:
         return hashlib.sha256(json.dumps(one.metrics).encode()).hexdigest()
     try:
@@ -313,15 +298,13 @@ def _plan(
     dataset: Dataset,
     registry: Registry,
     models: Mapping[str, Mapping[str, Any]],
-    engine: str,
-    seed: int,
-    command: str,
+    config: ScoringConfig,
 ) -> dict[str, Any]:
     used = {c.corruption: registry.get(c.corruption) for c in cells if c.corruption != CLEAN}
     levels = {name: [c.severity for c in cells if c.corruption == name] for name in used}
-    ours = engine != ELSEWHERE
+    engine, ours = config.engine, config.engine != ELSEWHERE
     return {
-        "command": command,
+        "command": config.command,
         "models": models,
         "data": data_facts(dataset),
         "corruptions": {
@@ -329,7 +312,12 @@ def _plan(
             for name, one in used.items()
         },
         "severities": sorted({c.severity for c in cells}),
-        "settings": {"device": "cpu" if ours else ELSEWHERE, "engine": engine, "seed": seed, "batch": 0},
+        "settings": {
+            "device": "cpu" if ours else ELSEWHERE,
+            "engine": engine,
+            "seed": config.seed,
+            "batch": 0,
+        },
         "versions": versions(),
         "cells": [asdict(c) for c in cells],
     }
@@ -373,7 +361,7 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _store(run: Run, cell: Cell, one: Given, predictions: Predictions, scorer: Scorer) -> None:
+def _store(run: Run, cell: Cell, one: PredictionSource, predictions: Predictions, scorer: Scorer) -> None:
     if one.metrics is not None:
         metrics = dict.fromkeys(METRICS) | dict(one.metrics)
         run.store.finish(cell, {"detections": None, "metrics": metrics, "per_class": {}})

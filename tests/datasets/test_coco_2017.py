@@ -1,7 +1,6 @@
 """COCO's archives: what arrives is the file that is meant, or it is not unpacked."""
 
 import hashlib
-import importlib
 import json
 import sys
 import threading
@@ -10,23 +9,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import ultralytics.cfg
 import yaml
-from ultralytics.utils import SETTINGS
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm.datasets import coco_2017
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.training import named_data
-
-# The package's attribute of this name is the function.
-module: Any = importlib.import_module("robustbench_sgdm.detectors.coco_val")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -49,13 +44,13 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_the_published_archive_is_unpacked(served: tuple[str, str], tmp_path: Path) -> None:
-    module._fetch(*served, tmp_path / "coco")
+    coco_2017._fetch(*served, tmp_path / "coco")
     assert [p.name for p in (tmp_path / "coco").rglob("*") if p.is_file()] == ["instances_val2017.json"]
 
 
 def test_another_archive_is_not_unpacked(served: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(RobustBenchError, match="it is not unpacked"):
-        module._fetch(served[0], "0" * 32, tmp_path / "coco")
+        coco_2017._fetch(served[0], "0" * 32, tmp_path / "coco")
     assert not [p for p in (tmp_path / "coco").rglob("*") if p.is_file()]
 
 
@@ -64,8 +59,11 @@ def laid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coco_of: Callable[..., Path]
 ) -> Callable[[str], Path]:
     """Lays a split of COCO into Ultralytics' datasets folder: two images, and nothing to download from."""
-    monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path / "datasets"))
-    monkeypatch.setattr(module, "_fetch", lambda address, *_: pytest.fail(f"{address} is fetched"))
+    settings = tmp_path / "config/Ultralytics/settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"datasets_dir": str(tmp_path / "datasets")}))
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setattr(coco_2017, "_fetch", lambda address, *_: pytest.fail(f"{address} is fetched"))
     root = tmp_path / "datasets/coco"
 
     def lay(split: str) -> Path:
@@ -116,7 +114,7 @@ def test_training_takes_both_splits(laid: Callable[[str], Path]) -> None:
     assert found.name == "coco" and len(found.train) == len(found.val) == 2
     assert found.train.source == str(root / "annotations/instances_train2017.json")
     assert load_dataset("coco", split="train").fingerprint == found.train.fingerprint != found.val.fingerprint
-    with pytest.raises(UsageError, match="train and val"):
+    with pytest.raises(UsageError, match="val and train"):
         load_dataset("coco", split="test")
 
 
@@ -147,6 +145,6 @@ def test_what_is_half_unpacked_is_fetched(
     root = laid("val")
     next((root / "images/val2017").glob("*.png")).unlink()
     fetched: list[str] = []
-    monkeypatch.setattr(module, "_fetch", lambda address, *_: fetched.append(address))
-    module.coco_val()
+    monkeypatch.setattr(coco_2017, "_fetch", lambda address, *_: fetched.append(address))
+    coco_2017.coco_val()
     assert [address.rpartition("/")[2] for address in fetched] == ["val2017.zip"]

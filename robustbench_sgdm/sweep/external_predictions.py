@@ -85,7 +85,7 @@ def discover_predictions(source: str) -> list[PredictionSource]:
 
 
 def unread_files(source: str, sources: Sequence[PredictionSource]) -> list[Path]:
-    """The json files in a folder that lie where `discover_predictions` takes nothing from; hidden ones and annotations aside."""
+    """The json files in a folder that `discover_predictions` passes over; hidden ones and annotations aside."""
     root, used = Path(source), {one.path for one in sources}
     if not root.is_dir():
         return []
@@ -235,8 +235,12 @@ def import_predictions(
         category_ids=config.category_ids,
     )
     cells = _cells(named, predictions, dataset, config)
-    about = {"baseline": config.baseline, "weights": ELSEWHERE, "notes": [*predictions.notes, *about_scores]}
-    about["config"] = config.manifest()
+    about: dict[str, Any] = {
+        "baseline": config.baseline,
+        "weights": ELSEWHERE,
+        "notes": [*predictions.notes, *about_scores],
+        "config": config.manifest(),
+    }
     plan = _plan(list(cells), dataset, registry, {model: about}, config)
     run = Run.start(
         config.project, name, _joined(config.project / name, plan), truth=ground_truth(dataset), exist_ok=True
@@ -267,7 +271,8 @@ def _cells(
     for one, (corruption, severity) in named:
         key = cell_key(
             data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
-            engine=config.engine, seed=config.seed, meaning=predictions.meaning(one.path) if one.metrics is None else None,
+            engine=config.engine, seed=config.seed,
+            meaning=predictions.meaning(one.path) if one.metrics is None else None,
         )  # fmt: skip
         cell = Cell(config.model, corruption, severity, key)
         twice = next((c for c in cells if c.folder == cell.folder), None)

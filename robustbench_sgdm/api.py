@@ -17,7 +17,6 @@ from robustbench_sgdm.config import (
 )
 from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.progress import Progress, counter, no_progress
-from robustbench_sgdm.types import FIGURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,8 +235,8 @@ class Run:
         """
         from robustbench_sgdm import figures
 
-        if name not in FIGURES:
-            raise unknown("figure", name, FIGURES)
+        if name not in figures.figures():
+            raise unknown("figure", name, figures.figures())
         analysis = self.analysis(
             metric=metric,
             images=images,

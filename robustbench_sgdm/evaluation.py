@@ -174,6 +174,7 @@ class Evaluation:
                     run.write_latency(latency(self.plan))
                 update = counter(progress, "measuring damage", measurements(self.plan, run))
                 measure_damage(self.plan, run, workers=self._threads, progress=update)
+            run.write_results()
         if failed:
             raise IncompleteError(run, failed)
         return run

@@ -20,17 +20,3 @@ HOLDOUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 TOKEN = "ROBUSTBENCH_DASHBOARD_TOKEN"
 """Environment variable with what a visitor of the dashboard must know; nothing where it is not set."""
-
-FIGURES = {
-    "severity": "AP against severity with interval bands, a panel per corruption",
-    "differences": "differences corruption by severity as a heat map, significance marked",
-    "means": "mPC and rPC by family with intervals",
-    "sizes": "AP of small, medium and large objects, clean and corrupted",
-    "errors": "error types by severity as stacked bars",
-    "psnr": "AP against the measured PSNR and SSIM of the corrupted images",
-    "classes": "AP lost by class",
-    "losses": "training losses of the weights, where their logs are known",
-    "side-by-side": "detections of both models on clean and corrupted images",
-    "contact-sheet": "one image under every corruption and severity",
-}
-"""The figures of a run and what each shows; here, so that the command line can list them without drawing."""

@@ -24,9 +24,9 @@ def test_the_program_for_python_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"severity.svg", "runs"} == {path.name for path in tmp_path.iterdir()}
-    assert {"report.html", "report.pdf", "results.csv"} < {
-        p.name for p in (tmp_path / "runs/robustness/mine").iterdir()
-    }
+    runs = tmp_path / "runs/robustness"
+    assert {"first", "second", "mine"} == {path.name for path in runs.iterdir()}
+    assert {"report.html", "report.pdf", "results.csv"} < {path.name for path in (runs / "first").iterdir()}
 
 
 def test_the_cluster_is_one_to_ray() -> None:

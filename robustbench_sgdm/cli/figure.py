@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.types import FIGURES
 
 if TYPE_CHECKING:
     from robustbench_sgdm.store import Run
@@ -28,9 +27,7 @@ ResamplesOption = Annotated[
 
 
 def figure(
-    name: Annotated[
-        str, typer.Argument(help=f"Which: {'; '.join(f'{n}: {what}' for n, what in FIGURES.items())}.")
-    ],
+    name: Annotated[str, typer.Argument(help="Which one; `robustbench list figures` shows them.")],
     run: RunArgument,
     out: Annotated[
         Path | None,
@@ -74,8 +71,8 @@ def figure(
     from robustbench_sgdm.errors import unknown
     from robustbench_sgdm.tables import identical_words
 
-    if name not in FIGURES:
-        raise unknown("figure", name, FIGURES)
+    if name not in figures.figures():
+        raise unknown("figure", name, figures.figures())
     path = out or Path(f"{name}.svg")
     figures.check_ending(path)
     with stages() as progress:

@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 
 def show_results(run: "Run") -> None:
-    """Write `results.csv`, and print a table per corruption, in parts where the terminal is narrow."""
+    """Print a table per corruption, in parts where the terminal is narrow."""
     from robustbench_sgdm import robustness, tables
     from robustbench_sgdm.cli.console import fits, note, out, show_numbers
 
-    csv = run.write_results()
     results = robustness.average_trainings(run.results(), run.groups)
     intervals = None if results.empty else _intervals(run)
     metrics = list(dict.fromkeys([robustness.headline(run), *tables.METRICS_SHOWN]))
@@ -47,7 +46,7 @@ def show_results(run: "Run") -> None:
     notes |= dict.fromkeys(f"{tables.identical_words(*pair, why)}." for pair, why in same.items())
     for line in notes:  # the same for all tables
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-    note(f"results {csv}")
+    note(f"results {run.path / 'results.csv'}")
 
 
 def _intervals(run: "Run") -> "pd.DataFrame | None":

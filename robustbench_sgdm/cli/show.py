@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from robustbench_sgdm.tables import Table
 
 app = typer.Typer(
-    help="Show what there is: models, corruptions, data, runs.", no_args_is_help=True, rich_markup_mode=None
+    help="Show what there is: models, corruptions, data, figures, runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -109,6 +111,17 @@ def _pictures(source: str, limit: int) -> "list[Tensor]":
 
     chosen = load_dataset(source).images[:limit]
     return [torch.from_numpy(images.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+
+
+@app.command()
+def figures() -> None:
+    """Figures of a run and what each shows."""
+    from robustbench_sgdm import figures as drawing
+    from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm.tables import Table
+
+    rows = [[one.name, one.description] for one in drawing.figures().values()]
+    show(Table("figures", ["figure", "shows"], rows))
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Figures: pure functions from frames to a matplotlib Figure; style by context manager.
 
-draw("severity", Material(run))   # any figure of a run by its name in `types.FIGURES`, with caption and data
+draw("severity", Material(run))   # any figure of a run by its name in `figures()`, with caption and data
 """
 
 from robustbench_sgdm.figures.bars import class_drops, mean_bars, size_bars
@@ -11,13 +11,12 @@ from robustbench_sgdm.figures.errors import error_bars
 from robustbench_sgdm.figures.losses import loss_curves
 from robustbench_sgdm.figures.material import Material, Shown
 from robustbench_sgdm.figures.psnr import damage_curves
-from robustbench_sgdm.figures.registry import DRAW, draw
+from robustbench_sgdm.figures.registry import draw, figure, figures
 from robustbench_sgdm.figures.severity import severity_curves
 from robustbench_sgdm.figures.side_by_side import Panel, side, side_by_side
 from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri
 
 __all__ = [
-    "DRAW",
     "Drawn",
     "Material",
     "Panel",
@@ -30,6 +29,8 @@ __all__ = [
     "difference_map",
     "draw",
     "error_bars",
+    "figure",
+    "figures",
     "jpeg",
     "loss_curves",
     "mean_bars",

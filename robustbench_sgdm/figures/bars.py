@@ -12,6 +12,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled
 from robustbench_sgdm.tables import interval, words
 
@@ -131,6 +132,7 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
     return figure
 
 
+@figure("means", "mPC and rPC by family with intervals", section="results", place=3)
 def means(material: Material) -> Drawn:
     """A run's means."""
     metric, names = material.resampled_score, material.names
@@ -156,6 +158,7 @@ def means(material: Material) -> Drawn:
     return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
 
 
+@figure("sizes", "AP of small, medium and large objects, clean and corrupted", section="sizes")
 def sizes(material: Material) -> Drawn:
     """A run's sizes."""
     over = material.whole.name
@@ -184,6 +187,7 @@ def _with_intervals(rows: pd.DataFrame, sampled: str) -> str:
     return f", with 95 % intervals over {sampled}" if rows["low"].notna().any() else ""
 
 
+@figure("classes", "AP lost by class", section="classes")
 def losses_by_class(material: Material) -> Drawn:
     """A run's classes."""
     frame, most = material.drops, 24

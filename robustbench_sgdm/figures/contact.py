@@ -12,6 +12,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.store import read_picture
 from robustbench_sgdm.tables import words
@@ -86,6 +87,9 @@ def _reduced(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+@figure(
+    "contact-sheet", "one image under every corruption and severity", section="corruptions", compares=False
+)
 def sheet_of(material: Material) -> Drawn:
     """One image under every corruption of a run."""
     sheet = material.sheet

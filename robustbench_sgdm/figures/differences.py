@@ -15,6 +15,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.tables import number, starred, words
 from robustbench_sgdm.types import CLEAN
@@ -104,6 +105,12 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
     return image
 
 
+@figure(
+    "differences",
+    "differences by corruption and severity as a heat map, significance marked",
+    section="results",
+    place=2,
+)
 def differences_of(material: Material) -> Drawn:
     """A run's map."""
     metric = material.resampled_score

@@ -12,6 +12,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, legend_above, styled
 from robustbench_sgdm.palette import MODELS, OUTCOMES
 from robustbench_sgdm.robustness import CONFIDENCE
@@ -70,6 +71,7 @@ def _bars(
     return axis.bar(places, height, 0.75, bottom=bottom, **look)
 
 
+@figure("errors", "error types by severity as stacked bars", section="errors")
 def errors_of(material: Material) -> Drawn:
     """A run's objects, found or lost."""
     frame = material.errors

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import colors, styled
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs
 
@@ -72,6 +73,9 @@ def smoothed(values: Values, width: float) -> Values:
     return mean
 
 
+@figure(
+    "losses", "training losses of the weights, where their logs are known", section="training", compares=False
+)
 def losses(material: Material) -> Drawn:
     """The losses of a run's weights."""
     logs = material.logs

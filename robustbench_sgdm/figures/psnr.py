@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, legend_above, styled
 from robustbench_sgdm.tables import words
 
@@ -73,6 +74,7 @@ def _line(axis: Axes, rows: pd.DataFrame, measure: str, metric: str, **look: Any
     axis.plot(there[measure], there[metric], **look)
 
 
+@figure("psnr", "AP against the measured PSNR and SSIM of the corrupted images", section="damage")
 def psnr(material: Material) -> Drawn:
     """A run's damage."""
     metric, frame = material.score, material.damage

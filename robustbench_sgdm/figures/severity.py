@@ -12,6 +12,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled
 from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
@@ -91,6 +92,9 @@ def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
     return frame[chosen].sort_values("severity")
 
 
+@figure(
+    "severity", "AP against severity with interval bands, a panel per corruption", section="results", place=1
+)
 def severity(material: Material) -> Drawn:
     """A run's curves."""
     results, metric = material.results, material.score

@@ -19,6 +19,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material, Shown
+from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.palette import OUTCOMES
 from robustbench_sgdm.store import GroundTruth, read_picture
@@ -150,6 +151,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
     axis.set_xlabel(f"{found} of {found + missed} found, {false} false", fontsize=6.5, labelpad=2)
 
 
+@figure("side-by-side", "detections of both models on clean and corrupted images", section="detections")
 def flipped(material: Material) -> Drawn:
     """The images that a run's models flip most, or those named."""
     return side(material, [p for pictures in material.shown.values() for p in pictures])

@@ -10,7 +10,6 @@ from robustbench_sgdm import figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material
 from robustbench_sgdm.tables import Table
-from robustbench_sgdm.types import FIGURES
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class Section:
 def sections(material: Material) -> list[Section]:
     """All sections that the run has data for."""
     run, pairs = material.run, material.run.pairs
-    results = _pictures(material, "severity", "differences", "means")
+    results = _pictures(material, "results")
     sizes = _tables(lambda: [tables.sizes_table(material.intervals, material.whole.name, pairs)])
     classes = _tables(lambda: [tables.class_table(material.drops, pairs)])
     wrong = _tables(
@@ -68,18 +67,18 @@ def sections(material: Material) -> list[Section]:
             tables.calibration_table(material.calibration),
         ]
     )
-    sheet = _pictures(material, "contact-sheet") if run.plan["corruptions"] else []
+    sheet = _pictures(material, "corruptions") if run.plan["corruptions"] else []
     made = [
         Section("run", "What was run"),
         Section("results", "Results by corruption", results, _results(material)),
-        Section("damage", "Scores against the damage to the images", _pictures(material, "psnr")),
+        Section("damage", "Scores against the damage to the images", _pictures(material, "damage")),
         Section("sizes", "Results by size of objects", _pictures(material, "sizes"), sizes),
         Section("classes", "Results by class", _pictures(material, "classes"), classes),
         Section(
             "errors", "What goes wrong: error types and confidence", _pictures(material, "errors"), wrong
         ),
         Section("detections", "Side by side", _side_by_side(material)),
-        Section("training", "Training", _pictures(material, "losses")),
+        Section("training", "Training", _pictures(material, "training")),
         Section("corruptions", "The corruptions", sheet),
         Section("method", "Method"),
         Section("limits", "Limits"),
@@ -100,11 +99,13 @@ def _numbered(made: Sequence[Section]) -> list[Section]:
     return found
 
 
-def _pictures(material: Material, *names: str) -> list[Picture]:
+def _pictures(material: Material, section: str) -> list[Picture]:
+    """The figures that are declared for a section."""
     found = []
-    for name in names:
+    for name, about in figures.figures().items():
         try:
-            found.append(Picture(name, figures.draw(name, material), FIGURES[name]))
+            if about.section == section:
+                found.append(Picture(name, figures.draw(name, material), about.description))
         except DataError as error:
             _LOG.debug("no %s: %s", name, error)
     return found

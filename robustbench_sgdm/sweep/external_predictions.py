@@ -251,6 +251,7 @@ def import_predictions(
             if not run.store.complete(cell):
                 _store(run, cell, one, predictions, scorer)
             update(1)
+        run.write_results()
     return run
 
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from robustbench_sgdm import figures, palette, tables
-from robustbench_sgdm.figures import DRAW, Panel
+from robustbench_sgdm.figures import Panel
+from robustbench_sgdm.figures import figures as declared
 from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Log
 
@@ -184,7 +185,7 @@ def difference(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
 
 
 def test_every_figure_has_a_baseline() -> None:
-    assert set(CASES) == set(DRAW)
+    assert set(CASES) == set(declared())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,13 +8,12 @@ import pytest
 
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.figures import DRAW, Material
+from robustbench_sgdm.figures import Material
 from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Run, has_picture, picture_path
 from robustbench_sgdm.sweep import make_pictures
-from robustbench_sgdm.types import FIGURES
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
 
@@ -31,7 +30,7 @@ def test_the_list_is_what_can_be_drawn() -> None:
     assert list(KINDS) == [f"{what}_percent" for what in OBJECTS]
 
 
-@pytest.mark.parametrize("name", [n for n in FIGURES if n not in WITHOUT])
+@pytest.mark.parametrize("name", [n for n in figures.figures() if n not in WITHOUT])
 def test_each_is_drawn_with_words_and_data(material: Material, name: str) -> None:
     before = dict(mpl.rcParams)
     drawn = figures.draw(name, material)

@@ -25,7 +25,6 @@ from robustbench_sgdm.figures import Material, fonts
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep import Plan, Settings, finish, make_pictures
-from robustbench_sgdm.types import FIGURES
 
 SCRIPTS = {
     "Chinese": "类别 車輛",
@@ -169,7 +168,7 @@ def drawn(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
 
 
-@pytest.mark.parametrize("name", [n for n in FIGURES if n not in {"psnr", "losses"}])
+@pytest.mark.parametrize("name", [n for n in figures.figures() if n not in {"psnr", "losses"}])
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_each_figure_draws_them(material: Material, name: str, ending: str, tmp_path: Path) -> None:
     """A glyph that is missing, a formula and a layout without room are warnings of matplotlib, and so errors here."""

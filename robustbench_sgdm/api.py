@@ -217,7 +217,7 @@ class Run:
         rows: int = 2,
         confidence: float = 0.25,
     ) -> "Drawn":
-        """Draw one figure; `robustbench figure --help` lists them.
+        """Draw one figure; `robustbench list figures` shows them.
 
         Args:
             name: such as `severity`.

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from robustbench_sgdm import corruption, detectors
 from robustbench_sgdm.config import EvaluationConfig
 from robustbench_sgdm.errors import DataError, IncompleteError, RobustBenchError, UsageError
 
-TWO = {"noise": "gaussian", "severity": [0, 3], "fraction": 0.02, "imgsz": 64}
+TWO: dict[str, Any] = {"noise": "gaussian", "severity": [0, 3], "fraction": 0.02, "imgsz": 64}
 
 
 def bright(images: list[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
@@ -115,6 +116,10 @@ def test_what_a_function_gives_is_checked(function: Any, message: str) -> None:
         detector.predict([torch.zeros((3, 8, 8), dtype=torch.uint8)])
 
 
+def given(form: Any, images: list[NDArray[np.uint8]]) -> list[Any]:
+    return [form for _ in images]
+
+
 def test_forms_of_boxes_are_the_same() -> None:
     rows = np.array([[1, 2, 3, 4, 0.5, 0], [2, 2, 6, 7, 0.9, 1]])
     parts = rows[:, :4], rows[:, 4], rows[:, 5]
@@ -127,7 +132,7 @@ def test_forms_of_boxes_are_the_same() -> None:
     ]
     image = torch.zeros((3, 9, 9), dtype=torch.uint8)
     for form in forms:
-        (found,) = rb.wrap_detector(lambda _, f=form: [f], classes=["a", "b"], name="x").predict([image])
+        (found,) = rb.wrap_detector(partial(given, form), classes=["a", "b"], name="x").predict([image])
         assert found.xyxy.tolist() == [[2, 2, 6, 7], [1, 2, 3, 4]] and found.label.tolist() == [1, 0]
 
 

@@ -11,6 +11,7 @@ from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE
+from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Run, has_picture, picture_path
 from robustbench_sgdm.sweep import make_pictures
@@ -25,8 +26,14 @@ def material(told_run: Run) -> Material:
     return made
 
 
-def test_the_list_is_what_can_be_drawn() -> None:
-    assert list(DRAW) == list(FIGURES)
+def test_each_belongs_to_a_section_of_the_report(material: Material) -> None:
+    results = ["severity", "differences", "means"]
+    assert [one.name for one in figures.figures().values() if one.section == "results"] == results
+    made = {section.id for section in sections(material)}
+    assert {one.section for one in figures.figures().values()} - made <= {
+        "training",
+        "damage",
+    }  # without data here
     assert list(KINDS) == [f"{what}_percent" for what in OBJECTS]
 
 

@@ -174,7 +174,7 @@ class EvaluationConfig(InferenceConfig):
         if self.executor not in EXECUTORS:
             raise unknown("executor", self.executor, EXECUTORS)
         if self.executor == "local" and (self.address is not None or self.gpus != 1):
-            raise UsageError("--address and --gpus go with --on ray")
+            raise UsageError("--address and --gpus go with --executor ray")
         if self.workers < 0 or self.batch < 0:
             raise UsageError(f"workers is {self.workers} and batch is {self.batch}; both must be 0 or more")
 

@@ -72,6 +72,6 @@ def test_the_slurm_script_stops_the_run_and_waits_for_it(tmp_path: Path) -> None
         job.send_signal(signal.SIGTERM)
         assert job.wait(120) == 130
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert "run run --model yolov8n --on ray --address node1:20007" in calls and calls[-1] == "kept"
+    assert "run run --model yolov8n --executor ray --address node1:20007" in calls and calls[-1] == "kept"
     starts = [call for call in calls if call.startswith("ray start")]
     assert sorted("--head" in call for call in starts) == [False, True]

@@ -51,7 +51,7 @@ if [ "$SLURM_NNODES" -gt 1 ]; then
     srun --nodes="$others" --ntasks="$others" --overlap --exclude="$head" "${start[@]}" --address "$head:$port" &
 fi
 
-"$env/bin/robustbench" run "$@" --on ray --address "$head:$port" &
+"$env/bin/robustbench" run "$@" --executor ray --address "$head:$port" &
 run=$!
 trap 'kill -TERM "$run"' TERM INT
 code=0

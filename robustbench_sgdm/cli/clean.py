@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
+from robustbench_sgdm.cli.common import RUNS, ProjectOption
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 
 def clean(
-    project: Annotated[Path, typer.Option("--project", help="Folder that holds run directories.")] = Path(
-        "runs/robustness"
-    ),
+    project: ProjectOption = RUNS,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="Run directory; may be repeated. Default: all of them.")
     ] = None,

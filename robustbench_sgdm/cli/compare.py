@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.common import ResamplesOption
 from robustbench_sgdm.cli.figure import tell_baseline
 
 if TYPE_CHECKING:
@@ -64,14 +65,13 @@ def compare(
     arm: Annotated[
         list[str] | None,
         typer.Option(
+            "--seed-group",
             "--arm",
             help="NAME=MODEL+MODEL: one network trained from several seeds, whose spread counts too. Two such are paired "
             "by seed where names hold seed0, seed1, ... Repeats.",
         ),
     ] = None,
-    resamples: Annotated[
-        int, typer.Option("--resamples", min=2, help="Resamples of the images; kept in the run directory.")
-    ] = 1000,
+    resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
     level: Annotated[float, typer.Option("--level", help="Of the intervals, in (0, 1).")] = 0.95,
     form: Annotated[
@@ -141,7 +141,7 @@ def compare(
 
 
 def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str]]:
-    """The groups of --arm; a comma or + in the name of a known model belongs to it."""
+    """The groups of --seed-group; a comma or + in the name of a known model belongs to it."""
     from robustbench_sgdm.errors import UsageError
 
     def is_whole(text: str) -> bool:
@@ -152,9 +152,9 @@ def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str
     for value in options.split(values, is_whole):
         name, equals, models = value.partition("=")
         if not equals or not name:
-            raise UsageError(f"--arm {value!r} is not NAME=MODEL+MODEL")
+            raise UsageError(f"--seed-group {value!r} is not NAME=MODEL+MODEL")
         if name in groups:
-            raise UsageError(f"--arm {name} is given twice; join its models with +")
+            raise UsageError(f"--seed-group {name} is given twice; join its models with +")
         groups[name] = [m for m in _members(models, known) if m]
     return groups
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, load_dataset
+from robustbench_sgdm.cli.common import (
+    CorruptionDirOption,
+    DataOption,
+    EngineOption,
+    ImagesOption,
+    NoiseOption,
+    SeedOption,
+    SeverityOption,
+    SplitOption,
+)
+from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -37,17 +47,8 @@ def corrupt(
     data: DataOption = "scenes",
     images: ImagesOption = None,
     split: SplitOption = "val",
-    noise: Annotated[
-        list[str],
-        typer.Option(
-            "--noise",
-            help="Corruptions and groups (see `robustbench list corruptions`). Several: commas or repeats.",
-        ),
-    ] = ["gaussian"],  # noqa: B006 - typer wants a list
-    severity: Annotated[
-        list[str],
-        typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
-    ] = ["1-5"],  # noqa: B006
+    noise: NoiseOption = ["gaussian"],  # noqa: B006 - typer wants a list
+    severity: SeverityOption = ["1-5"],  # noqa: B006
     out: Annotated[
         Path,
         typer.Option("--out", help="Folder for the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}."),
@@ -67,14 +68,9 @@ def corrupt(
     limit: Annotated[
         int, typer.Option("--limit", min=0, help="Copy the first so many images only; 0: all of them.")
     ] = 0,
-    engine: Annotated[
-        str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
-    ] = "torch",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0,
-    corruptions: Annotated[
-        list[Path] | None,
-        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-    ] = None,
+    engine: EngineOption = "torch",
+    seed: SeedOption = 0,
+    corruptions: CorruptionDirOption = None,
 ) -> None:
     """Write corrupted copies of a data set in COCO layout, with its boxes: they are never moved.
 

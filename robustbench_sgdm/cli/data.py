@@ -1,32 +1,12 @@
-"""`--data`, `--images` and `--split`: one meaning in every command that reads a data set."""
+"""Data sets by `--data`, `--images` and `--split`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from robustbench_sgdm.cli import options
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
-
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
-    ),
-]
-ImagesOption = Annotated[
-    Path | None,
-    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
-]
-SplitOption = Annotated[
-    str,
-    typer.Option(
-        "--split", help="Split of coco (train or val) or of an Ultralytics dataset YAML (test too)."
-    ),
-]
 
 
 def find(source: str, images: Path | None = None) -> tuple[str, Path | None]:

@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.common import BaselineOption, CorruptionDirOption, ResamplesOption, RunArgument
 
 if TYPE_CHECKING:
     from robustbench_sgdm.store import Run
-
-RunArgument = Annotated[Path, typer.Argument(help="A run directory, as `robustbench run` leaves it.")]
-CorruptionsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-]
-BASELINE = (
-    "Compare all others with this model; default: a module variant with its own, else all with the first."
-)
-BaselineOption = Annotated[str | None, typer.Option("--baseline", help=BASELINE)]
-ResamplesOption = Annotated[
-    int, typer.Option("--resamples", min=2, help="Draws of the bootstrap behind every interval.")
-]
 
 
 def figure(
@@ -44,7 +32,7 @@ def figure(
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option("--noise", help="side-by-side: corruption:severity to show, such as gaussian_noise:3."),
+        typer.Option("--noise", help="side-by-side: corruption@severity to show, such as gaussian_noise@3."),
     ] = None,
     model: Annotated[
         str | None,
@@ -59,7 +47,7 @@ def figure(
         typer.Option("--conf", min=0, max=1, help="side-by-side: least confidence of a box that is shown."),
     ] = 0.25,
     resamples: ResamplesOption = 1000,
-    corruptions: CorruptionsOption = None,
+    corruptions: CorruptionDirOption = None,
 ) -> None:
     """Draw one figure of a stored run.
 
@@ -103,7 +91,7 @@ def report(
     run: RunArgument,
     baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
-    corruptions: CorruptionsOption = None,
+    corruptions: CorruptionDirOption = None,
 ) -> None:
     """Write a stored run's report.html and report.pdf, and its figures with their data.
 
@@ -154,8 +142,8 @@ def _noise(value: str | None) -> tuple[str, float] | None:
 
     if value is None:
         return None
-    name, _, severity = value.rpartition(":")
+    name, _, severity = value.replace(":", "@").rpartition("@")  # `:` as older versions had it
     try:
         return name, float(severity)
     except ValueError:
-        raise UsageError(f"--noise {value} must be corruption:severity, such as gaussian_noise:3") from None
+        raise UsageError(f"--noise {value} must be corruption@severity, such as gaussian_noise@3") from None

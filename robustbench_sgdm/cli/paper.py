@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli.run import DeviceOption
+from robustbench_sgdm.cli.common import DeviceOption
 
 if TYPE_CHECKING:
     from robustbench_sgdm.paper import Cell

@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, find
+from robustbench_sgdm.cli.common import (
+    RUNS,
+    BaselineOption,
+    CorruptionDirOption,
+    DataOption,
+    DeviceOption,
+    EngineOption,
+    ImagesOption,
+    NoiseOption,
+    ProjectOption,
+    SeedOption,
+    SeverityOption,
+    SplitOption,
+)
+from robustbench_sgdm.cli.data import find
 from robustbench_sgdm.cli.figure import tell_baseline, write_report
 from robustbench_sgdm.cli.results import show_results
 from robustbench_sgdm.errors import IncompleteError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.evaluation import Evaluation
-
-DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
-]
 
 
 def run(
@@ -39,17 +48,8 @@ def run(
             "baseline with the same seed, and seeds are put together.",
         ),
     ] = None,
-    noise: Annotated[
-        list[str],
-        typer.Option(
-            "--noise",
-            help="Corruptions and groups (see `robustbench list corruptions`). Several: commas or repeats.",
-        ),
-    ] = ["gaussian"],  # noqa: B006 - typer wants a list
-    severity: Annotated[
-        list[str],
-        typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
-    ] = ["0-5"],  # noqa: B006
+    noise: NoiseOption = ["gaussian"],  # noqa: B006 - typer wants a list
+    severity: SeverityOption = ["0-5"],  # noqa: B006
     data: DataOption = "scenes",
     images: ImagesOption = None,
     split: SplitOption = "val",
@@ -60,14 +60,7 @@ def run(
             help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {options.SEVERAL}",
         ),
     ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            help="Compare all others with this model of the run; default: a module variant with its own, else all with "
-            "the first.",
-        ),
-    ] = None,
+    baseline: BaselineOption = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not also run the baseline of a module variant.")
     ] = False,
@@ -95,7 +88,9 @@ def run(
     on: Annotated[
         str,
         typer.Option(
-            "--on", help="Where images are worked on: local (this machine) or ray (workers of a Ray cluster)."
+            "--executor",
+            "--on",
+            help="Where images are worked on: local (this machine) or ray (workers of a Ray cluster).",
         ),
     ] = "local",
     address: Annotated[
@@ -108,10 +103,8 @@ def run(
         float,
         typer.Option("--gpus", help="GPUs of each Ray worker on --device cuda; 0.5 lets two share one."),
     ] = 1.0,
-    engine: Annotated[
-        str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
-    ] = "torch",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")] = 0,
+    engine: EngineOption = "torch",
+    seed: SeedOption = 0,
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of the images, in (0, 1]; always the same ones.")
     ] = 1.0,
@@ -128,19 +121,14 @@ def run(
             "Ultralytics' val takes (one-to-many).",
         ),
     ] = None,
-    corruptions: Annotated[
-        list[Path] | None,
-        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-    ] = None,
+    corruptions: CorruptionDirOption = None,
     trust_weights: Annotated[
         bool,
         typer.Option(
             "--trust-weights", help="Let a .pt file run the code it holds. Only for files you trust fully."
         ),
     ] = False,
-    project: Annotated[
-        Path, typer.Option("--project", help="Folder that run directories are made in.")
-    ] = Path("runs/robustness"),
+    project: ProjectOption = RUNS,
     name: Annotated[
         str | None,
         typer.Option(

@@ -3,12 +3,19 @@
 import shlex
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.data import DataOption, ImagesOption, SplitOption, find
+from robustbench_sgdm.cli.common import (
+    RUNS,
+    CorruptionDirOption,
+    DataOption,
+    ImagesOption,
+    ProjectOption,
+    SplitOption,
+)
+from robustbench_sgdm.cli.data import find
 from robustbench_sgdm.cli.figure import tell_baseline
 from robustbench_sgdm.cli.results import show_results
 
@@ -80,13 +87,8 @@ def score(
             "to 90; name, not used, category_name is; auto, what all predictions agree with.",
         ),
     ] = CategoryIds.auto,
-    corruptions: Annotated[
-        list[Path] | None,
-        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-    ] = None,
-    project: Annotated[
-        Path, typer.Option("--project", help="Folder that run directories are made in.")
-    ] = Path("runs/robustness"),
+    corruptions: CorruptionDirOption = None,
+    project: ProjectOption = RUNS,
     name: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustbench_sgdm.cli.common import RUNS, CorruptionDirOption, ProjectOption
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,10 +48,7 @@ def models() -> None:
 
 @app.command()
 def corruptions(
-    folders: Annotated[
-        list[Path] | None,
-        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-    ] = None,
+    folders: CorruptionDirOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure their PSNR and SSIM at severities 1 to 5 instead.")
     ] = False,
@@ -140,9 +139,7 @@ def data() -> None:
 
 @app.command()
 def runs(
-    project: Annotated[Path, typer.Option("--project", help="Folder that holds run directories.")] = Path(
-        "runs/robustness"
-    ),
+    project: ProjectOption = RUNS,
 ) -> None:
     """Run directories and how much of each is done.
 

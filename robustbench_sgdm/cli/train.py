@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.common import CorruptionDirOption
 from robustbench_sgdm.errors import Stopped, UsageError
 
 
@@ -65,10 +66,7 @@ def train(
             help="Corruptions and groups that half of the training images meet, at drawn severities; none without.",
         ),
     ] = None,
-    corruptions: Annotated[
-        list[Path] | None,
-        typer.Option("--corruptions", help="Folder with corruptions of your own; may be repeated."),
-    ] = None,
+    corruptions: CorruptionDirOption = None,
     device: Annotated[
         str | None,
         typer.Option(

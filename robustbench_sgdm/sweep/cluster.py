@@ -81,7 +81,9 @@ def check_ray(address: str | None, *, device: str, gpus: float, connect: bool = 
     if not 0 < gpus <= 64:
         raise UsageError(f"--gpus {gpus} must be above 0 and at most 64; 0.5 lets two workers share a GPU")
     if device not in ("cpu", "cuda", "cuda:0"):
-        raise UsageError(f"Ray gives each worker its GPU: with --on ray give --device cuda, not {device}")
+        raise UsageError(
+            f"Ray gives each worker its GPU: with --executor ray give --device cuda, not {device}"
+        )
     if address in (None, "auto"):
         return
     host, _, port = address.rpartition(":")
@@ -108,7 +110,7 @@ def _connect(address: str | None) -> Any:
         ray: Any = importlib.import_module("ray")
     except ImportError:
         raise UsageError(
-            "--on ray needs Ray, which is not installed: pip install 'robustbench-sgdm[ray]'"
+            "--executor ray needs Ray, which is not installed: pip install 'robustbench-sgdm[ray]'"
         ) from None
     how: dict[str, Any] = {"address": address}
     if address is None:

@@ -55,7 +55,9 @@ def make_pictures(
             if name != CLEAN:
                 corrupting.check_own(run.plan["settings"]["engine"])
                 if name not in corruptions:
-                    raise DataError(f"corruption {name!r} is not there; give its folder with --corruptions")
+                    raise DataError(
+                        f"corruption {name!r} is not there; give its folder with --corruption-dir"
+                    )
                 seen = _seen(run, corruptions[name], severity, clean, image_id, device)
             keep_picture(run, name, severity, image_id, seen)
             progress(1)

@@ -156,7 +156,7 @@ def test_the_command(
         (["severity", "RUN", "--out", "x.gif"], 2, "must end in .svg, .pdf, .png"),
         (["severity", "nowhere"], 1, "nowhere is not a run directory"),
         (["side-by-side", "RUN", "--image", "a"], 2, "must be image ids"),
-        (["side-by-side", "RUN", "--noise", "fog"], 2, "must be corruption:severity"),
+        (["side-by-side", "RUN", "--noise", "fog"], 2, "must be corruption@severity"),
         (["side-by-side", "RUN", "--model", "base"], 2, "has no baseline in this run"),
         (["side-by-side", "RUN", "--model", "base", "--baseline", "base"], 2, "name another model"),
         (["side-by-side", "RUN", "--model", "bas", "--baseline", "base"], 2, "did you mean base"),

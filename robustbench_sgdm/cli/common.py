@@ -1,0 +1,69 @@
+"""Options that several commands have, each declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
+]
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        "--split", help="Split of coco (train or val) or of an Ultralytics dataset YAML (test too)."
+    ),
+]
+NoiseOption = Annotated[
+    list[str],
+    typer.Option(
+        "--noise",
+        help="Corruptions and groups (see `robustbench list corruptions`), or a strength of your own: "
+        "gaussian_noise[sigma=0.15]. Several: commas or repeats.",
+    ),
+]
+SeverityOption = Annotated[
+    list[str],
+    typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
+]
+CorruptionDirOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--corruption-dir",
+        "--corruptions",
+        help="Directory with corruptions of your own, whose code is run; may be repeated.",
+    ),
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
+]
+ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory, as `robustbench run` leaves it.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="Compare all others with this model; default: a module variant with its own, else all with the first.",
+    ),
+]
+ResamplesOption = Annotated[
+    int,
+    typer.Option(
+        "--resamples", min=2, help="Resamples of the images behind every interval; kept in the run directory."
+    ),
+]
+RUNS = Path("runs/robustness")
+"""Where run directories go."""

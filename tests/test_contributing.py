@@ -9,7 +9,7 @@ import pytest
 
 import robustbench_sgdm as rb
 from robustbench_sgdm import datasets, figures
-from robustbench_sgdm.datasets import sources
+from robustbench_sgdm.datasets import dataset_sources
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.figures.registry import figures as declared
 from robustbench_sgdm.store import Run
@@ -35,7 +35,7 @@ def _fresh() -> Iterator[None]:
     """Registries that forget what a test has added."""
     yield
     declared.cache_clear()
-    sources.cache_clear()
+    dataset_sources.cache_clear()
 
 
 def test_every_kind_is_shown() -> None:
@@ -73,9 +73,9 @@ def test_a_data_set(put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch)
     path = put("robustbench_sgdm/datasets/sources/first_scenes.py")
     package = sys.modules["robustbench_sgdm.datasets.sources"]
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
-    sources.cache_clear()
+    dataset_sources.cache_clear()
     assert len(datasets.load("first-scenes")) == 10
-    assert "first-scenes" in {one.name for one in sources()}
+    assert "first-scenes" in {one.name for one in dataset_sources()}
 
 
 @pytest.mark.usefixtures("_fresh")

@@ -131,7 +131,7 @@ def data() -> None:
     from robustbench_sgdm.tables import Table
 
     rows = []
-    for source in datasets.sources():
+    for source in datasets.dataset_sources():
         state, folder = source.status() if source.status else ("", "")
         rows.append([source.name, source.description, ", ".join(source.splits), state, str(folder)])
     show(Table("data", ["data", "description", "splits", "state", "folder"], rows))

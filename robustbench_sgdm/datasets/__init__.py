@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from robustbench_sgdm.datasets.base import Dataset, Image, Request, Source
-from robustbench_sgdm.datasets.sources import sources
+from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.progress import Progress, no_progress
 
-__all__ = ["SCENES_VAL", "Dataset", "Image", "Source", "load", "load_scenes", "sources"]
+__all__ = ["SCENES_VAL", "Dataset", "Image", "Source", "dataset_sources", "load", "load_scenes"]
 
 
 def load(
@@ -31,9 +31,9 @@ def load(
         DataError: the file is not what it should be.
     """
     wanted = str(source)
-    found = next((one for one in sources() if one.accepts(wanted)), None)
-    names = [one.name for one in sources() if not one.suffixes]
-    kinds = " or ".join(one.name for one in sources() if one.suffixes)
+    found = next((one for one in dataset_sources() if one.accepts(wanted)), None)
+    names = [one.name for one in dataset_sources() if not one.suffixes]
+    kinds = " or ".join(one.name for one in dataset_sources() if one.suffixes)
     if (found is None or found.suffixes) and not Path(wanted).exists():
         raise UsageError(f"no data set {wanted!r}: give {', '.join(names)}, or the path of a {kinds}")
     if found is None:

@@ -8,7 +8,7 @@ from robustbench_sgdm.datasets.base import Source
 
 
 @cache
-def sources() -> tuple[Source, ...]:
+def dataset_sources() -> tuple[Source, ...]:
     """All of them; names before kinds of files."""
     modules = [import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
     found: list[Source] = [module.SOURCE for module in modules]

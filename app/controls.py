@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 QUERY: Literal["query-params"] = "query-params"
 _WANTED = "{}: wanted"
+_OPENED = "opened at"
+_AGREED = "agreed: {}"
 OWN = "each variant's own"
 """The baseline where a run has several."""
 
@@ -135,6 +137,42 @@ def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
     return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
 
 
+def arrive(page: str) -> None:
+    """Note that the visitor is on a page: on another one than the address opened, a click led there."""
+    if st.session_state.setdefault(_OPENED, page) != page:
+        _act()
+
+
+def has_acted() -> bool:
+    """Whether the visitor came to what is shown by a click, not by the address alone that the visit began with."""
+    return st.session_state.get(_OPENED) is None
+
+
+def _act() -> None:
+    st.session_state[_OPENED] = None
+
+
+def agree(what: str) -> None:
+    """Note that the visitor asked for something that costs time or trust."""
+    st.session_state[_AGREED.format(what)] = True
+
+
+def is_agreed(what: str, text: str, label: str) -> bool:
+    """Whether the visitor asked for something that no address gets by itself; else a button that does.
+
+    Args:
+        what: names it in this visit.
+        text: what would happen, in Markdown.
+        label: of the button.
+    """
+    if _AGREED.format(what) in st.session_state:
+        return True
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(text, width="stretch")
+        st.button(label, on_click=agree, args=(what,), type="primary")
+    return False
+
+
 def pick_run(names: Sequence[str]) -> str:
     """The run that a page shows, chosen at its top and kept from page to page.
 
@@ -143,7 +181,7 @@ def pick_run(names: Sequence[str]) -> str:
     asked("run", names, "Run")
     wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
     first = next(name for name in wanted if name in names)
-    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
+    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420, on_change=_act))
     st.session_state["last run"] = chosen
     if st.query_params.get("run") != chosen:
         st.query_params["run"] = chosen

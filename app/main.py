@@ -1,11 +1,10 @@
 """The dashboard: its pages, the run they show, and what a visitor sees when something is wrong.
 
-Started by `robustbench dashboard`, which passes the run directories and folders that may be read.
+Started by `robustbench dashboard`, which passes the run directories and folders that may be read, and which keeps
+out who lacks the token (`robustbench_sgdm.cli.access`).
 """
 
-import hmac
 import logging
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.types import TOKEN
 
 APP = content.root() / "app"
 
@@ -48,24 +46,8 @@ def main() -> None:
     page = st.navigation(list(pages.values()), position="top")
     with st.container(key="title"):  # where the menu is folded and does not say it
         st.subheader(page.title, anchor=False)
-    if _allowed():
-        page.run()
-
-
-def _allowed() -> bool:
-    """Whether this visitor may come in: anybody on this machine, else who knows the token, once for each visit."""
-    token = os.environ.get(TOKEN, "")
-    if not token or st.session_state.get("allowed"):
-        return True
-    with st.form("token"):
-        given = st.text_input("Token", type="password", help="Printed where the dashboard was started.")
-        sent = st.form_submit_button("Enter", type="primary")
-    if sent and hmac.compare_digest(given.encode(), token.encode()):
-        st.session_state["allowed"] = True
-        st.rerun()
-    if sent:
-        st.error("That is not the token.", icon=":material/lock:")
-    return False
+    controls.arrive(page.title)
+    page.run()
 
 
 def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":

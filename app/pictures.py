@@ -138,6 +138,12 @@ def encoded(pixels: Pixels) -> str:
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 
+def grey(width: int, height: int) -> str:
+    """A grey picture as a data address, as short whatever size a run claims."""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><rect width="100%" height="100%" '
+    return "data:image/svg+xml;base64," + base64.b64encode(f'{svg}fill="#5a5a5a"/></svg>'.encode()).decode()
+
+
 def of_image(truth: GroundTruth, image_id: int) -> GroundTruth:
     """One image's ground truth."""
     images, objects = truth.images, truth.annotations

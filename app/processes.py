@@ -24,6 +24,8 @@ _RECORD = "dashboard.json"
 _COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
 _PATIENCE = 15.0  # s for a run to leave the unit it works on, and then it is killed
 _STARTING = threading.Lock()
+_CALLING = threading.Lock()
+_LONGEST_WAIT = 60.0  # s for another visitor's call to end
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,17 @@ class Progress:
 
 
 def call(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run `robustbench` with these words to its end."""
-    return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+    """Run `robustbench` with these words to its end; one such process at a time, whoever asks.
+
+    Raises:
+        RobustBenchError: another one works for too long.
+    """
+    if not _CALLING.acquire(timeout=_LONGEST_WAIT):
+        raise RobustBenchError("this machine works on another visitor's question; try again in a minute")
+    try:
+        return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+    finally:
+        _CALLING.release()
 
 
 def estimate(arguments: Sequence[str]) -> str:
@@ -61,11 +72,12 @@ def estimate(arguments: Sequence[str]) -> str:
 def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     """Start a run in its own process and session, with its log in the run directory.
 
-    Arguments that were started under this name before go on there; other ones get the next free name.
+    Arguments that were started under this name before go on there; other ones get the next free name. One run of a
+    project works at a time: each takes the whole machine.
 
     Raises:
         UsageError: the name is no plain folder name.
-        RobustBenchError: it runs already.
+        RobustBenchError: it runs already, or another one.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"the name {name!r} must be a plain folder name")
@@ -76,6 +88,10 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
             path = project / f"{name}{number}"
         if running(path):
             raise RobustBenchError(f"{path} is being worked on already")
+        if others := [other.name for other in started(project) if running(other)]:
+            raise RobustBenchError(
+                f"{others[0]} is running, and one run at a time is started here; wait for its end or stop it"
+            )
         _begin(path, arguments)
     return path
 
@@ -95,6 +111,12 @@ def _begin(path: Path, arguments: Sequence[str]) -> None:
         )
     record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": begun}
     atomic.write_json(path / _RECORD, record)
+
+
+def started(project: Path) -> list[Path]:
+    """The run directories of a project that were started from a dashboard, the newest first."""
+    paths = {record.parent for record in project.glob(f"*/{_RECORD}")} if project.is_dir() else set()
+    return sorted(paths, key=started_at, reverse=True)
 
 
 def running(path: Path) -> bool:

@@ -13,23 +13,26 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.cli.options import find_path
+from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The folders that pages read; of what lies outside, only the images and weights that runs name.
+    """The folders that pages read; of what lies outside, only the images and weights that runs name, after a click.
 
     Attributes:
         runs: run directories that were named; where there are none, those of `project` are shown.
         project: folder of run directories, where the Run page makes new ones.
         training: folders of training runs.
+        inputs: folders of weights and data sets that the Run page may use.
     """
 
     runs: tuple[Path, ...]
     project: Path
     training: tuple[Path, ...]
+    inputs: tuple[Path, ...]
 
 
 def sources() -> Sources:
@@ -38,8 +41,26 @@ def sources() -> Sources:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--project", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--training", type=Path, action="append", default=[])
+    parser.add_argument("--inputs", type=Path, action="append", default=[])
     given = parser.parse_args(sys.argv[1:])
-    return Sources(tuple(given.runs), given.project, tuple(given.training))
+    return Sources(tuple(given.runs), given.project, tuple(given.training), tuple(given.inputs) or (Path(),))
+
+
+def check_input(name: str) -> None:
+    """Refuse a file of elsewhere than the folders that the Run page may use; a name that is no file passes.
+
+    Raises:
+        UsageError: it lies outside, or its place leads there.
+    """
+    path, folders = find_path(name), sources().inputs
+    if path is None and not {"/", "\\"} & set(name):
+        return
+    real = (path or Path(name)).resolve()
+    if not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise UsageError(
+            f"{name} lies outside the folders whose files this page may use ({', '.join(map(str, folders))}); "
+            "start the dashboard with --inputs FOLDER, or the run in a terminal"
+        )
 
 
 def listed() -> dict[str, Path]:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm import content, corruption
+from robustbench_sgdm.cli import options
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -18,6 +19,7 @@ else:
     processes = content.load_file(content.root() / "app" / "processes.py")
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
+EMBEDDED_DATA = ("scenes", "coco")
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
 EVERY = 2.0  # s between looks at the store
 
@@ -66,19 +68,31 @@ def _form() -> None:
             go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
     if not (cost or go):
         return
-    if bad := [word for word in (*models, *noise, severities, data) if str(word).startswith("-")]:
-        st.error(f"{controls.plain(bad[0])} starts with a dash, which is no name.", icon=":material/error:")
-        return
-    if not models or not noise:
-        st.error("Choose at least one model and one corruption.", icon=":material/error:")
-        return
-    arguments = ["--model", ",".join(models), "--noise", ",".join(noise)]
-    arguments += ["--severity", severities, "--data", data, "--fraction", f"{fraction:g}"]
-    arguments += ["--yes"] * same
     try:
+        arguments = _arguments(models, noise, severities, data)
+        arguments += ["--fraction", f"{fraction:g}", *["--yes"] * same]
         _cost(arguments) if cost else _start(arguments, name)
     except RobustBenchError as error:
         st.error(controls.plain(error), icon=":material/error:")
+
+
+def _arguments(models: list[str], noise: list[str], severities: str, data: str) -> list[str]:
+    """The command's, read as the command line reads them; files only of the folders that this page may use.
+
+    Raises:
+        UsageError: a name that is not known, a number out of bounds, a file elsewhere.
+    """
+    items, selected, levels = options.models(models), options.split(noise), options.severities([severities])
+    if not items or not selected:
+        raise UsageError("choose at least one model and one corruption")
+    if bad := [word for word in (*items, data) if word.startswith("-")]:
+        raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")
+    corruption.load().select(selected)
+    for item in (*items, *([] if data in EMBEDDED_DATA else [data])):
+        stored.check_input(item)
+    arguments = [word for item in items for word in ("--model", item)]
+    arguments += [word for item in selected for word in ("--noise", item)]
+    return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]
 
 
 def _cost(arguments: list[str]) -> None:
@@ -96,8 +110,7 @@ def _start(arguments: list[str], name: str) -> None:
 @st.fragment(run_every=EVERY)
 def _watch() -> None:
     project = stored.sources().project
-    paths = {p.parent for p in project.glob("*/dashboard.json")} if project.is_dir() else set()
-    ordered = sorted(paths, key=processes.started_at, reverse=True)[:6]
+    ordered = processes.started(project)[:6]
     if not ordered:
         controls.nothing(
             "Nothing started yet", "What is started above appears here.", ":material/play_circle:"

@@ -86,7 +86,10 @@ input, button {{ font: inherit; padding: .5rem .75rem; box-sizing: border-box; w
 </body>
 </html>
 """
-_FORM_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_FORM_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    b"base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class AccessControl:

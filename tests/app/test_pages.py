@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import content, corruption, tables
 from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import METRICS, TOKEN
+from robustbench_sgdm.types import METRICS
 
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
@@ -343,20 +343,6 @@ def test_text_from_files_is_no_markup() -> None:
     assert controls.plain("![x](http://a) <b> :red[y] $z$") == (
         r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
     )
-
-
-def test_a_token_is_asked_for_where_there_is_one(
-    page: Callable[..., AppTest], project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(TOKEN, "tr\u00fce")
-    shown = page("--project", project)
-    for wrong in ("", "true", "tr\u00fce "):
-        shown.text_input[0].set_value(wrong)
-        shown = shown.button[0].click().run()
-        assert not shown.exception and not shown.selectbox and "not the token" in shown.error[0].value
-    shown.text_input[0].set_value("tr\u00fce")
-    shown = shown.button[0].click().run()
-    assert not shown.exception and shown.selectbox(key="run").value == "complete"
 
 
 def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:

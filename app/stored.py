@@ -55,8 +55,11 @@ def check_input(name: str) -> None:
     path, folders = find_path(name), sources().inputs
     if path is None and not {"/", "\\"} & set(name):
         return
-    real = (path or Path(name)).resolve()
-    if not any(real.is_relative_to(folder.resolve()) for folder in folders):
+    try:
+        real = (path or Path(name)).resolve()
+    except (OSError, ValueError):  # nothing can be called so
+        real = None
+    if real is None or not any(real.is_relative_to(folder.resolve()) for folder in folders):
         raise UsageError(
             f"{name} lies outside the folders whose files this page may use ({', '.join(map(str, folders))}); "
             "start the dashboard with --inputs FOLDER, or the run in a terminal"

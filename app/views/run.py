@@ -19,7 +19,6 @@ else:
     processes = content.load_file(content.root() / "app" / "processes.py")
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
-EMBEDDED_DATA = ("scenes", "coco")
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
 EVERY = 2.0  # s between looks at the store
 
@@ -82,14 +81,17 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     Raises:
         UsageError: a name that is not known, a number out of bounds, a file elsewhere.
     """
+    named = [*options.split(models, options.find_file), data]
+    if bad := [name for name in named if name.startswith("-")]:
+        raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")
+    for name in named:
+        stored.check_input(
+            name
+        )  # first: what else is said of a file elsewhere would tell whether it is there
     items, selected, levels = options.models(models), options.split(noise), options.severities([severities])
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
-    if bad := [word for word in (*items, data) if word.startswith("-")]:
-        raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")
     corruption.load().select(selected)
-    for item in (*items, *([] if data in EMBEDDED_DATA else [data])):
-        stored.check_input(item)
     arguments = [word for item in items for word in ("--model", item)]
     arguments += [word for item in selected for word in ("--noise", item)]
     return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]

@@ -123,7 +123,10 @@ def _announce(token: str, address: str, port: int, *, local: bool) -> None:
     from robustbench_sgdm.cli.console import note
 
     if local:
-        note(f"Visitors must know the token {token}, and can then see the runs and start new ones.")
+        note(
+            f"Visitors must know the token {token}, and can then see the runs and start new ones. A browser that does "
+            f"not find the address below finds http://localhost:{port}."
+        )
         return
     note(
         f"warning: {address} is reached from other machines, and what is sent is not encrypted. Visitors must know "
@@ -153,12 +156,18 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
     import contextlib
     import logging
     import os
+    import secrets
     import sys
 
     secret = ""
+    own: dict[str, Any] = {"secrets.files": []}
     if token is not None:
         with os.fdopen(token, "rb") as pipe:  # closed, so that nothing that is started inherits it
             secret = pipe.read().decode()
+        if settings["server.address"] in ("localhost", "127.0.0.1"):
+            # Browsers send a cookie to every port of a name, so to servers of other users. Under a name that they
+            # do not know it stays here; it is made here, as everybody sees command lines.
+            own["browser.serverAddress"] = f"{secrets.token_hex(6)}.localhost"
     from streamlit import config, file_util, net_util
 
     import robustbench_sgdm.robustness  # noqa: F401 - before the address is printed, not while the first visitor waits
@@ -174,7 +183,7 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
     sys.argv = sys.argv[1:]
     app = _app(Path(sys.argv[0]), secret)
     with contextlib.suppress(KeyboardInterrupt):
-        app.run(config={**settings, "secrets.files": []})
+        app.run(config={**settings, **own})
 
 
 def _app(script: Path, token: str) -> Any:

@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -231,6 +233,89 @@ def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="plain folder name"):
         processes.start(["--model", "yolov8n"], tmp_path, name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the Run page may use, with weights and a link that leads out of it, beside a file it may not."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for file in (folder / "a,b.pt", folder / "data.yaml", tmp_path / "secret.pt"):
+        file.write_text("")
+    (folder / "link.pt").symlink_to(tmp_path / "secret.pt")
+    monkeypatch.setattr(sys, "argv", ["main.py", "--inputs", str(folder)])
+    return folder
+
+
+def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
+    form = content.load_file(APP / "views/run.py")._arguments
+    weights = str(inputs / "a,b.pt")
+    words = form(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", str(inputs / "data.yaml"))
+    models = ["--model", "yolov8n", "--model", "yolov8n-sgdm", "--model", weights]
+    others = ["--noise", "fog", "--noise", "noise", "--severity", "0,1,2,4.5", "--data"]
+    assert words == [*models, *others, str(inputs / "data.yaml")]
+    assert form(["yolov8n"], ["fog[amount=2,decay=1.5]"], "1", "scenes")[3] == "fog[amount=2,decay=1.5]"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"models": ["{inputs}/../secret.pt"]}, "lies outside"),
+        ({"models": ["yolov8n,{inputs}/../secret.pt"]}, "lies outside"),
+        ({"models": ["yolov8n,/no/such.pt"]}, "lies outside"),  # as of a file that is there
+        ({"models": ["{inputs}/link.pt"]}, "lies outside"),
+        ({"models": ["/etc/passwd"]}, "lies outside"),
+        ({"models": ["a\0/b"]}, "lies outside"),
+        ({"models": ["--trust-weights"]}, "dash"),
+        ({"models": ["yolov8n,--trust-weights"]}, "dash"),
+        ({"models": []}, "at least one"),
+        ({"noise": []}, "at least one"),
+        ({"noise": ["--corruptions=/tmp"]}, "unknown corruption"),
+        ({"noise": ["../x"]}, "unknown corruption"),
+        ({"severities": "6"}, "outside"),
+        ({"severities": "1 --trust-weights"}, "neither a number"),
+        ({"data": "/etc/passwd"}, "lies outside"),
+        ({"data": "~/x/../../y.yaml"}, "lies outside"),
+        ({"data": "--yes"}, "dash"),
+    ],
+)
+def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], why: str) -> None:
+    form = {"models": ["yolov8n"], "noise": ["fog"], "severities": "1", "data": "scenes", **change}
+    form["models"] = [name.format(inputs=inputs) for name in form["models"]]
+    with pytest.raises(UsageError, match=why):
+        content.load_file(APP / "views/run.py")._arguments(**form)
+
+
+def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    monkeypatch.setattr(processes, "running", lambda path: path.name == "first")
+    with pytest.raises(RobustBenchError, match="first is running"):
+        processes.start(["y"], tmp_path, "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what computes for a visitor one at a time works: a command, or what loads and runs detectors."""
+    detecting = content.load_file(APP / "detecting.py")
+    monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
+    others: list[str] = []
+
+    def visitor() -> None:
+        for work in (lambda: processes.call("list", "models"), lambda: detecting.find(None, None)):
+            try:
+                work()
+            except RobustBenchError as error:
+                others.append(str(error))
+
+    with processes._CALLING, detecting.turn(), detecting.turn():
+        other = threading.Thread(target=visitor)
+        other.start()
+        other.join()
+    assert len(others) == 2 and all("try again in a minute" in text for text in others)
+    with detecting.turn():
+        assert processes.call("-h").returncode == 0
 
 
 def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def dashboard(
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
     words += [word for folder in inputs or [] for word in ("--inputs", str(folder))]
     words += ["--", *map(str, runs or [])]
+    # A program of this machine is no proxy whose word for a visitor's address counts, unless the user says so.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives back what it has read
     os.execv(sys.executable, words)  # whoever stops this process stops the app
 
@@ -177,11 +179,15 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
     net_util.get_external_ip = lambda: None
     if is_loopback(str(settings["server.address"])):
         net_util.get_internal_ip = lambda: None
-    # The user's own settings alone, not those of a folder that the dashboard happens to be started in.
-    config.get_config_files = lambda name: [file_util.get_streamlit_file_path(name)]
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_farewell(record))
     sys.argv = sys.argv[1:]
-    app = _app(Path(sys.argv[0]), secret)
+    script = Path(sys.argv[0])
+    # The user's settings and ours alone, not those of a folder that the dashboard happens to be started in.
+    config.get_config_files = lambda file_name: [
+        file_util.get_streamlit_file_path(file_name),
+        str(script.parent / ".streamlit" / file_name),
+    ]
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_farewell(record))
+    app = _app(script, secret)
     with contextlib.suppress(KeyboardInterrupt):
         app.run(config={**settings, **own})
 

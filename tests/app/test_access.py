@@ -230,6 +230,8 @@ def test_a_cookie_is_nothing_elsewhere_or_changed(guarded: Server) -> None:
         assert guarded.ask("/", headers={"Cookie": f"{name}={wrong}"})[0] == 401
     assert guarded.ask("/", headers={"Cookie": f"other_{name}={value}"})[0] == 401
     assert guarded.ask("/", headers=guarded.cookie, source="127.0.0.2")[0] == 401
+    lied = {**guarded.cookie, "X-Forwarded-For": "127.0.0.1"}
+    assert guarded.ask("/", headers=lied, source="127.0.0.2")[0] == 401
     tossed = {"Cookie": f"{name}=of another port; {name}={value}"}
     assert guarded.ask("/", headers=tossed)[0] == 200
 
@@ -405,7 +407,7 @@ def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> Non
     assert ".pt" not in free.theirs()
     page.get_by_role("link", name="Live").click()
     page.get_by_role("combobox", name="Left").click()
-    page.get_by_role("option", name="base @ theirs").click()
+    page.get_by_role("option", name="base-sgdm @ theirs").click()  # another than the address said
     page.get_by_text("This cannot be shown").wait_for()
     assert ".pt" in free.theirs()
     page.close()

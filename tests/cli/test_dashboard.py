@@ -107,14 +107,15 @@ def test_no_code_of_the_current_folder_is_run(start: Any, tmp_path: Path) -> Non
     words, _ = start()
     code = (
         "import streamlit\n"
-        "streamlit.App.run = lambda self, config: (\n"
-        "    streamlit.config.get_config_options(force_reparse=True, options_from_flags=config),\n"
-        "    print('theme', streamlit.config.get_option('theme.base'), len(config['secrets.files'])))\n"
+        "def run(self, config):\n"
+        "    streamlit.config.get_config_options(force_reparse=True, options_from_flags=config)\n"
+        "    print(*map(streamlit.config.get_option, ('theme.base', 'theme.baseRadius', 'secrets.files')))\n"
+        "streamlit.App.run = run\n"
     )
     place = words.index("-c") + 1
     words[place] = code + words[place].replace("; ", "\n", 1)
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "theme None 0" in done.stdout and not (tmp_path / "RAN").exists(), done.stderr
+    assert "None 0.6rem []" in done.stdout and not (tmp_path / "RAN").exists(), done.stderr
 
 
 def test_streamlit_is_told_what_keeps_it_safe(start: Any) -> None:

@@ -258,7 +258,7 @@ def _picture(shown: Shown, picture: "pictures.Picture") -> tuple[str, str]:
     """A picture's data address, and what it lacks; none is read for an address that the visit began with."""
     if not controls.has_acted() and not controls.is_agreed(
         f"images of {shown.run.path}",
-        "Boxes alone are shown: the images lie where this run says.",
+        "Boxes alone are shown. The images are read from the files that this run names.",
         "Show the images",
     ):
         return pictures.grey(picture.width, picture.height), ""

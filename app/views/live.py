@@ -55,7 +55,8 @@ def page() -> None:
         max_upload_size=MOST_MEGABYTES,
         key="upload",
     )
-    if not all(_may_load(name) for name in dict.fromkeys((left, right)) if name not in EMBEDDED):
+    agreed = [_may_load(name) for name in dict.fromkeys((left, right)) if name not in EMBEDDED]
+    if not all(agreed):
         return
     try:
         pixels, name = (

@@ -3,12 +3,13 @@
 import asyncio
 import http.client
 import os
+import re
 import shutil
 import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +55,7 @@ class Server:
     port: int
     process: psutil.Process
     read_files: Path
+    words: Callable[[], str]
     cookie: Mapping[str, str] = field(default_factory=dict)
 
     def ask(
@@ -136,9 +138,11 @@ def serve(project: Path, folder: Path, *words: str, **environment: str) -> Itera
     (folder / "sitecustomize.py").write_text(READ_FILES)
     paths = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     more = {"PYTHONPATH": paths, "READ_FILES": str(folder / "read"), **environment}
-    with serving.Serving(project, *words, environment=more) as (address, process):
+    started = serving.Serving(project, *words, environment=more)
+    with started as (address, process):
         port = int(address.rpartition(":")[2])
-        yield Server(port, psutil.Process(process.pid), folder / "read")
+        yield Server(port, psutil.Process(process.pid), folder / "read", started.words)
+        assert "Traceback" not in started.words()
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +253,13 @@ def test_nothing_that_is_started_knows_the_token(guarded: Server) -> None:
         ]
         entry = Path(f"/proc/{guarded.process.pid}/fd/{number}")
         assert not entry.exists() or not str(entry.readlink()).startswith("pipe:")
+
+
+def test_the_address_with_a_token_has_a_name_of_its_own(guarded: Server) -> None:
+    """Browsers give a cookie to every port of a name, so to servers of others; this name they do not know."""
+    (name,) = re.findall(r"http://([0-9a-f]{12})\.localhost:", guarded.words())
+    assert name not in " ".join(guarded.process.cmdline())
+    assert guarded.ask("/", headers={"Host": f"{name}.localhost:{guarded.port}", **guarded.cookie})[0] == 200
 
 
 @pytest.mark.parametrize(

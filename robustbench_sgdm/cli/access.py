@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections import Counter, deque
@@ -287,11 +288,8 @@ def _is_this_machine(host: str) -> bool:
 
     A page of another site can have its own name lead here, but not be called by one of these.
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    name = name.removesuffix(".")
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[0-9a-z.-]+)(:[0-9]+)?", host)
+    name = found[1].removesuffix(".") if found else ""
     return is_loopback(name) or name.endswith(".localhost")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from robustbench_sgdm.cli.access import AccessControl
@@ -120,4 +121,5 @@ def test_requests_of_strangers() -> None:
                 assert {value.rpartition(b"//")[2] for name, value in headers if name == b"origin"} <= {host}
             passed.clear()
 
-    asyncio.run(main())
+    with ThreadPoolExecutor(1) as thread:  # a browser of other tests has a loop in this one
+        thread.submit(asyncio.run, main()).result()

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError
 
@@ -77,7 +77,7 @@ class Root:
         if makes := mode == "a+b":
             self.path.mkdir(parents=True, exist_ok=True)
         with self._folder(folders, make=makes) as folder:
-            return cast(BinaryIO, os.fdopen(_open(folder, name, _FLAGS[mode]), mode))
+            return os.fdopen(_open(folder, name, _FLAGS[mode]), mode)
 
     def read_bytes(self, path: Path | str, most: int | None = None) -> bytes:
         """The content of a file, or its first `most` bytes; raises as `open`."""

@@ -1,6 +1,7 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
 import itertools
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -355,7 +356,11 @@ def same_seeds(
 
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
-    return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+    places = project.iterdir() if project.is_dir() else ()
+    runs = [
+        path for path in places if os.path.lexists(path / "plan.yaml")
+    ]  # a link that leads nowhere is to be told of
+    return sorted(runs, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:

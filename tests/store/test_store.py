@@ -13,11 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs
+from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs, locks
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.types import CLEAN, METRICS
 
@@ -164,9 +163,11 @@ def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> N
 
 def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
     run = Run.start(tmp_path, "r", plan(cell()))
-    looking = FileLock(run.path / ".lock", thread_local=False)
-    looking.acquire()
-    threading.Timer(0.05, looking.release).start()
+    with run.lock():
+        pass
+    looking = run.files.open(".lock", "r+b")
+    assert locks._lock(looking)
+    threading.Timer(0.05, looking.close).start()
     with run.lock():
         assert held(run.path)
 

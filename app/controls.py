@@ -2,18 +2,21 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import streamlit as st
 
 from robustbench_sgdm import palette
+from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.tables import number, words
 
 if TYPE_CHECKING:
     from app.stored import Shown
 
 T = TypeVar("T")
+Parameters = ParamSpec("Parameters")
 
 QUERY: Literal["query-params"] = "query-params"
 _WANTED = "{}: wanted"
@@ -281,6 +284,24 @@ def span(low: float, high: float, *, signed: bool = False) -> str:
     if math.isnan(low) or math.isnan(high):
         return "–"
     return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
+
+
+def fragment(
+    run_every: float | None = None,
+) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
+    """As `st.fragment`; what is wrong with a run's data becomes words here too, which its page does not hear of."""
+
+    def decorate(body: Callable[Parameters, None]) -> Callable[Parameters, None]:
+        @wraps(body)
+        def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+            try:
+                body(*arguments, **named)
+            except RobustBenchError as error:
+                nothing("This cannot be shown", plain(error), ":material/error:")
+
+        return st.fragment(guarded, run_every=run_every)
+
+    return decorate
 
 
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:

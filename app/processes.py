@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import read_json
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
@@ -101,16 +101,14 @@ def _begin(path: Path, arguments: Sequence[str]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RobustBenchError(f"cannot make {path}: {error.strerror or error}") from error
-    if (path / LOG).is_symlink():
-        raise RobustBenchError(f"{path / LOG} is a link; remove it, or choose another name")
-    begun = _share(path)
+    begun, files = _share(path), Root(path)
     words = [*_COMMAND, "run", *arguments, *_place(path)]
-    with (path / LOG).open("ab") as log:
+    with files.open(LOG, "a+b") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": begun}
-    atomic.write_json(path / _RECORD, record)
+    files.write_json(_RECORD, record)
 
 
 def started(project: Path) -> list[Path]:
@@ -136,7 +134,7 @@ def stop(path: Path) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
-    atomic.write_json(path / _RECORD, {**(_record(path) or {}), "stopping": time.time()})
+    Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 
@@ -179,11 +177,13 @@ def seconds_left(path: Path, at: Progress) -> float | None:
 
 
 def log(path: Path, most: int = 4000) -> str:
-    """The end of a run's log."""
-    if not (path / LOG).is_file():
-        return ""
+    """The end of a run's log; why it cannot be read, where it is a link or no regular file."""
     try:
-        text = (path / LOG).read_bytes()[-most:].decode("utf-8", "replace")
+        with Root(path).open(LOG) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            text = file.read(most).decode("utf-8", "replace")
+    except UnsafeFileError as error:
+        return str(error)
     except OSError:
         return ""
     return "\n".join(line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip())
@@ -203,7 +203,7 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path / _RECORD)
+        found = read_json(path / _RECORD, Root(path))
     except DataError:
         return None
     if not isinstance(found, dict) or not isinstance(found.get("pid"), int):

@@ -137,14 +137,15 @@ def show(name: str, path: Path) -> Shown:
         DataError: no run directory, damaged, or of another version.
     """
     try:
-        run, files = _open(path, (path / "plan.yaml").stat().st_mtime_ns)
+        about = (path / "plan.yaml").lstat()
+        run, files = _open(path, (about.st_mtime_ns, about.st_ino))
     except OSError:
         raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
     return Shown(name, run, _stamp(files))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
-def _open(path: Path, changed: int) -> tuple[Run, list[str]]:
+def _open(path: Path, changed: tuple[int, int]) -> tuple[Run, list[str]]:
     """A run, and the files whose changes are its own: the plan, and of every cell the scores, written last."""
     run = Run.open(path)
     scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
@@ -155,7 +156,7 @@ def _stamp(files: Sequence[str]) -> str:
     digest = hashlib.sha256(files[0].encode())
     for file in files:
         try:
-            digest.update(str(os.stat(file).st_mtime_ns).encode())  # noqa: PTH116 - hundreds at each change
+            digest.update(str(os.lstat(file).st_mtime_ns).encode())
         except OSError:
             digest.update(b"-")
     return digest.hexdigest()

@@ -23,6 +23,10 @@ class DataError(RobustBenchError):
     """A file is missing, damaged or not what it claims to be (exit code 1)."""
 
 
+class UnsafeFileError(DataError):
+    """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device."""
+
+
 class CorruptionError(DataError):
     """A corruption's own function failed; the other corruptions are not affected."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.rooted import Root
 
 T = TypeVar("T")
 
@@ -33,13 +34,17 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, files: Root | None = None) -> Any:
     """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
+
+    Args:
+        path: the file.
+        files: of the run directory that it lies in, if it lies in one.
 
     Raises:
         DataError: it is missing, no plain file, cannot be read, or is no json.
     """
-    data = _read(path)
+    data = _read(path, files=files)
     if not data.strip():
         raise DataError(f"{path} is empty; write it again")
     try:
@@ -58,18 +63,21 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "strict") -> Any:
+def read_yaml(
+    path: Path, errors: Literal["strict", "ignore", "replace"] = "strict", files: Root | None = None
+) -> Any:
     """The content of a YAML file of plain values; no tag in it makes an object or runs anything.
 
     Args:
         path: the file.
         errors: what becomes of bytes that are not UTF-8 and of characters that YAML forbids. `ignore` reads the file as
             Ultralytics reads its own: with libyaml, and without them. `replace` puts U+FFFD in their places.
+        files: of the run directory that it lies in, if it lies in one.
 
     Raises:
         DataError: it is missing, no plain file, over `MOST_YAML` or `MOST_VALUES`, cannot be read, or is no YAML.
     """
-    data = _read(path, MOST_YAML)
+    data = _read(path, MOST_YAML, files)
     try:
         if errors == "strict":
             return _plain(_Loader(data.decode("utf-8")))
@@ -247,8 +255,10 @@ def visible(text: str) -> str:
     return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
-def _read(path: Path, most: int | None = None) -> bytes:
+def _read(path: Path, most: int | None = None, files: Root | None = None) -> bytes:
     try:
+        if files is not None:
+            return _read_rooted(path, most, files)
         if not path.exists():
             raise DataError(f"{path} does not exist")
         if not path.is_file():
@@ -258,6 +268,16 @@ def _read(path: Path, most: int | None = None) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _read_rooted(path: Path, most: int | None, files: Root) -> bytes:
+    try:
+        data = files.read_bytes(path, None if most is None else most + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    if most is not None and len(data) > most:
+        raise DataError(f"{path} has more than {most:,} bytes, may have {most:,}")
+    return data
 
 
 def _below(node: yaml.Node) -> Iterable[yaml.Node]:

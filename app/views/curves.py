@@ -61,7 +61,7 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[Shown, list[str], s
     return compared, [c for c in corruptions if which in (EVERY, family[c])], metric
 
 
-@st.fragment  # the differences below need not be drawn anew
+@controls.fragment()  # the differences below need not be drawn anew
 def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         axis = AXES[controls.choose("Against", list(AXES), "against")]

@@ -1,7 +1,7 @@
 """Overview: the verdict, the leaderboard, what can be downloaded."""
 
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -52,7 +52,7 @@ def page(shown: Shown) -> None:
     with verdict.container():
         _verdict(shown, metric, _over(shown, family), table)
     _board(shown, family, metric, beside, board, table)
-    if not (stored.kept(shown) and (shown.run.path / "report.pdf").is_file()):
+    if not (stored.kept(shown) and shown.run.files.is_file("report.pdf")):
         _offer_report(shown)
     _downloads(shown, results)
 
@@ -295,12 +295,13 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
             ("report.pdf", "application/pdf", "PDF"),
             ("report.html", "text/html", "HTML"),
         ):
-            path = shown.run.path / name
-            if path.is_file():
-                of = f" of {_made(path)}" if stored.missing(shown) else ""  # the cells may have changed since
+            if about := shown.run.files.stat(name):
+                of = (
+                    f" of {_made(about.st_mtime)}" if stored.missing(shown) else ""
+                )  # the cells may have changed since
                 st.download_button(
                     f"Report{of}, {kind}",
-                    path.read_bytes,
+                    partial(shown.run.files.read_bytes, name),
                     name,
                     mime,
                     icon=":material/description:",
@@ -308,5 +309,5 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
                 )
 
 
-def _made(path: Path) -> str:
-    return f"{datetime.fromtimestamp(path.stat().st_mtime):%d %B %Y, %H:%M}"
+def _made(time: float) -> str:
+    return f"{datetime.fromtimestamp(time):%d %B %Y, %H:%M}"

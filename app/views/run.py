@@ -109,7 +109,7 @@ def _start(arguments: list[str], name: str) -> None:
     st.toast(f"Started {controls.plain(path.name)}", icon=":material/play_arrow:")
 
 
-@st.fragment(run_every=EVERY)
+@controls.fragment(run_every=EVERY)
 def _watch() -> None:
     project = stored.sources().project
     ordered = processes.started(project)[:6]

@@ -144,38 +144,36 @@ def runs(
 
     Stale cells are of other weights, data or code than the same command would use now; it makes them anew.
     """
-    from robustbench_sgdm import source
     from robustbench_sgdm.cli.console import note, show
     from robustbench_sgdm.errors import DataError
-    from robustbench_sgdm.store import Run, list_runs
+    from robustbench_sgdm.store import list_runs
     from robustbench_sgdm.tables import Table
 
     rows = []
     for path in list_runs(project):
         try:
-            run = Run.open(path)
-        except DataError as error:
+            rows.append(_run_row(path))
+        except DataError as error:  # the others are listed all the same
             note(str(error))
-            continue
-        done = len(run.cells) - len(run.missing())
-        state = "complete" if done == len(run.cells) else "partial"
-        if run.plan.get("code", source.detecting()) != source.detecting():
-            state = f"{state}, stale: of older code"
-        elif old := sum(run.store.stale(cell) for cell in run.cells):
-            state = f"{state}, {old} cells stale"
-        rows.append(
-            [
-                path.name,
-                state,
-                f"{done} / {len(run.cells)}",
-                ", ".join(run.plan["models"]),
-                run.plan["data"]["name"],
-            ]
-        )
     if not rows:
         note(f"no runs in {project}")
         return
     show(Table(f"runs in {project}", ["run", "state", "cells", "models", "data"], rows))
+
+
+def _run_row(path: Path) -> list[str]:
+    from robustbench_sgdm import source
+    from robustbench_sgdm.store import Run
+
+    run = Run.open(path)
+    done = len(run.cells) - len(run.missing())
+    state = "complete" if done == len(run.cells) else "partial"
+    if run.plan.get("code", source.detecting()) != source.detecting():
+        state = f"{state}, stale: of older code"
+    elif old := sum(run.store.stale(cell) for cell in run.cells):
+        state = f"{state}, {old} cells stale"
+    models, data = ", ".join(run.plan["models"]), run.plan["data"]["name"]
+    return [path.name, state, f"{done} / {len(run.cells)}", models, data]
 
 
 def checks() -> None:

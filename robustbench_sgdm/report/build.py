@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from robustbench_sgdm import __version__, atomic, content, figures, tables
+from robustbench_sgdm import __version__, content, figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material, fonts
 from robustbench_sgdm.report import pdf
@@ -60,9 +60,12 @@ def write(material: Material) -> tuple[Path, Path]:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
         ) from error
-    atomic.write_text(html, text)
+    run.files.write_text(html, text)
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
-    pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
+    printed = pdf.document(
+        lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made)
+    )
+    run.files.write(paper, printed.write)
     return html, paper
 
 
@@ -107,10 +110,10 @@ def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
     folder, sources = run.path / "figures", {}
     for picture in (p for section in made for p in section.pictures):
         text = picture.drawn.data.to_csv(index=False)
-        atomic.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
+        run.files.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
         image = _encoded(picture.drawn)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
-        atomic.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
+        run.files.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
         sources[picture.id] = figures.uri(image)
     return sources
 

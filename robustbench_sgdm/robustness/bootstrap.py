@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
@@ -142,7 +141,7 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
 def kept(run: Run, *, seed: int = 0) -> bool:
     """Whether the distributions of all complete cells are there already, so that `bootstrap` is instant."""
     return all(
-        stamp(_file(run, cell), "stamp") == _stamp(cell, seed)
+        stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
         for cell in run.cells
         if run.store.complete(cell) and run.store.has_detections(cell)
     )
@@ -205,13 +204,14 @@ def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:
     frame.insert(0, "sample", [name for name, rows in parts.items() for _ in rows])
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "stamp": _stamp(cell, seed)})
-    atomic.write(_file(run, cell), lambda p: pq.write_table(table, p), sync=False)
+    run.files.write(_file(run, cell), lambda file: pq.write_table(table, file), sync=False)
 
 
 def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     """What was kept, if it was made from this cell in this way and holds enough resamples."""
     try:
-        table = pq.read_table(_file(run, cell), partitioning=None)
+        with run.files.open(_file(run, cell)) as file:
+            table = pq.read_table(file)
         if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
             return None
         sample = np.array(table["sample"].to_pylist())

@@ -1,7 +1,8 @@
 """What a run directory may hold: it may come from a stranger, and everything that reads it relies on this."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
 from robustbench_sgdm.foreign import label, read_json, shown
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.types import METRICS
 
 _LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
@@ -105,25 +107,17 @@ def check_cell(cell: Any, file: Path) -> None:
         raise DataError(f"{file} names the key {shown(cell.key)}, which is no hash")
 
 
-def check_links(root: Path, folders: Iterable[Path]) -> None:
-    """Refuse links that lead out of a run directory: what is written or removed there would be elsewhere.
-
-    Raises:
-        DataError: names the link.
-    """
-    home = root.resolve()
-    for path in [*(p for p in root.iterdir() if p.is_symlink()), *folders]:
-        if not path.resolve().is_relative_to(home):
-            raise DataError(f"{path} leads out of {root} by a link; remove the link")
-
-
-def read_scores(path: Path) -> dict[str, Any]:
+def read_scores(path: Path, files: Root) -> dict[str, Any]:
     """A cell's `scores.json`, or the `result.json` of a training run.
+
+    Args:
+        path: the file.
+        files: of the directory that it lies in.
 
     Raises:
         DataError: missing, damaged, or no scores.
     """
-    content = read_json(path)
+    content = read_json(path, files)
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold an object; delete it and run again")
     metrics, classes, count = (content.get(key) for key in ("metrics", "per_class", "detections"))
@@ -139,29 +133,28 @@ def read_scores(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_frame(path: Path, schema: pa.Schema) -> pd.DataFrame:
+def read_frame(path: Path, schema: pa.Schema, files: Root) -> pd.DataFrame:
     """A parquet file's rows.
+
+    Args:
+        path: the file.
+        schema: its columns.
+        files: of the directory that it lies in.
 
     Raises:
         DataError: missing, damaged, of other columns, with gaps, not finite, or of more rows than it can hold.
     """
-    frame: pd.DataFrame = read_table(path, schema).to_pandas()
+    frame: pd.DataFrame = read_table(path, schema, files).to_pandas()
     return frame
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, files: Root) -> pa.Table:
     """As `read_frame`, the table."""
     try:
-        if not path.is_file():
-            raise ValueError("no such file")
-        if (rows := pq.read_metadata(path).num_rows) > max(_ROWS, path.stat().st_size):
-            raise ValueError(f"it claims {rows:,} rows")
-        table = pq.read_table(
-            path,
-            schema=schema,
-            partitioning=None,  # `=` in a folder's name is no partition
-            page_checksum_verification=True,
-        )
+        with files.open(path) as file:
+            if (rows := pq.read_metadata(file).num_rows) > max(_ROWS, os.fstat(file.fileno()).st_size):
+                raise ValueError(f"it claims {rows:,} rows")
+            table = pq.read_table(file, schema=schema, page_checksum_verification=True)
         for name, column in zip(table.column_names, table.columns, strict=True):
             if column.null_count:
                 raise ValueError(f"{name} has gaps")
@@ -169,27 +162,44 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
                 raise ValueError(f"{name} is not finite")
             if name in _RANGES and not column.to_pandas().between(*_RANGES[name]).all():
                 raise ValueError("{} is not from {:g} to {:g}".format(name, *_RANGES[name]))
+    except UnsafeFileError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path} cannot be read (no such file); delete it and run again") from error
     except Exception as error:  # whatever the bytes of a damaged file provoke
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{path} cannot be read ({reason}); delete it and run again") from error
     return table
 
 
-def stamp(path: Path, key: str) -> str | None:
-    """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read."""
-    if not path.is_file():  # a pipe would keep us waiting
-        return None
+def stamp(path: Path, key: str, files: Root) -> str | None:
+    """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read.
+
+    Args:
+        path: the file.
+        key: of its metadata.
+        files: of the directory that it lies in.
+    """
     try:
-        return str((pq.read_schema(path).metadata or {}).get(key.encode(), b"").decode())
+        with files.open(path) as file:
+            return str((pq.read_schema(file).metadata or {}).get(key.encode(), b"").decode())
     except (OSError, ValueError, pa.ArrowException):
         return None
 
 
-def read_csv(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """A table of these columns and kinds; without rows where there is none, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
-        if path.is_file():
-            return pd.read_csv(path)[list(kinds)].astype(kinds)
+def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
+    """A table of these columns and kinds; without rows where there is none, or none that can be read.
+
+    Args:
+        path: the file.
+        kinds: of its columns.
+        files: of the directory that it lies in.
+    """
+    with (
+        contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError),
+        files.open(path) as file,
+    ):
+        return pd.read_csv(file)[list(kinds)].astype(kinds)
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
 
 

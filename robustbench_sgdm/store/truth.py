@@ -1,6 +1,5 @@
 """A run's ground truth, kept beside its cells so that results can be read without the data set."""
 
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.checks import read_frame, stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
@@ -48,39 +47,47 @@ class GroundTruth:
     annotations: pd.DataFrame
     categories: pd.DataFrame
 
-    def write(self, folder: Path, data: str) -> None:
+    def write(self, folder: Path, data: str, files: Root | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.
 
         Args:
             folder: made as needed.
             data: the data set's fingerprint.
+            files: of the run directory that the folder lies in; its own where it lies in none.
         """
+        files = files or Root(folder)
         for name in _TABLES:
             path, schema = folder / f"{name}.parquet", _schema(name, getattr(self, name).columns)
-            if stamp(path, "data") == data:
-                with contextlib.suppress(DataError):
-                    read_frame(path, schema)
+            try:
+                if stamp(path, "data", files) == data:
+                    read_frame(path, schema, files)
                     continue
+            except UnsafeFileError:
+                raise
+            except DataError:
+                pass  # damaged
             stamped = schema.with_metadata({"data": data})
             table = pa.Table.from_pandas(getattr(self, name), stamped, preserve_index=False)
             table = table.replace_schema_metadata(stamped.metadata)
-            atomic.write(path, lambda p, table=table: pq.write_table(table, p, write_page_checksum=True))  # type: ignore[misc]
+            files.write(path, lambda file, table=table: pq.write_table(table, file, write_page_checksum=True))  # type: ignore[misc]
 
     @classmethod
-    def read(cls, folder: Path, data: str) -> Self:
-        """Read what `write` wrote.
+    def read(cls, folder: Path, data: str, files: Root | None = None) -> Self:
+        """Read what `write` wrote, with the same arguments.
 
         Raises:
             DataError: a file is missing, damaged, or belongs to other data.
         """
-        tables = {}
+        tables, files = {}, files or Root(folder)
         for name in _TABLES:
             path = folder / f"{name}.parquet"
-            if stamp(path, "data") != data:
+            if stamp(path, "data", files) != data:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            tables[name] = read_frame(path, _schema(name, pq.read_schema(path).names))
+            with files.open(path) as file:
+                columns = pq.read_schema(file).names
+            tables[name] = read_frame(path, _schema(name, columns), files)
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
             if not known.is_unique or not tables["annotations"][key].isin(known).all():

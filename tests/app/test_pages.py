@@ -433,7 +433,15 @@ def test_text_from_files_is_no_markup() -> None:
 def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
-    (tmp_path / "r/dashboard.log").symlink_to(tmp_path / "mine")
+    log = tmp_path / "r/dashboard.log"
+    log.symlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a link"):
         processes.start(["x"], tmp_path, "r")
     assert not (tmp_path / "mine").exists()
+    (tmp_path / "mine").write_text("a secret")
+    assert "is a link" in processes.log(tmp_path / "r")
+    log.unlink()
+    log.hardlink_to(tmp_path / "mine")
+    with pytest.raises(RobustBenchError, match="is a hard link"):
+        processes.start(["x"], tmp_path, "r")
+    assert "is a hard link" in processes.log(tmp_path / "r") and (tmp_path / "mine").read_text() == "a secret"

@@ -8,9 +8,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from robustbench_sgdm import __version__, atomic, content, figures, tables
+from robustbench_sgdm import __version__, atomic, content, escaping, figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material, fonts
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
 from robustbench_sgdm.store import Run
@@ -55,7 +56,7 @@ def write(material: Material) -> tuple[Path, Path]:
     html, paper = run.path / "report.html", run.path / "report.pdf"
     try:
         facts["faces"] = fonts.faces(template.render(facts, pages=None))
-        text = fonts.escaped(template.render(facts, pages=None), _LINES)
+        text = visible(template.render(facts, pages=None), _LINES)
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
@@ -106,7 +107,7 @@ def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
     """Write each figure and its numbers into `figures/`; the address that holds each figure, by its id."""
     folder, sources = run.path / "figures", {}
     for picture in (p for section in made for p in section.pictures):
-        text = picture.drawn.data.to_csv(index=False)
+        text = escaping.csv(picture.drawn.data)
         atomic.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
         image = _encoded(picture.drawn)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)

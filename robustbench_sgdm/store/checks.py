@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.escaping import from_csv
 from robustbench_sgdm.foreign import label, read_json, shown
 from robustbench_sgdm.types import METRICS
 
@@ -189,7 +190,9 @@ def read_csv(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """A table of these columns and kinds; without rows where there is none, or none that can be read."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
         if path.is_file():
-            return pd.read_csv(path)[list(kinds)].astype(kinds)
+            texts = [name for name, kind in kinds.items() if kind == "object"]
+            frame = pd.read_csv(path, converters=dict.fromkeys(texts, from_csv))
+            return frame[list(kinds)].astype(kinds)
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import atomic
+from robustbench_sgdm import atomic, escaping
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.store.cells import Cell, CellStore
@@ -297,13 +297,13 @@ class Run:
     def write_results(self) -> Path:
         """Write `results.csv` from the complete cells."""
         path = self.path / "results.csv"
-        atomic.write_text(path, self.results().to_csv(index=False))
+        atomic.write_text(path, escaping.csv(self.results()))
         return path
 
     def write_latency(self, frame: pd.DataFrame) -> Path:
         """Write `latency.csv`; columns as `latency` returns them."""
         path = self.path / "latency.csv"
-        atomic.write_text(path, frame.to_csv(index=False))
+        atomic.write_text(path, escaping.csv(frame))
         return path
 
     def latency(self) -> pd.DataFrame:
@@ -327,7 +327,7 @@ class Run:
 
     def write_damage(self, frame: pd.DataFrame) -> None:
         """Write `damage.csv`; columns as `damage` reads them."""
-        atomic.write_text(self.path / "damage.csv", frame.to_csv(index=False))
+        atomic.write_text(self.path / "damage.csv", escaping.csv(frame))
 
 
 def same_seeds(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import atomic
+from robustbench_sgdm import atomic, escaping
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
@@ -290,7 +290,7 @@ def write_tables(folder: Path) -> list[str]:
             (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
-        atomic.write_text(folder / name, frame.to_csv(index=False))
+        atomic.write_text(folder / name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
 

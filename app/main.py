@@ -119,7 +119,7 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
 
 def _sorry(title: str, text: str) -> None:
     with st.container(border=True, key="sorry"):
-        st.markdown(f"### :material/error: {title}")
+        st.markdown(f"### :material/error: {controls.plain(title)}")
         st.markdown(controls.plain(text))
         if st.button("Try again", icon=":material/refresh:"):
             st.rerun()

@@ -14,7 +14,9 @@ from robustbench_sgdm.foreign import distinct, visible
 if TYPE_CHECKING:
     import pandas as pd
 
-_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\[)")  # what build servers take for an order: `::error::`, `##[group]`
+_COMMAND = re.compile(
+    r"^(\s*):(?=:)|#(?=#\[)"
+)  # what build servers take for an order: `::error::`, `##[group]`
 _ACTIVE = re.compile(r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)")  # in Markdown, anywhere
 _AT_START = re.compile(r"^(?:[-+](?= |$)|[-=](?=[-=]*$)|\d+(?=[.)](?: |$)))")  # of lists, rules and headings
 _LATE = re.compile(  # made into something else when the escapes are gone already: links, people, issues, emoji, arrows
@@ -106,7 +108,9 @@ def csv(table: "pd.DataFrame") -> str:
     """
     quoted = _mapped(table, _quoted)
     texts = (*quoted.columns, *quoted.select_dtypes("object").to_numpy().ravel())
-    returns = any(isinstance(value, str) and "\r" in value for value in texts)  # the writer forgets to quote them
+    returns = any(
+        isinstance(value, str) and "\r" in value for value in texts
+    )  # the writer forgets to quote them
     quoting = QUOTE_NONNUMERIC if returns else QUOTE_MINIMAL
     text = quoted.to_csv(index=False, quoting=quoting)
     return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is in no file
@@ -119,6 +123,11 @@ def from_csv(text: str) -> str:
     ('=1+2', '-3', "'tis")
     """
     return text[1:] if _QUOTED.match(text) else text
+
+
+def unquoted(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table that was read from `csv`, with its texts as they were."""
+    return _mapped(table, from_csv)
 
 
 def _quoted(text: str) -> str:

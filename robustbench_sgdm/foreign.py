@@ -256,7 +256,9 @@ def visible(text: str, keep: str = "") -> str:
 
     def written(match: re.Match[str]) -> str:
         one = match[0]
-        if one in keep or not (one in _UNSEEN or unicodedata.category(one) in _INVISIBLE or _is_no_character(one)):
+        if one in keep or not (
+            one in _UNSEEN or unicodedata.category(one) in _INVISIBLE or _is_no_character(one)
+        ):
             return one
         before = text[match.start() - 1 : match.start()]
         joins = one in _JOINERS and before > "\u02ff" and before not in _JOINERS and before not in _UNSEEN

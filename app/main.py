@@ -6,6 +6,7 @@ Started by `robustbench dashboard`, which passes the run directories and folders
 import hmac
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.types import TOKEN
 
 APP = content.root() / "app"
@@ -104,7 +106,8 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
     except RobustBenchError as error:
         _sorry("This cannot be shown", str(error))
     except _DAMAGE as error:
-        _LOG.exception("the page %s failed", title)
+        told = visible(traceback.format_exc(), "\n")  # names from files are in it
+        _LOG.error("the page %s failed\n%s", title, told)
         what, rest = (
             ("This run cannot be read", "runs are not affected, and running the same command again mends it")
             if of_run

@@ -1,6 +1,6 @@
 """Text from files inside what interprets text: one function for each place that it is written into.
 
-All of them begin with `foreign.visible`. Tables and figures have their own: `figures.fonts.legible` draws what fonts have.
+All of them begin with `foreign.visible`. Figures have their own, `figures.fonts`, which knows what can be drawn.
 """
 
 import re
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(
     r"^(\s*):(?=:)|#(?=#\[)"
 )  # what build servers take for an order: `::error::`, `##[group]`
-_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)")  # in Markdown, anywhere
+_ACTIVE = re.compile(  # in Markdown, anywhere; the slash because Streamlit rewrites `:material/` before it parses
+    r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)|(?<=:material)/"
+)
+_ICON = re.compile(r"(?<=:)m(?=aterial/)")
 _AT_START = re.compile(r"^(?:[-+](?= |$)|[-=](?=[-=]*$)|\d+(?=[.)](?: |$)))")  # of lists, rules and headings
 _LATE = re.compile(  # made into something else when the escapes are gone already: links, people, issues, emoji, arrows
     r"://|www\.|@\w|#\d|:[\w+-]+:|^(?:<->|->|<-|--|[<>~]=)$", re.IGNORECASE
@@ -148,7 +151,9 @@ def _mapped(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFram
 
 
 def _word(word: str) -> str:
-    return code(word) if _LATE.search(word) else _ACTIVE.sub(r"\\\g<0>", word)
+    if not _LATE.search(word):
+        return _ACTIVE.sub(r"\\\g<0>", word)
+    return "m".join(map(code, _ICON.split(word)))  # within code there are no escapes
 
 
 def _first(match: re.Match[str]) -> str:

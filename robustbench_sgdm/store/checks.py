@@ -70,6 +70,7 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
             raise _damaged(file, f"{key!r} is no {kind.__name__}")
     for part in ("data", "settings"):
         _check_fields(plan[part], part, part, file)
+    _check_text(plan["data"]["name"], "the data's name is", file)
     for part in ("models", "corruptions"):
         for name, about in plan[part].items():
             try:
@@ -79,6 +80,8 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
             if not isinstance(name, str) or not isinstance(about, dict):
                 raise _damaged(file, f"{where} is not described")
             _check_fields(about, part, where, file)
+            for text in (about.get("family", ""), *map(str, about.get("strengths", {}).values())):
+                _check_text(text, f"{where} names", file)
     _check_groups(plan["models"], file)
     for part in ("versions", "hardware"):
         if not isinstance(plan.get(part, {}), dict):
@@ -203,6 +206,14 @@ def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -
         sound = isinstance(value, kind) and not isinstance(value, bool)
         if not sound and (key in found or key in needed):
             raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+
+
+def _check_text(text: str, what: str, file: Path) -> None:
+    """Refuse a text that no table can hold."""
+    try:
+        text.encode("utf-8")
+    except ValueError as error:
+        raise _damaged(file, f"{what} {shown(text)}, which holds half a surrogate pair") from error
 
 
 def _check_groups(models: Mapping[str, Mapping[str, Any]], file: Path) -> None:

@@ -1,6 +1,14 @@
 """Text from files is text on every page: in a browser that counts requests, and by what the code of the pages says."""
 
 import ast
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +18,8 @@ import pytest
 import yaml
 
 from robustbench_sgdm import content
+from robustbench_sgdm.escaping import markdown
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import Run
 
 APP = content.root() / "app"
@@ -24,11 +34,28 @@ CORRUPTIONS = {
     "<script>alert(1)<!-- :streamlit: [c](javascript:alert(1))": [1, 3],
     "$$c$$ {{c}} =c() #c": [1, 3],
 }
-FAMILIES = [f"![f]({AWAY}/f.png)", f"\u202e[f]({AWAY}) :blue-background[f] \x1b]8;;{AWAY}\x07\u2066\ud800"]
+FAMILIES = [f"![f]({AWAY}/f.png)", f"\u202e[f]({AWAY}) :blue-background[f] \x1b]8;;{AWAY}\x07\u2066"]
 CLASSES = [f"<img src={AWAY}/c.png>", f"![c]({AWAY}/c.png)", "\u202ecat\u200b", "=HYPERLINK(1)"]
 HOSTILE = f"![t]({AWAY}/t.png) <img src={AWAY}/t.png> :material/home: $t$ \x1b[2J\u202e"
 SHOWN = f"![t]({AWAY}/t.png) <img src={AWAY}/t.png> :material/home: $t$ \\x1b[2J\\u202e"
-PAGES = ("overview", "curves", "images", "live", "training", "paper?table=6", "run")
+PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
+FORGED = (
+    *(
+        "a[href*=away]:not([href^='#'])",
+        "img[src*=away]",
+        "a[href^=javascript]",
+        "a[href^=mailto]",
+        ".katex",
+        "del",
+    ),
+    *(
+        "img[alt='Streamlit logo']",
+        "[aria-label='home icon']",
+        "script",
+        "strong:text-is('m')",
+        "[data-testid=stException]",
+    ),
+)
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
@@ -55,7 +82,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     plan["corruptions"] = {
         name: {
             "family": family,
-            "summary": HOSTILE,
+            "summary": f"{HOSTILE}\ud800",
             "source": HOSTILE,
             "strengths": {"1": HOSTILE, HOSTILE: "=1"},
         }
@@ -109,10 +136,12 @@ class Watched:
         """The text of a page that has come to rest."""
         self.page.goto(f"{self.address}/{path}")
         self.page.locator("[data-testid=stMain] :is(p, label, h3):visible").first.wait_for()
-        for _ in range(3):
-            self.page.wait_for_timeout(150)
+        texts = [""]
+        while len(texts) < 4 or len({*texts[-3:]}) > 1:  # parts of a page come one after the other
             self.page.wait_for_selector(SETTLED)
-        return str(self.page.inner_text("[data-testid=stMain]"))
+            texts.append(str(self.page.inner_text("[data-testid=stMain]")))
+            self.page.wait_for_timeout(250)
+        return texts[-1]
 
 
 @pytest.fixture
@@ -125,45 +154,179 @@ def watched(browser: Any, app: Callable[..., str], hostile: Run) -> Iterator[Wat
 
 def test_every_page_shows_text_as_text(watched: Watched) -> None:
     """Nothing is fetched, linked, run or drawn from it; what it says can be read."""
-    told = {}
-    for path in PAGES:
-        told[path.partition("?")[0]] = watched.open(path)
-        assert watched.page.locator("[data-testid=stException]").count() == 0, path
-        inside = watched.page.locator("[data-testid=stMain]")
-        for what in (
-            "a[href*=away]",
-            "img[src*=away]",
-            "a[href^=javascript]",
-            "a[href^=mailto]",
-            ".katex",
-            "del",
-        ):
-            assert inside.locator(what).count() == 0, f"{path}: {what}"
-        assert (
-            inside.locator(
-                "img[alt='Streamlit logo'], [aria-label='home icon'], script, strong:text-is('m')"
-            ).count()
-            == 0
-        )
-        hidden = [c for c in told[path.partition("?")[0]] if c in "\u202e\u2066\u200b\x1b\x07"]
-        assert not hidden, f"{path}: {hidden}"
+    told = {path: check(watched, path) for path in PAGES}
     assert watched.away == []
-    for page, texts in {
-        "overview": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "No command can be made"],
-        "curves": [FAMILIES[0], CLASSES and next(iter(CORRUPTIONS)), MODELS[0]],
-        "images": [MODELS[1], "<b>i.png"],
+    for path, texts in {
+        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "No command can be made"],
+        "curves": [FAMILIES[0], next(iter(CORRUPTIONS)), MODELS[0]],
+        "images": ["<b>i.png", SHOWN],
         "training": ["<img src=x onerror=alert(1)>", "![t]"],
     }.items():
-        lines = " ".join(told[page].split())
+        lines = " ".join(told[path].split())
         for text in texts:
-            assert text in lines, f"{page}: {text}"
-    assert "curl" not in told["overview"]
+            assert text in lines, f"{path}: {text}"
+    assert "curl" not in told[""]
+
+
+def check(watched: Watched, path: str) -> str:
+    """Open a page; nothing in it is made of markup in the texts of its data."""
+    text = watched.open(path)
+    inside = watched.page.locator("[data-testid=stMain]")
+    for what in FORGED:
+        assert inside.locator(what).count() == 0, f"{path}: {what}"
+    assert not [c for c in text if c in "\u202e\u2066\u200b\x1b\x07"], path
+    return text
 
 
 def test_a_family_can_be_chosen_whatever_it_is_called(watched: Watched) -> None:
-    watched.open("overview")
+    watched.open("")
     watched.page.get_by_role("radio", name=FAMILIES[0], exact=True).click()
     watched.page.wait_for_url(lambda url: "family=" in url)
     watched.open(watched.page.url.removeprefix(f"{watched.address}/"))
     assert watched.page.get_by_role("radio", name=FAMILIES[0], exact=True).is_checked()
     assert watched.away == []
+
+
+PIECES = (
+    *(
+        "a",
+        "b c",
+        " ",
+        "\n",
+        "\t",
+        "1.",
+        "1)",
+        "- ",
+        "+ ",
+        "# ",
+        "> ",
+        "=",
+        "---",
+        "***",
+        "```",
+        "~~~",
+        "`",
+        "``",
+        "|",
+    ),
+    *(
+        "![x](",
+        "[x](",
+        ")",
+        "](",
+        "[x]: ",
+        "[^1]",
+        "<",
+        ">",
+        "<b>",
+        "</b>",
+        "<!--",
+        "-->",
+        "&amp;",
+        "&#58;",
+        "\\",
+    ),
+    *(
+        ":red[",
+        "]",
+        ":material/home:",
+        ":material_home:",
+        ":material/",
+        ":streamlit:",
+        ":smile:",
+        ":+1:",
+        ":small[",
+        ":a{b}",
+    ),
+    *(
+        "$",
+        "$$",
+        "\\(",
+        "*",
+        "**",
+        "_",
+        "__",
+        "~",
+        "~~",
+        "^",
+        "{",
+        "}",
+        "!",
+        "://",
+        "http://a.b",
+        "https",
+        "www.",
+        "www.a.b",
+    ),
+    *(
+        "a@b.c",
+        "@a",
+        "#1",
+        "->",
+        "<-",
+        "--",
+        ">=",
+        " -> ",
+        "é",
+        "ק",
+        "猫",
+        "👨\u200d👩",
+        "\u202e",
+        "\x1b[2J",
+        "\u200b",
+        "\ud800",
+    ),
+)
+SCRIPT = """
+import json, streamlit as st
+from robustbench_sgdm.escaping import markdown
+for number, text in enumerate(json.load(open({path!r}))):
+    with st.container(key=f"text-{{number}}"):
+        [st.markdown, lambda t: st.checkbox(t, key=number), st.info, lambda t: st.markdown("### " + t)][number % 4](
+            "from " + markdown(text) if number % 3 else markdown("x" + text)
+        )
+"""
+
+
+def test_markdown_shows_every_text_as_it_is(browser: Any, tmp_path: Path) -> None:
+    """Streamlit in a browser is the oracle: what is shown is the text, whatever it is put together from."""
+    dice = random.Random(17)
+    texts = ["".join(dice.choices(PIECES, k=dice.randint(1, 8))) for _ in range(400)]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    (tmp_path / "page.py").write_text(SCRIPT.format(path=str(tmp_path / "texts.json")))
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    words = ["--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"]
+    command = [sys.executable, "-m", "streamlit", "run", str(tmp_path / "page.py"), *words]
+    environment = {**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    ) as server:
+        try:
+            watched = Watched(page, f"http://localhost:{port}")
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("localhost", port), 1):
+                    break
+                time.sleep(0.2)
+            page.goto(watched.address)
+            page.locator(f".st-key-text-{len(texts) - 1}").wait_for()
+            page.wait_for_timeout(500)
+            shown = page.evaluate(
+                "count => [...Array(count).keys()].map(n => document.querySelector(`.st-key-text-${n}`).textContent)",
+                len(texts),
+            )
+            forged = (
+                "img, a:not([href^='#']), .katex, del, strong, em, blockquote, li, table, hr, pre, [role=img]"
+            )
+            made = page.evaluate(
+                "all => [...document.querySelectorAll(all)].map(e => e.outerHTML)",
+                f"[class*=st-key-text-] :is({forged})",
+            )
+        finally:
+            server.terminate()
+        assert watched.away == [] and made == []
+    for number, (text, seen) in enumerate(zip(texts, shown, strict=True)):
+        meant = " ".join(visible(f"{'from ' if number % 3 else 'x'}{text}", "\n\t").split())
+        assert " ".join(seen.split()) == meant, (text, markdown(text))

@@ -63,7 +63,7 @@ def _state(shown: Shown) -> None:
     total = len(shown.run.plan["cells"])
     text = (
         f"{controls.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings']['seed']:d}"
     )
     st.caption(text)
     if truth := data.get("truth"):

@@ -4,12 +4,12 @@ All of them begin with `foreign.visible`. Figures have their own, `figures.fonts
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from robustbench_sgdm.foreign import distinct, visible
+from robustbench_sgdm.foreign import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,16 +76,6 @@ def html(text: object) -> str:
 def xml(text: str) -> str:
     """Text for a writer of XML, which escapes markup itself: without what no XML document may hold."""
     return visible(text, "\n\t")
-
-
-def names(values: Iterable[str]) -> dict[str, str]:
-    """What is shown for each name, and no two the same.
-
-    >>> names(["a", "b" + chr(0x202E)])
-    {'a': 'a', 'b\\u202e': 'b\\\\u202e'}
-    """
-    listed = list(dict.fromkeys(values))
-    return dict(zip(listed, distinct([visible(name) for name in listed]), strict=True))
 
 
 def spec(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Text from files is text on every page: in a browser that counts requests, and by what the code of the pages says."""
 
-import ast
 import contextlib
 import json
 import os
@@ -9,16 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pypdf
 import pytest
 import yaml
 
-from robustbench_sgdm import content
+from robustbench_sgdm import content, escaping, report
 from robustbench_sgdm.escaping import markdown
+from robustbench_sgdm.figures import Material
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import Run
 
@@ -185,6 +187,45 @@ def test_a_family_can_be_chosen_whatever_it_is_called(watched: Watched) -> None:
     watched.open(watched.page.url.removeprefix(f"{watched.address}/"))
     assert watched.page.get_by_role("radio", name=FAMILIES[0], exact=True).is_checked()
     assert watched.away == []
+
+
+def test_the_report_of_such_a_run(browser: Any, hostile: Run) -> None:
+    report.write(Material(hostile))
+    page = browser.new_page()
+    watched = Watched(page, (hostile.path / "report.html").as_uri())
+    page.goto(watched.address)
+    told = " ".join(page.inner_text("main").split())
+    assert watched.away == [] and page.locator("a:not([href^='#'])").count() == 0
+    assert not set(told) & set("\u202e\u2066\u200b\x1b\x07") and all(one in told for one in (SHOWN, *MODELS))
+    recorded = page.locator("dd", has_text="as the plan has it, not checked").inner_text()
+    assert "curl" in recorded and told.count("curl") == 1
+    page.close()
+    document = pypdf.PdfReader(hostile.path / "report.pdf")
+    links = [link.get_object() for one in document.pages for link in one.get("/Annots", [])]
+    assert links and not any("/URI" in link.get("/A", {}) for link in links)
+    text = "".join(one.extract_text() for one in document.pages)
+    assert not set(text) & set("\u202e\u2066\u200b\x1b\x07")
+
+
+def test_the_terminal_shows_such_a_run(hostile: Run, command: Callable[..., str]) -> None:
+    project = str(hostile.path.parent)
+    for words in (
+        ("list", "runs", "--project", project),
+        ("compare", str(hostile.path), "--resamples", "20"),
+        ("compare", str(hostile.path), "--resamples", "20", "--format", "markdown"),
+        ("report", str(hostile.path), "--resamples", "20"),
+        ("curves", *map(str, (hostile.path.parent / "training").iterdir()), "--out", "x.svg"),
+    ):
+        told = command(*words)
+        assert not [
+            c for c in told if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")
+        ], words
+        assert not any(line.lstrip().startswith("::") for line in told.splitlines())
+    raw = (hostile.path / "results.csv").read_text("utf-8")
+    hostile.write_results()
+    assert HOSTILE.split()[0] in raw
+    frame = escaping.unquoted(pd.read_csv(hostile.path / "results.csv", dtype={"strength": str}))
+    assert set(frame["model"]) == set(MODELS) and set(frame["data"]) == {HOSTILE}
 
 
 PIECES = (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustbench_sgdm.foreign import visible
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(
     r"^(\s*):(?=:)|#(?=#\[)"
 )  # what build servers take for an order: `::error::`, `##[group]`
-_ACTIVE = re.compile(  # in Markdown, anywhere; the slash because Streamlit rewrites `:material/` before it parses
-    r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)|(?<=:material)/"
+_ACTIVE = (
+    re.compile(  # in Markdown, anywhere; the slash because Streamlit rewrites `:material/` before it parses
+        r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)|(?<=:material)/"
+    )
 )
 _ICON = re.compile(r"(?<=:)m(?=aterial/)")
 _AT_START = re.compile(r"^(?:[-+](?= |$)|[-=](?=[-=]*$)|\d+(?=[.)](?: |$)))")  # of lists, rules and headings
@@ -96,7 +98,7 @@ def csv(table: "pd.DataFrame") -> str:
     """A table as CSV that a spreadsheet reads as text and numbers.
 
     A text that begins with = + - @, a tab or a line end would be a formula there: it gets an apostrophe before it, as
-    OWASP advises, and so does a text that begins with apostrophes and then one of these, so that `text` gives back each.
+    OWASP advises, and so does a text that begins with apostrophes and then one of these, so that `from_csv` gives back each.
     Numbers stay as they are, negative ones too.
     """
     quoted = _mapped(table, _quoted)
@@ -104,8 +106,8 @@ def csv(table: "pd.DataFrame") -> str:
     returns = any(
         isinstance(value, str) and "\r" in value for value in texts
     )  # the writer forgets to quote them
-    quoting = QUOTE_NONNUMERIC if returns else QUOTE_MINIMAL
-    text = quoted.to_csv(index=False, quoting=quoting)
+    quoting: Literal[0, 2] = QUOTE_NONNUMERIC if returns else QUOTE_MINIMAL
+    text: str = quoted.to_csv(index=False, quoting=quoting)
     return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is in no file
 
 
@@ -134,7 +136,10 @@ def _mapped(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFram
     changed = table.copy()
     for place in texts:
         column = [change(value) if isinstance(value, str) else value for value in table.iloc[:, place]]
-        changed.isetitem(place, pd.Series(column, index=table.index, dtype=object))
+        replaced: Any = pd.Series(
+            column, index=table.index, dtype=object
+        )  # any text: pandas' own kind takes UTF-8 alone
+        changed.isetitem(place, replaced)
     return changed.set_axis(
         [change(name) if isinstance(name, str) else name for name in table.columns], axis=1
     )

@@ -98,14 +98,12 @@ def csv(table: "pd.DataFrame") -> str:
     """A table as CSV that a spreadsheet reads as text and numbers.
 
     A text that begins with = + - @, a tab or a line end would be a formula there: it gets an apostrophe before it, as
-    OWASP advises, and so does a text that begins with apostrophes and then one of these, so that `from_csv` gives back each.
+    OWASP advises. So does a text that begins with apostrophes and then one of these, so that `from_csv` gives each back.
     Numbers stay as they are, negative ones too.
     """
     quoted = _mapped(table, _quoted)
-    texts = (*quoted.columns, *quoted.select_dtypes("object").to_numpy().ravel())
-    returns = any(
-        isinstance(value, str) and "\r" in value for value in texts
-    )  # the writer forgets to quote them
+    texts = (*quoted.columns, *quoted.select_dtypes(exclude="number").to_numpy().ravel())
+    returns = any(isinstance(text, str) and "\r" in text for text in texts)  # the writer leaves them unquoted
     quoting: Literal[0, 2] = QUOTE_NONNUMERIC if returns else QUOTE_MINIMAL
     text: str = quoted.to_csv(index=False, quoting=quoting)
     return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is in no file
@@ -135,11 +133,14 @@ def _mapped(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFram
     texts = [place for place, kind in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     changed = table.copy()
     for place in texts:
-        column = [change(value) if isinstance(value, str) else value for value in table.iloc[:, place]]
-        replaced: Any = pd.Series(
-            column, index=table.index, dtype=object
-        )  # any text: pandas' own kind takes UTF-8 alone
-        changed.isetitem(place, replaced)
+        column = table.iloc[:, place].tolist()
+        new = {text: change(text) for text in {value for value in column if isinstance(value, str)}}
+        if any(text != other for text, other in new.items()):
+            values = [new[value] if isinstance(value, str) else value for value in column]
+            replaced: Any = pd.Series(
+                values, table.index, object
+            )  # of any text: pandas' own kind takes UTF-8 alone
+            changed.isetitem(place, replaced)
     return changed.set_axis(
         [change(name) if isinstance(name, str) else name for name in table.columns], axis=1
     )

@@ -255,25 +255,23 @@ def visible(text: str, keep: str = "") -> str:
     """
 
     def written(match: re.Match[str]) -> str:
-        one = match[0]
-        if one in keep or not (
-            one in _UNSEEN or unicodedata.category(one) in _INVISIBLE or _is_no_character(one)
-        ):
-            return one
-        before = text[match.start() - 1 : match.start()]
-        joins = one in _JOINERS and before > "\u02ff" and before not in _JOINERS and before not in _UNSEEN
-        return one if joins else ascii(one)[1:-1]
+        one, before = match[0], text[match.start() - 1 : match.start()]
+        joins = one in _JOINERS and before > "\u02ff" and not _is_hidden(before)
+        return one if one in keep or joins or not _is_hidden(one) else ascii(one)[1:-1]
 
+    if text.isprintable() and not _UNSEEN & set(text):  # nearly every text, and quick
+        return text
     return re.sub(r"[^ -~]", written, text)
 
 
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: controls, formats, surrogates, separators of lines
-_UNSEEN = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # letters and marks that have no glyph
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that have no glyph
 
 
-def _is_no_character(one: str) -> bool:
-    return "\ufdd0" <= one <= "\ufdef" or ord(one) & 0xFFFE == 0xFFFE
+def _is_hidden(one: str) -> bool:
+    no_character = "\ufdd0" <= one <= "\ufdef" or ord(one) & 0xFFFE == 0xFFFE
+    return no_character or one in _UNSEEN or unicodedata.category(one) in _INVISIBLE
 
 
 def _read(path: Path, most: int | None = None) -> bytes:

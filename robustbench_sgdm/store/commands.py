@@ -75,7 +75,7 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
     of = {name: about.get("baseline") for name, about in models.items()}
     if any(about.get("module") and not of[name] for name, about in models.items()):
         options.append(("no-baseline", ""))
-    baselines = {baseline for baseline in of.values() if baseline in models}
+    baselines = {str(baseline) for baseline in of.values() if baseline in models}
     variants = [name for name, baseline in of.items() if baseline]
     for baseline in baselines if len(baselines) == 1 and len(variants) == len(models) - 1 else ():
         if not all(name.startswith((f"{baseline}-", f"{baseline}[")) for name in variants):

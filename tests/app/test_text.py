@@ -353,7 +353,10 @@ def test_markdown_shows_every_text_as_it_is(browser: Any, tmp_path: Path) -> Non
                 time.sleep(0.2)
             page.goto(watched.address)
             page.locator(f".st-key-text-{len(texts) - 1}").wait_for()
-            page.wait_for_timeout(500)
+            page.wait_for_function(
+                "n => [...document.querySelectorAll('[class*=st-key-text-]')].filter(e => e.textContent).length == n",
+                arg=len(texts),
+            )
             shown = page.evaluate(
                 "count => [...Array(count).keys()].map(n => document.querySelector(`.st-key-text-${n}`).textContent)",
                 len(texts),

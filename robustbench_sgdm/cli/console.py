@@ -64,7 +64,7 @@ def show(table: Table) -> None:
     drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            _cell(column.replace(" ", "\n", 1)),
+            _cell(column, " "),
             justify="right" if index else "left",
             overflow="fold",
             no_wrap=whole and index > 0,
@@ -87,15 +87,15 @@ def show_numbers(table: Table) -> None:
     show(parts[-1])
 
 
-def _cell(text: str) -> Text:
-    """Of a table: brackets and names of emoji would be markup to rich; line ends are ours."""
-    return Text("\n".join(map(terminal, text.split("\n"))))
+def _cell(text: str, at: str = "") -> Text:
+    """Of a table: brackets would be markup to rich. The first `at`, if any, ends a line."""
+    return Text(terminal(text).replace(at, "\n", bool(at)))
 
 
 def fits(table: Table) -> bool:
     """Whether the terminal is wide enough to print a table without folding any but long labels of rows."""
     heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
-    widths = [max(head, *(len(row[i]) for row in table.rows)) for i, head in enumerate(heads)]
+    widths = [max(head, *(len(terminal(row[i])) for row in table.rows)) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], _LABEL)
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
 

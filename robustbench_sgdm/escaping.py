@@ -14,19 +14,20 @@ from robustbench_sgdm.foreign import visible
 if TYPE_CHECKING:
     import pandas as pd
 
-_COMMAND = re.compile(
-    r"^(\s*):(?=:)|#(?=#\[)"
-)  # what build servers take for an order: `::error::`, `##[group]`
-_ACTIVE = (
-    re.compile(  # in Markdown, anywhere; the slash because Streamlit rewrites `:material/` before it parses
-        r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)|(?<=:material)/"
-    )
+# Orders to build servers: `::error::`, `##[group]`, `##vso[task]`.
+_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\w*\[)")
+
+# What means something in Markdown: anywhere, and where a line begins (lists, rules, headings). The slash, because
+# Streamlit rewrites `:material/` before it parses.
+_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#!|$~&^]|:(?=\w)|(?<=:material)/")
+_AT_START = re.compile(r"^(?:[-+](?= |$)|[-=](?=[-=]*$)|\d+(?=[.)](?: |$)))")
+
+# What becomes something else when the escapes are gone already: addresses, people, issues, emoji, arrows.
+_LATE = re.compile(
+    r"://|www\.|(?<!\w)@\w|@[-\w]+\.[-\w.]*[^\W\d_]|#\d|:[\w+-]+:|^(?:<->|->|<-|--|[<>~]=)$", re.IGNORECASE
 )
 _ICON = re.compile(r"(?<=:)m(?=aterial/)")
-_AT_START = re.compile(r"^(?:[-+](?= |$)|[-=](?=[-=]*$)|\d+(?=[.)](?: |$)))")  # of lists, rules and headings
-_LATE = re.compile(  # made into something else when the escapes are gone already: links, people, issues, emoji, arrows
-    r"://|www\.|@\w|#\d|:[\w+-]+:|^(?:<->|->|<-|--|[<>~]=)$", re.IGNORECASE
-)
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _QUOTED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")

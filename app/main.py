@@ -5,6 +5,7 @@ out who lacks the token (`robustbench_sgdm.cli.access`).
 """
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.foreign import visible
 
 APP = content.root() / "app"
 
@@ -86,7 +88,8 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
     except RobustBenchError as error:
         _sorry("This cannot be shown", str(error))
     except _DAMAGE as error:
-        _LOG.exception("the page %s failed", title)
+        told = visible(traceback.format_exc(), "\n")  # names from files are in it
+        _LOG.error("the page %s failed\n%s", title, told)
         what, rest = (
             ("This run cannot be read", "runs are not affected, and running the same command again mends it")
             if of_run
@@ -101,7 +104,7 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
 
 def _sorry(title: str, text: str) -> None:
     with st.container(border=True, key="sorry"):
-        st.markdown(f"### :material/error: {title}")
+        st.markdown(f"### :material/error: {controls.plain(title)}")
         st.markdown(controls.plain(text))
         if st.button("Try again", icon=":material/refresh:"):
             st.rerun()

@@ -15,6 +15,7 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.cli.options import find_path
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 
@@ -72,7 +73,7 @@ def listed() -> dict[str, Path]:
     paths = list(dict.fromkeys([*given.runs, *started()])) or list_runs(given.project)[::-1]
     names: dict[str, Path] = {}
     for path in paths:
-        names[unique(path.name or str(path), names)] = path
+        names[unique(visible(path.name or str(path)), names)] = path
     return names
 
 

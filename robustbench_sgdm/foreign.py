@@ -246,13 +246,40 @@ def few(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-def visible(text: str) -> str:
-    """Text with its control characters written out: names come from files, and a terminal obeys some of them.
+def visible(text: str, keep: str = "") -> str:
+    """Text with what cannot be seen, or changes how other text is shown, written out: names come from files.
 
-    >>> visible("cat" + chr(27) + "[2J")
-    'cat\\\\x1b[2J'
+    Written out are control characters, format characters (marks and overrides of direction, zero-width spaces, soft
+    hyphens), separators of lines and paragraphs, fillers without a glyph, halves of surrogate pairs and codes that are
+    no characters. Joiners stay where they join, once behind a letter of another script than Latin or an emoji: Persian,
+    Hindi and families of emoji are written with them.
+
+    Args:
+        text: any.
+        keep: characters that are left as they are, such as line ends of our own.
+
+    >>> visible("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
+    'cat\\\\x1b[2J\\\\u202es\\\\n'
     """
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+    def written(match: re.Match[str]) -> str:
+        one, before = match[0], text[match.start() - 1 : match.start()]
+        joins = one in _JOINERS and before > "\u02ff" and not _is_hidden(before)
+        return one if one in keep or joins or not _is_hidden(one) else ascii(one)[1:-1]
+
+    if text.isprintable() and not _UNSEEN & set(text):  # nearly every text, and quick
+        return text
+    return re.sub(r"[^ -~]", written, text)
+
+
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: controls, formats, surrogates, separators of lines
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that have no glyph
+
+
+def _is_hidden(one: str) -> bool:
+    no_character = "\ufdd0" <= one <= "\ufdef" or ord(one) & 0xFFFE == 0xFFFE
+    return no_character or one in _UNSEEN or unicodedata.category(one) in _INVISIBLE
 
 
 def _read(path: Path, most: int | None = None, files: Root | None = None) -> bytes:

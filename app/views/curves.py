@@ -183,7 +183,7 @@ def _table(frame: pd.DataFrame, metric: str) -> None:
         ],
     ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
-    st.dataframe(rows.rename(columns=names), hide_index=True)
+    controls.table(rows.rename(columns=names))
 
 
 def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:

@@ -253,9 +253,8 @@ def _difference(titles: list[str], found: list[pd.DataFrame], confidence: float)
         st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two agree.")
         return
     bar = st.column_config.ProgressColumn
-    st.dataframe(
+    controls.table(
         pd.DataFrame(rows),
-        hide_index=True,
         width=640,
         column_config={
             "only": st.column_config.TextColumn("Only by"),

@@ -8,6 +8,7 @@ import streamlit as st
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.cli import options
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -118,7 +119,7 @@ def _watch() -> None:
             "Nothing started yet", "What is started above appears here.", ":material/play_circle:"
         )
     for path in ordered:
-        with st.container(border=True, key=f"started-{path.name}"):
+        with st.container(border=True, key=f"started-{visible(path.name)}"):
             _one(path)
 
 
@@ -137,7 +138,7 @@ def _one(path: Path) -> None:
         if works:
             st.button(
                 "Stop",
-                key=f"stop-{path.name}",
+                key=f"stop-{visible(path.name)}",
                 icon=":material/stop:",
                 disabled=stops,
                 on_click=processes.stop,
@@ -147,13 +148,15 @@ def _one(path: Path) -> None:
         elif (
             at
             and at.complete
-            and st.button("Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch")
+            and st.button(
+                "Open", key=f"open-{visible(path.name)}", icon=":material/leaderboard:", width="stretch"
+            )
         ):
             _open(path)
     if at is not None:
         st.progress(at.share, _left(path, at) if works else f"{at.complete} of {at.cells} cells complete")
     with st.expander("Log"):
-        st.code(processes.log(path) or "empty so far", language=None)
+        st.code(visible(processes.log(path), "\n") or "empty so far", language=None)
 
 
 def _state(works: bool, at: "processes.Progress | None") -> str:

@@ -143,7 +143,8 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
     with contextlib.suppress(DataError):  # the report says why there is none
         for verdict in material.verdicts:
             note(f"verdict {verdict.headline}")
-    note(f"report  {html}\nreport  {pdf}")
+    for path in (html, pdf):
+        note(f"report  {path}")
 
 
 def make_pictures(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show_results(run: "Run") -> None:
     """Write `results.csv`, and print a table per corruption, in parts where the terminal is narrow."""
     from robustbench_sgdm import robustness, tables
-    from robustbench_sgdm.cli.console import fits, note, out, show_numbers
+    from robustbench_sgdm.cli.console import fits, line, note, show_numbers
 
     csv = run.write_results()
     results = robustness.average_trainings(run.results(), run.groups)
@@ -45,8 +45,8 @@ def show_results(run: "Run") -> None:
         notes |= dict.fromkeys(table.notes)
     same = robustness.identical(run)
     notes |= dict.fromkeys(f"{tables.identical_words(*pair, why)}." for pair, why in same.items())
-    for line in notes:  # the same for all tables
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    for text in notes:  # the same for all tables
+        line(text)
     note(f"results {csv}")
 
 

@@ -349,6 +349,7 @@ def _estimate(plan: "Plan", crew: "Crew", unknown: bool) -> None:
     """
     import tempfile
 
+    from robustbench_sgdm.cli.console import line
     from robustbench_sgdm.store import CellStore
     from robustbench_sgdm.sweep import needed_units
 
@@ -356,11 +357,11 @@ def _estimate(plan: "Plan", crew: "Crew", unknown: bool) -> None:
         units = needed_units(plan, CellStore(Path(empty)))
     first, *parts = _cost(plan, units, crew)
     predictions = sum(unit.size for unit in units)
-    typer.echo(f"{_size(plan)}, {predictions:,} predictions: {first}")
+    line(f"{_size(plan)}, {predictions:,} predictions: {first}")
     for part in parts:
-        typer.echo(f"  {part}")
+        line(f"  {part}")
     if unknown:
-        typer.echo(
+        line(
             "The cluster was not asked for its size: its other workers share the predictions; see --workers."
         )
 
@@ -390,7 +391,7 @@ def _tell_missing(run: "Run", failed: "list[RobustBenchError]") -> None:
     missing = run.missing()
     named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
     raise RobustBenchError(
-        f"{'; '.join(map(str, failed))}\n{len(missing)} of {len(run.cells)} cells are missing ({named}): "
+        f"{'; '.join(map(str, failed))}; {len(missing)} of {len(run.cells)} cells are missing ({named}): "
         "mend it, and the same command makes them"
     )
 

@@ -72,15 +72,11 @@ def corruptions(
         return
     if data is not None:
         raise UsageError("--data goes with --measure")
-    rows = [
-        [
-            c.name,
-            c.family,
-            ", ".join(c.aliases) or "–",
-            "\n".join(p.describe() for p in c.parameters),
-        ]
-        for c in registry.select(["all"])
-    ]
+    rows = []
+    for c in registry.select(["all"]):
+        first, *others = [p.describe() for p in c.parameters] or [""]
+        rows.append([c.name, c.family, ", ".join(c.aliases) or "–", first])
+        rows += [["", "", "", text] for text in others]
     notes = [f"Groups for --noise: {', '.join(GROUPS)}. Any real severity in [0, 5] interpolates."]
     show(Table("corruptions", ["corruption", "family", "also", "strength at severity 1 to 5"], rows, notes))
 

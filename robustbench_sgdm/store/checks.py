@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.escaping import from_csv
 from robustbench_sgdm.foreign import label, read_json, shown
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.types import METRICS
@@ -71,6 +72,7 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
             raise _damaged(file, f"{key!r} is no {kind.__name__}")
     for part in ("data", "settings"):
         _check_fields(plan[part], part, part, file)
+    _check_text(plan["data"]["name"], "the data's name is", file)
     for part in ("models", "corruptions"):
         for name, about in plan[part].items():
             try:
@@ -80,6 +82,8 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
             if not isinstance(name, str) or not isinstance(about, dict):
                 raise _damaged(file, f"{where} is not described")
             _check_fields(about, part, where, file)
+            for text in (about.get("family", ""), *map(str, about.get("strengths", {}).values())):
+                _check_text(text, f"{where} names", file)
     _check_groups(plan["models"], file)
     for part in ("versions", "hardware"):
         if not isinstance(plan.get(part, {}), dict):
@@ -199,7 +203,9 @@ def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
         contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError),
         files.open(path) as file,
     ):
-        return pd.read_csv(file)[list(kinds)].astype(kinds)
+        texts = [name for name, kind in kinds.items() if kind == "object"]
+        frame = pd.read_csv(file, converters=dict.fromkeys(texts, from_csv))
+        return frame[list(kinds)].astype(kinds)
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
 
 
@@ -210,6 +216,14 @@ def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -
         sound = isinstance(value, kind) and not isinstance(value, bool)
         if not sound and (key in found or key in needed):
             raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+
+
+def _check_text(text: str, what: str, file: Path) -> None:
+    """Refuse a text that no table can hold."""
+    try:
+        text.encode("utf-8")
+    except ValueError as error:
+        raise _damaged(file, f"{what} {shown(text)}, which holds half a surrogate pair") from error
 
 
 def _check_groups(models: Mapping[str, Mapping[str, Any]], file: Path) -> None:

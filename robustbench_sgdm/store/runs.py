@@ -13,6 +13,7 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
+from robustbench_sgdm import escaping
 from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError, unknown
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
@@ -304,13 +305,13 @@ class Run:
     def write_results(self) -> Path:
         """Write `results.csv` from the complete cells."""
         path = self.path / "results.csv"
-        self.files.write_text(path, self.results().to_csv(index=False))
+        self.files.write_text(path, escaping.csv(self.results()))
         return path
 
     def write_latency(self, frame: pd.DataFrame) -> Path:
         """Write `latency.csv`; columns as `latency` returns them."""
         path = self.path / "latency.csv"
-        self.files.write_text(path, frame.to_csv(index=False))
+        self.files.write_text(path, escaping.csv(frame))
         return path
 
     def latency(self) -> pd.DataFrame:
@@ -334,7 +335,7 @@ class Run:
 
     def write_damage(self, frame: pd.DataFrame) -> None:
         """Write `damage.csv`; columns as `damage` reads them."""
-        self.files.write_text("damage.csv", frame.to_csv(index=False))
+        self.files.write_text("damage.csv", escaping.csv(frame))
 
 
 def same_seeds(

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
+from robustbench_sgdm import escaping
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
@@ -301,7 +302,7 @@ def write_tables(folder: Path) -> list[str]:
             (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
-        files.write_text(name, frame.to_csv(index=False))
+        files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
 

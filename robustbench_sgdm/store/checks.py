@@ -3,19 +3,24 @@
 import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import label, read_json, shown
+from robustbench_sgdm.store import parquet_pages
 from robustbench_sgdm.types import METRICS
 
 _LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
-_ROWS = 1_000_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
+_ROWS = 100_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
+_FOOTER = 2**20  # bytes; that of a hundred million rows
+_TEXT = 2**26  # bytes of a column of text; more only in files of a thirtieth
+_MAGIC = b"PAR1"
 _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
@@ -143,26 +148,30 @@ def read_frame(path: Path, schema: pa.Schema) -> pd.DataFrame:
     """A parquet file's rows.
 
     Raises:
-        DataError: missing, damaged, of other columns, with gaps, not finite, or of more rows than it can hold.
+        DataError: missing, damaged, of other columns, with gaps, not finite, or larger than it can hold.
     """
     frame: pd.DataFrame = read_table(path, schema).to_pandas()
     return frame
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """As `read_frame`, the table."""
+def read_table(path: Path, schema: pa.Schema, *, gaps: bool = False) -> pa.Table:
+    """As `read_frame`, the table; `gaps` allows empty places and what is not finite."""
     try:
         if not path.is_file():
             raise ValueError("no such file")
-        if (rows := pq.read_metadata(path).num_rows) > max(_ROWS, path.stat().st_size):
-            raise ValueError(f"it claims {rows:,} rows")
-        table = pq.read_table(
-            path,
-            schema=schema,
-            partitioning=None,  # `=` in a folder's name is no partition
-            page_checksum_verification=True,
-        )
-        for name, column in zip(table.column_names, table.columns, strict=True):
+        size = path.stat().st_size
+        with path.open("rb") as content:
+            _check_footer(content, size)
+            texts = [field.name for field in schema if pa.types.is_string(field.type)]
+            file = pq.ParquetFile(content, read_dictionary=texts, page_checksum_verification=True)
+            _check_claims(file, schema, size)
+            parquet_pages.check(file, content, size, schema.names)
+            table = file.read(schema.names).select(schema.names)
+            for name in texts:
+                if (held := _expanded(table[name])) > max(_TEXT, 30 * size):
+                    raise ValueError(f"{name} stands for {held:,} bytes of text, in a file of {size:,}")
+            table = table.cast(schema.with_metadata(table.schema.metadata))
+        for name, column in zip(table.column_names, table.columns, strict=True) if not gaps else ():
             if column.null_count:
                 raise ValueError(f"{name} has gaps")
             if pa.types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
@@ -175,12 +184,71 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
+def _check_footer(content: IO[bytes], size: int) -> None:
+    """What a parquet file says of itself takes a hundred times its bytes in memory."""
+    content.seek(max(0, size - 8))
+    length, magic = content.read(4), content.read()
+    if magic != _MAGIC:
+        raise ValueError("it does not end as a parquet file does")
+    if (footer := int.from_bytes(length, "little")) > min(_FOOTER, size):
+        raise ValueError(f"its footer claims {footer:,} bytes, may have {min(_FOOTER, size):,}")
+    content.seek(0)
+
+
+def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
+    """Refuse what `write_table` does not write: reading relies on these numbers, and a file may claim any."""
+    found, claims = file.schema_arrow, file.metadata
+    for field in schema:
+        if found.names.count(field.name) != 1 or _plain(found.field(field.name).type) != field.type:
+            raise ValueError(f"it has no column {field.name} of {field.type}")
+    if claims.num_rows > max(_ROWS, size):
+        raise ValueError(f"it claims {claims.num_rows:,} rows")
+    total = 0
+    for group in map(claims.row_group, range(claims.num_row_groups)):
+        total += group.num_rows
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema in schema.names and column.num_values != group.num_rows:
+                raise ValueError(f"it claims {column.num_values:,} values in {group.num_rows:,} rows")
+    if total != claims.num_rows:
+        raise ValueError(f"it claims {claims.num_rows:,} rows, and {total:,} in groups")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _expanded(column: pa.ChunkedArray) -> int:
+    """Bytes of a column of text whose values are numbers in dictionaries."""
+    total = 0
+    for part in column.chunks:
+        counts = pc.value_counts(part.indices.drop_null())
+        lengths = pc.binary_length(part.dictionary).take(counts.field("values"))
+        total += pc.sum(pc.multiply(lengths.cast(pa.int64()), counts.field("counts"))).as_py() or 0
+    return total
+
+
 def stamp(path: Path, key: str) -> str | None:
     """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read."""
+    schema = _schema(path)
+    try:
+        return None if schema is None else str((schema.metadata or {}).get(key.encode(), b"").decode())
+    except ValueError:
+        return None
+
+
+def columns(path: Path) -> list[str]:
+    """Names of a parquet file's columns; none where it cannot be read."""
+    schema = _schema(path)
+    return [] if schema is None else list(schema.names)
+
+
+def _schema(path: Path) -> pa.Schema | None:
     if not path.is_file():  # a pipe would keep us waiting
         return None
     try:
-        return str((pq.read_schema(path).metadata or {}).get(key.encode(), b"").decode())
+        with path.open("rb") as content:
+            _check_footer(content, path.stat().st_size)
+            return pq.read_schema(content)
     except (OSError, ValueError, pa.ArrowException):
         return None
 

@@ -181,14 +181,14 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path / _RECORD)
+        found = read_json(path / _RECORD, 2**16)
     except DataError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
+    if not isinstance(found, dict) or not (type(pid := found.get("pid")) is int and 0 < pid < 2**31):
         return None
     return (
         found
-        if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share", "stopping"))
+        if all(isinstance(n := found.get(key, 0.0), int | float) and abs(n) < 1e12 for key in ("started", "share", "stopping"))
         else None
     )
 

@@ -42,13 +42,17 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int | None = None) -> Any:
     """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
 
+    Args:
+        path: the file.
+        most: bytes that it may have; any number of them where None.
+
     Raises:
-        DataError: it is missing, no plain file, cannot be read, or is no json.
+        DataError: it is missing, no plain file, too large, cannot be read, or is no json.
     """
-    data = _read(path)
+    data = _read(path, most)
     if not data.strip():
         raise DataError(f"{path} is empty; write it again")
     try:

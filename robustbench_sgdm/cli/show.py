@@ -146,7 +146,8 @@ def runs(
     """
     from robustbench_sgdm import source
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.foreign import shown
     from robustbench_sgdm.store import Run, list_runs
     from robustbench_sgdm.tables import Table
 
@@ -154,14 +155,18 @@ def runs(
     for path in list_runs(project):
         try:
             run = Run.open(path)
-        except DataError as error:
-            note(str(error))
+            done = len(run.cells) - len(run.missing())
+            old = sum(run.store.stale(cell) for cell in run.cells)
+        except RobustBenchError as error:
+            note(f"warning: {error}")
             continue
-        done = len(run.cells) - len(run.missing())
+        except Exception as error:  # noqa: BLE001 - whatever one run provokes must not hide the others
+            note(f"warning: {path} cannot be read ({type(error).__name__}: {shown(str(error))})")
+            continue
         state = "complete" if done == len(run.cells) else "partial"
         if run.plan.get("code", source.detecting()) != source.detecting():
             state = f"{state}, stale: of older code"
-        elif old := sum(run.store.stale(cell) for cell in run.cells):
+        elif old:
             state = f"{state}, {old} cells stale"
         rows.append(
             [

@@ -1,6 +1,8 @@
 """What a run directory may hold: it may come from a stranger, and everything that reads it relies on this."""
 
 import contextlib
+import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,8 @@ _ROWS = 100_000  # a parquet file of more must have a byte for each: a few bytes
 _FOOTER = 2**20  # bytes; that of a hundred million rows
 _TEXT = 2**26  # bytes of a column of text; more only in files of a thirtieth
 _MAGIC = b"PAR1"
+_CSV_BYTES, _CSV_COLUMNS = 2**23, 1000
+_JSON_BYTES = 2**22  # of scores; those of 20,000 classes take a quarter
 _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
@@ -128,7 +132,7 @@ def read_scores(path: Path) -> dict[str, Any]:
     Raises:
         DataError: missing, damaged, or no scores.
     """
-    content = read_json(path)
+    content = read_json(path, _JSON_BYTES)
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold an object; delete it and run again")
     metrics, classes, count = (content.get(key) for key in ("metrics", "per_class", "detections"))
@@ -137,7 +141,7 @@ def read_scores(path: Path) -> dict[str, Any]:
         and isinstance(classes, dict)
         and all(metric in metrics for metric in METRICS)
         and all(map(_is_score, (*metrics.values(), *classes.values())))
-        and (count is None or type(count) is int)
+        and (count is None or (type(count) is int and 0 <= count < 2**53))
     )
     if not sound:
         raise DataError(f"{path} does not hold the scores of a detector; delete it and run again")
@@ -255,10 +259,29 @@ def _schema(path: Path) -> pa.Schema | None:
 
 def read_csv(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """A table of these columns and kinds; without rows where there is none, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
-        if path.is_file():
-            return pd.read_csv(path)[list(kinds)].astype(kinds)
+    with contextlib.suppress(DataError, ValueError, LookupError, TypeError, OverflowError):
+        return parse_csv(path)[list(kinds)].astype(kinds)
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
+
+
+def parse_csv(path: Path) -> pd.DataFrame:
+    """The rows of a csv file, with the names in its first line.
+
+    Raises:
+        DataError: missing, no plain file, over `_CSV_BYTES` or `_CSV_COLUMNS`, or no csv.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        if (size := path.stat().st_size) > _CSV_BYTES:
+            raise ValueError(f"it has {size:,} bytes, may have {_CSV_BYTES:,}")
+        text = path.read_text("utf-8-sig")
+        for row in csv.reader(io.StringIO(text)):  # a table takes a kilobyte for each column, and as long as a row
+            if len(row) > _CSV_COLUMNS:
+                raise ValueError(f"it has {len(row):,} columns, may have {_CSV_COLUMNS:,}")
+        return pd.read_csv(io.StringIO(text), skipinitialspace=True)
+    except Exception as error:  # whatever the text of a damaged file provokes
+        raise DataError(f"{path} cannot be read as csv: {' '.join(str(error).split())[:300]}") from error
 
 
 def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -> None:

@@ -1,5 +1,6 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
+import contextlib
 import itertools
 import re
 import time
@@ -349,7 +350,11 @@ def same_seeds(
 
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
-    return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+    found = []
+    for plan in project.glob("*/plan.yaml"):
+        with contextlib.suppress(OSError):  # removed meanwhile, or a link that leads nowhere
+            found.append((plan.parent.stat().st_mtime, plan.parent.name, plan.parent))
+    return [path for *_, path in sorted(found)]
 
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ultralytics.utils import RANK
 
 from robustbench_sgdm import atomic
@@ -18,7 +17,7 @@ from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
-from robustbench_sgdm.store.checks import check_links
+from robustbench_sgdm.store.checks import check_links, parse_csv
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
@@ -321,11 +320,11 @@ class _Run:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
         state, arguments = checkpoint.read(self.state), self.about.arguments
         checkpoint.write_logs(state, self.folder)
-        log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
+        log = parse_csv(self.folder / "results.csv")
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
         seconds = round(float(log["time"].iloc[-1]), 1)
-        found = health.findings(pd.read_csv(self.folder / "health.csv"))
+        found = health.findings(parse_csv(self.folder / "health.csv"))
         if (batch := int(state["batch"])) != arguments["batch"]:
             found.append(
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "

@@ -167,9 +167,12 @@ def read_table(path: Path, schema: pa.Schema, *, gaps: bool = False) -> pa.Table
         with path.open("rb") as content:
             _check_footer(content, size)
             texts = [field.name for field in schema if pa.types.is_string(field.type)]
-            file = pq.ParquetFile(content, read_dictionary=texts, page_checksum_verification=True)
-            _check_claims(file, schema, size)
-            parquet_pages.check(file, content, size, schema.names)
+            claims = pq.ParquetFile(content)
+            _check_claims(claims, schema, size)
+            parquet_pages.check(claims, content, size, schema.names)
+            file = pq.ParquetFile(
+                content, metadata=claims.metadata, read_dictionary=texts, page_checksum_verification=True
+            )
             table = file.read(schema.names).select(schema.names)
             for name in texts:
                 if (held := _expanded(table[name])) > max(_TEXT, 30 * size):
@@ -203,7 +206,7 @@ def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
     """Refuse what `write_table` does not write: reading relies on these numbers, and a file may claim any."""
     found, claims = file.schema_arrow, file.metadata
     for field in schema:
-        if found.names.count(field.name) != 1 or _plain(found.field(field.name).type) != field.type:
+        if found.names.count(field.name) != 1 or found.field(field.name).type != field.type:
             raise ValueError(f"it has no column {field.name} of {field.type}")
     if claims.num_rows > max(_ROWS, size):
         raise ValueError(f"it claims {claims.num_rows:,} rows")
@@ -215,10 +218,6 @@ def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
                 raise ValueError(f"it claims {column.num_values:,} values in {group.num_rows:,} rows")
     if total != claims.num_rows:
         raise ValueError(f"it claims {claims.num_rows:,} rows, and {total:,} in groups")
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _expanded(column: pa.ChunkedArray) -> int:

@@ -9,7 +9,7 @@ import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
@@ -36,7 +36,8 @@ _MOST_TAGS = 100  # that a YAML declares: libyaml compares each with all others
 _LONGEST_PATH = 4000  # bytes of a path that file systems take
 _INT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "timestamp"))
 _PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")
+    f"tag:yaml.org,2002:{name}"
+    for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")
 )
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -135,17 +136,17 @@ class _Counted(yaml.composer.Composer):
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
 
 
-class _Loader(_Counted, _Parser):
+class _Loader(_Counted, _Parser):  # type: ignore[misc]
     """Safe, and quick to refuse what is large; a date stays the text that it is, which json and tables can hold."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
         first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
         for first, pairs in _Parser.yaml_implicit_resolvers.items()
     }
 
     def __init__(self, text: str) -> None:
         _Parser.__init__(self, text)
-        yaml.composer.Composer.__init__(self)  # type: ignore[no-untyped-call]
+        yaml.composer.Composer.__init__(self)
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         """Without libyaml: with every bracket that is open, each further one takes PyYAML longer."""

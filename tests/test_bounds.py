@@ -36,9 +36,9 @@ harness: Any = content.load_file(Path(__file__).parent / "fuzz/harness.py")
 @contextmanager
 def within(megabytes: int, seconds: float) -> Iterator[None]:
     """Holds what happens inside to memory more than before, where the system can say it, and to time."""
-    before, began = harness._fresh_peak(), time.perf_counter()
+    before, began = harness._fresh_peak(), time.process_time()  # other processes slow the clock
     yield
-    assert time.perf_counter() - began < seconds
+    assert time.process_time() - began < seconds
     assert (harness._status("VmHWM") - before) / 2**20 < megabytes
 
 
@@ -66,7 +66,9 @@ def test_yaml_is_counted_while_it_is_parsed(tmp_path: Path, text: str, errors: A
 
 def test_yaml_holds_what_json_can(tmp_path: Path) -> None:
     """Dates stay text, as `names: [2001-12-14]` means; sets and bytes are refused."""
-    (tmp_path / "a.yaml").write_text("a: 2001-12-14\n2002-01-01: [0o7, 1_000, 1:30, .inf]\nseed: 18446744073709551615\n")
+    (tmp_path / "a.yaml").write_text(
+        "a: 2001-12-14\n2002-01-01: [0o7, 1_000, 1:30, .inf]\nseed: 18446744073709551615\n"
+    )
     found = foreign.read_yaml(tmp_path / "a.yaml")
     assert found == {"a": "2001-12-14", "2002-01-01": ["0o7", 1000, 90, float("inf")], "seed": 2**64 - 1}
     for text in ("!!set {a}", "!!binary aGk=", "!!timestamp 2001-12-14", "!!omap [a: 1]"):
@@ -116,7 +118,13 @@ def test_text_in_parquet_does_not_multiply(tmp_path: Path, files: list[str], how
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"compression": "none"}, {"use_dictionary": False}, {"data_page_version": "2.0"}, {"row_group_size": 7}],
+    [
+        {},
+        {"compression": "none"},
+        {"use_dictionary": False},
+        {"data_page_version": "2.0"},
+        {"row_group_size": 7},
+    ],
 )
 def test_parquet_as_others_write_it_is_read(tmp_path: Path, how: Any) -> None:
     files = [f"/data/{n:06d}.jpg" for n in range(500)]
@@ -126,7 +134,11 @@ def test_parquet_as_others_write_it_is_read(tmp_path: Path, how: Any) -> None:
 
 def test_parquet_of_other_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    for column in (pa.array([[1]], pa.list_(pa.int64())), pa.array([b"a"]), pa.array(["a"], pa.large_string())):
+    for column in (
+        pa.array([[1]], pa.list_(pa.int64())),
+        pa.array([b"a"]),
+        pa.array(["a"], pa.large_string()),
+    ):
         pq.write_table(pa.table({"image_id": pa.array([1], pa.int64()), "file": column}), path)
         with pytest.raises(DataError, match="no column file of string"):
             read_frame(path, FILES)
@@ -147,7 +159,9 @@ def test_ids_do_not_share_a_hash(tmp_path: Path) -> None:
     ids = ((ids << np.uint64(33)) | low).astype(np.int64)
     truth = GroundTruth(
         pd.DataFrame({"image_id": ids, "file": "a", "width": 1, "height": 1}),
-        pd.DataFrame(columns=["image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd"]).astype(float),
+        pd.DataFrame(columns=["image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd"]).astype(
+            float
+        ),
         pd.DataFrame({"category_id": [1], "name": ["a"]}),
     )
     truth.write(tmp_path, "data")
@@ -157,7 +171,9 @@ def test_ids_do_not_share_a_hash(tmp_path: Path) -> None:
 
 def test_products_of_rows_are_bounded() -> None:
     """Images times classes, and boxes times objects, fill the memory where neither does."""
-    none = pd.DataFrame({name: [] for name in ("image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd")})
+    none = pd.DataFrame(
+        {name: [] for name in ("image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd")}
+    )
     with within(100, 5), pytest.raises(DataError, match=r"20,000 images times 20,000 categories"):
         matching.Truth.build(np.arange(20_000), np.arange(20_000), none)
     with within(100, 5), pytest.raises(DataError, match="image 7 has 90,000 boxes and 90,000 objects"):
@@ -211,7 +227,9 @@ NETWORKS = {
     "padding": inserted([-1, 1, "nn.ZeroPad2d", [4000]]),
     "a kernel": inserted([-1, 1, "nn.Conv2d", [8, 8, 1001, 1, 500]]),
     "maps without end": inserted([-1, 1, "SPPF", [64, 5, 90_000]]),
-    "an error before": inserted([-1, 1, "nn.BatchNorm2d", [3]], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]),
+    "an error before": inserted(
+        [-1, 1, "nn.BatchNorm2d", [3]], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]
+    ),
     "queries": {**readers.MINI, "head": [[[3, 4], 1, "RTDETRDecoder", ["nc", 512, 99_999, 100, 64, 50]]]},
 }
 
@@ -256,7 +274,7 @@ def test_a_large_plain_picture_takes_what_its_pixels_do(tmp_path: Path, mode: st
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "P", "RGBA", "LA", "1", "CMYK"])
 def test_bands_are_converted_as_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (50, 37, 3), np.uint8)
-    grey = Pillow.fromarray((pixels[:, :, 0].astype(np.uint16) * 257))
+    grey = Pillow.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
     picture = grey if mode == "I;16" else Pillow.fromarray(pixels).convert(mode)
     data = encoded(picture, "TIFF")
     whole = images.decode(data)
@@ -273,7 +291,9 @@ def shared_tags(count: int) -> bytes:
     """A TIFF all of whose further tags have the same megabyte."""
     tags = [(256, 3, 1, 24), (257, 3, 1, 24), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
     end = 8 + 2 + 12 * (len(tags) + count) + 4
-    rows = b"".join(struct.pack("<HHII", *t) for t in [*tags, *((1000 + n, 7, 10**6, end) for n in range(count))])
+    rows = b"".join(
+        struct.pack("<HHII", *t) for t in [*tags, *((1000 + n, 7, 10**6, end) for n in range(count))]
+    )
     return b"II*\0" + struct.pack("<IH", 8, len(tags) + count) + rows + bytes(4 + 10**6)
 
 

@@ -6,14 +6,33 @@ import struct
 from collections.abc import Iterator
 from typing import IO
 
-_TIFF_KINDS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TIFF_KINDS = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 """Bytes of a value of each kind."""
 
 _ORIENTATION = 0x0112
 _WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
 _MOST_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
 _MOST_TILES, _MOST_CHANNELS = 2**14, 4  # of a JPEG 2000
-_SIZ = re.compile(rb"\xff\x4f\xff\x51..(..)(.{32})(..)", re.DOTALL)  # its codestream begins so, with its sizes
+_SIZ = re.compile(
+    rb"\xff\x4f\xff\x51..(..)(.{32})(..)", re.DOTALL
+)  # its codestream begins so, with its sizes
 
 
 def check_header(file: IO[bytes], most_pixels: int) -> None:
@@ -56,7 +75,9 @@ def check_pixels(file: IO[bytes], kind: str, size: tuple[int, int]) -> None:
     if kind != "JPEG2000":
         scans = data.count(b"\xff\xda")
         if scans * size[0] * size[1] > _MOST_SCANNED:
-            raise ValueError(f"it draws its {size[0]} x {size[1]} pixels in {scans:,} scans, more than any picture")
+            raise ValueError(
+                f"it draws its {size[0]} x {size[1]} pixels in {scans:,} scans, more than any picture"
+            )
         return
     for found in _SIZ.finditer(data):
         right, bottom, left, top, across, down, begin, above = struct.unpack(">8I", found[2])

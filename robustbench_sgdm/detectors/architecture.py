@@ -47,8 +47,24 @@ _SCALES = {"depth_multiple": 10, "width_multiple": 10, "channels": 64, "reg_max"
 # What detectors are made of: maps in, maps out. Everything else that the parser could name builds whole models, which
 # read YAML from files and addresses, or takes more than its output shows.
 _TORCH = frozenset(
-    {"Conv2d", "ConvTranspose2d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "Linear", "Identity"}
-    | {"Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle"}
+    {
+        "Conv2d",
+        "ConvTranspose2d",
+        "BatchNorm2d",
+        "GroupNorm",
+        "InstanceNorm2d",
+        "LayerNorm",
+        "Linear",
+        "Identity",
+    }
+    | {
+        "Upsample",
+        "UpsamplingNearest2d",
+        "UpsamplingBilinear2d",
+        "PixelShuffle",
+        "PixelUnshuffle",
+        "ChannelShuffle",
+    }
     | {f"{kind}2d" for kind in ("MaxPool", "AvgPool", "LPPool", "AdaptiveAvgPool", "AdaptiveMaxPool")}
     | {f"{kind}2d" for kind in ("ZeroPad", "ReflectionPad", "ReplicationPad", "ConstantPad", "Dropout")}
     | {"Dropout", "Flatten"}
@@ -220,7 +236,9 @@ class _Counted(TorchDispatchMode):
             if isinstance(one, torch.Tensor) and not one._is_view():
                 self._values += one.numel()
                 if self._values > _MOST_VALUES:
-                    raise _TooMuch(f"computes {tuple(one.shape)} values and brings them to {self._values:.0e}")
+                    raise _TooMuch(
+                        f"computes {tuple(one.shape)} values and brings them to {self._values:.0e}"
+                    )
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             self._operations += count(*args, **(kwargs or {}), out_val=result)
         if self._operations > _MOST_OPERATIONS or self._calls > _MOST_CALLS:

@@ -192,9 +192,8 @@ def _load(file: Path, cell: Cell) -> dict[str, Any] | None:
         numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
         numbers += [kept[key] for key in ("ece", "mce", "detections", "false")]
         numbers += [kept["objects"][key] for key in OBJECTS]
-        sound = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers) and {len(r) for r in kept["bins"]} <= {
-            len(_BINS)
-        }
+        sound = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers)
+        sound = sound and {len(r) for r in kept["bins"]} <= {len(_BINS)}
     except (DataError, LookupError, TypeError, AttributeError):
         return None
     return kept if sound and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION) else None

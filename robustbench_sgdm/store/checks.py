@@ -275,7 +275,9 @@ def parse_csv(path: Path) -> pd.DataFrame:
         if (size := path.stat().st_size) > _CSV_BYTES:
             raise ValueError(f"it has {size:,} bytes, may have {_CSV_BYTES:,}")
         text = path.read_text("utf-8-sig")
-        for row in csv.reader(io.StringIO(text)):  # a table takes a kilobyte for each column, and as long as a row
+        for row in csv.reader(
+            io.StringIO(text)
+        ):  # a table takes a kilobyte for each column, and as long as a row
             if len(row) > _CSV_COLUMNS:
                 raise ValueError(f"it has {len(row):,} columns, may have {_CSV_COLUMNS:,}")
         return pd.read_csv(io.StringIO(text), skipinitialspace=True)

@@ -13,8 +13,18 @@ from robustbench_sgdm.foreign import shown
 
 _CODECS = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what is written; others expand bytes by the ten thousand
 _EXPANDED = 30  # bytes for each byte of the file; Snappy gives 22 at the most
-_ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY"}  # what is written
-_DATA, _DICTIONARY, _DATA_2 = (5, 1), (7, 1), (8, 3)  # fields of a page's header, and the one before an encoding
+_ENCODINGS = {
+    0: "PLAIN",
+    2: "PLAIN_DICTIONARY",
+    3: "RLE",
+    4: "BIT_PACKED",
+    8: "RLE_DICTIONARY",
+}  # what is written
+_DATA, _DICTIONARY, _DATA_2 = (
+    (5, 1),
+    (7, 1),
+    (8, 3),
+)  # fields of a page's header, and the one before an encoding
 _LONGEST_HEADER = 2**16
 _DEEPEST = 8
 
@@ -62,7 +72,9 @@ def _pages(content: IO[bytes], at: int, end: int, size: int) -> Iterator[int]:
             about = header.get((place, _STRUCT))
             encoding = None if about is None else about.get((before + 1, _INT))
             if about is not None and encoding not in _ENCODINGS:
-                raise ValueError(f"a page's encoding is {encoding}, must be of {', '.join(_ENCODINGS.values())}")
+                raise ValueError(
+                    f"a page's encoding is {encoding}, must be of {', '.join(_ENCODINGS.values())}"
+                )
         yield expanded
         at += length + packed
 

@@ -167,17 +167,74 @@ def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 NUMBERS = (
-    *("0x" + "f" * 20_000, "-0x" + "9a" * 9_000, "0b" + "10" * 9_000, "0" + "7" * 20_000, "9" * 20_000, "1" * 4_300),
-    *("1:" * 20_000 + "1", "1:" * 9 + "1", "1:" * 9_000 + "1.5", "190:20:30", "1_000_000", "0x_1", "9" * 21, "1" * 19),
-    *("1e999", "-1e999", "1.0e+999", "1e-999", "0." + "0" * 9_000 + "1", ".inf", "-.Inf", ".NaN", "NaN", "-Infinity"),
-    *("2001-12-14", "2001-12-14t21:59:43.10-05:00", "2001-99-99", "0001-01-01 00:00:00 +23:59", "-0", "0o17", "+1"),
+    *(
+        "0x" + "f" * 20_000,
+        "-0x" + "9a" * 9_000,
+        "0b" + "10" * 9_000,
+        "0" + "7" * 20_000,
+        "9" * 20_000,
+        "1" * 4_300,
+    ),
+    *(
+        "1:" * 20_000 + "1",
+        "1:" * 9 + "1",
+        "1:" * 9_000 + "1.5",
+        "190:20:30",
+        "1_000_000",
+        "0x_1",
+        "9" * 21,
+        "1" * 19,
+    ),
+    *(
+        "1e999",
+        "-1e999",
+        "1.0e+999",
+        "1e-999",
+        "0." + "0" * 9_000 + "1",
+        ".inf",
+        "-.Inf",
+        ".NaN",
+        "NaN",
+        "-Infinity",
+    ),
+    *(
+        "2001-12-14",
+        "2001-12-14t21:59:43.10-05:00",
+        "2001-99-99",
+        "0001-01-01 00:00:00 +23:59",
+        "-0",
+        "0o17",
+        "+1",
+    ),
 )
 """Numbers and dates as json and YAML may write them, some of which only one of the two reads."""
 
 _YAML = (
-    *("&a [*a]", "*a", "{<<: {a: 1}}", "{? [a]: b}", "{? {a: b}: c}", "!!binary aGk=", "!!set {a}", "!!omap [a: 1]"),
-    *("!!timestamp 2001-01-01", "!!python/object:os.system x", "!!int '0x" + "f" * 9_000 + "'", "=", "!!float 1_0"),
-    *("[" * 60 + "]" * 60, "!!str {a: b}", "!!map [a]", "!<x> y", "|\n  a", "{" + ",".join(map(str, range(3000))) + "}"),
+    *(
+        "&a [*a]",
+        "*a",
+        "{<<: {a: 1}}",
+        "{? [a]: b}",
+        "{? {a: b}: c}",
+        "!!binary aGk=",
+        "!!set {a}",
+        "!!omap [a: 1]",
+    ),
+    *(
+        "!!timestamp 2001-01-01",
+        "!!python/object:os.system x",
+        "!!int '0x" + "f" * 9_000 + "'",
+        "=",
+        "!!float 1_0",
+    ),
+    *(
+        "[" * 60 + "]" * 60,
+        "!!str {a: b}",
+        "!!map [a]",
+        "!<x> y",
+        "|\n  a",
+        "{" + ",".join(map(str, range(3000))) + "}",
+    ),
 )
 
 
@@ -205,7 +262,11 @@ def copied(value: Any) -> Any:
 
 
 def fuzz(
-    name: str, root: Path, damage: Callable[[random.Random], Path], use: Callable[[Path], object], bound: Bound
+    name: str,
+    root: Path,
+    damage: Callable[[random.Random], Path],
+    use: Callable[[Path], object],
+    bound: Bound,
 ) -> None:
     """Try a reader on many damaged inputs and say how many it read and refused.
 

@@ -126,17 +126,28 @@ def hostile_picture(rng: random.Random) -> bytes:
         return bytes(picture(kind=kind, mode="L", save_all=True, append_images=frames))
     if act == 5:  # a WebP that claims a size before it has pixels
         side = rng.choice((23, 16382, 2**24 - 1)).to_bytes(3, "little")
-        return b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + side * 2 + bytes(70)
+        return (
+            b"RIFF"
+            + struct.pack("<I", 100)
+            + b"WEBPVP8X"
+            + struct.pack("<I", 10)
+            + bytes(4)
+            + side * 2
+            + bytes(70)
+        )
     if act == 6:  # sizes in place
-        data = bytearray(picture(kind=rng.choice(("PNG", "BMP", "JPEG2000", "GIF", "PPM", "TIFF"))))
-        at = rng.randrange(min(len(data) - 4, 120))
-        data[at : at + 4] = rng.choice((b"\0\0\x24\xb8", b"\xb8\x24\0\0", b"\xff\xff\xff\xff", b"\0\1\0\1"))
-        return bytes(data)
+        sized = bytearray(picture(kind=rng.choice(("PNG", "BMP", "JPEG2000", "GIF", "PPM", "TIFF"))))
+        at = rng.randrange(min(len(sized) - 4, 120))
+        sized[at : at + 4] = rng.choice((b"\0\0\x24\xb8", b"\xb8\x24\0\0", b"\xff\xff\xff\xff", b"\0\1\0\1"))
+        return bytes(sized)
     if act == 7:
-        return b"P%d %d %d 255\n" % (rng.randint(1, 6), rng.choice((24, 9000)), rng.choice((24, 9000))) + b"1 " * many
-    data = Pillow.new(rng.choice(("1", "L", "I;16", "P", "RGBA")), (3000, 3000))  # large and cheap to store
+        return (
+            b"P%d %d %d 255\n" % (rng.randint(1, 6), rng.choice((24, 9000)), rng.choice((24, 9000)))
+            + b"1 " * many
+        )
+    plain = Pillow.new(rng.choice(("1", "L", "I;16", "P", "RGBA")), (3000, 3000))  # large and cheap to store
     buffer = io.BytesIO()
-    data.save(buffer, "PNG")
+    plain.save(buffer, "PNG")
     return buffer.getvalue()
 
 

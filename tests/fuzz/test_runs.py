@@ -97,7 +97,9 @@ def write_otherwise(file: Path, rng: random.Random) -> None:
         table = table.set_column(at, table.schema.field(at), long)
         how |= {"use_dictionary": rng.random() < 0.5}
         if not how["use_dictionary"]:
-            how |= {"column_encoding": {texts[0]: rng.choice(("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"))}}
+            how |= {
+                "column_encoding": {texts[0]: rng.choice(("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"))}
+            }
     elif act == 1 and table.num_rows:  # a million equal rows
         table = pa.concat_tables([table.slice(0, 1)] * 3).take(pa.array([0] * rng.choice((1000, 1_000_000))))
     elif act == 2:
@@ -105,7 +107,9 @@ def write_otherwise(file: Path, rng: random.Random) -> None:
     elif act == 3:
         at = rng.randrange(table.num_columns)
         name = table.column_names[at]
-        nested = rng.choice((pa.list_(pa.int64()), pa.large_string(), pa.struct([("a", pa.int64())]), pa.null()))
+        nested = rng.choice(
+            (pa.list_(pa.int64()), pa.large_string(), pa.struct([("a", pa.int64())]), pa.null())
+        )
         table = table.set_column(at, pa.field(name, nested), pa.array([None] * table.num_rows, nested))
     elif act == 4:
         more = {f"k{n}": "a" * 1000 for n in range(rng.choice((3, 300)))}

@@ -31,7 +31,9 @@ def root(tmp_path: Path) -> Path:
 def odd_row(config: Any, rng: random.Random) -> None:
     """Put a layer of some library into a model, with arguments that it may take, of any size; or a large setting."""
     if not isinstance(config, dict) or rng.random() < 0.1:
-        config[rng.choice(("reg_max", "nc", "width_multiple", "depth_multiple", "channels"))] = rng.choice(SIZES)
+        config[rng.choice(("reg_max", "nc", "width_multiple", "depth_multiple", "channels"))] = rng.choice(
+            SIZES
+        )
         return
     arguments = [argument(rng) for _ in range(rng.randint(0, 6))]
     row = [rng.choice((-1, -1, -1, [-1, 0], 0)), rng.choice((1, 1, 3, 100)), rng.choice(KINDS), arguments]
@@ -50,7 +52,10 @@ def argument(rng: random.Random, depth: int = 0) -> Any:
     return rng.choice(SIZES) if rng.random() < 0.9 else rng.choice(("nearest", "None", "nc", True, None, 0.5))
 
 
-SIZES = (*(1, 1, 2, 3, 4, 8, 16, 16, 32, 32, 64), *(0, -1, 100, 500, 700, 1000, 4096, 9000, 99_999, 0.25, 1e-9))
+SIZES = (
+    *(1, 1, 2, 3, 4, 8, 16, 16, 32, 32, 64),
+    *(0, -1, 100, 500, 700, 1000, 4096, 9000, 99_999, 0.25, 1e-9),
+)
 KINDS = [name for name in dir(tasks) if isinstance(getattr(tasks, name), type)] + [
     f"{prefix}{name}"
     for prefix, module in (("nn.", nn), ("torchvision.ops.", torchvision.ops))
@@ -66,14 +71,35 @@ def other_type(sound: bytes, rng: random.Random) -> bytes:
     for name in rng.sample([key for key in header if key != "__metadata__"], rng.choice((1, 2))):
         first, last = header[name]["data_offsets"]
         kind, bits = rng.choice(TYPES)
-        header[name] |= {"dtype": kind, "shape": rng.choice(([(last - first) * 8 // bits], header[name]["shape"]))}
+        header[name] |= {
+            "dtype": kind,
+            "shape": rng.choice(([(last - first) * 8 // bits], header[name]["shape"])),
+        }
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + sound[8 + length :]
 
 
 TYPES = (
-    *(("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6), ("F8_E4M3", 8), ("F8_E5M2", 8), ("F8_E8M0", 8), ("BOOL", 8), ("I8", 8)),
-    *(("U16", 16), ("BF16", 16), ("F16", 16), ("U32", 32), ("I32", 32), ("F64", 64), ("C64", 64), ("U64", 64)),
+    *(
+        ("F4", 4),
+        ("F6_E2M3", 6),
+        ("F6_E3M2", 6),
+        ("F8_E4M3", 8),
+        ("F8_E5M2", 8),
+        ("F8_E8M0", 8),
+        ("BOOL", 8),
+        ("I8", 8),
+    ),
+    *(
+        ("U16", 16),
+        ("BF16", 16),
+        ("F16", 16),
+        ("U32", 32),
+        ("I32", 32),
+        ("F64", 64),
+        ("C64", 64),
+        ("U64", 64),
+    ),
 )
 
 

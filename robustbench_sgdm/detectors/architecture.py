@@ -219,11 +219,11 @@ class _TooMuch(Exception):
     """An operation would take more memory or time than any detector's."""
 
 
-class _Counted(TorchDispatchMode):
+class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at every operation on shapes without memory before the same one takes memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._values = self._operations = self._calls = 0
 
     def __torch_dispatch__(

@@ -113,26 +113,29 @@ def hostile_picture(rng: random.Random) -> bytes:
         png = picture()
         return bytes(png[:33] + chunk(kind, body) * min(many, 300) + png[33:])
     if act == 1:  # scans of a progressive JPEG
-        jpeg = picture(rng.choice((24, 1000)), kind="JPEG", progressive=True)
-        return bytes(jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xda") : -2] * min(many, 300) + jpeg[-2:])
+        side = rng.choice((24, 1000, 4000))
+        jpeg = saved(
+            Pillow.new("RGB", (side, side)), "JPEG", progressive=True
+        )  # of one colour: a scan is short
+        return jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xda") : -2] * min(many, 300) + jpeg[-2:]
     if act == 2:  # EXIF whose tags share their bytes
         png = picture()
         return bytes(png[:33] + chunk(b"eXIf", shared_tags(many)) + png[33:])
     if act == 3:
         return shared_tags(many)
     if act == 4:  # frames
-        kind = rng.choice(("GIF", "WEBP", "TIFF", "PNG"))
+        form = rng.choice(("GIF", "WEBP", "TIFF", "PNG"))
         frames = [Pillow.new("L", (24, 24), n) for n in range(min(many, 200))]
-        return bytes(picture(kind=kind, mode="L", save_all=True, append_images=frames))
+        return bytes(picture(kind=form, mode="L", save_all=True, append_images=frames))
     if act == 5:  # a WebP that claims a size before it has pixels
-        side = rng.choice((23, 16382, 2**24 - 1)).to_bytes(3, "little")
+        canvas = rng.choice((23, 16382, 2**24 - 1)).to_bytes(3, "little") * 2
         return (
             b"RIFF"
             + struct.pack("<I", 100)
             + b"WEBPVP8X"
             + struct.pack("<I", 10)
             + bytes(4)
-            + side * 2
+            + canvas
             + bytes(70)
         )
     if act == 6:  # sizes in place
@@ -145,9 +148,13 @@ def hostile_picture(rng: random.Random) -> bytes:
             b"P%d %d %d 255\n" % (rng.randint(1, 6), rng.choice((24, 9000)), rng.choice((24, 9000)))
             + b"1 " * many
         )
-    plain = Pillow.new(rng.choice(("1", "L", "I;16", "P", "RGBA")), (3000, 3000))  # large and cheap to store
+    mode = rng.choice(("1", "L", "I;16", "P", "RGBA"))
+    return saved(Pillow.new(mode, (3000, 3000)), "PNG")  # large, and short when stored
+
+
+def saved(image: Pillow.Image, kind: str, **how: Any) -> bytes:
     buffer = io.BytesIO()
-    plain.save(buffer, "PNG")
+    image.save(buffer, kind, **how)
     return buffer.getvalue()
 
 

@@ -203,16 +203,13 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path / _RECORD, Root(path))
+        found = read_json(path / _RECORD, 2**16, Root(path))
     except DataError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
+    if not isinstance(found, dict) or not (type(pid := found.get("pid")) is int and 0 < pid < 2**31):
         return None
-    return (
-        found
-        if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share", "stopping"))
-        else None
-    )
+    numbers = [found.get(key, 0.0) for key in ("started", "share", "stopping")]
+    return found if all(isinstance(n, int | float) and abs(n) < 1e12 for n in numbers) else None
 
 
 def _process(path: Path) -> psutil.Process | None:

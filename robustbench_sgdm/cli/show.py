@@ -141,7 +141,8 @@ def runs(
     Stale cells are of other weights, data or code than the same command would use now; it makes them anew.
     """
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.foreign import shown
     from robustbench_sgdm.store import list_runs
     from robustbench_sgdm.tables import Table
 
@@ -149,8 +150,10 @@ def runs(
     for path in list_runs(project):
         try:
             rows.append(_run_row(path))
-        except DataError as error:  # the others are listed all the same
-            note(str(error))
+        except RobustBenchError as error:  # the others are listed all the same
+            note(f"warning: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever one run provokes must not hide the others
+            note(f"warning: {path} cannot be read ({type(error).__name__}: {shown(str(error))})")
     if not rows:
         note(f"no runs in {project}")
         return

@@ -31,6 +31,11 @@ from robustbench_sgdm.rooted import Root
 
 _HEADER = "robustbench_sgdm"  # one entry only: safetensors writes several in random order
 _CHANNELS = 3
+_DTYPES = frozenset(  # others, such as float4, can be stored and not computed with
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool}
+    | {torch.float8_e4m3fn, torch.float8_e5m2}
+    | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +247,7 @@ def _checked(name: object, tensor: object) -> str:
         tensor.layout != torch.strided
         or tensor.device.type != "cpu"
         or tensor.is_quantized
-        or tensor.is_complex()
+        or tensor.dtype not in _DTYPES
     ):
         raise ValueError(
             f"{shown(name)} is not a plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"

@@ -24,7 +24,7 @@ from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import stamp
+from robustbench_sgdm.store.checks import read_table, stamp
 
 GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; each image is one where there are fewer."""
@@ -32,6 +32,7 @@ GROUPS = 200
 RESAMPLES = 1000
 """Of an interval, where nothing else is said."""
 
+_COLUMNS = pa.schema([("sample", pa.string()), *((metric, pa.float64()) for metric in METRICS)])
 _VERSION = 1  # of what is kept; another one is computed again
 
 
@@ -202,7 +203,7 @@ def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:
     parts = {"estimate": draws.estimate[None], "resample": draws.resamples, "jackknife": draws.jackknife}
     frame = pd.DataFrame(np.concatenate(list(parts.values())), columns=list(METRICS))
     frame.insert(0, "sample", [name for name, rows in parts.items() for _ in rows])
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = pa.Table.from_pandas(frame, _COLUMNS, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "stamp": _stamp(cell, seed)})
     run.files.write(_file(run, cell), lambda file: pq.write_table(table, file), sync=False)
 
@@ -210,8 +211,7 @@ def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:
 def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     """What was kept, if it was made from this cell in this way and holds enough resamples."""
     try:
-        with run.files.open(_file(run, cell)) as file:
-            table = pq.read_table(file)
+        table = read_table(_file(run, cell), _COLUMNS, run.files, gaps=True)
         if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
             return None
         sample = np.array(table["sample"].to_pylist())
@@ -220,5 +220,5 @@ def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
         if len(drawn) < resamples:
             return None
         return Draws(values[sample == "estimate"][0], drawn, values[sample == "jackknife"])
-    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
+    except (DataError, LookupError, ValueError):
         return None

@@ -14,7 +14,7 @@ import pandas as pd
 
 from robustbench_sgdm.errors import DataError, UnsafeFileError
 from robustbench_sgdm.foreign import read_json
-from robustbench_sgdm.robustness.matching import closest
+from robustbench_sgdm.robustness.matching import check_pairs, closest
 from robustbench_sgdm.robustness.outcomes import coco, evaluation, outcomes
 from robustbench_sgdm.store import Cell, GroundTruth, Run
 
@@ -31,6 +31,7 @@ ERRORS = {
 OBJECTS = ("found", "badly_located", "wrong_class", "missed")
 """What becomes of an object, at the confidence from which boxes are shown; see `fates`."""
 
+_MOST_BYTES = 2**20  # of what is kept of a cell
 _VERSION = 2  # of what is kept; another one is computed again
 _NEAR, _SAME = 0.1, 0.5  # overlaps from which a box is near an object, and on it: TIDE's
 _LABEL = ["model", "corruption", "severity"]
@@ -161,7 +162,11 @@ def diagnose(truth: GroundTruth, known: Any, detections: pd.DataFrame) -> dict[s
         truth: of its images.
         known: the same as `outcomes.coco` gives it, which takes a while.
         detections: of the cell.
+
+    Raises:
+        DataError: an image has so many boxes and objects that comparing them would take minutes.
     """
+    check_pairs(detections["image_id"], truth.annotations["image_id"])
     objects, false = fates(truth, detections)
     return {"objects": objects, "false": false, **_diagnose(known, detections)}
 
@@ -182,13 +187,12 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
 def _load(run: Run, file: Path, cell: Cell) -> dict[str, Any] | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept: dict[str, Any] = read_json(file, run.files)
+        kept: dict[str, Any] = read_json(file, _MOST_BYTES, run.files)
         numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
         numbers += [kept[key] for key in ("ece", "mce", "detections", "false")]
         numbers += [kept["objects"][key] for key in OBJECTS]
-        sound = all(isinstance(n, int | float) for n in numbers) and {len(r) for r in kept["bins"]} <= {
-            len(_BINS)
-        }
+        sound = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers)
+        sound = sound and {len(r) for r in kept["bins"]} <= {len(_BINS)}
     except UnsafeFileError:
         raise
     except (DataError, LookupError, TypeError, AttributeError):

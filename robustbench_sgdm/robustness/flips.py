@@ -19,9 +19,11 @@ from robustbench_sgdm.robustness.matching import finders
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
 from robustbench_sgdm.robustness.statistics import decide
 from robustbench_sgdm.store import Cell, Run
+from robustbench_sgdm.store.checks import read_table
 from robustbench_sgdm.types import CLEAN
 
 _VERSION = b"1"  # of what is kept; another one is computed again
+_FOUND = pa.schema([("found", pa.bool_())])
 _OBJECT = ["image_id", "annotation", "category_id", "keeper"]
 
 
@@ -163,7 +165,7 @@ class _Found:
         if kept is not None and len(kept) == len(self.truth.annotations):
             return kept
         values = self._of(cell)
-        made = pa.table({"found": values}).replace_schema_metadata(stamp)
+        made = pa.table({"found": values}, _FOUND.with_metadata(stamp))
         self.run.files.write(file, lambda new: pq.write_table(made, new), sync=False)
         return values
 
@@ -178,11 +180,12 @@ class _Found:
 def _kept(run: Run, path: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
     """What was kept, if it was made from this."""
     try:
-        with run.files.open(path) as file:
-            table = pq.read_table(file)
-        values: NDArray[np.bool_] = table["found"].to_numpy().astype(np.bool_)
-    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
+        table = read_table(path, _FOUND, run.files)
+    except errors.UnsafeFileError:
+        raise
+    except errors.DataError:
         return None
+    values: NDArray[np.bool_] = table["found"].to_numpy()
     return values if {k: (table.schema.metadata or {}).get(k) for k in stamp} == stamp else None
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm.errors import DataError, UnsafeFileError
-from robustbench_sgdm.foreign import read_yaml
+from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.store.checks import parse_csv
 
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
 
 _RECORDS = ("recipe.yaml", "args.yaml")  # ours says more than Ultralytics'
+_MOST_EPOCHS = 1_000_000
 _LONGEST = 24  # characters of a value that tells two lines apart in a legend
 # Where a run was made and what it left there, not what was trained.
 _PLACES = ("device", "workers", "cache", "project", "name", "save_dir", "exist_ok", "resume")
@@ -168,13 +170,7 @@ def _files(path: Path) -> list[tuple[Path, Root | None]]:
 
 
 def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
-    try:
-        with files.open(file) if files else file.open("rb") as opened:
-            frame = pd.read_csv(opened, skipinitialspace=True)
-    except UnsafeFileError:
-        raise
-    except Exception as error:
-        raise DataError(f"{file} cannot be read as csv: {error}") from error
+    frame = parse_csv(file, files)
     frame.columns = frame.columns.str.strip()  # Ultralytics padded its columns with blanks once
     absent = [c for c in ("epoch", *(f"{split}/{loss}_loss" for loss in LOSSES)) if c not in frame]
     if absent:
@@ -182,9 +178,12 @@ def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
             f"{file} is no log of an Ultralytics detector with {split} losses: no column {absent[0]}"
         )
     try:  # a run that was gone on with elsewhere may have logged an epoch twice
-        return frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{file} holds something else than numbers: {error}") from error
+        frame = frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{file} holds something else than numbers: {shown(str(error))}") from error
+    if not frame["epoch"].between(0, _MOST_EPOCHS).all():
+        raise DataError(f"{file} holds epochs that are not from 0 to {_MOST_EPOCHS:,}")
+    return frame
 
 
 def _log(file: Path, split: str, files: Root | None) -> Log:

@@ -1,5 +1,6 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -357,11 +358,12 @@ def same_seeds(
 
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
-    places = project.iterdir() if project.is_dir() else ()
-    runs = [
-        path for path in places if os.path.lexists(path / "plan.yaml")
-    ]  # a link that leads nowhere is to be told of
-    return sorted(runs, key=lambda path: (path.stat().st_mtime, path.name))
+    found = []
+    for path in project.iterdir() if project.is_dir() else ():
+        if os.path.lexists(path / "plan.yaml"):  # a link that leads nowhere is to be told of
+            with contextlib.suppress(OSError):  # removed meanwhile
+                found.append((path.stat().st_mtime, path.name, path))
+    return [path for *_, path in sorted(found)]
 
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from robustbench_sgdm.errors import DataError, UnsafeFileError
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store.checks import read_frame, stamp
+from robustbench_sgdm.store.checks import columns, read_frame, stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
 _TABLES = {
@@ -29,6 +31,7 @@ _TABLES = {
     ),
     "categories": pa.schema([("category_id", pa.int64()), ("name", pa.string())]),
 }
+_SAME_HASH = 1000
 _OPTIONAL = {"images": pa.field("upright", pa.bool_())}  # where some image is not
 
 
@@ -85,14 +88,20 @@ class GroundTruth:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            with files.open(path) as file:
-                columns = pq.read_schema(file).names
-            tables[name] = read_frame(path, _schema(name, columns), files)
+            tables[name] = read_frame(path, _schema(name, columns(path, files)), files)
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
+            if _collide(known.to_numpy()):
+                raise DataError(f"{folder} has ids of {name} that no table can hold; delete it and run again")
             if not known.is_unique or not tables["annotations"][key].isin(known).all():
                 raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
+
+
+def _collide(ids: NDArray[np.int64]) -> bool:
+    """Whether thousands of ids are made to have one hash, so that tables of pandas take the square of their number."""
+    hashes = ((ids >> 33) ^ ids ^ (ids << 11)) & 0xFFFFFFFF
+    return bool(len(ids)) and int(np.unique(hashes, return_counts=True)[1].max()) > _SAME_HASH
 
 
 def _schema(name: str, columns: Collection[str]) -> pa.Schema:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ultralytics.utils import RANK
 
 from robustbench_sgdm.corruption import Corruption
@@ -18,6 +17,7 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.store.checks import parse_csv
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
@@ -331,13 +331,11 @@ class _Run:
         files, arguments = self.files, self.about.arguments
         state = checkpoint.read(self.state, files)
         checkpoint.write_logs(state, self.folder, files)
-        with files.open(self.folder / "results.csv") as file:
-            log = pd.read_csv(file, skipinitialspace=True)
+        log = parse_csv(self.folder / "results.csv", files)
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
         seconds = round(float(log["time"].iloc[-1]), 1)
-        with files.open(self.folder / "health.csv") as file:
-            found = health.findings(pd.read_csv(file))
+        found = health.findings(parse_csv(self.folder / "health.csv", files))
         if (batch := int(state["batch"])) != arguments["batch"]:
             found.append(
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "

@@ -1,6 +1,8 @@
 # `make run` and `make test` do everything on a fresh machine with Python 3.11 to 3.13.
 PYTHON ?= python3
 BIN := .venv/bin
+# A namespace without routes, where the system lets users make one.
+NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 
 .PHONY: run test test-slow faults check fuzz bench baselines clean
 
@@ -17,7 +19,7 @@ faults: .venv/installed  ## kill a small run a hundred times and more, on every 
 	ROBUSTBENCH_KILLS=104 $(BIN)/python -m pytest -n 0 -q -s tests/faults
 
 fuzz: .venv/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
-	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
+	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(NO_NETWORK) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
 
 check: .venv/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

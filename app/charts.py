@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from altair.utils import schemapi
 
-from robustbench_sgdm import palette
+from robustbench_sgdm import escaping, palette
 from robustbench_sgdm.tables import number, starred, words
 
 PLOT_HEIGHT = 230
@@ -25,8 +25,8 @@ schemapi.DEBUG_MODE = (
 
 
 def draw(chart: Chart, **how: Any) -> Any:
-    """Show a chart; `how` is `st.vega_lite_chart`'s."""
-    return st.vega_lite_chart(chart.to_dict(validate=False), **how)
+    """Show a chart; `how` is `st.vega_lite_chart`'s. Names are values of its data, and no expressions of Vega's."""
+    return st.vega_lite_chart(escaping.spec(chart.to_dict(validate=False)), **escaping.spec(how))
 
 
 def severity(

@@ -1,22 +1,32 @@
 """What the pages are laid out with: widgets whose state stands in the address, and words."""
 
 import math
-import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import palette
+from robustbench_sgdm import escaping, palette
+from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.tables import number, words
 
 if TYPE_CHECKING:
     from app.stored import Shown
 
 T = TypeVar("T")
+plain, html = escaping.markdown, escaping.html
+"""Text inside Markdown and inside HTML; names come from files and addresses."""
+
+Parameters = ParamSpec("Parameters")
 
 QUERY: Literal["query-params"] = "query-params"
 _WANTED = "{}: wanted"
+_OPENED = "opened at"
+_AGREED = "agreed: {}"
+_LONGEST = 80  # characters on a button
 OWN = "each variant's own"
 """The baseline where a run has several."""
 
@@ -36,20 +46,9 @@ def legend(models: Sequence[str]) -> None:
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
 
 
-def html(text: str) -> str:
-    """Text inside HTML."""
-    from html import escape
-
-    return escape(str(text))
-
-
-def plain(text: object) -> str:
-    """Text inside Markdown, whatever it holds: names come from files and addresses.
-
-    >>> plain("a*b <i>")
-    'a\\\\*b \\\\<i\\\\>'
-    """
-    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!|$~:&^=])", r"\\\1", " ".join(str(text).split()))
+def table(frame: pd.DataFrame, **how: Any) -> None:
+    """Show a table; `how` is `st.dataframe`'s."""
+    st.dataframe(escaping.frame(frame), hide_index=True, **how)
 
 
 def asked(key: str, options: Iterable[object], what: str) -> None:
@@ -121,7 +120,9 @@ def pick(
     first = default if default in options else options[0]
     if not settle(key, options, first):
         asked(key, [*options, *aliases], label)
-    chosen: T = st.selectbox(label, options, index=options.index(first), key=key, bind=QUERY, **how)
+    chosen: T = st.selectbox(
+        label, options, index=options.index(first), key=key, bind=QUERY, format_func=_shown, **how
+    )
     return chosen
 
 
@@ -135,6 +136,42 @@ def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
     return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
 
 
+def arrive(page: str) -> None:
+    """Note that the visitor is on a page: on another one than the address opened, a click led there."""
+    if st.session_state.setdefault(_OPENED, page) != page:
+        _act()
+
+
+def has_acted() -> bool:
+    """Whether the visitor came to what is shown by a click, not by the address alone that the visit began with."""
+    return st.session_state.get(_OPENED) is None
+
+
+def _act() -> None:
+    st.session_state[_OPENED] = None
+
+
+def agree(what: str) -> None:
+    """Note that the visitor asked for something that costs time or trust."""
+    st.session_state[_AGREED.format(what)] = True
+
+
+def is_agreed(what: str, text: str, label: str) -> bool:
+    """Whether the visitor asked for something that no address gets by itself; else a button that does.
+
+    Args:
+        what: names it in this visit.
+        text: what would happen, in Markdown.
+        label: of the button.
+    """
+    if _AGREED.format(what) in st.session_state:
+        return True
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(text, width="stretch")
+        st.button(label, on_click=agree, args=(what,), type="primary")
+    return False
+
+
 def pick_run(names: Sequence[str]) -> str:
     """The run that a page shows, chosen at its top and kept from page to page.
 
@@ -143,7 +180,7 @@ def pick_run(names: Sequence[str]) -> str:
     asked("run", names, "Run")
     wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
     first = next(name for name in wanted if name in names)
-    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420))
+    chosen = str(st.selectbox("Run", names, index=names.index(first), key="run", width=420, on_change=_act))
     st.session_state["last run"] = chosen
     if st.query_params.get("run") != chosen:
         st.query_params["run"] = chosen
@@ -192,24 +229,34 @@ def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str
     """A multiselect that the address remembers."""
     if not settle(key, options, list(default)):
         asked(key, options, label)
-    return list(st.multiselect(label, options, default=list(default), key=key, bind=QUERY, **how))
+    return list(
+        st.multiselect(label, options, default=list(default), key=key, bind=QUERY, format_func=_shown, **how)
+    )
+
+
+def _shown(option: object) -> str:
+    return visible(str(option))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:
-    """A row of buttons of which one is down, that the address remembers."""
-    first = default if default in options else options[0]
-    if not settle(key, options, first):
-        asked(key, options, label)
+    """A row of buttons of which one is down, that the address remembers; Streamlit reads their texts as Markdown."""
+    texts: dict[str, str] = {}
+    for option in options:
+        text = plain(option if len(option) <= _LONGEST else f"{option[:_LONGEST]}…")
+        texts[text if text not in texts else f"{text} {len(texts)}"] = option
+    first = next((text for text, option in texts.items() if option == default), next(iter(texts)))
+    if not settle(key, list(texts), first):
+        asked(key, [*texts, *options], label)
     chosen = st.segmented_control(
         label,
-        options,
+        list(texts),
         default=first,
         required=True,
         key=key,
         bind=QUERY,
         **how,
     )
-    return str(chosen or first)
+    return texts[str(chosen or first)]
 
 
 def steps(label: str, options: Sequence[str], key: str, *, default: str) -> str:
@@ -245,8 +292,32 @@ def span(low: float, high: float, *, signed: bool = False) -> str:
     return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 
 
+def fragment(
+    run_every: float | None = None,
+) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
+    """As `st.fragment`; what is wrong with a run's data becomes words here too, which its page does not hear of."""
+
+    def decorate(body: Callable[Parameters, None]) -> Callable[Parameters, None]:
+        @wraps(body)
+        def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+            try:
+                body(*arguments, **named)
+            except RobustBenchError as error:
+                nothing("This cannot be shown", plain(error), ":material/error:")
+
+        return st.fragment(guarded, run_every=run_every)
+
+    return decorate
+
+
 def nothing(title: str, text: str, icon: str = ":material/inbox:") -> None:
-    """An empty state: what would be here, and how to get it."""
+    """An empty state: what would be here, and how to get it.
+
+    Args:
+        title: plain text.
+        text: Markdown; what comes from files goes through `plain`.
+        icon: as Streamlit names it.
+    """
     with st.container(border=True, horizontal_alignment="center", gap="small"):
-        st.markdown(f"### {icon} {title}", text_alignment="center")
+        st.markdown(f"### {icon} {plain(title)}", text_alignment="center")
         st.markdown(text, text_alignment="center")

@@ -1,6 +1,8 @@
 """Detectors for pages that run them: loaded when first asked for, checked against the run they belong to."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +12,31 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets.classes import match_classes
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, RobustBenchError
 
 if TYPE_CHECKING:
     from app.pictures import Picture
     from robustbench_sgdm.detectors import YoloDetector
 
 COLUMNS = ["category_id", "score", "x1", "y1", "x2", "y2"]
+
+_PATIENCE = 60.0  # s for the work of other visits
+_ONE = threading.RLock()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Do what loads or runs a detector: one visit at a time, so that many cost no more memory than one.
+
+    Raises:
+        RobustBenchError: other visits are before this one for a minute.
+    """
+    if not _ONE.acquire(timeout=_PATIENCE):
+        raise RobustBenchError("the detectors work for other visitors; try again in a minute")
+    try:
+        yield
+    finally:
+        _ONE.release()
 
 
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
@@ -28,11 +48,11 @@ def _loaded(
 
     file = None if weights == "embedded" else weights
     name = model if file is None or not _is_file(model) else file
-    return detectors.load(
-        name,
-        InferenceConfig(imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"),
-        weights=None if name == file else file,
+    settings = InferenceConfig(
+        imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"
     )
+    with turn():
+        return detectors.load(name, settings, weights=None if name == file else file)
 
 
 def can_load(about: Mapping[str, Any]) -> bool:
@@ -82,7 +102,8 @@ def find(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
     """What a detector finds in (H, W, 3) RGB: label (index into its classes), score, x1, y1, x2, y2 (px)."""
     import torch
 
-    (found,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
+    with turn():
+        (found,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
     frame = pd.DataFrame(found.xyxy, columns=["x1", "y1", "x2", "y2"])
     return frame.assign(score=found.score, label=found.label)
 

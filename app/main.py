@@ -1,11 +1,11 @@
 """The dashboard: its pages, the run they show, and what a visitor sees when something is wrong.
 
-Started by `robustbench dashboard`, which passes the run directories and folders that may be read.
+Started by `robustbench dashboard`, which passes the run directories and folders that may be read, and which keeps
+out who lacks the token (`robustbench_sgdm.cli.access`).
 """
 
-import hmac
 import logging
-import os
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import streamlit as st
 
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.types import TOKEN
+from robustbench_sgdm.foreign import visible
 
 APP = content.root() / "app"
 
@@ -48,24 +48,8 @@ def main() -> None:
     page = st.navigation(list(pages.values()), position="top")
     with st.container(key="title"):  # where the menu is folded and does not say it
         st.subheader(page.title, anchor=False)
-    if _allowed():
-        page.run()
-
-
-def _allowed() -> bool:
-    """Whether this visitor may come in: anybody on this machine, else who knows the token, once for each visit."""
-    token = os.environ.get(TOKEN, "")
-    if not token or st.session_state.get("allowed"):
-        return True
-    with st.form("token"):
-        given = st.text_input("Token", type="password", help="Printed where the dashboard was started.")
-        sent = st.form_submit_button("Enter", type="primary")
-    if sent and hmac.compare_digest(given.encode(), token.encode()):
-        st.session_state["allowed"] = True
-        st.rerun()
-    if sent:
-        st.error("That is not the token.", icon=":material/lock:")
-    return False
+    controls.arrive(page.title)
+    page.run()
 
 
 def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":
@@ -104,7 +88,8 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
     except RobustBenchError as error:
         _sorry("This cannot be shown", str(error))
     except _DAMAGE as error:
-        _LOG.exception("the page %s failed", title)
+        told = visible(traceback.format_exc(), "\n")  # names from files are in it
+        _LOG.error("the page %s failed\n%s", title, told)
         what, rest = (
             ("This run cannot be read", "runs are not affected, and running the same command again mends it")
             if of_run
@@ -119,7 +104,7 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
 
 def _sorry(title: str, text: str) -> None:
     with st.container(border=True, key="sorry"):
-        st.markdown(f"### :material/error: {title}")
+        st.markdown(f"### :material/error: {controls.plain(title)}")
         st.markdown(controls.plain(text))
         if st.button("Try again", icon=":material/refresh:"):
             st.rerun()

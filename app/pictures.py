@@ -19,6 +19,7 @@ from robustbench_sgdm import content, palette, robustness
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.types import CLEAN
 
@@ -138,6 +139,12 @@ def encoded(pixels: Pixels) -> str:
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 
+def grey(width: int, height: int) -> str:
+    """A grey picture as a data address, as short whatever size a run claims."""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><rect width="100%" height="100%" '
+    return "data:image/svg+xml;base64," + base64.b64encode(f'{svg}fill="#5a5a5a"/></svg>'.encode()).decode()
+
+
 def of_image(truth: GroundTruth, image_id: int) -> GroundTruth:
     """One image's ground truth."""
     images, objects = truth.images, truth.annotations
@@ -184,13 +191,13 @@ def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
     """A detection for the viewer: x, y, w, h px, kind, label, score."""
     corner = {"x": float(row.x1), "y": float(row.y1)}
     size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
-    label = str(names.get(row.category_id, row.category_id))  # live detections have names already
+    label = visible(str(names.get(row.category_id, row.category_id)))  # live detections have names already
     return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
 
 
 def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
     place = {side: float(getattr(row, side)) for side in ("x", "y", "w", "h")}
-    return {**place, "label": str(names.get(row.category_id, row.category_id))}
+    return {**place, "label": visible(str(names.get(row.category_id, row.category_id)))}
 
 
 _HERE = content.root() / "app" / "viewer"
@@ -235,7 +242,7 @@ def viewer(
         "image": picture,
         "width": size[0],
         "height": size[1],
-        "panes": [dict(p) for p in panes],
+        "panes": [{**p, "title": visible(str(p["title"]))} for p in panes],
         "truth": [dict(t) for t in truth],
         "kinds": list(kinds),
         "state": dict(state),

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import read_json
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
@@ -24,6 +24,8 @@ _RECORD = "dashboard.json"
 _COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
 _PATIENCE = 15.0  # s for a run to leave the unit it works on, and then it is killed
 _STARTING = threading.Lock()
+_CALLING = threading.Lock()
+_LONGEST_WAIT = 60.0  # s for another visitor's call to end
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,17 @@ class Progress:
 
 
 def call(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run `robustbench` with these words to its end."""
-    return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+    """Run `robustbench` with these words to its end; one such process at a time, whoever asks.
+
+    Raises:
+        RobustBenchError: another one works for too long.
+    """
+    if not _CALLING.acquire(timeout=_LONGEST_WAIT):
+        raise RobustBenchError("this machine works on another visitor's question; try again in a minute")
+    try:
+        return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+    finally:
+        _CALLING.release()
 
 
 def estimate(arguments: Sequence[str]) -> str:
@@ -61,11 +72,12 @@ def estimate(arguments: Sequence[str]) -> str:
 def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     """Start a run in its own process and session, with its log in the run directory.
 
-    Arguments that were started under this name before go on there; other ones get the next free name.
+    Arguments that were started under this name before go on there; other ones get the next free name. One run of a
+    project works at a time: each takes the whole machine.
 
     Raises:
         UsageError: the name is no plain folder name.
-        RobustBenchError: it runs already.
+        RobustBenchError: it runs already, or another one.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"the name {name!r} must be a plain folder name")
@@ -76,6 +88,10 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
             path = project / f"{name}{number}"
         if running(path):
             raise RobustBenchError(f"{path} is being worked on already")
+        if others := [other.name for other in started(project) if running(other)]:
+            raise RobustBenchError(
+                f"{others[0]} is running, and one run at a time is started here; wait for its end or stop it"
+            )
         _begin(path, arguments)
     return path
 
@@ -85,16 +101,20 @@ def _begin(path: Path, arguments: Sequence[str]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RobustBenchError(f"cannot make {path}: {error.strerror or error}") from error
-    if (path / LOG).is_symlink():
-        raise RobustBenchError(f"{path / LOG} is a link; remove it, or choose another name")
-    begun = _share(path)
+    begun, files = _share(path), Root(path)
     words = [*_COMMAND, "run", *arguments, *_place(path)]
-    with (path / LOG).open("ab") as log:
+    with files.open(LOG, "a+b") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": begun}
-    atomic.write_json(path / _RECORD, record)
+    files.write_json(_RECORD, record)
+
+
+def started(project: Path) -> list[Path]:
+    """The run directories of a project that were started from a dashboard, the newest first."""
+    paths = {record.parent for record in project.glob(f"*/{_RECORD}")} if project.is_dir() else set()
+    return sorted(paths, key=started_at, reverse=True)
 
 
 def running(path: Path) -> bool:
@@ -114,7 +134,7 @@ def stop(path: Path) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
-    atomic.write_json(path / _RECORD, {**(_record(path) or {}), "stopping": time.time()})
+    Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 
@@ -157,11 +177,13 @@ def seconds_left(path: Path, at: Progress) -> float | None:
 
 
 def log(path: Path, most: int = 4000) -> str:
-    """The end of a run's log."""
-    if not (path / LOG).is_file():
-        return ""
+    """The end of a run's log; why it cannot be read, where it is a link or no regular file."""
     try:
-        text = (path / LOG).read_bytes()[-most:].decode("utf-8", "replace")
+        with Root(path).open(LOG) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            text = file.read(most).decode("utf-8", "replace")
+    except UnsafeFileError as error:
+        return str(error)
     except OSError:
         return ""
     return "\n".join(line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip())
@@ -181,16 +203,13 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path / _RECORD)
+        found = read_json(path / _RECORD, 2**16, Root(path))
     except DataError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("pid"), int):
+    if not isinstance(found, dict) or not (type(pid := found.get("pid")) is int and 0 < pid < 2**31):
         return None
-    return (
-        found
-        if all(isinstance(found.get(key, 0.0), int | float) for key in ("started", "share", "stopping"))
-        else None
-    )
+    numbers = [found.get(key, 0.0) for key in ("started", "share", "stopping")]
+    return found if all(isinstance(n, int | float) and abs(n) < 1e12 for n in numbers) else None
 
 
 def _process(path: Path) -> psutil.Process | None:

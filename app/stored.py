@@ -13,23 +13,27 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.cli.options import find_path
+from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The folders that pages read; of what lies outside, only the images and weights that runs name.
+    """The folders that pages read; of what lies outside, only the images and weights that runs name, after a click.
 
     Attributes:
         runs: run directories that were named; where there are none, those of `project` are shown.
         project: folder of run directories, where the Run page makes new ones.
         training: folders of training runs.
+        inputs: folders of weights and data sets that the Run page may use.
     """
 
     runs: tuple[Path, ...]
     project: Path
     training: tuple[Path, ...]
+    inputs: tuple[Path, ...]
 
 
 def sources() -> Sources:
@@ -38,8 +42,29 @@ def sources() -> Sources:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--project", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--training", type=Path, action="append", default=[])
+    parser.add_argument("--inputs", type=Path, action="append", default=[])
     given = parser.parse_args(sys.argv[1:])
-    return Sources(tuple(given.runs), given.project, tuple(given.training))
+    return Sources(tuple(given.runs), given.project, tuple(given.training), tuple(given.inputs) or (Path(),))
+
+
+def check_input(name: str) -> None:
+    """Refuse a file of elsewhere than the folders that the Run page may use; a name that is no file passes.
+
+    Raises:
+        UsageError: it lies outside, or its place leads there.
+    """
+    path, folders = find_path(name), sources().inputs
+    if path is None and not {"/", "\\"} & set(name):
+        return
+    try:
+        real = (path or Path(name)).resolve()
+    except (OSError, ValueError):  # nothing can be called so
+        real = None
+    if real is None or not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise UsageError(
+            f"{name} lies outside the folders whose files this page may use ({', '.join(map(str, folders))}); "
+            "start the dashboard with --inputs FOLDER, or the run in a terminal"
+        )
 
 
 def listed() -> dict[str, Path]:
@@ -48,7 +73,7 @@ def listed() -> dict[str, Path]:
     paths = list(dict.fromkeys([*given.runs, *started()])) or list_runs(given.project)[::-1]
     names: dict[str, Path] = {}
     for path in paths:
-        names[unique(path.name or str(path), names)] = path
+        names[unique(visible(path.name or str(path)), names)] = path
     return names
 
 
@@ -113,14 +138,15 @@ def show(name: str, path: Path) -> Shown:
         DataError: no run directory, damaged, or of another version.
     """
     try:
-        run, files = _open(path, (path / "plan.yaml").stat().st_mtime_ns)
+        about = (path / "plan.yaml").lstat()
+        run, files = _open(path, (about.st_mtime_ns, about.st_ino))
     except OSError:
         raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
     return Shown(name, run, _stamp(files))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
-def _open(path: Path, changed: int) -> tuple[Run, list[str]]:
+def _open(path: Path, changed: tuple[int, int]) -> tuple[Run, list[str]]:
     """A run, and the files whose changes are its own: the plan, and of every cell the scores, written last."""
     run = Run.open(path)
     scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
@@ -131,7 +157,7 @@ def _stamp(files: Sequence[str]) -> str:
     digest = hashlib.sha256(files[0].encode())
     for file in files:
         try:
-            digest.update(str(os.stat(file).st_mtime_ns).encode())  # noqa: PTH116 - hundreds at each change
+            digest.update(str(os.lstat(file).st_mtime_ns).encode())
         except OSError:
             digest.update(b"-")
     return digest.hexdigest()

@@ -100,6 +100,7 @@ def _changes(page: Any, address: str) -> None:
     toggle = page.get_by_text("95 % bands")
     alternate("curves of a family, bands on and off", [toggle.click, toggle.click])
     page.goto(f"{address}/images?order=as+in+the+data")
+    page.get_by_role("button", name="Show the images").click(timeout=120_000)
     page.get_by_role("button", name="Next image").wait_for(timeout=120_000)
     _settled(page)
     slider = page.get_by_role("slider", name="Severity")

@@ -27,6 +27,10 @@ class DataError(RobustBenchError):
     """A file is missing, damaged or not what it claims to be (exit code 1)."""
 
 
+class UnsafeFileError(DataError):
+    """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device."""
+
+
 class CorruptionError(DataError):
     """A corruption's own function failed; the other corruptions are not affected."""
 
@@ -46,7 +50,7 @@ class IncompleteError(RobustBenchError):
         missing = run.missing()
         named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
         super().__init__(
-            f"{'; '.join(map(str, reasons))}\n{len(missing)} of {len(run.cells)} cells are missing ({named}): "
+            f"{'; '.join(map(str, reasons))}; {len(missing)} of {len(run.cells)} cells are missing ({named}): "
             "fix it and run the same command again to compute them"
         )
         self.run = run

@@ -9,16 +9,20 @@ import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
 from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.rooted import Root
 
 T = TypeVar("T")
 
 MOST_YAML = 4 * 2**20
 """Bytes of a YAML file; a run of a thousand cells takes a twentieth."""
+
+MOST_NODES = 250_000
+"""Values and keys that a YAML file writes down; a run of a thousand cells has a twentieth."""
 
 MOST_VALUES = 1_000_000
 """Values in a file of plain values once everything shared is written out."""
@@ -27,19 +31,31 @@ LONGEST_NAME = 255
 """Bytes of a file's or a folder's name that file systems take."""
 
 _DEEPEST = 50
-_LONG = 100  # characters of a text, or bytes, that count as one value; and at most of a whole number
+_LONG = 100  # characters of a text, or bytes, that count as one value
+_MOST_DIGITS = 20  # of a whole number, as 64 bits have at most: thousands of larger ones can share a hash
+_MOST_TAGS = 100  # that a YAML declares: libyaml compares each with all others
 _LONGEST_PATH = 4000  # bytes of a path that file systems take
+_INT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "timestamp"))
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")
+)
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int | None = None, files: Root | None = None) -> Any:
     """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
 
+    Args:
+        path: the file.
+        most: bytes that it may have; any number of them where None.
+        files: of the run directory that it lies in, if it lies in one.
+
     Raises:
-        DataError: it is missing, no plain file, cannot be read, or is no json.
+        DataError: it is missing, no plain file, too large, cannot be read, or is no json.
     """
-    data = _read(path)
+    data = read_bytes(path, most, files)
     if not data.strip():
         raise DataError(f"{path} is empty; write it again")
     try:
@@ -58,27 +74,31 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "strict") -> Any:
-    """The content of a YAML file of plain values; no tag in it makes an object or runs anything.
+def read_yaml(
+    path: Path, errors: Literal["strict", "ignore", "replace"] = "strict", files: Root | None = None
+) -> Any:
+    """The content of a YAML file, as json could hold it: no tag in it makes an object or runs anything.
 
     Args:
         path: the file.
         errors: what becomes of bytes that are not UTF-8 and of characters that YAML forbids. `ignore` reads the file as
-            Ultralytics reads its own: with libyaml, and without them. `replace` puts U+FFFD in their places.
+            Ultralytics reads its own, without them. `replace` puts U+FFFD in their places.
+        files: of the run directory that it lies in, if it lies in one.
 
     Raises:
-        DataError: it is missing, no plain file, over `MOST_YAML` or `MOST_VALUES`, cannot be read, or is no YAML.
+        DataError: it is missing, no plain file, over `MOST_YAML`, `MOST_NODES` or `MOST_VALUES`, cannot be read, or is
+            no YAML of plain values.
     """
-    data = _read(path, MOST_YAML)
+    data = read_bytes(path, MOST_YAML, files)
     try:
         if errors == "strict":
-            return _plain(_Loader(data.decode("utf-8")))
+            return _plain(data.decode("utf-8"))
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = data.decode("utf-16" if wide else "utf-8", errors)
         try:
-            return _plain(_FastLoader(text))
-        except Exception:  # noqa: BLE001  as below
-            return _plain(_FastLoader(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text)))
+            return _plain(text)
+        except yaml.reader.ReaderError:
+            return _plain(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text))
     except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
         reason = " ".join(str(error).split())[:500]
         if errors != "strict" and len(data.decode("utf-8", "ignore").encode()) != len(data):
@@ -86,7 +106,10 @@ def read_yaml(path: Path, errors: Literal["strict", "ignore", "replace"] = "stri
         raise DataError(f"{path} cannot be read as YAML: {reason}") from error
 
 
-def _plain(loader: Any) -> Any:
+def _plain(text: str) -> Any:
+    if text.count("%TAG") > _MOST_TAGS:
+        raise ValueError(f"it declares more than {_MOST_TAGS} tags")
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -97,18 +120,45 @@ def _plain(loader: Any) -> Any:
         loader.dispose()
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and not kept busy: with every bracket that is open, each further one takes PyYAML longer."""
+class _Counted(yaml.composer.Composer):
+    """Composes nodes of plain values, no more than `MOST_NODES`, not nested deeper than any file of them."""
+
+    _count = _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One node, counted before it is made."""
+        self._count += 1
+        self._depth += 1
+        if self._count > MOST_NODES:
+            raise ValueError(f"it holds more than {MOST_NODES:,} values and keys")
+        if self._depth > _DEEPEST:
+            raise ValueError(f"nested deeper than {_DEEPEST}")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
+
+
+class _Loader(_Counted, _Parser):  # type: ignore[misc]
+    """Safe, and quick to refuse what is large; a date stays the text that it is, which json and tables can hold."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+        first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
+        for first, pairs in _Parser.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        yaml.composer.Composer.__init__(self)
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        """Refuses what is nested deeper than any file of plain values."""
+        """Without libyaml: with every bracket that is open, each further one takes PyYAML longer."""
         if self.flow_level > _DEEPEST:
             raise ValueError(f"nested deeper than {_DEEPEST}")
         super().fetch_flow_collection_start(TokenClass)
 
-
-_FastLoader: Any = getattr(yaml, "CSafeLoader", _Loader)
-"""libyaml's, where PyYAML was built with it: it takes tabs between tokens, and bounds the nesting itself."""
 
 _FORBIDDEN = re.compile(
     r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+"
@@ -238,17 +288,56 @@ def few(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-def visible(text: str) -> str:
-    """Text with its control characters written out: names come from files, and a terminal obeys some of them.
+def visible(text: str, keep: str = "") -> str:
+    """Text with what cannot be seen, or changes how other text is shown, written out: names come from files.
 
-    >>> visible("cat" + chr(27) + "[2J")
-    'cat\\\\x1b[2J'
+    Written out are control characters, format characters (marks and overrides of direction, zero-width spaces, soft
+    hyphens), separators of lines and paragraphs, fillers without a glyph, halves of surrogate pairs and codes that are
+    no characters. Joiners stay where they join, once behind a letter of another script than Latin or an emoji: Persian,
+    Hindi and families of emoji are written with them.
+
+    Args:
+        text: any.
+        keep: characters that are left as they are, such as line ends of our own.
+
+    >>> visible("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
+    'cat\\\\x1b[2J\\\\u202es\\\\n'
     """
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+    def written(match: re.Match[str]) -> str:
+        one, before = match[0], text[match.start() - 1 : match.start()]
+        joins = one in _JOINERS and before > "\u02ff" and not _is_hidden(before)
+        return one if one in keep or joins or not _is_hidden(one) else ascii(one)[1:-1]
+
+    if text.isprintable() and not _UNSEEN & set(text):  # nearly every text, and quick
+        return text
+    return re.sub(r"[^ -~]", written, text)
 
 
-def _read(path: Path, most: int | None = None) -> bytes:
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: controls, formats, surrogates, separators of lines
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that have no glyph
+
+
+def _is_hidden(one: str) -> bool:
+    no_character = "\ufdd0" <= one <= "\ufdef" or ord(one) & 0xFFFE == 0xFFFE
+    return no_character or one in _UNSEEN or unicodedata.category(one) in _INVISIBLE
+
+
+def read_bytes(path: Path, most: int | None = None, files: Root | None = None) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; any number of them where None.
+        files: of the run directory that it lies in, if it lies in one.
+
+    Raises:
+        DataError: missing, no regular file, larger, or it cannot be read.
+    """
     try:
+        if files is not None:
+            return _read_rooted(path, most, files)
         if not path.exists():
             raise DataError(f"{path} does not exist")
         if not path.is_file():
@@ -260,9 +349,21 @@ def _read(path: Path, most: int | None = None) -> bytes:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
+def _read_rooted(path: Path, most: int | None, files: Root) -> bytes:
+    try:
+        data = files.read_bytes(path, None if most is None else most + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    if most is not None and len(data) > most:
+        raise DataError(f"{path} has more than {most:,} bytes, may have {most:,}")
+    return data
+
+
 def _below(node: yaml.Node) -> Iterable[yaml.Node]:
-    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > _LONG:
-        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_LONG}")
+    if node.tag not in _PLAIN_TAGS:
+        raise ValueError(f"it holds a {shown(node.tag)}, which is no plain value")
+    if node.tag == _INT and len(node.value) > _MOST_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MOST_DIGITS}")
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.escaping import xml
 from robustbench_sgdm.robustness import METRICS
 from robustbench_sgdm.tables import number, words
 
@@ -164,11 +165,11 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "robustbench compare", **counts})
     for v in verdicts:
-        name = f"{v.limit.kind} {v.limit.text}: {v.subject}"
+        name, message = xml(f"{v.limit.kind} {v.limit.text}: {v.subject}"), xml(v.message)
         case = ElementTree.SubElement(suite, "testcase", {"classname": v.limit.kind, "name": name})
         if v.kept:
-            ElementTree.SubElement(case, "system-out").text = v.message
+            ElementTree.SubElement(case, "system-out").text = message
         else:
-            ElementTree.SubElement(case, "failure", {"message": v.message}).text = f"{name}: {v.message}"
+            ElementTree.SubElement(case, "failure", {"message": message}).text = f"{name}: {message}"
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import yaml
 
+from robustbench_sgdm import escaping
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.counting import Summary
 from robustbench_sgdm.detectors.timing import Timing
@@ -204,7 +205,7 @@ def to_csv(cells: Sequence[Cell]) -> str:
         fields = {key: value for key, value in vars(cell).items() if key != "verdict"}
         outcome, compared, why = cell.verdict
         rows.append({**fields, "compared": compared, "verdict": outcome, "why": why})
-    return pd.DataFrame(rows).round(4).to_csv(index=False)
+    return escaping.csv(pd.DataFrame(rows).round(4))
 
 
 @cache

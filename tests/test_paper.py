@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robustbench_sgdm import paper, tables
+from robustbench_sgdm import escaping, paper, tables
 from robustbench_sgdm.detectors import timing, zoo
 from robustbench_sgdm.detectors.timing import Timing, in_turns, median_interval
 from robustbench_sgdm.errors import UsageError
@@ -127,7 +127,9 @@ def test_a_table_names_every_reason_once() -> None:
     assert len(shown.rows) == len(cells(4)) and all(len(row) == len(shown.columns) for row in shown.rows)
     assert {re.findall(r"\[(\d+)\]", row[-1])[0] for row in shown.rows if "[" in row[-1]} == set("1234")
     text = tables.to_markdown(shown)
-    assert text.count("\n| ") == len(shown.rows) + 2 and all(f"* {note}\n" in text for note in shown.notes)
+    assert text.count("\n| ") == len(shown.rows) + 2 and all(
+        f"* {escaping.markdown(note)}\n" in text for note in shown.notes
+    )
 
 
 @pytest.mark.parametrize("table", paper.LATENCY)

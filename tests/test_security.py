@@ -12,7 +12,8 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
 
 
 def test_every_threat_names_a_test() -> None:
-    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+    promises = TEXT.partition("## What a small file may cost")[0].splitlines()
+    rows = [line for line in promises if line.startswith("| ") and not line.startswith("| threat")]
     assert len(rows) > 15 and all("::test_" in row.split("|")[3] for row in rows)
 
 

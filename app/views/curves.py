@@ -61,7 +61,7 @@ def _controls(shown: Shown, corruptions: list[str]) -> tuple[Shown, list[str], s
     return compared, [c for c in corruptions if which in (EVERY, family[c])], metric
 
 
-@st.fragment  # the differences below need not be drawn anew
+@controls.fragment()  # the differences below need not be drawn anew
 def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         axis = AXES[controls.choose("Against", list(AXES), "against")]
@@ -183,7 +183,7 @@ def _table(frame: pd.DataFrame, metric: str) -> None:
         ],
     ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
-    st.dataframe(rows.rename(columns=names), hide_index=True)
+    controls.table(rows.rename(columns=names))
 
 
 def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:

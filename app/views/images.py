@@ -53,7 +53,7 @@ def page(shown: Shown) -> None:
             "Nothing to look at yet", "Neither model has a complete cell; choose others.", ":material/image:"
         )
         return
-    severity, live = _severity(levels, corruption)
+    severity, live = _severity(shown, levels, corruption)
     ids, remark = _ranked(shown, left, right, corruption, severity, order)
     image_id = _current(ids)
     _view(shown, list(dict.fromkeys((left, right))), corruption, severity, live, ids, image_id, remark)
@@ -95,14 +95,23 @@ def _trainings(shown: Shown, baseline: str, other: str) -> tuple[str, str]:
     return chosen[0], chosen[1]
 
 
-def _severity(levels: list[float], corruption: str) -> tuple[float, bool]:
+def _severity(shown: Shown, levels: list[float], corruption: str) -> tuple[float, bool]:
     """A stored severity, or with the detectors loaded any in [0, 5]."""
+    weights = f"weights of {shown.run.path}"
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         live = controls.switch(
             "Any severity",
             "any",
             help="Loads the detectors, which takes a few seconds the first time, and runs them here.",
+            on_change=controls.agree,
+            args=(weights,),
         )
+        if live:
+            live = controls.is_agreed(
+                weights,
+                "The address asks for any severity, which loads the weights that this run names.",
+                "Load the detectors",
+            )
         if live and "[" not in corruption:
             return float(controls.slide("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True
         names = [f"{s:g}" for s in levels]
@@ -184,10 +193,7 @@ def _view(
     (row,) = pictures.rows(truth.images[truth.images["image_id"] == image_id])
     own = pictures.of_image(truth, image_id)
     picture = pictures.Picture.of(shown.run.plan, row, corruption, severity)
-    try:
-        image, note = pictures.url(picture), ""
-    except RobustBenchError as error:
-        image, note = _without(picture, error)
+    image, note = _picture(shown, picture)
     where = ids.index(image_id)
     panes = []
     for model in models:
@@ -248,14 +254,29 @@ def _found(
     return found.assign(image_id=picture.image_id)
 
 
+def _picture(shown: Shown, picture: "pictures.Picture") -> tuple[str, str]:
+    """A picture's data address, and what it lacks; none is read for an address that the visit began with."""
+    if not controls.has_acted() and not controls.is_agreed(
+        f"images of {shown.run.path}",
+        "Boxes alone are shown. The images are read from the files that this run names.",
+        "Show the images",
+    ):
+        return pictures.grey(picture.width, picture.height), ""
+    try:
+        return pictures.url(picture), ""
+    except RobustBenchError as error:
+        return _without(picture, error)
+
+
 def _without(picture: "pictures.Picture", error: RobustBenchError) -> tuple[str, str]:
     """The clean picture where the noise cannot be made again, a grey one where the file is gone."""
     try:
         clean = dataclasses.replace(picture, corruption=CLEAN, severity=0.0)
         return pictures.url(clean), f"The picture is shown without its noise: {error}."
     except RobustBenchError:
-        grey = np.full((picture.height, picture.width, 3), 90, np.uint8)
-        return pictures.encoded(grey), f"The picture cannot be shown, only its boxes: {error}."
+        return pictures.grey(
+            picture.width, picture.height
+        ), f"The picture cannot be shown, only its boxes: {error}."
 
 
 def _provenance(shown: Shown, live: bool) -> None:

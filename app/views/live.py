@@ -41,8 +41,12 @@ def page() -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         sources = [*SCENES, *_photographs()]
         bundled = controls.pick("Picture", sources, "picture", width=170)
-        left = controls.pick("Left", list(offered), "left", default=EMBEDDED[0], width=260)
-        right = controls.pick("Right", list(offered), "right", default=EMBEDDED[1], width=260)
+        left, right = (
+            controls.pick(
+                name, list(offered), key, default=usual, width=260, on_change=_agree_to_chosen, args=(key,)
+            )
+            for name, key, usual in (("Left", "left", EMBEDDED[0]), ("Right", "right", EMBEDDED[1]))
+        )
         corruption = controls.pick_corruption(_corruptions(), default="gaussian_noise")
     severity = float(controls.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
@@ -51,6 +55,9 @@ def page() -> None:
         max_upload_size=MOST_MEGABYTES,
         key="upload",
     )
+    agreed = [_may_load(name) for name in dict.fromkeys((left, right)) if name not in EMBEDDED]
+    if not all(agreed):
+        return
     try:
         pixels, name = (
             _scene_or_photograph(bundled) if uploaded is None else _upload(uploaded.getvalue(), uploaded.name)
@@ -59,6 +66,15 @@ def page() -> None:
         controls.nothing("This upload cannot be shown", controls.plain(error), ":material/broken_image:")
         return
     _look(pixels, name, corruption, severity, [(title, *offered[title]) for title in (left, right)])
+
+
+def _agree_to_chosen(key: str) -> None:
+    controls.agree(f"weights of {st.session_state[key]}")
+
+
+def _may_load(name: str) -> bool:
+    text = f"The address asks for {controls.plain(name)}, which loads the weights that its run names."
+    return bool(controls.is_agreed(f"weights of {name}", text, f"Load {controls.plain(name)}"))
 
 
 def _offered() -> dict[str, Any]:
@@ -184,7 +200,7 @@ def _seen(
     if st.session_state.get("seen", ("",))[0] != which:
         from robustbench_sgdm import corruption as corrupting
 
-        with st.spinner("Making the noise and detecting"):
+        with st.spinner("Making the noise and detecting"), detecting.turn():
             one = corrupting.load().get(corruption)
             noisy = corrupting.apply_to_picture(one, pixels, severity, seed=0, image_id=0)
             found = [_named(detector, detecting.find(detector, noisy)) for detector in detectors]
@@ -237,9 +253,8 @@ def _difference(titles: list[str], found: list[pd.DataFrame], confidence: float)
         st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two agree.")
         return
     bar = st.column_config.ProgressColumn
-    st.dataframe(
+    controls.table(
         pd.DataFrame(rows),
-        hide_index=True,
         width=640,
         column_config={
             "only": st.column_config.TextColumn("Only by"),

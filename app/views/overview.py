@@ -1,16 +1,16 @@
 """Overview: the verdict, the leaderboard, what can be downloaded."""
 
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm import content, escaping
+from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.robustness import Over
-from robustbench_sgdm.store import held
+from robustbench_sgdm.store import held, repeat_command
 from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
 from robustbench_sgdm.types import CLEAN
 
@@ -52,7 +52,7 @@ def page(shown: Shown) -> None:
     with verdict.container():
         _verdict(shown, metric, _over(shown, family), table)
     _board(shown, family, metric, beside, board, table)
-    if not (stored.kept(shown) and (shown.run.path / "report.pdf").is_file()):
+    if not (stored.kept(shown) and shown.run.files.is_file("report.pdf")):
         _offer_report(shown)
     _downloads(shown, results)
 
@@ -63,7 +63,7 @@ def _state(shown: Shown) -> None:
     total = len(shown.run.plan["cells"])
     text = (
         f"{controls.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings'].get('seed', 0)}"
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings']['seed']:d}"
     )
     st.caption(text)
     if truth := data.get("truth"):
@@ -74,8 +74,16 @@ def _state(shown: Shown) -> None:
     if held(shown.run.path):
         st.info(f"{done} A process works on the rest.", icon=":material/hourglass_top:")
         return
+    try:
+        command = repeat_command(shown.run)
+    except DataError as error:
+        st.info(
+            f"{done} No command can be made of its plan: {controls.plain(error)}.",
+            icon=":material/hourglass_top:",
+        )
+        return
     st.info(f"{done} This command makes the rest:", icon=":material/hourglass_top:")
-    st.code(shown.run.plan["command"], language="bash", wrap_lines=True)
+    st.code(command, language="bash", wrap_lines=True)
 
 
 def _filters(shown: Shown) -> tuple[Shown, str, str, list[str]]:
@@ -190,9 +198,8 @@ def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
 def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
     column = st.column_config.NumberColumn
     order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
-    st.dataframe(
+    controls.table(
         frame,
-        hide_index=True,
         column_order=[
             *order,
             *(["AP_S"] if metric != "AP_S" else []),
@@ -285,7 +292,7 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Results, CSV",
-            results.to_csv(index=False),
+            escaping.csv(results),
             "results.csv",
             "text/csv",
             icon=":material/download:",
@@ -295,12 +302,13 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
             ("report.pdf", "application/pdf", "PDF"),
             ("report.html", "text/html", "HTML"),
         ):
-            path = shown.run.path / name
-            if path.is_file():
-                of = f" of {_made(path)}" if stored.missing(shown) else ""  # the cells may have changed since
+            if about := shown.run.files.stat(name):
+                of = (
+                    f" of {_made(about.st_mtime)}" if stored.missing(shown) else ""
+                )  # the cells may have changed since
                 st.download_button(
                     f"Report{of}, {kind}",
-                    path.read_bytes,
+                    partial(shown.run.files.read_bytes, name),
                     name,
                     mime,
                     icon=":material/description:",
@@ -308,5 +316,5 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
                 )
 
 
-def _made(path: Path) -> str:
-    return f"{datetime.fromtimestamp(path.stat().st_mtime):%d %B %Y, %H:%M}"
+def _made(time: float) -> str:
+    return f"{datetime.fromtimestamp(time):%d %B %Y, %H:%M}"

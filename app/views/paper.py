@@ -9,7 +9,7 @@ import streamlit as st
 import yaml
 
 import robustbench_sgdm
-from robustbench_sgdm import content
+from robustbench_sgdm import content, escaping
 from robustbench_sgdm.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def page() -> None:
     meanwhile = st.empty()
     with meanwhile.container():
         st.caption("What the paper prints; the models are being counted.")
-        st.dataframe(_printed(number), hide_index=True)
+        controls.table(_printed(number))
     frame = _recomputed(number)
     meanwhile.empty()
     judged = frame[~frame["verdict"].isin(["to train", "to measure"])]
@@ -71,7 +71,7 @@ def page() -> None:
         _table(shown)
     st.download_button(
         "This table, CSV",
-        frame.to_csv(index=False),
+        escaping.csv(frame),
         f"table-{number}.csv",
         "text/csv",
         icon=":material/download:",
@@ -106,12 +106,12 @@ def _recomputed(number: str) -> pd.DataFrame:
     done = processes.call("paper", "--table", number, "--format", "csv")
     if done.returncode:
         raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
-    return pd.read_csv(io.StringIO(done.stdout), dtype={"row": str})
+    return escaping.unquoted(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
 
 
 def _table(frame: pd.DataFrame) -> None:
     number = st.column_config.NumberColumn
-    st.dataframe(
+    controls.table(
         frame.assign(
             verdict=frame["verdict"].map(MARKS),
             quantity=frame["quantity"].map(
@@ -119,7 +119,6 @@ def _table(frame: pd.DataFrame) -> None:
             ),
             column=frame["column"].fillna("–"),
         ),
-        hide_index=True,
         height="content" if len(frame) <= 24 else 640,
         column_order=["row", "column", "quantity", "printed", "value", "at_640", "verdict", "why", "model"],
         column_config={

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm import content, corruption
+from robustbench_sgdm.cli import options
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
@@ -66,19 +68,34 @@ def _form() -> None:
             go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
     if not (cost or go):
         return
-    if bad := [word for word in (*models, *noise, severities, data) if str(word).startswith("-")]:
-        st.error(f"{controls.plain(bad[0])} starts with a dash, which is no name.", icon=":material/error:")
-        return
-    if not models or not noise:
-        st.error("Choose at least one model and one corruption.", icon=":material/error:")
-        return
-    arguments = ["--model", ",".join(models), "--noise", ",".join(noise)]
-    arguments += ["--severity", severities, "--data", data, "--fraction", f"{fraction:g}"]
-    arguments += ["--yes"] * same
     try:
+        arguments = _arguments(models, noise, severities, data)
+        arguments += ["--fraction", f"{fraction:g}", *["--yes"] * same]
         _cost(arguments) if cost else _start(arguments, name)
     except RobustBenchError as error:
         st.error(controls.plain(error), icon=":material/error:")
+
+
+def _arguments(models: list[str], noise: list[str], severities: str, data: str) -> list[str]:
+    """The command's, read as the command line reads them; files only of the folders that this page may use.
+
+    Raises:
+        UsageError: a name that is not known, a number out of bounds, a file elsewhere.
+    """
+    named = [*options.split(models, options.find_file), data]
+    if bad := [name for name in named if name.startswith("-")]:
+        raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")
+    for name in named:
+        stored.check_input(
+            name
+        )  # first: what else is said of a file elsewhere would tell whether it is there
+    items, selected, levels = options.models(models), options.split(noise), options.severities([severities])
+    if not items or not selected:
+        raise UsageError("choose at least one model and one corruption")
+    corruption.load().select(selected)
+    arguments = [word for item in items for word in ("--model", item)]
+    arguments += [word for item in selected for word in ("--noise", item)]
+    return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]
 
 
 def _cost(arguments: list[str]) -> None:
@@ -93,17 +110,16 @@ def _start(arguments: list[str], name: str) -> None:
     st.toast(f"Started {controls.plain(path.name)}", icon=":material/play_arrow:")
 
 
-@st.fragment(run_every=EVERY)
+@controls.fragment(run_every=EVERY)
 def _watch() -> None:
     project = stored.sources().project
-    paths = {p.parent for p in project.glob("*/dashboard.json")} if project.is_dir() else set()
-    ordered = sorted(paths, key=processes.started_at, reverse=True)[:6]
+    ordered = processes.started(project)[:6]
     if not ordered:
         controls.nothing(
             "Nothing started yet", "What is started above appears here.", ":material/play_circle:"
         )
     for path in ordered:
-        with st.container(border=True, key=f"started-{path.name}"):
+        with st.container(border=True, key=f"started-{visible(path.name)}"):
             _one(path)
 
 
@@ -122,7 +138,7 @@ def _one(path: Path) -> None:
         if works:
             st.button(
                 "Stop",
-                key=f"stop-{path.name}",
+                key=f"stop-{visible(path.name)}",
                 icon=":material/stop:",
                 disabled=stops,
                 on_click=processes.stop,
@@ -132,13 +148,15 @@ def _one(path: Path) -> None:
         elif (
             at
             and at.complete
-            and st.button("Open", key=f"open-{path.name}", icon=":material/leaderboard:", width="stretch")
+            and st.button(
+                "Open", key=f"open-{visible(path.name)}", icon=":material/leaderboard:", width="stretch"
+            )
         ):
             _open(path)
     if at is not None:
         st.progress(at.share, _left(path, at) if works else f"{at.complete} of {at.cells} cells complete")
     with st.expander("Log"):
-        st.code(processes.log(path) or "empty so far", language=None)
+        st.code(visible(processes.log(path), "\n") or "empty so far", language=None)
 
 
 def _state(works: bool, at: "processes.Progress | None") -> str:

@@ -10,6 +10,7 @@ import robustbench_sgdm
 from robustbench_sgdm import content
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures.losses import smoothed
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
         for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
             if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
                 continue
-            label = stored.unique(path.name, labels)
+            label = stored.unique(visible(path.name), labels)
             labels.add(label)
             try:
                 for log in _baseline_first(read_logs([path])):
                     inner = log.path.parent.name if log.path.parent != path else log.model
-                    found[f"{label} / {inner}"] = log
+                    found[f"{label} / {visible(inner)}"] = log
             except DataError as error:
                 faults.append(str(error))
     own = [*(Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv")]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ class Serving:
         for _ in range(600):
             try:
                 urllib.request.urlopen(f"{self.address}/_stcore/health", timeout=5).read()
+                return self.address, self.process
+            except urllib.error.HTTPError:  # it asks for a token first
                 return self.address, self.process
             except OSError:
                 time.sleep(0.2)

@@ -69,9 +69,7 @@ def main() -> None:
     try:
         app()
     except RobustBenchError as error:
-        from robustbench_sgdm.foreign import visible
-
-        print(f"error: {visible(str(error))}", file=sys.stderr)
+        _fail(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before the command itself could begin
         sys.exit(Stopped.exit_code)
@@ -80,5 +78,11 @@ def main() -> None:
         remedy = (
             "; free space: what is written is kept, and the same command goes on from there" if full else ""
         )
-        print(f"error: {error}{remedy}", file=sys.stderr)
+        _fail(f"{error}{remedy}")
         sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    from robustbench_sgdm.escaping import terminal
+
+    print(f"error: {terminal(text)}", file=sys.stderr)

@@ -213,8 +213,8 @@ def _print(
     form: Form,
     out: Path | None,
 ) -> None:
-    from robustbench_sgdm import atomic, robustness, tables
-    from robustbench_sgdm.cli.console import note, show_numbers
+    from robustbench_sgdm import atomic, escaping, robustness, tables
+    from robustbench_sgdm.cli.console import document, note, show_numbers
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
@@ -222,7 +222,7 @@ def _print(
     same = _identical(found, pairs)
     if form in (Form.csv, Form.json):
         rows = tables.comparison_rows(table, lives, flipped)
-        text = rows.to_csv(index=False) if form is Form.csv else tables.to_json(rows)
+        text = escaping.csv(rows) if form is Form.csv else tables.to_json(rows)
     else:
         shown = tables.comparison_tables(table, found.level, same)
         shown += [tables.half_life_table(lives)] if len(lives) else []
@@ -238,7 +238,7 @@ def _print(
     for pair, why in same.items():
         note(tables.identical_words(*pair, why))
     if out is None:
-        typer.echo(text, nl=False)
+        document(text)
         return
     atomic.write_text(out, text)
     note(f"comparison  {out}")

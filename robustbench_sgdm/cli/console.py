@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table as RichTable
+from rich.text import Text
 
+from robustbench_sgdm.escaping import terminal
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.progress import Progress as Report
 from robustbench_sgdm.progress import counter
@@ -27,10 +29,10 @@ from robustbench_sgdm.tables import Table, split
 _LABEL = 28  # columns that a row's label has at the least before numbers are folded
 _PIPE = 160  # columns; a file or a pipe has no width that a table would have to be folded for
 
-out = Console()
+out = Console(emoji=False)
 if not out.is_terminal and "COLUMNS" not in os.environ:
     out.width = _PIPE
-err = Console(stderr=True)
+err = Console(stderr=True, emoji=False)
 
 
 def several(count: int, what: str) -> str:
@@ -44,7 +46,18 @@ def several(count: int, what: str) -> str:
 
 def note(text: str) -> None:
     """A line for the user, on standard error so that tables can be piped."""
-    err.print(visible(text), highlight=False, soft_wrap=True, markup=False)
+    err.print(terminal(text), highlight=False, soft_wrap=True, markup=False)
+
+
+def line(text: str) -> None:
+    """A line of the result, on standard output."""
+    out.print(terminal(text), highlight=False, soft_wrap=True, markup=False)
+
+
+def document(text: str) -> None:
+    """A whole document on standard output, as it is; on a terminal, which would obey what is in it, made visible."""
+    text = visible(text, "\n") if out.is_terminal else text
+    typer.echo(text, nl=False)
 
 
 def show(table: Table) -> None:
@@ -53,7 +66,7 @@ def show(table: Table) -> None:
     drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            _cell(column.replace(" ", "\n", 1)),
+            _cell(column, " "),
             justify="right" if index else "left",
             overflow="fold",
             no_wrap=whole and index > 0,
@@ -61,8 +74,8 @@ def show(table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*map(_cell, row))
     out.print(drawn)
-    for line in table.notes:
-        out.print(visible(line), highlight=False, soft_wrap=True, markup=False)
+    for text in table.notes:
+        line(text)
 
 
 def show_numbers(table: Table) -> None:
@@ -76,15 +89,15 @@ def show_numbers(table: Table) -> None:
     show(parts[-1])
 
 
-def _cell(text: str) -> str:
-    """A name may hold options in brackets, which are markup to rich."""
-    return escape(visible(text))
+def _cell(text: str, at: str = "") -> Text:
+    """Of a table: brackets would be markup to rich. The first `at`, if any, ends a line."""
+    return Text(terminal(text).replace(at, "\n", bool(at)))
 
 
 def fits(table: Table) -> bool:
     """Whether the terminal is wide enough to print a table without folding any but long labels of rows."""
     heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
-    widths = [max(head, *(len(row[i]) for row in table.rows)) for i, head in enumerate(heads)]
+    widths = [max(head, *(len(terminal(row[i])) for row in table.rows)) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], _LABEL)
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
 
@@ -100,7 +113,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def stages() -> Iterator[Report]:
     """Progress bars below each other; yields a function of (what, done, total), callable from any thread."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -125,7 +125,8 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
         with contextlib.suppress(DataError):  # the report says why there is none
             for verdict in opened.verdicts():
                 note(f"verdict {verdict}")
-    note(f"report  {html}\nreport  {pdf}")
+    for path in (html, pdf):
+        note(f"report  {path}")
 
 
 def _ids(values: Sequence[str]) -> list[int]:

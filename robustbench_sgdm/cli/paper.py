@@ -69,7 +69,7 @@ def paper(
     if out:
         atomic.write_bytes(out, text.encode())
     elif form is not Form.table:
-        typer.echo(text, nl=False)
+        console.document(text)
 
 
 def _latency(table: int, rounds: int, device: str | None) -> "list[Cell]":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show_results(run: "Run") -> None:
     """Print a table per corruption, in parts where the terminal is narrow."""
     from robustbench_sgdm import robustness, tables
-    from robustbench_sgdm.cli.console import fits, note, out, show_numbers
+    from robustbench_sgdm.cli.console import fits, line, note, show_numbers
 
     results = robustness.average_trainings(run.results(), run.groups)
     intervals = None if results.empty else _intervals(run)
@@ -44,8 +44,8 @@ def show_results(run: "Run") -> None:
         notes |= dict.fromkeys(table.notes)
     same = robustness.identical(run)
     notes |= dict.fromkeys(f"{tables.identical_words(*pair, why)}." for pair, why in same.items())
-    for line in notes:  # the same for all tables
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    for text in notes:  # the same for all tables
+        line(text)
     note(f"results {run.path / 'results.csv'}")
 
 

@@ -257,11 +257,13 @@ def _ask_about_identical(evaluation: "Evaluation", go_on: bool) -> bool:
 
 def _show_estimate(evaluation: "Evaluation") -> None:
     """Cells, predictions and time of the run from its beginning, on standard output."""
+    from robustbench_sgdm.cli.console import line
+
     cost = evaluation.estimate()
-    typer.echo(f"{evaluation.size}, {cost.predictions:,} predictions: {cost}")
+    line(f"{evaluation.size}, {cost.predictions:,} predictions: {cost}")
     for part in cost.details:
-        typer.echo(f"  {part}")
+        line(f"  {part}")
     if evaluation.config.address and not evaluation.config.workers:
-        typer.echo(
+        line(
             "The cluster was not asked for its size: its other workers share the predictions; see --workers."
         )

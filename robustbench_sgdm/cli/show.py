@@ -73,15 +73,11 @@ def corruptions(
         return
     if data is not None:
         raise UsageError("--data goes with --measure")
-    rows = [
-        [
-            c.name,
-            c.family,
-            ", ".join(c.aliases) or "–",
-            "\n".join(p.describe() for p in c.parameters),
-        ]
-        for c in registry.select(["all"])
-    ]
+    rows = []
+    for c in registry.select(["all"]):
+        first, *others = [p.describe() for p in c.parameters] or [""]
+        rows.append([c.name, c.family, ", ".join(c.aliases) or "–", first])
+        rows += [["", "", "", text] for text in others]
     notes = [f"Groups for --noise: {', '.join(GROUPS)}. Any real severity in [0, 5] interpolates."]
     show(Table("corruptions", ["corruption", "family", "also", "strength at severity 1 to 5"], rows, notes))
 
@@ -145,38 +141,39 @@ def runs(
 
     Stale cells are of other weights, data or code than the same command would use now; it makes them anew.
     """
-    from robustbench_sgdm import source
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.errors import DataError
-    from robustbench_sgdm.store import Run, list_runs
+    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.foreign import shown
+    from robustbench_sgdm.store import list_runs
     from robustbench_sgdm.tables import Table
 
     rows = []
     for path in list_runs(project):
         try:
-            run = Run.open(path)
-        except DataError as error:
-            note(str(error))
-            continue
-        done = len(run.cells) - len(run.missing())
-        state = "complete" if done == len(run.cells) else "partial"
-        if run.plan.get("code", source.detecting()) != source.detecting():
-            state = f"{state}, stale: of older code"
-        elif old := sum(run.store.stale(cell) for cell in run.cells):
-            state = f"{state}, {old} cells stale"
-        rows.append(
-            [
-                path.name,
-                state,
-                f"{done} / {len(run.cells)}",
-                ", ".join(run.plan["models"]),
-                run.plan["data"]["name"],
-            ]
-        )
+            rows.append(_run_row(path))
+        except RobustBenchError as error:  # the others are listed all the same
+            note(f"warning: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever one run provokes must not hide the others
+            note(f"warning: {path} cannot be read ({type(error).__name__}: {shown(str(error))})")
     if not rows:
         note(f"no runs in {project}")
         return
     show(Table(f"runs in {project}", ["run", "state", "cells", "models", "data"], rows))
+
+
+def _run_row(path: Path) -> list[str]:
+    from robustbench_sgdm import source
+    from robustbench_sgdm.store import Run
+
+    run = Run.open(path)
+    done = len(run.cells) - len(run.missing())
+    state = "complete" if done == len(run.cells) else "partial"
+    if run.plan.get("code", source.detecting()) != source.detecting():
+        state = f"{state}, stale: of older code"
+    elif old := sum(run.store.stale(cell) for cell in run.cells):
+        state = f"{state}, {old} cells stale"
+    models, data = ", ".join(run.plan["models"]), run.plan["data"]["name"]
+    return [path.name, state, f"{done} / {len(run.cells)}", models, data]
 
 
 def checks() -> None:

@@ -13,6 +13,9 @@ from typing import Any, Self
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.progress import Progress, no_progress
 
+MOST_CLASSES = 20_000
+"""Of a data set; V3Det, which has the most, has 13,204."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -101,6 +104,13 @@ class Dataset:
     annotations: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
     annotation_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.categories) > MOST_CLASSES:  # each takes memory, with or without boxes
+            raise DataError(
+                f"{self.source} has {len(self.categories):,} categories, may have {MOST_CLASSES:,}; leave out those "
+                "without boxes"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

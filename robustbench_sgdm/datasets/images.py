@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
+from robustbench_sgdm.datasets import image_claims
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.errors import DataError
 
@@ -34,6 +35,8 @@ _TO_UPRIGHT = {
     8: Pillow.Transpose.ROTATE_90,
 }
 _TO_STORED = _TO_UPRIGHT | {6: _TO_UPRIGHT[8], 8: _TO_UPRIGHT[6]}  # the others undo themselves
+_JPEG2000 = 60  # percent of these pixels: its decoder takes 25 bytes for each, others 16 at the most
+_BAND = 2**20  # pixels that are converted at a time
 _MOST_CHUNKS = 1_000_000  # of a PNG, looked through for its EXIF
 
 
@@ -76,7 +79,7 @@ def read(image: Image) -> NDArray[np.uint8]:
             header = _header(file, image.path)
             annotated = (image.width, image.height)
             as_stored = annotated == header.stored and annotated != header.upright
-            array = _rgb(_oriented(file, image.upright and not as_stored))
+            array = _pixels(file, image.upright and not as_stored)
     except FileNotFoundError:
         raise DataError(f"{image.path} does not exist; give the image folder with --images") from None
     except _NO_PICTURE as error:
@@ -103,7 +106,7 @@ def decode(content: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     """
     try:
         with _opened(io.BytesIO(content), most_pixels) as file:
-            return _rgb(_oriented(file, upright=True))
+            return _pixels(file, upright=True)
     except _NO_PICTURE:
         raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
     except Exception as error:
@@ -147,7 +150,7 @@ def verify(path: Path) -> None:
             if file.format == "PNG":
                 file.verify()
             else:
-                file.load()
+                _load(file)
     except Exception as error:
         raise DataError(f"{path} is damaged ({error})") from error
 
@@ -170,14 +173,17 @@ def _opened(source: Path | BinaryIO, most_pixels: int) -> Iterator[ImageFile.Ima
     """An image of a known format, its pixels counted before any is decoded."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise ValueError("no file")  # a pipe would keep its reader waiting
-    try:
-        opened = Pillow.open(source, formats=_formats())
-    except Pillow.DecompressionBombError:
-        raise ValueError(f"more than {most_pixels:,} pixels") from None
-    with opened as file:
-        if file.width * file.height > most_pixels:
-            raise ValueError(f"{file.width} x {file.height} is more than {most_pixels:,} pixels")
-        yield file
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as content:
+        image_claims.check_header(content, most_pixels)
+        try:
+            opened = Pillow.open(content, formats=_formats())
+        except Pillow.DecompressionBombError:
+            raise ValueError(f"more than {most_pixels:,} pixels") from None
+        with opened as file:
+            most = most_pixels * _JPEG2000 // 100 if file.format == "JPEG2000" else most_pixels
+            if file.width * file.height > most:
+                raise ValueError(f"{file.width} x {file.height} is more than {most:,} pixels")
+            yield file
 
 
 @cache
@@ -205,9 +211,7 @@ def _orientation(file: Pillow.Image, path: Path | None) -> int:
         if file.format == "TIFF":
             value = file.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
         else:
-            exif = Pillow.Exif()
-            exif.load(_exif(file, path) or b"")
-            value = exif.get(_ORIENTATION)
+            value = image_claims.exif_orientation(_exif(file, path) or b"")
     except Exception:  # noqa: BLE001 - whatever damaged bytes provoke
         return 1
     return value if value in _TO_UPRIGHT else 1
@@ -231,19 +235,38 @@ def _exif(file: Pillow.Image, path: Path | None) -> bytes | None:
     return None
 
 
-def _oriented(file: Pillow.Image, upright: bool) -> Pillow.Image:
-    """The picture turned upright, or as it is stored."""
-    orientation = _orientation(file, None)  # a TIFF forgets it while it is decoded
+def _load(file: ImageFile.ImageFile) -> None:
+    if file.fp is not None:
+        image_claims.check_pixels(file.fp, str(file.format), file.size)
     file.load()
+
+
+def _pixels(file: ImageFile.ImageFile, upright: bool) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB, turned upright, or as it is stored."""
+    orientation = _orientation(file, None)  # a TIFF forgets it while it is decoded
+    _load(file)
     if file.format == "PNG":  # may have it behind its pixels
         orientation = _orientation(file, None)
     turns = _TO_STORED if file.format == "TIFF" else _TO_UPRIGHT
     if orientation not in turns or upright == (file.format == "TIFF"):
-        return file
-    return file.transpose(turns[orientation])
+        return _rgb(file)
+    return _rgb(file.transpose(turns[orientation]))
 
 
 def _rgb(picture: Pillow.Image) -> NDArray[np.uint8]:
+    """Band by band: Pillow holds four bytes a pixel while it converts, beside those of the result."""
+    width, height = picture.size
+    rows = max(1, _BAND // max(width, 1))
+    if rows >= height:
+        return _converted(picture)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        band = (0, top, width, min(top + rows, height))
+        pixels[top : top + rows] = _converted(picture.crop(band))
+    return pixels
+
+
+def _converted(picture: Pillow.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
         grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

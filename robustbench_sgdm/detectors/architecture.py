@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from ultralytics.nn import tasks as _tasks
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.head import Detect
@@ -35,13 +37,41 @@ Head = Detect | AnchorDetect
 """A head that reads maps of its own, before which a module can be grafted."""
 _ACTIVATIONS = frozenset(nn.modules.activation.__all__) - {"MultiheadAttention"}
 # All far above any detector's: a file that asks for more would only keep this machine busy.
-_MOST_ROWS, _MOST_REPEATS, _MOST_MODULES, _MOST_PARAMETERS = 1000, 100, 10_000, 2_000_000_000
-_MOST_VALUES = 2**26  # in a layer's output for an image of _SMALL
+_MOST_ROWS, _MOST_REPEATS, _MOST_MODULES, _MOST_PARAMETERS = 1000, 100, 10_000, 300_000_000
+_MOST_VALUES = 2**28  # in the results of all operations on an image of _SMALL; yolov8x-p6 computes 2 * 10**8
+_MOST_OPERATIONS = 10**12  # floating-point ones, for that image: the largest detector takes a tenth
+_MOST_CALLS = 20_000  # of operations; the largest makes a tenth
 _SMALL = 256  # px, of the image that Ultralytics finds the strides with
 _LARGEST = 100_000
-_SCALES = {"depth_multiple": 10, "width_multiple": 10, "channels": 64, "reg_max": 1000}
-# Everything else that the parser could name builds whole models, which read YAML from files and addresses.
-_LAYERS = ("torch.nn.modules.", "torchvision.ops.", "ultralytics.nn.modules.")
+_SCALES = {"depth_multiple": 10, "width_multiple": 10, "channels": 64, "reg_max": 64}
+# What detectors are made of: maps in, maps out. Everything else that the parser could name builds whole models, which
+# read YAML from files and addresses, or takes more than its output shows.
+_TORCH = frozenset(
+    {
+        "Conv2d",
+        "ConvTranspose2d",
+        "BatchNorm2d",
+        "GroupNorm",
+        "InstanceNorm2d",
+        "LayerNorm",
+        "Linear",
+        "Identity",
+    }
+    | {
+        "Upsample",
+        "UpsamplingNearest2d",
+        "UpsamplingBilinear2d",
+        "PixelShuffle",
+        "PixelUnshuffle",
+        "ChannelShuffle",
+    }
+    | {f"{kind}2d" for kind in ("MaxPool", "AvgPool", "LPPool", "AdaptiveAvgPool", "AdaptiveMaxPool")}
+    | {f"{kind}2d" for kind in ("ZeroPad", "ReflectionPad", "ReplicationPad", "ConstantPad", "Dropout")}
+    | {"Dropout", "Flatten"}
+    | _ACTIVATIONS
+)
+_TORCHVISION = frozenset({"Conv2dNormActivation", "DropBlock2d", "FrozenBatchNorm2d", "SqueezeExcitation"})
+_ULTRALYTICS = "ultralytics.nn.modules."
 _DOWNLOADS = ("TorchVision",)  # a layer that fetches pretrained weights when built
 _PARSER = _tasks.parse_model.__code__
 _VARIABLES = frozenset(_PARSER.co_varnames + _PARSER.co_cellvars)  # those of its generators are cells
@@ -150,7 +180,7 @@ def skeleton(config: Config) -> nn.Sequential:
     """
     with torch.device("meta"), _counted_modules():
         built: nn.Sequential = _parsed(_parse, config)
-    if (count := sum(p.numel() for p in built.parameters())) > _MOST_PARAMETERS:
+    if (count := sum(t.numel() for t in (*built.parameters(), *built.buffers()))) > _MOST_PARAMETERS:
         raise UsageError(f"the model config has {count:,} parameters, may have {_MOST_PARAMETERS:,}")
     return built
 
@@ -159,23 +189,61 @@ def check_size(config: Config) -> None:
     """Refuse a config whose network a file should not be able to make this machine build.
 
     Raises:
-        UsageError: as `skeleton`, or a layer's output is larger than any detector's.
+        UsageError: as `skeleton`; its layers do not fit each other; or one makes more of a small image than any
+            detector's does.
     """
+    network = skeleton(config).eval()
     outputs: list[Any] = [torch.empty(1, int(config.get("channels") or 3), _SMALL, _SMALL, device="meta")]
-    for layer in skeleton(config).eval():
+    counted = _Counted()
+    for number, layer in enumerate(network):
         source: Any = layer.f
         try:
             inputs = [
                 outputs[i if i < 0 else i + 1] for i in ([source] if isinstance(source, int) else source)
             ]
-            with torch.inference_mode():
+            with torch.no_grad(), torch.device("meta"), counted:
                 outputs.append(layer(inputs[0] if isinstance(source, int) else inputs))
-        except Exception:  # noqa: BLE001 - some layers need values; what does not fit, building tells
-            return
-        if isinstance(outputs[-1], torch.Tensor) and outputs[-1].numel() > _MOST_VALUES:
+        except _TooMuch as error:
             raise UsageError(
-                f"the model config's {layer.type} puts out {tuple(outputs[-1].shape)}, more than any detector's"
-            )
+                f"the model config's {layer.type} (row {number}) {error}, more than any detector's"
+            ) from None
+        except Exception as error:
+            if number == len(network) - 1:  # heads need values, which there are none of yet
+                return
+            raise UsageError(
+                f"the model config's {layer.type} (row {number}) does not fit its input: {shown(str(error))}"
+            ) from error
+
+
+class _TooMuch(Exception):
+    """An operation would take more memory or time than any detector's."""
+
+
+class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks at every operation on shapes without memory before the same one takes memory."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._values = self._operations = self._calls = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """One operation."""
+        result = func(*args, **(kwargs or {}))
+        self._calls += 1
+        for one in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(one, torch.Tensor) and not one._is_view():
+                self._values += one.numel()
+                if self._values > _MOST_VALUES:
+                    raise _TooMuch(
+                        f"computes {tuple(one.shape)} values and brings them to {self._values:.0e}"
+                    )
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self._operations += count(*args, **(kwargs or {}), out_val=result)
+        if self._operations > _MOST_OPERATIONS or self._calls > _MOST_CALLS:
+            raise _TooMuch(f"brings it to {self._operations:.0e} operations in {self._calls:,} calls")
+        return result
 
 
 def build(config: Config, classes: Sequence[str]) -> DetectionModel:
@@ -291,15 +359,13 @@ def _counted_modules() -> Iterator[None]:
 
 
 def _is_layer(kind: str) -> bool:
-    space: Any = tasks
-    for prefix, module in (("torchvision.ops.", torchvision.ops), ("nn.", nn)):
+    for prefix, names, module in (("torchvision.ops.", _TORCHVISION, torchvision.ops), ("nn.", _TORCH, nn)):
         if kind.startswith(prefix):
-            space, kind = module, kind.removeprefix(prefix)
-            break
-    found = getattr(space, kind, None)
+            return kind.removeprefix(prefix) in names and hasattr(module, kind.removeprefix(prefix))
+    found = getattr(tasks, kind, None)
     if not isinstance(found, type) or not issubclass(found, nn.Module) or kind in _DOWNLOADS:
         return False
-    return found in _ours() or found.__module__.startswith(_LAYERS)
+    return found in _ours() or found.__module__.startswith(_ULTRALYTICS)
 
 
 def _ours() -> tuple[type[nn.Module], ...]:

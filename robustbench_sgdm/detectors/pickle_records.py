@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickletools
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -192,8 +193,8 @@ class Archive:
 
 
 @contextmanager
-def open_checkpoint(path: Path) -> Iterator[Any]:
-    """What a file of `torch.save` holds, as plain values, `Global`s, `Record`s and `TensorRecord`s.
+def open_checkpoint(path: Path | BinaryIO) -> Iterator[Any]:
+    """What a file of `torch.save`, or an open one, holds: plain values, `Global`s, `Record`s and `TensorRecord`s.
 
     Tensors can be loaded until the context ends.
 
@@ -201,7 +202,7 @@ def open_checkpoint(path: Path) -> Iterator[Any]:
         DataError: missing, damaged, of another format, or beyond the bounds above; without the path.
     """
     try:
-        size = path.stat().st_size
+        size = _size(path)
         if not zipfile.is_zipfile(path):
             raise DataError(_format_of(path))
         with zipfile.ZipFile(path) as file:
@@ -213,14 +214,14 @@ def open_checkpoint(path: Path) -> Iterator[Any]:
         raise DataError(_NOT_A_CHECKPOINT) from error
 
 
-def load_plain(path: Path) -> Any:
-    """A file of plain containers and tensors, with every tensor loaded.
+def load_plain(path: Path | BinaryIO) -> Any:
+    """A file, or an open one, of plain containers and tensors, with every tensor loaded.
 
     Raises:
         DataError: as `open_checkpoint`, or it holds anything else.
     """
     with open_checkpoint(path) as content:
-        budget = 2 * path.stat().st_size
+        budget = 2 * _size(path)
         try:
             return _plain(content, [budget], 0)
         except ValueError as error:
@@ -245,10 +246,17 @@ def _plain(value: Any, budget: list[int], depth: int) -> Any:
     raise ValueError(f"holds {shown(value)}, which is not a plain value")
 
 
-def _format_of(path: Path) -> str:
+def _size(path: Path | BinaryIO) -> int:
+    return (path.stat() if isinstance(path, Path) else os.fstat(path.fileno())).st_size
+
+
+def _format_of(path: Path | BinaryIO) -> str:
     """Why a file that is not a zip is not read."""
-    with path.open("rb") as file:
-        head = file.read(16)
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            return _format_of(file)
+    path.seek(0)
+    head = path.read(16)
     if head == b"version https://":
         return "a pointer of Git LFS, not the file; fetch it with `git lfs pull`"
     # A pickled long, the magic number of torch's old format.

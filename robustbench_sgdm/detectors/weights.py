@@ -21,16 +21,21 @@ import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import architecture, checkpoints, layer_settings
 from robustbench_sgdm.detectors.architecture import Config
 from robustbench_sgdm.detectors.checkpoints import Checkpoint
 from robustbench_sgdm.detectors.layer_settings import Layers
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import label, shown
+from robustbench_sgdm.rooted import Root
 
 _HEADER = "robustbench_sgdm"  # one entry only: safetensors writes several in random order
 _CHANNELS = 3
+_DTYPES = frozenset(  # others, such as float4, can be stored and not computed with
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool}
+    | {torch.float8_e4m3fn, torch.float8_e5m2}
+    | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +153,7 @@ def write(
     *,
     layers: Layers | None = None,
     half: bool = True,
+    files: Root | None = None,
 ) -> None:
     """Write a `.safetensors` that `read` turns back into the same model; equal content gives equal bytes.
 
@@ -161,6 +167,7 @@ def write(
         meta: card fields.
         layers: settings of the model's layers; those of the network that the installed Ultralytics builds if None.
         half: store float16, half the size; a tensor that float16 cannot hold stays float32.
+        files: of the comparison that the path lies in, if it lies in one.
 
     Raises:
         UsageError: another suffix, or `config` is no detector's.
@@ -176,7 +183,7 @@ def write(
     header = {"config": config, "classes": list(classes), "meta": dict(meta or {}), "layers": layers}
     tensors = {name: _stored(tensor, half) for name, tensor in state.items()}
     data = safetensors.torch.save(tensors, {_HEADER: json.dumps(header, sort_keys=True, default=str)})
-    atomic.write_bytes(path, data)
+    (files or Root(path.parent)).write_bytes(path, data)
 
 
 def rebuild(weights: Weights) -> DetectionModel:
@@ -240,7 +247,7 @@ def _checked(name: object, tensor: object) -> str:
         tensor.layout != torch.strided
         or tensor.device.type != "cpu"
         or tensor.is_quantized
-        or tensor.is_complex()
+        or tensor.dtype not in _DTYPES
     ):
         raise ValueError(
             f"{shown(name)} is not a plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"

@@ -18,6 +18,7 @@ import matplotlib as mpl
 from matplotlib.font_manager import fontManager, get_font
 
 from robustbench_sgdm import content
+from robustbench_sgdm.foreign import visible
 
 DEJAVU = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 """matplotlib's own font, which is on every machine."""
@@ -26,7 +27,6 @@ FOLDER = content.root() / "reports" / "fonts"
 """Of the fonts that come with the package."""
 
 _NARROW = 0.63  # em: what a character of DejaVu Sans takes on average
-_INVISIBLE = {"Cc", "Cf", "Zl", "Zp"}  # categories of Unicode: controls, formats, separators of lines
 _JOINERS = "\u200c\u200d"  # formats that belong into words of many scripts, and into emoji
 _MARKS = "\u25cc\ufe0f"  # the circle under a lone mark, and what makes an emoji of a character
 _KEYCAP = "\u20e3"  # frames the digit before it, which is in another font
@@ -52,26 +52,18 @@ def families() -> list[str]:
     return list(_fonts())
 
 
-def escaped(text: str, keep: str = "") -> str:
-    """Text with what is invisible or changes the direction of other text written out.
-
-    Args:
-        text: any.
-        keep: characters that are left as they are.
-
-    >>> escaped("cat" + chr(0x202E) + "s" + chr(10))
-    'cat\\\\u202es\\\\n'
-    """
-    return _escaped(text, keep, missing=False)
-
-
 def legible(text: str, keep: str = "") -> str:
-    """As `escaped`, and composed, with characters that no font has written out too.
+    """As `foreign.visible`, and composed, with characters that no font has written out too.
 
     >>> legible("cat" + chr(0x13000))
     'cat\\\\U00013000'
     """
-    return _escaped(unicodedata.normalize("NFC", text), keep, missing=True)
+    known = _drawable()
+
+    def written(match: re.Match[str]) -> str:
+        return match[0] if ord(match[0]) in known or match[0] in keep else ascii(match[0])[1:-1]
+
+    return re.sub(r"[^ -~]", written, visible(unicodedata.normalize("NFC", text), keep))
 
 
 def short(text: str, inches: float, points: float = 8) -> str:
@@ -110,7 +102,7 @@ def faces(text: str) -> list[Face]:
     from fontTools import subset, ttLib
 
     (_, known), *others = _fonts().values()
-    wanted, found = {ord(c) for c in escaped(text)} - known, []
+    wanted, found = {ord(c) for c in visible(text)} - known, []
     for family, (path, own) in zip(families()[1:], others, strict=True):
         if wanted & own:
             options: Any = subset.Options(hinting=False)
@@ -144,18 +136,6 @@ def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
 @cache
 def _drawable() -> frozenset[int]:
     return frozenset().union(*(characters for _, characters in _fonts().values()))
-
-
-def _escaped(text: str, keep: str, *, missing: bool) -> str:
-    def written(match: re.Match[str]) -> str:
-        one = match[0]
-        if one in keep:
-            return one
-        joins = one in _JOINERS and text[match.start() - 1 : match.start()] > "\u02ff"  # not Latin
-        unseen = unicodedata.category(one) in _INVISIBLE and not joins
-        return ascii(one)[1:-1] if unseen or (missing and ord(one) not in _drawable()) else one
-
-    return re.sub(r"[^ -~]", written, text)
 
 
 def _ems(text: str) -> float:

@@ -66,7 +66,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     kind = check_ending(path)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
-        atomic.write(path, lambda p: figure.savefig(p, format=kind, metadata=_METADATA[kind]))
+        atomic.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
 
 
 def svg(figure: Figure) -> str:

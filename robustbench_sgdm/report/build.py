@@ -1,21 +1,27 @@
 """Fills the template and writes the report's files."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from robustbench_sgdm import __version__, atomic, content, figures, tables
+from robustbench_sgdm import __version__, content, escaping, figures, tables
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material, fonts
+from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, repeat_command
 
 _LINES = "\n\t"  # in HTML like spaces
+_POLICY = (  # of the page's content: no script, no address, no form; its one style by its digest
+    "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
+)
 
 
 def write(material: Material) -> tuple[Path, Path]:
@@ -33,7 +39,8 @@ def write(material: Material) -> tuple[Path, Path]:
     sources = _keep(run, made)
     told, reason = _verdicts(material)
     template = _template()
-    facts = {
+    command, why_no_command = _command(run)
+    facts: dict[str, Any] = {
         "run": run,
         "heading": _heading(run),
         "plan": run.plan,
@@ -46,24 +53,46 @@ def write(material: Material) -> tuple[Path, Path]:
         "trainings": "trainings" in material.sampled,
         "notes": _notes(run.plan),
         "missing": [str(c) for c in run.missing()],
+        "command": command,
+        "why_no_command": why_no_command,
         "times": tables.latency_lines(run.latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
+        "policy": _POLICY.format("'none'"),
         "plain_font": "",
         "faces": [],
     }
     html, paper = run.path / "report.html", run.path / "report.pdf"
     try:
         facts["faces"] = fonts.faces(template.render(facts, pages=None))
-        text = fonts.escaped(template.render(facts, pages=None), _LINES)
+        text = _sealed(visible(template.render(facts, pages=None), _LINES))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
         ) from error
-    atomic.write_text(html, text)
+    run.files.write_text(html, text)
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
-    pdf.write(paper, lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made))
+    printed = pdf.document(
+        lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made)
+    )
+    run.files.write(paper, printed.write)
     return html, paper
+
+
+def _sealed(text: str) -> str:
+    """The page, which names its own style as the only one; a browser refuses whatever else got into it."""
+    style = text[text.index("<style>") + len("<style>") : text.index("</style>")]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    before, after = (str(escape(_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
+    return text.replace(before, after, 1)
+
+
+def _command(run: Run) -> tuple[str, str]:
+    """The command that makes the run's cells, or why there is none."""
+    try:
+        return repeat_command(run), ""
+    except DataError as error:
+        return "", str(error)
 
 
 def _heading(run: Run) -> str:
@@ -106,11 +135,11 @@ def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
     """Write each figure and its numbers into `figures/`; the address that holds each figure, by its id."""
     folder, sources = run.path / "figures", {}
     for picture in (p for section in made for p in section.pictures):
-        text = picture.drawn.data.to_csv(index=False)
-        atomic.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
+        text = escaping.csv(picture.drawn.data)
+        run.files.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
         image = _encoded(picture.drawn)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
-        atomic.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
+        run.files.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
         sources[picture.id] = figures.uri(image)
     return sources
 
@@ -124,7 +153,7 @@ def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
         pdf.Entry(
             s.id,
             s.title,
-            [pdf.Entry(f"figure-{p.number}", f"Figure {p.number}: {p.title}") for p in s.pictures],
+            [pdf.Entry(f"figure-{p.number}", visible(f"Figure {p.number}: {p.title}")) for p in s.pictures],
         )
         for s in made
     ]

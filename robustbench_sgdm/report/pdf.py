@@ -3,10 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from robustbench_sgdm import atomic
 
 
 @dataclass(frozen=True)
@@ -18,8 +15,8 @@ class Entry:
     below: Sequence["Entry"] = field(default_factory=tuple)
 
 
-def write(path: Path, render: Callable[[Mapping[str, int]], str], outline: Sequence[Entry]) -> None:
-    """Write a PDF.
+def document(render: Callable[[Mapping[str, int]], str], outline: Sequence[Entry]) -> Any:
+    """A PDF, as pypdf's writer of it.
 
     Args:
         render: the HTML, given the page of each id that a link leads to; called twice, first without any.
@@ -33,7 +30,7 @@ def write(path: Path, render: Callable[[Mapping[str, int]], str], outline: Seque
     writer.root_object[pypdf.generic.NameObject("/Lang")] = pypdf.generic.TextStringObject("en")
     writer.add_metadata({"/Creator": "robustbench-sgdm"})
     _bookmark(writer, outline, _pages(writer), None)
-    atomic.write(path, lambda p: writer.write(p))
+    return writer
 
 
 def printed(html: str) -> bytes:

@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import stamp
+from robustbench_sgdm.store.checks import read_table, stamp
 
 GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; each image is one where there are fewer."""
@@ -33,6 +32,7 @@ GROUPS = 200
 RESAMPLES = 1000
 """Of an interval, where nothing else is said."""
 
+_COLUMNS = pa.schema([("sample", pa.string()), *((metric, pa.float64()) for metric in METRICS)])
 _VERSION = 1  # of what is kept; another one is computed again
 
 
@@ -142,7 +142,7 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
 def kept(run: Run, *, seed: int = 0) -> bool:
     """Whether the distributions of all complete cells are there already, so that `bootstrap` is instant."""
     return all(
-        stamp(_file(run, cell), "stamp") == _stamp(cell, seed)
+        stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
         for cell in run.cells
         if run.store.complete(cell) and run.store.has_detections(cell)
     )
@@ -203,15 +203,15 @@ def _keep(run: Run, cell: Cell, seed: int, draws: Draws) -> None:
     parts = {"estimate": draws.estimate[None], "resample": draws.resamples, "jackknife": draws.jackknife}
     frame = pd.DataFrame(np.concatenate(list(parts.values())), columns=list(METRICS))
     frame.insert(0, "sample", [name for name, rows in parts.items() for _ in rows])
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = pa.Table.from_pandas(frame, _COLUMNS, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "stamp": _stamp(cell, seed)})
-    atomic.write(_file(run, cell), lambda p: pq.write_table(table, p), sync=False)
+    run.files.write(_file(run, cell), lambda file: pq.write_table(table, file), sync=False)
 
 
 def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     """What was kept, if it was made from this cell in this way and holds enough resamples."""
     try:
-        table = pq.read_table(_file(run, cell), partitioning=None)
+        table = read_table(_file(run, cell), _COLUMNS, run.files, gaps=True)
         if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
             return None
         sample = np.array(table["sample"].to_pylist())
@@ -220,5 +220,5 @@ def _load(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
         if len(drawn) < resamples:
             return None
         return Draws(values[sample == "estimate"][0], drawn, values[sample == "jackknife"])
-    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
+    except (DataError, LookupError, ValueError):
         return None

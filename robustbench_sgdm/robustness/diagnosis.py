@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
 from robustbench_sgdm.foreign import read_json
-from robustbench_sgdm.robustness.matching import closest
+from robustbench_sgdm.robustness.matching import check_pairs, closest
 from robustbench_sgdm.robustness.outcomes import coco, evaluation, outcomes
 from robustbench_sgdm.store import Cell, GroundTruth, Run
 
@@ -32,6 +31,7 @@ ERRORS = {
 OBJECTS = ("found", "badly_located", "wrong_class", "missed")
 """What becomes of an object, at the confidence from which boxes are shown; see `fates`."""
 
+_MOST_BYTES = 2**20  # of what is kept of a cell
 _VERSION = 2  # of what is kept; another one is computed again
 _NEAR, _SAME = 0.1, 0.5  # overlaps from which a box is near an object, and on it: TIDE's
 _LABEL = ["model", "corruption", "severity"]
@@ -142,14 +142,14 @@ def _diagnoses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, Ma
     found: list[tuple[Cell, Mapping[str, Any]]] = []
     for cell in (c for c in run.cells if run.store.complete(c) and run.store.has_detections(c)):
         file = run.statistics(cell) / "diagnosis.json"
-        kept = _load(file, cell)
+        kept = _load(run, file, cell)
         if kept is None:
             if truth is None:
                 truth = run.truth()
                 known = coco(truth)
             detections = run.store.detections(cell)
             kept = diagnose(truth, known, detections)
-            atomic.write_json(file, {"key": cell.key, "version": _VERSION, **kept})
+            run.files.write_json(file, {"key": cell.key, "version": _VERSION, **kept})
         found.append((cell, kept))
         progress(1)
     return found
@@ -162,7 +162,11 @@ def diagnose(truth: GroundTruth, known: Any, detections: pd.DataFrame) -> dict[s
         truth: of its images.
         known: the same as `outcomes.coco` gives it, which takes a while.
         detections: of the cell.
+
+    Raises:
+        DataError: an image has so many boxes and objects that comparing them would take minutes.
     """
+    check_pairs(detections["image_id"], truth.annotations["image_id"])
     objects, false = fates(truth, detections)
     return {"objects": objects, "false": false, **_diagnose(known, detections)}
 
@@ -180,16 +184,17 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _load(file: Path, cell: Cell) -> dict[str, Any] | None:
+def _load(run: Run, file: Path, cell: Cell) -> dict[str, Any] | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept: dict[str, Any] = read_json(file)
+        kept: dict[str, Any] = read_json(file, _MOST_BYTES, run.files)
         numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
         numbers += [kept[key] for key in ("ece", "mce", "detections", "false")]
         numbers += [kept["objects"][key] for key in OBJECTS]
-        sound = all(isinstance(n, int | float) for n in numbers) and {len(r) for r in kept["bins"]} <= {
-            len(_BINS)
-        }
+        sound = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers)
+        sound = sound and {len(r) for r in kept["bins"]} <= {len(_BINS)}
+    except UnsafeFileError:
+        raise
     except (DataError, LookupError, TypeError, AttributeError):
         return None
     return kept if sound and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION) else None

@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm import atomic, errors
+from robustbench_sgdm import errors
 from robustbench_sgdm.robustness.matching import finders
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
 from robustbench_sgdm.robustness.statistics import decide
 from robustbench_sgdm.store import Cell, Run
+from robustbench_sgdm.store.checks import read_table
 from robustbench_sgdm.types import CLEAN
 
 _VERSION = b"1"  # of what is kept; another one is computed again
+_FOUND = pa.schema([("found", pa.bool_())])
 _OBJECT = ["image_id", "annotation", "category_id", "keeper"]
 
 
@@ -159,12 +161,12 @@ class _Found:
     def _load(self, cell: Cell) -> NDArray[np.bool_]:
         file = self.run.statistics(cell) / f"found-{self.confidence:g}.parquet"
         stamp = {b"key": cell.key.encode(), b"version": _VERSION}
-        kept = _kept(file, stamp)
+        kept = _kept(self.run, file, stamp)
         if kept is not None and len(kept) == len(self.truth.annotations):
             return kept
         values = self._of(cell)
-        made = pa.table({"found": values}).replace_schema_metadata(stamp)
-        atomic.write(file, lambda p: pq.write_table(made, p), sync=False)
+        made = pa.table({"found": values}, _FOUND.with_metadata(stamp))
+        self.run.files.write(file, lambda new: pq.write_table(made, new), sync=False)
         return values
 
     def _of(self, cell: Cell) -> NDArray[np.bool_]:
@@ -175,13 +177,15 @@ class _Found:
         return objects & (self.truth.annotations["iscrowd"] == 0).to_numpy()
 
 
-def _kept(file: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
+def _kept(run: Run, path: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
     """What was kept, if it was made from this."""
     try:
-        table = pq.read_table(file, partitioning=None)
-        values: NDArray[np.bool_] = table["found"].to_numpy().astype(np.bool_)
-    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException):
+        table = read_table(path, _FOUND, run.files)
+    except errors.UnsafeFileError:
+        raise
+    except errors.DataError:
         return None
+    values: NDArray[np.bool_] = table["found"].to_numpy()
     return values if {k: (table.schema.metadata or {}).get(k) for k in stamp} == stamp else None
 
 

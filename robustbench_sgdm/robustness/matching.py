@@ -26,6 +26,8 @@ AREAS: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) 
 """Area ranges all, small, medium, large in px^2, both ends included."""
 
 _MOST = 100  # detections per image and class
+_MOST_PLACES = 2**27  # images times classes: LVIS's training images have 120 million
+_MOST_PAIRS = 2**32  # of a box and an object in its image: COCO's validation images have 130 million
 EVERY = (1 << len(THRESHOLDS)) - 1
 """The mask of all thresholds."""
 
@@ -62,10 +64,16 @@ class Truth:
             boxes: columns image_id, category_id, x, y, w, h (px), area (px^2), iscrowd.
 
         Raises:
-            DataError: a box belongs to an image or category that is not listed.
+            DataError: a box belongs to an image or category that is not listed, or there are more images times
+                categories than any data set has.
         """
         ids = np.unique(np.asarray(images, np.int64))
         classes = np.unique(np.asarray(categories, np.int64))
+        if len(ids) * len(classes) > _MOST_PLACES:
+            raise DataError(
+                f"{len(ids):,} images times {len(classes):,} categories is more than {_MOST_PLACES:,}; leave out the "
+                "categories without boxes, or take fewer images"
+            )
         key = _keys(ids, classes, boxes)
         order = np.argsort(key, kind="stable")
         found = boxes.iloc[order]
@@ -174,6 +182,28 @@ def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFr
         found.append(place)
     keys: NDArray[np.int64] = found[0] * len(images) + found[1]
     return keys
+
+
+def check_pairs(boxes: ArrayLike, objects: ArrayLike) -> None:
+    """Refuse images so full that holding every box to every object takes minutes.
+
+    Args:
+        boxes: image id of each box.
+        objects: image id of each object.
+
+    Raises:
+        DataError: more than `_MOST_PAIRS` pairs within images.
+    """
+    (images, counts), (others, more) = (np.unique(ids, return_counts=True) for ids in (boxes, objects))
+    common, here, there = np.intersect1d(images, others, assume_unique=True, return_indices=True)
+    pairs = counts[here].astype(float) * more[there]
+    if pairs.sum() > _MOST_PAIRS:
+        most = int(pairs.argmax())
+        raise DataError(
+            f"its boxes and objects make {pairs.sum():,.0f} pairs within images, may make {_MOST_PAIRS:,} (image "
+            f"{common[most]} has {counts[here][most]:,} boxes and {more[there][most]:,} objects); leave out the least "
+            "certain boxes"
+        )
 
 
 @compiled

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError
 
+_CLASSES = 1000  # of which tables are made at a time
+
 Engine = Literal["hotcoco", "pycocotools"]
 
 # name: (is precision, IoU threshold index or None for all, area index, detections-per-image index)
@@ -91,20 +93,32 @@ class Scorer:
         """
         precision, recall = self._hotcoco(parts) if self.engine == "hotcoco" else self._pycocotools(parts)
         metrics = {name: _statistic(precision, recall, *where) for name, where in _STATISTICS.items()}
-        per_class = {name: _mean(precision[:, :, k, 0, 2]) for k, name in enumerate(self.dataset.classes)}
+        per_class = {name: _mean(precision[:, :, k, 0]) for k, name in enumerate(self.dataset.classes)}
         return Scores(metrics, per_class)
 
     def _hotcoco(
         self, parts: Iterable[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Group by group of classes: those of one take up to 400 MB, of which a tenth is kept."""
         import hotcoco
 
-        streaming = hotcoco.StreamingEval([dict(c) for c in self.dataset.categories])
+        classes = [dict(c) for c in self.dataset.categories]
+        groups = [classes[at : at + _CLASSES] for at in range(0, len(classes), _CLASSES)]
+        streaming = [hotcoco.StreamingEval(group) for group in groups]
+        group_of = {c["id"]: number for number, group in enumerate(groups) for c in group}
+        known = np.array(sorted(group_of), float)
+        groups_of_known = np.array([group_of[int(one)] for one in known])
         left = dict(self._images)
 
         def update(images: list[dict[str, Any]], detections: NDArray[np.float64]) -> None:
             objects = [a for image in images for a in self._objects.get(image["id"], ())]
-            streaming.update(images, objects, detections)
+            if len(groups) == 1:
+                streaming[0].update(images, objects, detections)
+                return
+            place = groups_of_known[np.searchsorted(known, detections[:, 6]).clip(max=len(known) - 1)]
+            for number, one in enumerate(streaming):
+                own = [a for a in objects if group_of[a["category_id"]] == number]
+                one.update(images, own, detections[place == number])
 
         for part in parts:
             ids = np.unique(part[:, 0]).astype(np.int64).tolist()
@@ -112,9 +126,13 @@ class Scorer:
                 raise DataError(f"image {strange[0]} is not of {self.dataset.name}, or comes in two parts")
             update([left.pop(i) for i in ids], part)
         update(list(left.values()), np.zeros((0, 7)))
-        evaluation: Any = streaming.finalize()
-        evaluation.accumulate()
-        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+        kept = []
+        while streaming:
+            evaluation: Any = streaming.pop(0).finalize()
+            evaluation.accumulate()
+            kept.append(_needed(evaluation.eval))
+        precision, recall = zip(*kept, strict=True)
+        return np.concatenate(precision, axis=2), np.concatenate(recall, axis=1)
 
     def _pycocotools(
         self, parts: Iterable[NDArray[np.float64]]
@@ -132,7 +150,7 @@ class Scorer:
             evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
-        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+        return _needed(evaluation.eval)
 
     def _unmatched(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What an evaluation without a detection accumulates: 0 where there is ground truth, -1 elsewhere."""
@@ -148,7 +166,12 @@ class Scorer:
             ]
         )
         recall = np.where(present, 0.0, -1.0)[None, :, :, None].repeat(10, 0).repeat(3, 3)
-        return recall[:, None].repeat(101, 1), recall
+        return recall[:, None, ..., -1].repeat(101, 1), recall
+
+
+def _needed(tables: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision at the most detections per image, (thresholds, recalls, classes, areas); recall, with each number."""
+    return np.array(np.asarray(tables["precision"])[..., -1]), np.asarray(tables["recall"])
 
 
 def _statistic(
@@ -159,7 +182,7 @@ def _statistic(
     area: int,
     cap: int,
 ) -> float | None:
-    values = precision[:, :, :, area, cap] if of_precision else recall[:, :, area, cap]
+    values = precision[:, :, :, area] if of_precision else recall[:, :, area, cap]
     return _mean(values if iou is None else values[[iou]])
 
 

@@ -2,6 +2,7 @@
 
 from robustbench_sgdm.store.cells import Cell, CellStore, cell_key, shard_count, shard_size
 from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
+from robustbench_sgdm.store.commands import repeat_command
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.store.logs import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
@@ -30,6 +31,7 @@ __all__ = [
     "read_logs",
     "read_picture",
     "remove_litter",
+    "repeat_command",
     "same_seeds",
     "shard_count",
     "shard_size",

@@ -3,19 +3,18 @@
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
 
 _LARGEST_SHARD = 32
@@ -88,8 +87,13 @@ class CellStore:
     the cell complete.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, files: Root | None = None) -> None:
+        """Args:
+        root: the folder of the cells.
+        files: of the run directory that it lies in; its own where it lies in none.
+        """
         self.root = root
+        self.files = files or Root(root)
 
     def folder(self, cell: Cell) -> Path:
         """The cell's own folder."""
@@ -99,22 +103,26 @@ class CellStore:
         """Whether the cell is stored, whole and made from the same ingredients."""
         try:
             scores = self.scores(cell)
+        except UnsafeFileError:
+            raise
         except (DataError, OSError):
             return False
         return scores.get("key") == cell.key and (
-            not _has_detections(scores) or _whole(self.folder(cell) / "detections.parquet")
+            not _has_detections(scores) or self._whole(self.folder(cell) / "detections.parquet")
         )
 
     def sound(self, cell: Cell) -> bool:
         """As `complete`, its detections read and their checksums compared: a disk may lose the middle of a file too."""
         return self.complete(cell) and (
-            not self.has_detections(cell) or _sound(self.folder(cell) / "detections.parquet")
+            not self.has_detections(cell) or self._sound(self.folder(cell) / "detections.parquet")
         )
 
     def stale(self, cell: Cell) -> bool:
         """Whether scores of other ingredients (weights, data, code) lie where the cell belongs."""
         try:
             return self.scores(cell).get("key") != cell.key
+        except UnsafeFileError:
+            raise
         except (DataError, OSError):
             return False
 
@@ -124,16 +132,16 @@ class CellStore:
 
     def shards(self, cell: Cell) -> set[int]:
         """Numbers of the shards that are there for this cell's key."""
-        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if _whole(f)}
+        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if self._whole(f)}
 
     def sound_shards(self, cell: Cell) -> set[int]:
         """As `shards`, each read and its checksums compared."""
-        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if _sound(f)}
+        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if self._sound(f)}
 
     def write_shard(self, cell: Cell, number: int, rows: Mapping[str, Any]) -> None:
         """Store one shard: columns image_id, category_id, score, x1, y1, x2, y2 (px)."""
         table = pa.table(dict(rows), schema=_COLUMNS)
-        atomic.write(self._shard(cell, number), lambda p: pq.write_table(table, p, **_FORMAT))
+        self.files.write(self._shard(cell, number), lambda file: pq.write_table(table, file, **_FORMAT))
 
     def read_shards(self, cell: Cell, count: int) -> Iterator[pd.DataFrame]:
         """The rows of the cell's shards 0 to count - 1, one shard at a time.
@@ -152,49 +160,73 @@ class CellStore:
         """
         total = 0
 
-        def fill(path: Path) -> None:
+        def fill(file: BinaryIO) -> None:
             nonlocal total
-            with pq.ParquetWriter(path, _COLUMNS, **_FORMAT) as file:
+            with pq.ParquetWriter(file, _COLUMNS, **_FORMAT) as writer:
                 for table in _regrouped(self._tables(cell, count)):
-                    file.write_table(table)
+                    writer.write_table(table)
                     total += table.num_rows
             # Scores of older detections must not meet new ones, wherever this is interrupted.
-            (self.folder(cell) / "scores.json").unlink(missing_ok=True)
+            self.files.unlink(self.folder(cell) / "scores.json")
 
-        atomic.write(self.folder(cell) / "detections.parquet", fill)
+        self.files.write(self.folder(cell) / "detections.parquet", fill)
         return total
 
     def finish(self, cell: Cell, scores: Mapping[str, Any]) -> None:
         """Write `scores.json`, which makes the cell complete, and drop its shards."""
-        atomic.write_json(self.folder(cell) / "scores.json", {"key": cell.key, **scores})
+        self.files.write_json(self.folder(cell) / "scores.json", {"key": cell.key, **scores})
         self.drop_shards(cell)
 
     def drop_shards(self, cell: Cell) -> None:
         """Remove the shards of a complete cell, and those of other ingredients beside them."""
-        shutil.rmtree(self.folder(cell) / "shards", ignore_errors=True)
+        self.files.remove_folder(self.folder(cell) / "shards")
 
     def detections(self, cell: Cell) -> pd.DataFrame:
         """The detections of a complete cell."""
-        return read_frame(self.folder(cell) / "detections.parquet", _COLUMNS)
+        return read_frame(self.folder(cell) / "detections.parquet", _COLUMNS, self.files)
 
     def scores(self, cell: Cell) -> dict[str, Any]:
         """`scores.json` of a complete cell."""
-        return read_scores(self.folder(cell) / "scores.json")
+        return read_scores(self.folder(cell) / "scores.json", self.files)
 
     def _tables(self, cell: Cell, count: int) -> Iterator[pa.Table]:
         for number in range(count):
             try:
-                yield _read(self._shard(cell, number))
+                yield read_table(self._shard(cell, number), _COLUMNS, self.files)
+            except UnsafeFileError:
+                raise
             except DataError as error:
                 raise DataError(
                     f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
                 ) from error
 
     def _shards(self, cell: Cell) -> Iterator[Path]:
-        return (self.folder(cell) / "shards").glob(f"{escape(cell.key[:16])}-{'[0-9]' * 6}.parquet")
+        folder, ours = (
+            self.folder(cell) / "shards",
+            re.compile(rf"{re.escape(cell.key[:16])}-[0-9]{{6}}\.parquet"),
+        )
+        return (folder / name for name in self.files.names(folder) if ours.fullmatch(name))
 
     def _shard(self, cell: Cell, number: int) -> Path:
         return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
+
+    def _sound(self, path: Path) -> bool:
+        try:
+            read_table(path, _COLUMNS, self.files)
+        except UnsafeFileError:
+            raise
+        except DataError:
+            return False
+        return True
+
+    def _whole(self, path: Path) -> bool:
+        """Whether a parquet file ends as one does: a disk that loses the end of a file has not lost it unseen."""
+        try:
+            with self.files.open(path) as file:
+                file.seek(-len(_MAGIC), os.SEEK_END)
+                return file.read() == _MAGIC
+        except OSError:
+            return False
 
 
 def _has_detections(scores: Mapping[str, Any]) -> bool:
@@ -210,27 +242,3 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             yield held.slice(0, _GROUP).combine_chunks()
             held = held.slice(_GROUP)
     yield held.combine_chunks()
-
-
-def _read(path: Path) -> pa.Table:
-    return read_table(path, _COLUMNS)
-
-
-def _sound(path: Path) -> bool:
-    try:
-        _read(path)
-    except DataError:
-        return False
-    return True
-
-
-def _whole(path: Path) -> bool:
-    """Whether a parquet file ends as one does: a disk that loses the end of a file has not lost it unseen."""
-    if not path.is_file():  # a pipe would keep us waiting
-        return False
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_MAGIC), os.SEEK_END)
-            return file.read() == _MAGIC
-    except OSError:
-        return False

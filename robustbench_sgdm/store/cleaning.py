@@ -1,11 +1,13 @@
 """What of a run directory nothing will read again."""
 
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.locks import alone, check_free
 from robustbench_sgdm.store.runs import Run
@@ -17,7 +19,7 @@ TEMPORARY, SHARDS, STALE = (
 )
 """Kinds of litter."""
 
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `atomic.write` names them so
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `Root.write` names them so
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,27 @@ def find_litter(path: Path) -> list[Litter]:
     Complete cells stay, those of other plans in the same directory too, and so do shards that a run will go on from.
     Of a run whose plan cannot be read only half-written files can go: nothing says what else is needed.
     Nothing outside the directory is ever named, and nothing in one that is no run's.
+
+    Raises:
+        UnsafeFileError: a link or no regular file lies where a cell belongs.
     """
-    if not _is_run(path):
+    files = Root(path)
+    if not _is_run(files):
         return []
-    found = [Litter(TEMPORARY, p, _size(p)) for p in path.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]
+    found = [
+        Litter(TEMPORARY, p, about.st_size)
+        for p, about in files.walk()
+        if _HALF_WRITTEN.fullmatch(p.name) and stat.S_ISREG(about.st_mode)
+    ]
     try:
         run = Run.open(path)
+    except UnsafeFileError:
+        raise
     except DataError:
-        return _inside(path, found)
+        return found
     for cell in run.cells:
         found += _of_cell(run.store, cell)
-    return _inside(path, found)
+    return found
 
 
 def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
@@ -60,39 +72,31 @@ def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
     if not find_litter(path):
         return []
     with alone(path):
-        found = find_litter(path)
+        files, found = Root(path), find_litter(path)
         for one in found:
-            one.path.unlink(missing_ok=True)
-        for folder in {one.path.parent for one in found}:
-            if folder.name == "shards" and not any(folder.iterdir()):
-                folder.rmdir()
+            files.unlink(one.path)
+        for folder in {one.path.parent for one in found if one.path.parent.name == "shards"}:
+            files.remove_folder(folder, empty=True)
     return found
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(files: Root) -> bool:
     """Whether a directory is a run's, if only one that was killed before it had written its plan."""
-    return any((path / name).exists() for name in ("plan.yaml", "cells")) or any(path.glob(".plan.yaml.*"))
+    return any(name in ("plan.yaml", "cells") or name.startswith(".plan.yaml.") for name in files.names())
 
 
 def _of_cell(store: CellStore, cell: Cell) -> Iterator[Litter]:
     folder = store.folder(cell)
     done = store.complete(cell)
-    for shard in sorted((folder / "shards").glob("[!.]*.parquet")):
-        if done or not shard.name.startswith(f"{cell.key[:16]}-"):
-            yield Litter(SHARDS, shard, _size(shard))
+    for name in store.files.names(folder / "shards"):
+        ours = name.startswith(f"{cell.key[:16]}-")
+        if name.endswith(".parquet") and not name.startswith(".") and (done or not ours):
+            yield from _litter(store.files, SHARDS, folder / "shards" / name)
     if store.stale(cell):
-        for path in (folder / "scores.json", folder / "detections.parquet"):
-            if path.is_file():
-                yield Litter(STALE, path, _size(path))
+        for name in ("scores.json", "detections.parquet"):
+            yield from _litter(store.files, STALE, folder / name)
 
 
-def _inside(root: Path, found: list[Litter]) -> list[Litter]:
-    whole = root.resolve()
-    return [one for one in found if one.path.is_file() and one.path.parent.resolve().is_relative_to(whole)]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:  # renamed by a process at work
-        return 0
+def _litter(files: Root, kind: str, path: Path) -> Iterator[Litter]:
+    if about := files.stat(path):  # else a process at work has renamed it
+        yield Litter(kind, path, about.st_size)

@@ -1,6 +1,7 @@
 """Training logs: the `results.csv` that Ultralytics writes, ours or anybody's, and which are seeds of one training."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import read_yaml
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.foreign import read_yaml, shown
+from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.store.checks import parse_csv
 
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
 
 _RECORDS = ("recipe.yaml", "args.yaml")  # ours says more than Ultralytics'
+_MOST_EPOCHS = 1_000_000
 _LONGEST = 24  # characters of a value that tells two lines apart in a legend
 # Where a run was made and what it left there, not what was trained.
 _PLACES = ("device", "workers", "cache", "project", "name", "save_dir", "exist_ok", "resume")
@@ -78,8 +82,8 @@ def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
     Raises:
         DataError: there is none, or one is damaged or not of an Ultralytics detector.
     """
-    files = {file.resolve(): file for path in paths for file in _files(path)}
-    return [_log(file, split) for file in files.values()]
+    found = {file.resolve(): (file, files) for path in paths for file, files in _files(path)}
+    return [_log(file, split, files) for file, files in found.values()]
 
 
 def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
@@ -148,23 +152,25 @@ def _text(value: object) -> str:
         return str(value)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> list[tuple[Path, Root | None]]:
+    """The logs, each with the directory that was named; None where the file itself was, which may be any link."""
     if path.is_file():
-        return [path]
-    found = [path / "results.csv"] if (path / "results.csv").is_file() else sorted(path.glob("*/results.csv"))
+        return [(path, None)]
+    files = Root(path)
+    found = [path / "results.csv"]
+    if not files.is_file("results.csv"):
+        below = [path / name / "results.csv" for name in files.names()]
+        found = [file for file in below if os.path.lexists(file) and files.is_file(file)]
     if not found:
         raise DataError(
             f"{path} holds no training log: give the folder of an Ultralytics run (with its results.csv) "
             "or of a comparison, for example runs/train/scenes"
         )
-    return found
+    return [(file, files) for file in found]
 
 
-def _read(file: Path, split: str) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(file, skipinitialspace=True)
-    except Exception as error:
-        raise DataError(f"{file} cannot be read as csv: {error}") from error
+def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
+    frame = parse_csv(file, files)
     frame.columns = frame.columns.str.strip()  # Ultralytics padded its columns with blanks once
     absent = [c for c in ("epoch", *(f"{split}/{loss}_loss" for loss in LOSSES)) if c not in frame]
     if absent:
@@ -172,17 +178,22 @@ def _read(file: Path, split: str) -> pd.DataFrame:
             f"{file} is no log of an Ultralytics detector with {split} losses: no column {absent[0]}"
         )
     try:  # a run that was gone on with elsewhere may have logged an epoch twice
-        return frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{file} holds something else than numbers: {error}") from error
+        frame = frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{file} holds something else than numbers: {shown(str(error))}") from error
+    if not frame["epoch"].between(0, _MOST_EPOCHS).all():
+        raise DataError(f"{file} holds epochs that are not from 0 to {_MOST_EPOCHS:,}")
+    return frame
 
 
-def _log(file: Path, split: str) -> Log:
+def _log(file: Path, split: str, files: Root | None) -> Log:
     """A log and what the record beside it says: our `recipe.yaml`, or Ultralytics' `args.yaml`."""
-    frame = _read(file, split)
+    frame = _read(file, split, files)
     for name in _RECORDS if file.name == "results.csv" else ():
         try:
-            content = read_yaml(file.parent / name)
+            content = read_yaml(file.parent / name, files=files or Root(file.parent))
+        except UnsafeFileError:
+            raise
         except DataError:
             continue
         if isinstance(content, dict) and isinstance(named := content.get("model"), str) and named:

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
 from robustbench_sgdm.store.cells import cell_key
 from robustbench_sgdm.store.runs import Run
 from robustbench_sgdm.types import CLEAN
@@ -32,7 +31,7 @@ def keep_picture(
     path = picture_path(run, corruption, severity, image_id)
     buffer = io.BytesIO()  # Pillow, writing to a full disk itself, leaves half a JPEG and says nothing
     picture.save(buffer, "JPEG", quality=92, subsampling=0, comment=stamp.encode())
-    atomic.write_bytes(path, buffer.getvalue(), sync=False)
+    run.files.write_bytes(path, buffer.getvalue(), sync=False)
     return path
 
 
@@ -40,8 +39,10 @@ def has_picture(run: Run, corruption: str, severity: float, image_id: int) -> bo
     """Whether a picture is there and shows what the run's detectors saw."""
     try:
         path = picture_path(run, corruption, severity, image_id)
-        with Pillow.open(path, formats=("JPEG",)) as file:
-            return file.info.get("comment") == _stamp(run, corruption, severity).encode()
+        with run.files.open(path) as file, Pillow.open(file, formats=("JPEG",)) as picture:
+            return picture.info.get("comment") == _stamp(run, corruption, severity).encode()
+    except UnsafeFileError:
+        raise
     except Exception:  # noqa: BLE001 - whatever a damaged file provokes, it is not that picture
         return False
 
@@ -58,10 +59,12 @@ def read_picture(run: Run, corruption: str, severity: float, image_id: int) -> N
             f"{path} is missing or of another run; make it with: robustbench figure side-by-side {run.path}"
         )
     try:
-        with Pillow.open(path, formats=("JPEG",)) as file:
-            if max(file.size) > LONGEST:
-                raise ValueError(f"{file.width} x {file.height} px, kept ones have {LONGEST} at the most")
-            return np.array(file.convert("RGB"))
+        with run.files.open(path) as file, Pillow.open(file, formats=("JPEG",)) as picture:
+            if max(picture.size) > LONGEST:
+                raise ValueError(
+                    f"{picture.width} x {picture.height} px, kept ones have {LONGEST} at the most"
+                )
+            return np.array(picture.convert("RGB"))
     except Exception as error:
         raise DataError(f"{path} cannot be decoded ({error}); delete it") from error
 

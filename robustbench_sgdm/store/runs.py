@@ -1,22 +1,25 @@
 """Run directories: `plan.yaml`, `cells/`, `results.csv` and what is drawn from them."""
 
+import contextlib
 import itertools
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
+from robustbench_sgdm import escaping
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError, unknown
 from robustbench_sgdm.foreign import read_yaml, shown
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.cells import Cell, CellStore
-from robustbench_sgdm.store.checks import check_cell, check_links, check_plan, read_csv
+from robustbench_sgdm.store.checks import check_cell, check_plan, read_csv
 from robustbench_sgdm.store.locks import alone, held
 from robustbench_sgdm.store.truth import GroundTruth
 from robustbench_sgdm.types import METRICS
@@ -56,6 +59,12 @@ class Run:
     path: Path
     plan: Mapping[str, Any]
     baseline: str | None = None
+    _files: Root | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def files(self) -> Root:
+        """The directory's files, which are opened, written and removed in no other way."""
+        return self._files or Root(self.path)
 
     @classmethod
     def open(cls, path: Path, *, baseline: str | None = None) -> Self:
@@ -69,18 +78,22 @@ class Run:
             DataError: not a run directory, damaged, or of another schema.
             UsageError: a baseline that the run does not have.
         """
-        file = path / "plan.yaml"
-        if not file.is_file():
+        file, files = path / "plan.yaml", Root(path)
+        try:
+            is_run = files.is_file(file)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        if not is_run:
             raise DataError(f"{path} is not a run directory: it has no plan.yaml")
-        plan = read_yaml(file)
+        plan = read_yaml(file, files=files)
         found = plan.get("schema") if isinstance(plan, dict) else None
         if found != SCHEMA:
             raise DataError(
                 f"{file} has schema {shown(found)}, this version reads {SCHEMA}; run again under another --name"
             )
         check_plan(plan, file)
-        run = cls(path, plan)
-        check_links(path, (folder for cell in run.cells for folder in run._written(cell)))
+        run = cls(path, plan, _files=files)
+        _ = run.cells  # refuses damaged ones
         return run.against(baseline) if baseline else run
 
     def against(self, baseline: str) -> Self:
@@ -124,7 +137,7 @@ class Run:
                 break
         run = cls.open(path)._with_comparison(plan)
         if truth is not None:
-            truth.write(path / "ground_truth", plan["data"]["fingerprint"])
+            truth.write(path / "ground_truth", plan["data"]["fingerprint"], run.files)
         return run
 
     def _with_comparison(self, plan: Mapping[str, Any]) -> Self:
@@ -139,7 +152,7 @@ class Run:
         content = {**self.plan, "models": models}
         with alone(self.path):
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            atomic.write_text(self.path / "plan.yaml", text)
+            self.files.write_text("plan.yaml", text)
         return replace(self, plan=content)
 
     def truth(self) -> GroundTruth:
@@ -148,21 +161,17 @@ class Run:
         Raises:
             DataError: the run keeps none, or a file is damaged.
         """
-        return GroundTruth.read(self.path / "ground_truth", str(self.plan["data"].get("fingerprint")))
+        data = str(self.plan["data"].get("fingerprint"))
+        return GroundTruth.read(self.path / "ground_truth", data, self.files)
 
     @property
     def store(self) -> CellStore:
         """The cells' store."""
-        return CellStore(self.path / "cells")
+        return CellStore(self.path / "cells", self.files)
 
     def statistics(self, cell: Cell) -> Path:
         """The folder of what was computed from a cell and can be made again."""
         return self.path / "statistics" / cell.folder
-
-    def _written(self, cell: Cell) -> tuple[Path, ...]:
-        """The folders that hold what is made of a cell."""
-        pictures = self.path / "pictures" / cell.corruption / f"{cell.severity:g}"
-        return self.store.folder(cell) / "shards", self.statistics(cell), pictures
 
     @property
     def cells(self) -> list[Cell]:
@@ -297,13 +306,13 @@ class Run:
     def write_results(self) -> Path:
         """Write `results.csv` from the complete cells."""
         path = self.path / "results.csv"
-        atomic.write_text(path, self.results().to_csv(index=False))
+        self.files.write_text(path, escaping.csv(self.results()))
         return path
 
     def write_latency(self, frame: pd.DataFrame) -> Path:
         """Write `latency.csv`; columns as `latency` returns them."""
         path = self.path / "latency.csv"
-        atomic.write_text(path, frame.to_csv(index=False))
+        self.files.write_text(path, escaping.csv(frame))
         return path
 
     def latency(self) -> pd.DataFrame:
@@ -313,7 +322,7 @@ class Run:
         no rows where the run was not timed.
         """
         numbers = dict.fromkeys(("milliseconds", "ratio", "low", "high"), "float64")
-        return read_csv(self.path / "latency.csv", dict.fromkeys(LATENCY, "object") | numbers)
+        return read_csv(self.path / "latency.csv", dict.fromkeys(LATENCY, "object") | numbers, self.files)
 
     def damage(self) -> pd.DataFrame:
         """What the corruptions did to some of the run's images; no rows where that was not measured.
@@ -323,11 +332,11 @@ class Run:
         """
         texts = dict.fromkeys(("corruption", "key"), "object")
         kinds = dict.fromkeys(DAMAGE, "float64") | texts | {"images": "int64"}
-        return read_csv(self.path / "damage.csv", kinds)
+        return read_csv(self.path / "damage.csv", kinds, self.files)
 
     def write_damage(self, frame: pd.DataFrame) -> None:
         """Write `damage.csv`; columns as `damage` reads them."""
-        atomic.write_text(self.path / "damage.csv", frame.to_csv(index=False))
+        self.files.write_text("damage.csv", escaping.csv(frame))
 
 
 def same_seeds(
@@ -349,7 +358,12 @@ def same_seeds(
 
 def list_runs(project: Path) -> list[Path]:
     """The run directories directly below a folder, oldest first."""
-    return sorted((p.parent for p in project.glob("*/plan.yaml")), key=lambda p: (p.stat().st_mtime, p.name))
+    found = []
+    for path in project.iterdir() if project.is_dir() else ():
+        if os.path.lexists(path / "plan.yaml"):  # a link that leads nowhere is to be told of
+            with contextlib.suppress(OSError):  # removed meanwhile
+                found.append((path.stat().st_mtime, path.name, path))
+    return [path for *_, path in sorted(found)]
 
 
 def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
@@ -363,7 +377,7 @@ def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
                 if exist_ok or _free(path, plan):  # not taken meanwhile
                     content = {"schema": SCHEMA, "name": path.name, **plan}
                     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-                    atomic.write_text(path / "plan.yaml", text)
+                    Root(path).write_text("plan.yaml", text)
                     return True
         except RobustBenchError:
             failed = 0 if held(path) else failed + 1  # once: it was let go meanwhile
@@ -382,20 +396,19 @@ def _free(path: Path, plan: Mapping[str, Any]) -> bool:
     """
     if not path.exists():
         return True
-    file, store = path / "plan.yaml", CellStore(path / "cells")
-    if not file.exists():
-        lost = path.is_dir() and all(p.name == "cells" or p.name.startswith(".") for p in path.iterdir())
+    files = Root(path)
+    store = CellStore(path / "cells", files)
+    if not files.is_file("plan.yaml"):
+        lost = path.is_dir() and all(name == "cells" or name.startswith(".") for name in files.names())
     else:
-        lost = _torn(file)
+        lost = _torn(files)
     return lost and not any(store.stale(Cell(**cell)) for cell in plan["cells"])
 
 
-def _torn(file: Path) -> bool:
+def _torn(files: Root) -> bool:
     """Whether a plan was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
-    if not file.is_file():  # a pipe would keep us waiting
-        return False
     try:
-        text, plan = file.read_text("utf-8"), read_yaml(file)
+        text, plan = files.read_text("plan.yaml"), read_yaml(files.path / "plan.yaml", files=files)
     except (ValueError, DataError):
         return True
     except OSError:
@@ -406,5 +419,7 @@ def _torn(file: Path) -> bool:
 def _same_plan(path: Path, plan: Mapping[str, Any]) -> bool:
     try:
         return bool(Run.open(path).plan["cells"] == plan["cells"])
+    except UnsafeFileError:
+        raise
     except DataError:
         return False

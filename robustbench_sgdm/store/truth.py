@@ -1,18 +1,19 @@
 """A run's ground truth, kept beside its cells so that results can be read without the data set."""
 
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store.checks import read_frame, stamp
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.store.checks import columns, read_frame, stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
 _TABLES = {
@@ -30,6 +31,7 @@ _TABLES = {
     ),
     "categories": pa.schema([("category_id", pa.int64()), ("name", pa.string())]),
 }
+_SAME_HASH = 1000
 _OPTIONAL = {"images": pa.field("upright", pa.bool_())}  # where some image is not
 
 
@@ -48,44 +50,58 @@ class GroundTruth:
     annotations: pd.DataFrame
     categories: pd.DataFrame
 
-    def write(self, folder: Path, data: str) -> None:
+    def write(self, folder: Path, data: str, files: Root | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.
 
         Args:
             folder: made as needed.
             data: the data set's fingerprint.
+            files: of the run directory that the folder lies in; its own where it lies in none.
         """
+        files = files or Root(folder)
         for name in _TABLES:
             path, schema = folder / f"{name}.parquet", _schema(name, getattr(self, name).columns)
-            if stamp(path, "data") == data:
-                with contextlib.suppress(DataError):
-                    read_frame(path, schema)
+            try:
+                if stamp(path, "data", files) == data:
+                    read_frame(path, schema, files)
                     continue
+            except UnsafeFileError:
+                raise
+            except DataError:
+                pass  # damaged
             stamped = schema.with_metadata({"data": data})
             table = pa.Table.from_pandas(getattr(self, name), stamped, preserve_index=False)
             table = table.replace_schema_metadata(stamped.metadata)
-            atomic.write(path, lambda p, table=table: pq.write_table(table, p, write_page_checksum=True))  # type: ignore[misc]
+            files.write(path, lambda file, table=table: pq.write_table(table, file, write_page_checksum=True))  # type: ignore[misc]
 
     @classmethod
-    def read(cls, folder: Path, data: str) -> Self:
-        """Read what `write` wrote.
+    def read(cls, folder: Path, data: str, files: Root | None = None) -> Self:
+        """Read what `write` wrote, with the same arguments.
 
         Raises:
             DataError: a file is missing, damaged, or belongs to other data.
         """
-        tables = {}
+        tables, files = {}, files or Root(folder)
         for name in _TABLES:
             path = folder / f"{name}.parquet"
-            if stamp(path, "data") != data:
+            if stamp(path, "data", files) != data:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            tables[name] = read_frame(path, _schema(name, pq.read_schema(path).names))
+            tables[name] = read_frame(path, _schema(name, columns(path, files)), files)
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
+            if _collide(known.to_numpy()):
+                raise DataError(f"{folder} has ids of {name} that no table can hold; delete it and run again")
             if not known.is_unique or not tables["annotations"][key].isin(known).all():
                 raise DataError(f"{folder} contradicts itself about {name}; delete it and run again")
         return cls(**tables)
+
+
+def _collide(ids: NDArray[np.int64]) -> bool:
+    """Whether thousands of ids are made to have one hash, so that tables of pandas take the square of their number."""
+    hashes = ((ids >> 33) ^ ids ^ (ids << 11)) & 0xFFFFFFFF
+    return bool(len(ids)) and int(np.unique(hashes, return_counts=True)[1].max()) > _SAME_HASH
 
 
 def _schema(name: str, columns: Collection[str]) -> pa.Schema:

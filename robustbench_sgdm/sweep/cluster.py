@@ -11,14 +11,17 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from robustbench_sgdm.datasets import Image
@@ -33,6 +36,10 @@ from robustbench_sgdm.sweep.work import Worker
 
 _PATIENCE = 10.0  # seconds for the head of a cluster to answer
 _TRIES = "RAY_gcs_server_port_wait_time_s"  # how often Ray asks a head that does not answer
+# Where "0", which Ray takes on Linux too, a cluster listens on the loopback alone; `ray.init` itself turns 127.0.0.1 into
+# the machine's address in the network.
+_REACHABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_LONGEST_FOLDER = 30  # characters; a socket's path has 107 at the most, of which Ray takes 66
 
 
 @contextmanager
@@ -40,6 +47,8 @@ def on_ray(
     address: str | None = None, *, workers: int = 0, device: str = "cpu", gpus: float = 1.0
 ) -> Iterator["Ray"]:
     """Connect to a Ray cluster, or start one on this machine for as long as the context lasts.
+
+    One that is started listens on the loopback alone, and keeps its files where the user alone can read them.
 
     Args:
         address: `host:port` or `auto`; None starts a cluster.
@@ -52,19 +61,20 @@ def on_ray(
         RobustBenchError: the cluster cannot be reached.
     """
     check_ray(address, device=device, gpus=gpus)
-    ray = _connect(address)
-    try:
-        kind, amount = ("GPU", gpus) if device.startswith("cuda") else ("CPU", 1.0)
-        there = float(ray.cluster_resources().get(kind, 0))
-        room = int(there / amount + 1e-9)
-        if not workers and not room:
-            raise UsageError(
-                f"the Ray cluster has {there:g} {kind}s, a worker needs {amount:g}: add a node, or give --workers to "
-                "wait for one"
-            )
-        yield Ray(ray, workers or room, gpus if kind == "GPU" else 0.0)
-    finally:
-        ray.shutdown()
+    with _private_folder() if address is None else nullcontext() as folder:
+        ray = _connect(address, folder)
+        try:
+            kind, amount = ("GPU", gpus) if device.startswith("cuda") else ("CPU", 1.0)
+            there = float(ray.cluster_resources().get(kind, 0))
+            room = int(there / amount + 1e-9)
+            if not workers and not room:
+                raise UsageError(
+                    f"the Ray cluster has {there:g} {kind}s, a worker needs {amount:g}: add a node, or give --workers "
+                    "to wait for one"
+                )
+            yield Ray(ray, workers or room, gpus if kind == "GPU" else 0.0)
+        finally:
+            ray.shutdown()
 
 
 def check_ray(address: str | None, *, device: str, gpus: float, connect: bool = True) -> None:
@@ -97,11 +107,13 @@ def check_ray(address: str | None, *, device: str, gpus: float, connect: bool = 
         raise RobustBenchError(f"no Ray cluster at {address}: {error}; is its head up?") from error
 
 
-def _connect(address: str | None) -> Any:
+def _connect(address: str | None, folder: str | None) -> Any:
+    """Ray, connected to a cluster, or to one of its own that keeps its files in a folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent that nobody asked for
     if address is None:  # its ports run the code of whoever reaches them: only with a token of this process
         if "ray" not in sys.modules:  # Ray reads these when it is loaded, and never again
             os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+            os.environ[_REACHABLE] = "0"
         elif os.environ.get("RAY_AUTH_MODE") != "token":
             raise UsageError(
                 "Ray is loaded already, without a token: set RAY_AUTH_MODE=token before, or give an address"
@@ -113,15 +125,26 @@ def _connect(address: str | None) -> Any:
             "--executor ray needs Ray, which is not installed: pip install 'robustbench-sgdm[ray]'"
         ) from None
     how: dict[str, Any] = {"address": address}
-    if address is None:
+    if folder:
         how = {"address": "local", "num_cpus": cores(), "include_dashboard": False}
+        # Ray lets everybody write into the folder that it is given; nobody else comes to one within ours.
+        how["_temp_dir"] = str(Path(folder) / "ray")
     before = signal.getsignal(signal.SIGTERM)
     # Else Ray asks twenty times, half a minute each, where something listens that is no cluster.
     once = {} if address is None or _TRIES in os.environ else {_TRIES: "1"}
     try:
         # Ray lets workers import from the driver's current folder.
-        with environment(**once), chdir(Path(sys.executable).parent):
+        with (
+            environment(**once),
+            chdir(Path(sys.executable).parent),
+            _private_files() if folder else nullcontext(),
+        ):
             ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+        if folder and not ip_address(ray.util.get_node_ip_address()).is_loopback:
+            ray.shutdown()
+            raise UsageError(
+                f"Ray is loaded already, so as to listen to the network: set {_REACHABLE}=0 before"
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address else "on this machine"
         token = "; if it has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it" if address else ""
@@ -131,6 +154,23 @@ def _connect(address: str | None) -> Any:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray sets its own, which leaves at once
     return ray
+
+
+def _private_folder() -> "TemporaryDirectory[str]":
+    """A new folder that is the user's alone, of a short path, for Ray's session: its logs and sockets."""
+    usual = tempfile.gettempdir()
+    place = usual if len(usual) <= _LONGEST_FOLDER or not Path("/tmp").is_dir() else "/tmp"
+    return TemporaryDirectory(prefix="rb-ray-", dir=place, ignore_cleanup_errors=True)
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """What is made meanwhile, and by processes that are started meanwhile at any time, is the user's alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.progress import counter
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.engine import finish
@@ -337,7 +338,7 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     cells, corruptions, severities = [], {}, set(plan["severities"])
     if baseline == model:
         raise UsageError(f"baseline {baseline!r} is the model itself; name another one of {path}")
-    if (path / "plan.yaml").exists():
+    if Root(path).is_file("plan.yaml"):
         there = Run.open(path).plan
         for part in ("data", "settings"):
             keys = ("fingerprint",) if part == "data" else ("engine", "seed", "device")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from robustbench_sgdm.escaping import markdown
+
 _TINY = 0.0001  # points; a smaller difference is none
 
 
@@ -97,7 +99,8 @@ def split(table: Table, most: int) -> list[Table]:
 
 def to_markdown(table: Table) -> str:
     """A table with its title and notes."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    head, *rows = ([markdown(cell) for cell in line] for line in (table.columns, *table.rows))
+    lines = [head, ["---"] * len(head), *rows]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"* {note}\n" for note in table.notes)
-    return f"## {table.title}\n\n{drawn}\n\n{notes}"
+    notes = "".join(f"* {markdown(note)}\n" for note in table.notes)
+    return f"## {markdown(table.title)}\n\n{drawn}\n\n{notes}"

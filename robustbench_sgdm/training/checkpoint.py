@@ -15,15 +15,20 @@ import torch
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.detectors.pickle_records import load_plain, open_checkpoint
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.rooted import Root
 
 NAME = "state.pt"
 _LOGS = ("results.csv", "health.csv")
 _KEPT = ("train_args", "train_metrics", "train_results", "date", "version", "license", "docs")
 _KINDS = {"epoch": int, "finished": bool, "batch": int, "logs": dict}
+
+
+def files_of(run: Any) -> Root:
+    """The files of the comparison that an Ultralytics trainer works in."""
+    return Root(Path(run.save_dir).parent)
 
 
 def save(run: Any, path: Path) -> None:
@@ -33,7 +38,8 @@ def save(run: Any, path: Path) -> None:
         run: an Ultralytics trainer that has just written its own checkpoints.
         path: the file.
     """
-    logs = {name: (Path(run.save_dir) / name).read_text("utf-8") for name in _LOGS}
+    files = files_of(run)
+    logs = {name: files.read_text(Path(run.save_dir) / name) for name in _LOGS}
     state = {
         "epoch": run.epoch,
         "finished": bool(run.stop),
@@ -54,21 +60,28 @@ def save(run: Any, path: Path) -> None:
     }
     buffer = io.BytesIO()  # torch, writing to a full disk itself, fails without saying why
     torch.save(state, buffer)
-    atomic.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, files: Root) -> dict[str, Any]:
     """A saved state, on the CPU.
+
+    Args:
+        path: the file.
+        files: of the comparison.
 
     Raises:
         DataError: damaged.
     """
     try:
-        state: dict[str, Any] = load_plain(path)
+        with files.open(path) as file:
+            state: dict[str, Any] = load_plain(file)
         sound = all(type(state[key]) is kind for key, kind in _KINDS.items())
         logs = [state["logs"][name].encode() for name in _LOGS]  # absent or no text: refused too
         if not (sound and state["batch"] > 0 and all(logs)):
             raise ValueError
+    except UnsafeFileError:
+        raise
     except Exception as error:  # whatever the bytes of a damaged file provoke
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}): remove it to train this model from its start"
@@ -78,7 +91,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def restore(run: Any, path: Path) -> None:
     """Put a trainer that has just been set up into a saved state; the next epoch follows."""
-    state = read(path)
+    files = files_of(run)
+    state = read(path, files)
     unwrap_model(run.model).load_state_dict(state["model"])
     run.ema.ema.load_state_dict(state["ema"])
     run.ema.updates = state["updates"]
@@ -89,30 +103,30 @@ def restore(run: Any, path: Path) -> None:
     run.start_epoch = state["epoch"] + 1
     run.seconds_before = state["seconds"]
     if RANK <= 0:
-        write_logs(state, Path(run.save_dir))
+        write_logs(state, Path(run.save_dir), files)
 
 
-def write_logs(state: Mapping[str, Any], folder: Path) -> None:
+def write_logs(state: Mapping[str, Any], folder: Path, files: Root) -> None:
     """Write the logs of a run's folder as they were when its state was saved."""
     for name in _LOGS:  # no other name in the file is followed
-        atomic.write_text(folder / name, state["logs"][name])
+        files.write_text(folder / name, state["logs"][name])
 
 
-def strip(path: Path) -> None:
+def strip(path: Path, files: Root) -> None:
     """Leave the averaged weights alone in a checkpoint, as Ultralytics' `strip_optimizer` does; nothing is unpickled.
 
     Raises:
         DataError: it cannot be read; see `weights.read`.
     """
-    if not path.is_file():
+    if not files.is_file(path):
         return
     network = weights.read(path).network.half().requires_grad_(False)
-    with open_checkpoint(path) as content:
+    with files.open(path) as file, open_checkpoint(file) as content:
         kept = {key: value for key in _KEPT if _is_plain(value := _plain_part(content.get(key)))}
     empty = dict.fromkeys(("optimizer", "best_fitness", "ema", "updates", "scaler"))
     buffer = io.BytesIO()
     torch.save({**kept, **empty, "epoch": -1, "model": network}, buffer)
-    atomic.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _plain_part(value: Any) -> Any:

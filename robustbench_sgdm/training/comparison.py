@@ -1,5 +1,6 @@
 """A comparison's folder: a run for each (model, seed), what each left, and a table of mean and spread."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import atomic
+from robustbench_sgdm import escaping
 from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Scores
-from robustbench_sgdm.store.checks import check_links, read_scores
+from robustbench_sgdm.store.checks import read_scores
 from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
 from robustbench_sgdm.training import checkpoint, record
 from robustbench_sgdm.types import METRICS
@@ -72,8 +74,9 @@ class TrainedRun:
             "batch": self.batch,
             "health": list(self.health),
         }
-        atomic.write_json(self.folder / _RESULT, content)
-        (self.folder / "weights" / checkpoint.NAME).unlink(missing_ok=True)
+        files = Root(self.folder.parent)
+        files.write_json(self.folder / _RESULT, content)
+        files.unlink(self.folder / "weights" / checkpoint.NAME)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -82,10 +85,10 @@ class TrainedRun:
         Raises:
             DataError: its `result.json` is damaged.
         """
-        path = folder / _RESULT
-        if not path.is_file():
+        path, files = folder / _RESULT, Root(folder.parent)
+        if not files.is_file(path):
             return None
-        found = read_scores(path)
+        found = read_scores(path, files)
         sound = all(isinstance(found.get(key), kind) for key, kind in _FIELDS.items())
         if not (sound and all(isinstance(line, str) for line in found["health"])):
             raise DataError(f"{path} is damaged; remove it, and --resume trains this run anew")
@@ -95,10 +98,11 @@ class TrainedRun:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run in a folder could be taken for."""
+    """Remove what an earlier run in a comparison's folder could be taken for."""
+    files = Root(folder.parent)
     checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
     for name in (_RESULT, _RECIPE, "results.csv", "health.csv", "best.safetensors", "best.md", *checkpoints):
-        (folder / name).unlink(missing_ok=True)
+        files.unlink(folder / name)
 
 
 def run_name(model: str, seed: int) -> str:
@@ -133,10 +137,10 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
     """
-    path = folder / _RECIPE
-    if not path.is_file():
+    path, files = folder / _RECIPE, Root(folder.parent if "model" in facts else folder)
+    if not files.is_file(path):
         return
-    content = read_yaml(path)
+    content = read_yaml(path, files=files)
     if not (isinstance(content, dict) and isinstance(content.get("versions"), dict)):
         raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
     leaves = flatten if "model" in facts else shared_leaves
@@ -146,7 +150,7 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
         now.pop("init", None)  # an earlier version said it in `start` alone
     changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     last = folder / "weights" / "last.pt"
-    kept = f"{last} is kept" if last.is_file() else "what lies there is kept"
+    kept = f"{last} is kept" if files.is_file(last) else "what lies there is kept"
     if old := [key for key in changed if key.startswith("versions ")]:
         raise UsageError(
             f"{folder.name} was begun under other versions ({_in_words(old, then, now)}), which need not give the same "
@@ -171,8 +175,8 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
     Raises:
         DataError: the folder is no comparison's.
     """
-    path = folder / _RECIPE
-    found = read_yaml(path) if path.is_file() else None
+    path, files = folder / _RECIPE, Root(folder)
+    found = read_yaml(path, files=files) if files.is_file(path) else None
     content = found if isinstance(found, dict) else {}
     if isinstance(content.get("model"), str):
         raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
@@ -208,27 +212,32 @@ def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
     for model, seed in [*_planned_before(folder, facts), *runs]:
         if seed not in seeds.setdefault(model, []):
             seeds[model].append(seed)
-    atomic.write_text(folder / _RECIPE, record.as_yaml({"runs": seeds, **facts}))
+    Root(folder).write_text(_RECIPE, record.as_yaml({"runs": seeds, **facts}))
 
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = same_comparison(read_yaml(folder / _RECIPE), yaml.safe_load(record.as_yaml(facts)))
+        same = same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
         return read_plan(folder) if same else []
+    except UnsafeFileError:
+        raise
     except DataError:  # none, or damaged: it is written anew
         return []
 
 
 def unfinished(folder: Path) -> list[str]:
     """The planned runs of a comparison that have no result yet, in words; none where the folder is no comparison's."""
+    files = Root(folder)
     try:
         plan = read_plan(folder)
+    except UnsafeFileError:
+        raise
     except DataError:
         return []
     return [
         f"{model} seed {seed}"
         for model, seed in plan
-        if not (folder / run_name(model, seed) / _RESULT).is_file()
+        if not files.is_file(folder / run_name(model, seed) / _RESULT)
     ]
 
 
@@ -248,29 +257,31 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
             f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet ({few(absent, 5)}); "
             f"finish it with the command that began it and --resume --name {folder.name}"
         )
-    folders = [folder / run_name(model, seed) for model, seed in plan]
-    check_links(folder, [path for run in folders for path in (run, run / _RESULT, run / "best.safetensors")])
-    done = [run for one in folders if (run := TrainedRun.read(one))]
+    done = [run for model, seed in plan if (run := TrainedRun.read(folder / run_name(model, seed)))]
     for run, pair in zip(done, plan, strict=True):
         if (run.model, run.seed) != pair:
             raise DataError(
                 f"{run.folder / _RESULT} is of {shown(run.model)} seed {run.seed}, not of {pair[0]} seed {pair[1]}; "
                 "remove it, and --resume trains this run anew"
             )
-        if not run.weights.is_file():
+        if not Root(folder).is_file(run.weights):
             raise DataError(
                 f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run anew"
             )
     return done
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path, files: Root | None = None) -> dict[str, Any]:
     """The `recipe.yaml` of a run or of a comparison; empty where it holds something else.
+
+    Args:
+        folder: of the run or the comparison.
+        files: of the comparison that a run is part of.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    content = read_yaml(folder / _RECIPE)
+    content = read_yaml(folder / _RECIPE, files=files or Root(folder))
     return content if isinstance(content, dict) else {}
 
 
@@ -280,17 +291,18 @@ def write_tables(folder: Path) -> list[str]:
     Returns:
         Folders of finished runs that are not, trained on other data or with another recipe.
     """
-    whole = read_yaml(folder / _RECIPE)
+    files = Root(folder)
+    whole = read_record(folder)
     found: list[TrainedRun] = []
     others: list[TrainedRun] = []
-    for path in sorted(folder.glob(f"*/{_RESULT}")):
-        if run := TrainedRun.read(path.parent):
-            own = path.parent / _RECIPE
-            is_part = own.is_file() and same_comparison(read_yaml(own), whole)
+    for path in (folder / name for name in files.names()):
+        if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
+            own = files.is_file(path / _RECIPE)
+            is_part = own and same_comparison(read_record(path, files), whole)
             (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
-        atomic.write_text(folder / name, frame.to_csv(index=False))
+        files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
 

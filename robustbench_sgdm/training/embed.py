@@ -5,17 +5,15 @@ bfloat16. Two can be made at once, each by a process of its own that names its d
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.config import TrainingConfig
 from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.training import record
-from robustbench_sgdm.training.comparison import TrainedRun
+from robustbench_sgdm.training.comparison import TrainedRun, read_record
 from robustbench_sgdm.training.data import TrainData, scenes_data
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.progress import print_epochs
@@ -67,8 +65,9 @@ def install(run: TrainedRun, data: TrainData, out: Path) -> None:
     weights.write(path, trained.state, trained.config, trained.classes, meta, layers=trained.layers)
     scores = {size: evaluate(path, data.val, imgsz=size, batch=16) for size in SIZES}
     atomic.write_text(out / f"{run.model}.md", record.card(weights.read(path), scores, run.health))
-    shutil.copyfile(run.folder / "results.csv", out / f"{run.model}.csv")
-    recipe = yaml.safe_load((run.folder / "recipe.yaml").read_text("utf-8"))
+    files = Root(run.folder.parent)
+    atomic.write_bytes(out / f"{run.model}.csv", files.read_bytes(run.folder / "results.csv"))
+    recipe = read_record(run.folder, files)
     shared = {key: value for key, value in recipe.items() if key not in ("model", "start")}
     atomic.write_text(out / "recipe.yaml", record.as_yaml(shared))
 

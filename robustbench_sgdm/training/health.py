@@ -14,6 +14,7 @@ A row of `health.csv` for each pass over the training images; columns `<quantity
 """
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import DynamicConv
 from robustbench_sgdm.modules.rdconv import Attention
 from robustbench_sgdm.modules.sgdm import StaticGuided
+from robustbench_sgdm.training import checkpoint
 from robustbench_sgdm.training.trainer import Event
 
 VANISHED = 1e-6
@@ -93,8 +95,9 @@ class Health:
             row |= {
                 f"{name}/{place}": value for name, value in dynamics(layer, self._inputs.get(place)).items()
             }
-        file = Path(run.save_dir) / "health.csv"
-        pd.DataFrame([row]).to_csv(file, mode="a", header=not file.exists(), index=False, float_format="%.6g")
+        with checkpoint.files_of(run).open(Path(run.save_dir) / "health.csv", "a+b") as file:
+            begins = not os.fstat(file.fileno()).st_size
+            file.write(pd.DataFrame([row]).to_csv(header=begins, index=False, float_format="%.6g").encode())
 
 
 def inserted(model: nn.Module) -> dict[int, nn.Module]:

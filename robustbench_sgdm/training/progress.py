@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
+from robustbench_sgdm.escaping import terminal
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 
@@ -47,7 +48,11 @@ def print_epochs(progress: Progress) -> None:
     score = "" if progress.map50_95 is None else f"  mAP50-95 {progress.map50_95:.1f}"
     left = f"{progress.left / 60:.0f} min left" if progress.left >= 90 else f"{progress.left:.0f} s left"
     epoch = f"epoch {progress.epoch}/{progress.epochs}"
-    print(f"{progress.model}  {epoch}  loss {progress.loss:.2f}{score}  {left}", file=sys.stderr, flush=True)
+    print(
+        f"{terminal(progress.model)}  {epoch}  loss {progress.loss:.2f}{score}  {left}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 @dataclass

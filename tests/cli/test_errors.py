@@ -211,11 +211,12 @@ def test_a_terminal_is_not_told_what_to_do(
 ) -> None:
     """Names come from files; an escape sequence in one could rewrite what stands on the screen."""
     content = json.loads(tiny_coco.read_text())
-    content["categories"][0]["name"] = "\x1b[2Jcat"
+    content["categories"][0]["name"] = "\x1b[2Jcat\n::error::\u202e"
     tiny_coco.write_text(json.dumps(content))
     words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tiny_coco.parent)]
     code, text = outcome(capsys, monkeypatch, *words)
-    assert code == 2 and r"\x1b[2Jcat" in text and "\x1b" not in text
+    assert code == 2 and r"\x1b[2Jcat\n::error::\u202e" in text and not set("\x1b\u202e") & set(text)
+    assert not any(line.lstrip().startswith("::") for line in text.splitlines())
 
 
 def test_every_error_says_its_exit_code() -> None:

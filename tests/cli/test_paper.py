@@ -37,7 +37,7 @@ def test_a_file_instead(
 ) -> None:
     assert run(monkeypatch, "--table", "8", "--format", "markdown", "--out", str(tmp_path / "p.md")) == 0
     assert capsys.readouterr().out == ""
-    assert "| yolov8n-sgdm[split=0.3] |" in (tmp_path / "p.md").read_text("utf-8")
+    assert r"| yolov8n-sgdm\[split=0.3\] |" in (tmp_path / "p.md").read_text("utf-8")
 
 
 def test_an_unknown_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_arguments_are_small_numbers_and_words(config: architecture.Config, argu
         (lambda c: c.update(backbone=c["backbone"][:1] * 2000), r"2\d\d\d layers"),
         (lambda c: c["backbone"][3].__setitem__(slice(1, 4), [1, "RepNCSPELAN4", [64] * 3 + [99_999]]), "10,000"),
         (lambda c: c["backbone"][3].__setitem__(slice(1, 4), [1, "nn.Linear", [99_999, 99_999]]), "parameters"),
-        (lambda c: c["backbone"].insert(1, [-1, 1, "nn.Upsample", [None, 4096, "nearest"]]), "puts out"),
+        (lambda c: c["backbone"].insert(1, [-1, 1, "nn.Upsample", [None, 4096, "nearest"]]), "computes"),
     ],
 )  # fmt: skip
 def test_what_is_larger_than_any_detector_is_not_built(

@@ -39,7 +39,9 @@ def cluster(runs: Runs) -> Iterator[str]:
     from robustbench_sgdm.sweep import on_ray
 
     with on_ray(workers=2) as started:
-        runs.environment |= {k: v for k, v in os.environ.items() if k.startswith("RAY_AUTH_")}
+        runs.environment |= {
+            k: v for k, v in os.environ.items() if k.startswith(("RAY_AUTH_", "RAY_ENABLE_"))
+        }
         yield started.ray.get_runtime_context().gcs_address
 
 

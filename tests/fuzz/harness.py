@@ -3,16 +3,20 @@
 Every input is a function of the random draws of one Hypothesis example, so that it is found again and shrunk.
 """
 
+import ctypes
 import io
 import math
 import os
 import random
+import re
+import resource
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,14 +24,32 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from robustbench_sgdm import rooted
 from robustbench_sgdm.errors import RobustBenchError
 
 COUNT = int(os.environ.get("ROBUSTBENCH_FUZZ", "0"))
 """Inputs for each reader; 0 for the few that every test run tries, the same ones each time."""
 
 FEW = 60
-LIMIT = 10.0
-"""Seconds that one input may take."""
+SPARE = 4 * 2**30
+"""Bytes of addresses beyond the bound, from which memory is refused: what a reader takes is measured until then."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What reading one small file may cost: megabytes (2**20 bytes) of memory more than before, and seconds."""
+
+    megabytes: int
+    seconds: float
+
+
+BOUNDS = {
+    "data sets, predictions": Bound(1200, 30),
+    "pictures": Bound(1500, 30),
+    "model YAMLs, weights": Bound(2500, 30),
+    "run and training directories": Bound(500, 30),
+}
+"""By kind of file, of at most a megabyte; `SECURITY.md` has the same table."""
 
 WEIRD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 255, 2**31, 2**53, 2**63, -(2**64), 10**30, 10**400),
@@ -145,13 +167,107 @@ def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
     return bytes(found)
 
 
+NUMBERS = (
+    *(
+        "0x" + "f" * 20_000,
+        "-0x" + "9a" * 9_000,
+        "0b" + "10" * 9_000,
+        "0" + "7" * 20_000,
+        "9" * 20_000,
+        "1" * 4_300,
+    ),
+    *(
+        "1:" * 20_000 + "1",
+        "1:" * 9 + "1",
+        "1:" * 9_000 + "1.5",
+        "190:20:30",
+        "1_000_000",
+        "0x_1",
+        "9" * 21,
+        "1" * 19,
+    ),
+    *(
+        "1e999",
+        "-1e999",
+        "1.0e+999",
+        "1e-999",
+        "0." + "0" * 9_000 + "1",
+        ".inf",
+        "-.Inf",
+        ".NaN",
+        "NaN",
+        "-Infinity",
+    ),
+    *(
+        "2001-12-14",
+        "2001-12-14t21:59:43.10-05:00",
+        "2001-99-99",
+        "0001-01-01 00:00:00 +23:59",
+        "-0",
+        "0o17",
+        "+1",
+    ),
+)
+"""Numbers and dates as json and YAML may write them, some of which only one of the two reads."""
+
+_YAML = (
+    *(
+        "&a [*a]",
+        "*a",
+        "{<<: {a: 1}}",
+        "{? [a]: b}",
+        "{? {a: b}: c}",
+        "!!binary aGk=",
+        "!!set {a}",
+        "!!omap [a: 1]",
+    ),
+    *(
+        "!!timestamp 2001-01-01",
+        "!!python/object:os.system x",
+        "!!int '0x" + "f" * 9_000 + "'",
+        "=",
+        "!!float 1_0",
+    ),
+    *(
+        "[" * 60 + "]" * 60,
+        "!!str {a: b}",
+        "!!map [a]",
+        "!<x> y",
+        "|\n  a",
+        "{" + ",".join(map(str, range(3000))) + "}",
+    ),
+)
+
+
+def odd_yaml(text: str, rng: random.Random) -> str:
+    """YAML with the value of one of its lines replaced by what few expect there."""
+    lines = text.splitlines()
+    at = rng.randrange(len(lines))
+    head = re.match(r"^(\s*(?:- )*[^:]*:|\s*-)\s", lines[at] + " ")
+    lines[at] = (head[1] if head else "") + " " + rng.choice(NUMBERS + _YAML)
+    return "\n".join(lines) + "\n"
+
+
+def odd_json(text: str, rng: random.Random) -> str:
+    """Json with one of its numbers written in another way."""
+    places = list(re.finditer(r"(?<=[\[ :,])-?\d[\d.e+-]*(?=[\],} ])", text))
+    if not places:
+        return text
+    found = rng.choice(places)
+    return text[: found.start()] + rng.choice(NUMBERS) + text[found.end() :]
+
+
 def copied(value: Any) -> Any:
     """Nested plain values of one's own."""
     return _copied(value)
 
 
 def fuzz(
-    name: str, root: Path, damage: Callable[[random.Random], Path], use: Callable[[Path], object]
+    name: str,
+    root: Path,
+    damage: Callable[[random.Random], Path],
+    use: Callable[[Path], object],
+    bound: Bound,
 ) -> None:
     """Try a reader on many damaged inputs and say how many it read and refused.
 
@@ -160,9 +276,10 @@ def fuzz(
         root: the only folder in which files may be written, made or removed while reading.
         damage: makes a damaged file or folder below `root`.
         use: reads it; may raise errors of ours alone.
+        bound: what it may cost.
     """
     tried = {"read": 0, "refused": 0}
-    slowest = 0.0
+    slowest = largest = 0.0
 
     @settings(
         max_examples=COUNT or FEW,
@@ -175,15 +292,16 @@ def fuzz(
     )
     @given(st.randoms(use_true_random=False))
     def one(rng: random.Random) -> None:
-        nonlocal slowest
+        nonlocal slowest, largest
         path = damage(rng)
+        before = _fresh_peak()
         began = time.perf_counter()
         with (
             warnings.catch_warnings(),
             redirect_stdout(io.StringIO()),
             redirect_stderr(io.StringIO()),
             _watched(root),
-            _limited(),
+            _limited(bound),
         ):
             warnings.simplefilter("ignore")
             try:
@@ -196,11 +314,15 @@ def fuzz(
             except Refused as error:  # raised at any place, whose traceback pytest may not be able to print
                 raise AssertionError(f"{error}; reading {path}") from None
         slowest = max(slowest, time.perf_counter() - began)
+        grown = (_status("VmHWM") - before) / 2**20
+        largest = max(largest, grown)
+        assert grown < bound.megabytes, f"{grown:.0f} MB, may take {bound.megabytes}; reading {path}"
 
     one()
     total = sum(tried.values())
     print(
-        f"fuzz {name}: {total} inputs, {tried['read']} read, {tried['refused']} refused, slowest {slowest:.2f} s"
+        f"fuzz {name}: {total} inputs, {tried['read']} read, {tried['refused']} refused, slowest {slowest:.2f} s, "
+        f"largest {largest:.0f} MB"
     )
     assert total >= (COUNT or FEW)
 
@@ -232,8 +354,7 @@ _CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.chmod": ((0, 2),),
 }
 _RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"} | {
-    "socket.connect",
-    "socket.getaddrinfo",
+    f"socket.{name}" for name in ("connect", "getaddrinfo", "gethostbyname", "sendto", "sendmsg", "bind")
 }
 _root: Path | None = None
 
@@ -245,6 +366,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     changed = [
         (arguments[at], -1 if beside is None else arguments[beside]) for at, beside in _CHANGES.get(event, ())
     ]
+    if event == "open" and (frame := sys._getframe(1)).f_code is rooted._Folder.open.__code__:
+        changed = [(arguments[0], frame.f_locals["self"].handle)]  # the event does not name the folder
     if event in _RUNS or not all(_allowed(path, beside, event == "open") for path, beside in changed):
         raise Refused(f"{event} {arguments}")
 
@@ -270,15 +393,35 @@ def _watched(root: Path) -> Iterator[None]:
         _root = None
 
 
+def _fresh_peak() -> int:
+    """Bytes in memory now, after which the peak is counted anew; 0 where the system cannot say."""
+    if sys.platform != "linux":
+        return 0
+    ctypes.CDLL(None).malloc_trim(0)  # else what the last input left would be taken again unseen
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    if sys.platform != "linux":
+        return 0
+    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024
+
+
 @contextmanager
-def _limited() -> Iterator[None]:
+def _limited(bound: Bound) -> Iterator[None]:
     def late(signum: int, frame: FrameType | None) -> None:
-        raise Refused(f"over {LIMIT} s")
+        raise Refused(f"over {bound.seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, bound.seconds)
+    addresses = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform == "linux":
+        most = _status("VmSize") + bound.megabytes * 2**20 + SPARE
+        resource.setrlimit(resource.RLIMIT_AS, (most, addresses[1]))
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, addresses)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -80,7 +80,8 @@ def folder(root: Path) -> Path:
         rows = "0 .1 .1 .3 .1 .3 .5 .1 .5\n" if name == "b" else "1 0.5 0.5 0.2 0.4\n0 .3 .3 .2 .2\n"
         (root / f"labels/val/{name}.txt").write_text(rows)
     (root / "val.txt").write_text(f"./images/val/a.png\nimages/val/b.png\n{root}/images/val/c.png\n")
-    (root / "sound.json").write_text(json.dumps(COCO))
+    inside = [image | {"file_name": f"images/val/{image['file_name']}"} for image in COCO["images"]]
+    (root / "sound.json").write_text(json.dumps(COCO | {"images": inside}))
     return root
 
 

@@ -1,16 +1,21 @@
 """Data sets, predictions and pictures from strangers: read, or refused in one line."""
 
+import io
 import json
 import random
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
 from robustbench_sgdm import content
 
 harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
 readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+DATA = harness.BOUNDS["data sets, predictions"]
 
 
 @pytest.fixture
@@ -26,6 +31,8 @@ def written(path: Path, value: Any, rng: random.Random) -> Path:
         path.write_text(rng.choice(("[", '{"a":', "1", '["x",')) * rng.choice((500, 5000, 100_000)))
     elif rng.random() < 0.2:
         path.write_bytes(harness.damaged_bytes(json.dumps(value).encode(), rng))
+    elif rng.random() < 0.2:
+        path.write_text(harness.odd_json(json.dumps(value), rng))
     else:
         path.write_text(json.dumps(harness.damaged_tree(harness.copied(value), rng)))
     return path
@@ -37,6 +44,7 @@ def test_dataset_jsons(root: Path) -> None:
         root,
         lambda rng: written(root / "val.json", readers.COCO, rng),
         readers.use_dataset,
+        DATA,
     )
 
 
@@ -55,10 +63,12 @@ def test_dataset_yamls(root: Path) -> None:
         if rng.random() < 0.6:
             sample = harness.damaged_tree(harness.copied(sample), rng)
         text = readers.yaml_of(sample)
+        if rng.random() < 0.2:
+            text = harness.odd_yaml(text.decode(), rng).encode()
         (root / "data.yaml").write_bytes(harness.damaged_bytes(text, rng) if rng.random() < 0.3 else text)
         return root / "data.yaml"
 
-    harness.fuzz("dataset YAMLs", root, damage, readers.use_dataset)
+    harness.fuzz("dataset YAMLs", root, damage, readers.use_dataset, DATA)
 
 
 def test_predictions(root: Path) -> None:
@@ -68,11 +78,15 @@ def test_predictions(root: Path) -> None:
         "described.json": (readers.DESCRIBED, readers.use_predictions),
     }
 
+    for name, (value, use) in uses.items():
+        (root / name).write_text(json.dumps(value))
+        use(root / name)
+
     def damage(rng: random.Random) -> Path:
         name = rng.choice(("nested.json", "p.json", "p.json", "described.json"))
         return written(root / name, uses[name][0], rng)
 
-    harness.fuzz("predictions", root, damage, lambda path: uses[path.name][1](path))
+    harness.fuzz("predictions", root, damage, lambda path: uses[path.name][1](path), DATA)
 
 
 def test_pictures(root: Path) -> None:
@@ -80,7 +94,79 @@ def test_pictures(root: Path) -> None:
 
     def damage(rng: random.Random) -> Path:
         path = root / "images/val/d.png"
-        path.write_bytes(harness.damaged_bytes(rng.choice(samples), rng))
+        data = rng.choice(samples)
+        if rng.random() < 0.3:
+            data = hostile_picture(rng)
+        path.write_bytes(harness.damaged_bytes(data, rng) if rng.random() < 0.8 else data)
         return path
 
-    harness.fuzz("images", root, damage, readers.use_picture)
+    harness.fuzz("images", root, damage, readers.use_picture, harness.BOUNDS["pictures"])
+
+
+def hostile_picture(rng: random.Random) -> bytes:
+    """A small file that claims much, or repeats a part many times."""
+    act, many = rng.randint(0, 8), rng.choice((3, 300, 3000))
+    picture = readers.picture
+    if act == 0:  # compressed text that expands, in a PNG
+        kind, text = rng.choice(((b"zTXt", b"a\0\0"), (b"iCCP", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0")))
+        body = text + zlib.compress(bytes(rng.choice((10, 10**6, 10**7))))
+        png = picture()
+        return bytes(png[:33] + chunk(kind, body) * min(many, 300) + png[33:])
+    if act == 1:  # scans of a progressive JPEG
+        side = rng.choice((24, 1000, 4000))
+        jpeg = saved(
+            Pillow.new("RGB", (side, side)), "JPEG", progressive=True
+        )  # of one colour: a scan is short
+        return jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xda") : -2] * min(many, 300) + jpeg[-2:]
+    if act == 2:  # EXIF whose tags share their bytes
+        png = picture()
+        return bytes(png[:33] + chunk(b"eXIf", shared_tags(many)) + png[33:])
+    if act == 3:
+        return shared_tags(many)
+    if act == 4:  # frames
+        form = rng.choice(("GIF", "WEBP", "TIFF", "PNG"))
+        frames = [Pillow.new("L", (24, 24), n) for n in range(min(many, 200))]
+        return bytes(picture(kind=form, mode="L", save_all=True, append_images=frames))
+    if act == 5:  # a WebP that claims a size before it has pixels
+        canvas = rng.choice((23, 16382, 2**24 - 1)).to_bytes(3, "little") * 2
+        return (
+            b"RIFF"
+            + struct.pack("<I", 100)
+            + b"WEBPVP8X"
+            + struct.pack("<I", 10)
+            + bytes(4)
+            + canvas
+            + bytes(70)
+        )
+    if act == 6:  # sizes in place
+        sized = bytearray(picture(kind=rng.choice(("PNG", "BMP", "JPEG2000", "GIF", "PPM", "TIFF"))))
+        at = rng.randrange(min(len(sized) - 4, 120))
+        sized[at : at + 4] = rng.choice((b"\0\0\x24\xb8", b"\xb8\x24\0\0", b"\xff\xff\xff\xff", b"\0\1\0\1"))
+        return bytes(sized)
+    if act == 7:
+        return (
+            b"P%d %d %d 255\n" % (rng.randint(1, 6), rng.choice((24, 9000)), rng.choice((24, 9000)))
+            + b"1 " * many
+        )
+    mode = rng.choice(("1", "L", "I;16", "P", "RGBA"))
+    return saved(Pillow.new(mode, (3000, 3000)), "PNG")  # large, and short when stored
+
+
+def saved(image: Pillow.Image, kind: str, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def shared_tags(count: int) -> bytes:
+    """A TIFF of 24 x 24 whose further tags all have the same 200 kB."""
+    tags = [(256, 3, 1, 24), (257, 3, 1, 24), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+    end = 8 + 2 + 12 * (len(tags) + count) + 4
+    tags += [(1000 + n, 7, 200_000, end) for n in range(count)]
+    rows = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + rows + bytes(4 + 200_000)

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import torchvision
+from torch import nn
 
 from robustbench_sgdm import content
+from robustbench_sgdm.detectors.architecture import tasks
 
 harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
 readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+WEIGHTS = harness.BOUNDS["model YAMLs, weights"]
 
 
 @pytest.fixture
@@ -22,6 +26,81 @@ def root(tmp_path: Path) -> Path:
     made = tmp_path / "root"
     made.mkdir()
     return made
+
+
+def odd_row(config: Any, rng: random.Random) -> None:
+    """Put a layer of some library into a model, with arguments that it may take, of any size; or a large setting."""
+    if not isinstance(config, dict) or rng.random() < 0.1:
+        config[rng.choice(("reg_max", "nc", "width_multiple", "depth_multiple", "channels"))] = rng.choice(
+            SIZES
+        )
+        return
+    arguments = [argument(rng) for _ in range(rng.randint(0, 6))]
+    row = [rng.choice((-1, -1, -1, [-1, 0], 0)), rng.choice((1, 1, 3, 100)), rng.choice(KINDS), arguments]
+    rows = config[rng.choice(("backbone", "head"))]
+    at = rng.randrange(len(rows))
+    if rng.random() < 0.5:
+        rows.insert(at, row)
+    else:
+        rows[at] = row
+
+
+def argument(rng: random.Random, depth: int = 0) -> Any:
+    """A number of any size, mostly one that layers take; sometimes a word or a list."""
+    if rng.random() < 0.1 and depth < 2:
+        return [argument(rng, depth + 1) for _ in range(rng.choice((1, 2, 3, 50)))]
+    return rng.choice(SIZES) if rng.random() < 0.9 else rng.choice(("nearest", "None", "nc", True, None, 0.5))
+
+
+SIZES = (
+    *(1, 1, 2, 3, 4, 8, 16, 16, 32, 32, 64),
+    *(0, -1, 100, 500, 700, 1000, 4096, 9000, 99_999, 0.25, 1e-9),
+)
+KINDS = [name for name in dir(tasks) if isinstance(getattr(tasks, name), type)] + [
+    f"{prefix}{name}"
+    for prefix, module in (("nn.", nn), ("torchvision.ops.", torchvision.ops))
+    for name in dir(module)
+    if isinstance(getattr(module, name), type)
+]
+
+
+def other_type(sound: bytes, rng: random.Random) -> bytes:
+    """A safetensors file with tensors of types that few read."""
+    length = int.from_bytes(sound[:8], "little")
+    header = json.loads(sound[8 : 8 + length])
+    for name in rng.sample([key for key in header if key != "__metadata__"], rng.choice((1, 2))):
+        first, last = header[name]["data_offsets"]
+        kind, bits = rng.choice(TYPES)
+        header[name] |= {
+            "dtype": kind,
+            "shape": rng.choice(([(last - first) * 8 // bits], header[name]["shape"])),
+        }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + sound[8 + length :]
+
+
+TYPES = (
+    *(
+        ("F4", 4),
+        ("F6_E2M3", 6),
+        ("F6_E3M2", 6),
+        ("F8_E4M3", 8),
+        ("F8_E5M2", 8),
+        ("F8_E8M0", 8),
+        ("BOOL", 8),
+        ("I8", 8),
+    ),
+    *(
+        ("U16", 16),
+        ("BF16", 16),
+        ("F16", 16),
+        ("U32", 32),
+        ("I32", 32),
+        ("F64", 64),
+        ("C64", 64),
+        ("U64", 64),
+    ),
+)
 
 
 def test_model_yamls(root: Path) -> None:
@@ -39,15 +118,23 @@ def test_model_yamls(root: Path) -> None:
     def damage(rng: random.Random) -> Path:
         if rng.random() < 0.1:
             path.write_bytes(harness.damaged_bytes(sound, rng))
+        elif rng.random() < 0.1:
+            path.write_bytes(other_type(sound, rng))
+        elif rng.random() < 0.1:
+            odd = harness.odd_json(json.dumps(header), rng)
+            safetensors.torch.save_file(tensors, path, {"robustbench_sgdm": odd})
         else:
             damaged = harness.copied(header)
             damaged["config"] = harness.damaged_tree(damaged["config"], rng)
+            if rng.random() < 0.3:
+                damaged["config"] = harness.copied(header["config"])
+                odd_row(damaged["config"], rng)
             if rng.random() < 0.1:
                 damaged = harness.damaged_tree(damaged, rng)
             safetensors.torch.save_file(tensors, path, {"robustbench_sgdm": json.dumps(damaged)})
         return path
 
-    harness.fuzz("model YAMLs", root, damage, readers.use_weights)
+    harness.fuzz("model YAMLs", root, damage, readers.use_weights, WEIGHTS)
 
 
 GLOBALS = (
@@ -128,4 +215,4 @@ def test_checkpoints(root: Path) -> None:
                     archive.writestr(name, damaged_pickle(data, rng) if name == pickled else data)
         return path
 
-    harness.fuzz("checkpoints", root, damage, readers.use_weights)
+    harness.fuzz("checkpoints", root, damage, readers.use_weights, WEIGHTS)

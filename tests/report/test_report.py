@@ -311,6 +311,48 @@ def test_accessibility_in_a_browser(written: Run, browser: Any) -> None:
         page.close()
 
 
+def test_the_page_allows_nothing_but_itself(written: Run, browser: Any, tmp_path: Path) -> None:
+    """What got into it all the same would neither run, nor be fetched, nor change its looks."""
+    text = text_of(written)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert html.unescape(policy).startswith(
+        "default-src 'none'; img-src data:; font-src data:; style-src 'sha256-"
+    )
+    forged = (
+        "<script>document.title = 'ran'</script><img src='http://away.invalid/a.png' onerror=\"document.title='ran'\">"
+        "<style>h1 { color: rgb(1, 2, 3) !important }</style><iframe src='http://away.invalid/'></iframe>"
+        "<link rel=stylesheet href='http://away.invalid/a.css'><base href='http://away.invalid/'>"
+        "<h2 style='color: rgb(1, 2, 3)'>x</h2><form action='http://away.invalid/'><button>send</button></form>"
+    )
+    (tmp_path / "forged.html").write_text(text.replace("<h1>", f"{forged}<h1>"), "utf-8")
+    for file in (written.path / "report.html", tmp_path / "forged.html"):
+        page = browser.new_page()
+        told: list[str] = []
+        away: list[str] = []
+        page.on("console", lambda message, told=told: told.append(message.text))
+        page.on(
+            "request",
+            lambda request, away=away, file=file: (
+                away.append(request.url) if request.url.startswith("http") else None
+            ),
+        )
+        page.goto(file.as_uri())
+        assert page.title() != "ran"
+        looks = page.eval_on_selector_all("h1, h2", "all => all.map(e => getComputedStyle(e).color)")
+        assert "rgb(1, 2, 3)" not in looks
+        assert (
+            page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
+        )  # its own style is used
+        assert page.evaluate("[...document.querySelectorAll('figure img')].every(i => i.naturalWidth > 0)")
+        if file == written.path / "report.html":
+            assert told == [] and away == []
+        else:
+            page.evaluate("document.forms[0].submit()")
+            page.wait_for_timeout(200)
+            assert page.url == file.as_uri() and any("Content Security Policy" in line for line in told)
+        page.close()
+
+
 def test_it_reads_without_javascript_and_on_a_telephone(written: Run, browser: Any) -> None:
     context = browser.new_context(
         java_script_enabled=False, viewport={"width": 390, "height": 800}, offline=True

@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets import Dataset, Image, load
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.scoring import Scorer, Scores
+from robustbench_sgdm.scoring import Scorer, Scores, coco
 from robustbench_sgdm.types import METRICS
+
+
+@pytest.fixture(autouse=True, params=[1000, 1, 2])
+def classes_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco, "_CLASSES", request.param)
 
 
 def dataset(annotations: list[dict[str, Any]], images: int = 3) -> Dataset:

@@ -1,5 +1,6 @@
 """Cleaning removes what nothing will read again, and nothing else."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
+from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
 from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
 
@@ -77,8 +79,19 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
     run.store.folder(run.cells[-1]).rename(outside)
     run.store.folder(run.cells[-1]).symlink_to(outside)
     (outside / HALF).write_text("")
-    remove_litter(run.path)
+    with pytest.raises(DataError, match="is a link"):
+        remove_litter(run.path)
     assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
+
+
+def test_a_run_with_a_link_does_not_hide_the_others(
+    small_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(small_run.path, small_run.path.with_name("sound"))
+    (small_run.path / "cells/base").rename(tmp_path / "outside")
+    (small_run.path / "cells/base").symlink_to(tmp_path / "outside")
+    said = robustbench(monkeypatch, capsys, "list", "runs", "--project", str(small_run.path.parent))
+    assert "cells/base is a link" in said and "sound" in said and "6 / 6" in said
 
 
 def test_a_folder_that_is_no_run_keeps_everything(tmp_path: Path) -> None:

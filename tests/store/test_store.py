@@ -8,16 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from robustbench_sgdm import atomic
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs
+from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs, locks
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.types import CLEAN, METRICS
 
@@ -156,16 +155,19 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     os.mkfifo(tmp_path / "r/plan.yaml")
-    with pytest.raises(DataError, match="not a run directory"):
+    with pytest.raises(DataError, match="is a pipe, not a regular file"):
         Run.open(tmp_path / "r")
-    assert Run.start(tmp_path, "r", plan(cell())).path.name == "r2"
+    with pytest.raises(DataError, match="is a pipe, not a regular file"):
+        Run.start(tmp_path, "r", plan(cell()))
 
 
 def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
     run = Run.start(tmp_path, "r", plan(cell()))
-    looking = FileLock(run.path / ".lock", thread_local=False)
-    looking.acquire()
-    threading.Timer(0.05, looking.release).start()
+    with run.lock():
+        pass
+    looking = run.files.open(".lock", "r+b")
+    assert locks._lock(looking)
+    threading.Timer(0.05, looking.close).start()
     with run.lock():
         assert held(run.path)
 
@@ -320,8 +322,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
 
-    def full(temporary: Path) -> None:
-        temporary.write_text("half")
+    def full(file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RobustBenchError, match="No space left on device; free space"):
@@ -342,13 +344,15 @@ def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
     (tmp_path / "outside").mkdir()
     (run.path / part).parent.mkdir(parents=True, exist_ok=True)
     (run.path / part).symlink_to(tmp_path / "outside")
-    with pytest.raises(DataError, match="leads out of"):
-        Run.open(run.path)
-    with pytest.raises(DataError, match="leads out of"):
-        Run.start(tmp_path / "runs", "r", plan(cell()), exist_ok=True)
+    with pytest.raises(DataError, match="is a link, and links within a run directory are not followed"):
+        finish(run.store, cell())
+        run.files.write_text(f"{part}/x", "x")
+    assert not [*(tmp_path / "outside").iterdir()]
     (tmp_path / "linked").symlink_to(run.path)  # the run itself may be one
     (run.path / part).unlink()
-    assert Run.open(tmp_path / "linked").cells == [cell()]
+    linked = Run.open(tmp_path / "linked")
+    finish(linked.store, cell())
+    assert not linked.missing() and not run.missing()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, suppress
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,43 @@ def test_workers_run_no_code_of_the_current_folder(tmp_path: Path) -> None:
         "yolov8n_gaussian_scenes-0.02"
     ]
     assert not (tmp_path / "RAN").exists()
+
+
+def ours() -> list[psutil.Process]:
+    """This process and all that it has started, or that those have."""
+    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+
+def test_a_cluster_of_ones_own_listens_to_this_machine_alone(ray: Executor) -> None:
+    library: Any = importlib.import_module("ray")
+    assert library.get(library.remote(lambda: 1).remote()) == 1  # a worker is up, which listens too
+    open_to = [
+        (process.name(), connection.laddr.ip)
+        for process in ours()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+    ]
+    assert len(open_to) > 4  # the head, the raylet's two, the driver's and a worker's
+    assert not [
+        one for one in open_to if not ip_address(one[1].removeprefix("::ffff:").partition("%")[0]).is_loopback
+    ]
+
+
+def test_the_files_of_a_cluster_of_ones_own_are_the_users_alone(ray: Executor) -> None:
+    library: Any = importlib.import_module("ray")
+    session = Path(library._private.worker._global_node.get_session_dir_path())
+    root = session.parent.parent
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700 and root.stat().st_uid == os.getuid()
+    files = [path.lstat() for path in session.rglob("*") if not path.is_dir()]
+    assert len(files) > 10 and not [
+        one for one in files if one.st_mode & 0o077 and not stat.S_ISLNK(one.st_mode)
+    ]
+    shared = Path("/dev/shm")  # the object store's memory has no name, or is in the session's folder
+    began = root.stat().st_ctime
+    named = [path.lstat() for path in shared.iterdir()] if shared.is_dir() else []
+    assert not [
+        one for one in named if one.st_uid == os.getuid() and one.st_ctime >= began and one.st_mode & 0o077
+    ]
 
 
 @pytest.mark.usefixtures("ray")

@@ -17,6 +17,7 @@ import yaml
 from robustbench_sgdm.api import train
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run
 from robustbench_sgdm.training.checkpoint import strip
 from robustbench_sgdm.training.evaluate import evaluate
@@ -130,11 +131,11 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
             if name == "after":
                 raise Pulled
 
-    def cut(path: Path) -> None:
+    def cut(path: Path, files: Root) -> None:
         if path.name == "best.pt":
             path.with_name(".best.pt.draft").write_bytes(path.read_bytes()[:5000])
             raise Pulled
-        strip(path)
+        strip(path, files)
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "ArmRun", Stopping)

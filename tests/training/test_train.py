@@ -1,7 +1,9 @@
 """Both arms trained for an epoch on a dozen drawn images: equal starts and batches, sound files."""
 
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,17 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.training import ArmsFailed, Progress, TrainData, TrainedRun, arms, embed, run
+from robustbench_sgdm.store import read_logs
+from robustbench_sgdm.training import (
+    ArmsFailed,
+    Progress,
+    TrainData,
+    TrainedRun,
+    arms,
+    comparison,
+    embed,
+    run,
+)
 from robustbench_sgdm.training.comparison import read_comparison, run_name
 from robustbench_sgdm.training.trainer import ArmRun
 
@@ -374,15 +386,56 @@ def test_a_comparison_is_worked_on_by_one_process(data: TrainData, tmp_path: Pat
     assert done.weights.is_file()
 
 
-def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+@pytest.mark.parametrize(
+    "name",
+    ["yolov8n-seed0/health.csv", "yolov8n-seed0/args.yaml", "yolov8n-seed0/weights/.last.pt", "data.yaml"],
+)
+def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path, name: str, kind: str) -> None:
+    """Ultralytics writes into its folder by path, so nothing of it may be there before."""
     outside = tmp_path / "outside.csv"
     outside.write_text("mine")
-    folder = tmp_path / "runs" / "a" / "yolov8n-seed0"
-    folder.mkdir(parents=True)
-    (folder / "health.csv").symlink_to(outside)
-    with pytest.raises(DataError, match=r"health.csv leads out of .* by a link"):
+    path = tmp_path / "runs" / "a" / name
+    path.parent.mkdir(parents=True)
+    plant(path, kind, outside)
+    with pytest.raises(DataError, match=rf"{path.name} is a {kind}"):
         train(MODELS[:1], data=data, project=tmp_path / "runs", name="a", exist_ok=True, **SMALL)
     assert outside.read_text() == "mine"
+
+
+def plant(path: Path, kind: str, outside: Path) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside) if kind == "link" else path.hardlink_to(outside)
+
+
+def test_links_are_not_read_in_a_comparison(watched: Watched, tmp_path: Path) -> None:
+    """By anything that reads a finished one: its tables, its curves, a run of its detectors, `--resume`."""
+    folder, other = watched.runs[0].folder.parent, tmp_path / "other"
+    shutil.copytree(folder, other)
+    before = {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}
+    refused = 0
+    for number, file in enumerate(sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())):
+        copy = tmp_path / f"{number}"
+        shutil.copytree(folder, copy)
+        kind = ("link", "hard link", "pipe")[number % 3]
+        (copy / file).unlink()
+        plant(copy / file, kind, other / file)
+        with pytest.raises(DataError, match=f"is a {kind}"):
+            train(MODELS, data=watched.data, project=tmp_path, name=copy.name, resume=True, **SMALL)
+        readers: list[Callable[[], object]] = [
+            lambda copy=copy: read_comparison(copy),  # type: ignore[misc]
+            lambda copy=copy: comparison.write_tables(copy),  # type: ignore[misc]
+            lambda copy=copy: read_logs([copy]),  # type: ignore[misc]
+        ]
+        for read in readers:
+            try:
+                read()
+            except DataError as error:
+                assert f"is a {kind}" in str(error)
+                refused += 1
+    assert refused > 6 and before == {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}
 
 
 def test_a_model_yaml_starts_as_the_model_that_it_says(tmp_path: Path) -> None:

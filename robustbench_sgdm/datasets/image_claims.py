@@ -1,0 +1,138 @@
+"""What an image file claims, read before Pillow believes it: small files whose headers ask for gigabytes or minutes."""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from typing import IO
+
+_TIFF_KINDS = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+"""Bytes of a value of each kind."""
+
+_ORIENTATION = 0x0112
+_WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
+_MOST_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
+_MOST_TILES, _MOST_CHANNELS = 2**14, 4  # of a JPEG 2000
+_SIZ = re.compile(
+    rb"\xff\x4f\xff\x51..(..)(.{32})(..)", re.DOTALL
+)  # its codestream begins so, with its sizes
+
+
+def check_header(file: IO[bytes], most_pixels: int) -> None:
+    """Refuse what costs much as soon as Pillow opens it; leaves the file at its begin.
+
+    Raises:
+        ValueError: a WebP of more pixels, or a TIFF whose tags hold more than the file.
+    """
+    head = file.read(30)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":  # Pillow makes room for all pixels
+        width, height = _webp_size(head)
+        if width * height > most_pixels:
+            raise ValueError(f"{width} x {height} is more than {most_pixels:,} pixels")
+    elif head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # Pillow reads the values of all tags
+        size = file.seek(0, 2)
+        file.seek(0)
+        if sum(_TIFF_KINDS.get(kind, 0) * count for _, kind, count, _ in _tags(file)) > size:
+            raise ValueError("its tags claim more bytes than it has")
+    file.seek(0)
+
+
+def check_pixels(file: IO[bytes], kind: str, size: tuple[int, int]) -> None:
+    """Refuse what costs much when it is decoded; leaves the file where it is.
+
+    Args:
+        file: the whole file.
+        kind: Pillow's name of the format.
+        size: width and height in pixels.
+
+    Raises:
+        ValueError: a JPEG that draws its pixels too many times, or a JPEG 2000 of more tiles or channels, or of
+            another size than its header says.
+    """
+    if kind not in ("JPEG", "MPO", "JPEG2000"):
+        return
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    if kind != "JPEG2000":
+        scans = data.count(b"\xff\xda")
+        if scans * size[0] * size[1] > _MOST_SCANNED:
+            raise ValueError(
+                f"it draws its {size[0]} x {size[1]} pixels in {scans:,} scans, more than any picture"
+            )
+        return
+    for found in _SIZ.finditer(data):
+        right, bottom, left, top, across, down, begin, above = struct.unpack(">8I", found[2])
+        (channels,) = struct.unpack(">H", found[3])
+        tiles = -(-(right - begin) // max(across, 1)) * -(-(bottom - above) // max(down, 1))
+        if (right - left, bottom - top) != size or channels > _MOST_CHANNELS or tiles > _MOST_TILES:
+            raise ValueError(
+                f"it holds {right - left} x {bottom - top} pixels in {tiles:,} tiles and {channels} channels; may hold "
+                f"the {size[0]} x {size[1]} of its header in {_MOST_TILES:,} and {_MOST_CHANNELS}"
+            )
+
+
+def exif_orientation(data: bytes) -> int:
+    """What EXIF says of the orientation; 0 where it says nothing.
+
+    Pillow would read the values of all tags, each of which may be all the others' bytes.
+
+    Raises:
+        struct.error: it is cut off.
+    """
+    while data.startswith(b"Exif\0\0"):
+        data = data[6:]
+    found = 0
+    for tag, kind, count, value in _tags(io.BytesIO(data)):
+        if tag == _ORIENTATION:
+            whole = kind in _WHOLE and count == 1
+            found = struct.unpack_from(value[0] + _WHOLE[kind], value[1])[0] if whole else 0
+    return int(found)
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height from a WebP's first 30 bytes; (0, 0) where they are another's."""
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if head[12:16] == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 0, 0
+
+
+def _tags(file: IO[bytes]) -> Iterator[tuple[int, int, int, tuple[str, bytes]]]:
+    """Tag, kind, count, and (byte order, bytes of the value or its place) of the first directory of a TIFF."""
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+    if order is None:
+        return
+    big = struct.unpack(f"{order}H", file.read(2))[0] == 43
+    if big:
+        file.seek(8)
+    file.seek(struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0])
+    entry = f"{order}HHQ8s" if big else f"{order}HHI4s"
+    (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
+    for _ in range(count):
+        if len(row := file.read(struct.calcsize(entry))) < struct.calcsize(entry):
+            return
+        tag, kind, number, value = struct.unpack(entry, row)
+        yield tag, kind, number, (order, value)

@@ -80,7 +80,7 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     """The command's, read as the command line reads them; files only of the folders that this page may use.
 
     Raises:
-        UsageError: a name that is not known, a number out of bounds, a file elsewhere.
+        UsageError: a name that is not known, a number out of bounds, a file elsewhere, a detector of the user's code.
     """
     named = [*options.split(models, options.find_file), data]
     if bad := [name for name in named if name.startswith("-")]:
@@ -92,6 +92,8 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     items, selected, levels = options.models(models), options.split(noise), options.severities([severities])
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
+    if code := [item for item in items if ":" in item and not options.find_file(item)]:
+        raise UsageError(f"{code[0]} names code to run; a page runs none, so start it in a terminal")
     corruption.load().select(selected)
     arguments = [word for item in items for word in ("--model", item)]
     arguments += [word for item in selected for word in ("--noise", item)]

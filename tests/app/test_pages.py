@@ -276,6 +276,7 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"models": ["a\0/b"]}, "lies outside"),
         ({"models": ["--trust-weights"]}, "dash"),
         ({"models": ["yolov8n,--trust-weights"]}, "dash"),
+        ({"models": ["os:getcwd"]}, "names code to run"),
         ({"models": []}, "at least one"),
         ({"noise": []}, "at least one"),
         ({"noise": ["--corruptions=/tmp"]}, "unknown corruption"),

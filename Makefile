@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A namespace without routes, where the system lets users make one.
 NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 
-.PHONY: run test test-slow faults check fuzz bench baselines clean
+.PHONY: golden run test test-slow faults check fuzz bench baselines clean
 
 run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
@@ -29,6 +29,9 @@ check: .venv/installed  ## ruff, mypy strict, import-linter
 
 bench: .venv/installed  ## measure speed, as ratios within one run
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+golden: .venv/installed  ## writes anew what outputs on fixed inputs are compared with, after a version was raised
+	$(BIN)/python tests/golden/make.py
 
 baselines: .venv/installed  ## draw the pictures that figures are compared with anew; look at them
 	ROBUSTBENCH_BASELINES=write $(BIN)/python -m pytest -q -n 0 tests/figures/test_baselines.py -k looks

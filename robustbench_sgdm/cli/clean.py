@@ -18,7 +18,7 @@ def clean(
         bool, typer.Option("--yes", help="Remove what is listed; without, nothing is touched.")
     ] = False,
 ) -> None:
-    """List, and with --yes remove, what no run needs: half-written files, left-over shards, stale cells.
+    """List, and with --yes remove, what no run needs: half-written files, left-over shards, outdated cells.
 
     Complete cells are never removed, and neither are shards that the same command goes on from. Runs that
     a process works on are left alone. Locks need no cleaning: the system frees them with their process.

@@ -139,7 +139,7 @@ def runs(
 ) -> None:
     """Run directories and how much of each is done.
 
-    Stale cells are of other weights, data or code than the same command would use now; it makes them anew.
+    Outdated cells are of other weights, data or versions than the same command would use now; it computes them again.
     """
     from robustbench_sgdm.cli.console import note, show
     from robustbench_sgdm.errors import RobustBenchError
@@ -162,16 +162,19 @@ def runs(
 
 
 def _run_row(path: Path) -> list[str]:
-    from robustbench_sgdm import source
     from robustbench_sgdm.store import Run
+    from robustbench_sgdm.versions import inference_version, scoring_version
 
     run = Run.open(path)
     done = len(run.cells) - len(run.missing())
     state = "complete" if done == len(run.cells) else "partial"
-    if run.plan.get("code", source.detecting()) != source.detecting():
-        state = f"{state}, stale: of older code"
+    complete = [cell for cell in run.cells if run.store.complete(cell)]
+    if run.plan.get("inference", inference_version()) != inference_version():
+        state = f"{state}, outdated: made by other versions"
     elif old := sum(run.store.stale(cell) for cell in run.cells):
-        state = f"{state}, {old} cells stale"
+        state = f"{state}, {old} cells outdated"
+    elif any(run.store.has_old_scores(cell, scoring_version()) for cell in complete):
+        state = f"{state}, scores outdated"
     models, data = ", ".join(run.plan["models"]), run.plan["data"]["name"]
     return [path.name, state, f"{done} / {len(run.cells)}", models, data]
 

@@ -93,6 +93,7 @@ class Declaration:
     aliases: tuple[str, ...]
     source: str
     random: bool
+    version: int
 
 
 def corruption(
@@ -102,6 +103,7 @@ def corruption(
     source: str,
     aliases: tuple[str, ...] = (),
     random: bool = False,
+    version: int = 1,
 ) -> Callable[[Tagged], Tagged]:
     """Declare a function `(images, strength, rng) -> images` to be a corruption named as the function is.
 
@@ -114,13 +116,14 @@ def corruption(
         source: the paper or the measurement that the strengths come from.
         aliases: other names a user may give.
         random: it draws from `rng`.
+        version: raised whenever its pixels change, so that stored results are not taken for those of this code.
     """
     if family not in FAMILIES:
         raise errors.unknown("family", family, FAMILIES)
     names = [parameter.name for parameter in parameters]
     if not names or len(set(names)) < len(names):
         raise errors.UsageError(f"a corruption needs parameters of different names, not {names}")
-    stated = Declaration(family, parameters, aliases, source, random)
+    stated = Declaration(family, parameters, aliases, source, random, version)
 
     def tag(function: Tagged) -> Tagged:
         setattr(function, _TAG, stated)

@@ -1,5 +1,6 @@
 """A corruption as plain data that points at its function, so that it travels to spawned workers."""
 
+import ast
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -19,11 +20,8 @@ from robustbench_sgdm.corruption.declare import (
     declaration,
 )
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.source import code
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
-
-# What decides pixels beside the file that declares a corruption.
-_SHARED = (Path(__file__).with_name("filters.py"), Path(__file__).parents[1] / "seeds.py")
+from robustbench_sgdm.versions import CORRUPTIONS
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Corruption:
     Attributes:
         name: unique; with the strength in brackets where that is fixed.
         path: the file that declares it.
+        version: of its pixels.
         qualname: its function in that file.
         fixed: the strength given in brackets, or None.
     """
@@ -44,6 +43,7 @@ class Corruption:
     random: bool
     source: str
     summary: str
+    version: int
     path: Path
     qualname: str
     fixed: tuple[float, ...] | None = None
@@ -91,7 +91,9 @@ class Corruption:
         return "; ".join(parameter.describe() for parameter in self.parameters)
 
     def fingerprint(self, engine: str = "torch") -> str:
-        """Sha256 of what decides its pixels, in hex; wording, comments and formatting do not count.
+        """Sha256 of what decides its pixels, in hex: of our corruptions, their versions; of others, their code too.
+
+        Wording, comments and formatting do not count.
 
         Raises:
             UsageError: there is no such engine.
@@ -103,7 +105,8 @@ class Corruption:
         return hashlib.sha256("\n".join([self.name, repr(numbers), *parts[engine]()]).encode()).hexdigest()
 
     def _torch_parts(self) -> list[str]:
-        return [code(path) for path in (self.path, *_SHARED)]
+        own = self.path.is_relative_to(content.root().resolve() / "corruptions")
+        return [f"version {self.version}, shared {CORRUPTIONS}", *([] if own else [code(self.path)])]
 
     def __reduce__(self) -> tuple[Callable[..., "Corruption"], tuple[object, ...]]:
         return restore, (_reference(self.path), self.qualname, self.name, self.fixed)
@@ -111,7 +114,7 @@ class Corruption:
 
 @cache
 def _imgaug_parts() -> list[str]:
-    return [code(Path(imgaug_engine.__file__)), repr(imgaug_engine.versions())]
+    return [f"imgaug, shared {CORRUPTIONS}", repr(imgaug_engine.versions())]
 
 
 def tagged(module: ModuleType) -> list[Corruption]:
@@ -137,7 +140,7 @@ def _entry(path: Path, name: str, doc: str, stated: Declaration) -> Corruption:
     if not summary:
         raise DataError(f"{path}: {name} needs a docstring, whose first line becomes its summary")
     about = (stated.family, stated.parameters, stated.aliases, stated.random, stated.source)
-    return Corruption(name, *about, summary, path, name)
+    return Corruption(name, *about, summary, stated.version, path, name)
 
 
 def restore(reference: str, qualname: str, name: str, fixed: tuple[float, ...] | None) -> Corruption:
@@ -157,3 +160,21 @@ def _reference(path: Path) -> str:
     """Relative for our own files, since another machine may have them elsewhere; `/` keeps absolute ones."""
     root = content.root().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+@cache
+def code(path: Path) -> str:
+    """A file's code without docstrings, comments, formatting and the wording in `@corruption(...)`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [item for item in node.decorator_list if not _declares(item)]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            node.body = (node.body[1:] or [ast.Pass()]) if documented else node.body
+    return ast.unparse(tree)
+
+
+def _declares(decorator: ast.expr) -> bool:
+    called = ast.unparse(decorator.func) if isinstance(decorator, ast.Call) else ""
+    return called.rpartition(".")[2] == "corruption"

@@ -126,6 +126,11 @@ class CellStore:
         except (DataError, OSError):
             return False
 
+    def has_old_scores(self, cell: Cell, scoring: str) -> bool:
+        """Whether a complete cell was scored in another way than `scoring`, and has detections to score anew."""
+        scores = self.scores(cell)
+        return _has_detections(scores) and scores.get("scoring") != scoring
+
     def has_detections(self, cell: Cell) -> bool:
         """Whether a complete cell has its detections; one whose scores come from elsewhere has none."""
         return _has_detections(self.scores(cell))

@@ -3,14 +3,16 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer, Scores, rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.executor import Executor, Outcome
 from robustbench_sgdm.sweep.local import Threads
 from robustbench_sgdm.sweep.plan import Plan, Unit, category_ids, needed_units
 from robustbench_sgdm.sweep.work import Worker
+from robustbench_sgdm.versions import scoring_version
 
 
 def sweep(
@@ -62,6 +64,8 @@ class Results:
         self._waiting = Counter(cell for unit in units for cell in unit.cells)
         for cell in plan.cells:
             if self._waiting[cell] or (store.complete(cell) and not store.shards(cell)):
+                if store.has_old_scores(cell, scoring_version()):
+                    rescore(store, cell, self._scorer)
                 continue
             if store.sound(cell):  # stopped before its shards were gone
                 store.drop_shards(cell)
@@ -115,5 +119,23 @@ def finish(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
     """
     detections = store.merge(cell, count)
     scores = scorer.score(rows(shard) for shard in store.read_shards(cell, count))
-    metrics, per_class = dict(scores.metrics), dict(scores.per_class)
-    store.finish(cell, {"detections": detections, "metrics": metrics, "per_class": per_class})
+    store.finish(cell, {**_scores(scores), "detections": detections})
+
+
+def rescore(store: CellStore, cell: Cell, scorer: Scorer) -> None:
+    """Score the stored detections of a complete cell anew.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    detections = store.detections(cell)
+    store.finish(cell, {**_scores(scorer.score([rows(detections)])), "detections": len(detections)})
+
+
+def _scores(scores: Scores) -> dict[str, Any]:
+    """What `scores.json` keeps."""
+    return {
+        "scoring": scoring_version(),
+        "metrics": dict(scores.metrics),
+        "per_class": dict(scores.per_class),
+    }

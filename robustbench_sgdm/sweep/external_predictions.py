@@ -17,10 +17,10 @@ from robustbench_sgdm.progress import counter
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep.engine import finish
+from robustbench_sgdm.sweep.engine import finish, rescore
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN, METRICS
-from robustbench_sgdm.versions import versions
+from robustbench_sgdm.versions import scoring_version, versions
 
 ELSEWHERE = "elsewhere"
 """The engine of corrupted images of unknown making."""
@@ -251,6 +251,8 @@ def import_predictions(
         for cell, one in cells.items():
             if not run.store.complete(cell):
                 _store(run, cell, one, predictions, scorer)
+            elif run.store.has_old_scores(cell, scoring_version()):
+                rescore(run.store, cell, scorer)
             update(1)
         run.write_results()
     return run

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
-from robustbench_sgdm import source
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.datasets import images as decoding
@@ -23,7 +22,7 @@ from robustbench_sgdm.foreign import distinct, few
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 from robustbench_sgdm.types import CLEAN
-from robustbench_sgdm.versions import versions
+from robustbench_sgdm.versions import inference_version, versions
 
 _TRIED = 4  # images
 
@@ -69,7 +68,7 @@ class Plan:
             "severities": list(self.severities),
             "settings": asdict(self.settings),
             "hardware": hardware(self.settings.device),
-            "code": source.detecting(),
+            "inference": inference_version(),
             "versions": versions(),
             "cells": [asdict(c) for c in self.cells],
         }
@@ -137,7 +136,7 @@ def make_plan(
     shared = {
         "data": dataset.fingerprint,
         "device": settings.device.partition(":")[0],
-        "code": source.detecting(),
+        "inference": inference_version(),
     }
     cells = []
     for name, entrant in models.items():

@@ -8,16 +8,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from robustbench_sgdm import source
+import robustbench_sgdm
 from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.sweep.executor import Outcome, attempt
 from robustbench_sgdm.sweep.local import one_thread
 from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.work import Worker
+from robustbench_sgdm.versions import inference_version
 
 _SAMPLE = 16  # images by which a worker shows that it sees the driver's files
 
@@ -27,7 +29,7 @@ class Kit:
     """What a worker process starts from.
 
     Attributes:
-        code: the driver's `source.detecting()`.
+        code: digest of the driver's package and libraries.
         worker: as torch saves it.
         corruptions: each pickled, with its fingerprint.
         sample: images of the data set with the digests of their files.
@@ -55,7 +57,7 @@ def make_kit(units: Sequence[Unit], worker: Worker) -> Kit:
     saved = io.BytesIO()
     torch.save(worker, saved)
     return Kit(
-        code=source.detecting(),
+        code=_code(),
         worker=saved.getvalue(),
         corruptions=[(pickle.dumps(c), c.fingerprint(worker.settings.engine)) for c in used.values()],
         sample=[(image.path, _digest(image.path)) for image in spread],
@@ -95,7 +97,7 @@ class Post:
 
 
 def _unpack(kit: Kit) -> Worker:
-    if kit.code != source.detecting():
+    if kit.code != _code():
         raise RobustBenchError(
             "a worker has another version of robustbench-sgdm, torch, torchvision, ultralytics, opencv-python or "
             "pillow than the driver; install the same on every node"
@@ -108,6 +110,16 @@ def _unpack(kit: Kit) -> Worker:
         if found.fingerprint(worker.settings.engine) != fingerprint:
             raise DataError(f"{found.path} on a worker is not what it is on the driver; make them alike")
     return worker
+
+
+@cache
+def _code() -> str:
+    """Changes with every line of the package: a cluster's nodes must not differ in any."""
+    package = Path(robustbench_sgdm.__file__).parent
+    digest = hashlib.sha256(inference_version().encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

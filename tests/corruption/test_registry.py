@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from robustbench_sgdm.corruption import BENCHMARK, HOLDOUT, Parameter, Registry, load
+from robustbench_sgdm.corruption.entry import code
 from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.source import code
 
 DIMMED = '''
 """A user's file."""

@@ -131,7 +131,7 @@ def test_the_list_says_what_is_stale(
 ) -> None:
     run, _ = littered
     words = ("list", "runs", "--project", str(run.path.parent))
-    assert "partial, 1 cells stale" in robustbench(monkeypatch, capsys, *words)
+    assert "partial, 1 cells outdated" in robustbench(monkeypatch, capsys, *words)
     plan = run.path / "plan.yaml"
-    plan.write_text(f"code: of older days\n{plan.read_text()}")
-    assert "partial, stale: of older code" in robustbench(monkeypatch, capsys, *words)
+    plan.write_text(f"inference: 0; torch 1.0\n{plan.read_text()}")
+    assert "partial, outdated: made by other versions" in robustbench(monkeypatch, capsys, *words)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm import corruption, datasets, versions
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Entrant
@@ -41,6 +41,7 @@ from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.remote import Report
 from robustbench_sgdm.sweep.work import Worker
 from robustbench_sgdm.types import CLEAN
+from robustbench_sgdm.versions import scoring_version
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -187,6 +188,25 @@ def test_stopped_before_the_shards_of_a_scored_cell_were_gone(
     frame = done.store.detections(done.cells[1]).head(3)
     done.store.write_shard(done.cells[1], 6, {str(c): frame[c].to_numpy() for c in frame})
     assert stored(done) != reference
+    assert stored(run(tmp_path, plan(forty))) == reference
+
+
+def test_other_scoring_scores_stored_detections_anew(
+    tmp_path: Path, forty: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And predicts nothing: the detector would raise."""
+    reference = stored(run(tmp_path, plan(forty)))
+    opened = Run.open(tmp_path / "r")
+    for cell in opened.cells[1:]:
+        file = opened.store.folder(cell) / "scores.json"
+        scores = json.loads(file.read_text())
+        assert scores["scoring"].startswith(f"{versions.SCORING}; hotcoco ")
+        scores["scoring"], scores["metrics"]["AP"] = "0; hotcoco 0.1", 1.0
+        file.write_text(json.dumps(scores))
+    assert not opened.missing() and all(
+        opened.store.has_old_scores(c, scoring_version()) for c in opened.cells[1:]
+    )
+    monkeypatch.setattr(PixelDetector, "predict", lambda *_: pytest.fail("predicted again"))
     assert stored(run(tmp_path, plan(forty))) == reference
 
 

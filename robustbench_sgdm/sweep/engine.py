@@ -63,7 +63,9 @@ class Results:
         self._lock = threading.Lock()
         self._waiting = Counter(cell for unit in units for cell in unit.cells)
         for cell in plan.cells:
-            if self._waiting[cell] or (store.complete(cell) and not store.shards(cell)):
+            if self._waiting[cell]:
+                continue
+            if store.complete(cell) and not store.shards(cell):
                 if store.has_old_scores(cell, scoring_version()):
                     rescore(store, cell, self._scorer)
                 continue

@@ -289,15 +289,19 @@ def parse_csv(path: Path, files: Root | None = None, **how: Any) -> pd.DataFrame
         how: further arguments of `pandas.read_csv`.
 
     Raises:
-        DataError: missing, no plain file, over `_CSV_BYTES` or `_CSV_COLUMNS`, or no csv.
+        DataError: missing, no plain file, over `_CSV_BYTES` or `_CSV_COLUMNS`, of more places than bytes, or no csv.
     """
     data = read_bytes(path, _CSV_BYTES, files)
     try:
         text = data.decode("utf-8-sig")
-        # A table takes a kilobyte for each column, and as long as a row.
+        # A table takes a kilobyte for each column, as long as a row, and a place in each row for every column.
+        rows = widest = 0
         for row in csv.reader(io.StringIO(text)):
-            if len(row) > _CSV_COLUMNS:
-                raise ValueError(f"it has {len(row):,} columns, may have {_CSV_COLUMNS:,}")
+            rows, widest = rows + 1, max(widest, len(row))
+            if widest > _CSV_COLUMNS:
+                raise ValueError(f"it has {widest:,} columns, may have {_CSV_COLUMNS:,}")
+        if rows * widest > max(_ROWS, len(text)):
+            raise ValueError(f"it has {rows:,} rows of {widest:,} columns, most of them empty")
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **how)
     except Exception as error:  # whatever the text of a damaged file provokes
         raise DataError(f"{path} cannot be read as csv: {' '.join(str(error).split())[:300]}") from error

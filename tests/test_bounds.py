@@ -27,7 +27,7 @@ from robustbench_sgdm.detectors import architecture
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store import GroundTruth, list_runs, read_logs
+from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.checks import parse_csv, read_frame
 
 readers: Any = content.load_file(Path(__file__).parent / "fuzz/readers.py")
@@ -420,6 +420,34 @@ def test_exif_orientation_is_pillows() -> None:
             said = exif.get(0x0112)
             ours = image_claims.exif_orientation(data)
             assert (ours if 2 <= ours <= 8 else 1) == (said if said in range(2, 9) else 1)
+
+
+@pytest.mark.parametrize(
+    ("models", "corruptions", "message"),
+    [
+        (1, 5000, "5,002 corruptions, may name 1,000"),
+        (5000, 1, "5,002 models, may name 1,000"),
+        (200, 200, "202 models and 202 corruptions"),
+        (1, 900, ""),
+    ],
+)
+def test_a_plan_names_what_tables_can_hold(
+    tmp_path: Path, models: int, corruptions: int, message: str
+) -> None:
+    """Tables have a row for every model, set of corruptions and metric, whatever is stored."""
+    run = readers.sound_run(tmp_path)
+    plan = yaml.safe_load((run / "plan.yaml").read_text())
+    plan["models"] |= {f"m{n}": {} for n in range(models)} if models > 1 else {}
+    plan["cells"] += [
+        {"model": "base", "corruption": f"c{n}", "severity": 1, "key": "k"} for n in range(corruptions)
+    ]
+    (run / "plan.yaml").write_text(yaml.dump(plan, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    with within(500, 30):
+        if message:
+            with pytest.raises(DataError, match=message):
+                Run.open(run)
+        else:
+            readers.use_run(run)
 
 
 def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

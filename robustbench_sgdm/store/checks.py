@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +28,8 @@ _TEXT = 2**26  # bytes of a column of text; more only in files of a thirtieth
 _MAGIC = b"PAR1"
 _CSV_BYTES, _CSV_COLUMNS = 2**23, 1000
 _JSON_BYTES = 2**22  # of scores; those of 20,000 classes take a quarter
+_MODELS, _CORRUPTIONS = 1000, 1000  # of a plan
+_PAIRS = 20_000  # models times corruptions, which tables have rows for
 _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
@@ -118,6 +120,22 @@ def check_cell(cell: Any, file: Path) -> None:
         raise DataError(f"{file} names severity {cell.severity:g}, which is outside [0, 5]")
     if not cell.key or not cell.key.isprintable() or "/" in cell.key or "\\" in cell.key:
         raise DataError(f"{file} names the key {shown(cell.key)}, which is no hash")
+
+
+def check_names(models: Collection[str], corruptions: Collection[str], file: Path) -> None:
+    """Refuse a plan of more models and corruptions than any run has: results take their product, whatever is stored.
+
+    Raises:
+        DataError: says how many.
+    """
+    for what, names, most in (("models", models, _MODELS), ("corruptions", corruptions, _CORRUPTIONS)):
+        if len(names) > most:
+            raise DataError(f"{file} names {len(names):,} {what}, may name {most:,}; split the run")
+    if (pairs := len(models) * len(corruptions)) > _PAIRS:
+        raise DataError(
+            f"{file} names {len(models):,} models and {len(corruptions):,} corruptions, {pairs:,} pairs of them; may "
+            f"name {_PAIRS:,}: split the run"
+        )
 
 
 def read_scores(path: Path, files: Root) -> dict[str, Any]:

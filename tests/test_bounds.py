@@ -308,7 +308,14 @@ def test_scans_are_counted_as_a_decoder_meets_them() -> None:
         data = encoded(noise, "JPEG", quality=100, **how)
         assert image_claims.jpeg_scans(data) == scans
         at = data.rfind(b"\xff\xda")
-        for hidden in (b"\xff\xff", b"\xff\x01", b"\xff\xd0", b"\xff\xe0\0\2", b"\xff\xfe\0\4\xff\xd9", b"\0\0"):
+        for hidden in (
+            b"\xff\xff",
+            b"\xff\x01",
+            b"\xff\xd0",
+            b"\xff\xe0\0\2",
+            b"\xff\xfe\0\4\xff\xd9",
+            b"\0\0",
+        ):
             more = data[:at] + hidden + data[at:]
             assert image_claims.jpeg_scans(more) == scans, hidden
             if scans > 1:  # before the first one Pillow reads, which passes less than the decoder does

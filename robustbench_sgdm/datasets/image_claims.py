@@ -30,7 +30,9 @@ _ORIENTATION = 0x0112
 _WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
 _MOST_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
 _MOST_TILES, _MOST_CHANNELS = 2**14, 4  # of a JPEG 2000
-_SIZ = re.compile(rb"\xff\x4f\xff\x51(..)..(.{32})(..)", re.DOTALL)  # its codestream begins so, with its sizes
+_SIZ = re.compile(
+    rb"\xff\x4f\xff\x51(..)..(.{32})(..)", re.DOTALL
+)  # its codestream begins so, with its sizes
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not the restarts within its pixels
 _END, _SCAN, _BARE = 0xD9, 0xDA, {*range(0xC0), 0xD8}  # markers; the bare ones have no length behind them
 

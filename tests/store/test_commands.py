@@ -49,7 +49,12 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "r/figures").mkdir(parents=True)
     for folder, path in (("r", "."), ("r/figures", "..")):
         monkeypatch.chdir(tmp_path / folder)
-        assert shlex.split(repeat_command(run_of(Path(path))))[-4:] == ["--project", str(tmp_path), "--name", "r"]
+        assert shlex.split(repeat_command(run_of(Path(path))))[-4:] == [
+            "--project",
+            str(tmp_path),
+            "--name",
+            "r",
+        ]
 
 
 def test_files_and_baselines() -> None:

@@ -323,6 +323,38 @@ def progressive(size: int, scans: int) -> bytes:
     return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * scans + data[-2:]
 
 
+def test_what_no_decoder_draws_is_no_scan() -> None:
+    """Phones put a film behind a photograph, and a small picture into its tags."""
+    film = b"\xff\xda\xff\xd9" * 1000
+    for make in (
+        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", **how),
+        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", progressive=True, **how),
+    ):
+        data = make(comment=film) + film
+        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(make())
+        assert images.decode(data).shape == (2000, 3000, 3)
+
+
+def test_scans_are_counted_as_a_decoder_meets_them() -> None:
+    noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    for how, scans in (({}, 1), ({"restart_marker_blocks": 1}, 1), ({"progressive": True}, 10)):
+        data = encoded(noise, "JPEG", quality=100, **how)
+        assert image_claims.jpeg_scans(data) == scans
+        at = data.rfind(b"\xff\xda")
+        for hidden in (
+            b"\xff\xff",
+            b"\xff\x01",
+            b"\xff\xd0",
+            b"\xff\xe0\0\2",
+            b"\xff\xfe\0\4\xff\xd9",
+            b"\0\0",
+        ):
+            more = data[:at] + hidden + data[at:]
+            assert image_claims.jpeg_scans(more) == scans, hidden
+            if scans > 1:  # before the first one Pillow reads, which passes less than the decoder does
+                np.testing.assert_array_equal(images.decode(more), images.decode(data))
+
+
 def shared_tags(count: int) -> bytes:
     """A TIFF all of whose further tags have the same megabyte."""
     tags = [(256, 3, 1, 24), (257, 3, 1, 24), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]

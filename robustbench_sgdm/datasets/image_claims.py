@@ -31,7 +31,7 @@ _WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
 _MOST_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
 _MOST_TILES, _MOST_CHANNELS = 2**14, 4  # of a JPEG 2000
 _SIZ = re.compile(
-    rb"(?=\xff\x4f\xff\x51..(..)(.{32})(..))", re.DOTALL
+    rb"(?=\xff\x4f\xff\x51(..)..(.{32})(..))", re.DOTALL
 )  # its codestream begins so, with its sizes; seen also where such bytes lie within each other
 _MOST_EXIF = 100  # segments of a JPEG: Pillow copies all before each
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323  # tags of a TIFF
@@ -39,6 +39,8 @@ _LARGEST_TILE = 2**24  # pixels; a larger one only of a picture of half its size
 _STANDALONE = frozenset(
     {0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 )  # markers that Pillow takes no length of
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not the restarts within its pixels
+_END, _SCAN, _BARE = 0xD9, 0xDA, {*range(0xC0), 0xD8}  # markers; the bare ones have no length behind them
 
 
 def check_header(file: IO[bytes], most_pixels: int) -> None:
@@ -94,7 +96,7 @@ def check_pixels(file: IO[bytes], kind: str, size: tuple[int, int]) -> None:
     data = file.read()
     file.seek(place)
     if kind != "JPEG2000":
-        scans = data.count(b"\xff\xda")
+        scans = jpeg_scans(data)
         if scans * size[0] * size[1] > _MOST_SCANNED:
             raise ValueError(
                 f"it draws its {size[0]} x {size[1]} pixels in {scans:,} scans, more than any picture"
@@ -102,13 +104,29 @@ def check_pixels(file: IO[bytes], kind: str, size: tuple[int, int]) -> None:
         return
     for found in _SIZ.finditer(data):
         right, bottom, left, top, across, down, begin, above = struct.unpack(">8I", found[2])
-        (channels,) = struct.unpack(">H", found[3])
+        length, channels = (int.from_bytes(found[place], "big") for place in (1, 3))
+        if length != 38 + 3 * channels:  # its decoder refuses it: bytes of pixels that look like a begin
+            continue
         tiles = -(-(right - begin) // max(across, 1)) * -(-(bottom - above) // max(down, 1))
         if (right - left, bottom - top) != size or channels > _MOST_CHANNELS or tiles > _MOST_TILES:
             raise ValueError(
                 f"it holds {right - left} x {bottom - top} pixels in {tiles:,} tiles and {channels} channels; may hold "
                 f"the {size[0]} x {size[1]} of its header in {_MOST_TILES:,} and {_MOST_CHANNELS}"
             )
+
+
+def jpeg_scans(data: bytes) -> int:
+    """How often a JPEG's first picture is drawn; what lies in its tags or behind its end is not.
+
+    Phones put a film behind a photograph, in which the bytes of any marker occur.
+    """
+    scans, at = 0, 2
+    while (found := _MARKER.search(data, at)) and (kind := found[1][0]) != _END:
+        at = found.end()
+        if kind not in _BARE:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        scans += kind == _SCAN
+    return scans
 
 
 def exif_orientation(data: bytes) -> int:

@@ -184,6 +184,20 @@ def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, va
     assert shown.selectbox(key="run").value == "complete"
 
 
+def test_an_address_may_say_a_family_as_the_plan_does(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    """The page's own addresses have it with the escapes of Markdown."""
+    path = shutil.copytree(project / "complete", tmp_path / "r")
+    family = next(iter(Run.open(path).plan["corruptions"].values()))["family"]
+    plan = (path / "plan.yaml").read_text()
+    (path / "plan.yaml").write_text(plan.replace(f"family: {family}", "family: my_own"))
+    for address in ("my_own", "my\\_own"):
+        shown = page("--", path, family=address)
+        assert not shown.exception and "which is not here" not in said(shown)
+        assert shown.session_state["family"] == "my\\_own"
+
+
 def test_a_run_vanishes_while_it_is_looked_at(
     page: Callable[..., AppTest], project: Path, tmp_path: Path
 ) -> None:

@@ -244,6 +244,9 @@ def choose(label: str, options: Sequence[str], key: str, *, default: str | None 
     for option in options:
         text = plain(option if len(option) <= _LONGEST else f"{option[:_LONGEST]}…")
         texts[text if text not in texts else f"{text} {len(texts)}"] = option
+    sent = st.query_params.get(key)  # by a link that somebody wrote
+    if sent in texts.values() and sent not in texts and key not in st.session_state:
+        st.session_state[key] = next(text for text, option in texts.items() if option == sent)
     first = next((text for text, option in texts.items() if option == default), next(iter(texts)))
     if not settle(key, list(texts), first):
         asked(key, [*texts, *options], label)

@@ -53,8 +53,8 @@ _REPARSED = {
 class Root:
     """A directory whose files are its own: reached without links, regular, and with one name each.
 
-    Paths are relative to the directory, or begin with its path. The directory itself may be reached through links:
-    whoever names it chose them. It must stay the same one for as long as this object is used.
+    A `str` is relative to the directory, a `Path` begins with its path. The directory itself may be reached through
+    links: whoever names it chose them. It must stay the same one for as long as this object is used.
 
     Attributes:
         path: the directory; it need not exist yet.
@@ -222,9 +222,12 @@ class Root:
 
     def _parts(self, path: Path | str) -> list[str]:
         """The names on the way from the directory; as text, since a run has tens of thousands of files."""
-        text, own = os.fspath(path), str(self.path)
-        if text.startswith(own) and text[len(own) : len(own) + 1] in ("", os.sep):
-            text = text[len(own) + 1 :]
+        text = os.fspath(path)
+        if isinstance(path, Path):
+            own = os.path.join(self.path, "") if self.path.name else self.path.anchor  # noqa: PTH118  ends with a slash
+            if not f"{text}{os.sep}".startswith(own):
+                raise ValueError(f"{path} does not lie in {self.path}")
+            text = "" if path == self.path else text[len(own) :]
         parts = text.replace("/", os.sep).split(os.sep) if text else []  # noqa: PTH206
         if not {"", ".", ".."}.isdisjoint(parts) or os.path.splitdrive(text)[0]:
             raise ValueError(f"{path} does not lie in {self.path}")

@@ -137,6 +137,25 @@ def test_names_do_not_leave_it(root: Root, tmp_path: Path) -> None:
             root.open(path)
 
 
+@pytest.mark.parametrize("name", [".", "file", "a", "..", "/"])
+def test_a_text_is_a_place_in_it_and_a_path_begins_with_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also where a directory is called as a file in it, or is the current one, the one above or the first of all."""
+    (tmp_path / "file/a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ("file/a" if name == ".." else "."))
+    root = Root(Path(name))
+    if name == "/":
+        assert root.read_bytes(Path(__file__)) == Path(__file__).read_bytes()
+        return
+    root.write_bytes("file", b"ours") if name != "." else root.write_bytes("a/file", b"ours")
+    inner = "a/file" if name == "." else "file"
+    assert root.read_bytes(inner) == root.read_bytes(Path(name) / inner) == (Path(name) / inner).read_bytes()
+    assert set(root.names()) == set(root.names(root.path)) == {path.name for path in Path(name).iterdir()}
+    with pytest.raises(ValueError, match="does not lie in"):
+        root.is_file(Path("elsewhere/file") if name != "." else Path("../file"))
+
+
 def test_it_may_be_reached_through_a_link_and_stays_the_same(root: Root, tmp_path: Path) -> None:
     (tmp_path / "named").symlink_to(root.path)
     named = Root(tmp_path / "named")
@@ -302,10 +321,10 @@ _FUNCTIONS = {
         "safetensors.safe_open",
     ),
     *("cv2.imread", "cv2.imwrite", "load_plain", "open_checkpoint", "weights.read", "weights.write"),
-    *("atomic.write", "atomic.write_bytes", "atomic.write_text", "read_json", "read_yaml"),
+    *("atomic.write", "atomic.write_bytes", "atomic.write_text", "read_bytes", "read_json", "read_yaml"),
 }
 _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of frames, figures, pictures
-_OPEN_ALREADY = {"file", "new", "opened", "buffer", "io.BytesIO"}
+_OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
 _OTHERS = {
     "Run",
     "cls",
@@ -324,7 +343,7 @@ ALLOWED = {
     "store/runs.py _free path.exists",
     "cli/clean.py _runs project.glob",
     "cli/clean.py _runs p.is_symlink",
-    "app/views/run.py _watch project.glob",
+    "app/processes.py started project.glob",
     "app/views/training.py _logs folder.glob",
     "app/views/training.py _logs path.glob",
     "app/views/training.py _logs (path / 'results.csv').is_file",
@@ -345,7 +364,6 @@ ALLOWED = {
     "cli/corrupt.py _drop_descriptions _json(dataset, out, one, severity).unlink",
     "cli/paper.py paper atomic.write_bytes",
     "store/logs.py _files path.is_file",
-    "store/logs.py _read file.open",
     "sweep/elsewhere.py _digest one.path.read_bytes",
     "sweep/elsewhere.py _mmdetection read_yaml",
     "sweep/elsewhere.py _folders folder.iterdir",

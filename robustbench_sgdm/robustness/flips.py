@@ -166,7 +166,7 @@ class _Found:
             return kept
         values = self._of(cell)
         made = pa.table({"found": values}, _FOUND.with_metadata(stamp))
-        self.run.files.write(file, lambda new: pq.write_table(made, new), sync=False)
+        self.run.files.write(file, lambda new: pq.write_table(made, new, compression="none"), sync=False)
         return values
 
     def _of(self, cell: Cell) -> NDArray[np.bool_]:

@@ -44,7 +44,8 @@ def repeat_command(run: Run) -> str:
         raise DataError(f"{shown(trained[0])} came with --from-train, whose folder is in no plan")
     options = [*_models(models), *_data(plan["data"]), *_corruptions(run)]
     options += [("engine", settings["engine"]), ("seed", str(settings["seed"])), *_device(settings)]
-    options += [*_inference(models.values()), ("project", str(run.path.parent)), ("name", run.path.name)]
+    place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
+    options += [*_inference(models.values()), ("project", str(place.parent)), ("name", place.name)]
     return shlex.join(["robustbench", "run", *(word for option in options for word in _words(*option))])
 
 

@@ -184,6 +184,20 @@ def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, va
     assert shown.selectbox(key="run").value == "complete"
 
 
+def test_an_address_may_say_a_family_as_the_plan_does(
+    page: Callable[..., AppTest], project: Path, tmp_path: Path
+) -> None:
+    """The page's own addresses have it with the escapes of Markdown."""
+    path = shutil.copytree(project / "complete", tmp_path / "r")
+    family = next(iter(Run.open(path).plan["corruptions"].values()))["family"]
+    plan = (path / "plan.yaml").read_text()
+    (path / "plan.yaml").write_text(plan.replace(f"family: {family}", "family: my_own"))
+    for address in ("my_own", "my\\_own"):
+        shown = page("--", path, family=address)
+        assert not shown.exception and "which is not here" not in said(shown)
+        assert shown.session_state["family"] == "my\\_own"
+
+
 def test_a_run_vanishes_while_it_is_looked_at(
     page: Callable[..., AppTest], project: Path, tmp_path: Path
 ) -> None:
@@ -236,7 +250,7 @@ def test_the_form_offers_what_there_is() -> None:
     assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x", "a\0b", "\u00e9" * 101])
 def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="plain folder name"):
         processes.start(["--model", "yolov8n"], tmp_path, name)
@@ -273,7 +287,7 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"models": ["yolov8n,/no/such.pt"]}, "lies outside"),  # as of a file that is there
         ({"models": ["{inputs}/link.pt"]}, "lies outside"),
         ({"models": ["/etc/passwd"]}, "lies outside"),
-        ({"models": ["a\0/b"]}, "lies outside"),
+        ({"models": ["a\0/b"]}, "null character"),
         ({"models": ["--trust-weights"]}, "dash"),
         ({"models": ["yolov8n,--trust-weights"]}, "dash"),
         ({"models": ["os:getcwd"]}, "names code to run"),
@@ -286,6 +300,9 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"data": "/etc/passwd"}, "lies outside"),
         ({"data": "~/x/../../y.yaml"}, "lies outside"),
         ({"data": "--yes"}, "dash"),
+        ({"data": "a\0b"}, "null character"),
+        ({"models": ["yolov8n", "a\0b"]}, "null character"),
+        ({"noise": ["fog," * 5000]}, "10,000 characters"),
     ],
 )
 def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], why: str) -> None:
@@ -305,14 +322,20 @@ def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytes
 
 
 def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what computes for a visitor one at a time works: a command, or what loads and runs detectors."""
-    detecting = content.load_file(APP / "detecting.py")
+    """Of what computes for a visitor one at a time works: a command, or what decodes pictures and runs detectors."""
+    detecting, pictures = (content.load_file(APP / f"{name}.py") for name in ("detecting", "pictures"))
+    live = content.load_file(APP / "views/live.py")
     monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
     monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
     others: list[str] = []
 
     def visitor() -> None:
-        for work, arguments in ((processes.call, ("-h",)), (detecting.find, (None, None))):
+        for work, arguments in (
+            (processes.call, ("-h",)),
+            (detecting.find, (None, None)),
+            (pictures.url, (None,)),
+            (live._upload, (b"", "a.png")),
+        ):
             try:
                 work(*arguments)
             except RobustBenchError as error:
@@ -322,7 +345,7 @@ def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPat
         other = threading.Thread(target=visitor)
         other.start()
         other.join()
-    assert len(others) == 2 and all("try again in a minute" in text for text in others)
+    assert len(others) == 4 and all("try again in a minute" in text for text in others)
     with detecting.turn():
         assert processes.call("-h").returncode == 0
 

@@ -44,6 +44,19 @@ def test_it_is_made_of_fields() -> None:
     )
 
 
+def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `cd runs/r; robustbench report .`"""
+    (tmp_path / "r/figures").mkdir(parents=True)
+    for folder, path in (("r", "."), ("r/figures", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert shlex.split(repeat_command(run_of(Path(path))))[-4:] == [
+            "--project",
+            str(tmp_path),
+            "--name",
+            "r",
+        ]
+
+
 def test_files_and_baselines() -> None:
     files = {
         "a b": {**MODEL, "weights": "x/a b.pt"},

@@ -39,6 +39,9 @@ and from one address, so that who guesses there leaves places for others."""
 UPLOAD_MEGABYTES = 10
 """Largest file that is taken."""
 
+MESSAGE_MEGABYTES = 1
+"""Largest message of a visitor, which holds what the widgets of a page hold, but files."""
+
 UPLOADS_OF_VISIT, UPLOADS = 4, 32
 """Files that are held at once for one visit and for all visits."""
 

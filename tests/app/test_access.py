@@ -384,6 +384,17 @@ def test_a_websocket_that_sends_text_is_closed(guarded: Server) -> None:
                 visit.socket.recv(timeout=20)
 
 
+def test_a_message_is_bounded(guarded: Server) -> None:
+    """By uvicorn while it arrives: Streamlit looks at it when it is whole."""
+    with guarded.visit() as visit:
+        with pytest.raises(ConnectionClosed) as closed:
+            visit.socket.send(b"\0" * (access.MESSAGE_MEGABYTES * 2**20 + 1))
+            while True:
+                visit.socket.recv(timeout=20)
+        assert closed.value.rcvd and closed.value.rcvd.code == 1009
+    assert "Client WebSocket message size" not in guarded.words()
+
+
 def test_uploads_of_all_visits_are_bounded_also_while_they_arrive() -> None:
     """Of the middleware alone: nothing is stored yet, and each visit sends one."""
     statuses: list[int] = []

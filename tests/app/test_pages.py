@@ -344,6 +344,14 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     processes.stop(tmp_path)
 
 
+def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
+        (tmp_path / "dashboard.json").mkdir()
+        processes.stop(tmp_path)
+        assert child.wait(20)
+
+
 def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deaf = (
         "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"

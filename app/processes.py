@@ -139,7 +139,7 @@ def stop(path: Path) -> None:
         return
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
-    with contextlib.suppress(DataError, OSError):  # it stops, whether or not that can be noted
+    with contextlib.suppress(RobustBenchError):  # it stops, whether or not that can be noted
         Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 

@@ -210,10 +210,11 @@ def _app(script: Path, token: str) -> Any:
         from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
         from streamlit.web.server.starlette import starlette_server
 
+        sender: Any = starlette_server
         MemoryUploadedFileManager("").file_storage.items()
         # Else a visitor's message may be as large as those to visitors, 200 MB, until it is whole and refused.
-        starlette_server.get_max_message_size_bytes()
-        starlette_server.get_max_message_size_bytes = lambda: MESSAGE_MEGABYTES * 2**20
+        sender.get_max_message_size_bytes()
+        sender.get_max_message_size_bytes = lambda: MESSAGE_MEGABYTES * 2**20
         # Else what arrives would lie in a temporary file from a megabyte on.
         MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, LONGEST_UPLOAD)
         return streamlit.App(script, middleware=[Middleware(AccessControl, token=token, uploads=_uploads)])

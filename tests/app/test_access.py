@@ -310,6 +310,15 @@ def test_another_port_or_name_is_another_site(
     assert free.ask("/_stcore/health", headers=headers)[0] == (200 if answer else 403)
 
 
+def test_a_proxy_that_changes_host_is_told_of(free: Server) -> None:
+    """Once: browsers show a blank page there."""
+    headers = {"Host": f"localhost:{free.port}", "Origin": "http://\x1bproxy.example"}
+    for _ in range(3):
+        assert free.ask("/_stcore/health", headers=headers)[0] == 403
+    said = " ".join(free.words().split())
+    assert said.count("pass on the Host") == 1 and "\x1b" not in said
+
+
 def test_a_name_of_its_own_needs_the_token(guarded: Server) -> None:
     """Behind a proxy the dashboard has any name: the cookie, which no other name has, lets in."""
     headers = {**HANDSHAKE, "Host": "mine.example", "Origin": "https://mine.example"}

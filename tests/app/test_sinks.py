@@ -60,19 +60,11 @@ MARKDOWN = {
     *("link_button", "camera_input", "chat_message", "nothing", "tabs"),
 }
 OPTIONS = {"radio", "segmented_control", "pills", "tabs"}  # whose choices are Markdown too
-FIRST = {"progress": 1}  # where another argument is the text
+FIRST = {"progress": 1, "is_agreed": 1}  # where another argument is the text
 SAFE = {  # what gives Markdown, or numbers and words of ours
     *("plain", "html", "markdown", "number", "span", "len", "sum"),
 }
-WRAPPERS = {
-    "pick",
-    "picks",
-    "choose",
-    "switch",
-    "slide",
-    "steps",
-    "is_agreed",
-}  # of controls, whose label is Markdown
+WRAPPERS = {"pick", "picks", "choose", "switch", "slide", "steps"}  # of controls, whose label is Markdown
 ALLOWED = {  # (file, function, part of an argument): why it is safe
     **{
         ("controls.py", wrapper, "label"): "the callers' own words: WRAPPERS are looked at too"
@@ -85,6 +77,7 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("controls.py", "nothing", "text"): "the callers' Markdown, looked at too",
     ("controls.py", "nothing", "icon"): "the callers' icon, looked at too",
     ("controls.py", "is_agreed", "text"): "the callers' Markdown, looked at too",
+    ("controls.py", "is_agreed", "label"): "the callers' Markdown, looked at too",
     ("main.py", "main", "page.title"): "of PAGES",
     ("main.py", "main", "APP / 'page.css'"): "a file of ours",
     ("main.py", "main", "APP / 'dark.css'"): "a file of ours",

@@ -137,9 +137,10 @@ def stop(path: Path) -> None:
     process = _process(path)
     if process is None:
         return
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
-    Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
+    with contextlib.suppress(RobustBenchError):  # it stops, whether or not that can be noted
+        Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 

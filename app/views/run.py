@@ -1,5 +1,6 @@
 """Run: start a sweep from a form, watch it, stop it; it goes on when the browser is closed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,8 +128,13 @@ def _watch() -> None:
             "Nothing started yet", "What is started above appears here.", ":material/play_circle:"
         )
     for path in ordered:
-        with st.container(border=True, key=f"started-{visible(path.name)}"):
+        with st.container(border=True, key=_key("started", path)):
             _one(path)
+
+
+def _key(what: str, path: Path) -> str:
+    """Of a run's own: two names that look alike when what cannot be seen is written out must not share one."""
+    return f"{what}-{os.fsencode(path.name).hex()}"
 
 
 def _one(path: Path) -> None:
@@ -146,7 +152,7 @@ def _one(path: Path) -> None:
         if works:
             st.button(
                 "Stop",
-                key=f"stop-{visible(path.name)}",
+                key=_key("stop", path),
                 icon=":material/stop:",
                 disabled=stops,
                 on_click=processes.stop,
@@ -156,9 +162,7 @@ def _one(path: Path) -> None:
         elif (
             at
             and at.complete
-            and st.button(
-                "Open", key=f"open-{visible(path.name)}", icon=":material/leaderboard:", width="stretch"
-            )
+            and st.button("Open", key=_key("open", path), icon=":material/leaderboard:", width="stretch")
         ):
             _open(path)
     if at is not None:

@@ -187,6 +187,15 @@ def test_ids_do_not_share_a_hash(tmp_path: Path) -> None:
         GroundTruth.read(tmp_path, "data")
 
 
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_of_predictions_do_not_share_a_hash(tmp_path: Path, key: str) -> None:
+    one = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2], "score": 0.5}
+    (tmp_path / "p.json").write_text(json.dumps([one | {key: n * (2**61 - 1)} for n in range(10_000)]))
+    readers.folder(tmp_path)
+    with within(100, 5), pytest.raises(DataError, match="share one hash"):
+        readers.use_predictions(tmp_path / "p.json")
+
+
 def test_products_of_rows_are_bounded() -> None:
     """Images times classes, and boxes times objects, fill the memory where neither does."""
     none = pd.DataFrame(

@@ -117,6 +117,35 @@ def test_text_in_parquet_does_not_multiply(tmp_path: Path, files: list[str], how
         read_frame(path, FILES, Root(path.parent))
 
 
+def test_pages_do_not_claim_what_no_compression_gives(tmp_path: Path) -> None:
+    """Arrow makes room for what a page's header says."""
+    numbers = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
+    path = tmp_path / "a.parquet"
+    table = pa.table({"image_id": np.zeros(1100 * 50, np.int64)}, numbers)
+    pq.write_table(table, path, row_group_size=1100, use_dictionary=False)
+    assert len(read_frame(path, numbers, Root(tmp_path))) == len(table)
+    sound, claim = (
+        b"\x15\0\x15\xc0\x89\x01",
+        b"\x15\0\x15\xfe\xff\x7f",
+    )  # a page of 8,800 bytes, of a megabyte
+    data = path.read_bytes()
+    assert data.count(sound) == 50
+    path.write_bytes(data.replace(sound, claim))
+    with pytest.raises(DataError, match="pages claim more than 30 times"):
+        read_frame(path, numbers, Root(tmp_path))
+
+
+def test_a_column_of_bits_may_have_more_rows_than_bytes(tmp_path: Path) -> None:
+    """What each of a million objects became takes an eighth of a megabyte."""
+    bits, rows = pa.schema([("found", pa.bool_())]), 1_000_000
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path, compression="none")
+    assert len(read_frame(path, bits, Root(tmp_path))) == rows > 4 * path.stat().st_size
+    pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path)
+    with pytest.raises(DataError, match="claims 1,000,000 rows"):
+        read_frame(path, bits, Root(tmp_path))
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -221,26 +250,35 @@ def inserted(*rows: list[Any], **settings: Any) -> dict[str, Any]:
 
 
 NETWORKS = {
-    "lazy layers": inserted(
-        [-1, 1, "nn.LazyInstanceNorm2d", []], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]
+    "lazy layers": (inserted([-1, 1, "nn.LazyInstanceNorm2d", []]), "no layer that a file may ask for"),
+    "a transformer": (
+        inserted([-1, 1, "nn.Transformer", [512, 8, 60, 60]]),
+        "no layer that a file may ask for",
     ),
-    "a transformer": inserted([-1, 1, "nn.Transformer", [512, 8, 60, 60]]),
-    "bins of a box": inserted(reg_max=1000),
-    "attention over pixels": inserted([-1, 1, "AIFI", [64, 8]]),
-    "padding": inserted([-1, 1, "nn.ZeroPad2d", [4000]]),
-    "a kernel": inserted([-1, 1, "nn.Conv2d", [8, 8, 1001, 1, 500]]),
-    "maps without end": inserted([-1, 1, "SPPF", [64, 5, 90_000]]),
-    "an error before": inserted(
-        [-1, 1, "nn.BatchNorm2d", [3]], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]
+    "bins of a box": (inserted(reg_max=1000), "reg_max is 1000"),
+    "attention over pixels": (inserted([-1, 1, "AIFI", [64, 8]]), r"computes \(8, 16384, 16384\) values"),
+    "padding": (inserted([-1, 1, "nn.ZeroPad2d", [4000]]), "ZeroPad2d .* values"),
+    "a scale": (inserted([-1, 1, "nn.Upsample", ["None", 700, "nearest"]]), "Upsample .* values"),
+    "a kernel": (inserted([-1, 1, "nn.Conv2d", [8, 8, 1001, 1, 500]]), r"Conv2d .* 2e\+12 operations"),
+    "maps without end": (inserted([-1, 1, "SPPF", [64, 5, 90_000]]), "SPPF .* values"),
+    "a layer that does not fit": (inserted([-1, 1, "nn.BatchNorm2d", [3]]), "does not fit its input"),
+    "buffers": (
+        inserted(*[[-1, 100, "torchvision.ops.FrozenBatchNorm2d", [100_000]]] * 30),
+        "parameters, may have",
     ),
-    "queries": {**readers.MINI, "head": [[[3, 4], 1, "RTDETRDecoder", ["nc", 512, 99_999, 100, 64, 50]]]},
+    "queries": (
+        {**readers.MINI, "head": [[[3, 4], 1, "RTDETRDecoder", ["nc", 512, 99_999, 100, 64, 50]]]},
+        "parameters, may have",
+    ),
 }
 
 
-@pytest.mark.parametrize("config", NETWORKS.values(), ids=list(NETWORKS))
-def test_model_yamls_are_counted_before_they_are_built(tmp_path: Path, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("config", "why"), NETWORKS.values(), ids=list(NETWORKS))
+def test_model_yamls_are_counted_before_they_are_built(
+    tmp_path: Path, config: dict[str, Any], why: str
+) -> None:
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(config))
-    with within(300, 20), pytest.raises(UsageError):
+    with within(300, 20), pytest.raises(UsageError, match=why):
         architecture.from_file(tmp_path / "m.yaml")
 
 

@@ -26,13 +26,14 @@ _ONE = threading.RLock()
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Do what loads or runs a detector: one visit at a time, so that many cost no more memory than one.
+    """Do what loads or runs a detector or decodes a picture: one visit at a time, so that many cost no more memory than
+    one.
 
     Raises:
         RobustBenchError: other visits are before this one for a minute.
     """
     if not _ONE.acquire(timeout=_PATIENCE):
-        raise RobustBenchError("the detectors work for other visitors; try again in a minute")
+        raise RobustBenchError("pictures and detectors of other visitors come first; try again in a minute")
     try:
         yield
     finally:
@@ -100,7 +101,8 @@ def detect(detector: "YoloDetector", picture: "Picture") -> pd.DataFrame:
 
 @st.cache_data(max_entries=64, show_spinner="Detecting")
 def _detected(_detector: "YoloDetector", fingerprint: str, picture: "Picture") -> pd.DataFrame:
-    return find(_detector, picture.pixels)
+    with turn():
+        return find(_detector, picture.pixels)
 
 
 def find(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:

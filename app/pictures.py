@@ -24,8 +24,9 @@ from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
-    from app import controls
+    from app import controls, detecting
 else:
+    detecting = content.load_file(content.root() / "app" / "detecting.py")
     controls = content.load_file(content.root() / "app" / "controls.py")
 
 Pixels = NDArray[np.uint8]
@@ -124,7 +125,8 @@ class Picture:
 @st.cache_data(max_entries=_KEPT, show_spinner="Making the picture")
 def url(picture: Picture) -> str:
     """A run's picture as a data address."""
-    return encoded(picture.pixels)
+    with detecting.turn():
+        return encoded(picture.pixels)
 
 
 def encoded(pixels: Pixels) -> str:

@@ -23,6 +23,9 @@ LOG = "dashboard.log"
 _RECORD = "dashboard.json"
 _COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")  # -P: no module is taken from where we stand
 _PATIENCE = 15.0  # s for a run to leave the unit it works on, and then it is killed
+_LONGEST_NAME = (
+    200  # bytes; file systems take 255, of which a number and the names of temporary files need some
+)
 _STARTING = threading.Lock()
 _CALLING = threading.Lock()
 _LONGEST_WAIT = 60.0  # s for another visitor's call to end
@@ -79,8 +82,10 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
         UsageError: the name is no plain folder name.
         RobustBenchError: it runs already, or another one.
     """
-    if not name or Path(name).name != name or name.startswith("."):
-        raise UsageError(f"the name {name!r} must be a plain folder name")
+    is_plain = Path(name).name == name and not name.startswith(".") and "\0" not in name
+    if not name or not is_plain or len(os.fsencode(name)) > _LONGEST_NAME:
+        short = name if len(name) <= 80 else f"{name[:80]}…"
+        raise UsageError(f"the name {short!r} must be a plain folder name of at most {_LONGEST_NAME} bytes")
     with _STARTING:
         path, number = project / name, 1
         while path.exists() and (_record(path) or {}).get("arguments") != list(arguments):

@@ -114,7 +114,7 @@ def _plain(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        refuse_large(node, _below)
+        refuse_large(node, _below, _DEEPEST)
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -165,27 +165,34 @@ _FORBIDDEN = re.compile(
 )  # in YAML
 
 
-def refuse_large(value: T, below: Callable[[T], Iterable[T]]) -> None:
+def refuse_large(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> None:
     """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
 
     Args:
         value: the whole; every 100 characters of a text in it count as a value.
         below: the parts of a value.
+        deepest: values within each other; what reads them calls itself as often.
 
     Raises:
-        ValueError: over `MOST_VALUES`, or a value lies within itself.
+        ValueError: over `MOST_VALUES`, nested deeper, or a value lies within itself.
     """
-    known: dict[int, float] = {}
+    known: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
 
-    def weight(one: T) -> float:
+    def measure(one: T) -> tuple[float, int]:
         if id(one) not in known:
-            known[id(one)] = math.inf  # until it is known: what lies within itself has no end
-            own = 1 + len(one) // _LONG if isinstance(one, str | bytes) else 1
-            known[id(one)] = own + sum(map(weight, below(one)))
+            known[id(one)] = math.inf, 0  # until it is known: what lies within itself has no end
+            weight, depth = 1.0 + (len(one) // _LONG if isinstance(one, str | bytes) else 0), 0
+            for part in below(one):
+                more, nested = measure(part)
+                weight, depth = weight + more, max(depth, nested)
+            known[id(one)] = weight, depth + 1
         return known[id(one)]
 
-    if weight(value) > MOST_VALUES:
+    weight, depth = measure(value)
+    if weight > MOST_VALUES:
         raise ValueError(f"written out, it holds more than {MOST_VALUES:,} values")
+    if depth > deepest:
+        raise ValueError(f"written out, it is nested deeper than {deepest}")
 
 
 def inside(root: Path, name: str) -> Path:

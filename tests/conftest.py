@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -21,6 +23,24 @@ from robustbench_sgdm.types import METRICS
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002, TID251 - tests may draw from the global state; none depends on those before
+    torch.manual_seed(0)  # noqa: TID251
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _seeded_for_fixtures() -> None:
+    """What a module's own fixtures draw is the same in any order of the modules."""
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Networks begin with the same weights in every run, whatever ran before."""
+    _seed()
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,13 @@ import safetensors.torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content, foreign
+from robustbench_sgdm import content, datasets, foreign
 from robustbench_sgdm.datasets import Image, image_claims, images
 from robustbench_sgdm.detectors import architecture
 from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store import GroundTruth, list_runs, read_logs
+from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.checks import parse_csv, read_frame
 
 readers: Any = content.load_file(Path(__file__).parent / "fuzz/readers.py")
@@ -54,6 +54,7 @@ YAMLS = {
     "depth": "- " * 2_000_000,
     "keys within keys": "? " * 2_000_000,
     "empty values": "{" + ",".join(map(str, range(400_000))) + "}",
+    "depth by names": "- &n0 {x: 1}\n" + "".join(f"- &n{n} {{x: *n{n - 1}}}\n" for n in range(1, 900)),
 }
 
 
@@ -146,6 +147,20 @@ def test_a_column_of_bits_may_have_more_rows_than_bytes(tmp_path: Path) -> None:
         read_frame(path, bits, Root(tmp_path))
 
 
+def test_groups_of_parquet_do_not_share_pages(tmp_path: Path) -> None:
+    """Each of a thousand groups could be all of the file, whose headers were read a thousand times."""
+    path = parquet(tmp_path / "a.parquet", ["a"] * 100, data_page_size=1, write_batch_size=1)
+    data, footer = path.read_bytes(), io.BytesIO()
+    claims, one = pq.read_metadata(path), pq.read_metadata(path)
+    for _ in range(300):
+        claims.append_row_groups(one)
+    claims.write_metadata_file(footer)
+    path.write_bytes(data[: -8 - int.from_bytes(data[-8:-4], "little")] + footer.getvalue()[4:])
+    assert pq.ParquetFile(path).metadata.num_row_groups == 301
+    with within(50, 5), pytest.raises(DataError, match="columns claim more"):
+        read_frame(path, FILES, Root(tmp_path))
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -226,11 +241,29 @@ def test_classes_cost_what_their_scores_take(tmp_path: Path, classes: int) -> No
             readers.use_dataset(root / "val.json")
 
 
+def test_an_image_that_is_named_again_costs_little(tmp_path: Path) -> None:
+    """However it is written: 60 kB of lines stood for 100 million boxes, or decoded one picture a thousand times."""
+    root = readers.folder(tmp_path)
+    (root / "labels/val/a.txt").write_text("".join(f"0 .5 .5 .{n} .1\n" for n in range(10_000, 14_000)))
+    (root / "a.yaml").write_text(yaml.safe_dump({"path": ".", "val": "list.txt", "names": ["a", "b"]}))
+    lines = [f"./images/{'./' * (n % 7)}val/a.png\n" for n in range(4000)]
+    (root / "list.txt").write_text("".join(lines[:20]))
+    assert len(datasets.load(str(root / "a.yaml")).annotations) == 80_000
+    (root / "list.txt").write_text("".join(lines))
+    with within(1000, 20), pytest.raises(DataError, match="name each image once"):
+        datasets.load(str(root / "a.yaml"))
+    (root / "labels/val/a.txt").write_text("0 .5 .5 .1 .1\n" * 20_000)
+    with within(100, 20):
+        data = datasets.load(str(root / "a.yaml"))
+    assert len(data.images) == len(data.annotations) == 4000
+
+
 CSVS = {
     "columns": "a," * 500_000 + "\n" + "1," * 500_000,
     "fields": "epoch\n" + "1," * 500_000,
     "quoted lines": ",".join(['"a\n"'] * 300_000),
     "a long field": 'epoch\n"' + "a" * 4_000_000,
+    "short rows": ",".join(f"a{n}" for n in range(1000)) + "\n" + "1\n" * 400_000,
 }
 
 
@@ -376,6 +409,30 @@ def png_with(kind: bytes, body: bytes) -> bytes:
     return data[:33] + chunk + data[33:]
 
 
+def split_exif(parts: int) -> bytes:
+    data = encoded(Pillow.new("RGB", (24, 24)), "JPEG")
+    return data[:2] + b"\xff\xe1\x00\x12Exif\0\0".ljust(20, b"a") * parts + data[2:]
+
+
+def large_tile(side: int) -> bytes:
+    """A TIFF of 24 x 24 px whose only tile is larger."""
+    packed = zlib.compress(bytes(side * side), 1)
+    tags = [
+        (256, 24),
+        (257, 24),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, side),
+        (323, side),
+        (324, 134),
+    ]
+    tags.append((325, len(packed)))
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + rows + bytes(4) + packed
+
+
 CANVAS = b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xfe\x3f\0" * 2
 PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "scans": (lambda: progressive(8000, 2000), "scans"),
@@ -384,6 +441,10 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "text": (lambda: png_with(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8))), "too large"),
     "a profile": (lambda: png_with(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8))), "too large"),
     "EXIF": (lambda: png_with(b"eXIf", shared_tags(2000)), ""),
+    "EXIF in some parts": (lambda: split_exif(3), ""),
+    "EXIF in many parts": (lambda: split_exif(400_000), "EXIF lies in more than"),
+    "a tile": (lambda: large_tile(256), ""),
+    "a large tile": (lambda: large_tile(16_384), "tiles have 16384 x 16384"),
 }
 
 
@@ -407,6 +468,17 @@ def test_a_jpeg_2000_holds_the_size_of_its_header() -> None:
         images.decode(bytes(data))
 
 
+def test_no_jpeg_2000_hides_its_size() -> None:
+    """Behind bytes that look like the begin of another one, within which its own lies."""
+    data = encoded(Pillow.new("RGB", (24, 24)), "JPEG2000")
+    begin = data.index(b"\xff\x4f\xff\x51")
+    decoy = b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">4I", 24, 24, 0, 0)
+    large = data[begin : begin + 8] + struct.pack(">I", 60_000) + data[begin + 12 :]
+    image_claims.check_pixels(io.BytesIO(data), "JPEG2000", (24, 24))
+    with pytest.raises(ValueError, match="60000 x 24"):
+        image_claims.check_pixels(io.BytesIO(data[:begin] + decoy + large), "JPEG2000", (24, 24))
+
+
 def test_exif_orientation_is_pillows() -> None:
     for order, kind in (("<", 3), (">", 3), ("<", 4), (">", 4), ("<", 2)):
         for turn in (0, 1, 6, 8, 9):
@@ -418,6 +490,34 @@ def test_exif_orientation_is_pillows() -> None:
             said = exif.get(0x0112)
             ours = image_claims.exif_orientation(data)
             assert (ours if 2 <= ours <= 8 else 1) == (said if said in range(2, 9) else 1)
+
+
+@pytest.mark.parametrize(
+    ("models", "corruptions", "message"),
+    [
+        (1, 5000, "5,002 corruptions, may name 1,000"),
+        (5000, 1, "5,002 models, may name 1,000"),
+        (200, 200, "202 models and 202 corruptions"),
+        (1, 900, ""),
+    ],
+)
+def test_a_plan_names_what_tables_can_hold(
+    tmp_path: Path, models: int, corruptions: int, message: str
+) -> None:
+    """Tables have a row for every model, set of corruptions and metric, whatever is stored."""
+    run = readers.sound_run(tmp_path)
+    plan = yaml.safe_load((run / "plan.yaml").read_text())
+    plan["models"] |= {f"m{n}": {} for n in range(models)} if models > 1 else {}
+    plan["cells"] += [
+        {"model": "base", "corruption": f"c{n}", "severity": 1, "key": "k"} for n in range(corruptions)
+    ]
+    (run / "plan.yaml").write_text(yaml.dump(plan, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    with within(500, 30):
+        if message:
+            with pytest.raises(DataError, match=message):
+                Run.open(run)
+        else:
+            readers.use_run(run)
 
 
 def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def page() -> None:
         pixels, name = (
             _scene_or_photograph(bundled) if uploaded is None else _upload(uploaded.getvalue(), uploaded.name)
         )
-    except DataError as error:
+    except RobustBenchError as error:
         controls.nothing("This upload cannot be shown", controls.plain(error), ":material/broken_image:")
         return
     _look(pixels, name, corruption, severity, [(title, *offered[title]) for title in (left, right)])
@@ -122,6 +122,7 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
 
     Raises:
         DataError: no picture, damaged, or of too many or too few pixels.
+        RobustBenchError: other visits are before this one for a minute.
     """
     import cv2
 
@@ -131,13 +132,14 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
         raise DataError(
             f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture"
         )
-    pixels = images.decode(content, MOST_PIXELS)
-    if min(pixels.shape[:2]) < SMALLEST:
-        raise DataError(f"the picture is under {SMALLEST} pixels high or wide; give a larger one")
-    scale = LARGEST / max(pixels.shape[:2])
-    if scale < 1:
-        size = [max(SMALLEST, round(side * scale)) for side in pixels.shape[1::-1]]
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    with detecting.turn():
+        pixels = images.decode(content, MOST_PIXELS)
+        scale = LARGEST / max(pixels.shape[:2])
+        if min(pixels.shape[:2]) < SMALLEST:
+            raise DataError(f"the picture is under {SMALLEST} pixels high or wide; give a larger one")
+        if scale < 1:
+            size = [max(SMALLEST, round(side * scale)) for side in pixels.shape[1::-1]]
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return pixels, f"{name[:80]}:{hashlib.sha256(content).hexdigest()}"
 
 

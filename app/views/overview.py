@@ -281,7 +281,7 @@ def _offer_report(shown: Shown) -> None:
         st.caption("This run has no intervals or no report yet: its images have to be resampled.")
         if st.button("Make intervals and report", icon=":material/casino:"):
             with st.spinner("Resampling the images and drawing, a minute or more", show_time=True):
-                done = processes.call("report", str(shown.run.path))
+                done = processes.call("report", "--", str(shown.run.path))
             if done.returncode:
                 st.error(controls.plain(done.stderr.strip()[-500:]), icon=":material/error:")
             else:

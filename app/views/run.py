@@ -22,6 +22,7 @@ else:
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
 EVERY = 2.0  # s between looks at the store
+_LONGEST = 10_000  # characters of the form
 
 
 def page() -> None:
@@ -82,6 +83,13 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     Raises:
         UsageError: a name that is not known, a number out of bounds, a file elsewhere.
     """
+    given = [*models, *noise, severities, data]
+    if "\0" in "".join(given):
+        raise UsageError("what is given holds a null character, which no name and no number does")
+    if sum(map(len, given)) > _LONGEST:
+        raise UsageError(
+            f"this page takes at most {_LONGEST:,} characters; start the run in a terminal, or by groups of corruptions"
+        )
     named = [*options.split(models, options.find_file), data]
     if bad := [name for name in named if name.startswith("-")]:
         raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")

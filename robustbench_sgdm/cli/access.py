@@ -5,6 +5,7 @@ know the token, where there is one? Is there room for the file that is sent?
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -46,7 +47,9 @@ UPLOAD_TIME = 120.0  # s
 
 _MEGABYTE = 2**20
 _ROOM = _MEGABYTE  # for what a form adds to the file in it; Streamlit's own margin
-_MOST = UPLOAD_MEGABYTES * _MEGABYTE + _ROOM
+LONGEST_UPLOAD = UPLOAD_MEGABYTES * _MEGABYTE + _ROOM
+"""Bytes of the form that a file comes in."""
+
 _UPLOAD = "/_stcore/upload_file/"
 _LONGEST_FORM = 4096  # bytes
 _FORM_TIME = 10.0  # s
@@ -139,7 +142,7 @@ class AccessControl:
         elif scope["type"] == "http" and scope["method"] == "PUT" and _UPLOAD in scope["path"]:
             await self._upload(scope, headers, receive, send)
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, _bytes_alone(receive), _with_headers(send))
 
     def _foreign(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """Why a request is none of this dashboard's pages or addresses; "" if it is one.
@@ -231,12 +234,14 @@ class AccessControl:
 
     async def _upload(self, scope: Scope, headers: Mapping[bytes, str], receive: Receive, send: Send) -> None:
         """Pass on a file if there is room for it among those that are held or arrive."""
+        from starlette.requests import ClientDisconnect
+
         visit = scope["path"].partition(_UPLOAD)[2].partition("/")[0]
         length = headers.get(b"content-length", "")
-        if not (length.isascii() and length.isdigit()):
+        if not (length.isascii() and length.isdigit()) or b"transfer-encoding" in headers:
             await _refuse(scope, send, 411, "The length of a file must be said before it is sent.")
             return
-        if len(length) > 12 or int(length) > _MOST:
+        if len(length) > 12 or int(length) > LONGEST_UPLOAD:
             await _refuse(scope, send, 413, f"A file of more than {UPLOAD_MEGABYTES} MB is not taken.")
             return
         held = Counter(dict(self._uploads())) + self._arriving
@@ -253,8 +258,9 @@ class AccessControl:
             await send(message)
 
         try:
-            async with asyncio.timeout(UPLOAD_TIME):
-                await self._app(scope, receive, _with_headers(noted))
+            with contextlib.suppress(ClientDisconnect):  # nobody is left to answer
+                async with asyncio.timeout(UPLOAD_TIME):
+                    await self._app(scope, receive, _with_headers(noted))
         except TimeoutError:
             if not answered:
                 await _refuse(scope, send, 408, f"The file did not arrive within {UPLOAD_TIME:.0f} s.")
@@ -387,6 +393,17 @@ async def _answer(
     headers += [(b"retry-after", str(int(LONGEST_DELAY)).encode())] * retry
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _bytes_alone(receive: Receive) -> Receive:
+    """End a websocket that sends text, at which Streamlit fails."""
+
+    async def receive_bytes() -> Message:
+        message = await receive()
+        is_text = message["type"] == "websocket.receive" and message.get("bytes") is None
+        return {"type": "websocket.disconnect", "code": 1003} if is_text else message
+
+    return receive_bytes
 
 
 def _with_headers(send: Send) -> Send:

@@ -68,6 +68,7 @@ def dashboard(
     from robustbench_sgdm import content
     from robustbench_sgdm.cli.access import UPLOAD_MEGABYTES, is_loopback
 
+    address = address.strip("[]")  # of IPv6, as in a browser
     local = is_loopback(address)
     secret = _token(needed=token or not local)
     if secret:
@@ -163,6 +164,8 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
 
     secret = ""
     own: dict[str, Any] = {"secrets.files": []}
+    if ":" in settings["server.address"]:
+        own["browser.serverAddress"] = f"[{settings['server.address']}]"  # else it is printed as no address
     if token is not None:
         with os.fdopen(token, "rb") as pipe:  # closed, so that nothing that is started inherits it
             secret = pipe.read().decode()
@@ -198,13 +201,16 @@ def _app(script: Path, token: str) -> Any:
 
     import streamlit
 
-    from robustbench_sgdm.cli.access import AccessControl
+    from robustbench_sgdm.cli.access import LONGEST_UPLOAD, AccessControl
 
     try:
+        from starlette.formparsers import MultiPartParser
         from starlette.middleware import Middleware
         from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
         MemoryUploadedFileManager("").file_storage.items()
+        # Else what arrives would lie in a temporary file from a megabyte on.
+        MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, LONGEST_UPLOAD)
         return streamlit.App(script, middleware=[Middleware(AccessControl, token=token, uploads=_uploads)])
     except (ImportError, AttributeError, TypeError) as error:
         sys.exit(

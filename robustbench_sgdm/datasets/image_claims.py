@@ -31,8 +31,14 @@ _WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
 _MOST_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
 _MOST_TILES, _MOST_CHANNELS = 2**14, 4  # of a JPEG 2000
 _SIZ = re.compile(
-    rb"\xff\x4f\xff\x51(..)..(.{32})(..)", re.DOTALL
-)  # its codestream begins so, with its sizes
+    rb"(?=\xff\x4f\xff\x51(..)..(.{32})(..))", re.DOTALL
+)  # its codestream begins so, with its sizes; seen also where such bytes lie within each other
+_MOST_EXIF = 100  # segments of a JPEG: Pillow copies all before each
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323  # tags of a TIFF
+_LARGEST_TILE = 2**24  # pixels; a larger one only of a picture of half its size
+_STANDALONE = frozenset(
+    {0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
+)  # markers that Pillow takes no length of
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not the restarts within its pixels
 _END, _SCAN, _BARE = 0xD9, 0xDA, {*range(0xC0), 0xD8}  # markers; the bare ones have no length behind them
 
@@ -41,7 +47,8 @@ def check_header(file: IO[bytes], most_pixels: int) -> None:
     """Refuse what costs much as soon as Pillow opens it; leaves the file at its begin.
 
     Raises:
-        ValueError: a WebP of more pixels, or a TIFF whose tags hold more than the file.
+        ValueError: a WebP of more pixels, a TIFF whose tags hold more than the file or whose tiles are larger than its
+            picture, or a JPEG whose EXIF lies in too many parts.
     """
     head = file.read(30)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":  # Pillow makes room for all pixels
@@ -51,8 +58,22 @@ def check_header(file: IO[bytes], most_pixels: int) -> None:
     elif head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):  # Pillow reads the values of all tags
         size = file.seek(0, 2)
         file.seek(0)
-        if sum(_TIFF_KINDS.get(kind, 0) * count for _, kind, count, _ in _tags(file)) > size:
+        claimed, sides = 0, dict.fromkeys((_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT), 0)
+        for tag, kind, count, value in _tags(file):
+            claimed += _TIFF_KINDS.get(kind, 0) * count
+            if tag in sides:
+                sides[tag] = max(sides[tag], _number(kind, value))
+        if claimed > size:
             raise ValueError("its tags claim more bytes than it has")
+        tile = (
+            sides[_TILE_WIDTH] * sides[_TILE_HEIGHT]
+        )  # whose pixels are all decoded, whatever the picture's size
+        if tile > max(_LARGEST_TILE, 2 * sides[_WIDTH] * sides[_HEIGHT]):
+            raise ValueError(
+                f"its tiles have {sides[_TILE_WIDTH]} x {sides[_TILE_HEIGHT]} pixels, more than its picture"
+            )
+    elif head[:2] == b"\xff\xd8" and sum(_exif_segments(file)) > _MOST_EXIF:
+        raise ValueError(f"its EXIF lies in more than {_MOST_EXIF} parts")
     file.seek(0)
 
 
@@ -124,6 +145,28 @@ def exif_orientation(data: bytes) -> int:
             whole = kind in _WHOLE and count == 1
             found = struct.unpack_from(value[0] + _WHOLE[kind], value[1])[0] if whole else 0
     return int(found)
+
+
+def _exif_segments(file: IO[bytes]) -> Iterator[bool]:
+    """For each segment of a JPEG before its first scan, in Pillow's reading, whether it holds EXIF."""
+    file.seek(2)
+    while byte := file.read(1):
+        while byte == b"\xff":
+            byte = file.read(1)
+            code = byte[0] if byte else 0xDA
+            if code == 0xDA:
+                return
+            if code not in _STANDALONE and code != 0xFF:
+                length = max(2, int.from_bytes(file.read(2), "big"))
+                start = file.read(min(6, length - 2))
+                yield code == 0xE1 and start == b"Exif\0\0"
+                file.seek(length - 2 - len(start), 1)
+
+
+def _number(kind: int, value: tuple[str, bytes]) -> int:
+    """The whole number that a TIFF's tag holds; 0 where it holds none."""
+    form = {**_WHOLE, 16: "Q"}.get(kind)
+    return 0 if form is None else int(struct.unpack_from(value[0] + form, value[1].ljust(8, b"\0"))[0])
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:

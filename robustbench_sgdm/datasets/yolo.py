@@ -1,10 +1,10 @@
 """An Ultralytics detection dataset YAML, read as Ultralytics reads it: the same images, boxes and classes."""
 
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -14,13 +14,17 @@ from robustbench_sgdm.datasets import yolo_files, yolo_labels
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.datasets.yolo_files import shown_path
-from robustbench_sgdm.datasets.yolo_labels import Rejected
+from robustbench_sgdm.datasets.yolo_labels import Box, Rejected
 from robustbench_sgdm.errors import DataError, unknown
 from robustbench_sgdm.foreign import distinct, label, read_yaml, shown
+
+T = TypeVar("T")
+_Identity = tuple[int, int] | str
 
 SPLITS = ("train", "val", "test")
 
 _MOST_CLASSES = 100_000
+_MOST_REPEATED = 1_000_000  # boxes of images that are named again; of large data sets 20 times their own
 _SMALLEST = 10  # px; Ultralytics skips smaller images
 _SOME_DECODERS = frozenset({".avif", ".dng", ".heic", ".heif"})
 _NOT_TAKEN = frozenset({"GIF", "PPM"})  # read here, but no image for Ultralytics whatever its suffix
@@ -87,21 +91,39 @@ def _read(
     repeated: list[tuple[int, str]] = []
     boxes_of: list[tuple[str, Image]] = []  # of each annotation
     unlabelled: dict[str, tuple[int, int]] = {}  # by folder of labels: images without a file, images
-    for file in files:
+    places = [_identity(file) for file in files]
+    times = Counter(places)
+    # Of images that are named again, perhaps by other paths: a line of a list is not to cost what its files do.
+    sizes: dict[_Identity, tuple[int, int] | Rejected] = {}
+    labels: dict[_Identity, tuple[list[Box], int] | Rejected | None] = {}
+    own = more = 0
+    for file, place in zip(files, places, strict=True):
         source = yolo_files.label_file(file)
-        try:
-            image = _image(len(images) + 1, Path(file))
-            boxes = yolo_labels.read(source, classes, pose)
-        except Rejected as rejected:
-            skipped[rejected.kind].append(rejected.example)
+        again = times[place] > 1
+        size = _once(sizes, place if again else None, lambda file=file: _size(Path(file)))  # type: ignore[misc]
+        if isinstance(size, Rejected):
+            skipped[size.kind].append(size.example)
             continue
+        key = _identity(source) if again else None
+        is_known = key in labels
+        boxes = _once(labels, key, lambda source=source: yolo_labels.read(source, classes, pose))  # type: ignore[misc]
+        if isinstance(boxes, Rejected):
+            skipped[boxes.kind].append(boxes.example)
+            continue
+        rows, repeats = boxes or ((), 0)
+        own, more = own + len(rows) * (not is_known), more + len(rows) * is_known
+        if more > max(_MOST_REPEATED, 20 * own):
+            raise DataError(
+                f"images that are named more than once have more than {_MOST_REPEATED:,} boxes in all (reached at "
+                f"{shown_path(file)}); name each image once"
+            )
+        image = Image(len(images) + 1, Path(file), *size)
         images.append(image)
         folder = source.rpartition(os.sep)[0]
         without, count = unlabelled.get(folder, (0, 0))
         unlabelled[folder] = without + (boxes is None), count + 1
-        rows, again = boxes or ((), 0)
-        if again:
-            repeated.append((again, source))
+        if repeats:
+            repeated.append((repeats, source))
         boxes_of += [(source, image)] * len(rows)
         for category, x, y, w, h in rows:
             width, height = w * image.width, h * image.height
@@ -257,8 +279,31 @@ def _pose_columns(path: Path, content: dict[str, Any]) -> int:
     return 5 + points * values if points else 0
 
 
-def _image(number: int, path: Path) -> Image:
-    """An image by its header.
+def _identity(file: str) -> _Identity:
+    """What the system calls a file, by whatever path; the path where there is none."""
+    try:
+        status = os.stat(file)  # noqa: PTH116
+    except (OSError, ValueError):
+        return file
+    return status.st_dev, status.st_ino
+
+
+def _once(known: dict[_Identity, T | Rejected], key: _Identity | None, read: Callable[[], T]) -> T | Rejected:
+    """What `read` gives or rejects; under a key it is read once."""
+    if key is not None and key in known:
+        return known[key]
+    found: T | Rejected
+    try:
+        found = read()
+    except Rejected as rejected:
+        found = rejected
+    if key is not None:
+        known[key] = found
+    return found
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of an image by its header.
 
     Raises:
         Rejected: Ultralytics skips it, or it cannot be decoded here.
@@ -284,4 +329,4 @@ def _image(number: int, path: Path) -> Image:
     if header.format in _NOT_TAKEN:
         fault = f"the file holds a {header.format}, whatever its suffix; convert them to PNG or JPEG"
         raise Rejected(fault, shown_path(str(path)))
-    return Image(number, path, width, height)
+    return width, height

@@ -22,6 +22,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import label, refuse_large, shown
 
 _CARD = ("version", "date", "license")
+_DEEPEST = 200  # records and values within each other; those of a detector are nested 20 deep
 _TASKS = {
     "SegmentationModel": "segmentation",
     "PoseModel": "pose estimation",
@@ -148,7 +149,7 @@ def _detector(content: Any, most_bytes: int) -> Checkpoint:
         network = (network.attributes().get("_modules") or {}).get("module")
     if isinstance(network, dict) and _is_state(network):
         return _bare_state(network, most_bytes)
-    refuse_large(network, _below)
+    refuse_large(network, _below, _DEEPEST)
     if not isinstance(network, Record) or network.path not in _DETECTORS:
         raise DataError(_other(content, network))
     if isinstance(content, dict) and content.get("modelopt"):

@@ -9,6 +9,7 @@ rPC of AP_S is mPC of AP_S over P of AP_S.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,12 @@ class Over:
         """Every one of some corruptions at every one of some severities."""
         return cls(tuple((c, float(s)) for c in corruptions for s in severities))
 
-    @property
+    @cached_property
     def corruptions(self) -> tuple[str, ...]:
         """Their names, each once."""
-        return tuple(dict.fromkeys(c for c, _ in self.cells))
+        return tuple(self._cells_of)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What tells it from other sets; empty for the 15 x 5 of the benchmark, the only bare mPC.
 
@@ -65,7 +66,7 @@ class Over:
             return f"{', '.join(levels)} at {_listed(next(iter(levels.values())))}"
         return ", ".join(f"{c} at {_listed(s)}" for c, s in levels.items())
 
-    @property
+    @cached_property
     def at(self) -> str:
         """Its severities in words; empty where they are the published five.
 
@@ -80,9 +81,16 @@ class Over:
         (levels,) = own
         return f"at {'severity' if len(levels) == 1 else 'severities'} {_listed(levels)}"
 
-    @property
+    @cached_property
+    def _cells_of(self) -> dict[str, list[tuple[str, float]]]:
+        cells: dict[str, list[tuple[str, float]]] = {}
+        for cell in self.cells:
+            cells.setdefault(cell[0], []).append(cell)
+        return cells
+
+    @cached_property
     def _levels(self) -> dict[str, tuple[float, ...]]:
-        return {c: tuple(sorted(s for name, s in self.cells if name == c)) for c in self.corruptions}
+        return {c: tuple(sorted(s for _, s in cells)) for c, cells in self._cells_of.items()}
 
     def title(self, statistic: str) -> str:
         """`mPC`, or `mPC over fog`."""
@@ -106,7 +114,7 @@ class Over:
             )
 
     def _one(self, values: Mapping[tuple[str, float], Any], corruption: str) -> Any:
-        return np.mean([values[cell] for cell in self.cells if cell[0] == corruption], axis=0)
+        return np.mean([values[cell] for cell in self._cells_of[corruption]], axis=0)
 
 
 _BENCHMARK = Over.of(BENCHMARK)
@@ -123,10 +131,10 @@ def sets(*runs: Run) -> dict[Over, str]:
 
     First the benchmark where all of it is planned, then everything, each family, each corruption.
     """
-    planned: dict[str, list[float]] = {}
+    planned: dict[str, set[float]] = {}
     for cell in (cell for run in runs for cell in run.cells):
-        if cell.corruption != CLEAN and cell.severity not in planned.setdefault(cell.corruption, []):
-            planned[cell.corruption].append(cell.severity)
+        if cell.corruption != CLEAN:
+            planned.setdefault(cell.corruption, set()).add(cell.severity)
     found: dict[Over, str] = {}
     if all(set(SEVERITIES) <= set(planned.get(c, ())) for c in BENCHMARK):
         found[_BENCHMARK] = ""
@@ -306,11 +314,11 @@ def missing(model: str, have: Mapping[tuple[str, float], Any], over: Over, *, cl
     'm: clean, fog 2 3'
     """
     names = [CLEAN] if clean and (CLEAN, 0.0) not in have else []
-    lacking = [cell for cell in over.cells if cell not in have]
-    names += [
-        " ".join([name, *(f"{s:g}" for c, s in lacking if c == name)])
-        for name in dict.fromkeys(c for c, _ in lacking)
-    ]
+    lacking: dict[str, list[str]] = {}
+    for cell in over.cells:
+        if cell not in have:
+            lacking.setdefault(cell[0], []).append(f"{cell[1]:g}")
+    names += [" ".join([name, *levels]) for name, levels in lacking.items()]
     return f"{model}: {', '.join(names)}" if names else ""
 
 

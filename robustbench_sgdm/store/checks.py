@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +28,8 @@ _TEXT = 2**26  # bytes of a column of text; more only in files of a thirtieth
 _MAGIC = b"PAR1"
 _CSV_BYTES, _CSV_COLUMNS = 2**23, 1000
 _JSON_BYTES = 2**22  # of scores; those of 20,000 classes take a quarter
+_MODELS, _CORRUPTIONS = 1000, 1000  # of a plan
+_PAIRS = 20_000  # models times corruptions, which tables have rows for
 _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),
@@ -118,6 +120,22 @@ def check_cell(cell: Any, file: Path) -> None:
         raise DataError(f"{file} names severity {cell.severity:g}, which is outside [0, 5]")
     if not cell.key or not cell.key.isprintable() or "/" in cell.key or "\\" in cell.key:
         raise DataError(f"{file} names the key {shown(cell.key)}, which is no hash")
+
+
+def check_names(models: Collection[str], corruptions: Collection[str], file: Path) -> None:
+    """Refuse a plan of more models and corruptions than any run has: results take their product, whatever is stored.
+
+    Raises:
+        DataError: says how many.
+    """
+    for what, names, most in (("models", models, _MODELS), ("corruptions", corruptions, _CORRUPTIONS)):
+        if len(names) > most:
+            raise DataError(f"{file} names {len(names):,} {what}, may name {most:,}; split the run")
+    if (pairs := len(models) * len(corruptions)) > _PAIRS:
+        raise DataError(
+            f"{file} names {len(models):,} models and {len(corruptions):,} corruptions, {pairs:,} pairs of them; may "
+            f"name {_PAIRS:,}: split the run"
+        )
 
 
 def read_scores(path: Path, files: Root) -> dict[str, Any]:
@@ -292,15 +310,19 @@ def parse_csv(path: Path, files: Root | None = None, **how: Any) -> pd.DataFrame
         how: further arguments of `pandas.read_csv`.
 
     Raises:
-        DataError: missing, no plain file, over `_CSV_BYTES` or `_CSV_COLUMNS`, or no csv.
+        DataError: missing, no plain file, over `_CSV_BYTES` or `_CSV_COLUMNS`, of more places than bytes, or no csv.
     """
     data = read_bytes(path, _CSV_BYTES, files)
     try:
         text = data.decode("utf-8-sig")
-        # A table takes a kilobyte for each column, and as long as a row.
+        # A table takes a kilobyte for each column, as long as a row, and a place in each row for every column.
+        rows = widest = 0
         for row in csv.reader(io.StringIO(text)):
-            if len(row) > _CSV_COLUMNS:
-                raise ValueError(f"it has {len(row):,} columns, may have {_CSV_COLUMNS:,}")
+            rows, widest = rows + 1, max(widest, len(row))
+            if widest > _CSV_COLUMNS:
+                raise ValueError(f"it has {widest:,} columns, may have {_CSV_COLUMNS:,}")
+        if rows * widest > max(_ROWS, len(text)):
+            raise ValueError(f"it has {rows:,} rows of {widest:,} columns, most of them empty")
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **how)
     except Exception as error:  # whatever the text of a damaged file provokes
         raise DataError(f"{path} cannot be read as csv: {' '.join(str(error).split())[:300]}") from error

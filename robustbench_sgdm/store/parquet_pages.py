@@ -39,10 +39,10 @@ def check(file: pq.ParquetFile, content: IO[bytes], size: int, names: list[str])
         names: of the columns.
 
     Raises:
-        ValueError: another compression or encoding, pages that expand beyond `_EXPANDED` times the file, or headers
-            that are damaged.
+        ValueError: another compression or encoding, columns that share bytes of the file, pages that expand beyond
+            `_EXPANDED` times the file, or headers that are damaged.
     """
-    left = _EXPANDED * size
+    left, packed = _EXPANDED * size, size
     for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             if column.path_in_schema not in names or not column.num_values:
@@ -52,6 +52,10 @@ def check(file: pq.ParquetFile, content: IO[bytes], size: int, names: list[str])
             begin, first = column.data_page_offset, column.dictionary_page_offset
             if first and first < begin:  # as Arrow
                 begin = first
+            if (
+                packed := packed - column.total_compressed_size
+            ) < 0:  # else each group could be all of the file
+                raise ValueError(f"its columns claim more than its {size:,} bytes")
             for expanded in _pages(content, begin, begin + column.total_compressed_size, size):
                 left -= expanded
                 if left < 0:

@@ -19,7 +19,7 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unk
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.cells import Cell, CellStore
-from robustbench_sgdm.store.checks import check_cell, check_plan, read_csv
+from robustbench_sgdm.store.checks import check_cell, check_names, check_plan, read_csv
 from robustbench_sgdm.store.locks import alone, held
 from robustbench_sgdm.store.truth import GroundTruth
 from robustbench_sgdm.types import METRICS
@@ -188,6 +188,7 @@ class Run:
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({shown(error)})") from error
         file = self.path / "plan.yaml"
+        check_names(self.plan["models"], {cell.corruption for cell in cells}, file)
         for cell in cells:
             check_cell(cell, file)
             if cell.model not in self.plan["models"]:

@@ -137,9 +137,10 @@ def _mmdetection(path: Path) -> list[Given]:
             for severity, scores in levels.items()
         ]
     except (DataError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        reason = str(error).replace(str(path), "it")[:300]
         raise DataError(
             f"{path} does not hold mmdetection's results {{corruption: {{severity: {{bbox: {{AP: ...}}}}}}}} "
-            f"({type(error).__name__}: {str(error)[:300]}); a list of predictions is given as CORRUPTION@SEVERITY={path}"
+            f"({type(error).__name__}: {reason}); a list of predictions is given as CORRUPTION@SEVERITY={path}"
         ) from error
 
 

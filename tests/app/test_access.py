@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
@@ -93,6 +95,15 @@ class Server:
         """Give the token and keep the cookie."""
         self.cookie = {"Cookie": self.give(OWN)[1]["set-cookie"].partition(";")[0]}
 
+    def upload_headers(self) -> dict[str, str]:
+        """Of a form with a file whose parts are divided by `x`."""
+        cookie = self.ask("/_stcore/health", headers=self.cookie)[1]["set-cookie"].partition(";")[0]
+        return {
+            "Content-Type": "multipart/form-data; boundary=x",
+            "X-Xsrftoken": cookie.partition("=")[2],
+            "Cookie": "; ".join(filter(None, (cookie, self.cookie.get("Cookie")))),
+        }
+
     def theirs(self) -> set[str]:
         """The kinds of files that were read and that the run names."""
         read = self.read_files.read_text().splitlines() if self.read_files.exists() else []
@@ -120,11 +131,11 @@ class Visit:
         self.id = self.text = ""
 
     def __enter__(self) -> "Visit":
-        socket = self._opening.__enter__()
-        socket.send(self._asked.SerializeToString())
+        self.socket = self._opening.__enter__()
+        self.socket.send(self._asked.SerializeToString())
         kind: str | None = ""
         while kind != "script_finished":
-            message = ForwardMsg.FromString(cast(bytes, socket.recv(timeout=200)))
+            message = ForwardMsg.FromString(cast(bytes, self.socket.recv(timeout=200)))
             kind = message.WhichOneof("type")
             if kind == "new_session":
                 self.id = message.new_session.initialize.session_id
@@ -320,16 +331,10 @@ def test_other_pages_follow_links_and_embed_nothing(free: Server, site: str) -> 
 
 def upload(server: Server, visit: str, number: int, data: bytes) -> int:
     """Send a file as Streamlit's pages do."""
-    cookie = server.ask("/_stcore/health", headers=server.cookie)[1]["set-cookie"].partition(";")[0]
     body = (
         b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n' + data + b"\r\n--x--\r\n"
     )
-    headers = {
-        "Content-Type": "multipart/form-data; boundary=x",
-        "X-Xsrftoken": cookie.partition("=")[2],
-        "Cookie": "; ".join(filter(None, (cookie, server.cookie.get("Cookie")))),
-    }
-    return server.ask(f"/_stcore/upload_file/{visit}/{number}", "PUT", headers, body)[0]
+    return server.ask(f"/_stcore/upload_file/{visit}/{number}", "PUT", server.upload_headers(), body)[0]
 
 
 def test_uploads_are_bounded(guarded: Server) -> None:
@@ -339,6 +344,44 @@ def test_uploads_are_bounded(guarded: Server) -> None:
         assert upload(guarded, other.id, 2, b"x" * (access.UPLOAD_MEGABYTES + 2) * 2**20) == 413
         path = f"/_stcore/upload_file/{other.id}/3"
         assert guarded.ask(path, "PUT", guarded.cookie, iter([b"x" * 10] * 3))[0] == 411
+
+
+def test_an_upload_is_in_no_file_also_while_it_arrives(guarded: Server) -> None:
+    def files() -> list[str]:
+        if sys.platform != "linux":
+            return []
+        entries = Path(f"/proc/{guarded.process.pid}/fd").iterdir()
+        return [str(entry.readlink()) for entry in entries if entry.is_symlink() and entry.is_file()]
+
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+    with guarded.visit() as visit, socket.create_connection(("localhost", guarded.port)) as line:
+        names = {
+            **guarded.upload_headers(),
+            "Host": f"localhost:{guarded.port}",
+            "Content-Length": str(9 * 2**20),
+        }
+        words = "".join(f"{name}: {value}\r\n" for name, value in names.items())
+        before = files()
+        line.sendall(f"PUT /_stcore/upload_file/{visit.id}/1 HTTP/1.1\r\n{words}\r\n".encode() + head)
+        line.sendall(b"x" * 4 * 2**20)
+        time.sleep(0.5)
+        assert files() == before
+
+
+def test_a_length_that_is_said_twice_is_none(guarded: Server) -> None:
+    with guarded.visit() as visit:
+        both = {**guarded.upload_headers(), "Content-Length": "5", "Transfer-Encoding": "chunked"}
+        path = f"/_stcore/upload_file/{visit.id}/1"
+        assert guarded.ask(path, "PUT", both, b"5\r\nhello\r\n0\r\n\r\n")[0] == 411
+
+
+def test_a_websocket_that_sends_text_is_closed(guarded: Server) -> None:
+    """Without a traceback, which the end of the server's test would find."""
+    with guarded.visit() as visit:
+        visit.socket.send("text")
+        with pytest.raises(ConnectionClosed):
+            while True:
+                visit.socket.recv(timeout=20)
 
 
 def test_uploads_of_all_visits_are_bounded_also_while_they_arrive() -> None:

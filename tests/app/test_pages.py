@@ -250,7 +250,7 @@ def test_the_form_offers_what_there_is() -> None:
     assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x", "a\0b", "\u00e9" * 101])
 def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="plain folder name"):
         processes.start(["--model", "yolov8n"], tmp_path, name)
@@ -287,7 +287,7 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"models": ["yolov8n,/no/such.pt"]}, "lies outside"),  # as of a file that is there
         ({"models": ["{inputs}/link.pt"]}, "lies outside"),
         ({"models": ["/etc/passwd"]}, "lies outside"),
-        ({"models": ["a\0/b"]}, "lies outside"),
+        ({"models": ["a\0/b"]}, "null character"),
         ({"models": ["--trust-weights"]}, "dash"),
         ({"models": ["yolov8n,--trust-weights"]}, "dash"),
         ({"models": []}, "at least one"),
@@ -299,6 +299,9 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"data": "/etc/passwd"}, "lies outside"),
         ({"data": "~/x/../../y.yaml"}, "lies outside"),
         ({"data": "--yes"}, "dash"),
+        ({"data": "a\0b"}, "null character"),
+        ({"models": ["yolov8n", "a\0b"]}, "null character"),
+        ({"noise": ["fog," * 5000]}, "10,000 characters"),
     ],
 )
 def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], why: str) -> None:
@@ -318,14 +321,20 @@ def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytes
 
 
 def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what computes for a visitor one at a time works: a command, or what loads and runs detectors."""
-    detecting = content.load_file(APP / "detecting.py")
+    """Of what computes for a visitor one at a time works: a command, or what decodes pictures and runs detectors."""
+    detecting, pictures = (content.load_file(APP / f"{name}.py") for name in ("detecting", "pictures"))
+    live = content.load_file(APP / "views/live.py")
     monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
     monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
     others: list[str] = []
 
     def visitor() -> None:
-        for work, arguments in ((processes.call, ("-h",)), (detecting.find, (None, None))):
+        for work, arguments in (
+            (processes.call, ("-h",)),
+            (detecting.find, (None, None)),
+            (pictures.url, (None,)),
+            (live._upload, (b"", "a.png")),
+        ):
             try:
                 work(*arguments)
             except RobustBenchError as error:
@@ -335,7 +344,7 @@ def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPat
         other = threading.Thread(target=visitor)
         other.start()
         other.join()
-    assert len(others) == 2 and all("try again in a minute" in text for text in others)
+    assert len(others) == 4 and all("try again in a minute" in text for text in others)
     with detecting.turn():
         assert processes.call("-h").returncode == 0
 

@@ -60,7 +60,7 @@ def test_this_machine_alone_needs_no_token(
     start: Any, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     words, token = start(*(() if address == "localhost" else ("--address", address)))
-    assert call(words)[0]["server.address"] == address and token == ""
+    assert call(words)[0]["server.address"] == address.strip("[]") and token == ""
     assert "token" not in capsys.readouterr().err
 
 
@@ -151,6 +151,7 @@ import sys
 import streamlit
 def run(self, config):
     import uvicorn
+    print(config)
     from starlette.websockets import WebSocketDisconnected
     uvicorn.Config(lambda: None)
     for error in (
@@ -163,7 +164,8 @@ def run(self, config):
 streamlit.App.run = run
 from robustbench_sgdm.cli.dashboard import serve
 sys.argv = ["-c", "main.py"]
-serve({"server.address": "localhost"}, token=None)
+serve({"server.address": "::1"}, token=None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ValueError: other" in done.stderr and "close message" not in done.stderr
+    assert "'browser.serverAddress': '[::1]'" in done.stdout, "what is printed is an address for browsers"

@@ -153,8 +153,10 @@ def shown_below(root: Path) -> Iterator[Path]:
             yield path
 
 
-def test_commands(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "LIMIT", 120.0)
+_BOUND = harness.Bound(4000, 120)  # of whole commands, which load libraries and draw
+
+
+def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
     root, before = tmp_path / "root", snapshot(outside)
     rng = random.Random(0 if not harness.COUNT else None)
     plan_of[0] = {k: v for k, v in yaml.safe_load((sound / "plan.yaml").read_text()).items() if k != "schema"}
@@ -166,7 +168,12 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytes
         name = [*COMMANDS][number % len(COMMANDS)]
         text = io.StringIO()
         try:
-            with redirect_stdout(text), redirect_stderr(text), harness._watched(root), harness._limited():
+            with (
+                redirect_stdout(text),
+                redirect_stderr(text),
+                harness._watched(root),
+                harness._limited(_BOUND),
+            ):
                 COMMANDS[name](root / "r")
             tried["done"] += 1
         except RobustBenchError as error:

@@ -155,9 +155,9 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     os.mkfifo(tmp_path / "r/plan.yaml")
-    with pytest.raises(DataError, match="is a pipe, not a regular file"):
+    with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
         Run.open(tmp_path / "r")
-    with pytest.raises(DataError, match="is a pipe, not a regular file"):
+    with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
         Run.start(tmp_path, "r", plan(cell()))
 
 

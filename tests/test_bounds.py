@@ -364,12 +364,11 @@ def progressive(size: int, scans: int) -> bytes:
 def test_what_no_decoder_draws_is_no_scan() -> None:
     """Phones put a film behind a photograph, and a small picture into its tags."""
     film = b"\xff\xda\xff\xd9" * 1000
-    for make in (
-        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", **how),
-        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", progressive=True, **how),
-    ):
-        data = make(comment=film) + film
-        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(make())
+    picture = Pillow.new("RGB", (3000, 2000))
+    for progressive in (False, True):
+        plain = encoded(picture, "JPEG", progressive=progressive)
+        data = encoded(picture, "JPEG", progressive=progressive, comment=film) + film
+        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(plain)
         assert images.decode(data).shape == (2000, 3000, 3)
 
 
@@ -544,6 +543,21 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     assert "base-sgdm" in said.out
     for name in [*breaks, "folder"]:
         assert f"{tmp_path / name}" in said.err.replace("\n", "")
+
+
+def test_what_nobody_thought_of_hides_no_run_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robustbench_sgdm.cli import show
+
+    readers.sound_run(tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/plan.yaml").write_text("")
+    row = show._run_row
+    monkeypatch.setattr(show, "_run_row", lambda path: row(path) if path.name == "r" else [][1])
+    show.runs(tmp_path)
+    said = capsys.readouterr()
+    assert "base-sgdm" in said.out and f"{tmp_path / 'new'} cannot be read (IndexError" in said.err
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:

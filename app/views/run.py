@@ -8,7 +8,7 @@ import streamlit as st
 
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
@@ -141,7 +141,7 @@ def _one(path: Path) -> None:
     works, stops = processes.running(path), processes.stopping(path)
     try:
         at = processes.progress(stored.show(path.name, path).run)
-    except (DataError, OSError, LookupError, TypeError, ValueError):
+    except (RobustBenchError, OSError, LookupError, TypeError, ValueError):
         at = None
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:

@@ -129,7 +129,7 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
     """Pictures, figures, both files; notes what is left out and where the files are."""
     from robustbench_sgdm import report as reporting
     from robustbench_sgdm.cli.console import note, stages
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.errors import DataError, UnsafeFileError
     from robustbench_sgdm.figures import Material
 
     with stages() as progress:
@@ -137,7 +137,7 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
         for each, wanted in [*((pair, "pictures") for pair in material.by_pair), (material, "sheet")]:
             try:
                 make_pictures(each, getattr(each, wanted), folders, progress)
-            except (DataError, ImportError) as error:
+            except (DataError, UnsafeFileError, ImportError) as error:
                 note(f"without some pictures: {error}")
         html, pdf = reporting.write(material)
     with contextlib.suppress(DataError):  # the report says why there is none

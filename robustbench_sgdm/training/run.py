@@ -13,7 +13,7 @@ from ultralytics.utils import RANK
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights, yolo
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.rooted import Root
@@ -278,8 +278,6 @@ class _Run:
             try:
                 if self.files.is_file(path):
                     weights.read(path)
-            except UnsafeFileError:
-                raise
             except DataError as error:
                 raise DataError(
                     f"{path} is damaged or not from here: remove {self.state} to train this model from its start"

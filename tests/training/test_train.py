@@ -387,7 +387,7 @@ def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path, 
     path = tmp_path / "runs" / "a" / name
     path.parent.mkdir(parents=True)
     plant(path, kind, outside)
-    with pytest.raises(DataError, match=rf"{path.name} is a {kind}"):
+    with pytest.raises(UnsafeFileError, match=rf"{path.name} is a {kind}"):
         train(MODELS[:1], data=data, project=tmp_path / "runs", name="a", exist_ok=True, **SMALL)
     assert outside.read_text() == "mine"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.foreign import read_json
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store import Run, shard_count
@@ -137,9 +137,10 @@ def stop(path: Path) -> None:
     process = _process(path)
     if process is None:
         return
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
-    Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
+    with contextlib.suppress(RobustBenchError):  # it stops, whether or not that can be noted
+        Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 
@@ -202,14 +203,14 @@ def _share(path: Path) -> float:
     """How far a run is before it goes on."""
     try:
         return progress(Run.open(path)).share
-    except (DataError, OSError):
+    except (RobustBenchError, OSError):
         return 0.0
 
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
         found = read_json(path / _RECORD, 2**16, Root(path))
-    except DataError:
+    except RobustBenchError:
         return None
     if not isinstance(found, dict) or not (type(pid := found.get("pid")) is int and 0 < pid < 2**31):
         return None

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from robustbench_sgdm.config import (
     check_severities,
     takes,
 )
-from robustbench_sgdm.errors import DataError, UsageError, unknown
+from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError, unknown
 from robustbench_sgdm.progress import Progress, counter, no_progress
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Run:
         for each, wanted in [*((pair, "pictures") for pair in analysis.by_pair), (analysis, "sheet")]:
             try:
                 self._make_pictures(each, getattr(each, wanted))
-            except (DataError, ImportError) as error:
+            except (DataError, UnsafeFileError, ImportError) as error:
                 _LOG.info("without some pictures: %s", error)
         return report.write(analysis)
 
@@ -250,10 +251,14 @@ class Run:
         return figures.draw(name, analysis)
 
     def analysis(self, **what: Any) -> "Material":
-        """The frames behind figures and reports."""
+        """The frames behind figures and reports; `what` changes what of the run they show."""
+        return replace(self._whole, **what) if what else self._whole
+
+    @cached_property
+    def _whole(self) -> "Material":
         from robustbench_sgdm.figures import Material
 
-        return Material(self.directory, resamples=self.resamples, progress=self.progress, **what)
+        return Material(self.directory, resamples=self.resamples, progress=self.progress)
 
     def _metrics(self, metrics: Sequence[str]) -> list[str]:
         from robustbench_sgdm import robustness

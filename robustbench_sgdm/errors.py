@@ -27,8 +27,11 @@ class DataError(RobustBenchError):
     """A file is missing, damaged or not what it claims to be (exit code 1)."""
 
 
-class UnsafeFileError(DataError):
-    """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device."""
+class UnsafeFileError(RobustBenchError):
+    """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device.
+
+    No `DataError`: what is damaged is often made again, and what could lead elsewhere is for the user to look at.
+    """
 
 
 class CorruptionError(DataError):

@@ -118,6 +118,35 @@ def test_text_in_parquet_does_not_multiply(tmp_path: Path, files: list[str], how
         read_frame(path, FILES, Root(path.parent))
 
 
+def test_pages_do_not_claim_what_no_compression_gives(tmp_path: Path) -> None:
+    """Arrow makes room for what a page's header says."""
+    numbers = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
+    path = tmp_path / "a.parquet"
+    table = pa.table({"image_id": np.zeros(1100 * 50, np.int64)}, numbers)
+    pq.write_table(table, path, row_group_size=1100, use_dictionary=False)
+    assert len(read_frame(path, numbers, Root(tmp_path))) == len(table)
+    sound, claim = (
+        b"\x15\0\x15\xc0\x89\x01",
+        b"\x15\0\x15\xfe\xff\x7f",
+    )  # a page of 8,800 bytes, of a megabyte
+    data = path.read_bytes()
+    assert data.count(sound) == 50
+    path.write_bytes(data.replace(sound, claim))
+    with pytest.raises(DataError, match="pages claim more than 30 times"):
+        read_frame(path, numbers, Root(tmp_path))
+
+
+def test_a_column_of_bits_may_have_more_rows_than_bytes(tmp_path: Path) -> None:
+    """What each of a million objects became takes an eighth of a megabyte."""
+    bits, rows = pa.schema([("found", pa.bool_())]), 1_000_000
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path, compression="none")
+    assert len(read_frame(path, bits, Root(tmp_path))) == rows > 4 * path.stat().st_size
+    pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path)
+    with pytest.raises(DataError, match="claims 1,000,000 rows"):
+        read_frame(path, bits, Root(tmp_path))
+
+
 def test_groups_of_parquet_do_not_share_pages(tmp_path: Path) -> None:
     """Each of a thousand groups could be all of the file, whose headers were read a thousand times."""
     path = parquet(tmp_path / "a.parquet", ["a"] * 100, data_page_size=1, write_batch_size=1)
@@ -187,6 +216,15 @@ def test_ids_do_not_share_a_hash(tmp_path: Path) -> None:
         GroundTruth.read(tmp_path, "data")
 
 
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_of_predictions_do_not_share_a_hash(tmp_path: Path, key: str) -> None:
+    one = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2], "score": 0.5}
+    (tmp_path / "p.json").write_text(json.dumps([one | {key: n * (2**61 - 1)} for n in range(10_000)]))
+    readers.folder(tmp_path)
+    with within(100, 5), pytest.raises(DataError, match="share one hash"):
+        readers.use_predictions(tmp_path / "p.json")
+
+
 def test_products_of_rows_are_bounded() -> None:
     """Images times classes, and boxes times objects, fill the memory where neither does."""
     none = pd.DataFrame(
@@ -254,26 +292,35 @@ def inserted(*rows: list[Any], **settings: Any) -> dict[str, Any]:
 
 
 NETWORKS = {
-    "lazy layers": inserted(
-        [-1, 1, "nn.LazyInstanceNorm2d", []], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]
+    "lazy layers": (inserted([-1, 1, "nn.LazyInstanceNorm2d", []]), "no layer that a file may ask for"),
+    "a transformer": (
+        inserted([-1, 1, "nn.Transformer", [512, 8, 60, 60]]),
+        "no layer that a file may ask for",
     ),
-    "a transformer": inserted([-1, 1, "nn.Transformer", [512, 8, 60, 60]]),
-    "bins of a box": inserted(reg_max=1000),
-    "attention over pixels": inserted([-1, 1, "AIFI", [64, 8]]),
-    "padding": inserted([-1, 1, "nn.ZeroPad2d", [4000]]),
-    "a kernel": inserted([-1, 1, "nn.Conv2d", [8, 8, 1001, 1, 500]]),
-    "maps without end": inserted([-1, 1, "SPPF", [64, 5, 90_000]]),
-    "an error before": inserted(
-        [-1, 1, "nn.BatchNorm2d", [3]], [-1, 1, "nn.Upsample", ["None", 700, "nearest"]]
+    "bins of a box": (inserted(reg_max=1000), "reg_max is 1000"),
+    "attention over pixels": (inserted([-1, 1, "AIFI", [64, 8]]), r"computes \(8, 16384, 16384\) values"),
+    "padding": (inserted([-1, 1, "nn.ZeroPad2d", [4000]]), "ZeroPad2d .* values"),
+    "a scale": (inserted([-1, 1, "nn.Upsample", ["None", 700, "nearest"]]), "Upsample .* values"),
+    "a kernel": (inserted([-1, 1, "nn.Conv2d", [8, 8, 1001, 1, 500]]), r"Conv2d .* 2e\+12 operations"),
+    "maps without end": (inserted([-1, 1, "SPPF", [64, 5, 90_000]]), "SPPF .* values"),
+    "a layer that does not fit": (inserted([-1, 1, "nn.BatchNorm2d", [3]]), "does not fit its input"),
+    "buffers": (
+        inserted(*[[-1, 100, "torchvision.ops.FrozenBatchNorm2d", [100_000]]] * 30),
+        "parameters, may have",
     ),
-    "queries": {**readers.MINI, "head": [[[3, 4], 1, "RTDETRDecoder", ["nc", 512, 99_999, 100, 64, 50]]]},
+    "queries": (
+        {**readers.MINI, "head": [[[3, 4], 1, "RTDETRDecoder", ["nc", 512, 99_999, 100, 64, 50]]]},
+        "parameters, may have",
+    ),
 }
 
 
-@pytest.mark.parametrize("config", NETWORKS.values(), ids=list(NETWORKS))
-def test_model_yamls_are_counted_before_they_are_built(tmp_path: Path, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("config", "why"), NETWORKS.values(), ids=list(NETWORKS))
+def test_model_yamls_are_counted_before_they_are_built(
+    tmp_path: Path, config: dict[str, Any], why: str
+) -> None:
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(config))
-    with within(300, 20), pytest.raises(UsageError):
+    with within(300, 20), pytest.raises(UsageError, match=why):
         architecture.from_file(tmp_path / "m.yaml")
 
 
@@ -326,12 +373,11 @@ def progressive(size: int, scans: int) -> bytes:
 def test_what_no_decoder_draws_is_no_scan() -> None:
     """Phones put a film behind a photograph, and a small picture into its tags."""
     film = b"\xff\xda\xff\xd9" * 1000
-    for make in (
-        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", **how),
-        lambda **how: encoded(Pillow.new("RGB", (3000, 2000)), "JPEG", progressive=True, **how),
-    ):
-        data = make(comment=film) + film
-        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(make())
+    picture = Pillow.new("RGB", (3000, 2000))
+    for progressive in (False, True):
+        plain = encoded(picture, "JPEG", progressive=progressive)
+        data = encoded(picture, "JPEG", progressive=progressive, comment=film) + film
+        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(plain)
         assert images.decode(data).shape == (2000, 3000, 3)
 
 
@@ -506,6 +552,21 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     assert "base-sgdm" in said.out
     for name in [*breaks, "folder"]:
         assert f"{tmp_path / name}" in said.err.replace("\n", "")
+
+
+def test_what_nobody_thought_of_hides_no_run_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robustbench_sgdm.cli import show
+
+    readers.sound_run(tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/plan.yaml").write_text("")
+    row = show._run_row
+    monkeypatch.setattr(show, "_run_row", lambda path: row(path) if path.name == "r" else [][1])
+    show.runs(tmp_path)
+    said = capsys.readouterr()
+    assert "base-sgdm" in said.out and f"{tmp_path / 'new'} cannot be read (IndexError" in said.err
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:

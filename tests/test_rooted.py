@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from robustbench_sgdm import content, rooted
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError
+from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.locks import alone, held
 
@@ -196,9 +196,9 @@ def test_a_lock_is_a_file_of_its_own(tmp_path: Path) -> None:
     for kind in ("link", "dangling link", "hard link", "pipe", "device" if not os.getuid() else "pipe"):
         (tmp_path / "r").mkdir(exist_ok=True)
         plant(kind, tmp_path / "r/.lock", mine)
-        with pytest.raises(DataError, match=r"\.lock is a"), alone(tmp_path / "r"):
+        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), alone(tmp_path / "r"):
             pass
-        with pytest.raises(DataError, match=r"\.lock is a"):
+        with pytest.raises(UnsafeFileError, match=r"\.lock is a"):
             held(tmp_path / "r")
         assert mine.read_bytes() == SECRET and not (mine.parent / "nowhere").exists()
 

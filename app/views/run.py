@@ -1,5 +1,6 @@
 """Run: start a sweep from a form, watch it, stop it; it goes on when the browser is closed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import streamlit as st
 
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import list_runs
 from robustbench_sgdm.types import BENCHMARK, HOLDOUT
@@ -129,15 +130,20 @@ def _watch() -> None:
             "Nothing started yet", "What is started above appears here.", ":material/play_circle:"
         )
     for path in ordered:
-        with st.container(border=True, key=f"started-{visible(path.name)}"):
+        with st.container(border=True, key=_key("started", path)):
             _one(path)
+
+
+def _key(what: str, path: Path) -> str:
+    """Of a run's own: two names that look alike when what cannot be seen is written out must not share one."""
+    return f"{what}-{os.fsencode(path.name).hex()}"
 
 
 def _one(path: Path) -> None:
     works, stops = processes.running(path), processes.stopping(path)
     try:
         at = processes.progress(stored.show(path.name, path).run)
-    except (DataError, OSError, LookupError, TypeError, ValueError):
+    except (RobustBenchError, OSError, LookupError, TypeError, ValueError):
         at = None
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
@@ -148,7 +154,7 @@ def _one(path: Path) -> None:
         if works:
             st.button(
                 "Stop",
-                key=f"stop-{visible(path.name)}",
+                key=_key("stop", path),
                 icon=":material/stop:",
                 disabled=stops,
                 on_click=processes.stop,
@@ -158,9 +164,7 @@ def _one(path: Path) -> None:
         elif (
             at
             and at.complete
-            and st.button(
-                "Open", key=f"open-{visible(path.name)}", icon=":material/leaderboard:", width="stretch"
-            )
+            and st.button("Open", key=_key("open", path), icon=":material/leaderboard:", width="stretch")
         ):
             _open(path)
     if at is not None:

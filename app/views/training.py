@@ -8,7 +8,7 @@ import streamlit as st
 
 import robustbench_sgdm
 from robustbench_sgdm import content
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.figures.losses import smoothed
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
@@ -61,7 +61,7 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
                 for log in _baseline_first(read_logs([path])):
                     inner = log.path.parent.name if log.path.parent != path else log.model
                     found[f"{label} / {visible(inner)}"] = log
-            except DataError as error:
+            except RobustBenchError as error:
                 faults.append(str(error))
     own = [*(Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv")]
     found |= {f"{EMBEDDED} / {log.path.stem}": log for log in _baseline_first(read_logs(own))} if own else {}

@@ -17,6 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from robustbench_sgdm.cli.console import note
+from robustbench_sgdm.foreign import shown
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,6 +41,9 @@ and from one address, so that who guesses there leaves places for others."""
 
 UPLOAD_MEGABYTES = 10
 """Largest file that is taken."""
+
+MESSAGE_MEGABYTES = 1
+"""Largest message of a visitor, which holds what the widgets of a page hold, but files."""
 
 UPLOADS_OF_VISIT, UPLOADS = 4, 32
 """Files that are held at once for one visit and for all visits."""
@@ -122,6 +128,7 @@ class AccessControl:
         self._token = _digest(token) if token else b""
         self._uploads = uploads
         self._delay = delay
+        self._has_told = False
         self._key = secrets.token_bytes(32)
         self._wrong: deque[float] = deque(maxlen=64)  # times of wrong attempts
         self._waiting: Counter[str] = Counter()  # attempts, by address
@@ -167,8 +174,19 @@ class AccessControl:
         if (origin is not None and _netloc(origin) != host) or (
             site not in ("same-origin", "none") and not follows_link
         ):
+            if origin is not None:
+                self._tell(origin, host)
             return "Another site's page asked for this. A proxy must pass on the Host that the browser sent."
         return ""
+
+    def _tell(self, origin: str, host: str) -> None:
+        """Say once that another origin was refused: behind a proxy that changes Host a browser shows a blank page."""
+        if not self._has_told:
+            self._has_told = True
+            note(
+                f"warning: refused a page of {shown(origin)} that asked {shown(host)}. If that is your proxy, let it "
+                "pass on the Host that the browser sent; else another site's page tried. It is not said again."
+            )
 
     def _is_known(self, scope: Scope, headers: Mapping[bytes, str]) -> bool:
         """Whether the visitor gave the token, not too long ago, from the same address."""

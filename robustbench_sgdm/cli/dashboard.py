@@ -66,7 +66,7 @@ def dashboard(
     import sys
 
     from robustbench_sgdm import content
-    from robustbench_sgdm.cli.access import UPLOAD_MEGABYTES, is_loopback
+    from robustbench_sgdm.cli.access import MESSAGE_MEGABYTES, UPLOAD_MEGABYTES, is_loopback
 
     address = address.strip("[]")  # of IPv6, as in a browser
     local = is_loopback(address)
@@ -83,6 +83,7 @@ def dashboard(
         "server.enableAgentApi": False,
         "server.enableStaticServing": False,
         "server.maxUploadSize": UPLOAD_MEGABYTES,
+        "server.maxWidgetStateSize": MESSAGE_MEGABYTES,
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": False,
         "logger.level": "warning",
@@ -201,14 +202,19 @@ def _app(script: Path, token: str) -> Any:
 
     import streamlit
 
-    from robustbench_sgdm.cli.access import LONGEST_UPLOAD, AccessControl
+    from robustbench_sgdm.cli.access import LONGEST_UPLOAD, MESSAGE_MEGABYTES, AccessControl
 
     try:
         from starlette.formparsers import MultiPartParser
         from starlette.middleware import Middleware
         from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+        from streamlit.web.server.starlette import starlette_server
 
+        sender: Any = starlette_server
         MemoryUploadedFileManager("").file_storage.items()
+        # Else a visitor's message may be as large as those to visitors, 200 MB, until it is whole and refused.
+        sender.get_max_message_size_bytes()
+        sender.get_max_message_size_bytes = lambda: MESSAGE_MEGABYTES * 2**20
         # Else what arrives would lie in a temporary file from a megabyte on.
         MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, LONGEST_UPLOAD)
         return streamlit.App(script, middleware=[Middleware(AccessControl, token=token, uploads=_uploads)])

@@ -181,8 +181,6 @@ def _kept(run: Run, path: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool
     """What was kept, if it was made from this."""
     try:
         table = read_table(path, _FOUND, run.files)
-    except errors.UnsafeFileError:
-        raise
     except errors.DataError:
         return None
     values: NDArray[np.bool_] = table["found"].to_numpy()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _ROUNDING = 1e-6  # by which single precision may leave [0, 1]
 _CUT = 0.05  # a lowest score that only a threshold explains
 _SOME = 20  # predictions from which a lowest score says something
 _EMPTY = 0.1  # share of images without a prediction that is worth a word
+_SAME_HASH = 1000
 _SAID = 3  # files that a kind of note names
 
 
@@ -196,6 +198,7 @@ def _parse(path: Path) -> _File:
     images: dict[Reference, int] = {}
     categories: dict[Reference, int] = {}
     image, category, scores, boxes = [], [], [], []
+    shared: Counter[int] = Counter()  # ids by hash
     for place, entry in enumerate(_entries(path), 1):
         try:
             if not isinstance(entry, dict):
@@ -214,8 +217,19 @@ def _parse(path: Path) -> _File:
             raise DataError(
                 f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score: {reason}"
             ) from error
-        image.append(images.setdefault(what, len(images)))
-        category.append(categories.setdefault(which, len(categories)))
+        for known, reference in ((images, what), (categories, which)):
+            if reference not in known:
+                known[reference] = len(known)
+                shared[hash(reference[0])] += isinstance(reference[0], int)
+                if (
+                    shared[hash(reference[0])] > _SAME_HASH
+                ):  # which take the square of their number to tell apart
+                    raise DataError(
+                        f"{path}: more than {_SAME_HASH:,} ids such as {shown(reference[0])} share one hash, as ids of a "
+                        "data set do not; give them at most 20 digits"
+                    )
+        image.append(images[what])
+        category.append(categories[which])
     file = _File(
         path,
         list(images),

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
 
@@ -103,8 +103,6 @@ class CellStore:
         """Whether the cell is stored, whole and made from the same ingredients."""
         try:
             scores = self.scores(cell)
-        except UnsafeFileError:
-            raise
         except (DataError, OSError):
             return False
         return scores.get("key") == cell.key and (
@@ -121,8 +119,6 @@ class CellStore:
         """Whether scores of other ingredients (weights, data, code) lie where the cell belongs."""
         try:
             return self.scores(cell).get("key") != cell.key
-        except UnsafeFileError:
-            raise
         except (DataError, OSError):
             return False
 
@@ -198,8 +194,6 @@ class CellStore:
         for number in range(count):
             try:
                 yield read_table(self._shard(cell, number), _COLUMNS, self.files)
-            except UnsafeFileError:
-                raise
             except DataError as error:
                 raise DataError(
                     f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
@@ -218,8 +212,6 @@ class CellStore:
     def _sound(self, path: Path) -> bool:
         try:
             read_table(path, _COLUMNS, self.files)
-        except UnsafeFileError:
-            raise
         except DataError:
             return False
         return True

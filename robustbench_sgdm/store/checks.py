@@ -29,7 +29,7 @@ _MAGIC = b"PAR1"
 _CSV_BYTES, _CSV_COLUMNS = 2**23, 1000
 _JSON_BYTES = 2**22  # of scores; those of 20,000 classes take a quarter
 _MODELS, _CORRUPTIONS = 1000, 1000  # of a plan
-_PAIRS = 20_000  # models times corruptions, which tables have rows for
+_PAIRS = 10_000  # models times corruptions, which tables have rows for
 _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a data set's json
     **dict.fromkeys(("image_id", "category_id"), (0, 2**53 - 1)),
     **dict.fromkeys(("width", "height"), (1, 2**31 - 1)),

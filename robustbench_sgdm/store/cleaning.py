@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.locks import alone, check_free
@@ -51,8 +51,6 @@ def find_litter(path: Path) -> list[Litter]:
     ]
     try:
         run = Run.open(path)
-    except UnsafeFileError:
-        raise
     except DataError:
         return found
     for cell in run.cells:

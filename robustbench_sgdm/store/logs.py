@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.checks import parse_csv
@@ -192,8 +192,6 @@ def _log(file: Path, split: str, files: Root | None) -> Log:
     for name in _RECORDS if file.name == "results.csv" else ():
         try:
             content = read_yaml(file.parent / name, files=files or Root(file.parent))
-        except UnsafeFileError:
-            raise
         except DataError:
             continue
         if isinstance(content, dict) and isinstance(named := content.get("model"), str) and named:

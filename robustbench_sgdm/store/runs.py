@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from robustbench_sgdm import escaping
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError, unknown
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.cells import Cell, CellStore
@@ -420,7 +420,5 @@ def _torn(files: Root) -> bool:
 def _same_plan(path: Path, plan: Mapping[str, Any]) -> bool:
     try:
         return bool(Run.open(path).plan["cells"] == plan["cells"])
-    except UnsafeFileError:
-        raise
     except DataError:
         return False

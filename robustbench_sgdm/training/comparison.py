@@ -11,7 +11,7 @@ import yaml
 
 from robustbench_sgdm import escaping
 from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError
+from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
 from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Scores
@@ -219,8 +219,6 @@ def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, i
     try:
         same = same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
         return read_plan(folder) if same else []
-    except UnsafeFileError:
-        raise
     except DataError:  # none, or damaged: it is written anew
         return []
 
@@ -230,8 +228,6 @@ def unfinished(folder: Path) -> list[str]:
     files = Root(folder)
     try:
         plan = read_plan(folder)
-    except UnsafeFileError:
-        raise
     except DataError:
         return []
     return [

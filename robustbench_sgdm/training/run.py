@@ -14,7 +14,7 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.rooted import Root
@@ -251,8 +251,6 @@ class _Run:
             try:
                 if self.files.is_file(path):
                     weights.read(path)
-            except UnsafeFileError:
-                raise
             except DataError as error:
                 raise DataError(
                     f"{path} is damaged or not from here: remove {self.state} to train this model from its start"

@@ -359,6 +359,29 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     processes.stop(tmp_path)
 
 
+def test_runs_whose_names_look_alike_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_page() -> None:
+        from robustbench_sgdm import content
+
+        content.load_file(content.root() / "app" / "views" / "run.py").page()
+
+    for name in ("a\x1b", "a\\x1b", "b c", "b-c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "arguments": []}')
+    monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
+    shown = AppTest.from_function(run_page, default_timeout=120).run()
+    assert not shown.exception and said(shown).count("ended before it began") == 4
+
+
+def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_end", lambda process: None)  # it would take the exit status
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
+        (tmp_path / "dashboard.json").mkdir()
+        processes.stop(tmp_path)
+        assert child.wait(20)
+
+
 def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deaf = (
         "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"

@@ -60,7 +60,7 @@ MARKDOWN = {
     *("link_button", "camera_input", "chat_message", "nothing", "tabs"),
 }
 OPTIONS = {"radio", "segmented_control", "pills", "tabs"}  # whose choices are Markdown too
-FIRST = {"progress": 1}  # where another argument is the text
+FIRST = {"progress": 1, "is_agreed": 1}  # where another argument is the text
 SAFE = {  # what gives Markdown, or numbers and words of ours
     *("plain", "html", "markdown", "number", "span", "len", "sum"),
 }
@@ -76,6 +76,8 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("controls.py", "asked", "what"): "a widget's label",
     ("controls.py", "nothing", "text"): "the callers' Markdown, looked at too",
     ("controls.py", "nothing", "icon"): "the callers' icon, looked at too",
+    ("controls.py", "is_agreed", "text"): "the callers' Markdown, looked at too",
+    ("controls.py", "is_agreed", "label"): "the callers' Markdown, looked at too",
     ("main.py", "main", "page.title"): "of PAGES",
     ("main.py", "main", "APP / 'page.css'"): "a file of ours",
     ("main.py", "main", "APP / 'dark.css'"): "a file of ours",
@@ -87,8 +89,9 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("live.py", "_caveat", "scenes.CLASSES[-1]"): "of the package",
     ("live.py", "_caveat", "scenes.CLASSES[:-1]"): "of the package",
     ("live.py", "page", "MOST_MEGABYTES"): "a number",
+    ("live.py", "page", "name"): "one of two words",
     ("overview.py", "_board", "FACTS[name].lower()"): "words of ours",
-    ("overview.py", "_downloads", "_made(path)"): "a date",
+    ("overview.py", "_downloads", "_made(about.st_mtime)"): "a date",
     ("overview.py", "_downloads", "kind"): "one of two words",
     ("overview.py", "_state", "total - missing"): "a number",
     ("paper.py", "page", "controls.choose('Table of the paper', list(TABLES), 'table')"): "of TABLES",
@@ -121,7 +124,7 @@ def texts(call: ast.Call) -> Iterator[ast.expr]:
         yield from (given[word] for word in ("label", "body", "text", "help") if word in given)
         if name in OPTIONS and len(call.args) > 1:
             yield call.args[1]
-        if name == "nothing":
+        if name in ("nothing", "is_agreed"):
             yield from call.args[1:]
 
 

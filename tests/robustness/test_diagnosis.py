@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     ERRORS,
     OBJECTS,
@@ -21,10 +21,11 @@ from robustbench_sgdm.robustness import (
     error_types,
     flips,
     half_lives,
+    matching,
     mcnemar,
     outcomes,
 )
-from robustbench_sgdm.robustness.diagnosis import _diagnose, fates
+from robustbench_sgdm.robustness.diagnosis import _diagnose, diagnose, fates
 from robustbench_sgdm.robustness.halflife import crossings
 from robustbench_sgdm.robustness.outcomes import coco
 from robustbench_sgdm.store import GroundTruth, Run
@@ -100,6 +101,15 @@ def test_nothing_shown_and_nothing_there(made: Any) -> None:
     assert not len(none.detections) and set(none.objects["outcome"]) == {"missed", "ignored"}
     empty = GroundTruth(truth.images, truth.annotations.iloc[:0], truth.categories)
     assert set(outcomes(empty, made.detections(truth, 1)).detections["outcome"]) == {"false"}
+
+
+def test_full_images_are_refused_before_boxes_are_held_to_objects(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(MODELS, NOISE)
+    monkeypatch.setattr(matching, "_MOST_PAIRS", 10)
+    with pytest.raises(DataError, match="pairs within images, may make 10"):
+        diagnose(run.truth(), None, run.store.detections(run.cells[0]))
 
 
 def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:

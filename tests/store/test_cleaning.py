@@ -8,7 +8,7 @@ import pytest
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.errors import UnsafeFileError
 from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
 from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
 
@@ -79,7 +79,7 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
     run.store.folder(run.cells[-1]).rename(outside)
     run.store.folder(run.cells[-1]).symlink_to(outside)
     (outside / HALF).write_text("")
-    with pytest.raises(DataError, match="is a link"):
+    with pytest.raises(UnsafeFileError, match="is a link"):
         remove_litter(run.path)
     assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
 

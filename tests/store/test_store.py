@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs, locks
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.types import CLEAN, METRICS
@@ -155,9 +155,9 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     os.mkfifo(tmp_path / "r/plan.yaml")
-    with pytest.raises(DataError, match="is a pipe, not a regular file"):
+    with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
         Run.open(tmp_path / "r")
-    with pytest.raises(DataError, match="is a pipe, not a regular file"):
+    with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
         Run.start(tmp_path, "r", plan(cell()))
 
 
@@ -344,7 +344,7 @@ def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
     (tmp_path / "outside").mkdir()
     (run.path / part).parent.mkdir(parents=True, exist_ok=True)
     (run.path / part).symlink_to(tmp_path / "outside")
-    with pytest.raises(DataError, match="is a link, and links within a run directory are not followed"):
+    with pytest.raises(UnsafeFileError, match="is a link, and links within a run directory are not followed"):
         finish(run.store, cell())
         run.files.write_text(f"{part}/x", "x")
     assert not [*(tmp_path / "outside").iterdir()]

@@ -19,7 +19,7 @@ from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import (
@@ -426,7 +426,7 @@ def test_results_under_another_runs_name_and_links_outside_are_refused(tmp_path:
     (made.weights).unlink()
     (tmp_path / "other").touch()
     made.weights.symlink_to(tmp_path / "other")
-    with pytest.raises(DataError, match=r"best.safetensors is a link"):
+    with pytest.raises(UnsafeFileError, match=r"best.safetensors is a link"):
         read_comparison(folder)
 
 

@@ -20,7 +20,7 @@ from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.store import read_logs
 from robustbench_sgdm.training import (
     ArmsFailed,
@@ -398,7 +398,7 @@ def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path, 
     path = tmp_path / "runs" / "a" / name
     path.parent.mkdir(parents=True)
     plant(path, kind, outside)
-    with pytest.raises(DataError, match=rf"{path.name} is a {kind}"):
+    with pytest.raises(UnsafeFileError, match=rf"{path.name} is a {kind}"):
         train(MODELS[:1], data=data, project=tmp_path / "runs", name="a", exist_ok=True, **SMALL)
     assert outside.read_text() == "mine"
 
@@ -422,7 +422,7 @@ def test_links_are_not_read_in_a_comparison(watched: Watched, tmp_path: Path) ->
         kind = ("link", "hard link", "pipe")[number % 3]
         (copy / file).unlink()
         plant(copy / file, kind, other / file)
-        with pytest.raises(DataError, match=f"is a {kind}"):
+        with pytest.raises(UnsafeFileError, match=f"is a {kind}"):
             train(MODELS, data=watched.data, project=tmp_path, name=copy.name, resume=True, **SMALL)
         readers: list[Callable[[], object]] = [
             lambda copy=copy: read_comparison(copy),  # type: ignore[misc]
@@ -432,7 +432,7 @@ def test_links_are_not_read_in_a_comparison(watched: Watched, tmp_path: Path) ->
         for read in readers:
             try:
                 read()
-            except DataError as error:
+            except UnsafeFileError as error:
                 assert f"is a {kind}" in str(error)
                 refused += 1
     assert refused > 6 and before == {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}

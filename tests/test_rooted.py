@@ -327,6 +327,7 @@ _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of
 _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
 _OTHERS = {
     "Run",
+    "api.Run",
     "cls",
     "figures",
     "checkpoint",
@@ -357,6 +358,7 @@ ALLOWED = {
     "cli/options.py _alike folder.iterdir",
     "cli/options.py find_file path.is_file",
     "figures/style.py save atomic.write",
+    "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic.write_text",
     "cli/compare.py _hold atomic.write_text",
     "cli/corrupt.py _copy atomic.write_bytes",
@@ -392,6 +394,8 @@ ALLOWED = {
     "training/data.py _exported shutil.rmtree",
     # What a worker is sent and its own new folder, a system's file, files of the package.
     "sweep/remote.py _digest path.read_bytes",
+    "sweep/remote.py _code package.rglob",
+    "sweep/remote.py _code path.read_bytes",
     "sweep/remote.py _unpack torch.load",
     "sweep/remote.py make_kit torch.save",
     "sweep/remote.py work path.write_bytes",

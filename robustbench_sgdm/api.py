@@ -79,9 +79,10 @@ def score(config: ScoringConfig) -> "Run":
     for text in config.sources:
         if unread := external_predictions.unread_files(text, sources):
             _LOG.warning(
-                "%d json files in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
+                "%d json file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
                 "CORRUPTION/SEVERITY.json or clean.json",
                 len(unread),
+                "s" * (len(unread) != 1),
                 text,
                 unread[0],
             )

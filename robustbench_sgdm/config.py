@@ -90,6 +90,11 @@ class InferenceConfig:
             raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
 
     @property
+    def inference(self) -> "InferenceConfig":
+        """These settings alone, where the configuration has more."""
+        return InferenceConfig(**{one.name: getattr(self, one.name) for one in fields(InferenceConfig)})
+
+    @property
     def output_settings(self) -> dict[str, Any]:
         """The part that decides boxes, and so belongs to a detector's fingerprint."""
         return {name: getattr(self, name) for name in _OUTPUT}

@@ -1,6 +1,7 @@
 """The public API: what the commands do, without printing; configurations; detectors of one's own and of plug-ins."""
 
 import inspect
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,7 +46,12 @@ def test_names_are_there_and_importing_them_costs_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_run_from_python_is_the_command_s(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_python_is_the_command_s(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        logging.getLogger("robustbench_sgdm"), "handlers", []
+    )  # the command line adds its own
     stages: list[tuple[str, int, int]] = []
     run = rb.evaluate(
         "yolov8n-sgdm", project=tmp_path, name="r", progress=lambda *at: stages.append(at), **TWO

@@ -5,7 +5,7 @@ from pathlib import Path
 from robustbench_sgdm.datasets.base import Dataset, Image, Request, Source
 from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.progress import Progress, no_progress
 
 __all__ = ["SCENES_VAL", "Dataset", "Image", "Source", "dataset_sources", "load", "load_scenes"]
@@ -43,6 +43,7 @@ def load(
     if images is not None and not found.takes_images:
         raise UsageError(f"--images goes with a COCO json; {wanted} has its own images")
     if split not in found.splits:
-        only = " and ".join(found.splits)
-        raise UsageError(f"--split {split}: {wanted} has {only}")
+        if len(found.splits) == 1:
+            raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {wanted} has one split")
+        raise unknown("split", split, found.splits)
     return found.load(Request(wanted, images, split, progress))

@@ -82,6 +82,7 @@ def line_up(
         raise UsageError(
             f"{' and '.join(same)} would both be called {twice[0]} in the results; name one of the files otherwise"
         )
+    config = config.inference  # detectors travel to workers, and what a run has beside would go along
     entrants: dict[str, Entrant] = {}
     single: list[NoEnd2EndError] = []
     for model, baseline in wanted.items():

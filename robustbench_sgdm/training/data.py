@@ -13,7 +13,6 @@ from typing import Any, Self
 import torch
 import ultralytics.cfg
 from torch import Tensor
-from ultralytics.utils import SETTINGS
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
@@ -127,8 +126,8 @@ def _split(source: str, split: str, progress: Progress) -> Dataset:
     path = Path(source)
     bundled = _DATASETS / source
     if path.suffix in _YAML and (path.is_file() or bundled.is_file()):
-        return yolo.load(path if path.is_file() else bundled, split, Path(SETTINGS["datasets_dir"]))
-    return datasets.load(source, split=split, progress=progress)
+        return yolo.load(path if path.is_file() else bundled, split)
+    return datasets.load(source, progress=progress)  # a json is the split that its place says
 
 
 _DATASETS = Path(ultralytics.cfg.__file__).parent / "datasets"

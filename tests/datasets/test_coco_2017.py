@@ -114,7 +114,7 @@ def test_training_takes_both_splits(laid: Callable[[str], Path]) -> None:
     assert found.name == "coco" and len(found.train) == len(found.val) == 2
     assert found.train.source == str(root / "annotations/instances_train2017.json")
     assert load_dataset("coco", split="train").fingerprint == found.train.fingerprint != found.val.fingerprint
-    with pytest.raises(UsageError, match="val and train"):
+    with pytest.raises(UsageError, match="Known: val, train"):
         load_dataset("coco", split="test")
 
 

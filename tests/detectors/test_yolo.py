@@ -282,9 +282,11 @@ def test_load_by_path_and_by_name(file: Path) -> None:
     ],
 )
 def test_impossible_requests_say_why(file: Path, model: str, options: dict[str, Any], says: str) -> None:
-    given = {"imgsz": 64} | options | ({"weights": file} if "weights" in options else {})
+    settings = {"imgsz": 64} | options
+    given = {name: settings.pop(name) for name in ("weights", "classes") if name in settings}
+    given |= {"weights": file} if "weights" in given else {}
     with pytest.raises(UsageError, match=says):
-        load(file if model == "file" else model, **given)
+        load(file if model == "file" else model, InferenceConfig(**settings), **given)
 
 
 def test_weights_of_a_graft_with_other_options_are_another_model(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,7 @@ def test_scenes_with_another_validation_split_trains_on_its_training_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
-    for module in (data_module, datasets):
+    for module in (data_module, import_module("robustbench_sgdm.datasets.sources.scenes")):
         monkeypatch.setattr(module, "SCENES_VAL", 3)
     monkeypatch.setattr(data_module, "SCENES_TRAIN", 4)
     found = named_data("scenes", "scenes")

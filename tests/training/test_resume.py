@@ -160,7 +160,7 @@ def test_only_the_same_run_is_resumed(whole: Whole, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match=r"begun otherwise \(arguments epochs 3, now 4\).*last.pt is kept"):
         whole.go("whole", resume=True, epochs=4)
     with pytest.raises(UsageError, match=r"arguments lr0 0\.002, now 0\.1"):
-        whole.go("whole", resume=True, lr0=0.1)
+        whole.go("whole", resume=True, arguments={**SETTINGS["arguments"], "lr0": 0.1})
     record = whole.done.folder / "recipe.yaml"
     text = record.read_text()
     old = yaml.safe_load(text)
@@ -360,7 +360,7 @@ def test_memory_that_never_suffices_is_said(
 
     monkeypatch.setattr(run, "ArmRun", Full)
     with pytest.raises(ArmsFailed, match=said):
-        whole.go("full", close_mosaic=0)
+        whole.go("full", arguments=TINY["arguments"])
 
 
 def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +374,7 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
             return super().preprocess_batch(batch)
 
     monkeypatch.setattr(run, "ArmRun", Small)
-    done = whole.go("halved", epochs=1, fraction=0.4, close_mosaic=0)
+    done = whole.go("halved", epochs=1, fraction=0.4, arguments=TINY["arguments"])
     assert done.batch == 2
     said = next(line for line in done.health if "memory" in line)
     assert "too little for batch 4: trained with 2" in said

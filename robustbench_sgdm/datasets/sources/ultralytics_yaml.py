@@ -8,5 +8,5 @@ SOURCE = Source(
     description="path of a YAML with path, train, val and names",
     load=lambda request: yolo.load(request.path, request.split),
     suffixes=(".yaml", ".yml"),
-    splits=("val", "train", "test"),
+    splits=("train", "val", "test"),
 )

@@ -109,7 +109,16 @@ def read_yaml(
 def _plain(text: str) -> Any:
     if text.count("%TAG") > _MOST_TAGS:
         raise ValueError(f"it declares more than {_MOST_TAGS} tags")
-    loader = _Loader(text)
+    try:
+        return _constructed(_Loader(text))
+    except yaml.scanner.ScannerError:
+        # How Python writes a file's name that is not UTF-8, and libyaml takes no such escape.
+        if not _SURROGATE.search(text) or len(text) > _MOST_SLOW:
+            raise
+        return _constructed(_SlowLoader(text))
+
+
+def _constructed(loader: Any) -> Any:
     try:
         node = loader.get_single_node()
         if node is None:
@@ -138,27 +147,34 @@ class _Counted(yaml.composer.Composer):
         return node
 
 
-_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
+def _loader(parser: Any) -> Any:
+    """A loader that is safe, and quick to refuse what is large; a date stays the text that it is, as in json."""
+
+    class Loader(_Counted, parser):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+            first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
+            for first, pairs in parser.yaml_implicit_resolvers.items()
+        }
+
+        def __init__(self, text: str) -> None:
+            parser.__init__(self, text)
+            yaml.composer.Composer.__init__(self)
+
+        def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+            """Without libyaml: with every bracket that is open, each further one takes PyYAML longer."""
+            if self.flow_level > _DEEPEST:
+                raise ValueError(f"nested deeper than {_DEEPEST}")
+            super().fetch_flow_collection_start(TokenClass)
+
+    return Loader
 
 
-class _Loader(_Counted, _Parser):  # type: ignore[misc]
-    """Safe, and quick to refuse what is large; a date stays the text that it is, which json and tables can hold."""
-
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
-        first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
-        for first, pairs in _Parser.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, text: str) -> None:
-        _Parser.__init__(self, text)
-        yaml.composer.Composer.__init__(self)
-
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        """Without libyaml: with every bracket that is open, each further one takes PyYAML longer."""
-        if self.flow_level > _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST}")
-        super().fetch_flow_collection_start(TokenClass)
-
+_SlowLoader = _loader(yaml.SafeLoader)
+_Loader = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml's, where PyYAML was built with it
+_SURROGATE = re.compile(r"\\(u|U0000)[dD][89a-fA-F]")
+_MOST_SLOW = (
+    2**19
+)  # characters that are read without libyaml, in seconds; a plan of a thousand cells has 2**17
 
 _FORBIDDEN = re.compile(
     r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+"

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from robustbench_sgdm import foreign
 from robustbench_sgdm.errors import DataError
@@ -101,3 +102,14 @@ def test_json_that_is_none_says_why(tmp_path: Path) -> None:
 def test_names_that_are_inside(tmp_path: Path) -> None:
     assert foreign.inside(tmp_path, "a/b.png") == tmp_path / "a/b.png"
     assert foreign.inside(tmp_path, str(tmp_path / "b.png")) == tmp_path / "b.png"
+
+
+def test_names_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    """As a plan holds them: Python escapes such bytes, and libyaml reads no such escape."""
+    content = {"weights": "caf\udce9.pt", "tail": ["a", {"b": 1.5}]}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True))
+    assert foreign.read_yaml(path) == content
+    path.write_text(yaml.safe_dump({**content, "more": ["x"] * 2**19}, allow_unicode=True))
+    with pytest.raises(DataError, match="cannot be read as YAML"):
+        foreign.read_yaml(path)

@@ -44,7 +44,6 @@ def test_every_kind_is_shown() -> None:
         ".",
         "robustbench_sgdm/datasets/sources",
         "robustbench_sgdm/figures",
-        "app/views",
     ]
 
 

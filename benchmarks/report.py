@@ -26,7 +26,7 @@ from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
-from robustbench_sgdm.sweep import finish
+from robustbench_sgdm.sweep import score_cell
 from robustbench_sgdm.types import BENCHMARK, CLEAN
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
@@ -72,7 +72,7 @@ def made(folder: Path, images: int, resamples: int) -> Run:
     for cell in few:
         boxes = synthetic.detections_of(truth, rng)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
+        score_cell(run.store, cell, 1, scorer)
     small = Material(run, resamples=resamples)
     _ = small.intervals, small.errors, small.flips
     whole = Run.start(folder, "whole", _plan(images, cells), truth=truth)

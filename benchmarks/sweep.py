@@ -26,7 +26,7 @@ from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
 from robustbench_sgdm.detectors.letterbox import letterbox
 from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
+from robustbench_sgdm.sweep import Plan, Settings, ThreadExecutor, make_plan, run_sweep
 from robustbench_sgdm.types import CLEAN
 
 
@@ -119,7 +119,7 @@ def _streams(detector: YoloDetector, squares: Sequence[Tensor], batch: int, coun
 
 def _run(plan: Plan, workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        sweep(plan, CellStore(Path(folder)), workers=workers)
+        run_sweep(plan, CellStore(Path(folder)), executor=ThreadExecutor(workers))
 
 
 def _left_over(plan: Plan, imgsz: int) -> None:

@@ -280,7 +280,7 @@ class Run:
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
         update = counter(self.progress, "making pictures", len(todo))
-        sweep.make_pictures(analysis.run, todo, known, progress=update)
+        sweep.make_corrupted_images(analysis.run, todo, known, progress=update)
 
     def _repr_html_(self) -> str:
         return str(self.results().to_html(index=False, max_rows=60))

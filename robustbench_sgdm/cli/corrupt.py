@@ -84,13 +84,13 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
     from robustbench_sgdm.cli.console import counting, note
     from robustbench_sgdm.figures import check_ending
-    from robustbench_sgdm.sweep import rehearse
+    from robustbench_sgdm.sweep import check_corruptions
 
     if sheet is not None:
         check_ending(sheet)
     levels = options.severities(severity)
     chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
-    rehearse(chosen, levels, engine)
+    check_corruptions(chosen, levels, engine)
     dataset = _first(load_dataset(data, images, split), limit)
     corrupted = _corruptor(engine, seed)
     if sheet is not None:

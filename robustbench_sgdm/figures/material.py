@@ -163,7 +163,7 @@ class Material:
         return robustness.average_trainings(found, self.run.groups)
 
     @cached_property
-    def damage(self) -> pd.DataFrame:
+    def image_quality(self) -> pd.DataFrame:
         """Results whose PSNR was measured, with their family.
 
         Raises:

@@ -77,7 +77,7 @@ def _line(axis: Axes, rows: pd.DataFrame, measure: str, metric: str, **look: Any
 @figure("psnr", "AP against the measured PSNR and SSIM of the corrupted images", section="damage")
 def psnr(material: Material) -> Drawn:
     """A run's damage."""
-    metric, frame = material.score, material.damage
+    metric, frame = material.score, material.image_quality
     count = frame["corruption"].nunique()
     caption = (
         f"{metric} against the damage to the images, as PSNR and as SSIM against the clean ones, measured on this "

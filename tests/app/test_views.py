@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, robustness
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, Run
 
 APP = content.root() / "app"
 detecting = content.load_file(APP / "detecting.py")
@@ -227,7 +227,7 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     path = shutil.copytree(project / "complete", tmp_path / "run")
     assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
-    Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
+    Run.open(path).write_image_quality(pd.DataFrame(rows, columns=list(IMAGE_QUALITY)))
     os.utime(path / "plan.yaml")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info

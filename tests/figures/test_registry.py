@@ -14,7 +14,7 @@ from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.robustness import OBJECTS
 from robustbench_sgdm.store import Run, has_picture, picture_path
-from robustbench_sgdm.sweep import make_pictures
+from robustbench_sgdm.sweep import make_corrupted_images
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
 
@@ -22,7 +22,7 @@ WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have n
 @pytest.fixture(scope="module")
 def material(told_run: Run) -> Material:
     made = Material(told_run, resamples=50, most=2)
-    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    make_corrupted_images(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
     return made
 
 
@@ -124,7 +124,9 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(ma
     assert not has_picture(other, corruption_, severity, image)
     changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
     with pytest.raises(DataError, match="is not what it was when"):
-        make_pictures(changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
+        make_corrupted_images(
+            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()}
+        )
     assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 

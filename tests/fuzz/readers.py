@@ -21,7 +21,7 @@ from robustbench_sgdm.figures import Material
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
-from robustbench_sgdm.sweep.facts import data_facts, ground_truth
+from robustbench_sgdm.sweep.metadata import data_metadata, ground_truth
 
 made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
@@ -132,7 +132,9 @@ def checkpoint() -> bytes:
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
-    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "image_quality.csv").write_text(
+        "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
+    )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     use_run(run.path)
     path: Path = run.path
@@ -142,7 +144,7 @@ def sound_run(project: Path) -> Path:
 def use_dataset(path: Path) -> None:
     """As `run` and `train` do; what is written goes into `out` beside the file."""
     data = datasets.load(str(path))
-    data_facts(data)
+    data_metadata(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
     Scorer(data).score([])
     to_yolo(data, path.parent / "out/yolo")

@@ -18,7 +18,7 @@ from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import make_pictures
+from robustbench_sgdm.sweep import make_corrupted_images
 
 MODEL = "base-sgdm[razor=0.25,a<b]"
 
@@ -27,7 +27,9 @@ MODEL = "base-sgdm[razor=0.25,a<b]"
 def written(told_run: Run) -> Run:
     """A run with its report."""
     material = Material(told_run, resamples=200, most=2)
-    make_pictures(told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load()})
+    make_corrupted_images(
+        told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load()}
+    )
     report.write(material)
     return told_run
 

@@ -24,7 +24,7 @@ from robustbench_sgdm import corruption, datasets, figures, report
 from robustbench_sgdm.figures import Material, fonts
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep import Plan, Settings, finish, make_pictures
+from robustbench_sgdm.sweep import Plan, Settings, make_corrupted_images, score_cell
 
 SCRIPTS = {
     "Chinese": "类别 車輛",
@@ -118,7 +118,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             },
         }
         made.store.write_shard(cell, 0, {k: v[keep] for k, v in columns.items()})
-        finish(made.store, cell, 1, Scorer(dataset))
+        score_cell(made.store, cell, 1, Scorer(dataset))
     made.write_results()
     return made
 
@@ -126,7 +126,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def material(run: Run) -> Material:
     made = Material(run, resamples=20, images=[1], most=1)
-    make_pictures(run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    make_corrupted_images(run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
     return made
 
 

@@ -92,7 +92,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Run:
         from robustbench_sgdm.datasets import Dataset, Image
         from robustbench_sgdm.scoring import Scorer
-        from robustbench_sgdm.sweep import finish
+        from robustbench_sgdm.sweep import score_cell
 
         truth = ground_truth(truth_seed, images)
         planned = [
@@ -124,7 +124,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             shift = 2 + worse * order + 2 * cell.severity
             found = detections(truth, 10 + order, shift=shift)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            finish(run.store, cell, 1, scorer)
+            score_cell(run.store, cell, 1, scorer)
         assert set(METRICS) == set(run.store.scores(run.cells[0])["metrics"])
         return run
 

@@ -1,4 +1,4 @@
-"""What `plan.yaml` and the run directory say of the data and the corruptions, as plain types and tables."""
+"""The data set and the corruptions as the run directory describes them: plain types and tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.store import GroundTruth
 
 
-def data_facts(dataset: Dataset) -> dict[str, Any]:
+def data_metadata(dataset: Dataset) -> dict[str, Any]:
     """Name, source, counts, fingerprint, and what was noted while reading."""
     return {
         "name": dataset.name,
@@ -23,7 +23,9 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def corruption_facts(corruption: Corruption, severities: Sequence[float], fingerprint: str) -> dict[str, Any]:
+def corruption_metadata(
+    corruption: Corruption, severities: Sequence[float], fingerprint: str
+) -> dict[str, Any]:
     """Family, summary, source, the strengths at the severities above 0, and what decides the pixels."""
     strengths = {
         f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items()) for s in severities

@@ -1,4 +1,4 @@
-"""Makes the pictures that figures show again, from the data set's images and the run's seed."""
+"""Reproduces the corrupted images that figures show, from the data set's images and the run's seed."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -20,24 +20,26 @@ from robustbench_sgdm.types import CLEAN
 _LOG = logging.getLogger(__name__)
 
 
-def make_pictures(
+def make_corrupted_images(
     run: Run,
     wanted: Iterable[tuple[str, float, int]],
     corruptions: Mapping[str, Corruption],
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Keep the pictures of (corruption, severity, image id) that the run does not have yet.
+    """Store the images of (corruption, severity, image id) that the run does not have yet.
 
     Args:
+        run: that keeps them.
+        wanted: which.
         corruptions: the run's, by name.
-        progress: called with the number of pictures just made.
+        progress: called with the number of images just made.
 
     Returns:
         How many were made.
 
     Raises:
-        DataError: an image is gone, or a corruption is not what it was when the run was made.
+        DataError: an image is missing, or a corruption changed since the run.
     """
     todo: dict[int, list[tuple[str, float]]] = {}
     for corruption, severity, image_id in wanted:
@@ -48,18 +50,18 @@ def make_pictures(
     images, device = _images(run), _device(run)
     for image_id, versions in todo.items():
         if image_id not in images:
-            raise DataError(f"{run.path} has no image {image_id}; its ids begin with {_few(images)}")
+            raise DataError(f"{run.path} has no image {image_id}; its first ids are {_first_ids(images)}")
         clean = decoding.read(images[image_id])
         for name, severity in dict.fromkeys(versions):
-            seen = clean
+            pixels = clean
             if name != CLEAN:
                 corrupting.check_own(run.plan["settings"]["engine"])
                 if name not in corruptions:
                     raise DataError(
-                        f"corruption {name!r} is not there; give its folder with --corruption-dir"
+                        f"corruption {name!r} is not installed; pass its folder with --corruption-dir"
                     )
-                seen = _seen(run, corruptions[name], severity, clean, image_id, device)
-            keep_picture(run, name, severity, image_id, seen)
+                pixels = _reproduce(run, corruptions[name], severity, clean, image_id, device)
+            keep_picture(run, name, severity, image_id, pixels)
             progress(1)
     return sum(map(len, todo.values()))
 
@@ -80,16 +82,16 @@ def _images(run: Run) -> dict[int, Image]:
 
 def _device(run: Run) -> str:
     """The run's kind of device, on which noise is drawn as it was then."""
-    wanted = str(run.plan["settings"].get("device", "cpu"))
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    device = str(run.plan["settings"].get("device", "cpu"))
+    if device.startswith("cuda") and not torch.cuda.is_available():
         _LOG.warning(
-            "the run drew its noise on a GPU; these pictures are drawn on the CPU and differ in their noise"
+            "the run drew its noise on a GPU; these images are made on the CPU and differ in their noise"
         )
         return "cpu"
-    return wanted
+    return device
 
 
-def _seen(
+def _reproduce(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
 ) -> NDArray[np.uint8]:
     settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
@@ -105,5 +107,5 @@ def _seen(
     )
 
 
-def _few(images: Mapping[int, Image]) -> str:
+def _first_ids(images: Mapping[int, Image]) -> str:
     return ", ".join(map(str, list(images)[:5]))

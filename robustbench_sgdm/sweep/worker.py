@@ -1,4 +1,4 @@
-"""What a worker does with a unit: decode its images once, corrupt them, show them to every detector."""
+"""What a worker does with a unit: decode its images once, corrupt them, run every detector on them."""
 
 import logging
 import threading
@@ -17,16 +17,18 @@ from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Detector, out_of_memory
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.store import Cell
-from robustbench_sgdm.sweep.plan import Settings, Unit
+from robustbench_sgdm.sweep.plan import Settings, WorkUnit
 
 _LOG = logging.getLogger(__name__)
 
 Shards = dict[Cell, dict[str, Any]]
 """A unit's result: the columns of one shard for each of its cells."""
 
+_CellDetections = dict[Cell, dict[int, Detections]]  # by the image's index in the unit
+
 
 class Worker:
-    """Makes shards. Threads may share one; a pickled one starts afresh, without its callback.
+    """Computes shards. Threads may share one; a pickled one starts afresh, without its callback.
 
     Args:
         detectors: by the name that cells give them.
@@ -51,111 +53,112 @@ class Worker:
     def __reduce__(self) -> tuple[type["Worker"], tuple[Any, ...]]:
         return Worker, (dict(self.detectors), dict(self.categories), self.settings)
 
-    def work(self, unit: Unit) -> Shards:
-        """Do one unit; no shard where `stop` was set meanwhile.
+    def run(self, unit: WorkUnit) -> Shards:
+        """Run one unit; gives no shard where `stop` was set meanwhile.
 
         Raises:
             CorruptionError: the unit's corruption failed.
             DeviceError: the device failed this unit.
             RobustBenchError: an image or memory failed.
         """
-        found: dict[Cell, dict[int, Detections]] = {c: {} for c in unit.cells}
-        for chunk in _batches(unit.images, self.settings.batch):
-            self._work_through(unit, chunk, found)
+        detections: _CellDetections = {cell: {} for cell in unit.cells}
+        for batch in _batches(unit.images, self.settings.batch):
+            self._run_batch(unit, batch, detections)
             if self.stop.is_set():
                 return {}
         return {
-            cell: _columns(unit.images, each, self.categories[cell.model]) for cell, each in found.items()
+            cell: _shard_columns(unit.images, by_image, self.categories[cell.model])
+            for cell, by_image in detections.items()
         }
 
-    def _work_through(
-        self, unit: Unit, chunk: Sequence[int], found: dict[Cell, dict[int, Detections]]
-    ) -> None:
-        """Show some images at every severity to every model that lacks them; in smaller batches if memory ends."""
-        if len(chunk) <= self.batch:
+    def _run_batch(self, unit: WorkUnit, batch: Sequence[int], detections: _CellDetections) -> None:
+        """Run every model that lacks them on some images at every severity; in smaller batches if memory runs out."""
+        if len(batch) <= self.batch:
             try:
-                self._show(unit, chunk, found)
+                self._predict(unit, batch, detections)
                 return
             except (RuntimeError, MemoryError, CorruptionError) as error:
                 cause = error.__cause__ if isinstance(error, CorruptionError) else error
                 if not out_of_memory(cause):
+                    # A corruption's own error is its fault, unless the device failed inside it.
                     if isinstance(error, CorruptionError) and "CUDA error" not in str(cause):
                         raise
                     reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
                     raise DeviceError(f"{self.settings.device} failed: {reason}") from error
-                self._halve(len(chunk))
-        half = -(-len(chunk) // 2)
-        self._work_through(unit, chunk[:half], found)
-        self._work_through(unit, chunk[half:], found)
+                self._halve_batch(len(batch))
+        half = -(-len(batch) // 2)
+        self._run_batch(unit, batch[:half], detections)
+        self._run_batch(unit, batch[half:], detections)
 
-    def _halve(self, batch: int) -> None:
+    def _halve_batch(self, batch: int) -> None:
         device = self.settings.device
         if batch == 1:
-            raise RobustBenchError(f"out of memory on {device} with a single image; give fewer --workers")
-        self.at_most(-(-batch // 2))
+            raise RobustBenchError(f"out of memory on {device} with a single image; use fewer --workers")
+        self.limit_batch(-(-batch // 2))
         if device != "cpu":
             torch.cuda.empty_cache()
 
-    def at_most(self, batch: int) -> None:
-        """From here on, make no larger batches; each time that changes something is said."""
+    def limit_batch(self, batch: int) -> None:
+        """Use no larger batches from now on; a change is logged."""
         with self._lock:
             if batch < self.batch:
                 self.batch = batch
                 _LOG.warning("out of memory on %s: batches of %d from here on", self.settings.device, batch)
 
-    def _show(self, unit: Unit, chunk: Sequence[int], found: dict[Cell, dict[int, Detections]]) -> None:
+    def _predict(self, unit: WorkUnit, batch: Sequence[int], detections: _CellDetections) -> None:
         device = self.settings.device
-        arrays = [decoding.read(unit.images[i]) for i in chunk]
+        arrays = [decoding.read(unit.images[i]) for i in batch]
         tensors = [torch.from_numpy(a.transpose(2, 0, 1).copy()).to(device) for a in arrays]
-        ids = [unit.images[i].id for i in chunk]
+        ids = [unit.images[i].id for i in batch]
         for severity in sorted({c.severity for c in unit.cells}):
-            seen = self._corrupt(unit, tensors, ids, severity)
+            images = self._corrupt(unit, tensors, ids, severity)
             for cell in (c for c in unit.cells if c.severity == severity):
                 if self.stop.is_set():
                     return
-                detections = self.detectors[cell.model].predict(seen)
-                before = len(found[cell])
-                found[cell].update(zip(chunk, detections, strict=True))
-                self.progress(len(found[cell]) - before)
+                boxes = self.detectors[cell.model].predict(images)
+                before = len(detections[cell])
+                detections[cell].update(zip(batch, boxes, strict=True))
+                # A batch that is halved is predicted again; what was counted before is not counted twice.
+                self.progress(len(detections[cell]) - before)
 
     def _corrupt(
-        self, unit: Unit, images: Sequence[Tensor], ids: Sequence[int], severity: float
+        self, unit: WorkUnit, images: Sequence[Tensor], ids: Sequence[int], severity: float
     ) -> Sequence[Tensor]:
-        """The images, corrupted, in their order; those of one size go through together."""
+        """The images, corrupted, in their order; those of one size are corrupted together."""
         if unit.corruption is None:
             return images
-        seen: dict[int, Tensor] = {}
+        corrupted: dict[int, Tensor] = {}
         for shape in dict.fromkeys(i.shape for i in images):
-            same = [k for k, image in enumerate(images) if image.shape == shape]
-            corrupted = corrupting.apply(
+            same_size = [k for k, image in enumerate(images) if image.shape == shape]
+            group = corrupting.apply(
                 unit.corruption,
-                torch.stack([images[k] for k in same]),
+                torch.stack([images[k] for k in same_size]),
                 severity,
                 seed=self.settings.seed,
-                image_ids=[ids[k] for k in same],
+                image_ids=[ids[k] for k in same_size],
                 engine=self.settings.engine,
             )
-            seen.update(zip(same, corrupted, strict=True))
-        return [seen[k] for k in range(len(images))]
+            corrupted.update(zip(same_size, group, strict=True))
+        return [corrupted[k] for k in range(len(images))]
 
 
-def _batches(images: Sequence[Image], batch: int) -> list[list[int]]:
+def _batches(images: Sequence[Image], size: int) -> list[list[int]]:
     """Indices in batches, images of one size next to each other so that they are corrupted together."""
     order = sorted(range(len(images)), key=lambda i: (images[i].height, images[i].width))
-    return [order[i : i + batch] for i in range(0, len(order), batch)]
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _columns(
-    images: Sequence[Image], found: dict[int, Detections], categories: NDArray[np.int64]
+def _shard_columns(
+    images: Sequence[Image], detections: dict[int, Detections], categories: NDArray[np.int64]
 ) -> dict[str, Any]:
     """A shard's columns, in the data set's order; classes that the data does not have are left out."""
-    each = [found[i] for i in range(len(images))]
-    label = np.concatenate([d.label for d in each])
-    keep = categories[label] >= 0
-    xyxy = np.concatenate([d.xyxy for d in each])[keep]
+    by_image = [detections[i] for i in range(len(images))]
+    labels = np.concatenate([d.label for d in by_image])
+    known = categories[labels] >= 0
+    xyxy = np.concatenate([d.xyxy for d in by_image])[known]
     return {
-        "image_id": np.repeat(np.array([i.id for i in images], np.int64), [len(d) for d in each])[keep],
-        "category_id": categories[label][keep],
-        "score": np.concatenate([d.score for d in each])[keep],
+        "image_id": np.repeat(np.array([i.id for i in images], np.int64), [len(d) for d in by_image])[known],
+        "category_id": categories[labels][known],
+        "score": np.concatenate([d.score for d in by_image])[known],
         **{name: np.ascontiguousarray(xyxy[:, k]) for k, name in enumerate(("x1", "y1", "x2", "y2"))},
     }

@@ -249,7 +249,10 @@ def _other(content: Any, network: Any) -> str:
         )
     if isinstance(content, dict):
         keys = ", ".join(sorted(map(str, content))[:8])
-        return f"holds no model of Ultralytics but a dict of {short_repr(keys)}; give the .pt that Ultralytics' training wrote"
+        return (
+            f"holds no model of Ultralytics but a dict of {short_repr(keys)}; give the .pt that Ultralytics' training "
+            "wrote"
+        )
     what = "a single tensor" if isinstance(content, TensorRecord) else short_repr(content)
     return f"holds {what}, not a checkpoint of Ultralytics"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import make_names_unique, short_list
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.detectors import Detector
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.foreign import distinct, few
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class ClassMatch:
         if self.unmatched:
             notes.append(
                 f"{model} knows {_classes(self.unmatched)} that {data} does not have; their boxes are dropped: "
-                f"{few(self.unmatched, 100)}"
+                f"{short_list(self.unmatched, 100)}"
             )
         if self.unfound:
             notes.append(
                 f"{data} has {_classes(self.unfound)} that {model} does not know; where they have boxes they count as "
-                f"AP 0: {few(self.unfound, 100)}"
+                f"AP 0: {short_list(self.unfound, 100)}"
             )
         return [*notes, *self._alike_notes(model)]
 
@@ -55,7 +55,9 @@ class ClassMatch:
 
     def _alike_notes(self, model: str) -> list[str]:
         pairs = [f"{theirs} for {ours}" for theirs, ours in self.alike]
-        return [f"{model} spells classes differently from the data: {few(pairs, 100)}"] if pairs else []
+        return (
+            [f"{model} spells classes differently from the data: {short_list(pairs, 100)}"] if pairs else []
+        )
 
 
 def match_detector(detector: Detector, dataset: Dataset) -> ClassMatch:
@@ -64,12 +66,12 @@ def match_detector(detector: Detector, dataset: Dataset) -> ClassMatch:
     Raises:
         UsageError: no class name is shared.
     """
-    names = distinct(detector.classes)  # as a dataset YAML's are, so that two of one name stay two
+    names = make_names_unique(detector.classes)  # as a dataset YAML's are, so that two of one name stay two
     indices = match_classes(names, dataset.classes)
     if all(index < 0 for index in indices):
         raise UsageError(
-            f"{detector.name} and {dataset.name} share no class name: it detects {few(detector.classes, 4)}; "
-            f"the data has {few(dataset.classes, 4)}. Pass weights trained on these classes with --weights"
+            f"{detector.name} and {dataset.name} share no class name: it detects {short_list(detector.classes, 4)}; "
+            f"the data has {short_list(dataset.classes, 4)}. Pass weights trained on these classes with --weights"
         )
     ids = np.array([int(dataset.categories[i]["id"]) if i >= 0 else -1 for i in indices], np.int64)
     pairs = [(n, dataset.classes[i]) for n, i in zip(names, indices, strict=True) if i >= 0]

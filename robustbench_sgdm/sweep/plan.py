@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.versions import inference_version, installed_versions
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import Entrant
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.class_matching import match_detector
 from robustbench_sgdm.sweep.metadata import corruption_metadata, data_metadata, ground_truth
-from robustbench_sgdm.types import CLEAN
-from robustbench_sgdm.versions import inference_version, versions
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Plan:
             "settings": asdict(self.settings),
             "hardware": hardware(self.settings.device),
             "inference": inference_version(),
-            "versions": versions(),
+            "versions": installed_versions(),
             "cells": [asdict(c) for c in self.cells],
         }
 

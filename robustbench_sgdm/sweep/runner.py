@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
+from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
+from robustbench_sgdm.core.versions import scoring_version
 from robustbench_sgdm.scoring import Scorer, Scores, rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.class_matching import map_classes
@@ -13,7 +14,6 @@ from robustbench_sgdm.sweep.executors.base import Executor, UnitOutcome
 from robustbench_sgdm.sweep.executors.threads import ThreadExecutor
 from robustbench_sgdm.sweep.plan import Plan, WorkUnit, pending_units
 from robustbench_sgdm.sweep.worker import Worker
-from robustbench_sgdm.versions import scoring_version
 
 
 def run_sweep(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from robustbench_sgdm.lifeline import Handle
+from robustbench_sgdm.core.worker_bootstrap import InheritedFile
 from robustbench_sgdm.sweep.executors import processes
 from robustbench_sgdm.sweep.executors.processes import ProcessPool, WorkerLost
 from tests.sweep import answering
@@ -34,7 +34,7 @@ def pool(
     with TemporaryFile() as payload:
         pickle.dump((start, work), payload)
         payload.flush()
-        made = ProcessPool(workers, Handle(payload.fileno()), install)
+        made = ProcessPool(workers, InheritedFile(payload.fileno()), install)
         try:
             yield made
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.sweep.plan import WorkUnit
 from robustbench_sgdm.sweep.worker import Shards, Worker
 

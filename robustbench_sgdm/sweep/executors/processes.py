@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 
-from robustbench_sgdm.lifeline import Handle, begin, safe_path
+from robustbench_sgdm.core.worker_bootstrap import InheritedFile, without_cwd_imports, worker_main
 from robustbench_sgdm.sweep.executors.base import ResultSink
 from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, EventQueue, run_scheduled
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult, WorkerRuntime, make_payload
@@ -42,7 +42,7 @@ class ProcessExecutor:
         with TemporaryFile() as payload:
             pickle.dump(make_payload(units, worker), payload)
             payload.flush()
-            pool = ProcessPool(self.workers, Handle(payload.fileno()), make_handler)
+            pool = ProcessPool(self.workers, InheritedFile(payload.fileno()), make_handler)
             try:
                 run_scheduled(units, pool, worker, sink, events)
             finally:
@@ -65,7 +65,7 @@ class ProcessPool:
     loss_errors = (WorkerLost,)
 
     def __init__(
-        self, workers: int, payload: Handle, make_handler: Callable[[bytes], Callable[[bytes], bytes]]
+        self, workers: int, payload: InheritedFile, make_handler: Callable[[bytes], Callable[[bytes], bytes]]
     ) -> None:
         self.workers, self._payload, self._make_handler = workers, payload, pickle.dumps(make_handler)
         self._in_flight: set[Future[UnitResult]] = set()
@@ -134,11 +134,11 @@ class ProcessPool:
     def _start(self) -> tuple[BaseProcess, Connection]:
         near, far = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        process = context.Process(target=begin, args=(far, self._payload, self._make_handler))
+        process = context.Process(target=worker_main, args=(far, self._payload, self._make_handler))
         try:
             # Under the lock, so that no process starts after `_kill`; `far` is closed here, so that the worker's end
             # is the only one and its death is seen as the pipe's end.
-            with self._lock, far, safe_path():
+            with self._lock, far, without_cwd_imports():
                 if self._closed:
                     raise EOFError("closed")
                 process.start()

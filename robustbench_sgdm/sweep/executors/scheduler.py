@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.sweep.executors.base import ResultSink
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult

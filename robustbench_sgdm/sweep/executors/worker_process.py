@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 import robustbench_sgdm
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.versions import inference_version
 from robustbench_sgdm.sweep.executors.base import UnitOutcome, run_unit
 from robustbench_sgdm.sweep.executors.threads import use_one_thread
 from robustbench_sgdm.sweep.plan import WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
-from robustbench_sgdm.versions import inference_version
 
 _SAMPLE_SIZE = 16  # images by which a worker shows that it sees the driver's files
 

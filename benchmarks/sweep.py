@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustbench_sgdm import corruption
-from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.datasets import images as decoding
@@ -36,7 +35,7 @@ def main() -> None:
     detector = load(
         options.model, InferenceConfig(imgsz=options.imgsz, device=device), weights=options.weights
     )
-    data = load_dataset(options.data)
+    data = datasets.load(options.data)
     data = data.subset(min(1.0, options.images / len(data)))
     chosen = corruption.load().select(options.noise)
     settings = Settings(device=device, engine="torch", seed=0, batch=4 if device == "cpu" else 32)

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import EvaluationConfig, ScoringConfig
+from robustbench_sgdm.config import CopyConfig, EvaluationConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -265,7 +265,7 @@ def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Cap
     return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-def load_dataset(config: EvaluationConfig | ScoringConfig) -> Dataset:
+def load_dataset(config: EvaluationConfig | ScoringConfig | CopyConfig) -> Dataset:
     """The data set; what was noticed while it was read is logged as warnings."""
     data = datasets.load(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:

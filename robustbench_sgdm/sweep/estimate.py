@@ -189,10 +189,10 @@ def _measure(plan: Plan) -> Costs:
 def _measure_cell(plan: Plan, boxes: int) -> tuple[Span, Span]:
     """The cost to score a cell with so many boxes per image, and to resample and analyse it."""
     # Imported here: worker processes import this module too and must start quickly.
-    from robustbench_sgdm.robustness.bootstrap import GROUPS, RESAMPLES
-    from robustbench_sgdm.robustness.diagnosis import diagnose
-    from robustbench_sgdm.robustness.matching import match
-    from robustbench_sgdm.robustness.outcomes import coco, ordered
+    from robustbench_sgdm.robustness.error_analysis import analyze_errors
+    from robustbench_sgdm.robustness.matching import match_detections
+    from robustbench_sgdm.robustness.outcomes import sort_truth, to_hotcoco
+    from robustbench_sgdm.robustness.resample_cache import DEFAULT_RESAMPLES, JACKKNIFE_GROUPS
     from robustbench_sgdm.robustness.resampling import Resampler
 
     ids = [image.id for image in plan.dataset.images[:_SAMPLE_IMAGES]]
@@ -205,16 +205,18 @@ def _measure_cell(plan: Plan, boxes: int) -> tuple[Span, Span]:
     )
     detections["image_id"], detections["score"] = np.repeat(ids, boxes), rng.random(count)
     detections["category_id"] = rng.choice(truth.categories["category_id"], count)
-    scorer, ordering, known = Scorer(plan.dataset), ordered(truth), coco(truth)
+    scorer, ordering, known = Scorer(plan.dataset), sort_truth(truth), to_hotcoco(truth)
     # The first call compiles the numba functions, or loads them from disk.
-    Resampler(ordering, match(ordering, detections)).score(np.ones(len(ids), np.uint16))
+    Resampler(ordering, match_detections(ordering, detections)).score(np.ones(len(ids), np.uint16))
     scores, _ = _time(lambda: scorer.score([rows(detections)]))
-    matching, resampler = _time(lambda: Resampler(ordering, match(ordering, detections)))
+    matching, resampler = _time(lambda: Resampler(ordering, match_detections(ordering, detections)))
     resampling, _ = _time(lambda: resampler.score(np.ones(len(ids), np.uint16)))
-    diagnosis, _ = _time(lambda: diagnose(truth, known, detections))
+    diagnosis, _ = _time(lambda: analyze_errors(truth, known, detections))
     fixed = _FIXED_SHARE if len(plan.dataset) > len(ids) else 1.0
     growth = len(plan.dataset) / len(ids) * np.array([fixed, 1.0])
-    return scores * growth, (matching + resampling * (RESAMPLES + GROUPS) + diagnosis) * growth
+    return scores * growth, (
+        matching + resampling * (DEFAULT_RESAMPLES + JACKKNIFE_GROUPS) + diagnosis
+    ) * growth
 
 
 def _time(call: Callable[[], Any]) -> tuple[Span, Any]:

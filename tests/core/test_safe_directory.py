@@ -321,7 +321,14 @@ _FUNCTIONS = {
         "safetensors.safe_open",
     ),
     *("cv2.imread", "cv2.imwrite", "load_plain", "open_checkpoint", "weights.read", "weights.write"),
-    *("atomic_io.write", "atomic_io.write_bytes", "atomic_io.write_text", "read_bytes", "read_json", "read_yaml"),
+    *(
+        "atomic_io.write",
+        "atomic_io.write_bytes",
+        "atomic_io.write_text",
+        "read_bytes",
+        "read_json",
+        "read_yaml",
+    ),
 }
 _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of frames, figures, pictures
 _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
@@ -382,7 +389,7 @@ ALLOWED = {
     "training/run.py _check weights.read",
     "training/run.py _keep weights.read",
     "training/checkpoint.py strip weights.read",
-    "figures/material.py _logs place.is_file",
+    "figures/run_analysis.py _log_files place.is_file",
     # Images of the data set, and data that are exported for Ultralytics into the cache.
     "sweep/executors/ray.py _read image.path.read_bytes",
     "training/data.py named_data Path(train).exists",
@@ -401,7 +408,7 @@ ALLOWED = {
     "sweep/executors/worker_process.py run path.write_bytes",
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
-    "figures/material.py _logs file.is_file",
+    "figures/run_analysis.py _log_files file.is_file",
     "app/pictures.py module (_HERE / 'viewer.css').read_text",
     "app/pictures.py module (_HERE / 'viewer.js').read_text",
     "app/views/paper.py _printed file.read_text",
@@ -425,7 +432,9 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
         name, arguments = ast.unparse(node.func), [ast.unparse(one) for one in node.args]
         receiver, _, method = name.rpartition(".")
         is_root = (
-            receiver.rpartition(".")[2] == "files" or receiver.startswith("SafeDirectory(") or "files_of(" in receiver
+            receiver.rpartition(".")[2] == "files"
+            or receiver.startswith("SafeDirectory(")
+            or "files_of(" in receiver
         )
         if name in _FUNCTIONS:
             safe = bool(_OPEN_ALREADY & {*arguments[:2]}) or any(

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets
-from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.sweep import map_classes
@@ -352,7 +351,7 @@ def test_nothing_is_downloaded_or_run(dataset_yaml: Path, tmp_path: Path) -> Non
 def test_a_split_of_what_has_one(dataset_yaml: Path, coco_of: Callable[..., Path]) -> None:
     json_file = coco_of(dataset_yaml.parent / "coco", [np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(UsageError, match="--split test goes with an Ultralytics dataset YAML"):
-        load_dataset(str(json_file), split="test")
+        datasets.load(str(json_file), split="test")
 
 
 def test_relative_lines_find_their_labels_from_any_folder(

@@ -12,13 +12,13 @@ import yaml
 from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets, robustness, tables
-from robustbench_sgdm.cli import show
+from robustbench_sgdm.cli import lists
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import architecture, layer_settings, yolo
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
@@ -177,18 +177,18 @@ def use_weights(path: Path) -> None:
 
 def use_run(path: Path) -> None:
     """What the commands and the dashboard read of a run."""
-    show.runs(path.parent)
+    lists.runs(path.parent)
     run = Run.open(path)
     tables.corruption_tables(run.results(), run.pairs)
     run.latency()
     run.write_results()
-    material = Material(run, resamples=4)
+    analysis = RunAnalysis(run, resamples=4)
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
-    _ = material.intervals
+    _ = analysis.intervals
     for baseline, model in run.trained_pairs:
-        robustness.flips(run, baseline, model)
-    _ = material.verdicts
+        robustness.find_flips(run, baseline, model)
+    _ = analysis.verdicts
 
 
 def yaml_of(value: Any) -> bytes:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.robustness.matching import Truth, match
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key
 
@@ -54,8 +54,8 @@ def detections(truth: GroundTruth, seed: int, *, ties: bool = True, shift: float
 
 
 def resampler(given: GroundTruth, found: pd.DataFrame) -> Resampler:
-    truth = Truth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
-    return Resampler(truth, match(truth, found))
+    truth = SortedTruth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
+    return Resampler(truth, match_detections(truth, found))
 
 
 class Made:

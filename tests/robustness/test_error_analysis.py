@@ -13,23 +13,27 @@ from hypothesis import strategies as st
 
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
-    ERRORS,
-    OBJECTS,
-    bootstrap,
+    ERROR_TYPES,
+    OBJECT_OUTCOMES,
+    bootstrap_intervals,
     calibration,
     calibration_bins,
     error_types,
-    flips,
-    half_lives,
+    find_flips,
+    half_severities,
+    match_outcomes,
     matching,
-    mcnemar,
-    outcomes,
+    mcnemar_p_value,
 )
-from robustbench_sgdm.robustness.diagnosis import _diagnose, diagnose, fates
-from robustbench_sgdm.robustness.halflife import crossings
-from robustbench_sgdm.robustness.outcomes import coco
+from robustbench_sgdm.robustness.error_analysis import (
+    _analyze_with_hotcoco,
+    analyze_errors,
+    count_object_outcomes,
+)
+from robustbench_sgdm.robustness.half_severity import crossings
+from robustbench_sgdm.robustness.outcomes import to_hotcoco
 from robustbench_sgdm.store import GroundTruth, Run
-from robustbench_sgdm.tables import half_life_table, object_table
+from robustbench_sgdm.tables import half_severity_table, object_table
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [2.0]}
@@ -68,7 +72,7 @@ def _literal(truth: GroundTruth, found: pd.DataFrame, confidence: float) -> dict
 def test_outcomes_equal_a_literal_matching(made: Any, seed: int) -> None:
     truth = made.truth(seed)
     found = made.detections(truth, seed + 50, ties=False)
-    got = outcomes(truth, found, 0.4)
+    got = match_outcomes(truth, found, 0.4)
     expected = _literal(truth, found, 0.4)
     at = np.flatnonzero(got.objects["outcome"] == "matched")
     assert {int(i): got.objects["score"].iloc[i] for i in at} == pytest.approx(expected)
@@ -90,31 +94,31 @@ def test_a_box_on_a_crowd_is_neither_right_nor_wrong() -> None:
     found = pd.DataFrame({"x1": [10.0, 50.0, 200.0, 400.0], "score": [0.9, 0.8, 0.7, 0.6]})
     found = found.assign(image_id=1, category_id=1, y1=0.0, x2=found["x1"] + 50, y2=100.0)
     found.loc[2, "x2"] = 300.0
-    got = outcomes(truth, found)
+    got = match_outcomes(truth, found)
     assert got.detections["outcome"].tolist() == ["ignored", "ignored", "matched", "false"]
     assert got.objects["outcome"].tolist() == ["ignored", "matched"] and np.isnan(got.objects["score"][0])
 
 
 def test_nothing_shown_and_nothing_there(made: Any) -> None:
     truth = made.truth(0)
-    none = outcomes(truth, made.detections(truth, 1), 1.1)
+    none = match_outcomes(truth, made.detections(truth, 1), 1.1)
     assert not len(none.detections) and set(none.objects["outcome"]) == {"missed", "ignored"}
     empty = GroundTruth(truth.images, truth.annotations.iloc[:0], truth.categories)
-    assert set(outcomes(empty, made.detections(truth, 1)).detections["outcome"]) == {"false"}
+    assert set(match_outcomes(empty, made.detections(truth, 1)).detections["outcome"]) == {"false"}
 
 
 def test_full_images_are_refused_before_boxes_are_held_to_objects(
     make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(MODELS, NOISE)
-    monkeypatch.setattr(matching, "_MOST_PAIRS", 10)
+    monkeypatch.setattr(matching, "_MAX_PAIRS", 10)
     with pytest.raises(DataError, match="pairs within images, may make 10"):
-        diagnose(run.truth(), None, run.store.detections(run.cells[0]))
+        analyze_errors(run.truth(), None, run.store.detections(run.cells[0]))
 
 
 def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     run = make_run(MODELS, NOISE, worse=3.0)
-    got = flips(run, "base", "module")
+    got = find_flips(run, "base", "module")
     truth = run.truth()
     found = {
         (c.model, c.corruption, c.severity): set(_literal(truth, run.store.detections(c), 0.25))
@@ -124,7 +128,7 @@ def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     for row in records(got.counts):
         base, module = (found[m, row.corruption, row.severity] & both for m in ("base", "module"))
         assert (row.both, row.kept, row.lost) == (len(both), len(module - base), len(base - module))
-        assert row.p == mcnemar(row.kept, row.lost) and row.p_holm >= row.p
+        assert row.p == mcnemar_p_value(row.kept, row.lost) and row.p_holm >= row.p
         part = got.objects[
             (got.objects["corruption"] == row.corruption) & (got.objects["severity"] == row.severity)
         ]
@@ -134,16 +138,16 @@ def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     assert got.images[["kept", "lost"]].sum().tolist() == got.counts[["kept", "lost"]].sum().tolist()
     assert (got.images["file"] == "x.png").all()
     for corruption, severity in zip(got.counts["corruption"], got.counts["severity"], strict=True):
-        one = flips(run, "base", "module", only=(corruption, severity)).images
+        one = find_flips(run, "base", "module", only=(corruption, severity)).images
         every = got.images[(got.images["corruption"] == corruption) & (got.images["severity"] == severity)]
         pd.testing.assert_frame_equal(one, every.reset_index(drop=True))
-    mirrored = flips(run, "module", "base").counts
+    mirrored = find_flips(run, "module", "base").counts
     assert mirrored["kept"].tolist() == got.counts["lost"].tolist()
     assert list((run.path / "statistics").rglob("found-0.25.parquet"))
     with pytest.raises(UsageError, match="did you mean module"):
-        flips(run, "base", "modul")
+        find_flips(run, "base", "modul")
     with pytest.raises(UsageError, match="with itself"):
-        flips(run, "base", "base")
+        find_flips(run, "base", "base")
 
 
 @settings(deadline=None)
@@ -152,7 +156,7 @@ def test_mcnemar_is_the_exact_binomial_test(kept: int, lost: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(kept, kept + lost).pvalue if kept + lost else 1.0
-    assert mcnemar(kept, lost) == pytest.approx(expected)
+    assert mcnemar_p_value(kept, lost) == pytest.approx(expected)
 
 
 def test_error_types_and_calibration_are_kept(make_run: Any) -> None:
@@ -160,8 +164,8 @@ def test_error_types_and_calibration_are_kept(make_run: Any) -> None:
     done: list[int] = []
     errors = error_types(run, done.append)
     assert len(errors) == len(run.cells) == sum(done)
-    assert (errors[list(ERRORS)] >= 0).all(axis=None)
-    files = list((run.path / "statistics").rglob("diagnosis.json"))
+    assert (errors[list(ERROR_TYPES)] >= 0).all(axis=None)
+    files = list((run.path / "statistics").rglob("error_analysis.json"))
     assert len(files) == len(run.cells)
     changed = json.loads(files[0].read_text()) | {"ece": 0.125}
     files[0].write_text(json.dumps(changed))
@@ -179,7 +183,7 @@ def test_error_types_and_calibration_are_kept(make_run: Any) -> None:
 
 def _literal_fates(truth: GroundTruth, found: pd.DataFrame) -> list[int]:
     """Objects by `OBJECTS`, and boxes that found none, object by object and box by box."""
-    made = outcomes(truth, found)
+    made = match_outcomes(truth, found)
     objects, false = records(made.objects), [d for d in records(made.detections) if d.outcome == "false"]
     held: dict[int, list[tuple[float, bool]]] = {}
     for d in false:
@@ -187,7 +191,7 @@ def _literal_fates(truth: GroundTruth, found: pd.DataFrame) -> list[int]:
         if here:
             i = max(here, key=lambda i: _overlap(objects[i], d))
             held.setdefault(i, []).append((_overlap(objects[i], d), objects[i].category_id == d.category_id))
-    counts = dict.fromkeys(OBJECTS, 0)
+    counts = dict.fromkeys(OBJECT_OUTCOMES, 0)
     for i, a in enumerate(objects):
         if a.iscrowd:
             continue
@@ -208,7 +212,7 @@ def test_what_became_of_objects_equals_a_literal_count(made: Any, seed: int) -> 
     found = made.detections(truth, seed + 50, ties=False, shift=12.0)
     rng = np.random.default_rng(seed)
     found["category_id"] = np.where(rng.random(len(found)) < 0.3, 5, found["category_id"])
-    counts, false = fates(truth, found)
+    counts, false = count_object_outcomes(truth, found)
     assert [*counts.values(), false] == _literal_fates(truth, found)
     assert (
         min(*counts.values(), false) > 0 and sum(counts.values()) == (truth.annotations["iscrowd"] == 0).sum()
@@ -229,18 +233,21 @@ def test_each_fate_of_an_object() -> None:
     found = found.assign(image_id=1, y1=0.0, x2=found["x1"] + 100, y2=100.0)
     other = found.iloc[[0]].assign(image_id=2)  # on nothing
     expected = {"found": 1, "badly_located": 1, "wrong_class": 2, "missed": 2}
-    assert fates(truth, pd.concat([found, other])) == (expected, 5)
-    assert fates(truth, found.iloc[:0]) == ({**dict.fromkeys(OBJECTS, 0), "missed": 6}, 0)
+    assert count_object_outcomes(truth, pd.concat([found, other])) == (expected, 5)
+    assert count_object_outcomes(truth, found.iloc[:0]) == (
+        {**dict.fromkeys(OBJECT_OUTCOMES, 0), "missed": 6},
+        0,
+    )
     empty = GroundTruth(truth.images, truth.annotations.iloc[:0], truth.categories)
-    assert fates(empty, found) == (dict.fromkeys(OBJECTS, 0), 5)
+    assert count_object_outcomes(empty, found) == (dict.fromkeys(OBJECT_OUTCOMES, 0), 5)
 
 
 def test_shares_of_objects_add_up(make_run: Any) -> None:
     """And do not shrink with AP, as the points of AP50 that each error type costs do."""
     frame = error_types(make_run(MODELS, NOISE))
-    np.testing.assert_allclose(frame[[f"{what}_percent" for what in OBJECTS]].sum(axis=1), 100)
+    np.testing.assert_allclose(frame[[f"{what}_percent" for what in OBJECT_OUTCOMES]].sum(axis=1), 100)
     table = object_table(frame)
-    assert table.columns[1:] == ["found", "badly located", "wrong class", "missed", "false boxes an image"]
+    assert table.columns[1:] == ["found", "badly located", "wrong class", "missed", "false boxes per image"]
     assert len(table.rows) == len(frame.drop_duplicates(["model", "severity"]))
 
 
@@ -251,8 +258,10 @@ def test_missed_objects_are_counted_as_missed(make_run: Any) -> None:
     perfect = seen.assign(
         x1=seen["x"], y1=seen["y"], x2=seen["x"] + seen["w"], y2=seen["y"] + seen["h"], score=0.9
     )
-    found = _diagnose(coco(truth), perfect.iloc[::2])
-    assert found["counts"] == dict.fromkeys(ERRORS.values(), 0) | {"Miss": len(seen) - len(perfect.iloc[::2])}
+    found = _analyze_with_hotcoco(to_hotcoco(truth), perfect.iloc[::2])
+    assert found["counts"] == dict.fromkeys(ERROR_TYPES.values(), 0) | {
+        "Miss": len(seen) - len(perfect.iloc[::2])
+    }
 
 
 def test_each_type_of_error_is_told_from_the_others() -> None:
@@ -270,7 +279,7 @@ def test_each_type_of_error_is_told_from_the_others() -> None:
     }
     rows = [(x, 50, 1, 0.9) for x in boxes["x"]] + [(x, y, c, 0.5) for x, y, c in wrong.values()]
     found = pd.DataFrame(rows, columns=["x1", "y1", "category_id", "score"]).assign(image_id=1)
-    made = _diagnose(coco(truth), found.assign(x2=found["x1"] + 100, y2=found["y1"] + 100))
+    made = _analyze_with_hotcoco(to_hotcoco(truth), found.assign(x2=found["x1"] + 100, y2=found["y1"] + 100))
     assert made["counts"] == dict.fromkeys(wrong, 1) | {"Miss": 0}
 
 
@@ -282,14 +291,14 @@ def test_calibration_is_the_gap_between_confidence_and_precision(made: Any, seed
     right = found["score"].astype(float).isin(list(_literal(truth, found, 0).values()))
     parts = found.assign(right=right).groupby((found["score"] * 10).astype(int).clip(0, 9))
     gaps = (parts["score"].mean() - parts["right"].mean()).abs()
-    got = _diagnose(coco(truth), found)
+    got = _analyze_with_hotcoco(to_hotcoco(truth), found)
     assert got["ece"] == pytest.approx((gaps * parts.size()).sum() / len(found))
     assert got["mce"] == pytest.approx(gaps.max())
 
 
 def test_half_life_lies_where_half_is_left(make_run: Any) -> None:
     run = make_run(MODELS, {"gaussian_noise": [1.0, 3.0, 5.0]})
-    table = half_lives(bootstrap(run, resamples=100))
+    table = half_severities(bootstrap_intervals(run, resamples=100))
     results = run.results().set_index(["model", "corruption", "severity"])["AP"]
     for row in records(table):
         half = results[row.model, "clean", 0.0] / 2
@@ -304,23 +313,23 @@ def test_half_lives_of_models_use_the_severities_that_all_have(make_run: Any) ->
     """A model scored at fewer severities, or with a damaged cell, is not told apart by that."""
     twins = {"base": None, "same": None}
     run = make_run(twins, {"fog": [1.0, 2.0, 3.0]}, worse=0.0, leave=(("same", "fog", 2.0),))
-    found = bootstrap(run, resamples=50)
+    found = bootstrap_intervals(run, resamples=50)
     fewer = {cell: draws for cell, draws in found.cells["base"].items() if cell != ("fog", 2.0)}
     found = replace(found, cells={**found.cells, "same": fewer})
-    base, same = records(half_lives(found))
+    base, same = records(half_severities(found))
     assert base.used == "1, 3" and base.lacking == "2" and np.isfinite(base.severity)
     assert vars(base) | {"model": "same"} == vars(same)
-    assert half_life_table(half_lives(found)).rows[0][0] == "fog at 1, 3"
-    assert half_life_table(half_lives(found)).notes[1:] == [
-        "fog: from severities 0, 1, 3, which all have; not all have 2."
+    assert half_severity_table(half_severities(found)).rows[0][0] == "fog at 1, 3"
+    assert half_severity_table(half_severities(found)).notes[1:] == [
+        "fog: from severities 0, 1, 3, which all models have; some models lack 2."
     ]
-    (alone,) = records(half_lives(found, models=["base"]))
+    (alone,) = records(half_severities(found, models=["base"]))
     assert alone.used == "1, 2, 3" and alone.lacking == ""
 
 
 def test_half_life_of_an_arm_is_that_of_its_mean_curve(make_run: Any) -> None:
     run = make_run({"s0": None, "s1": None}, {"fog": [1.0, 5.0]})
-    (row,) = records(half_lives(bootstrap(run, resamples=50, groups={"a": ["s0", "s1"]})))
+    (row,) = records(half_severities(bootstrap_intervals(run, resamples=50, groups={"a": ["s0", "s1"]})))
     mean = run.results().groupby("severity")["AP"].mean()
     assert row.model == "a" and np.isfinite(row.severity)
     assert np.interp(row.severity, mean.index, mean) == pytest.approx(mean[0.0] / 2)
@@ -337,7 +346,7 @@ def test_half_lives_in_words() -> None:
     frame = pd.DataFrame(rows, columns=["model", "corruption", "severity", "low", "high"]).assign(
         metric="AP", to=5.0, used="1, 5", lacking=""
     )
-    table = half_life_table(frame)
+    table = half_severity_table(frame)
     assert table.columns == ["corruption", "m", "n"]
     assert table.rows == [["fog", "3.10 [2.90, > 5]", "–"], ["snow", "> 5", "2.00"]]
 
@@ -350,12 +359,12 @@ def test_crossings_by_hand() -> None:
 
 def test_without_clean_images_every_object_is_asked_about(make_run: Any) -> None:
     run = make_run({"a": None, "b": None}, {"fog": [3.0]})
-    whole = flips(run, "a", "b").counts.iloc[0]
+    whole = find_flips(run, "a", "b").counts.iloc[0]
     noisy = Run(run.path, {**run.plan, "cells": [c for c in run.plan["cells"] if c["corruption"] != "clean"]})
-    counts = flips(noisy, "a", "b").counts.iloc[0]
+    counts = find_flips(noisy, "a", "b").counts.iloc[0]
     objects = run.truth().annotations
     assert counts["both"] == (objects["iscrowd"] == 0).sum() > whole["both"]
     assert counts["kept"] >= whole["kept"] and counts["lost"] >= whole["lost"]
     assert bool(whole["clean"]) and not counts["clean"]
     lacking = make_run({"a": None, "b": None}, {"fog": [3.0]}, name="lacking", leave=(("b", "clean", 0.0),))
-    assert flips(lacking, "a", "b").counts.empty  # planned, but not run yet
+    assert find_flips(lacking, "a", "b").counts.empty  # planned, but not run yet

@@ -1,4 +1,4 @@
-"""A figure with what goes with it."""
+"""A figure with its caption, its alternative text and its data."""
 
 import io
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from robustbench_sgdm.figures.style import check_ending, save
+from robustbench_sgdm.figures.style import check_suffix, save_figure
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """A figure and what goes with it.
+class FigureResult:
+    """A figure with its caption, its alternative text and its data.
 
     Attributes:
-        figure: to be saved.
-        caption: what it shows and how to read it, plain text.
-        alt: what it says, for those who do not see it.
-        data: the numbers in it.
-        photographs: it holds pictures, so that JPEG suits it better than SVG.
+        figure: matplotlib's.
+        caption: what it shows and how to read it, as plain text.
+        alt: what it says, for those who cannot see it.
+        data: its numbers.
+        photographs: whether it shows images, which JPEG stores better than SVG.
     """
 
     figure: Figure
@@ -34,8 +34,8 @@ class Drawn:
         Raises:
             UsageError: another ending.
         """
-        check_ending(Path(path))
-        save(self.figure, Path(path))
+        check_suffix(Path(path))
+        save_figure(self.figure, Path(path))
         return Path(path)
 
     def _repr_png_(self) -> bytes:

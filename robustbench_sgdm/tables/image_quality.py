@@ -1,11 +1,11 @@
-"""Table of what corruptions do to images."""
+"""Table of PSNR and SSIM by corruption."""
 
 from collections.abc import Mapping, Sequence
 
 from robustbench_sgdm.tables.table import Table
 
 
-def damage_table(measured: Mapping[str, Sequence[tuple[float, float]]], where: str) -> Table:
+def image_quality_table(measured: Mapping[str, Sequence[tuple[float, float]]], where: str) -> Table:
     """A row per corruption, a column per severity.
 
     Args:
@@ -18,5 +18,5 @@ def damage_table(measured: Mapping[str, Sequence[tuple[float, float]]], where: s
     ]
     columns = ["corruption", *(f"severity {severity}" for severity in range(1, 6))]
     return Table(
-        "Damage", columns, rows, [f"PSNR in dB and SSIM against the clean image, means over {where}."]
+        "Image quality", columns, rows, [f"PSNR in dB and SSIM against the clean image, means over {where}."]
     )

@@ -1,4 +1,4 @@
-"""What became of the objects, found or how lost, by severity; and how many boxes found none."""
+"""The outcomes of the objects by severity, found or how missed; and the boxes that found none."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.palette import MODEL_COLORS, OUTCOME_COLORS
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import PAGE, legend_above, styled
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import PAGE, legend_above, plot_style
 from robustbench_sgdm.robustness import CONFIDENCE
 
 KINDS = {
@@ -23,13 +23,13 @@ KINDS = {
     "wrong_class_percent": ("wrong class", MODEL_COLORS[3], "...."),
     "missed_percent": ("missed", OUTCOME_COLORS["missed"], "\\\\\\\\"),
 }
-"""Columns in the order in which they are stacked: what to call each, its colour and hatch."""
+"""Columns in the order in which they are stacked: label, colour and hatch."""
 
 Values = NDArray[np.float64] | NDArray[np.int64]
 _FALSE = "false_per_image"
 
 
-def error_bars(errors: pd.DataFrame) -> Figure:
+def draw_error_types(errors: pd.DataFrame) -> Figure:
     """Draw two panels per model: shares of the objects, and below them the false detections.
 
     Args:
@@ -37,8 +37,8 @@ def error_bars(errors: pd.DataFrame) -> Figure:
             severity 0. A bar for each severity is the mean over its corruptions.
     """
     models = list(dict.fromkeys(errors["model"]))
-    names = fonts.fit(models, max(PAGE / len(models) - 0.3, 0.9), 8.5)
-    with styled():
+    names = fonts.fit_names(models, max(PAGE / len(models) - 0.3, 0.9), 8.5)
+    with plot_style():
         figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
         panels = figure.subplots(
             2, len(models), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 1)
@@ -72,24 +72,24 @@ def _bars(
 
 
 @figure("errors", "error types by severity as stacked bars", section="errors")
-def errors_of(material: Material) -> Drawn:
-    """A run's objects, found or lost."""
-    frame = material.errors
+def errors_of(analysis: RunAnalysis) -> FigureResult:
+    """The outcomes of a run's objects."""
+    frame = analysis.error_types
     if frame.empty:
-        raise DataError(f"{material.run.path} has no complete cell; run again to finish it")
+        raise DataError(f"{analysis.run.path} has no complete cell; run the same command again")
     caption = (
-        f"What became of the objects, in percent of all, from boxes of at least {CONFIDENCE:g} confidence, averaged over "
-        "corruptions at each severity. Found: a box of its class overlaps it by half (IoU 0.5). Of those not found, "
-        "wrong class: a false box of another class overlaps it by half; badly located: one of its class does by a "
-        "tenth; missed: neither. Below, the boxes for each image that found no object."
+        f"Outcomes of the objects in percent, from boxes of at least {CONFIDENCE:g} confidence, averaged over the "
+        "corruptions at each severity. Found: a box of its class overlaps it by half (IoU 0.5). Wrong class: not "
+        "found, and a false box of another class overlaps it by half. Badly located: not found, and a false box of its "
+        "class overlaps it by a tenth. Missed: neither. Below: boxes per image that found no object."
     )
     noisy = frame[frame["severity"] == frame["severity"].max()]
-    alt = "Stacked bars of what became of the objects, by severity. At the highest severity, " + "; ".join(
+    alt = "Stacked bars of the outcomes of the objects by severity. At the highest severity, " + "; ".join(
         f"{model} finds {_mean(rows, 'found_percent')} % and misses {_mean(rows, 'missed_percent')} %, with "
         f"{_mean(rows, _FALSE)} false detections an image"
         for model, rows in noisy.groupby("model", sort=False)
     )
-    return Drawn(error_bars(frame), caption, alt + ".", frame)
+    return FigureResult(draw_error_types(frame), caption, alt + ".", frame)
 
 
 def _mean(rows: pd.DataFrame, column: str) -> str:

@@ -113,4 +113,4 @@ def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: P
         np.testing.assert_allclose(
             a.xyxy, b.xyxy, atol=1e-2
         )  # folding the graft rounds its additions to zero
-        np.testing.assert_allclose(a.score, b.score, atol=1e-4)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)

@@ -196,8 +196,8 @@ def same_outputs(plan: Plan, baseline: str, model: str) -> bool:
             plan.settings.device
         )
         one, two = (plan.models[name].detector.predict([pixels])[0] for name in (baseline, model))
-        if len(one.score) or len(two.score):
-            return len(one.score) == len(two.score) and all(
+        if len(one.scores) or len(two.scores):
+            return len(one.scores) == len(two.scores) and all(
                 np.allclose(getattr(one, part), getattr(two, part), rtol=0, atol=most)
                 for part, most in (("xyxy", 1e-2), ("score", 1e-4), ("label", 0))
             )

@@ -150,12 +150,12 @@ def _columns(
 ) -> dict[str, Any]:
     """A shard's columns, in the data set's order; classes that the data does not have are left out."""
     each = [found[i] for i in range(len(images))]
-    label = np.concatenate([d.label for d in each])
+    label = np.concatenate([d.labels for d in each])
     keep = categories[label] >= 0
     xyxy = np.concatenate([d.xyxy for d in each])[keep]
     return {
         "image_id": np.repeat(np.array([i.id for i in images], np.int64), [len(d) for d in each])[keep],
         "category_id": categories[label][keep],
-        "score": np.concatenate([d.score for d in each])[keep],
+        "score": np.concatenate([d.scores for d in each])[keep],
         **{name: np.ascontiguousarray(xyxy[:, k]) for k, name in enumerate(("x1", "y1", "x2", "y2"))},
     }

@@ -199,7 +199,7 @@ def same_outputs(plan: Plan, baseline: str, model: str) -> bool:
         if len(one.scores) or len(two.scores):
             return len(one.scores) == len(two.scores) and all(
                 np.allclose(getattr(one, part), getattr(two, part), rtol=0, atol=most)
-                for part, most in (("xyxy", 1e-2), ("score", 1e-4), ("label", 0))
+                for part, most in (("xyxy", 1e-2), ("scores", 1e-4), ("labels", 0))
             )
     return False
 

@@ -22,14 +22,14 @@ from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors.timing import Timing
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.flops import ModelCost
-from robustbench_sgdm.modules import sgdm_cost
+from robustbench_sgdm.modules import SGDMOptions, sgdm_cost
 from robustbench_sgdm.tables import Table, time_ratio
 
 TABLES = (2, 3, 4, 5, 6, 7, 8)
 Outcome = Literal["equal", "by rule", "differs", "to train", "to measure"]
 Quantity = Literal["params", "flops", "time", "ap50", "ap"]
 LATENCY = (3, 5)
-_TABLE_6 = (512, 40, 40, 2)  # channels, height, width, batch
+_TABLE_6 = (2, 512, 40, 40)  # batch, channels, height, width
 
 
 class Verdict(NamedTuple):
@@ -284,7 +284,7 @@ def _judge_both(
 def _table_6() -> Iterator[Cell]:
     for row, numbers in _rows("table_6_razor_ratio"):
         razor = float(row)
-        fixed, tied = (sgdm_cost(*_TABLE_6, split=split, razor=razor) for split in (0.25, razor / 2))
+        fixed, tied = (sgdm_cost(_TABLE_6, SGDMOptions(split, razor)) for split in (0.25, razor / 2))
         remark = _facts()["reasons"][6].get(row, "")
         pairs: tuple[tuple[Quantity, float, float], ...] = (
             ("params", fixed.params / 1e6, tied.params / 1e6),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm import store
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.detectors.adapters.function import Function
+    from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
@@ -92,7 +92,7 @@ def score(config: ScoringConfig) -> "Run":
                 text,
                 unread[0],
             )
-    data, registry = load_dataset(config), corruption.load(config.corruptions)
+    data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
     for text in run.plan["models"][config.model]["notes"]:
         _LOG.warning("%s", text)
@@ -158,7 +158,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
 
     if config.sheet is not None:
         figures.check_suffix(config.sheet)
-    chosen = corruption.load(config.corruptions).select(config.noise)
+    chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
     sweep.check_corruptions(chosen, config.severities, config.engine)
     dataset = load_dataset(config)
     if config.sheet is not None:
@@ -368,7 +368,7 @@ class Run:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
 
-        registry, known = corruption.load(self.corruptions), {}
+        registry, known = corruption.load_corruptions(self.corruptions), {}
         for name in dict.fromkeys(name for name, *_ in todo):
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
@@ -429,7 +429,7 @@ def load_detector(
 
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
-    return detectors.load(model, config, weights=weights, classes=classes)
+    return detectors.load_detector(model, config, weights=weights, classes=classes)
 
 
 def wrap_detector(
@@ -483,5 +483,5 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
 
     (severity,) = check_severities([severity])
-    one = corrupting.load().get(corruption)
-    return corrupting.apply_to_any(one, image, severity, seed=seed, image_id=image_id, engine=engine)
+    one = corrupting.load_corruptions().get(corruption)
+    return corrupting.corrupt_any_image(one, image, severity, seed=seed, image_id=image_id, engine=engine)

@@ -18,14 +18,21 @@ _LOG = logging.getLogger(__name__)
 
 def list_models(progress: Progress = no_progress) -> pd.DataFrame:
     """The zoo: name, parameters, gflops (80 classes, 640 px, BatchNorm folded), bundled (weights), sources."""
-    from robustbench_sgdm.detectors import embedded, zoo
+    from robustbench_sgdm.detectors import bundled_weights
+    from robustbench_sgdm.detectors.ultralytics import zoo
 
-    names, rows = zoo.names(), []
+    names, rows = zoo.model_names(), []
     update = make_counter(progress, "counting", len(names))
     for name in names:
-        summary = zoo.summary(name, classes=80)
+        summary = zoo.model_cost(name, classes=80)
         rows.append(
-            (name, summary.parameters, summary.gflops, bool(embedded(name)), tuple(zoo.sources(name)))
+            (
+                name,
+                summary.parameters,
+                summary.gflops,
+                bool(bundled_weights(name)),
+                tuple(zoo.model_sources(name)),
+            )
         )
         update(1)
     return pd.DataFrame(rows, columns=["name", "parameters", "gflops", "bundled", "sources"])
@@ -37,7 +44,7 @@ def list_corruptions(folders: Sequence[Path] = ()) -> pd.DataFrame:
 
     rows = [
         (one.name, one.family, tuple(one.aliases), tuple(p.describe() for p in one.parameters))
-        for one in corruption.load(folders).select(["all"])
+        for one in corruption.load_corruptions(folders).select(["all"])
     ]
     return pd.DataFrame(rows, columns=["name", "family", "aliases", "strengths"])
 
@@ -59,22 +66,22 @@ def measure_corruptions(
     import torch
 
     from robustbench_sgdm import corruption, datasets
-    from robustbench_sgdm.datasets import images
+    from robustbench_sgdm.datasets import image_decoding
 
-    registry = corruption.load(folders)
+    registry = corruption.load_corruptions(folders)
     if data is None:
         pictures, where = corruption.photographs(), f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}"
     else:
-        dataset = datasets.load(data, progress=progress)
+        dataset = datasets.load_dataset(data, progress=progress)
         for note in dataset.notes:
             _LOG.warning("%s", note)
-        arrays = [images.read(image) for image in dataset.images[:limit]]
+        arrays = [image_decoding.read_image(image) for image in dataset.images[:limit]]
         pictures = [torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in arrays]
         where = f"{len(pictures)} images of {data}"
     scores = {}
     update = make_counter(progress, "measuring", len(registry))
     for one in registry:
-        scores[one.name] = corruption.damage(one, pictures)
+        scores[one.name] = corruption.measure_image_quality(one, pictures)
         update(1)
     return scores, where
 
@@ -178,12 +185,12 @@ def check_installation() -> tuple[pd.DataFrame, list[str]]:
         import torch
 
         from robustbench_sgdm.core.versions import installed_versions
-        from robustbench_sgdm.detectors import embedded
+        from robustbench_sgdm.detectors import bundled_weights
 
         rows += list(installed_versions().items())
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         rows.append(("GPU", ", ".join(gpus) or "none: everything runs on the CPU"))
-        missing += [f"bundled weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not embedded(n)]
+        missing += [f"bundled weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not bundled_weights(n)]
     rows.append(("CPU cores", str(os.cpu_count())))
     rows.append(("free disk here", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB"))
     return pd.DataFrame(rows, columns=["item", "value"]), missing

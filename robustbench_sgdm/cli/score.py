@@ -82,8 +82,8 @@ def score(
         CategoryIds,
         typer.Option(
             "--category-ids",
-            help="What category_id is: id, the data's own; from-0 or from-1, the index of the class; coco, COCO's 1 to 90; "
-            "name, unused, category_name counts; auto, whatever fits all predictions.",
+            help="What category_id is: id, the data's own; from-0 or from-1, the index of the class; coco, COCO's 1 to "
+            "90; name, unused, category_name counts; auto, whatever fits all predictions.",
         ),
     ] = CategoryIds.auto,
     corruptions: CorruptionDirOption = None,

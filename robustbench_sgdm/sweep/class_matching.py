@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.untrusted_input import make_names_unique, short_list
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.datasets.classes import match_classes
+from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.detectors import Detector
 
 

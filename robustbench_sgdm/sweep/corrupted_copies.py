@@ -16,10 +16,10 @@ from robustbench_sgdm.config import CopyConfig
 from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.errors import CorruptionError
 from robustbench_sgdm.core.progress import make_counter
-from robustbench_sgdm.corruption import Corruption, apply_to_picture
+from robustbench_sgdm.corruption import Corruption, corrupt_image
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.datasets.coco import describe_copy
-from robustbench_sgdm.datasets.images import read
+from robustbench_sgdm.datasets.image_decoding import read_image
 
 _Version = tuple[Corruption, float]
 
@@ -44,7 +44,9 @@ def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: Co
     dataset = _take_first(dataset, config.limit)
     names = _file_names(dataset.images, config.format)
     with_clean = [0.0] * (0 in config.severities)
-    versions = [(one, s) for one in corruptions for s in [*with_clean, *one.levels(config.severities)]]
+    versions = [
+        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severities)]
+    ]
     for (
         version
     ) in versions:  # the json of an earlier copy must not describe a mixture, should this stop half-way
@@ -68,10 +70,11 @@ def first_image_versions(
 ) -> dict[str, dict[float, NDArray[np.uint8]]]:
     """The first image clean and under every corruption and severity: name -> severity -> (H, W, 3) RGB."""
     image = dataset.images[0]
-    pixels = read(image)
+    pixels = read_image(image)
     return {
         one.name: {
-            s: _corrupt((one, s), pixels, image.id, config) for s in (0.0, *one.levels(config.severities))
+            s: _corrupt((one, s), pixels, image.id, config)
+            for s in (0.0, *one.effective_severities(config.severities))
         }
         for one in corruptions
     }
@@ -81,7 +84,7 @@ def _corrupt(
     version: _Version, pixels: NDArray[np.uint8], image_id: int, config: CopyConfig
 ) -> NDArray[np.uint8]:
     corruption, severity = version
-    return apply_to_picture(
+    return corrupt_image(
         corruption, pixels, severity, seed=config.seed, image_id=image_id, engine=config.engine
     )
 
@@ -116,7 +119,7 @@ def _write_versions(
     failed: dict[str, CorruptionError],
 ) -> None:
     """Write one image into every copy; a corruption that fails is put into `failed` and skipped from then on."""
-    pixels = read(image)
+    pixels = read_image(image)
     for version in versions:
         corruption = version[0].name
         if corruption in failed:

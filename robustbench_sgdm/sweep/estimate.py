@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.scoring import Scorer, rows
 from robustbench_sgdm.store import GroundTruth, Run
@@ -100,7 +100,7 @@ def combine_costs(
 ) -> dict[str, Span]:
     """As `estimate_seconds`, from the costs of single images and cells."""
     cells = {cell for unit in units for cell in unit.cells}
-    levels = {name: len(one.levels(plan.severities)) for name, one in plan.corruptions.items()}
+    levels = {name: len(one.effective_severities(plan.severities)) for name, one in plan.corruptions.items()}
     quality = sum((cost * levels[name] for name, cost in costs.image_quality.items()), np.zeros(2))
     quality = quality / max(sum(levels.values()), 1) * count_measurements(plan, run)
     # Stored cells may have their statistics or not: at least none of them, at most all are computed.
@@ -109,7 +109,7 @@ def combine_costs(
     return {
         "predictions": _unit_seconds(plan, units, capacity, costs)
         + _share(costs.scores * len(cells), capacity.cores(len(units))),
-        "latency of the models": np.minimum(costs.latency, timing.LONGEST) * (not has_latency),
+        "latency of the models": np.minimum(costs.latency, timing.MAX_SECONDS) * (not has_latency),
         "PSNR and SSIM": _share(quality, available_cores()),
         "resampling and error analysis": _share(statistics, available_cores()),
         "report": _REPORT,
@@ -154,7 +154,7 @@ def _measure(plan: Plan) -> Costs:
     settings, first = plan.settings, plan.dataset.images[0]
     threads = torch.get_num_threads()
     latency = np.zeros(2)
-    read, array = _time(lambda: decoding.read(first))
+    read, array = _time(lambda: decoding.read_image(first))
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(settings.device)
     size = min(settings.batch, len(plan.dataset))
     batch = image.expand(size, -1, -1, -1)
@@ -173,14 +173,14 @@ def _measure(plan: Plan) -> Costs:
     corrupt, quality = {}, {}
     shared: dict[str, Any] = {"seed": 0, "engine": settings.engine}
     for name, one in plan.corruptions.items():
-        levels = [level for level in one.levels(plan.severities) if level] or [0.0]
+        levels = [level for level in one.effective_severities(plan.severities) if level] or [0.0]
         ends = [
-            _time(partial(corrupting.apply, one, batch, level, image_ids=range(size), **shared))[0]
+            _time(partial(corrupting.apply_corruption, one, batch, level, image_ids=range(size), **shared))[0]
             for level in (levels[0], levels[-1])
         ]
         corrupt[name] = np.array([min(e[0] for e in ends), max(e[1] for e in ends)]) / size
         quality[name], _ = _time(
-            partial(corrupting.damage, one, [image], [levels[-1]], image_ids=[0], **shared)
+            partial(corrupting.measure_image_quality, one, [image], [levels[-1]], image_ids=[0], **shared)
         )
     scores, statistics = _measure_cell(plan, detected)
     return Costs(read, predict, corrupt, quality, scores, statistics, latency)

@@ -10,7 +10,7 @@ import torch
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import CorruptionError
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.store import IMAGE_QUALITY, Run, cell_key
 from robustbench_sgdm.sweep.executors.threads import use_one_thread
 from robustbench_sgdm.sweep.plan import Plan
@@ -84,7 +84,7 @@ def _keys(plan: Plan) -> dict[_Cell, str]:
             seed=settings.seed,
         )
         for name, corruption in plan.corruptions.items()
-        for severity in corruption.levels(plan.severities)
+        for severity in corruption.effective_severities(plan.severities)
     }
 
 
@@ -97,11 +97,11 @@ def _measure(
 ) -> dict[_Cell, tuple[float, float]]:
     settings = plan.settings
     scores: dict[_Cell, tuple[float, float]] = {}
-    pixels = torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()).to(settings.device)
+    pixels = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(settings.device)
     for name, severity in cells:
         try:
             if name not in failed:
-                (scores[name, severity],) = corrupting.damage(
+                (scores[name, severity],) = corrupting.measure_image_quality(
                     plan.corruptions[name], [pixels], [severity],
                     seed=settings.seed, image_ids=[image.id], engine=settings.engine,
                 )  # fmt: skip

@@ -13,7 +13,7 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.versions import inference_version, installed_versions
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.detectors import Entrant
+from robustbench_sgdm.detectors import DetectorEntry
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.class_matching import match_detector
 from robustbench_sgdm.sweep.metadata import corruption_metadata, data_metadata, ground_truth
@@ -40,7 +40,7 @@ class Settings:
 class Plan:
     """Everything a run needs: models by name, corruptions by name, data, settings, cells in order."""
 
-    models: Mapping[str, Entrant]
+    models: Mapping[str, DetectorEntry]
     dataset: Dataset
     corruptions: Mapping[str, Corruption]
     severities: Sequence[float]
@@ -69,11 +69,11 @@ class Plan:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
 
-    def _model(self, name: str, entrant: Entrant) -> dict[str, Any]:
+    def _model(self, name: str, entrant: DetectorEntry) -> dict[str, Any]:
         return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
 
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
-        at = corruption.levels(self.severities)
+        at = corruption.effective_severities(self.severities)
         return corruption_metadata(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
@@ -114,7 +114,7 @@ class WorkUnit:
 
 
 def make_plan(
-    models: Mapping[str, Entrant],
+    models: Mapping[str, DetectorEntry],
     dataset: Dataset,
     corruptions: Sequence[Corruption],
     severities: Sequence[float],
@@ -159,7 +159,7 @@ def make_plan(
                 ),
             )
             for corruption in corruptions
-            for severity in corruption.levels(wanted)
+            for severity in corruption.effective_severities(wanted)
         ]
     return Plan(
         models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command, config or {}

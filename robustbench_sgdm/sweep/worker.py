@@ -14,8 +14,8 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detectors import Detector, out_of_memory
+from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.detectors import Detector, is_out_of_memory
 from robustbench_sgdm.store import Cell
 from robustbench_sgdm.sweep.plan import Settings, WorkUnit
 
@@ -79,7 +79,7 @@ class Worker:
                 return
             except (RuntimeError, MemoryError, CorruptionError) as error:
                 cause = error.__cause__ if isinstance(error, CorruptionError) else error
-                if not out_of_memory(cause):
+                if not is_out_of_memory(cause):
                     # A corruption's own error is its fault, unless the device failed inside it.
                     if isinstance(error, CorruptionError) and "CUDA error" not in str(cause):
                         raise
@@ -107,7 +107,7 @@ class Worker:
 
     def _predict(self, unit: WorkUnit, batch: Sequence[int], detections: _CellDetections) -> None:
         device = self.settings.device
-        arrays = [decoding.read(unit.images[i]) for i in batch]
+        arrays = [decoding.read_image(unit.images[i]) for i in batch]
         tensors = [torch.from_numpy(a.transpose(2, 0, 1).copy()).to(device) for a in arrays]
         ids = [unit.images[i].id for i in batch]
         for severity in sorted({c.severity for c in unit.cells}):
@@ -130,7 +130,7 @@ class Worker:
         corrupted: dict[int, Tensor] = {}
         for shape in dict.fromkeys(i.shape for i in images):
             same_size = [k for k, image in enumerate(images) if image.shape == shape]
-            group = corrupting.apply(
+            group = corrupting.apply_corruption(
                 unit.corruption,
                 torch.stack([images[k] for k in same_size]),
                 severity,
@@ -153,12 +153,12 @@ def _shard_columns(
 ) -> dict[str, Any]:
     """A shard's columns, in the data set's order; classes that the data does not have are left out."""
     by_image = [detections[i] for i in range(len(images))]
-    labels = np.concatenate([d.label for d in by_image])
+    labels = np.concatenate([d.labels for d in by_image])
     known = categories[labels] >= 0
     xyxy = np.concatenate([d.xyxy for d in by_image])[known]
     return {
         "image_id": np.repeat(np.array([i.id for i in images], np.int64), [len(d) for d in by_image])[known],
         "category_id": categories[labels][known],
-        "score": np.concatenate([d.score for d in by_image])[known],
+        "score": np.concatenate([d.scores for d in by_image])[known],
         **{name: np.ascontiguousarray(xyxy[:, k]) for k, name in enumerate(("x1", "y1", "x2", "y2"))},
     }

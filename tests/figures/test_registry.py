@@ -23,7 +23,7 @@ WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have n
 def analysis(told_run: Run) -> RunAnalysis:
     made = RunAnalysis(told_run, resamples=50, max_images=2)
     make_corrupted_images(
-        told_run, [*made.image_refs, *made.contact_sheet], {c.name: c for c in corruption.load()}
+        told_run, [*made.image_refs, *made.contact_sheet], {c.name: c for c in corruption.load_corruptions()}
     )
     return made
 
@@ -129,9 +129,9 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(an
     other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
     assert not has_picture(other, corruption_, severity, image)
     changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
-    with pytest.raises(DataError, match="is not what it was when"):
+    with pytest.raises(DataError, match="changed since the run was made"):
         make_corrupted_images(
-            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()}
+            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
         )
     assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
 

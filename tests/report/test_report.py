@@ -28,7 +28,9 @@ def written(told_run: Run) -> Run:
     """A run with its report."""
     analysis = RunAnalysis(told_run, resamples=200, max_images=2)
     make_corrupted_images(
-        told_run, [*analysis.image_refs, *analysis.contact_sheet], {c.name: c for c in corruption.load()}
+        told_run,
+        [*analysis.image_refs, *analysis.contact_sheet],
+        {c.name: c for c in corruption.load_corruptions()},
     )
     report.write_report(analysis)
     return told_run

@@ -38,7 +38,7 @@ err = Console(stderr=True, emoji=False)
 def pluralize(count: int, what: str) -> str:
     """A count and its noun.
 
-    >>> several(1, "cell"), several(1200, "cell")
+    >>> pluralize(1, "cell"), pluralize(1200, "cell")
     ('1 cell', '1,200 cells')
     """
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -20,7 +20,7 @@ def split_list(values: Iterable[str], whole: Callable[[str], object] = lambda _:
         values: the option as given.
         whole: whether a text is an item as it stands, whatever commas and brackets are in it.
 
-    >>> split(["a,b", "c[x=1,y=2]", "a"])
+    >>> split_list(["a,b", "c[x=1,y=2]", "a"])
     ['a', 'b', 'c[x=1,y=2]']
 
     Raises:
@@ -74,7 +74,7 @@ def find_file(name: str) -> Path | None:
 
 
 def require_items(values: Iterable[str], option: str, example: str) -> list[str]:
-    """As `split`, where at least one is needed.
+    """As `split_list`, where at least one is needed.
 
     Raises:
         UsageError: there is none; names the option.
@@ -88,7 +88,7 @@ def require_items(values: Iterable[str], option: str, example: str) -> list[str]
 def parse_severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 
-    >>> severities(["0-2", "4.5"])
+    >>> parse_severities(["0-2", "4.5"])
     [0.0, 1.0, 2.0, 4.5]
 
     Raises:

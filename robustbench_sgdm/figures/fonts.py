@@ -55,7 +55,7 @@ def families() -> list[str]:
 def make_legible(text: str, keep: str = "") -> str:
     """As `untrusted_input.escape_control_chars`, and composed, with characters that no font has written out too.
 
-    >>> legible("cat" + chr(0x13000))
+    >>> make_legible("cat" + chr(0x13000))
     'cat\\\\U00013000'
     """
     known = _drawable()
@@ -69,7 +69,7 @@ def make_legible(text: str, keep: str = "") -> str:
 def shorten(text: str, inches: float, points: float = 8) -> str:
     """Legible text, without its middle if it is wider than `inches` at a size of `points`.
 
-    >>> short("a-very-long-name", 1)
+    >>> shorten("a-very-long-name", 1)
     'a-very…g-name'
     """
     return _cut(make_legible(text), inches * 72 / points)
@@ -78,7 +78,7 @@ def shorten(text: str, inches: float, points: float = 8) -> str:
 def fit_names(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
     """The label of each name in a figure: as `shorten`, and still distinct.
 
-    >>> list(fit(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
+    >>> list(fit_names(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
     ['cat', 'a-very…name-1', 'a-ve…me-2 (1)', 'a-ve…me-2 (2)']
     """
     cut = {name: shorten(name if name.strip() else repr(name), inches, points) for name in names}

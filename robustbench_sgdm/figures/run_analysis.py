@@ -340,7 +340,7 @@ class RunAnalysis:
 def short_title(corruption_set: CorruptionSet) -> str:
     """A set of corruptions in a few words.
 
-    >>> short(CorruptionSet.from_product(["fog"])), short(CorruptionSet.from_product(["fog", "snow"]))
+    >>> short_title(CorruptionSet.from_product(["fog"])), short_title(CorruptionSet.from_product(["fog", "snow"]))
     ('fog', '2 corruptions')
     """
     if not corruption_set.name:

@@ -45,9 +45,9 @@ def error_types(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
         progress: called with the number of cells just done.
 
     Returns:
-        Columns model, corruption, severity; for each of `OBJECTS` `<what>_percent` of the cell's objects, together
-        100; false_per_image, boxes that found no object; for each of `ERRORS` the points of AP50 that mending it
-        alone would gain; and for each `<type>_count`, how many boxes, or objects for `missed`.
+        Columns model, corruption, severity; `<outcome>_percent` of the cell's objects for each of `OBJECT_OUTCOMES`,
+        together 100; false_per_image, boxes that found no object; for each of `ERROR_TYPES` the points of AP50 gained
+        by fixing that type alone; and `<type>_count`, the number of boxes, or of objects for `missed`.
     """
     rows = []
     for cell, analysis in _analyses(run, progress):
@@ -121,7 +121,7 @@ def count_object_outcomes(truth: GroundTruth, detections: pd.DataFrame) -> tuple
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
 
     Returns:
-        How many objects, by `OBJECTS`; how many boxes.
+        How many objects, by `OBJECT_OUTCOMES`; how many boxes.
     """
     outcomes = match_outcomes(truth, detections)
     objects = outcomes.objects.sort_values("image_id", kind="stable", ignore_index=True)

@@ -135,7 +135,7 @@ def find_flips(
 def mcnemar_p_value(kept: int, lost: int) -> float:
     """p of McNemar's exact test, two-sided: flips in both directions are equally likely (Fagerland et al. 2013).
 
-    >>> mcnemar(0, 0), mcnemar(5, 0), mcnemar(3, 3)
+    >>> mcnemar_p_value(0, 0), mcnemar_p_value(5, 0), mcnemar_p_value(3, 3)
     (1.0, 0.0625, 1.0)
     """
     number, fewer = kept + lost, min(kept, lost)

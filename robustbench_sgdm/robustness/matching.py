@@ -141,7 +141,7 @@ def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.in
     """Match one cell's detections at the lowest threshold, whatever their size.
 
     Args:
-        detections: as of `match`.
+        detections: as of `match_detections`.
 
     Returns:
         For each detection the row of the object that it finds, in the table that `truth` was built from; a crowd may

@@ -30,8 +30,8 @@ class Variance(NamedTuple):
 def pool_variances(parts: Sequence[Variance]) -> Variance:
     """The sum of independent variances; its degrees of freedom are Satterthwaite's.
 
-    >>> pooled([Spread(1.0, 10), Spread(1.0, 10)])
-    Spread(variance=2.0, freedom=20.0)
+    >>> pool_variances([Variance(1.0, 10), Variance(1.0, 10)])
+    Variance(value=2.0, freedom=20.0)
     """
     total = sum(part.value for part in parts)
     below = sum(part.value**2 / part.freedom for part in parts)

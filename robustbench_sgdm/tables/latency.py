@@ -18,7 +18,7 @@ def format_time_ratio(ratio: float, low: float, high: float, first: str = "") ->
         low, high: its interval.
         first: that model's name, if the context does not say it.
 
-    >>> time_ratio(1.2, 1.1, 1.31), time_ratio(1.02, 0.97, 1.05, "yolov8n")
+    >>> format_time_ratio(1.2, 1.1, 1.31), format_time_ratio(1.02, 0.97, 1.05, "yolov8n")
     ('1.20 [1.10, 1.31]', 'not distinguishable from yolov8n: 1.02 [0.97, 1.05]')
     """
     text = format_interval(ratio, low, high)

@@ -24,9 +24,9 @@ class Table:
 def format_number(value: float | None, *, signed: bool = False) -> str:
     """Two decimals, or a dash for an absent value; a small difference has as many as show its sign.
 
-    >>> number(42.978), number(1.7, signed=True), number(float("nan"))
+    >>> format_number(42.978), format_number(1.7, signed=True), format_number(float("nan"))
     ('42.98', '+1.70', '–')
-    >>> number(-0.0034, signed=True), number(-1e-9, signed=True), number(-1e-9)
+    >>> format_number(-0.0034, signed=True), format_number(-1e-9, signed=True), format_number(-1e-9)
     ('-0.003', '+0.00', '0.00')
     """
     if value is None or pd.isna(value):
@@ -40,7 +40,7 @@ def format_number(value: float | None, *, signed: bool = False) -> str:
 def format_interval(estimate: float, low: float, high: float, *, signed: bool = False) -> str:
     """An estimate and its interval.
 
-    >>> interval(2.1, 0.9, 3.3, signed=True), interval(float("nan"), 0, 0)
+    >>> format_interval(2.1, 0.9, 3.3, signed=True), format_interval(float("nan"), 0, 0)
     ('+2.10 [+0.90, +3.30]', '–')
     """
     value = format_number(estimate, signed=signed)
@@ -52,7 +52,7 @@ def format_interval(estimate: float, low: float, high: float, *, signed: bool = 
 def format_p_value(p: float) -> str:
     """A p-value to three decimals; not smaller than 1,000 resamples can support, nor rounded up to 0.05.
 
-    >>> p_text(0.0421), p_text(0.0002), p_text(0.0498), p_text(float("nan"))
+    >>> format_p_value(0.0421), format_p_value(0.0002), format_p_value(0.0498), format_p_value(float("nan"))
     ('0.042', '< 0.001', '< 0.05', '–')
     """
     if math.isnan(p):
@@ -75,7 +75,7 @@ STARRED = "*: significant, p below {alpha:g} after Holm's correction over {what}
 def humanize(name: str) -> str:
     """A corruption's name as people write it.
 
-    >>> words("gaussian_noise[0.1]")
+    >>> humanize("gaussian_noise[0.1]")
     'gaussian noise [0.1]'
     """
     return name.replace("_", " ").replace("[", " [")

@@ -67,7 +67,7 @@ def verdicts(
 def identical_sentence(baseline: str, model: str, why: str) -> str:
     """The sentence about a pair with the same outputs.
 
-    >>> identical_words("yolov8n", "yolov8n-sgdm", "module untrained")
+    >>> identical_sentence("yolov8n", "yolov8n-sgdm", "module untrained")
     'yolov8n-sgdm and yolov8n are identical: module untrained'
     """
     return f"{model} and {baseline} are identical: {why}"
@@ -195,8 +195,10 @@ def _points(row: Row) -> str:
 def describe_set(corruption_set: CorruptionSet) -> str:
     """A set of corruptions, for a sentence.
 
-    >>> named(CorruptionSet.from_product(["gaussian_noise"])), named(CorruptionSet.from_product(["fog", "snow"], [1, 3]))
-    ('gaussian noise', 'fog and snow at severities 1, 3')
+    >>> describe_set(CorruptionSet.from_product(["gaussian_noise"]))
+    'gaussian noise'
+    >>> describe_set(CorruptionSet.from_product(["fog", "snow"], [1, 3]))
+    'fog and snow at severities 1, 3'
     """
     if not corruption_set.name:
         return "the benchmark's 15 corruptions"

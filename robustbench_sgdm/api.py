@@ -406,6 +406,13 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
     return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
 
 
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines that `evaluate` adds for module variants such as `yolov8n-sgdm`."""
+    from robustbench_sgdm import detectors
+
+    return list(detectors.added_baselines(models))
+
+
 def load_detector(
     model: str | Path,
     config: InferenceConfig = InferenceConfig(),

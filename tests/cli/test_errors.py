@@ -47,7 +47,7 @@ def outcome(
         (["train", "--model", "yolov8n", "--recipe", "papr"], 2, "did you mean paper"),
         (["train", "--model", "yolo11n", "--recipe", "paper"], 2, "no recipe for yolo11n"),
         (["train", "--model", "yolov8n", "--seeds", "0,x"], 2, "seed 'x' is not a whole number"),
-        (["train", "--model", "yolov8n", "--set", "seed=3"], 2, "--set seed is an option of its own"),
+        (["train", "--model", "yolov8n", "--set", "seed=3"], 2, "--set seed is a separate option"),
         (["train", "--model", "yolov8n", "--set", "lr=1"], 2, "did you mean lr"),
         (["train", "--model", "yolov8n", "--set", "lr0=abc"], 2, "'lr0=abc' is of invalid type str"),
         (["train", "--model", "yolov8n", "--noise-aug", "gausian"], 2, "did you mean gaussian"),

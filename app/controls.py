@@ -194,12 +194,12 @@ def against(shown: "Shown", *, own: bool = True) -> "Shown":
         shown: the run as it is.
         own: whether each variant may keep a baseline of its own, where the run has several baselines.
     """
-    networks, pairs = list(shown.networks), shown.run.pairs
+    networks, pairs = list(shown.networks), shown.run.baseline_pairs
     if len(networks) < 2:
         asked("baseline", networks, "Baseline")
         return shown
     first = pairs[0][0]
-    several = own and set(shown.against(first).run.pairs) != set(pairs)
+    several = own and set(shown.against(first).run.baseline_pairs) != set(pairs)
     options, default = ([OWN, *networks], OWN) if several else (networks, first)
     baseline = pick("Baseline", options, "baseline", default=default, width=200)
     return shown if several and baseline == OWN else shown.against(baseline)

@@ -1,10 +1,10 @@
 """Detectors for pages that run them: loaded when first asked for, checked against the run they belong to."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.store import Manifest, ModelInfo
 
 if TYPE_CHECKING:
     from app.pictures import Picture
@@ -56,26 +57,26 @@ def _loaded(
         return detectors.load(name, settings, weights=None if name == file else file)
 
 
-def can_load(about: Mapping[str, Any]) -> bool:
+def can_load(about: ModelInfo) -> bool:
     """Whether a run's model has weights that a detector can be made of."""
-    weights = str(about.get("weights", "embedded"))
-    return weights == "embedded" or _is_file(weights)
+    return about.weights == "embedded" or _is_file(about.weights)
 
 
-def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
+def of_run(manifest: Manifest, model: str) -> "YoloDetector":
     """A detector of a run, which must be the one that made its cells.
 
     Raises:
         DataError: it has no weights, or they are gone, or others by now.
     """
-    about = plan["models"][model]
-    weights = str(about.get("weights", "embedded"))
+    about = manifest.models[model]
+    weights = about.weights
     if not can_load(about):
         raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
-    end2end = bool(about.get("end2end")) or None
-    settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"]), end2end
+    if about.imgsz is None or about.conf is None or about.iou is None or about.max_det is None:
+        raise DataError(f"{model} cannot run here: its manifest lacks its size and thresholds")
+    settings = about.imgsz, about.conf, about.iou, about.max_det, about.end2end or None
     detector = _loaded(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
-    if str(about.get("device", "cpu")) == "cpu" and detector.fingerprint != about.get("fingerprint"):
+    if about.device in (None, "cpu") and detector.fingerprint != about.fingerprint:
         raise DataError(f"the weights of {model} are not those of the run any more; run it again")
     return detector
 

@@ -20,7 +20,7 @@ from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.store import GroundTruth, Manifest
 from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
@@ -69,22 +69,22 @@ class Picture:
     fingerprint: str | None
 
     @classmethod
-    def of(cls, plan: Mapping[str, Any], row: Any, corruption: str, severity: float) -> "Picture":
-        """Of a run's plan and a row of its ground truth's images."""
+    def of(cls, manifest: Manifest, row: Any, corruption: str, severity: float) -> "Picture":
+        """Of a run's manifest and a row of its ground truth's images."""
         name = CLEAN if severity == 0 else corruption
-        settings, about = plan["settings"], plan["corruptions"].get(name, {})
+        settings, about = manifest.settings, manifest.corruptions.get(name)
         return cls(
             str(row.file),
             int(row.width),
             int(row.height),
             bool(getattr(row, "upright", True)),
             int(row.image_id),
-            str(plan["data"].get("fingerprint")),
+            manifest.data.fingerprint,
             name,
             severity,
-            int(settings["seed"]),
-            str(settings["engine"]),
-            about.get("fingerprint"),
+            settings.seed,
+            settings.engine,
+            about.fingerprint if about else None,
         )
 
     @cached_property

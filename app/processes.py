@@ -161,14 +161,14 @@ def _end(process: psutil.Process) -> None:
 def progress(run: Run) -> Progress:
     """From the store alone."""
     cells = run.cells
-    shards = shard_count(int(run.plan["data"]["images"]))
+    shards = shard_count(int(run.manifest.data.images))
     done, complete = 0.0, 0
     for cell in cells:
-        if run.store.complete(cell):
+        if run.store.is_complete(cell):
             complete += 1
             done += 1
         else:
-            done += min(1.0, len(run.store.shards(cell)) / max(shards, 1)) * 0.99
+            done += min(1.0, len(run.store.stored_shards(cell)) / max(shards, 1)) * 0.99
     return Progress(len(cells), complete, done / max(len(cells), 1))
 
 

@@ -16,7 +16,7 @@ from robustbench_sgdm import robustness
 from robustbench_sgdm.cli.options import find_path
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
+from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run, list_runs
 
 
 @dataclass(frozen=True)
@@ -138,19 +138,20 @@ def show(name: str, path: Path) -> Shown:
         DataError: no run directory, damaged, or of another version.
     """
     try:
-        about = (path / "plan.yaml").lstat()
+        about = (path / MANIFEST).lstat()
         run, files = _open(path, (about.st_mtime_ns, about.st_ino))
     except OSError:
-        raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
+        Run.open(path)  # says so of a run of an earlier version
+        raise DataError(f"{path} is not a run directory (any more): it has no manifest.json") from None
     return Shown(name, run, _stamp(files))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
 def _open(path: Path, changed: tuple[int, int]) -> tuple[Run, list[str]]:
-    """A run, and the files whose changes are its own: the plan, and of every cell the scores, written last."""
+    """A run, and the files whose changes are its own: the manifest, and of every cell the scores, written last."""
     run = Run.open(path)
     scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
-    return run, [str(file.absolute()) for file in (path / "plan.yaml", *scores)]
+    return run, [str(file.absolute()) for file in (path / MANIFEST, *scores)]
 
 
 def _stamp(files: Sequence[str]) -> str:
@@ -185,7 +186,7 @@ def scores(shown: Shown) -> pd.DataFrame:
 
 def missing(shown: Shown) -> int:
     """How many of the planned cells are not complete."""
-    return len(shown.run.plan["cells"]) - len(results(shown))
+    return len(shown.run.manifest.cells) - len(results(shown))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -248,7 +249,7 @@ def intervals(shown: Shown, metric: str) -> pd.DataFrame | None:
     """
     if results(shown).empty or not kept(shown):
         return None
-    found = _intervals(shown.run, f"{shown.stamp} kept", metric, tuple(shown.run.pairs))
+    found = _intervals(shown.run, f"{shown.stamp} kept", metric, tuple(shown.run.baseline_pairs))
     _warm().add((shown.stamp, metric))
     return found
 
@@ -278,7 +279,7 @@ def _known() -> set[str]:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _truth(_run: Run, stamp: str) -> GroundTruth:
-    return _run.truth()
+    return _run.ground_truth()
 
 
 def truth(shown: Shown) -> GroundTruth:
@@ -288,7 +289,7 @@ def truth(shown: Shown) -> GroundTruth:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _detections(_run: Run, stamp: str, cell: Cell) -> pd.DataFrame:
-    return _run.store.detections(cell)
+    return _run.store.read_detections(cell)
 
 
 def detections(shown: Shown, cell: Cell) -> pd.DataFrame:

@@ -24,8 +24,8 @@ import numpy as np
 
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.store import Cell, CellStore
-from robustbench_sgdm.sweep import Settings, finish
+from robustbench_sgdm.store import Cell, CellStore, Settings
+from robustbench_sgdm.sweep import finish
 from robustbench_sgdm.sweep.dealing import AHEAD, STORING, News, deal
 from robustbench_sgdm.sweep.executor import Outcome
 from robustbench_sgdm.sweep.local import cores

@@ -25,8 +25,8 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import line_up
-from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Executor, Processes, Settings, Threads, make_plan, on_ray, sweep
+from robustbench_sgdm.store import CellStore, Settings
+from robustbench_sgdm.sweep import Executor, Processes, Threads, make_plan, on_ray, sweep
 from robustbench_sgdm.sweep.local import cores
 from robustbench_sgdm.sweep.plan import needed_units
 

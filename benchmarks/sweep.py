@@ -25,8 +25,8 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
 from robustbench_sgdm.detectors.letterbox import letterbox
-from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
+from robustbench_sgdm.store import CellStore, Settings
+from robustbench_sgdm.sweep import Plan, make_plan, sweep
 from robustbench_sgdm.types import CLEAN
 
 

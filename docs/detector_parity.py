@@ -17,8 +17,8 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
 from robustbench_sgdm.detectors import Entrant, load
-from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Settings, cores, make_plan, sweep
+from robustbench_sgdm.store import Run, Settings
+from robustbench_sgdm.sweep import cores, make_plan, sweep
 
 SEVERITY = 3
 
@@ -54,7 +54,9 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     data = load_dataset(options.data)
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
     plan = make_plan({detector.name: Entrant(detector, "parity")}, data, chosen, [SEVERITY], settings)
-    run = Run.start(options.project, f"{engine}-{seed}", plan.describe(), truth=plan.truth())
+    run = Run.create_or_resume(
+        options.project, f"{engine}-{seed}", plan.to_manifest(), ground_truth=plan.ground_truth()
+    )
     with run.lock():
         sweep(plan, run.store, workers=cores())
     return run.results().assign(engine=engine)

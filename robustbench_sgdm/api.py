@@ -88,7 +88,7 @@ def score(config: ScoringConfig) -> "Run":
             )
     data, registry = load_dataset(config), corruption.load(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
-    for text in run.plan["models"][config.model]["notes"]:
+    for text in run.manifest.models[config.model].notes:
         _LOG.warning("%s", text)
     return Run(run)
 
@@ -268,9 +268,9 @@ class Run:
 
     def _make_pictures(self, analysis: "Material", wanted: "Sequence[Shown]") -> None:
         """Keep the pictures that the run lacks, from its data set's images."""
-        from robustbench_sgdm.store import has_picture
+        from robustbench_sgdm.store import has_image
 
-        todo = [one for one in dict.fromkeys(wanted) if not has_picture(analysis.run, *one)]
+        todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
         if not todo:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
@@ -297,13 +297,13 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
         UsageError: the run has no such model, or nothing to compare it with.
     """
     groups, seeds = run.groups, run.seeds
-    known = dict.fromkeys([*groups, *run.plan["models"]])
+    known = dict.fromkeys([*groups, *run.manifest.models])
     names = (wanted,) if isinstance(wanted, str) else wanted
     for name in names:
         if name not in known:
             raise unknown("model", name, known)
     model = names[-1]
-    baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
+    baselines = names[:-1] or [b for b, m in [*run.baseline_pairs, *run.training_pairs] if m == model]
     if not baselines:
         raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
     sides = [groups.get(name, [name]) for name in (baselines[0], model)]

@@ -17,13 +17,12 @@ from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import Detector, Entrant, against, line_up, line_up_trained, pick_device
 from robustbench_sgdm.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.progress import Progress, counter, durations
-from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
     Crew,
     Executor,
     Plan,
     Processes,
-    Settings,
     Threads,
     Unit,
     check_ray,
@@ -128,7 +127,7 @@ class Evaluation:
     def identical(self) -> list[str]:
         """A sentence for each compared pair that detects the same on a few images, clean: an untrained module."""
         sentences = []
-        for baseline, model in Run(Path(), self.plan.describe()).trained_pairs:
+        for baseline, model in Run(Path(), self.plan.to_manifest()).training_pairs:
             if same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
@@ -170,7 +169,7 @@ class Evaluation:
         with run.lock():
             failed = self._sweep(run, progress)
             if not any(isinstance(error, DeviceError) for error in failed):
-                if run.latency().empty:
+                if run.read_latency().empty:
                     run.write_latency(latency(self.plan))
                 update = counter(progress, "measuring damage", measurements(self.plan, run))
                 measure_damage(self.plan, run, workers=self._threads, progress=update)
@@ -199,8 +198,12 @@ class Evaluation:
         """The run directory: a new one, or the one where the same plan was started before."""
         config = self.config
         name = config.name or self.default_name
-        run = Run.start(
-            config.project, name, self.plan.describe(), truth=self.plan.truth(), exist_ok=config.exist_ok
+        run = Run.create_or_resume(
+            config.project,
+            name,
+            self.plan.to_manifest(),
+            ground_truth=self.plan.ground_truth(),
+            exist_ok=config.exist_ok,
         )
         if run.path.name != name:
             _LOG.info(
@@ -215,7 +218,7 @@ class Evaluation:
         """Predict and score what is not stored yet."""
         units = needed_units(self.plan, run.store)
         todo = sum(unit.size for unit in units)
-        stored = len(self.plan.cells) - len(run.missing())
+        stored = len(self.plan.cells) - len(run.missing_cells())
         _LOG.info("%s: %s; %d cells stored, %s predictions to make", run.path, self.size, stored, f"{todo:,}")
         if not units:
             return sweep(self.plan, run.store, units=units)

@@ -16,7 +16,7 @@ import pytest
 from robustbench_sgdm import content, rooted
 from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store.locks import alone, held
+from robustbench_sgdm.store.locks import exclusive_lock, is_locked
 
 SECRET = b"what is outside"
 
@@ -196,10 +196,10 @@ def test_a_lock_is_a_file_of_its_own(tmp_path: Path) -> None:
     for kind in ("link", "dangling link", "hard link", "pipe", "device" if not os.getuid() else "pipe"):
         (tmp_path / "r").mkdir(exist_ok=True)
         plant(kind, tmp_path / "r/.lock", mine)
-        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), alone(tmp_path / "r"):
+        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), exclusive_lock(tmp_path / "r"):
             pass
         with pytest.raises(UnsafeFileError, match=r"\.lock is a"):
-            held(tmp_path / "r")
+            is_locked(tmp_path / "r")
         assert mine.read_bytes() == SECRET and not (mine.parent / "nowhere").exists()
 
 
@@ -365,7 +365,7 @@ ALLOWED = {
     "cli/corrupt.py _describe atomic.write_text",
     "cli/corrupt.py _drop_descriptions _json(dataset, out, one, severity).unlink",
     "cli/paper.py paper atomic.write_bytes",
-    "store/logs.py _files path.is_file",
+    "store/training_logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
     "sweep/external_predictions.py _folders folder.iterdir",

@@ -49,8 +49,8 @@ def page(shown: Shown) -> None:
 
 
 def _controls(shown: Shown, corruptions: list[str]) -> tuple[Shown, list[str], str]:
-    about = shown.run.plan["corruptions"]
-    family = {c: str(about.get(c, {}).get("family") or "other") for c in corruptions}
+    about = shown.run.manifest.corruptions
+    family = {c: about[c].family or "other" for c in corruptions}
     families = list(dict.fromkeys(family.values()))
     few = len(corruptions) <= 2 * COLUMNS
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
@@ -126,10 +126,10 @@ def _points(shown: Shown, metric: str, bands: bool) -> pd.DataFrame:
 
 
 def _differences(shown: Shown, metric: str) -> None:
-    if not shown.run.pairs:
+    if not shown.run.baseline_pairs:
         return
     st.subheader("Where the two differ", anchor=False)
-    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in shown.run.pairs}
+    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in shown.run.baseline_pairs}
     pair = named[controls.pick("Difference", list(named), "pair", width=420)]
     if why := stored.identical(shown).get(pair):
         st.markdown(f"**{controls.plain(identical_words(*pair, why))}.**")

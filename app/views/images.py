@@ -66,8 +66,8 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
         baseline = other = next(iter(networks))
         compared = controls.against(shown, own=False)
         if len(networks) > 1:
-            baseline, first = compared.run.pairs[0]
-            first = next((m for b, m in shown.run.pairs if b == baseline), first)
+            baseline, first = compared.run.baseline_pairs[0]
+            first = next((m for b, m in shown.run.baseline_pairs if b == baseline), first)
             other = controls.pick("Compared with it", list(networks), "right", default=first, width=200)
         left, right = _trainings(compared, baseline, other)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
@@ -81,7 +81,7 @@ def _choose(shown: Shown, cells: Any) -> tuple[str, str, str, str]:
 def _trainings(shown: Shown, baseline: str, other: str) -> tuple[str, str]:
     """One training of each network, by default of the same seed; of one network its first and last."""
     ours, theirs = shown.networks[baseline], shown.networks[other]
-    defaults = shown.run.trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
+    defaults = shown.run.match_trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
     chosen = []
     for label, trainings, key, default in (
         ("Left training", ours, "left", defaults[0]),
@@ -157,8 +157,10 @@ def _apart(_run: Run, stamp: str, left: str, right: str, corruption: str, severi
     Under corruption only objects count that both models find on clean images.
     """
     if corruption == CLEAN:
-        truth, cells = _run.truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
-        found = [robustness.outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)]
+        truth, cells = _run.ground_truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
+        found = [
+            robustness.outcomes(truth, _run.store.read_detections(cells[m])).objects for m in (left, right)
+        ]
         matched = [(frame["outcome"] == "matched").to_numpy(int) for frame in found]
         each = pd.DataFrame({"image_id": found[0]["image_id"], "net": matched[1] - matched[0]})
     else:
@@ -192,7 +194,7 @@ def _view(
     truth = stored.truth(shown)
     (row,) = pictures.rows(truth.images[truth.images["image_id"] == image_id])
     own = pictures.of_image(truth, image_id)
-    picture = pictures.Picture.of(shown.run.plan, row, corruption, severity)
+    picture = pictures.Picture.of(shown.run.manifest, row, corruption, severity)
     image, note = _picture(shown, picture)
     where = ids.index(image_id)
     panes = []
@@ -247,7 +249,7 @@ def _found(
         return frame[frame["image_id"] == picture.image_id]
     if not live:
         raise DataError(f"this cell is not complete; {model} has nothing stored at severity {severity:g}")
-    detector = detecting.of_run(shown.run.plan, model)
+    detector = detecting.of_run(shown.run.manifest, model)
     found = detecting.named(
         detecting.detect(detector, picture), detector.classes, stored.truth(shown).categories
     )
@@ -280,7 +282,7 @@ def _without(picture: "pictures.Picture", error: RobustBenchError) -> tuple[str,
 
 
 def _provenance(shown: Shown, live: bool) -> None:
-    device = str(shown.run.plan["settings"].get("device", "cpu"))
+    device = shown.run.manifest.settings.device
     text = "Boxes are the run's own; the noise is made again from its seed, to the pixel."
     if live:
         text = "Boxes of severities that the run has are its own; others are found now, by its own detectors."

@@ -85,9 +85,9 @@ def _offered() -> dict[str, Any]:
             shown = stored.show(run_name, path)
         except RobustBenchError:
             continue
-        for model, about in shown.run.plan["models"].items():
-            if about.get("weights") != "embedded" and detecting.can_load(about):
-                found[f"{model} @ {run_name}"] = (model, shown.run.plan)
+        for model, about in shown.run.manifest.models.items():
+            if about.weights != "embedded" and detecting.can_load(about):
+                found[f"{model} @ {run_name}"] = (model, shown.run.manifest)
     return found
 
 

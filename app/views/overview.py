@@ -10,7 +10,7 @@ import streamlit as st
 from robustbench_sgdm import content, escaping
 from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.robustness import Over
-from robustbench_sgdm.store import held, repeat_command
+from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
 from robustbench_sgdm.types import CLEAN
 
@@ -58,24 +58,24 @@ def page(shown: Shown) -> None:
 
 
 def _state(shown: Shown) -> None:
-    data, corruptions = shown.run.plan["data"], shown.run.plan["corruptions"]
+    data, corruptions = shown.run.manifest.data, shown.run.manifest.corruptions
     missing = stored.missing(shown)
-    total = len(shown.run.plan["cells"])
+    total = len(shown.run.manifest.cells)
     text = (
-        f"{controls.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings']['seed']:d}"
+        f"{controls.plain(data.name)} · {data.images:,} images · {data.boxes:,} objects · "
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.manifest.settings.seed:d}"
     )
     st.caption(text)
-    if truth := data.get("truth"):
+    if truth := data.ground_truth:
         st.caption(controls.plain(truth))
     if not missing:
         return
     done = f"{total - missing} of {total} cells are complete; what follows is about those."
-    if held(shown.run.path):
+    if is_locked(shown.run.path):
         st.info(f"{done} A process works on the rest.", icon=":material/hourglass_top:")
         return
     try:
-        command = repeat_command(shown.run)
+        command = resume_command(shown.run)
     except DataError as error:
         st.info(
             f"{done} No command can be made of its plan: {controls.plain(error)}.",
@@ -133,17 +133,17 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
     scores = stored.scores(shown)
     clean = scores[scores["corruption"] == CLEAN].set_index("model")
     rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
-    took = shown.run.latency().set_index("model")
-    plan = shown.run.plan
+    took = shown.run.read_latency().set_index("model")
+    manifest = shown.run.manifest
     facts = {
-        "data": plan["data"]["name"],
-        "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
+        "data": manifest.data.name,
+        "images": manifest.data.images,
+        "corruptions": ", ".join(map(words, sorted(manifest.corruptions))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
     }
     board = []
     for name, trainings in shown.networks.items():
-        about = plan["models"][trainings[0]]
+        about = manifest.models[trainings[0]]
         timed = next((m for m in trainings if m in took.index), None)
         board.append(
             {
@@ -156,9 +156,9 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
                 "seeds": len(trainings),
                 "latency": took["milliseconds"].get(timed),
                 "ratio": _ratio(took.loc[timed]) if timed else None,
-                "parameters": about.get("parameters", float("nan")) / 1e6,
+                "parameters": about.parameters / 1e6 if about.parameters is not None else float("nan"),
                 **facts,
-                "imgsz": about.get("imgsz"),
+                "imgsz": about.imgsz,
             }
         )
     return pd.DataFrame(board).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
@@ -245,17 +245,17 @@ def _verdict(shown: Shown, metric: str, over: Over | None, table: pd.DataFrame |
     if table is None:
         for pair, why in same.items():
             st.markdown(f"### {controls.plain(identical_words(*pair, why))}.")
-        if len(same) < len(shown.run.pairs):
+        if len(same) < len(shown.run.baseline_pairs):
             st.markdown(
                 "**No verdict yet:** it needs intervals, and the images of this run have not been resampled. "
                 "The button below does it."
             )
     else:
-        for verdict in verdicts(table, shown.run.pairs, metric, over, same):
+        for verdict in verdicts(table, shown.run.baseline_pairs, metric, over, same):
             st.markdown(f"### {controls.plain(verdict.headline)}.")
             if verdict.details:
                 st.markdown("\n".join(f"* {controls.plain(detail)}." for detail in verdict.details))
-    if not shown.run.pairs:
+    if not shown.run.baseline_pairs:
         _alone(_leaderboard(shown, metric, over).iloc[0], metric, over)
 
 

@@ -11,7 +11,7 @@ from robustbench_sgdm import content
 from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.figures.losses import smoothed
 from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
+from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs, logs_without_record, read_logs
 
 if TYPE_CHECKING:
     from app import charts, controls, stored
@@ -47,9 +47,9 @@ def page() -> None:
     _charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
 
 
-def _logs() -> tuple[dict[str, Log], list[str]]:
+def _logs() -> tuple[dict[str, TrainingLog], list[str]]:
     """Training runs by `folder / run`, the newest first, the package's own last; and what cannot be read."""
-    found: dict[str, Log] = {}
+    found: dict[str, TrainingLog] = {}
     faults, labels = [], {EMBEDDED}
     for folder in dict.fromkeys(stored.sources().training):
         for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
@@ -68,7 +68,7 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
     return found, faults
 
 
-def _baseline_first(logs: list[Log]) -> list[Log]:
+def _baseline_first(logs: list[TrainingLog]) -> list[TrainingLog]:
     return sorted(logs, key=lambda log: (log.model, str(log.path)))
 
 
@@ -79,7 +79,7 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int]) -> None:
+def _charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tuple[int, int]) -> None:
     groups = group_logs(logs)
     names = [group.name for group in groups]
     palette = controls.colors(names)
@@ -106,7 +106,7 @@ def _charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int])
             else "No run is another's seed."
         )
     )
-    if absent := unrecorded(logs):
+    if absent := logs_without_record(logs):
         st.caption(
             f"{len(absent)} of these runs have no recipe.yaml or args.yaml beside their results.csv, so each has a line."
         )

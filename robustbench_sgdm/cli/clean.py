@@ -24,13 +24,13 @@ def clean(
     a process works on are left alone. Locks need no cleaning: the system frees them with their process.
     """
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.store import remove_litter
+    from robustbench_sgdm.store import remove_stale_files
     from robustbench_sgdm.tables import Table
 
     rows, total, left = [], 0, 0
     for path in _runs(project, name):
         try:
-            found = remove_litter(path, dry=not yes)
+            found = remove_stale_files(path, dry=not yes)
         except RobustBenchError as error:
             note(f"left as it is: {error}")
             left += 1

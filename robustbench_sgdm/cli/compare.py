@@ -121,7 +121,7 @@ def compare(
     limits += [gate.parse(t, "max-drop", headline) for t in options.split(max_drop or [])]
     if junit and not limits:
         raise UsageError("--junit needs a limit: --fail-under or --max-drop")
-    if not baseline and all(run.first_is_baseline for run in opened):
+    if not baseline and all(run.has_default_baseline for run in opened):
         tell_baseline(opened[0])
     metrics = options.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
     for name in metrics:
@@ -133,7 +133,11 @@ def compare(
     shown = (
         list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.groups)
     )
-    if baseline is None and all(run.first_is_baseline for run in opened) and len({b for b, _ in pairs}) == 1:
+    if (
+        baseline is None
+        and all(run.has_default_baseline for run in opened)
+        and len({b for b, _ in pairs}) == 1
+    ):
         tell_baseline(opened[0], pairs)
     _print(found, pairs, shown, metrics, form, out)
     if limits:
@@ -179,7 +183,7 @@ def _bootstrap(
 
     total = 0
     for run in runs:
-        done = len(run.cells) - len(run.missing())
+        done = len(run.cells) - len(run.missing_cells())
         if not done:
             raise DataError(
                 f"{run.path} has no complete cell to compare; start it again with the same command"

@@ -31,13 +31,13 @@ def curves(
     from robustbench_sgdm.cli.console import note
     from robustbench_sgdm.errors import unknown
     from robustbench_sgdm.foreign import few
-    from robustbench_sgdm.store import read_logs, unrecorded
+    from robustbench_sgdm.store import logs_without_record, read_logs
 
     if split not in ("train", "val"):
         raise unknown("split", split, ("train", "val"))
     logs = read_logs(runs, split)
     figures.save(figures.loss_curves(logs, split, smooth), out)
-    if absent := unrecorded(logs):
+    if absent := logs_without_record(logs):
         note(
             f"warning: no recipe.yaml or args.yaml lies beside {few(map(str, absent), 3)}: nothing says which are "
             "seeds of one training, so each has its own line"

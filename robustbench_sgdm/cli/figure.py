@@ -108,8 +108,8 @@ def tell_baseline(run: "Run", pairs: Sequence[tuple[str, str]] | None = None) ->
     """Say which model is the baseline, of the run's pairs or of others, where that is only its place."""
     from robustbench_sgdm.cli.console import note
 
-    pairs = run.pairs if pairs is None else pairs
-    if run.first_is_baseline and pairs:
+    pairs = run.baseline_pairs if pairs is None else pairs
+    if run.has_default_baseline and pairs:
         note(f"{pairs[0][0]} is the baseline, as the first model; --baseline NAME takes another")
 
 

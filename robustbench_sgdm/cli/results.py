@@ -28,15 +28,15 @@ def show_results(run: "Run") -> None:
         found = tables.corruption_tables(rows, pairs, [metric], intervals)
         return [t for t in found if t.title == title]
 
-    for table in tables.corruption_tables(results, run.pairs, metrics, intervals):
+    for table in tables.corruption_tables(results, run.baseline_pairs, metrics, intervals):
         parts = [table]
         if not fits(table):
-            parts = [t for metric in metrics for t in of(table.title, metric, run.pairs)]
-        if not all(map(fits, parts)) and len(run.pairs) > 1:
+            parts = [t for metric in metrics for t in of(table.title, metric, run.baseline_pairs)]
+        if not all(map(fits, parts)) and len(run.baseline_pairs) > 1:
             parts = [
                 replace(t, title=f"{t.title}: {model} minus {baseline}")
                 for metric in metrics
-                for baseline, model in run.pairs
+                for baseline, model in run.baseline_pairs
                 for t in of(table.title, metric, [(baseline, model)])
             ]
         for part in parts:
@@ -55,10 +55,10 @@ def _intervals(run: "Run") -> "pd.DataFrame | None":
     from robustbench_sgdm.cli.console import counting
     from robustbench_sgdm.errors import DataError
 
-    if not run.pairs:
+    if not run.baseline_pairs:
         return None
     try:
-        with counting("resampling", len(run.cells) - len(run.missing())) as update:
+        with counting("resampling", len(run.cells) - len(run.missing_cells())) as update:
             return robustness.bootstrap(run, progress=update).table()
     except DataError:
         return None

@@ -223,7 +223,7 @@ def _run(evaluation: "Evaluation", corruptions: list[Path], allow_identical: boo
             failure, run = error, error.run
     tell_baseline(run)
     show_results(run)
-    if any(run.store.complete(cell) for cell in run.cells):
+    if any(run.store.is_complete(cell) for cell in run.cells):
         write_report(run, folders=corruptions)
     if failure:
         raise failure

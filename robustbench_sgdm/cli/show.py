@@ -166,16 +166,16 @@ def _run_row(path: Path) -> list[str]:
     from robustbench_sgdm.versions import inference_version, scoring_version
 
     run = Run.open(path)
-    done = len(run.cells) - len(run.missing())
+    done = len(run.cells) - len(run.missing_cells())
     state = "complete" if done == len(run.cells) else "partial"
-    complete = [cell for cell in run.cells if run.store.complete(cell)]
-    if run.plan.get("inference", inference_version()) != inference_version():
+    complete = [cell for cell in run.cells if run.store.is_complete(cell)]
+    if run.manifest.inference not in ("", inference_version()):
         state = f"{state}, outdated: made by other versions"
-    elif old := sum(run.store.stale(cell) for cell in run.cells):
+    elif old := sum(run.store.is_outdated(cell) for cell in run.cells):
         state = f"{state}, {old} cells outdated"
-    elif any(run.store.has_old_scores(cell, scoring_version()) for cell in complete):
+    elif any(run.store.has_outdated_scores(cell, scoring_version()) for cell in complete):
         state = f"{state}, scores outdated"
-    models, data = ", ".join(run.plan["models"]), run.plan["data"]["name"]
+    models, data = ", ".join(run.manifest.models), run.manifest.data.name
     return [path.name, state, f"{done} / {len(run.cells)}", models, data]
 
 

@@ -14,7 +14,7 @@ from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
-from robustbench_sgdm.store import read_picture
+from robustbench_sgdm.store import read_image
 from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
@@ -93,7 +93,7 @@ def _reduced(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 def sheet_of(material: Material) -> Drawn:
     """One image under every corruption of a run."""
     sheet = material.sheet
-    pictures = {(c, s): read_picture(material.run, c, s, i) for c, s, i in sheet}
+    pictures = {(c, s): read_image(material.run, c, s, i) for c, s, i in sheet}
     severities = sorted({s for _, s in pictures if s > 0})
     if not severities:
         raise DataError(f"{material.run.path} has clean cells only: there is no corruption to show")

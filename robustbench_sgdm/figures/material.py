@@ -11,7 +11,7 @@ from robustbench_sgdm import content, errors, robustness
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.progress import Progress, counter, no_progress
 from robustbench_sgdm.robustness import Intervals, Over
-from robustbench_sgdm.store import Log, Run, read_logs
+from robustbench_sgdm.store import Run, TrainingLog, read_logs
 from robustbench_sgdm.tables import Verdict, verdicts, words
 from robustbench_sgdm.types import CLEAN, METRICS
 
@@ -106,7 +106,7 @@ class Material:
     def verdicts(self) -> list[Verdict]:
         """One for each pair of the run; raises as `bootstrap`."""
         over = self.whole if self.sets else None
-        return verdicts(self.intervals, self.run.pairs, self.score, over, self.identical)
+        return verdicts(self.intervals, self.run.baseline_pairs, self.score, over, self.identical)
 
     @cached_property
     def half_lives(self) -> pd.DataFrame:
@@ -169,7 +169,7 @@ class Material:
         Raises:
             DataError: the run measured none.
         """
-        family = {c: about.get("family", "") for c, about in self.run.plan["corruptions"].items()}
+        family = {name: one.family for name, one in self.run.manifest.corruptions.items()}
         joined = self.results[self.results["psnr"].notna()]
         if joined.empty:
             raise DataError(f"{self.run.path} has no measured PSNR; start it again with the same command")
@@ -203,12 +203,12 @@ class Material:
             UsageError: a model that is not in the run.
         """
         if self.models is None:
-            if not self.run.pairs:
+            if not self.run.baseline_pairs:
                 raise DataError(f"{self.run.path} holds one model only; there is nothing to compare")
-            return self.run.trained_pairs[0]
+            return self.run.training_pairs[0]
         for name in self.models:
-            if name not in self.run.plan["models"]:
-                raise errors.unknown("model", name, self.run.plan["models"])
+            if name not in self.run.manifest.models:
+                raise errors.unknown("model", name, self.run.manifest.models)
         return self.models
 
     @cached_property
@@ -217,14 +217,17 @@ class Material:
 
         Of networks that were trained from several seeds, the first training that both have.
         """
-        most = max(1, self.most // max(len(self.run.pairs), 1))
-        return [replace(self, models=self.run.trainings(*pair)[0], most=most) for pair in self.run.pairs]
+        most = max(1, self.most // max(len(self.run.baseline_pairs), 1))
+        return [
+            replace(self, models=self.run.match_trainings(*pair)[0], most=most)
+            for pair in self.run.baseline_pairs
+        ]
 
     @property
     def sampled(self) -> str:
         """What intervals are over, in words: trainings too, where every network compared was trained several times."""
         groups = self.run.groups
-        compared = {name for pair in self.run.pairs for name in pair} or set(groups)
+        compared = {name for pair in self.run.baseline_pairs for name in pair} or set(groups)
         return "images and trainings" if all(len(groups[name]) > 1 for name in compared) else "images"
 
     @property
@@ -283,7 +286,7 @@ class Material:
         return {keeper: pictures for keeper, pictures in found.items() if pictures}
 
     def _named(self, image_id: int) -> Shown:
-        ids = self.run.truth().images["image_id"]
+        ids = self.run.ground_truth().images["image_id"]
         if image_id not in set(ids):
             raise errors.UsageError(
                 f"image {image_id} is not in {self.run.path}; its ids begin with {', '.join(map(str, ids[:5]))}"
@@ -310,21 +313,21 @@ class Material:
     @property
     def sheet(self) -> list[Shown]:
         """The pictures of the contact sheet: the first of the data set's images under every corruption."""
-        first = int(self.run.truth().images["image_id"].iloc[0])
+        first = int(self.run.ground_truth().images["image_id"].iloc[0])
         cells = dict.fromkeys((c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN)
         return [(CLEAN, 0.0, first), *((c, s, first) for c, s in cells)]
 
     @cached_property
-    def logs(self) -> list[Log]:
+    def logs(self) -> list[TrainingLog]:
         """Training logs of the run's weights, where they lie beside them.
 
         Raises:
             DataError: no model has one.
         """
         found = []
-        for model, about in self.run.plan["models"].items():
-            for path in _logs(model, str(about.get("weights", ""))):
-                found += [replace(log, model=model) for log in read_logs([path])]
+        for name, model in self.run.manifest.models.items():
+            for path in _logs(name, model.weights):
+                found += [replace(log, model=name) for log in read_logs([path])]
         if not found:
             raise DataError(f"no training log lies beside the weights of {self.run.path}")
         return found

@@ -22,7 +22,7 @@ from robustbench_sgdm.figures.material import Material, Shown
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.palette import OUTCOMES
-from robustbench_sgdm.store import GroundTruth, read_picture
+from robustbench_sgdm.store import GroundTruth, read_image
 from robustbench_sgdm.tables import words
 from robustbench_sgdm.types import CLEAN
 
@@ -163,7 +163,7 @@ def side(material: Material, pictures: list[Shown]) -> Drawn:
     views = [(level, model) for level in ("clean", "noisy") for model in material.pair]
     if not material.has_clean:
         views = views[2:]
-    truth, found = material.run.truth(), _detections(material, pictures)
+    truth, found = material.run.ground_truth(), _detections(material, pictures)
     for corruption, severity, image_id in pictures:
         panels = _panels(material, _of_image(truth, image_id), found, (corruption, severity, image_id))
         rows.append((f"image {image_id}\n{words(corruption)}, severity {severity:g}", panels))
@@ -198,7 +198,7 @@ def _panels(
     wide, high = (int(truth.images[side].iloc[0]) for side in ("width", "height"))
     row = []
     for name, level in [*([(CLEAN, 0.0)] if material.has_clean else []), (corruption, severity)]:
-        picture = read_picture(material.run, name, level, image_id)
+        picture = read_image(material.run, name, level, image_id)
         for model in material.pair:
             found = detections[model, name, level]
             became = robustness.outcomes(truth, found[found["image_id"] == image_id], material.confidence)
@@ -215,11 +215,11 @@ def _detections(material: Material, pictures: Sequence[Shown]) -> dict[tuple[str
     found = {}
     for model, (corruption, severity) in itertools.product(material.pair, sorted(levels)):
         cell = cells.get((model, corruption, severity))
-        if cell is None or not material.run.store.complete(cell):
+        if cell is None or not material.run.store.is_complete(cell):
             raise DataError(
                 f"{material.run.path} has no {model} under {corruption} at severity {severity:g}; run that too"
             )
-        frame = material.run.store.detections(cell)
+        frame = material.run.store.read_detections(cell)
         found[model, corruption, severity] = frame[frame["image_id"].isin(images)]
     return found
 

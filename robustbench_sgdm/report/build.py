@@ -16,7 +16,7 @@ from robustbench_sgdm.figures import Drawn, Material, fonts
 from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
-from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.store import Run, resume_command
 
 _LINES = "\n\t"  # in HTML like spaces
 _POLICY = (  # of the page's content: no script, no address, no form; its one style by its digest
@@ -43,7 +43,7 @@ def write(material: Material) -> tuple[Path, Path]:
     facts: dict[str, Any] = {
         "run": run,
         "heading": _heading(run),
-        "plan": run.plan,
+        "manifest": run.manifest.content(),
         "material": material,
         "sections": made,
         "sources": sources,
@@ -51,11 +51,11 @@ def write(material: Material) -> tuple[Path, Path]:
         "reason": reason,
         "intervals": not reason and bool(material.intervals["low"].notna().any()),
         "trainings": "trainings" in material.sampled,
-        "notes": _notes(run.plan),
-        "missing": [str(c) for c in run.missing()],
+        "notes": _notes(run),
+        "missing": [str(c) for c in run.missing_cells()],
         "command": command,
         "why_no_command": why_no_command,
-        "times": tables.latency_lines(run.latency()),
+        "times": tables.latency_lines(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "policy": _POLICY.format("'none'"),
@@ -68,7 +68,7 @@ def write(material: Material) -> tuple[Path, Path]:
         text = _sealed(visible(template.render(facts, pages=None), _LINES))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
+            f"{run.path / 'manifest.json'} is damaged: {error}; run again under another --name"
         ) from error
     run.files.write_text(html, text)
     facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
@@ -90,7 +90,7 @@ def _sealed(text: str) -> str:
 def _command(run: Run) -> tuple[str, str]:
     """The command that makes the run's cells, or why there is none."""
     try:
-        return repeat_command(run), ""
+        return resume_command(run), ""
     except DataError as error:
         return "", str(error)
 
@@ -98,18 +98,16 @@ def _command(run: Run) -> tuple[str, str]:
 def _heading(run: Run) -> str:
     """Who is compared with whom; the networks' names where nobody is."""
     against: dict[str, list[str]] = {}
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         against.setdefault(baseline, []).append(model)
     told = [f"{' and '.join(models)} against {baseline}" for baseline, models in against.items()]
     return "; ".join(told or run.groups)
 
 
-def _notes(plan: Mapping[str, Any]) -> list[str]:
+def _notes(run: Run) -> list[str]:
     """What was noted while data and predictions were read, each model's behind its name."""
-    notes = [str(note) for note in plan["data"].get("notes", ())]
-    return notes + [
-        f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
-    ]
+    models = run.manifest.models.items()
+    return [*run.manifest.data.notes, *(f"{name}: {note}" for name, model in models for note in model.notes)]
 
 
 def breakable(text: str, most: int) -> Markup:

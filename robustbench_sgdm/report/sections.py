@@ -56,7 +56,7 @@ class Section:
 
 def sections(material: Material) -> list[Section]:
     """All sections that the run has data for."""
-    run, pairs = material.run, material.run.pairs
+    run, pairs = material.run, material.run.baseline_pairs
     results = _pictures(material, "results")
     sizes = _tables(lambda: [tables.sizes_table(material.intervals, material.whole.name, pairs)])
     classes = _tables(lambda: [tables.class_table(material.drops, pairs)])
@@ -67,7 +67,7 @@ def sections(material: Material) -> list[Section]:
             tables.calibration_table(material.calibration),
         ]
     )
-    sheet = _pictures(material, "corruptions") if run.plan["corruptions"] else []
+    sheet = _pictures(material, "corruptions") if run.manifest.corruptions else []
     made = [
         Section("run", "What was run"),
         Section("results", "Results by corruption", results, _results(material)),
@@ -86,7 +86,7 @@ def sections(material: Material) -> list[Section]:
         Section("data", "Where the data lie"),
     ]
     always = {"run", "results", "method", "limits", "provenance", "data"}
-    always |= {"corruptions"} if run.plan["corruptions"] else set()
+    always |= {"corruptions"} if run.manifest.corruptions else set()
     return _numbered([s for s in made if s.id in always or s.pictures or s.tables])
 
 
@@ -141,17 +141,17 @@ def _results(material: Material) -> list[Table]:
         _LOG.debug("no intervals: %s", error)
     made = []
     if intervals is not None and material.sets:
-        means = tables.means_table(intervals, material.names, first, run.pairs, material.whole.at)
+        means = tables.means_table(intervals, material.names, first, run.baseline_pairs, material.whole.at)
         made += [means] if means.rows else []
     if intervals is not None:
         made += _tables(lambda: [tables.half_life_table(found)] if len(found := material.half_lives) else [])
-    for table in tables.corruption_tables(material.results, run.pairs, metrics, intervals):
+    for table in tables.corruption_tables(material.results, run.baseline_pairs, metrics, intervals):
         parts = [table]
         if len(table.columns) > _WIDEST:
             parts = [
                 t
                 for m in metrics
-                for t in tables.corruption_tables(material.results, run.pairs, [m], intervals)
+                for t in tables.corruption_tables(material.results, run.baseline_pairs, [m], intervals)
                 if t.title == table.title
             ]
         made += parts

@@ -138,8 +138,8 @@ def sets(*runs: Run) -> dict[Over, str]:
     found: dict[Over, str] = {}
     if all(set(SEVERITIES) <= set(planned.get(c, ())) for c in BENCHMARK):
         found[_BENCHMARK] = ""
-    described = {c: about for run in runs for c, about in run.plan["corruptions"].items()}
-    family = {c: str(described.get(c, {}).get("family", "")) for c in planned}
+    described = {name: one for run in runs for name, one in run.manifest.corruptions.items()}
+    family = {c: described[c].family for c in planned}
     groups = [("", list(planned))]
     groups += [(f, [c for c in planned if family[c] == f]) for f in dict.fromkeys(family.values()) if f]
     groups += [("", [c]) for c in planned]
@@ -158,7 +158,7 @@ def headline(run: Run) -> str:
     AP too of an older run, which kept no ground truth.
     """
     try:
-        names = run.truth().categories["name"]
+        names = run.ground_truth().categories["name"]
     except errors.DataError:
         return "AP"
     return "AP50" if set(names) == _VOC else "AP"
@@ -179,7 +179,7 @@ def summary(
 
     Args:
         over: the sets; by default `sets(run)`.
-        baseline: whom mCE is relative to; by default as in `run.pairs`.
+        baseline: whom mCE is relative to; by default as in `run.baseline_pairs`.
         metrics: of COCO's twelve.
         by_class: AP of each class instead, with a column `class`.
     """
@@ -188,13 +188,13 @@ def summary(
     groups = run.groups
     if baseline is not None and baseline not in groups:
         raise errors.unknown("baseline", baseline, groups)
-    against = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.pairs}
+    against = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.baseline_pairs}
     frame = run.results()
     if by_class:
         frame, metrics = classes(run), ["AP"]
     found = summarize(average_trainings(frame, groups), list(groups), chosen, metrics, against)
-    if len(groups) < len(run.plan["models"]):  # a mean of shares is not the share of means
-        each = summarize(frame, list(run.plan["models"]), chosen, metrics, {})
+    if len(groups) < len(run.manifest.models):  # a mean of shares is not the share of means
+        each = summarize(frame, list(run.manifest.models), chosen, metrics, {})
         found["rPC"] = average_trainings(each, groups)["rPC"]
     return found
 
@@ -230,8 +230,8 @@ def classes(run: Run) -> pd.DataFrame:
     rows = [
         (cell.model, cell.corruption, cell.severity, name, ap)
         for cell in run.cells
-        if run.store.complete(cell)
-        for name, ap in run.store.scores(cell)["per_class"].items()
+        if run.store.is_complete(cell)
+        for name, ap in run.store.read_scores(cell).per_class.items()
     ]
     return pd.DataFrame(rows, columns=["model", "corruption", "severity", "class", "AP"]).astype(
         {"AP": float}

@@ -24,7 +24,7 @@ from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import read_table, stamp
+from robustbench_sgdm.store.parquet import read_stamp, read_table
 
 GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; each image is one where there are fewer."""
@@ -110,16 +110,18 @@ def distributions(
     if resamples < 2:
         raise UsageError(f"resamples {resamples} is too few for an interval; give 1000 or more")
     comparable(runs)
-    found = [{c: _have(run, c, resamples, seed) for c in run.cells if run.store.complete(c)} for run in runs]
+    found = [
+        {c: _have(run, c, resamples, seed) for c in run.cells if run.store.is_complete(c)} for run in runs
+    ]
     todo = [(i, cell) for i, cells in enumerate(found) for cell, have in cells.items() if have is None]
     progress(sum(map(len, found)) - len(todo))
     if todo:
-        truth = ordered(runs[0].truth())
+        truth = ordered(runs[0].ground_truth())
         drawn = weights(len(truth.images), resamples, seed)
 
         def work(which: tuple[int, Cell]) -> None:
             run, cell = runs[which[0]], which[1]
-            made = draw(Resampler(truth, match(truth, run.store.detections(cell))), drawn)
+            made = draw(Resampler(truth, match(truth, run.store.read_detections(cell))), drawn)
             _agree(run, cell, made)
             _keep(run, cell, seed, made)
             found[which[0]][cell] = made
@@ -134,7 +136,7 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
     """What need not be drawn: it was kept, or the cell has scores alone and therefore no distribution."""
     if run.store.has_detections(cell):
         return _load(run, cell, resamples, seed)
-    scores = run.store.scores(cell)["metrics"]
+    scores = run.store.read_scores(cell).metrics
     none = np.empty((0, len(METRICS)))
     return Draws(np.array([scores[m] for m in METRICS], float), none, none)
 
@@ -142,9 +144,9 @@ def _have(run: Run, cell: Cell, resamples: int, seed: int) -> Draws | None:
 def kept(run: Run, *, seed: int = 0) -> bool:
     """Whether the distributions of all complete cells are there already, so that `bootstrap` is instant."""
     return all(
-        stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
+        read_stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
         for cell in run.cells
-        if run.store.complete(cell) and run.store.has_detections(cell)
+        if run.store.is_complete(cell) and run.store.has_detections(cell)
     )
 
 
@@ -156,16 +158,14 @@ def comparable(runs: Sequence[Run]) -> None:
     """
     first, *others = runs
     for other in others:
-        for what, name in (
-            (("data", "fingerprint"), "data set"),
-            (("settings", "seed"), "seed of the corruptions"),
-            (("settings", "engine"), "corruption engine"),
-        ):
-            _same(first, other, name, *(r.plan[what[0]].get(what[1]) for r in (first, other)))
-        kinds = [str(r.plan["settings"].get("device", "")).partition(":")[0] for r in (first, other)]
+        ours, theirs = first.manifest, other.manifest
+        _same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
+        _same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
+        _same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)
+        kinds = ours.settings.device_kind, theirs.settings.device_kind
         _same(first, other, "kind of device that drew the noise", *kinds)
-        for name in set(first.plan["corruptions"]) & set(other.plan["corruptions"]):
-            prints = [r.plan["corruptions"][name].get("fingerprint") for r in (first, other)]
+        for name in ours.corruptions.keys() & theirs.corruptions.keys():
+            prints = [manifest.corruptions[name].fingerprint for manifest in (ours, theirs)]
             _same(first, other, f"definition of {name}", *prints)
 
 
@@ -179,7 +179,7 @@ def _same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:
 
 
 def _agree(run: Run, cell: Cell, draws: Draws) -> None:
-    stored: Mapping[str, float | None] = run.store.scores(cell)["metrics"]
+    stored: Mapping[str, float | None] = run.store.read_scores(cell).metrics
     for name, ours in zip(METRICS, draws.estimate, strict=True):
         theirs = stored[name]
         if (theirs is None) != bool(np.isnan(ours)) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
@@ -190,7 +190,7 @@ def _agree(run: Run, cell: Cell, draws: Draws) -> None:
 
 
 def _file(run: Run, cell: Cell) -> Path:
-    return run.statistics(cell) / "bootstrap.parquet"
+    return run.statistics_folder(cell) / "bootstrap.parquet"
 
 
 def _stamp(cell: Cell, seed: int) -> str:

@@ -5,7 +5,7 @@ expected and maximum calibration error, Naeini et al. 2015, over ten bins of con
 finds an object at an overlap of 0.5.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import read_json
 from robustbench_sgdm.robustness.matching import check_pairs, closest
 from robustbench_sgdm.robustness.outcomes import coco, evaluation, outcomes
 from robustbench_sgdm.store import Cell, GroundTruth, Run
+from robustbench_sgdm.store.schema import ErrorAnalysis
 
 ERRORS = {
     "classification": "Cls",
@@ -31,7 +31,6 @@ ERRORS = {
 OBJECTS = ("found", "badly_located", "wrong_class", "missed")
 """What becomes of an object, at the confidence from which boxes are shown; see `fates`."""
 
-_MOST_BYTES = 2**20  # of what is kept of a cell
 _VERSION = 2  # of what is kept; another one is computed again
 _NEAR, _SAME = 0.1, 0.5  # overlaps from which a box is near an object, and on it: TIDE's
 _LABEL = ["model", "corruption", "severity"]
@@ -51,14 +50,13 @@ def error_types(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
     """
     rows = []
     for cell, found in _diagnoses(run, progress):
-        objects = sum(found["objects"][name] for name in OBJECTS)
+        objects = sum(found.objects[name] for name in OBJECTS)
         shares = {
-            f"{name}_percent": 100 * found["objects"][name] / objects if objects else np.nan
-            for name in OBJECTS
+            f"{name}_percent": 100 * found.objects[name] / objects if objects else np.nan for name in OBJECTS
         }
-        gains = {name: 100 * found["delta_ap"][key] for name, key in ERRORS.items()}
-        counts = {f"{name}_count": found["counts"][key] for name, key in ERRORS.items()}
-        false = {"false_per_image": found["false"] / max(run.plan["data"]["images"], 1)}
+        gains = {name: 100 * found.delta_ap[key] for name, key in ERRORS.items()}
+        counts = {f"{name}_count": found.counts[key] for name, key in ERRORS.items()}
+        false = {"false_per_image": found.false / max(run.manifest.data.images, 1)}
         rows.append({**_label(cell), **shares, **false, **gains, **counts})
     shown = [*(f"{name}_percent" for name in OBJECTS), "false_per_image"]
     return pd.DataFrame(rows, columns=[*_LABEL, *shown, *ERRORS, *(f"{name}_count" for name in ERRORS)])
@@ -71,7 +69,7 @@ def calibration(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
         Columns model, corruption, severity, ece and mce (0 to 1), detections (how many).
     """
     rows = [
-        {**_label(cell), "ece": found["ece"], "mce": found["mce"], "detections": found["detections"]}
+        {**_label(cell), "ece": found.ece, "mce": found.mce, "detections": found.detections}
         for cell, found in _diagnoses(run, progress)
     ]
     return pd.DataFrame(rows, columns=[*_LABEL, "ece", "mce", "detections"])
@@ -82,7 +80,7 @@ def calibration_bins(run: Run) -> pd.DataFrame:
     rows = [
         {**_label(cell), **dict(zip(_BINS, row, strict=True))}
         for cell, found in _diagnoses(run, lambda _: None)
-        for row in found["bins"]
+        for row in found.bins
     ]
     return pd.DataFrame(rows, columns=[*_LABEL, *_BINS])
 
@@ -136,20 +134,20 @@ def fates(truth: GroundTruth, detections: pd.DataFrame) -> tuple[dict[str, int],
     return dict(zip(OBJECTS, counts.tolist(), strict=True)), len(false)
 
 
-def _diagnoses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, Mapping[str, Any]]]:
+def _diagnoses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, ErrorAnalysis]]:
     truth: GroundTruth | None = None
     known: Any = None
-    found: list[tuple[Cell, Mapping[str, Any]]] = []
-    for cell in (c for c in run.cells if run.store.complete(c) and run.store.has_detections(c)):
-        file = run.statistics(cell) / "diagnosis.json"
+    found: list[tuple[Cell, ErrorAnalysis]] = []
+    for cell in (c for c in run.cells if run.store.is_complete(c) and run.store.has_detections(c)):
+        file = run.statistics_folder(cell) / "diagnosis.json"
         kept = _load(run, file, cell)
         if kept is None:
             if truth is None:
-                truth = run.truth()
+                truth = run.ground_truth()
                 known = coco(truth)
-            detections = run.store.detections(cell)
-            kept = diagnose(truth, known, detections)
-            run.files.write_json(file, {"key": cell.key, "version": _VERSION, **kept})
+            detections = run.store.read_detections(cell)
+            kept = ErrorAnalysis(key=cell.key, version=_VERSION, **diagnose(truth, known, detections))
+            kept.write(file, run.files)
         found.append((cell, kept))
         progress(1)
     return found
@@ -184,15 +182,11 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _load(run: Run, file: Path, cell: Cell) -> dict[str, Any] | None:
+def _load(run: Run, file: Path, cell: Cell) -> ErrorAnalysis | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept: dict[str, Any] = read_json(file, _MOST_BYTES, run.files)
-        numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
-        numbers += [kept[key] for key in ("ece", "mce", "detections", "false")]
-        numbers += [kept["objects"][key] for key in OBJECTS]
-        sound = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers)
-        sound = sound and {len(r) for r in kept["bins"]} <= {len(_BINS)}
-    except (DataError, LookupError, TypeError, AttributeError):
+        kept = ErrorAnalysis.read(file, run.files)
+    except DataError:
         return None
-    return kept if sound and (kept.get("key"), kept.get("version")) == (cell.key, _VERSION) else None
+    is_whole = {*OBJECTS} <= {*kept.objects} and {*ERRORS.values()} <= {*kept.counts} & {*kept.delta_ap}
+    return kept if is_whole and (kept.key, kept.version) == (cell.key, _VERSION) else None

@@ -19,7 +19,7 @@ from robustbench_sgdm.robustness.matching import finders
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
 from robustbench_sgdm.robustness.statistics import decide
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import read_table
+from robustbench_sgdm.store.parquet import read_table
 from robustbench_sgdm.types import CLEAN
 
 _VERSION = b"1"  # of what is kept; another one is computed again
@@ -102,14 +102,14 @@ def flips(
         UsageError: a model that is not in the run, or the same twice.
     """
     for name in (baseline, model):
-        if name not in run.plan["models"]:
-            raise errors.unknown("model", name, run.plan["models"])
+        if name not in run.manifest.models:
+            raise errors.unknown("model", name, run.manifest.models)
     if baseline == model:
         raise errors.UsageError(f"{model} cannot be compared with itself; name two models of the run")
     have = {
         (c.model, c.corruption, c.severity): c
         for c in run.cells
-        if run.store.complete(c) and run.store.has_detections(c)
+        if run.store.is_complete(c) and run.store.has_detections(c)
     }
     found = _Found(run, confidence)
     cells = []
@@ -148,7 +148,7 @@ class _Found:
     def __init__(self, run: Run, confidence: float) -> None:
         self.run = run
         self.confidence = confidence
-        self.truth = run.truth()
+        self.truth = run.ground_truth()
         self._ordered = ordered(self.truth)
         self._known: dict[Cell, NDArray[np.bool_]] = {}
 
@@ -159,7 +159,7 @@ class _Found:
         return self._known[cell]
 
     def _load(self, cell: Cell) -> NDArray[np.bool_]:
-        file = self.run.statistics(cell) / f"found-{self.confidence:g}.parquet"
+        file = self.run.statistics_folder(cell) / f"found-{self.confidence:g}.parquet"
         stamp = {b"key": cell.key.encode(), b"version": _VERSION}
         kept = _kept(self.run, file, stamp)
         if kept is not None and len(kept) == len(self.truth.annotations):
@@ -170,7 +170,7 @@ class _Found:
         return values
 
     def _of(self, cell: Cell) -> NDArray[np.bool_]:
-        boxes = self.run.store.detections(cell)
+        boxes = self.run.store.read_detections(cell)
         found = finders(self._ordered, boxes[boxes["score"] >= self.confidence])
         objects = np.zeros(len(self.truth.annotations), bool)
         objects[found[found >= 0]] = True

@@ -18,8 +18,8 @@ def identical(run: Run, pairs: Sequence[tuple[str, str]] | None = None) -> dict[
         pairs: (baseline, model), names of `Run.groups`; by default the run's.
     """
     found = {}
-    for pair in run.pairs if pairs is None else pairs:
-        if why := why_identical([((run, one), (run, two)) for one, two in run.trainings(*pair)]):
+    for pair in run.baseline_pairs if pairs is None else pairs:
+        if why := why_identical([((run, one), (run, two)) for one, two in run.match_trainings(*pair)]):
             found[pair] = why
     return found
 
@@ -33,7 +33,7 @@ def why_identical(trainings: Iterable[tuple[Source, Source]]) -> str:
     both = list(trainings)
     if not both or not all(_same(*pair) for pair in both):
         return ""
-    modules = [run.plan["models"][name].get("module") for run, name in both[0]]
+    modules = [run.manifest.models[name].module for run, name in both[0]]
     return "module untrained" if modules[1] and modules[1] != modules[0] else "same outputs"
 
 
@@ -41,8 +41,8 @@ def _same(baseline: Source, model: Source) -> bool:
     cells, others = _complete(*baseline), _complete(*model)
     both = [(cells[at], others[at]) for at in others if at in cells]
     stores = baseline[0].store, model[0].store
-    scores = ([store.scores(cell) for store, cell in zip(stores, pair, strict=True)] for pair in both)
-    if not both or any(one["metrics"] != two["metrics"] for one, two in scores):
+    scores = ([store.read_scores(cell) for store, cell in zip(stores, pair, strict=True)] for pair in both)
+    if not both or any(one.metrics != two.metrics for one, two in scores):
         return False
     looked = [
         pair
@@ -50,9 +50,9 @@ def _same(baseline: Source, model: Source) -> bool:
         if all(store.has_detections(cell) for store, cell in zip(stores, pair, strict=True))
     ][:_LOOKED_AT]
     return bool(looked) and all(
-        stores[0].detections(one).equals(stores[1].detections(two)) for one, two in looked
+        stores[0].read_detections(one).equals(stores[1].read_detections(two)) for one, two in looked
     )
 
 
 def _complete(run: Run, model: str) -> dict[tuple[str, float], Cell]:
-    return {(c.corruption, c.severity): c for c in run.cells if c.model == model and run.store.complete(c)}
+    return {(c.corruption, c.severity): c for c in run.cells if c.model == model and run.store.is_complete(c)}

@@ -14,7 +14,7 @@ from robustbench_sgdm.robustness.aggregates import Over, missing, relative, sets
 from robustbench_sgdm.robustness.bootstrap import Draws, distributions
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.statistics import ROUNDING, Spread, decide, interval, p_value, pooled
-from robustbench_sgdm.store import Run, same_seeds
+from robustbench_sgdm.store import ModelInfo, Run, match_seeds
 from robustbench_sgdm.types import CLEAN
 
 Cells = Mapping[tuple[str, float], Draws]
@@ -129,13 +129,13 @@ class Intervals:
 
     def compared(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """The trainings (of baseline, of model) with the same seed; none where fewer than two seeds are shared."""
-        same = same_seeds(self.groups[baseline], self.groups[model], self.seeds)
+        same = match_seeds(self.groups[baseline], self.groups[model], self.seeds)
         return same if len(same) > 1 else []
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """Those of the same seed, or else the first of each; as of `Run.trainings`."""
         sides = self.groups[baseline], self.groups[model]
-        return same_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
+        return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
     def _items(self, group: str, over: Mapping[Over, str]) -> dict[_Item, _Trainings]:
         """Every statistic of a network."""
@@ -284,7 +284,7 @@ def bootstrap(
     found = distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
     called = model_names(several)
     sources = {
-        names[m]: (run, m) for run, names in zip(several, called, strict=True) for m in run.plan["models"]
+        names[m]: (run, m) for run, names in zip(several, called, strict=True) for m in run.manifest.models
     }
     cells: dict[str, dict[tuple[str, float], Draws]] = {}
     told: dict[str, list[str]] = {}
@@ -292,21 +292,21 @@ def bootstrap(
     pairs, again, apart = [], [], []
     first: dict[str, str] = {}
     for run, draws, names in zip(several, found, called, strict=True):
-        cells |= {names[m]: {} for m in run.plan["models"]}
+        cells |= {names[m]: {} for m in run.manifest.models}
         told |= {names[g]: [names[m] for m in members] for g, members in run.groups.items()}
         seeds |= {names[m]: s for m, s in run.seeds.items()}
-        pairs += [(names[b], names[m]) for b, m in run.trained_pairs]
-        apart += [] if run.first_is_baseline else [(names[b], names[m]) for b, m in run.pairs]
-        again += [(first[m], name) for m, name in names.items() if m in first and m in run.plan["models"]]
+        pairs += [(names[b], names[m]) for b, m in run.training_pairs]
+        apart += [] if run.has_default_baseline else [(names[b], names[m]) for b, m in run.baseline_pairs]
+        again += [(first[m], name) for m, name in names.items() if m in first and m in run.manifest.models]
         first = names | first
         for cell, drawn in draws.items():
             cells[names[cell.model]][cell.corruption, cell.severity] = drawn
     joined = _groups(cells, groups or {}, told)
     group_of = {m: group for group, members in joined.items() for m in members}
-    plans = {name: run.plan["models"][m] for name, (run, m) in sources.items()}
+    facts = {name: run.manifest.models[m] for name, (run, m) in sources.items()}
     for baseline, model in apart:
         theirs, own = ({group_of[m]: m for m in told[network]} for network in (baseline, model))
-        mixed = [g for g in own if g in theirs and not _same_network(plans[own[g]], plans[theirs[g]])]
+        mixed = [g for g in own if g in theirs and not _same_network(facts[own[g]], facts[theirs[g]])]
         if mixed:
             raise errors.UsageError(
                 f"group {mixed[0]!r} joins {own[mixed[0]]} with its baseline {theirs[mixed[0]]}; a group is one network "
@@ -314,7 +314,7 @@ def bootstrap(
             )
     tested = [(group_of[b], group_of[m]) for b, m in [*pairs, *again]]
     tested = list(dict.fromkeys(pair for pair in tested if pair[0] != pair[1]))
-    if all(run.first_is_baseline for run in several):
+    if all(run.has_default_baseline for run in several):
         first_of_all, *others = joined
         alone = set(others) - {name for pair in tested for name in pair}
         tested += [(first_of_all, group) for group in others if group in alone]
@@ -323,19 +323,19 @@ def bootstrap(
 
 def model_names(runs: Sequence[Run]) -> list[dict[str, str]]:
     """For each run, what its models and groups are called beside those of the others; see `bootstrap`."""
-    count = Counter(name for run in runs for name in {*run.plan["models"], *run.groups})
+    count = Counter(name for run in runs for name in {*run.manifest.models, *run.groups})
     alike = Counter(run.path.name for run in runs)
     named = []
     for run in runs:
         where = run.path.name if alike[run.path.name] == 1 else run.path
-        names = dict.fromkeys([*run.plan["models"], *run.groups])
+        names = dict.fromkeys([*run.manifest.models, *run.groups])
         named.append({m: m if count[m] == 1 else f"{m}@{where}" for m in names})
     return named
 
 
-def _same_network(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two models of plans are known to be one network, of which each may be a training."""
-    return "parameters" in one and all(one.get(key) == two.get(key) for key in ("parameters", "module"))
+def _same_network(one: ModelInfo, two: ModelInfo) -> bool:
+    """Whether two models are known to be one network, of which each may be a training."""
+    return one.parameters is not None and (one.parameters, one.module) == (two.parameters, two.module)
 
 
 def _groups(

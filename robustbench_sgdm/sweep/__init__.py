@@ -10,7 +10,6 @@ from robustbench_sgdm.sweep.local import Threads, cores
 from robustbench_sgdm.sweep.pictures import make_pictures
 from robustbench_sgdm.sweep.plan import (
     Plan,
-    Settings,
     Unit,
     category_ids,
     make_plan,
@@ -26,7 +25,6 @@ __all__ = [
     "Executor",
     "Plan",
     "Processes",
-    "Settings",
     "Threads",
     "Unit",
     "category_ids",

@@ -11,7 +11,7 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import CorruptionError
-from robustbench_sgdm.store import DAMAGE, Run, cell_key
+from robustbench_sgdm.store import IMAGE_QUALITY, Run, cell_key
 from robustbench_sgdm.sweep.local import one_thread
 from robustbench_sgdm.sweep.plan import Plan
 
@@ -22,7 +22,7 @@ _MEASUREMENTS = 256  # a few seconds
 def measure_damage(
     plan: Plan, run: Run, *, workers: int = 1, progress: Callable[[int], None] = lambda _: None
 ) -> list[CorruptionError]:
-    """Measure what `damage.csv` lacks of the plan's corruptions and severities, and write it.
+    """Measure what `image_quality.csv` lacks of the plan's corruptions and severities, and write it.
 
     Args:
         workers: images worked on at once.
@@ -32,7 +32,7 @@ def measure_damage(
         why corruptions failed that therefore have no row.
     """
     keys = _keys(plan)
-    there = run.damage()
+    there = run.read_image_quality()
     there = there[there["key"].isin(keys.values())]
     todo = [at for at, key in keys.items() if key not in set(there["key"])]
     if not todo:
@@ -47,14 +47,14 @@ def measure_damage(
         for at in todo
         if at[0] not in failed
     ]
-    made = pd.DataFrame(rows, columns=list(DAMAGE))
-    run.write_damage(pd.concat([there, made]) if len(there) else made)
+    made = pd.DataFrame(rows, columns=list(IMAGE_QUALITY))
+    run.write_image_quality(pd.concat([there, made]) if len(there) else made)
     return list(failed.values())
 
 
 def measurements(plan: Plan, run: Run | None = None) -> int:
     """How many `measure_damage` has to make; without a run, of one that has none."""
-    there, keys = set() if run is None else set(run.damage()["key"]), _keys(plan)
+    there, keys = set() if run is None else set(run.read_image_quality()["key"]), _keys(plan)
     return sum(key not in there for key in keys.values()) * len(spread(plan.dataset.images, len(keys)))
 
 

@@ -3,10 +3,9 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
-from robustbench_sgdm.scoring import Scorer, Scores, rows
+from robustbench_sgdm.scoring import Scorer, rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.executor import Executor, Outcome
 from robustbench_sgdm.sweep.local import Threads
@@ -65,11 +64,11 @@ class Results:
         for cell in plan.cells:
             if self._waiting[cell]:
                 continue
-            if store.complete(cell) and not store.shards(cell):
-                if store.has_old_scores(cell, scoring_version()):
+            if store.is_complete(cell) and not store.stored_shards(cell):
+                if store.has_outdated_scores(cell, scoring_version()):
                     rescore(store, cell, self._scorer)
                 continue
-            if store.sound(cell):  # stopped before its shards were gone
+            if store.verify(cell):  # stopped before its shards were gone
                 store.drop_shards(cell)
             else:  # stopped between its last shard and its scores
                 self._finish(cell)
@@ -119,9 +118,9 @@ def finish(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
     Raises:
         DataError: a shard is missing or cannot be read.
     """
-    detections = store.merge(cell, count)
+    detections = store.merge_shards(cell, count)
     scores = scorer.score(rows(shard) for shard in store.read_shards(cell, count))
-    store.finish(cell, {**_scores(scores), "detections": detections})
+    store.commit(cell, scores.metrics, scores.per_class, detections=detections, scoring=scoring_version())
 
 
 def rescore(store: CellStore, cell: Cell, scorer: Scorer) -> None:
@@ -130,14 +129,8 @@ def rescore(store: CellStore, cell: Cell, scorer: Scorer) -> None:
     Raises:
         DataError: they cannot be read.
     """
-    detections = store.detections(cell)
-    store.finish(cell, {**_scores(scorer.score([rows(detections)])), "detections": len(detections)})
-
-
-def _scores(scores: Scores) -> dict[str, Any]:
-    """What `scores.json` keeps."""
-    return {
-        "scoring": scoring_version(),
-        "metrics": dict(scores.metrics),
-        "per_class": dict(scores.per_class),
-    }
+    detections = store.read_detections(cell)
+    scores = scorer.score([rows(detections)])
+    store.commit(
+        cell, scores.metrics, scores.per_class, detections=len(detections), scoring=scoring_version()
+    )

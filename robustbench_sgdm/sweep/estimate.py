@@ -103,7 +103,7 @@ def expected(
     damage = damage / max(sum(levels.values()), 1) * measurements(plan, run)
     # What is kept of stored cells' statistics is not looked for.
     statistics = costs.statistics * np.array([len(cells), len(plan.cells)])
-    timed = run is not None and not run.latency().empty
+    timed = run is not None and not run.read_latency().empty
     return {
         "predictions": _of_units(plan, units, crew, costs)
         + _shared(costs.scores * len(cells), crew.cores(len(units))),

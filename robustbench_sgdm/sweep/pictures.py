@@ -14,7 +14,7 @@ from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store import Run, has_picture, keep_picture
+from robustbench_sgdm.store import Run, has_image, write_image
 from robustbench_sgdm.types import CLEAN
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def make_pictures(
     """
     todo: dict[int, list[tuple[str, float]]] = {}
     for corruption, severity, image_id in wanted:
-        if not has_picture(run, corruption, severity, image_id):
+        if not has_image(run, corruption, severity, image_id):
             todo.setdefault(image_id, []).append((corruption, severity))
     if not todo:
         return 0
@@ -53,19 +53,19 @@ def make_pictures(
         for name, severity in dict.fromkeys(versions):
             seen = clean
             if name != CLEAN:
-                corrupting.check_own(run.plan["settings"]["engine"])
+                corrupting.check_own(run.manifest.settings.engine)
                 if name not in corruptions:
                     raise DataError(
                         f"corruption {name!r} is not there; give its folder with --corruption-dir"
                     )
                 seen = _seen(run, corruptions[name], severity, clean, image_id, device)
-            keep_picture(run, name, severity, image_id, seen)
+            write_image(run, name, severity, image_id, seen)
             progress(1)
     return sum(map(len, todo.values()))
 
 
 def _images(run: Run) -> dict[int, Image]:
-    rows: Iterable[Any] = run.truth().images.itertuples(index=False)
+    rows: Iterable[Any] = run.ground_truth().images.itertuples(index=False)
     return {
         int(row.image_id): Image(
             int(row.image_id),
@@ -80,7 +80,7 @@ def _images(run: Run) -> dict[int, Image]:
 
 def _device(run: Run) -> str:
     """The run's kind of device, on which noise is drawn as it was then."""
-    wanted = str(run.plan["settings"].get("device", "cpu"))
+    wanted = run.manifest.settings.device
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         _LOG.warning(
             "the run drew its noise on a GPU; these pictures are drawn on the CPU and differ in their noise"
@@ -92,15 +92,15 @@ def _device(run: Run) -> str:
 def _seen(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
 ) -> NDArray[np.uint8]:
-    settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
+    settings, recorded = run.manifest.settings, run.manifest.corruptions.get(corruption.name)
     return corrupting.apply_again(
         corruption,
         clean,
         severity,
-        seed=settings["seed"],
+        seed=settings.seed,
         image_id=image_id,
-        engine=settings["engine"],
-        fingerprint=about.get("fingerprint"),
+        engine=settings.engine,
+        fingerprint=recorded.fingerprint if recorded else None,
         device=device,
     )
 

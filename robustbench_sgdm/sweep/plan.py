@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,21 @@ from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.detectors import Detector, Entrant
 from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.foreign import distinct, few
-from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
-from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
+from robustbench_sgdm.store import (
+    Cell,
+    CellStore,
+    CorruptionInfo,
+    GroundTruth,
+    Manifest,
+    Settings,
+    cell_key,
+    shard_size,
+)
+from robustbench_sgdm.sweep.facts import corruption_info, dataset_info, ground_truth
 from robustbench_sgdm.types import CLEAN
 from robustbench_sgdm.versions import inference_version, versions
 
 _TRIED = 4  # images
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a cell beside its model, data, corruption and severity.
-
-    Attributes:
-        device: `cpu`, `cuda`, `cuda:1`; only its kind enters the key.
-        engine: `torch` or `imgaug`, what corrupts.
-        seed: of every random draw.
-        batch: images a forward pass; never changes a corrupted pixel, so not part of the key.
-    """
-
-    device: str
-    engine: str
-    seed: int
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -57,32 +49,37 @@ class Plan:
     command: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 
-    def describe(self) -> dict[str, Any]:
-        """`plan.yaml`'s content: plain types only."""
-        return {
+    def to_manifest(self) -> Manifest:
+        """What the run directory keeps of it.
+
+        Raises:
+            DataError: a name that no folder can have, or a detector that describes itself otherwise than it should.
+        """
+        fields = {
             "command": self.command,
-            **({"config": dict(self.config)} if self.config else {}),
+            "config": dict(self.config),
             "models": {name: self._model(name, entrant) for name, entrant in self.models.items()},
-            "data": data_facts(self.dataset),
-            "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
+            "data": dataset_info(self.dataset),
+            "corruptions": {name: self._corruption(one) for name, one in self.corruptions.items()},
             "severities": list(self.severities),
-            "settings": asdict(self.settings),
+            "settings": self.settings,
             "hardware": hardware(self.settings.device),
             "inference": inference_version(),
             "versions": versions(),
-            "cells": [asdict(c) for c in self.cells],
+            "cells": list(self.cells),
         }
+        return Manifest.make(fields, "what this run would record")
 
-    def truth(self) -> GroundTruth:
+    def ground_truth(self) -> GroundTruth:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
 
     def _model(self, name: str, entrant: Entrant) -> dict[str, Any]:
         return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
 
-    def _corruption(self, corruption: Corruption) -> dict[str, Any]:
+    def _corruption(self, corruption: Corruption) -> CorruptionInfo:
         at = corruption.levels(self.severities)
-        return corruption_facts(corruption, at, corruption.fingerprint(self.settings.engine))
+        return corruption_info(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -207,7 +204,7 @@ def needed_units(plan: Plan, store: CellStore) -> list[Unit]:
 
     What is stored is read and checked: damaged files count as missing.
     """
-    have = {c: store.sound_shards(c) for c in plan.cells if not store.sound(c)}
+    have = {c: store.verified_shards(c) for c in plan.cells if not store.verify(c)}
     size = shard_size(len(plan.dataset))
     shards = [plan.dataset.images[start : start + size] for start in range(0, len(plan.dataset), size)]
     units = []
@@ -252,7 +249,7 @@ class ClassMatch:
         return [*notes, *self._told_alike(model)]
 
     def describe(self, model: str) -> dict[str, list[str]]:
-        """What the plan keeps: plain types, and nothing where all classes have their equals."""
+        """What the manifest keeps: plain types, and nothing where all classes have their equals."""
         parts = {
             "unmatched": list(self.unmatched),
             "unfound": list(self.unfound),

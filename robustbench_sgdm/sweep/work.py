@@ -16,8 +16,8 @@ from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Detector, out_of_memory
 from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
-from robustbench_sgdm.store import Cell
-from robustbench_sgdm.sweep.plan import Settings, Unit
+from robustbench_sgdm.store import Cell, Settings
+from robustbench_sgdm.sweep.plan import Unit
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import yaml
 from robustbench_sgdm.detectors.weights import Weights
 from robustbench_sgdm.escaping import code, markdown
 from robustbench_sgdm.scoring import Scores
+from robustbench_sgdm.store import SCHEMA
 from robustbench_sgdm.training.data import TrainData
 from robustbench_sgdm.training.trainer import ArmRun, Splits
 from robustbench_sgdm.versions import versions
@@ -75,8 +76,8 @@ def _alike(values: Iterable[Any]) -> Any:
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-    """The facts as `recipe.yaml` holds them."""
-    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+    """The facts as `recipe.yaml` holds them; `store.schema` reads it."""
+    return str(yaml.safe_dump({"schema": SCHEMA, **content}, sort_keys=False, allow_unicode=True))
 
 
 def header(run: Mapping[str, Any]) -> dict[str, str]:

@@ -18,8 +18,8 @@ from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.foreign import few
 from robustbench_sgdm.lifeline import safe_path
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store.checks import parse_csv
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.locks import exclusive_lock
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
 from robustbench_sgdm.training.arms import Arm
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -89,7 +89,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     files = Root(folder)
     if config.resume and not files.is_file("recipe.yaml"):
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
-    with alone(folder):
+    with exclusive_lock(folder):
         files.check()
         runs = [_Run(arm, seed, folder, about) for arm, seed in starts]
         shared = about.shared_facts()

@@ -11,10 +11,10 @@ import html5lib
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import content, gate, report, robustness, tables
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.store import Run
@@ -40,11 +40,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     models = KINDS[kind]
     folder = tmp_path_factory.mktemp(request.param)
     made = made_run.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
-    plan = {
-        **made.plan,
-        "models": {m: {**made.plan["models"][m], "baseline": None} | models[m] for m in models},
-    }
-    (made.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    made = rewrite(made, models={m: {"baseline": None} | models[m] for m in models})
     rng = np.random.default_rng([len(request.param), len(models)])
     change = {cell: rng.choice([0.0, 2.5, 4.0]) * rng.choice([-1, 1]) for cell in _kinds_of_cells(made)}
     for cell in made.cells:
@@ -98,7 +94,7 @@ def test_all_mark_the_same_cells(
 
 def in_terminal(printed: str, run: Run, metric: str) -> Marked:
     marked: Marked = set()
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         table = printed.partition(f"{metric} of {model} minus {baseline}")[2].partition("*: significant")[0]
         for name in dict.fromkeys(c.corruption for c in run.cells if c.corruption != "clean"):
             for line in re.findall(rf"^ +{tables.words(name)} (\d) .*\]\*", table, re.M):
@@ -139,7 +135,7 @@ def in_report(text: str, run: Run, metric: str) -> Marked:
             for head, value in zip(heads[1:], values, strict=True):
                 found = re.fullmatch(rf"{metric}Δ ?(.*)", head)
                 if found and value.endswith("*") and "clean" not in severity:
-                    pair = next(p for p in run.pairs if found[1] in ("", p[1]))
+                    pair = next(p for p in run.baseline_pairs if found[1] in ("", p[1]))
                     marked.add((*pair, name, float(severity)))
     return marked
 
@@ -161,7 +157,7 @@ def page(name: str) -> None:
 def in_dashboard(run: Run, metric: str, monkeypatch: pytest.MonkeyPatch) -> Marked:
     marked: Marked = set()
     monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         test = AppTest.from_function(page, args=("curves",), default_timeout=200)
         test.query_params["metric"], test.query_params["pair"] = metric, f"{model} − {baseline}"
         test.run()

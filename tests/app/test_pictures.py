@@ -22,8 +22,8 @@ pictures = content.load_file(content.root() / "app/pictures.py")
 
 @pytest.fixture
 def picture(complete: Run) -> Any:
-    (row,) = pictures.rows(complete.truth().images[:1])
-    return pictures.Picture.of(complete.plan, row, "gaussian_noise", 3)
+    (row,) = pictures.rows(complete.ground_truth().images[:1])
+    return pictures.Picture.of(complete.manifest, row, "gaussian_noise", 3)
 
 
 def kept() -> int:

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, robustness
 from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, Run
 
 APP = content.root() / "app"
 detecting = content.load_file(APP / "detecting.py")
@@ -132,11 +132,11 @@ def test_images_come_in_the_order_of_who_finds_more(
             noisy = path / "cells" / model / "gaussian_noise/3/detections.parquet"
             shutil.copy(noisy, path / "cells" / model / "clean/0/detections.parquet")
     complete = Run.open(path)
-    truth, cells = complete.truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
+    truth, cells = complete.ground_truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
     where = ("clean", 0.0) if severity == "0" else (corruption.replace(" ", "_"), float(severity))
 
     def found(model: str, name: str, level: float) -> pd.Series:
-        boxes = complete.store.detections(cells[model, name, level])
+        boxes = complete.store.read_detections(cells[model, name, level])
         return robustness.outcomes(truth, boxes).objects["outcome"] == "matched"
 
     left, right = (found(model, *where) for model in ("base", "base-sgdm"))
@@ -227,8 +227,8 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     path = shutil.copytree(project / "complete", tmp_path / "run")
     assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
-    Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
-    os.utime(path / "plan.yaml")
+    Run.open(path).write_image_quality(pd.DataFrame(rows, columns=list(IMAGE_QUALITY)))
+    os.utime(path / "manifest.json")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info
 

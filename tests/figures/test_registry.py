@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.figures import Material
@@ -13,7 +14,7 @@ from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.robustness import OBJECTS
-from robustbench_sgdm.store import Run, has_picture, picture_path
+from robustbench_sgdm.store import Run, has_image, image_path
 from robustbench_sgdm.sweep import make_pictures
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
@@ -90,10 +91,10 @@ def test_any_two_models_may_be_shown(material: Material) -> None:
 def test_every_pair_of_a_run_has_its_share_of_images(material: Material) -> None:
     baseline, model = material.pair
     models = {
-        m: {**about, "baseline": other}
-        for (m, about), other in zip(material.run.plan["models"].items(), (model, baseline), strict=True)
+        m: {"baseline": other}
+        for m, other in zip(material.run.manifest.models, (model, baseline), strict=True)
     }
-    both = Material(Run(material.run.path, {**material.run.plan, "models": models}), most=4)
+    both = Material(Run(material.run.path, changed(material.run.manifest, models=models)), most=4)
     assert [one.pair for one in both.by_pair] == [(model, baseline), (baseline, model)]
     assert all(len(pictures) <= 2 for one in both.by_pair for pictures in one.shown.values())
 
@@ -103,7 +104,7 @@ def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
     rows = drawn.data.to_dict("records")
     assert texts == [f"{r['found']} of {r['found'] + r['missed']} found, {r['false']} false" for r in rows]
-    objects = material.run.truth().annotations.groupby("image_id").size().to_dict()
+    objects = material.run.ground_truth().annotations.groupby("image_id").size().to_dict()
     assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 
 
@@ -119,13 +120,13 @@ def test_the_user_may_name_images_and_noise(told_run: Run) -> None:
 def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(material: Material) -> None:
     run = material.run
     corruption_, severity, image = next(iter(material.shown.values()))[0]
-    assert has_picture(run, corruption_, severity, image)
-    other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
-    assert not has_picture(other, corruption_, severity, image)
-    changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
+    assert has_image(run, corruption_, severity, image)
+    other = Run(run.path, changed(run.manifest, settings={"seed": 1}))
+    assert not has_image(other, corruption_, severity, image)
+    altered = Run(run.path, changed(run.manifest, corruptions={corruption_: {"fingerprint": "x"}}))
     with pytest.raises(DataError, match="is not what it was when"):
-        make_pictures(changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
-    assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
+        make_pictures(altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
+    assert image_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])

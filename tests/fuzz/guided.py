@@ -83,7 +83,7 @@ def pictures(root: Path) -> Target:
 
 def plans(root: Path) -> Target:
     """The plan of a run directory."""
-    path: Path = readers.sound_run(root) / "plan.yaml"
+    path: Path = readers.sound_run(root) / "manifest.json"
     return path, [path.read_bytes()], lambda plan: readers.use_run(plan.parent)
 
 

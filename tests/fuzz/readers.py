@@ -21,7 +21,7 @@ from robustbench_sgdm.figures import Material
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
-from robustbench_sgdm.sweep.facts import data_facts, ground_truth
+from robustbench_sgdm.sweep.facts import dataset_info, ground_truth
 
 made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
 
@@ -132,7 +132,9 @@ def checkpoint() -> bytes:
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
-    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "image_quality.csv").write_text(
+        "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
+    )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     use_run(run.path)
     path: Path = run.path
@@ -142,7 +144,7 @@ def sound_run(project: Path) -> Path:
 def use_dataset(path: Path) -> None:
     """As `run` and `train` do; what is written goes into `out` beside the file."""
     data = datasets.load(str(path))
-    data_facts(data)
+    dataset_info(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
     Scorer(data).score([])
     to_yolo(data, path.parent / "out/yolo")
@@ -176,14 +178,14 @@ def use_run(path: Path) -> None:
     """What the commands and the dashboard read of a run."""
     show.runs(path.parent)
     run = Run.open(path)
-    tables.corruption_tables(run.results(), run.pairs)
-    run.latency()
+    tables.corruption_tables(run.results(), run.baseline_pairs)
+    run.read_latency()
     run.write_results()
     material = Material(run, resamples=4)
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
     _ = material.intervals
-    for baseline, model in run.trained_pairs:
+    for baseline, model in run.training_pairs:
         robustness.flips(run, baseline, model)
     _ = material.verdicts
 

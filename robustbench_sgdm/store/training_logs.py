@@ -14,7 +14,7 @@ import pandas as pd
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.store.checks import parse_csv
+from robustbench_sgdm.store.csv_files import parse_csv
 
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
@@ -29,7 +29,7 @@ _OF_A_RUN = ("model", "start", "runs", "seeds", "effective")
 
 
 @dataclass(frozen=True)
-class Log:
+class TrainingLog:
     """One training run's log.
 
     Attributes:
@@ -60,7 +60,7 @@ class LogGroup:
 
     name: str
     model: str
-    logs: tuple[Log, ...]
+    logs: tuple[TrainingLog, ...]
 
     @property
     def label(self) -> str:
@@ -73,7 +73,7 @@ class LogGroup:
         return pd.concat(series, axis=1) if series else pd.DataFrame()
 
 
-def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
+def read_logs(paths: Sequence[Path], split: str = "train") -> list[TrainingLog]:
     """Read the logs of training runs, of folders that hold several, or the csv files themselves.
 
     Args:
@@ -86,14 +86,14 @@ def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
     return [_log(file, split, files) for file, files in found.values()]
 
 
-def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
+def group_logs(logs: Sequence[TrainingLog]) -> list[LogGroup]:
     """Put the seeds of one training together, in the order in which trainings first appear.
 
     Runs are pooled only where both have a record and the records differ in the seed alone: same model, data, classes,
     recipe, epochs, initial weights and versions. A seed that is there twice is not two seeds: runs are then pooled within
     their comparison's folder, or not at all.
     """
-    groups: dict[Any, list[Log]] = {}
+    groups: dict[Any, list[TrainingLog]] = {}
     for log in logs:
         groups.setdefault((log.model, *_identity(log)), []).append(log)
     split = [part for group in groups.values() for part in _distinct_seeds(group)]
@@ -101,7 +101,7 @@ def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
     return [LogGroup(name, part[0].model, tuple(part)) for name, part in zip(names, split, strict=True)]
 
 
-def unrecorded(logs: Iterable[Log]) -> list[Path]:
+def logs_without_record(logs: Iterable[TrainingLog]) -> list[Path]:
     """The logs beside which nothing says what was trained, and that are therefore seeds of no other."""
     return [log.path for log in logs if not log.record and log.path.name == "results.csv"]
 
@@ -126,7 +126,7 @@ def _leaves(content: object) -> dict[str, str]:
     """The leaves of a record as text by their path, without the seed and what plays no part in a training."""
     flat = flatten(content) if isinstance(content, dict) else {}
     ours = any(key.startswith("arguments ") for key in flat)
-    passed = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")}
+    passed = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")} | {"schema"}
     return {key: value for key, value in flat.items() if key not in passed}
 
 
@@ -186,7 +186,7 @@ def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
     return frame
 
 
-def _log(file: Path, split: str, files: Root | None) -> Log:
+def _log(file: Path, split: str, files: Root | None) -> TrainingLog:
     """A log and what the record beside it says: our `recipe.yaml`, or Ultralytics' `args.yaml`."""
     frame = _read(file, split, files)
     for name in _RECORDS if file.name == "results.csv" else ():
@@ -205,9 +205,9 @@ def _log(file: Path, split: str, files: Root | None) -> Log:
                 if "start" in leaves
                 else {}
             )
-            return Log(model, file, frame, seed if type(seed) is int else None, leaves | start)
+            return TrainingLog(model, file, frame, seed if type(seed) is int else None, leaves | start)
     stem = file.parent.name if file.name == "results.csv" else file.stem
-    return Log(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
+    return TrainingLog(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
 
 
 def _model(named: str, file: Path) -> str:
@@ -218,17 +218,17 @@ def _model(named: str, file: Path) -> str:
     return file.parent.name if model.parts[-2:] == ("weights", "last.pt") else model.stem
 
 
-def _identity(log: Log) -> tuple[str, ...]:
+def _identity(log: TrainingLog) -> tuple[str, ...]:
     if not log.record or log.seed is None:
         return "log", str(log.path)
     return "record", json.dumps(log.record, sort_keys=True)
 
 
-def _distinct_seeds(logs: Sequence[Log]) -> list[list[Log]]:
+def _distinct_seeds(logs: Sequence[TrainingLog]) -> list[list[TrainingLog]]:
     """The logs together if no seed is there twice, else by comparison, else each alone."""
     if len({log.seed for log in logs}) == len(logs):
         return [list(logs)]
-    parts: dict[Path, list[Log]] = {}
+    parts: dict[Path, list[TrainingLog]] = {}
     for log in logs:
         parts.setdefault(log.path.parent.parent, []).append(log)
     if len(parts) > 1:
@@ -236,7 +236,7 @@ def _distinct_seeds(logs: Sequence[Log]) -> list[list[Log]]:
     return [[log] for log in logs]
 
 
-def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
+def _names(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
     """The model's name, and in brackets what tells groups of one model apart: what was set otherwise, or the folder."""
     names = []
     for group in groups:
@@ -250,7 +250,7 @@ def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
     return names
 
 
-def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
+def _difference(groups: Sequence[Sequence[TrainingLog]]) -> list[str] | None:
     """One or two entries of the records that tell all groups apart, in words; None where none do."""
     records = [group[0].record for group in groups]
     if not all(records):
@@ -267,7 +267,7 @@ def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
     return None
 
 
-def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
+def _folders(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
     """The folder of each group's comparison, or else of its first run: as much of its end as no other one has."""
     places = [group[0].path.parent.parent for group in groups]  # of comparisons
     if len(set(places)) < len(places):

@@ -1,0 +1,61 @@
+"""Csv files of a run or a training, ours or anybody's: bounded before a table is made of them."""
+
+import contextlib
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.escaping import from_csv
+from robustbench_sgdm.foreign import read_bytes
+from robustbench_sgdm.rooted import Root
+
+_MOST_BYTES, _MOST_COLUMNS = 2**23, 1000
+_MOST_EMPTY = 100_000  # places of a table of few bytes
+
+
+def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
+    """A table of these columns and kinds; without rows where there is none, or none that can be read.
+
+    Args:
+        path: the file.
+        kinds: of its columns.
+        files: of the directory that it lies in.
+    """
+    texts = [name for name, kind in kinds.items() if kind == "object"]
+    with contextlib.suppress(DataError, ValueError, LookupError, TypeError, OverflowError):
+        frame = parse_csv(path, files, converters=dict.fromkeys(texts, from_csv))
+        return frame[list(kinds)].astype(kinds)
+    return pd.DataFrame(columns=list(kinds)).astype(kinds)
+
+
+def parse_csv(path: Path, files: Root | None = None, **how: Any) -> pd.DataFrame:
+    """The rows of a csv file, with the names in its first line.
+
+    Args:
+        path: the file.
+        files: of the directory that it lies in, if it lies in a run or a comparison.
+        how: further arguments of `pandas.read_csv`.
+
+    Raises:
+        DataError: missing, no plain file, over `_MOST_BYTES` or `_MOST_COLUMNS`, of more places than bytes, or no csv.
+    """
+    data = read_bytes(path, _MOST_BYTES, files)
+    try:
+        text = data.decode("utf-8-sig")
+        # A table takes a kilobyte for each column, as long as a row, and a place in each row for every column.
+        rows = widest = 0
+        for row in csv.reader(io.StringIO(text)):
+            rows, widest = rows + 1, max(widest, len(row))
+            if widest > _MOST_COLUMNS:
+                raise ValueError(f"it has {widest:,} columns, may have {_MOST_COLUMNS:,}")
+        if rows * widest > max(_MOST_EMPTY, len(text)):
+            raise ValueError(f"it has {rows:,} rows of {widest:,} columns, most of them empty")
+        frame: pd.DataFrame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **how)
+    except Exception as error:  # whatever the text of a damaged file provokes
+        raise DataError(f"{path} cannot be read as csv: {' '.join(str(error).split())[:300]}") from error
+    return frame

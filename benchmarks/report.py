@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_sgdm import content, figures, report
+from robustbench_sgdm import figures, report
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report import pdf
@@ -26,7 +28,6 @@ from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run, cell_key, write_image
 from robustbench_sgdm.sweep import finish
-from robustbench_sgdm.types import BENCHMARK, CLEAN
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
 SIZE = 640, 640
@@ -94,7 +95,7 @@ def _manifest(images: int, cells: list[Cell]) -> Manifest:
     strengths = {f"{s}": f"sigma={s}" for s in range(1, 6)}
     names = dict.fromkeys(c.corruption for c in cells if c.corruption != CLEAN)
     families = ("noise", "blur", "weather", "digital")
-    manifests = content.load_file(Path(__file__).parent / "support/manifests.py")
+    manifests = resources.import_file(Path(__file__).parent / "support/manifests.py")
     manifest: Manifest = manifests.make_manifest(
         cells,
         command="robustbench run",

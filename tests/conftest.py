@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from benchmarks.support.manifests import make_manifest
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.types import METRICS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
 
@@ -195,11 +195,11 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     from skimage import data
 
     from robustbench_sgdm import corruption, datasets
+    from robustbench_sgdm.core.versions import installed_versions
     from robustbench_sgdm.scoring import Scorer
     from robustbench_sgdm.sweep import finish
     from robustbench_sgdm.sweep.facts import corruption_info, dataset_info, ground_truth
     from robustbench_sgdm.sweep.plan import hardware
-    from robustbench_sgdm.versions import versions
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
     (root / "images").mkdir()
@@ -245,7 +245,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             for name, one in chosen.items()
         },
         hardware=hardware("cpu"),
-        versions=versions(),
+        versions=installed_versions(),
     )
     run = Run.create_or_resume(root, "told", manifest, ground_truth=ground_truth(dataset))
     scorer = Scorer(dataset)
@@ -271,7 +271,7 @@ def browser() -> Iterator[Any]:
             pytest.fail("no Chromium on this machine: apt-get install chromium")
         pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
     sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    flags = content.load_file(content.root() / "benchmarks/support/serving.py").FLAGS
+    flags = resources.import_file(resources.root() / "benchmarks/support/serving.py").FLAGS
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=list(flags))
         yield chromium

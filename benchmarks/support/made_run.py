@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT, METRICS
 from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run
-from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT, METRICS
 
-manifests = content.load_file(Path(__file__).with_name("manifests.py"))
+manifests = resources.import_file(Path(__file__).with_name("manifests.py"))
 
 CLASSES = ("person", "cat", "dog", "car")
 SIDE = 320, 240

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.store import MANIFEST, Cell, Manifest, Run
-from robustbench_sgdm.types import CLEAN
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "models": {"weights": "none"},

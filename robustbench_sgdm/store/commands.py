@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown, visible
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.store.runs import Run
 from robustbench_sgdm.store.schema import DatasetInfo, ModelInfo
 
@@ -41,9 +41,9 @@ def resume_command(run: Run) -> str:
             "its predictions were made elsewhere; `robustbench score` adds those that are missing"
         )
     if trained := [name for name, model in models.items() if model.group]:
-        raise DataError(f"{shown(trained[0])} came with --from-train, whose folder no manifest names")
+        raise DataError(f"{short_repr(trained[0])} came with --from-train, whose folder no manifest names")
     if not _DEVICE.fullmatch(settings.device):
-        raise DataError(f"its device is {shown(settings.device)}, neither cpu nor cuda")
+        raise DataError(f"its device is {short_repr(settings.device)}, neither cpu nor cuda")
     options = [*_models(models), *_data(manifest.data), *_corruptions(run)]
     options += [("engine", settings.engine), ("seed", str(settings.seed)), ("device", settings.device)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
@@ -52,9 +52,9 @@ def resume_command(run: Run) -> str:
 
 
 def _words(name: str, value: str) -> list[str]:
-    if visible(value) != value or value.startswith("-") or len(value) > _LONGEST:
+    if escape_control_chars(value) != value or value.startswith("-") or len(value) > _LONGEST:
         raise DataError(
-            f"--{name} would be {shown(value)}, which holds what cannot be seen, begins with a dash or is too long"
+            f"--{name} would be {short_repr(value)}, which holds what cannot be seen, begins with a dash or is too long"
         )
     return [f"--{name}", value] if value else [f"--{name}"]
 
@@ -72,9 +72,9 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
             elif _NAME.fullmatch(name):
                 options += [("model", name), ("weights", f"{name}={file}")]
             else:
-                raise DataError(f"{shown(name)} is neither a model of the zoo nor its file's name")
+                raise DataError(f"{short_repr(name)} is neither a model of the zoo nor its file's name")
         else:
-            raise DataError(f"the manifest names no file with the weights of {shown(name)}")
+            raise DataError(f"the manifest names no file with the weights of {short_repr(name)}")
     if any(model.module and not model.baseline for model in models.values()):
         options.append(("no-baseline", ""))
     variants = [name for name, model in models.items() if model.baseline]
@@ -89,7 +89,9 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
 def _data(data: DatasetInfo) -> Options:
     source, name = data.source, data.name
     if source != "scenes" and Path(source).suffix.lower() not in _DATA:
-        raise DataError(f"its data, {shown(source)}, are neither scenes nor a COCO json nor a dataset YAML")
+        raise DataError(
+            f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
+        )
     whole = Path(source).stem
     if name == whole:
         return [("data", source)]
@@ -100,7 +102,7 @@ def _data(data: DatasetInfo) -> Options:
         share = 0.0
     if not 0 < share < 1 or f"{share:g}" != part:
         raise DataError(
-            f"its data are called {shown(name)}, which does not say which part of {shown(source)} they are"
+            f"its data are called {short_repr(name)}, which does not say which part of {short_repr(source)} they are"
         )
     return [("data", source), ("fraction", part)]
 
@@ -111,7 +113,7 @@ def _corruptions(run: Run) -> Options:
         raise DataError("it has clean images alone, and `robustbench run` takes a corruption")
     for name in names:
         if not _NAME.fullmatch(name):
-            raise DataError(f"{shown(name)} is no corruption's name")
+            raise DataError(f"{short_repr(name)} is no corruption's name")
     severities = run.manifest.severities or sorted({cell.severity for cell in run.cells})
     return [*(("noise", name) for name in names), ("severity", ",".join(f"{s:g}" for s in severities))]
 

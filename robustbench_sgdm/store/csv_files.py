@@ -9,16 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.escaping import from_csv
-from robustbench_sgdm.foreign import read_bytes
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.escaping import from_csv
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_bytes
 
 _MOST_BYTES, _MOST_COLUMNS = 2**23, 1000
 _MOST_EMPTY = 100_000  # places of a table of few bytes
 
 
-def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
+def read_csv(path: Path, kinds: Mapping[str, str], files: SafeDirectory) -> pd.DataFrame:
     """A table of these columns and kinds; without rows where there is none, or none that can be read.
 
     Args:
@@ -33,7 +33,7 @@ def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
 
 
-def parse_csv(path: Path, files: Root | None = None, **how: Any) -> pd.DataFrame:
+def parse_csv(path: Path, files: SafeDirectory | None = None, **how: Any) -> pd.DataFrame:
     """The rows of a csv file, with the names in its first line.
 
     Args:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.cells import CellStore
 from robustbench_sgdm.store.locks import check_unlocked, exclusive_lock
 from robustbench_sgdm.store.runs import Run
@@ -20,7 +20,7 @@ TEMPORARY, SHARDS, OUTDATED = (
 )
 """Kinds of stale files."""
 
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `Root.write` names them so
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `SafeDirectory.write` names them so
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def find_stale_files(path: Path) -> list[StaleFile]:
     Raises:
         UnsafeFileError: a link or no regular file lies where a cell belongs.
     """
-    files = Root(path)
+    files = SafeDirectory(path)
     if not _is_run(files):
         return []
     stale = [
@@ -72,7 +72,7 @@ def remove_stale_files(path: Path, *, dry: bool = False) -> list[StaleFile]:
         return []
     with exclusive_lock(path):
         files, stale = (
-            Root(path),
+            SafeDirectory(path),
             find_stale_files(path),
         )  # again: the run may have finished before the lock was ours
         for file in stale:
@@ -82,7 +82,7 @@ def remove_stale_files(path: Path, *, dry: bool = False) -> list[StaleFile]:
     return stale
 
 
-def _is_run(files: Root) -> bool:
+def _is_run(files: SafeDirectory) -> bool:
     """Whether a directory is a run's, if only one that was killed before it had written its manifest."""
     is_run = (MANIFEST, FIRST_MANIFEST, "cells")
     return any(name in is_run or name.startswith(f".{MANIFEST}.") for name in files.names())
@@ -100,6 +100,6 @@ def _of_cell(store: CellStore, cell: Cell) -> Iterator[StaleFile]:
             yield from _stale_file(store.files, OUTDATED, folder / name)
 
 
-def _stale_file(files: Root, kind: str, path: Path) -> Iterator[StaleFile]:
+def _stale_file(files: SafeDirectory, kind: str, path: Path) -> Iterator[StaleFile]:
     if about := files.stat(path):  # else a process at work has renamed it
         yield StaleFile(kind, path, about.st_size)

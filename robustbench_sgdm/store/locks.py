@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 
 _REMEDY = (
     "give a --project that can be written, on a disk with file locks (of network file systems, NFS has them)"
@@ -30,7 +30,7 @@ def is_locked(path: Path) -> bool:
         UnsafeFileError: its lock is a link or no regular file.
     """
     try:
-        with Root(path).open(".lock", "r+b") as file:
+        with SafeDirectory(path).open(".lock", "r+b") as file:
             return not _try_lock(file)
     except OSError:
         return False
@@ -56,7 +56,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         UnsafeFileError: see `is_locked`.
     """
     try:
-        file = Root(path).open(".lock", "a+b")
+        file = SafeDirectory(path).open(".lock", "a+b")
     except OSError as error:
         raise _no_lock(path, error) from error
     with file:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store import parquet_pages
 
 _ROWS = 100_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
@@ -28,7 +28,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {  # those of detections, and of a 
 }
 
 
-def read_frame(path: Path, schema: pa.Schema, files: Root) -> pd.DataFrame:
+def read_frame(path: Path, schema: pa.Schema, files: SafeDirectory) -> pd.DataFrame:
     """A parquet file's rows.
 
     Args:
@@ -43,7 +43,7 @@ def read_frame(path: Path, schema: pa.Schema, files: Root) -> pd.DataFrame:
     return frame
 
 
-def read_table(path: Path, schema: pa.Schema, files: Root, *, gaps: bool = False) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, files: SafeDirectory, *, gaps: bool = False) -> pa.Table:
     """As `read_frame`, the table; `gaps` allows empty places and what is not finite."""
     try:
         with files.open(path) as content:
@@ -120,7 +120,7 @@ def _expanded(column: pa.ChunkedArray) -> int:
     return total
 
 
-def read_stamp(path: Path, key: str, files: Root) -> str | None:
+def read_stamp(path: Path, key: str, files: SafeDirectory) -> str | None:
     """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read.
 
     Args:
@@ -135,13 +135,13 @@ def read_stamp(path: Path, key: str, files: Root) -> str | None:
         return None
 
 
-def column_names(path: Path, files: Root) -> list[str]:
+def column_names(path: Path, files: SafeDirectory) -> list[str]:
     """Names of a parquet file's columns; none where it cannot be read."""
     schema = _schema(path, files)
     return [] if schema is None else list(schema.names)
 
 
-def _schema(path: Path, files: Root) -> pa.Schema | None:
+def _schema(path: Path, files: SafeDirectory) -> pa.Schema | None:
     try:
         with files.open(path) as content:
             _check_footer(content, os.fstat(content.fileno()).st_size)

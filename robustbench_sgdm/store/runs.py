@@ -14,15 +14,15 @@ from typing import Any, Self
 
 import pandas as pd
 
-from robustbench_sgdm import escaping
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError, unknown_name_error
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.cells import CellStore
 from robustbench_sgdm.store.csv_files import read_csv
 from robustbench_sgdm.store.ground_truth import GroundTruth
 from robustbench_sgdm.store.locks import exclusive_lock, is_locked
 from robustbench_sgdm.store.schema import FIRST_MANIFEST, MANIFEST, Cell, Manifest
-from robustbench_sgdm.types import METRICS
 
 _RESULTS_SCHEMA = 1  # of the columns of `results.csv`, which change more seldom than manifests
 
@@ -58,12 +58,12 @@ class Run:
     path: Path
     manifest: Manifest
     baseline: str | None = None
-    _files: Root | None = field(default=None, repr=False, compare=False)
+    _files: SafeDirectory | None = field(default=None, repr=False, compare=False)
 
     @property
-    def files(self) -> Root:
+    def files(self) -> SafeDirectory:
         """The directory's files, which are opened, written and removed in no other way."""
-        return self._files or Root(self.path)
+        return self._files or SafeDirectory(self.path)
 
     @classmethod
     def open(cls, path: Path, *, baseline: str | None = None) -> Self:
@@ -77,7 +77,7 @@ class Run:
             DataError: not a run directory, damaged, or of another schema.
             UsageError: a baseline that the run does not have.
         """
-        files = Root(path)
+        files = SafeDirectory(path)
         try:
             name = next((name for name in (MANIFEST, FIRST_MANIFEST) if files.is_file(name)), None)
         except OSError as error:
@@ -95,7 +95,7 @@ class Run:
         """
         groups = self.groups
         if baseline not in groups:
-            raise unknown("baseline", baseline, groups)
+            raise unknown_name_error("baseline", baseline, groups)
         if len(groups) == 1:
             raise UsageError(
                 f"--baseline {baseline} is the only model of {self.path}; there is nothing to compare"
@@ -368,7 +368,7 @@ def _claim(path: Path, manifest: Manifest, exist_ok: bool) -> bool:
                 if exist_ok or _can_take(
                     path, manifest
                 ):  # still: no process has claimed it before the lock was ours
-                    manifest.model_copy(update={"name": path.name}).write(MANIFEST, Root(path))
+                    manifest.model_copy(update={"name": path.name}).write(MANIFEST, SafeDirectory(path))
                     return True
         except RobustBenchError:
             failures = 0 if is_locked(path) else failures + 1  # one: the lock may have been freed in between
@@ -387,7 +387,7 @@ def _can_take(path: Path, manifest: Manifest) -> bool:
     """
     if not path.exists():
         return True
-    files = Root(path)
+    files = SafeDirectory(path)
     if files.is_file(MANIFEST):
         is_lost = _is_torn(files)
     else:
@@ -396,7 +396,7 @@ def _can_take(path: Path, manifest: Manifest) -> bool:
     return is_lost and not any(store.is_outdated(cell) for cell in manifest.cells)
 
 
-def _is_torn(files: Root) -> bool:
+def _is_torn(files: SafeDirectory) -> bool:
     """Whether a manifest was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
     try:
         content = files.read_bytes(MANIFEST, Manifest.most_bytes + 1)

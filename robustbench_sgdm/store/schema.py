@@ -1,7 +1,7 @@
 """What each json and YAML file of a run or a training holds: one class a file, checked whenever one is read.
 
-Such a file may come from a stranger. `foreign.read_json` and `rooted.Root` have bounded its bytes and followed no link
-before anything here sees it; here its depth, its counts and every field are checked, so that readers may rely on them.
+Such a file may come from a stranger. `core.untrusted_input` and `core.safe_directory` have bounded its bytes and followed
+no link before anything here sees it; here its depth, its counts and every field are checked: readers may rely on them.
 
 A field that this version does not know is kept and never used: a later version may add what readers can do without, and
 must raise `SCHEMA` for what they cannot, or where a field takes on another meaning.
@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import label, read_json, read_yaml, shown
-from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.types import CLEAN, METRICS
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_json, read_yaml, short_repr, validate_class_name
 
 SCHEMA = 2
 """Number of what `manifest.json` and the recipes of trainings hold; see above."""
@@ -78,7 +78,7 @@ def _key(value: str) -> str:
 
 def _group(value: str) -> str:
     try:
-        return label(value)
+        return validate_class_name(value)
     except ValueError as error:
         raise ValueError(f"must be a name: {error}") from None
 
@@ -127,7 +127,7 @@ class Record(BaseModel):
     numbers: ClassVar[tuple[int | None, ...]] = ()
 
     @classmethod
-    def read(cls, path: Path, files: Root) -> Self:
+    def read(cls, path: Path, files: SafeDirectory) -> Self:
         """The content of a json file, or of a YAML file by its ending.
 
         Args:
@@ -145,7 +145,7 @@ class Record(BaseModel):
     def parse(cls, content: object, source: Path | str) -> Self:
         """Check what a file holds that messages call `source`; raises as `read`."""
         if not isinstance(content, dict):
-            raise DataError(f"{source} holds {shown(content)}, must hold an object; {cls.remedy}")
+            raise DataError(f"{source} holds {short_repr(content)}, must hold an object; {cls.remedy}")
         number = content.get("schema")
         if cls.numbers and (isinstance(number, bool) or number not in cls.numbers):
             raise cls._other_schema(number, source)
@@ -163,7 +163,7 @@ class Record(BaseModel):
 
     @classmethod
     def _other_schema(cls, number: object, source: Path | str) -> DataError:
-        what = f"{source} has schema {shown(number)}, and this version reads {SCHEMA}"
+        what = f"{source} has schema {short_repr(number)}, and this version reads {SCHEMA}"
         if type(number) is int and number > SCHEMA:
             return DataError(f"{what}: update robustbench-sgdm")
         return DataError(f"{what}; {cls.remedy}")
@@ -172,7 +172,7 @@ class Record(BaseModel):
         """Plain types, as the file holds them."""
         return {**({"schema": SCHEMA} if self.numbers else {}), **self.model_dump()}
 
-    def write(self, path: Path | str, files: Root) -> None:
+    def write(self, path: Path | str, files: SafeDirectory) -> None:
         """Write the json file atomically."""
         files.write_json(path, self.content())
 
@@ -343,17 +343,19 @@ class Manifest(Record):
             )
         for cell in self.cells:
             if cell.model not in models:
-                raise ValueError(f"it lists a cell of {shown(cell.model)}, which it does not describe")
+                raise ValueError(f"it lists a cell of {short_repr(cell.model)}, which it does not describe")
             if cell.corruption not in corruptions and cell.corruption != CLEAN:
                 raise ValueError(
-                    f"it lists a cell under {shown(cell.corruption)}, which it does not describe"
+                    f"it lists a cell under {short_repr(cell.corruption)}, which it does not describe"
                 )
         if len({cell.folder for cell in self.cells}) != len(self.cells):
             raise ValueError("it lists a cell twice")
         for name, model in models.items():
             # A group of trainings has a name of its own, or that of one of them.
             if model.group in models and models[model.group].group != model.group:
-                raise ValueError(f"{shown(name)} is of group {shown(model.group)}, which is another model")
+                raise ValueError(
+                    f"{short_repr(name)} is of group {short_repr(model.group)}, which is another model"
+                )
         return self
 
 
@@ -515,7 +517,7 @@ def _first(error: ValidationError) -> str:
     if kind == "missing":
         return f"it lacks {place}"
     must = _MUST.get(kind, first["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
-    return f"{place} is {shown(first['input'])}, {must}" if place else must
+    return f"{place} is {short_repr(first['input'])}, {must}" if place else must
 
 
 def _place(parts: Sequence[int | str]) -> str:
@@ -527,5 +529,5 @@ def _place(parts: Sequence[int | str]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += "." * bool(text) + (part if part.isidentifier() and len(part) <= 60 else shown(part))
+            text += "." * bool(text) + (part if part.isidentifier() and len(part) <= 60 else short_repr(part))
     return text

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import ScoringConfig
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.progress import make_counter
+from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
+from robustbench_sgdm.core.versions import installed_versions, scoring_version
 from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.progress import counter
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
 from robustbench_sgdm.sweep.engine import finish, rescore
 from robustbench_sgdm.sweep.facts import corruption_info, dataset_info, ground_truth
-from robustbench_sgdm.types import CLEAN, METRICS
-from robustbench_sgdm.versions import scoring_version, versions
 
 ELSEWHERE = "elsewhere"
 """The engine of corrupted images of unknown making."""
@@ -201,7 +201,7 @@ def _severity(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 5:
-        raise DataError(f"{where}: severity {shown(text)} is no number from 0 (clean) to 5")
+        raise DataError(f"{where}: severity {short_repr(text)} is no number from 0 (clean) to 5")
     return value
 
 
@@ -246,7 +246,7 @@ def import_predictions(
     run = Run.create_or_resume(
         config.project, name, manifest, ground_truth=ground_truth(dataset), exist_ok=True
     )
-    update = counter(config.progress, "scoring", len(cells))
+    update = make_counter(config.progress, "scoring", len(cells))
     with run.lock():
         for cell, one in cells.items():
             if not run.store.is_complete(cell):
@@ -318,7 +318,7 @@ def _manifest(
         },
         "severities": sorted({c.severity for c in cells}),
         "settings": Settings("cpu" if ours else ELSEWHERE, engine, config.seed),
-        "versions": versions(),
+        "versions": installed_versions(),
         "cells": list(cells),
     }
     return Manifest.make(fields, "what this model would record")

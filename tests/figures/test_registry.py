@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, figures
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE

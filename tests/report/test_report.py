@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, report, tables
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run

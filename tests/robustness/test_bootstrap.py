@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.support.manifests import rewrite
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
     Draws,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.support.manifests import changed
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     ERRORS,
     OBJECTS,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.api import prepare
 from robustbench_sgdm.config import EvaluationConfig
-from robustbench_sgdm.errors import DataError, Stopped
+from robustbench_sgdm.core.errors import DataError, StoppedError
 from robustbench_sgdm.evaluation import Evaluation
 from robustbench_sgdm.store import Run, resume_command
 
@@ -162,10 +162,10 @@ def test_it_makes_the_rest(
 
     def stop(evaluation: Evaluation, *_: object, **__: object) -> None:
         resumed.append(evaluation)
-        raise Stopped("before it computes anything")
+        raise StoppedError("before it computes anything")
 
     monkeypatch.setattr(Evaluation, "run", stop)
-    command(*shlex.split(resume_command(run))[1:], code=Stopped.exit_code)
+    command(*shlex.split(resume_command(run))[1:], code=StoppedError.exit_code)
     (again,) = resumed
     assert tuple(again.plan.cells) == run.cells
     assert again.config.project / str(again.config.name) == run.path

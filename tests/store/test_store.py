@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.support.manifests import changed, make_manifest
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core import atomic_io
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.store import (
     MANIFEST,
     SCHEMA,
@@ -32,7 +33,6 @@ from robustbench_sgdm.store import (
 )
 from robustbench_sgdm.store.locks import is_locked
 from robustbench_sgdm.store.schema import FIRST_MANIFEST
-from robustbench_sgdm.types import CLEAN, METRICS
 
 SOUND: dict[str, Any] = {
     "schema": SCHEMA,
@@ -381,14 +381,14 @@ def test_a_run_of_the_first_edition(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    atomic.write_text(path, "old")
+    atomic_io.write_text(path, "old")
 
     def full(file: BinaryIO) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RobustBenchError, match="No space left on device; free space"):
-        atomic.write(path, full)
+        atomic_io.write(path, full)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 

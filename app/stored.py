@@ -110,7 +110,7 @@ class Shown:
     Attributes:
         name: among `listed()`.
         run: opened.
-        stamp: changes with the run's plan and whenever one of its cells does.
+        stamp: changes with the run's manifest and whenever one of its cells does.
     """
 
     name: str

@@ -513,7 +513,7 @@ def test_exif_orientation_is_pillows() -> None:
         (1, 900, ""),
     ],
 )
-def test_a_plan_names_what_tables_can_hold(
+def test_a_manifest_names_what_tables_can_hold(
     tmp_path: Path, models: int, corruptions: int, message: str
 ) -> None:
     """Tables have a row for every model, set of corruptions and metric, whatever is stored."""

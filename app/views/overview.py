@@ -78,7 +78,7 @@ def _state(shown: Shown) -> None:
         command = resume_command(shown.run)
     except DataError as error:
         st.info(
-            f"{done} No command can be made of its plan: {controls.plain(error)}.",
+            f"{done} No command can be made of its manifest: {controls.plain(error)}.",
             icon=":material/hourglass_top:",
         )
         return

@@ -179,7 +179,14 @@ class Record(BaseModel):
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """(model, corruption, severity) and the key: the hash of everything its content depends on."""
+    """A cell of a run.
+
+    Attributes:
+        model: its name.
+        corruption: its name, or `clean`.
+        severity: 0 to 5.
+        key: hash of everything that its content depends on.
+    """
 
     model: FolderName
     corruption: FolderName
@@ -218,17 +225,29 @@ class Settings:
 
 
 class ModelInfo(Record):
-    """A model of a run, as its detector describes itself; `load_detector` makes it again of these.
+    """A model of a run, as its detector describes itself.
 
     Attributes:
         weights: the file they came from; `embedded`, `given` (a detector that was loaded already) or `elsewhere`.
         baseline: the model that it is compared with.
-        group: the network that it is one training of, and `seed` that training's.
+        group: the network that it is one training of.
+        seed: of that training.
         fingerprint: hash of the weights and of every setting that decides the output.
+        classes: that it finds, in the order of its labels.
+        parameters: how many.
+        module: the variant of the zoo that it is, such as `sgdm`.
+        version: of a function that is a detector.
+        device: `cpu`, `cuda`, `cuda:1`.
+        imgsz: side of the square that images are fitted into, px.
+        conf: score above which a box is kept.
+        iou: overlap above which suppression drops the weaker box.
+        max_det: most boxes in an image.
+        half: whether in float16.
+        end2end: whether by the one-to-one branch of a head that has two.
         unmatched: classes of the model that the data lack; their boxes are left out.
         unfound: classes of the data that the model lacks; they count as AP 0.
         notes: sentences for the user.
-        config: `ScoringConfig` of a model whose predictions were made elsewhere.
+        config: `ScoringConfig` as plain types, where the predictions were made elsewhere.
     """
 
     weights: Text
@@ -301,9 +320,12 @@ class Manifest(Record):
         command: what started the run.
         config: `EvaluationConfig` as plain types.
         models: by name, the first one the baseline where nothing else says.
+        data: the images and their ground truth.
+        corruptions: by name.
         severities: that were asked for.
+        settings: what else decides a cell.
         hardware: of the machine.
-        inference: `versions.inference_version` of the code that planned it.
+        inference: `inference_version` of the code that planned it.
         versions: of the libraries.
         cells: in order.
     """
@@ -378,15 +400,17 @@ class CellScores(Record):
 
 
 class ErrorAnalysis(Record):
-    """What is kept of a cell's errors, `statistics/<cell>/diagnosis.json`; see `robustness`.
+    """`diagnosis.json` in the statistics of a cell: its errors and its calibration.
 
     Attributes:
         key: of the cell.
         version: of the analysis.
         objects: how many, by what became of them.
         false: boxes that found no object.
-        delta_ap: AP50 in [0, 1] that mending each of TIDE's types would gain, and `counts` how many there are.
-        ece: expected calibration error, and `mce` the largest of a bin.
+        delta_ap: AP50, in [0, 1], that correcting each of TIDE's error types would gain.
+        counts: how many errors there are of each type.
+        ece: expected calibration error.
+        mce: largest calibration error of a bin.
         detections: how many were looked at.
         bins: of confidence: low, high, mean confidence, precision, count.
     """
@@ -432,7 +456,7 @@ class TrainingResult(Record):
 
 
 class Recipe(Record):
-    """`recipe.yaml` of a training; that of a comparison says what its trainings share. Also of the first edition.
+    """`recipe.yaml` of a training or of a comparison, whose trainings share it; the first edition's too.
 
     Attributes:
         versions: of the libraries.
@@ -444,15 +468,12 @@ class Recipe(Record):
     versions: dict[Text, Text]
 
 
-class ComparisonRecipe(Record):
-    """`recipe.yaml` of a comparison.
+class ComparisonRecipe(Recipe):
+    """What `recipe.yaml` of a comparison has more.
 
     Attributes:
         runs: seeds by model, finished or not.
     """
-
-    numbers = (None, SCHEMA)
-    remedy = "give another --name to begin anew"
 
     runs: dict[Text, Annotated[tuple[Integer, ...], FailFast()]]
 

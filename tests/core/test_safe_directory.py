@@ -348,7 +348,7 @@ _ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "traini
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
     "store/runs.py list_runs project.iterdir",
-    "store/runs.py _free path.exists",
+    "store/runs.py _can_take path.exists",
     "cli/clean.py _runs project.glob",
     "cli/clean.py _runs p.is_symlink",
     "app/processes.py started project.glob",
@@ -384,7 +384,7 @@ ALLOWED = {
     "training/embed.py install weights.read",
     "training/embed.py install weights.write",
     "training/embed.py install atomic_io.write_text",
-    # Weights are data and are read by path, wherever a plan says they lie. Those of a comparison, and the log beside
+    # Weights are data and are read by path, wherever a manifest says they lie. Those of a comparison, and the log beside
     # weights, are looked at through the comparison's files first.
     "training/run.py _check weights.read",
     "training/run.py _keep weights.read",

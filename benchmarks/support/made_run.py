@@ -138,7 +138,7 @@ def _detections(
 
 def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
     from robustbench_sgdm.datasets import Dataset, Image
-    from robustbench_sgdm.scoring import Scorer, rows
+    from robustbench_sgdm.scoring import Scorer, coco_rows
 
     boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
     rest: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
@@ -150,7 +150,7 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
         for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
     ]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
-    return lambda frame: dict(scorer.score([rows(frame)]).metrics)
+    return lambda frame: dict(scorer.score([coco_rows(frame)]).metrics)
 
 
 def _manifest(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sgdm.robustness.matching import Truth, finders
-from robustbench_sgdm.scoring import rows
+from robustbench_sgdm.scoring import coco_rows
 from robustbench_sgdm.store import GroundTruth
 
 CONFIDENCE = 0.25
@@ -81,6 +81,6 @@ def evaluation(truth: Any, detections: pd.DataFrame) -> Any:
     """hotcoco's evaluation, matched; detection number i has id i + 1."""
     import hotcoco
 
-    made = hotcoco.COCOeval(truth, truth.load_res(rows(detections)), "bbox")
+    made = hotcoco.COCOeval(truth, truth.load_res(coco_rows(detections)), "bbox")
     made.evaluate()
     return made

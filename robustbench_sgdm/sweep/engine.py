@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.core.versions import scoring_version
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.executor import Executor, Outcome
 from robustbench_sgdm.sweep.local import Threads
@@ -119,7 +119,7 @@ def finish(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
         DataError: a shard is missing or cannot be read.
     """
     detections = store.merge_shards(cell, count)
-    scores = scorer.score(rows(shard) for shard in store.read_shards(cell, count))
+    scores = scorer.score(coco_rows(shard) for shard in store.read_shards(cell, count))
     store.commit(cell, scores.metrics, scores.per_class, detections=detections, scoring=scoring_version())
 
 
@@ -130,7 +130,7 @@ def rescore(store: CellStore, cell: Cell, scorer: Scorer) -> None:
         DataError: they cannot be read.
     """
     detections = store.read_detections(cell)
-    scores = scorer.score([rows(detections)])
+    scores = scorer.score([coco_rows(detections)])
     store.commit(
         cell, scores.metrics, scores.per_class, detections=len(detections), scoring=scoring_version()
     )

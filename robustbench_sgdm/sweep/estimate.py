@@ -15,7 +15,7 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import timing
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows
 from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.sweep.damage import measurements
 from robustbench_sgdm.sweep.facts import ground_truth
@@ -201,7 +201,7 @@ def _of_cell(plan: Plan, boxes: int) -> tuple[Span, Span]:
     found["category_id"] = rng.choice(truth.categories["category_id"], count)
     scorer, ordering, known = Scorer(plan.dataset), ordered(truth), coco(truth)
     Resampler(ordering, match(ordering, found)).score(np.ones(len(ids), np.uint16))  # compiled, or loaded
-    scores, _ = _timed(lambda: scorer.score([rows(found)]))
+    scores, _ = _timed(lambda: scorer.score([coco_rows(found)]))
     matching, resampler = _timed(lambda: Resampler(ordering, match(ordering, found)))
     resampling, _ = _timed(lambda: resampler.score(np.ones(len(ids), np.uint16)))
     diagnosis, _ = _timed(lambda: diagnose(truth, known, found))

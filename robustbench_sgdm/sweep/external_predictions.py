@@ -276,7 +276,7 @@ def _cells(
         key = cell_key(
             data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
             engine=config.engine, seed=config.seed,
-            meaning=predictions.meaning(one.path) if one.metrics is None else None,
+            meaning=predictions.reference_digest(one.path) if one.metrics is None else None,
         )  # fmt: skip
         cell = Cell(config.model, corruption, severity, key)
         twice = next((c for c in cells if c.folder == cell.folder), None)

@@ -19,7 +19,7 @@ from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import architecture, layer_settings, yolo
 from robustbench_sgdm.figures import Material
-from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.facts import dataset_info, ground_truth
@@ -154,7 +154,7 @@ def use_dataset(path: Path) -> None:
 def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
     data = datasets.load(str(path.parent / "sound.json"))
-    Scorer(data).score([rows(read_predictions(path, data))])
+    Scorer(data).score([coco_rows(read_predictions(path, data))])
 
 
 def use_nested(path: Path) -> None:

@@ -53,16 +53,16 @@ def alternative_readings(
     """What else the numbers of categories could mean, each with what to do so that they are read so."""
     numbers = {r: r[0] for file in files for r in file.categories if isinstance(r[0], int)}
     known = {int(c["id"]) for c in dataset.categories}
-    found = [
+    readings = [
         (f"give --category-ids {how}", {r: meant[n] for r, n in numbers.items() if n in meant})
         for how, meant in _meanings(dataset).items()
         if how != "id"
     ]
-    found += [
+    readings += [
         (remedy, {r: n + step for r, n in numbers.items() if n + step in known})
         for remedy, step in (("add 1 to every category_id", 1), ("subtract 1 from every category_id", -1))
     ]
-    return found
+    return readings
 
 
 def _meanings(dataset: Dataset) -> dict[_Numbering, dict[int, int]]:
@@ -234,9 +234,9 @@ def _by_name(tally: ReferenceCounts, dataset: Dataset) -> tuple[dict[Reference, 
         )
     places = match_classes(names, dataset.classes)
     ids = {n: int(dataset.categories[p]["id"]) if p >= 0 else -1 for n, p in zip(names, places, strict=True)}
-    found = {r: ids[r[1]] for r in tally.counts if r[1] is not None}
-    lost = [r for r, category in found.items() if category < 0]
-    if len(lost) == len(found) and lost:
+    categories = {r: ids[r[1]] for r in tally.counts if r[1] is not None}
+    lost = [r for r, category in categories.items() if category < 0]
+    if len(lost) == len(categories) and lost:
         raise DataError(
             f"{tally.first_use(lost[0])} has category_name {short_repr(lost[0][1])}; {dataset.name} has no class that a "
             f"prediction names: it has {short_list(dataset.classes)}, they name {short_list(names)}. Where "
@@ -249,4 +249,4 @@ def _by_name(tally: ReferenceCounts, dataset: Dataset) -> tuple[dict[Reference, 
             f"{tally.count(lost):,} of {tally.total:,} predictions are left out: {dataset.name} has no class called "
             f"{short_list(n for n in names if ids[n] < 0)}"
         )
-    return found, notes
+    return categories, notes

@@ -82,13 +82,13 @@ class _Index:
         if not parts:
             return set()
         stem = PurePosixPath(parts[-1]).stem
-        found = set(self._files.get(parts[-1]) or self._stems.get(parts[-1]) or self._stems.get(stem) or ())
+        images = set(self._files.get(parts[-1]) or self._stems.get(parts[-1]) or self._stems.get(stem) or ())
         if self._repeated and len(stem) == 12:  # `robustbench corrupt` then names copies by their ids
-            found |= self.with_id(stem)
+            images |= self.with_id(stem)
         if len(parts) > 1 and parts[-2] in self._folders:
-            found = {i for i in found if _nfc(self.images[i].path.parent.name) == parts[-2]}
-        alike = {i: _common(parts[:-1], self.images[i]) for i in found}
-        return {i for i in found if alike[i] == max(alike.values())}
+            images = {i for i in images if _nfc(self.images[i].path.parent.name) == parts[-2]}
+        alike = {i: _common(parts[:-1], self.images[i]) for i in images}
+        return {i for i in images if alike[i] == max(alike.values())}
 
     def with_stem(self, identity: int | str | None) -> set[int]:
         """The images whose file has a stem; Ultralytics writes `007` as 7."""
@@ -160,25 +160,25 @@ class _Matching:
         for reference in references:
             identity, name = reference
             assert name is not None
-            found, by_id = self._index.named(name), self._index.with_id(identity)
+            images, by_id = self._index.named(name), self._index.with_id(identity)
             is_stem = _is_stem(identity, name)
-            if len(found) > 1 and not is_stem:  # a stem tells no more than the name
-                found = found & by_id or found
-            if len(found) > 1:
+            if len(images) > 1 and not is_stem:  # a stem tells no more than the name
+                images = images & by_id or images
+            if len(images) > 1:
                 raise DataError(
-                    f"{self._tally.first_use(reference)} has file_name {short_repr(name)}, which {len(found)} images of "
-                    f"{self._data} are called ({self._index.show(found)}); write file_name with its folders, or the "
+                    f"{self._tally.first_use(reference)} has file_name {short_repr(name)}, which {len(images)} images of "
+                    f"{self._data} are called ({self._index.show(images)}); write file_name with its folders, or the "
                     "images' ids and --image-ids id"
                 )
-            if not found:
+            if not images:
                 continue
-            (self._ids[reference],) = found
+            (self._ids[reference],) = images
             if identity is None or self._how == "file-name":
                 continue
-            if is_stem or self._index.with_stem(identity) == found:
-                self._forms["stem"] += by_id != found
-                self._misleading += self._tally.counts[reference] * bool(by_id and by_id != found)
-            elif by_id == found:
+            if is_stem or self._index.with_stem(identity) == images:
+                self._forms["stem"] += by_id != images
+                self._misleading += self._tally.counts[reference] * bool(by_id and by_id != images)
+            elif by_id == images:
                 self._forms["id"] += 1
             else:
                 contrary.append(reference)
@@ -188,8 +188,8 @@ class _Matching:
     def _match_words(self, references: Sequence[Reference]) -> None:
         """Match what can be no id: the stem or the name of a file as text."""
         for reference in references:
-            if found := self._index.with_stem(reference[0]):
-                self._set(reference, found)
+            if images := self._index.with_stem(reference[0]):
+                self._set(reference, images)
                 self._forms["stem"] += 1
 
     def _match_numbers(self, references: Sequence[Reference]) -> None:
@@ -213,8 +213,8 @@ class _Matching:
             )
         else:
             stem = by_stem > by_id
-        for reference, found in (stems if stem else ids).items():
-            self._set(reference, found)
+        for reference, images in (stems if stem else ids).items():
+            self._set(reference, images)
         if self._how == "auto" and 2 * len(differing) >= len(references):
             if not stem:
                 self._notes.append(
@@ -228,15 +228,15 @@ class _Matching:
                 )
         self._by_stem = stem and bool(differing)
 
-    def _set(self, reference: Reference, found: set[int]) -> None:
-        if len(found) > 1:
+    def _set(self, reference: Reference, images: set[int]) -> None:
+        if len(images) > 1:
             raise DataError(
-                f"{self._tally.first_use(reference)} has image_id {short_repr(reference[0])}, the stem of {len(found)} "
+                f"{self._tally.first_use(reference)} has image_id {short_repr(reference[0])}, the stem of {len(images)} "
                 "images "
-                f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
+                f"of {self._data} ({self._index.show(images)}); add file_name to the predictions"
             )
-        if found:
-            (self._ids[reference],) = found
+        if images:
+            (self._ids[reference],) = images
 
     def _refuse_contrary(self, contrary: Sequence[Reference]) -> NoReturn:
         identity, name = contrary[0]

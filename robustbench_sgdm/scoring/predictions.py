@@ -158,11 +158,11 @@ class Predictions:
             lowest, total = min(lowest, float(file.scores.min())), total + len(images)
         self.notes += [*_first(twice), *_first(outside), *_first(empty)]
         self.notes += overlaps.notes(self._categories, readings)
-        held = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
-        missed = [c["name"] for c in self._dataset.categories if c["id"] in held - predicted]
+        annotated = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
+        missed = [c["name"] for c in self._dataset.categories if c["id"] in annotated - predicted]
         if missed and total:
             self.notes.append(
-                f"no prediction is of {len(missed)} of the {len(held)} classes that have boxes; they count as AP 0: "
+                f"no prediction is of {len(missed)} of the {len(annotated)} classes that have boxes; they count as AP 0: "
                 f"{short_list(missed)}"
             )
         if total >= _SOME and lowest >= _CUT:

@@ -73,7 +73,7 @@ def _stamp(run: Run, corruption: str, severity: float) -> str:
     manifest = run.manifest
     parts: dict[str, Any] = {"data": manifest.data.fingerprint, "severity": float(severity)}
     if corruption != CLEAN:
-        settings, about = manifest.settings, manifest.corruptions.get(corruption)
-        parts |= {"corruption": about and about.fingerprint, "seed": settings.seed}
+        settings, recorded = manifest.settings, manifest.corruptions.get(corruption)
+        parts |= {"corruption": recorded and recorded.fingerprint, "seed": settings.seed}
         parts |= {"engine": settings.engine, "device": settings.device_kind}
     return cell_key(**parts)

@@ -46,9 +46,9 @@ def find_stale_files(path: Path) -> list[StaleFile]:
     if not _is_run(files):
         return []
     stale = [
-        StaleFile(TEMPORARY, p, about.st_size)
-        for p, about in files.walk()
-        if _HALF_WRITTEN.fullmatch(p.name) and stat.S_ISREG(about.st_mode)
+        StaleFile(TEMPORARY, path, info.st_size)
+        for path, info in files.walk()
+        if _HALF_WRITTEN.fullmatch(path.name) and stat.S_ISREG(info.st_mode)
     ]
     try:
         run = Run.open(path)
@@ -101,5 +101,5 @@ def _of_cell(store: CellStore, cell: Cell) -> Iterator[StaleFile]:
 
 
 def _stale_file(files: SafeDirectory, kind: str, path: Path) -> Iterator[StaleFile]:
-    if about := files.stat(path):  # else a process at work has renamed it
-        yield StaleFile(kind, path, about.st_size)
+    if info := files.stat(path):  # else a process at work has renamed it
+        yield StaleFile(kind, path, info.st_size)

@@ -58,8 +58,8 @@ def read_table(path: Path, schema: pa.Schema, files: SafeDirectory, *, gaps: boo
             )
             table = file.read(schema.names).select(schema.names)
             for name in texts:
-                if (held := _expanded(table[name])) > max(_TEXT, 30 * size):
-                    raise ValueError(f"{name} stands for {held:,} bytes of text, in a file of {size:,}")
+                if (expanded := _text_bytes(table[name])) > max(_TEXT, 30 * size):
+                    raise ValueError(f"{name} stands for {expanded:,} bytes of text, in a file of {size:,}")
             table = table.cast(schema.with_metadata(table.schema.metadata))
         for name, column in zip(table.column_names, table.columns, strict=True) if not gaps else ():
             if column.null_count:
@@ -91,9 +91,9 @@ def _check_footer(content: IO[bytes], size: int) -> None:
 
 def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
     """Refuse what `write_table` does not write: reading relies on these numbers, and a file may claim any."""
-    found, claims = file.schema_arrow, file.metadata
+    columns, claims = file.schema_arrow, file.metadata
     for field in schema:
-        if found.names.count(field.name) != 1 or found.field(field.name).type != field.type:
+        if columns.names.count(field.name) != 1 or columns.field(field.name).type != field.type:
             raise ValueError(f"it has no column {field.name} of {field.type}")
     bits = all(
         pa.types.is_boolean(field.type) for field in schema
@@ -110,7 +110,7 @@ def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
         raise ValueError(f"it claims {claims.num_rows:,} rows, and {total:,} in groups")
 
 
-def _expanded(column: pa.ChunkedArray) -> int:
+def _text_bytes(column: pa.ChunkedArray) -> int:
     """Bytes of a column of text whose values are numbers in dictionaries."""
     total = 0
     for part in column.chunks:

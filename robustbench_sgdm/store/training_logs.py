@@ -82,8 +82,8 @@ def read_logs(paths: Sequence[Path], split: str = "train") -> list[TrainingLog]:
     Raises:
         DataError: there is none, or one is damaged or not of an Ultralytics detector.
     """
-    found = {file.resolve(): (file, files) for path in paths for file, files in _files(path)}
-    return [_log(file, split, files) for file, files in found.values()]
+    logs = {file.resolve(): (file, files) for path in paths for file, files in _files(path)}
+    return [_log(file, split, files) for file, files in logs.values()]
 
 
 def group_logs(logs: Sequence[TrainingLog]) -> list[LogGroup]:
@@ -106,28 +106,28 @@ def logs_without_record(logs: Iterable[TrainingLog]) -> list[Path]:
     return [log.path for log in logs if not log.record and log.path.name == "results.csv"]
 
 
-def same_comparison(one: object, other: object) -> bool:
+def is_same_comparison(one: object, other: object) -> bool:
     """Whether two `recipe.yaml` are of one comparison: they differ in models and seeds, and where they ran, alone.
 
     Args:
         one: content of a run's or a comparison's file; not necessarily sound.
         other: as `one`.
     """
-    return bool(found := shared_leaves(one)) and found == shared_leaves(other)
+    return bool(settings := shared_settings(one)) and settings == shared_settings(other)
 
 
-def shared_leaves(content: object) -> dict[str, str]:
+def shared_settings(content: object) -> dict[str, str]:
     """What runs of one comparison have in common, of the record of one of them or of all: text by path."""
-    leaves = _leaves(content)
+    leaves = _settings(content)
     return {key: value for key, value in leaves.items() if key.split(" ")[0] not in _OF_A_RUN}
 
 
-def _leaves(content: object) -> dict[str, str]:
+def _settings(content: object) -> dict[str, str]:
     """The leaves of a record as text by their path, without the seed and what plays no part in a training."""
     flat = flatten(content) if isinstance(content, dict) else {}
     ours = any(key.startswith("arguments ") for key in flat)
-    passed = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")} | {"schema"}
-    return {key: value for key, value in flat.items() if key not in passed}
+    ignored = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")} | {"schema"}
+    return {key: value for key, value in flat.items() if key not in ignored}
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
@@ -157,16 +157,16 @@ def _files(path: Path) -> list[tuple[Path, SafeDirectory | None]]:
     if path.is_file():
         return [(path, None)]
     files = SafeDirectory(path)
-    found = [path / "results.csv"]
+    logs = [path / "results.csv"]
     if not files.is_file("results.csv"):
         below = [path / name / "results.csv" for name in files.names()]
-        found = [file for file in below if os.path.lexists(file) and files.is_file(file)]
-    if not found:
+        logs = [file for file in below if os.path.lexists(file) and files.is_file(file)]
+    if not logs:
         raise DataError(
             f"{path} holds no training log: give the folder of an Ultralytics run (with its results.csv) "
             "or of a comparison, for example runs/train/scenes"
         )
-    return [(file, files) for file in found]
+    return [(file, files) for file in logs]
 
 
 def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
@@ -199,7 +199,7 @@ def _log(file: Path, split: str, files: SafeDirectory | None) -> TrainingLog:
             arguments = content.get("arguments")
             if isinstance(arguments, dict):
                 seed = arguments.get("seed")
-            leaves = _leaves(content)
+            leaves = _settings(content)
             start = (
                 {"start": re.sub(r"(?<=initialised with seed )\d+", "", leaves["start"])}
                 if "start" in leaves
@@ -245,8 +245,8 @@ def _names(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
         if len(rivals) == 1:
             names.append(model)
             continue
-        told = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
-        names.append(told if told.startswith(model) else f"{model} ({told})")
+        label = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
+        names.append(label if label.startswith(model) else f"{model} ({label})")
     return names
 
 
@@ -261,9 +261,11 @@ def _difference(groups: Sequence[Sequence[TrainingLog]]) -> list[str] | None:
     short = [key for key in keys if all(len(record.get(key, "")) <= _LONGEST for record in records)]
     for count in (1, 2):
         for chosen in combinations(short[:12], count):
-            told = [", ".join(f"{_word(key)} {r.get(key, 'unset')}" for key in chosen) for r in records]
-            if len(set(told)) == len(told):
-                return told
+            labels = [
+                ", ".join(f"{_legend_text(key)} {r.get(key, 'unset')}" for key in chosen) for r in records
+            ]
+            if len(set(labels)) == len(labels):
+                return labels
     return None
 
 
@@ -281,6 +283,6 @@ def _folders(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
     return ends
 
 
-def _word(key: str) -> str:
+def _legend_text(key: str) -> str:
     """A leaf of a record as a legend says it."""
     return "data" if key == "data name" else key.removeprefix("arguments ")

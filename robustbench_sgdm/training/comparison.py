@@ -17,7 +17,7 @@ from robustbench_sgdm.core.untrusted_input import MAX_NAME_BYTES, read_yaml, sho
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store.schema import ComparisonRecipe, Recipe, TrainingResult
-from robustbench_sgdm.store.training_logs import flatten, same_comparison, shared_leaves
+from robustbench_sgdm.store.training_logs import flatten, is_same_comparison, shared_settings
 from robustbench_sgdm.training import checkpoint, record
 
 _RESULT = "result.json"
@@ -135,7 +135,7 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in facts else folder)
     if not files.is_file(path):
         return
-    leaves = flatten if "model" in facts else shared_leaves
+    leaves = flatten if "model" in facts else shared_settings
     new = yaml.safe_load(record.as_yaml(facts))
     then, now = (
         leaves(recipe.model_dump()) for recipe in (Recipe.read(path, files), Recipe.parse(new, path))
@@ -206,7 +206,7 @@ def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
+        same = is_same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []
@@ -284,7 +284,7 @@ def write_tables(folder: Path) -> list[str]:
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
-            is_part = own and same_comparison(read_record(path, files), whole)
+            is_part = own and is_same_comparison(read_record(path, files), whole)
             (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):

@@ -14,8 +14,8 @@ from robustbench_sgdm.core.escaping import from_csv
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import read_bytes
 
-_MOST_BYTES, _MOST_COLUMNS = 2**23, 1000
-_MOST_EMPTY = 100_000  # places of a table of few bytes
+_MAX_BYTES, _MAX_COLUMNS = 2**23, 1000
+_MAX_EMPTY = 100_000  # places of a table of few bytes
 
 
 def read_csv(path: Path, kinds: Mapping[str, str], files: SafeDirectory) -> pd.DataFrame:
@@ -42,18 +42,18 @@ def parse_csv(path: Path, files: SafeDirectory | None = None, **how: Any) -> pd.
         how: further arguments of `pandas.read_csv`.
 
     Raises:
-        DataError: missing, no plain file, over `_MOST_BYTES` or `_MOST_COLUMNS`, of more places than bytes, or no csv.
+        DataError: missing, no plain file, over `_MAX_BYTES` or `_MAX_COLUMNS`, of more places than bytes, or no csv.
     """
-    data = read_bytes(path, _MOST_BYTES, files)
+    data = read_bytes(path, _MAX_BYTES, files)
     try:
         text = data.decode("utf-8-sig")
         # A table takes a kilobyte for each column, as long as a row, and a place in each row for every column.
         rows = widest = 0
         for row in csv.reader(io.StringIO(text)):
             rows, widest = rows + 1, max(widest, len(row))
-            if widest > _MOST_COLUMNS:
-                raise ValueError(f"it has {widest:,} columns, may have {_MOST_COLUMNS:,}")
-        if rows * widest > max(_MOST_EMPTY, len(text)):
+            if widest > _MAX_COLUMNS:
+                raise ValueError(f"it has {widest:,} columns, may have {_MAX_COLUMNS:,}")
+        if rows * widest > max(_MAX_EMPTY, len(text)):
             raise ValueError(f"it has {rows:,} rows of {widest:,} columns, most of them empty")
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **how)
     except Exception as error:  # whatever the text of a damaged file provokes

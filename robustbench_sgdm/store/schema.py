@@ -43,9 +43,9 @@ FIRST_MANIFEST = "plan.yaml"
 _DEEPEST = 50
 _LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
 _MOST = 1000  # models of a run; corruptions of a run
-_MOST_PAIRS = 10_000  # models times corruptions, which tables have rows for
-_MOST_RUNS = 10_000  # of a comparison
-_MOST_ERRORS = 10_000  # that are worth their memory to look at
+_MAX_PAIRS = 10_000  # models times corruptions, which tables have rows for
+_MAX_RUNS = 10_000  # of a comparison
+_MAX_ERRORS = 10_000  # that are worth their memory to look at
 
 
 def _text(value: object) -> str:
@@ -358,10 +358,10 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         models, corruptions = self.models, self.corruptions
-        if (pairs := len(models) * len(corruptions)) > _MOST_PAIRS:
+        if (pairs := len(models) * len(corruptions)) > _MAX_PAIRS:
             raise ValueError(
                 f"it names {len(models):,} models and {len(corruptions):,} corruptions, {pairs:,} pairs of them; may "
-                f"name {_MOST_PAIRS:,}"
+                f"name {_MAX_PAIRS:,}"
             )
         for cell in self.cells:
             if cell.model not in models:
@@ -484,8 +484,8 @@ class ComparisonRecipe(Recipe):
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
-        if not 0 < len(self.pairs) <= _MOST_RUNS:
-            raise ValueError(f"it plans {len(self.pairs):,} runs, must plan 1 to {_MOST_RUNS:,}")
+        if not 0 < len(self.pairs) <= _MAX_RUNS:
+            raise ValueError(f"it plans {len(self.pairs):,} runs, must plan 1 to {_MAX_RUNS:,}")
         return self
 
 
@@ -531,7 +531,7 @@ _MUST = {
 
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, in words: the field, what it holds, what it must hold."""
-    if error.error_count() > _MOST_ERRORS:
+    if error.error_count() > _MAX_ERRORS:
         return f"{error.error_count():,} of its values are not what they must be"
     first = error.errors(include_url=False, include_context=False)[0]
     place, kind = _place(first["loc"]), first["type"]

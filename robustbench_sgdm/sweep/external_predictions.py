@@ -14,7 +14,7 @@ from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.core.versions import installed_versions, scoring_version
-from robustbench_sgdm.corruption import Registry
+from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
@@ -206,7 +206,7 @@ def _severity(text: str, where: str) -> float:
 
 
 def import_predictions(
-    sources: Sequence[PredictionSource], dataset: Dataset, registry: Registry, config: ScoringConfig
+    sources: Sequence[PredictionSource], dataset: Dataset, registry: CorruptionRegistry, config: ScoringConfig
 ) -> Run:
     """Score predictions into a run directory; another model over the same data joins the directory that is there.
 
@@ -258,7 +258,7 @@ def import_predictions(
     return run
 
 
-def _place(one: PredictionSource, registry: Registry) -> tuple[str, float]:
+def _place(one: PredictionSource, registry: CorruptionRegistry) -> tuple[str, float]:
     """The corruption's own name, and the severity."""
     if one.corruption == CLEAN or one.severity == 0:
         return CLEAN, 0.0
@@ -303,7 +303,11 @@ def _digest(one: PredictionSource) -> str:
 
 
 def _manifest(
-    cells: Sequence[Cell], dataset: Dataset, registry: Registry, about: ModelInfo, config: ScoringConfig
+    cells: Sequence[Cell],
+    dataset: Dataset,
+    registry: CorruptionRegistry,
+    about: ModelInfo,
+    config: ScoringConfig,
 ) -> Manifest:
     used = {c.corruption: registry.get(c.corruption) for c in cells if c.corruption != CLEAN}
     levels = {name: [c.severity for c in cells if c.corruption == name] for name in used}

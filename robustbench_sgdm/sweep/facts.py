@@ -16,7 +16,7 @@ def dataset_info(dataset: Dataset) -> DatasetInfo:
         source=dataset.source,
         images=len(dataset),
         boxes=len(dataset.annotations),
-        ground_truth=dataset.truth,
+        ground_truth=dataset.ground_truth_summary,
         fingerprint=dataset.fingerprint,
         notes=tuple(dataset.notes),
     )

@@ -14,11 +14,11 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import MAX_NAME_BYTES, read_yaml, short_list, short_repr
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store.schema import ComparisonRecipe, Recipe, TrainingResult
 from robustbench_sgdm.store.training_logs import flatten, is_same_comparison, shared_settings
-from robustbench_sgdm.training import checkpoint, record
+from robustbench_sgdm.training import model_card, training_state
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
@@ -67,7 +67,7 @@ class TrainedRun:
             health=self.health,
         )
         result.write(self.folder / _RESULT, files)
-        files.unlink(self.folder / "weights" / checkpoint.NAME)
+        files.unlink(self.folder / "weights" / training_state.STATE_FILE)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -92,10 +92,10 @@ class TrainedRun:
         )
 
 
-def clear(folder: Path) -> None:
+def clear_run_folder(folder: Path) -> None:
     """Remove what an earlier run in a comparison's folder could be taken for."""
     files = SafeDirectory(folder.parent)
-    checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
+    checkpoints = [f"weights/{name}" for name in (training_state.STATE_FILE, "last.pt", "best.pt")]
     for name in (_RESULT, _RECIPE, "results.csv", "health.csv", "best.safetensors", "best.md", *checkpoints):
         files.unlink(folder / name)
 
@@ -122,7 +122,7 @@ def check_names(models: Iterable[str]) -> None:
             raise UsageError(f"{other} and {model} would share a folder; rename one of the files")
 
 
-def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
+def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
     """Refuse to go on with a run, or with a comparison, that was begun otherwise.
 
     Args:
@@ -136,7 +136,7 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     if not files.is_file(path):
         return
     leaves = flatten if "model" in facts else shared_settings
-    new = yaml.safe_load(record.as_yaml(facts))
+    new = yaml.safe_load(model_card.as_yaml(facts))
     then, now = (
         leaves(recipe.model_dump()) for recipe in (Recipe.read(path, files), Recipe.parse(new, path))
     )
@@ -171,7 +171,7 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
         DataError: the folder is no comparison's.
     """
     path, files = folder / _RECIPE, SafeDirectory(folder)
-    content = read_record(folder) if files.is_file(path) else {}
+    content = read_recipe(folder) if files.is_file(path) else {}
     if isinstance(content.get("model"), str):
         raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
     if "runs" not in content:
@@ -180,19 +180,19 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
             "it is of; give its folder, for example runs/train/scenes"
         )
     pairs = ComparisonRecipe.parse(content, path).pairs
-    if odd := [pair for pair in pairs if not _fits(*pair)]:
+    if odd := [pair for pair in pairs if not _is_valid_folder_name(*pair)]:
         raise DataError(
             f"{path} is not valid: it plans model {short_repr(odd[0][0])}, too long a name for its folder"
         )
     return pairs
 
 
-def _fits(model: str, seed: int) -> bool:
+def _is_valid_folder_name(model: str, seed: int) -> bool:
     """Whether file systems can have the run's folder."""
     return len(run_name(model, seed).encode()) <= MAX_NAME_BYTES
 
 
-def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
+def write_recipe(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
     """Write a comparison's `recipe.yaml` before its first run begins: what its runs share, and which are planned.
 
     Runs planned before in the folder stay planned where they are of the same comparison.
@@ -201,18 +201,18 @@ def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
     for model, seed in [*_planned_before(folder, facts), *runs]:
         if seed not in seeds.setdefault(model, []):
             seeds[model].append(seed)
-    SafeDirectory(folder).write_text(_RECIPE, record.as_yaml({"runs": seeds, **facts}))
+    SafeDirectory(folder).write_text(_RECIPE, model_card.as_yaml({"runs": seeds, **facts}))
 
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = is_same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
+        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []
 
 
-def unfinished(folder: Path) -> list[str]:
+def unfinished_runs(folder: Path) -> list[str]:
     """The planned runs of a comparison that have no result yet, in words; none where the folder is no comparison's."""
     files = SafeDirectory(folder)
     try:
@@ -237,7 +237,7 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
             to finish them.
     """
     plan = read_plan(folder)
-    if absent := unfinished(folder):
+    if absent := unfinished_runs(folder):
         raise DataError(
             f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet "
             f"({short_list(absent, 5)}); "
@@ -257,7 +257,7 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
     return done
 
 
-def read_record(folder: Path, files: SafeDirectory | None = None) -> dict[str, Any]:
+def read_recipe(folder: Path, files: SafeDirectory | None = None) -> dict[str, Any]:
     """The `recipe.yaml` of a run or of a comparison; empty where it holds something else.
 
     Args:
@@ -278,16 +278,16 @@ def write_tables(folder: Path) -> list[str]:
         Folders of finished runs that are not, trained on other data or with another recipe.
     """
     files = SafeDirectory(folder)
-    whole = read_record(folder)
+    whole = read_recipe(folder)
     found: list[TrainedRun] = []
     others: list[TrainedRun] = []
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
-            is_part = own and is_same_comparison(read_record(path, files), whole)
+            is_part = own and is_same_comparison(read_recipe(path, files), whole)
             (found if is_part else others).append(run)
     runs = runs_table(found)
-    for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
+    for name, frame in (("runs.csv", runs), ("summary.csv", summarize_runs(runs))):
         files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
@@ -309,7 +309,7 @@ def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "seed", *METRICS, "best_epoch", "seconds", "batch", "health"])
 
 
-def summary(runs: pd.DataFrame) -> pd.DataFrame:
+def summarize_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over seeds, a row for each model and metric.
 
     Columns: `seeds` is how many have the metric; `sd` is the sample's (n - 1), absent for one seed; `difference`
@@ -317,7 +317,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for model in dict.fromkeys(runs["model"]):
-        baseline = zoo.resolve(model).baseline
+        baseline = zoo.resolve_model(model).baseline
         for metric in METRICS:
             table = runs.pivot_table(index="seed", columns="model", values=metric, dropna=False).astype(float)
             values = table[model].dropna()

@@ -23,7 +23,7 @@ WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have n
 @pytest.fixture(scope="module")
 def material(told_run: Run) -> Material:
     made = Material(told_run, resamples=50, most=2)
-    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load_corruptions()})
     return made
 
 
@@ -125,7 +125,9 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(ma
     assert not has_image(other, corruption_, severity, image)
     altered = Run(run.path, changed(run.manifest, corruptions={corruption_: {"fingerprint": "x"}}))
     with pytest.raises(DataError, match="is not what it was when"):
-        make_pictures(altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
+        make_pictures(
+            altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
+        )
     assert image_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 

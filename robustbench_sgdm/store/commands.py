@@ -8,7 +8,7 @@ from pathlib import Path
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.store.runs import Run
-from robustbench_sgdm.store.schema import DatasetInfo, ModelInfo
+from robustbench_sgdm.store.schema import Manifest, ModelInfo
 
 Options = list[tuple[str, str]]
 """Names of options and their values; a flag has none."""
@@ -28,8 +28,8 @@ def resume_command(run: Run) -> str:
     """What computes the missing cells of a run, for a POSIX shell.
 
     It is made of the models, the data, the corruptions and the settings that the manifest records; each is checked and
-    quoted. Options that run code, `--trust-weights` and `--corruption-dir`, are never in it, nor are `--images` and
-    `--split`: where a run needs them, the command says so or starts another run.
+    quoted. Options that run code, `--trust-weights` and `--corruption-dir`, are never in it: where a run needs them, the
+    command says so or starts another run.
 
     Raises:
         DataError: says what the manifest lacks, or which value no command can have.
@@ -44,7 +44,7 @@ def resume_command(run: Run) -> str:
         raise DataError(f"{short_repr(trained[0])} came with --from-train, whose folder no manifest names")
     if not _DEVICE.fullmatch(settings.device):
         raise DataError(f"its device is {short_repr(settings.device)}, neither cpu nor cuda")
-    options = [*_models(models), *_data(manifest.data), *_corruptions(run)]
+    options = [*_models(models), *_data(manifest), *_corruptions(run)]
     options += [("engine", settings.engine), ("seed", str(settings.seed)), ("device", settings.device)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
     options += [*_inference(models.values()), ("project", str(place.parent)), ("name", place.name)]
@@ -86,25 +86,20 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
     return options
 
 
-def _data(data: DatasetInfo) -> Options:
-    source, name = data.source, data.name
+def _data(manifest: Manifest) -> Options:
+    source, config = manifest.data.source, manifest.config
     if source != "scenes" and Path(source).suffix.lower() not in _DATA:
         raise DataError(
             f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
         )
-    whole = Path(source).stem
-    if name == whole:
-        return [("data", source)]
-    part = name.removeprefix(f"{whole}-")
-    try:
-        share = float(part) if part != name else 0.0
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1 or f"{share:g}" != part:
-        raise DataError(
-            f"its data are called {short_repr(name)}, which does not say which part of {short_repr(source)} they are"
-        )
-    return [("data", source), ("fraction", part)]
+    fraction = config.get("fraction", 1)
+    if type(fraction) not in (int, float) or not 0 < fraction <= 1:
+        raise DataError(f"its fraction is {short_repr(fraction)}, not a number in (0, 1]")
+    options = [("data", source)] + [("fraction", str(fraction))] * (fraction < 1)
+    for name in ("images", "split"):
+        if config.get(name) not in (None, "val"):
+            options.append((name, str(config[name])))
+    return options
 
 
 def _corruptions(run: Run) -> Options:

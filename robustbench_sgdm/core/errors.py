@@ -65,7 +65,7 @@ class StoppedError(RobustBenchError):
     exit_code = 130
 
 
-def unknown_name_error(what: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest ones that are.
 
     >>> str(unknown("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
@@ -74,4 +74,4 @@ def unknown_name_error(what: str, name: str, known: Iterable[str]) -> UsageError
     choices = list(known)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return UsageError(f"unknown {what} {name!r}{hint} Known: {', '.join(choices)}")
+    return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(choices)}")

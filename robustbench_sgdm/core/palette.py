@@ -44,10 +44,10 @@ def model_colors(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
     free, chosen = list(range(len(palette))), {}
     for name in names:
         module = re.sub(r"\[.*| \(.*", "", name).partition("-")[2].rpartition("-")[2]
-        wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
-        place = wanted if wanted in free else free[0]
-        free.remove(place)
-        chosen[name] = mix_colors(palette[place], "#ffffff", _LIFT) if dark else palette[place]
+        preferred = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
+        index = preferred if preferred in free else free[0]
+        free.remove(index)
+        chosen[name] = mix_colors(palette[index], "#ffffff", _LIFT) if dark else palette[index]
     return chosen
 
 

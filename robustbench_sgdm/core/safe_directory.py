@@ -98,11 +98,11 @@ class SafeDirectory:
         *folders, name = self._parts(path)
         try:
             with self._folder(folders) as folder:
-                found = folder.stat(name)
+                status = folder.stat(name)
         except (FileNotFoundError, NotADirectoryError):  # the latter of the directory itself
             return None
-        _check_file(found, folder.place(name))
-        return found
+        _check_file(status, folder.place(name))
+        return status
 
     def is_file(self, path: Path | str) -> bool:
         """Whether a file is there that can be opened; raises as `stat`."""
@@ -136,11 +136,11 @@ class SafeDirectory:
             with suppress(FileNotFoundError), self._folder(parts) as folder:
                 for name in sorted(folder.names()):
                     with suppress(FileNotFoundError):
-                        found = folder.stat(name)
-                        if stat.S_ISDIR(found.st_mode) and not _is_link(found):
+                        status = folder.stat(name)
+                        if stat.S_ISDIR(status.st_mode) and not _is_link(status):
                             todo.append((*parts, name))
                         else:
-                            yield Path(folder.place(name)), found
+                            yield Path(folder.place(name)), status
 
     def check(self) -> None:
         """Refuse a tree that holds anything but folders and files of its own: for programs that write by path.
@@ -148,8 +148,8 @@ class SafeDirectory:
         Raises:
             UnsafeFileError: names the first such entry.
         """
-        for path, found in self.walk():
-            _check_file(found, path)
+        for path, status in self.walk():
+            _check_file(status, path)
 
     def write(self, path: Path | str, fill: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
         """Write a file atomically: `fill` writes a new neighbour, which is synced and renamed.
@@ -249,8 +249,8 @@ class SafeDirectory:
 
     def _recognise(self, folder: "_Folder") -> None:
         """Refuse another directory under the same path: whoever can write the folder above could put a link there."""
-        found = self.path.stat() if folder.handle is None else os.fstat(folder.handle)
-        identity = found.st_dev, found.st_ino
+        status = self.path.stat() if folder.handle is None else os.fstat(folder.handle)
+        identity = status.st_dev, status.st_ino
         if self._identity not in (None, identity):
             raise UnsafeFileError(f"{self.path} was replaced while it was in use; start again")
         self._identity = identity
@@ -276,8 +276,8 @@ class _Folder:
             with suppress(FileExistsError):
                 os.mkdir(self._name(name), dir_fd=self.handle)
         if self.handle is None:
-            found = self.stat(name)
-            _check_folder(found, path)
+            status = self.stat(name)
+            _check_folder(status, path)
             return _Folder(path, None)
         try:
             return _Folder(path, os.open(name, _FOLDER | _ALWAYS, dir_fd=self.handle))
@@ -325,9 +325,9 @@ def _open(folder: _Folder, name: str, flags: int) -> int:
             _check_file(folder.stat(name), path)
         raise
     try:
-        found = os.fstat(handle)
-        _check_file(found, path)
-        if before is not None and folder.handle is None and not os.path.samestat(before, found):
+        status = os.fstat(handle)
+        _check_file(status, path)
+        if before is not None and folder.handle is None and not os.path.samestat(before, status):
             raise UnsafeFileError(f"{path} was replaced while it was opened; start again")
     except BaseException:
         os.close(handle)
@@ -335,34 +335,34 @@ def _open(folder: _Folder, name: str, flags: int) -> int:
     return handle
 
 
-def _check_file(found: os.stat_result, path: Path | str) -> None:
-    _refuse_link(found, path)
-    if not stat.S_ISREG(found.st_mode):
-        raise UnsafeFileError(f"{path} is {_kind(found)}, not a regular file; remove it")
-    if found.st_nlink > 1:
+def _check_file(status: os.stat_result, path: Path | str) -> None:
+    _refuse_link(status, path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFileError(f"{path} is {_kind(status)}, not a regular file; remove it")
+    if status.st_nlink > 1:
         raise UnsafeFileError(
-            f"{path} is a hard link: its file has {found.st_nlink} names, and others may lie outside this directory. "
+            f"{path} is a hard link: its file has {status.st_nlink} names, and others may lie outside this directory. "
             "Copy the directory (cp -r makes files of its own) and use the copy, or remove the file"
         )
 
 
-def _check_folder(found: os.stat_result, path: str) -> None:
-    _refuse_link(found, path)
-    if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFileError(f"{path} is {_kind(found)}, not a directory; remove it")
+def _check_folder(status: os.stat_result, path: str) -> None:
+    _refuse_link(status, path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafeFileError(f"{path} is {_kind(status)}, not a directory; remove it")
 
 
-def _refuse_link(found: os.stat_result, path: Path | str) -> None:
-    if _is_link(found):
+def _refuse_link(status: os.stat_result, path: Path | str) -> None:
+    if _is_link(status):
         raise UnsafeFileError(
             f"{path} is a link, and links within a run directory are not followed: they can lead anywhere. Put what it "
             "leads to in its place, or remove it"
         )
 
 
-def _is_link(found: os.stat_result) -> bool:
-    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) in _REPARSED
+def _is_link(status: os.stat_result) -> bool:
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSED
 
 
-def _kind(found: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(found.st_mode), "of another kind")
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "of another kind")

@@ -181,7 +181,7 @@ _FORBIDDEN = re.compile(
 )  # in YAML
 
 
-def check_expanded_size(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> None:
+def check_expanded_size(value: T, parts_of: Callable[[T], Iterable[T]], max_depth: int) -> None:
     """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
 
     Args:
@@ -192,23 +192,23 @@ def check_expanded_size(value: T, below: Callable[[T], Iterable[T]], deepest: in
     Raises:
         ValueError: over `MAX_VALUES`, nested deeper, or a value lies within itself.
     """
-    known: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
+    measured: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
 
     def measure(one: T) -> tuple[float, int]:
-        if id(one) not in known:
-            known[id(one)] = math.inf, 0  # until it is known: what lies within itself has no end
+        if id(one) not in measured:
+            measured[id(one)] = math.inf, 0  # until it is known: what lies within itself has no end
             weight, depth = 1.0 + (len(one) // _LONG if isinstance(one, str | bytes) else 0), 0
-            for part in below(one):
+            for part in parts_of(one):
                 more, nested = measure(part)
                 weight, depth = weight + more, max(depth, nested)
-            known[id(one)] = weight, depth + 1
-        return known[id(one)]
+            measured[id(one)] = weight, depth + 1
+        return measured[id(one)]
 
     weight, depth = measure(value)
     if weight > MAX_VALUES:
         raise ValueError(f"written out, it holds more than {MAX_VALUES:,} values")
-    if depth > deepest:
-        raise ValueError(f"written out, it is nested deeper than {deepest}")
+    if depth > max_depth:
+        raise ValueError(f"written out, it is nested deeper than {max_depth}")
 
 
 def safe_join(root: Path, name: str) -> Path:

@@ -158,9 +158,9 @@ def verify_image(path: Path) -> None:
 def _ends_with(file: IO[bytes], end: bytes) -> bool:
     place = file.tell()
     file.seek(-len(end), os.SEEK_END)
-    found = file.read(len(end))
+    ending = file.read(len(end))
     file.seek(place)
-    return found == end
+    return ending == end
 
 
 def _describe_other(path: Path) -> str:

@@ -283,8 +283,8 @@ def head_widths(head: Head) -> list[int]:
     return [next(branch.parameters()).shape[1] for branch in branches]
 
 
-def _head_error(found: str, *allowed: str) -> UsageError:
-    return UsageError(f"the model's last layer is {found}, must be a detection head: {' or '.join(allowed)}")
+def _head_error(kind: str, *allowed: str) -> UsageError:
+    return UsageError(f"the model's last layer is {kind}, must be a detection head: {' or '.join(allowed)}")
 
 
 def _build(config: Config, **options: Any) -> Any:
@@ -373,10 +373,10 @@ def _is_layer(kind: str) -> bool:
     ):
         if kind.startswith(prefix):
             return kind.removeprefix(prefix) in names and hasattr(module, kind.removeprefix(prefix))
-    found = getattr(tasks, kind, None)
-    if not isinstance(found, type) or not issubclass(found, nn.Module) or kind in _DOWNLOADS:
+    layer = getattr(tasks, kind, None)
+    if not isinstance(layer, type) or not issubclass(layer, nn.Module) or kind in _DOWNLOADS:
         return False
-    return found in _own_layers() or found.__module__.startswith(_ULTRALYTICS)
+    return layer in _own_layers() or layer.__module__.startswith(_ULTRALYTICS)
 
 
 def _own_layers() -> tuple[type[nn.Module], ...]:

@@ -149,14 +149,14 @@ def model_sources(name: str) -> list[str]:
         UsageError: as `resolve`.
     """
     entry = resolve_model(name)
-    found = entry.base_model if is_model_yaml(entry.base_model) else f"Ultralytics {entry.base_model}.yaml"
+    origin = entry.base_model if is_model_yaml(entry.base_model) else f"Ultralytics {entry.base_model}.yaml"
     if entry.base_model in backbones.model_names():
-        found = f"{backbones.backbone_source(entry.base_model)}; neck and head of Ultralytics yolov8n.yaml"
+        origin = f"{backbones.backbone_source(entry.base_model)}; neck and head of Ultralytics yolov8n.yaml"
     if entry.base_model in yolov5.model_names():
-        found = (
+        origin = (
             "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7; trained there, not here"
         )
-    return [found, MODULES[entry.module].source] if entry.module else [found]
+    return [origin, MODULES[entry.module].source] if entry.module else [origin]
 
 
 def _others() -> list[str]:

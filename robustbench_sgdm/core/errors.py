@@ -68,7 +68,7 @@ class StoppedError(RobustBenchError):
 def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest ones that are.
 
-    >>> str(unknown("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
+    >>> str(unknown_name_error("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
     "unknown corruption 'gausian'; did you mean gaussian_noise? Known: gaussian_noise, shot_noise"
     """
     choices = list(known)

@@ -252,7 +252,7 @@ def is_windows_absolute(name: str) -> bool:
 def normalize_name(text: str) -> str:
     """What two spellings of one name share: Unicode has two forms of `é`, and hands add spaces.
 
-    >>> name_key("cafe\u0301 ") == name_key("caf\u00e9")
+    >>> normalize_name("cafe\u0301 ") == normalize_name("caf\u00e9")
     True
     """
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -276,7 +276,7 @@ def validate_class_name(value: object) -> str:
 def make_names_unique(names: Sequence[str]) -> tuple[str, ...]:
     """Names of classes such that none is there twice: a later one gets its number. The same list, the same names.
 
-    >>> distinct(["person", "dog", "person"])
+    >>> make_names_unique(["person", "dog", "person"])
     ('person', 'dog', 'person (2)')
     """
     seen = set(names)
@@ -296,7 +296,7 @@ def make_names_unique(names: Sequence[str]) -> tuple[str, ...]:
 def short_repr(value: object) -> str:
     """A value inside a message, cut short however large or deep it is.
 
-    >>> shown("a" * 1000)[:5], len(shown("a" * 1000)), shown([[[[[[[[]]]]]]]])
+    >>> short_repr("a" * 1000)[:5], len(short_repr("a" * 1000)), short_repr([[[[[[[[]]]]]]]])
     ("'aaaa", 80, '[[[[[[[...]]]]]]]')
     """
     return _short.repr(value)
@@ -305,7 +305,7 @@ def short_repr(value: object) -> str:
 def short_list(names: Iterable[str], most: int = 20) -> str:
     """Names in a message, the first ones where there are many.
 
-    >>> few("abc", 2)
+    >>> short_list("abc", 2)
     'a, b and 1 more'
     """
     listed = list(names)
@@ -324,7 +324,7 @@ def escape_control_chars(text: str, keep: str = "") -> str:
         text: any.
         keep: characters that are left as they are, such as line ends of our own.
 
-    >>> visible("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
+    >>> escape_control_chars("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
     'cat\\\\x1b[2J\\\\u202es\\\\n'
     """
 

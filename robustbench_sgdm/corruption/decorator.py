@@ -87,7 +87,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What `@corruption` says about a function; found on it by `declaration`."""
+    """What `@corruption` says about a function; found on it by `find_declaration`."""
 
     family: str
     parameters: tuple[Parameter, ...]

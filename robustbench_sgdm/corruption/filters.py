@@ -121,7 +121,7 @@ def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Te
 
 
 def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
-    """`separable` in torch alone, for devices that OpenCV cannot reach."""
+    """`correlate_separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
         _pad_indices(size, len(weights) // 2, border).to(images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)

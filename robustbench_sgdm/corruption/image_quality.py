@@ -30,7 +30,7 @@ def measure_image_quality(
     """(PSNR in dB, SSIM) at each severity, means over `pictures`, uint8 (3, H, W).
 
     Args:
-        seed, engine: see `apply`.
+        seed, engine: see `apply_corruption`.
         image_ids: one per picture; their places if None.
     """
     ids = range(len(images)) if image_ids is None else image_ids

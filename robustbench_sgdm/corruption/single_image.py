@@ -24,7 +24,7 @@ def corrupt_image(
     engine: str = "torch",
     device: str = "cpu",
 ) -> NDArray[np.uint8]:
-    """`apply` for one picture, (H, W, 3) RGB."""
+    """`apply_corruption` for one picture, (H, W, 3) RGB."""
     batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).to(device)
     noisy = apply_corruption(corruption, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
     return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
@@ -39,7 +39,7 @@ def corrupt_any_image(
     image_id: int = 0,
     engine: str = "torch",
 ) -> AnyImage:
-    """`apply` for a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; gives the same.
+    """`apply_corruption` for a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; gives the same.
 
     Raises:
         UsageError: the image is something else.

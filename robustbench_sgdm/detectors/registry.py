@@ -127,10 +127,10 @@ def load_trained_detectors(
 
     Args:
         runs: (model of the zoo, seed, file of weights).
-        config: as for `line_up`.
+        config: as for `load_detectors`.
 
     Raises:
-        UsageError: as `line_up`.
+        UsageError: as `load_detectors`.
     """
     models = {model: Path(model).stem if zoo.is_model_yaml(model) else model for model, *_ in runs}
     names = {str(file): f"{models[model]}-seed{seed}" for model, seed, file in runs}
@@ -195,7 +195,7 @@ def _with_baselines(
 
 
 def added_baselines(models: Sequence[str]) -> list[str]:
-    """The baselines of module variants that `line_up` would add."""
+    """The baselines of module variants that `load_detectors` would add."""
     return [name for name in _with_baselines(models) if name not in models]
 
 

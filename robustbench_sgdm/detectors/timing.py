@@ -106,7 +106,7 @@ def benchmark_forward(
     """Time freshly initialised zoo models as detectors run them: fused, folded, on a grey image.
 
     Raises:
-        UsageError: as `zoo.build`, or no such device.
+        UsageError: as `zoo.build_model`, or no such device.
     """
     image = torch.full((batch, 3, imgsz, imgsz), 114, dtype=torch.uint8)
 

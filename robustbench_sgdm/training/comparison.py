@@ -132,7 +132,7 @@ def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: the run's or the comparison's; nothing to check where it has no record.
-        facts: what the record would be now, from `record.facts`.
+        facts: what the record would be now, from `model_card.run_metadata`.
 
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.

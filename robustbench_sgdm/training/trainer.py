@@ -90,7 +90,7 @@ class ReproducibleTraining(DetectionTrainer):
     Args:
         cfg: Ultralytics' defaults.
         overrides: Ultralytics' arguments. `amp="bf16"` works on the CPU too.
-        _callbacks: from `callbacks`.
+        _callbacks: from `make_callbacks`.
 
     Attributes:
         noise: corrupts training images; None for none.

@@ -134,7 +134,7 @@ def wrap_detector(
     version: str | None = None,
     thread_safe: bool = False,
 ) -> CallableDetector:
-    """Make a function a detector that `evaluate` takes; arguments as `FunctionDetector`'s.
+    """Make a function a detector that `evaluate` takes; arguments as `CallableDetector`'s.
 
     >>> nothing = wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["cat"], name="nothing")
     >>> nothing.classes

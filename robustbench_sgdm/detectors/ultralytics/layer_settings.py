@@ -106,7 +106,7 @@ def from_network(layers: nn.Module) -> Layers:
 
 
 def from_record(layers: Record) -> Layers:
-    """As `of_network`, of layers that a checkpoint describes.
+    """As `from_network`, of layers that a checkpoint describes.
 
     Raises:
         DataError: damaged, or a layer carries hooks, which are code.

@@ -50,7 +50,7 @@ class Weights:
         sha256: of the file.
         path: where it was read.
         meta: card fields, such as licence and training data; `imgsz` is the size it was trained at.
-        network: in evaluation mode, with `state` loaded; `rebuild` gives a copy.
+        network: in evaluation mode, with `state` loaded; `copy_network` gives a copy.
     """
 
     state: Mapping[str, Tensor]
@@ -73,7 +73,7 @@ class Weights:
 
 
 def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
-    """Read a `.safetensors` that `write` wrote, or an Ultralytics `.pt` (its EMA if it has one).
+    """Read a `.safetensors` that `write_weights` wrote, or an Ultralytics `.pt` (its EMA if it has one).
 
     Args:
         path: the file. Convolutions that were fused with their BatchNorm get one again that adds the bias.
@@ -155,7 +155,7 @@ def write_weights(
     half: bool = True,
     files: SafeDirectory | None = None,
 ) -> None:
-    """Write a `.safetensors` that `read` turns back into the same model; equal content gives equal bytes.
+    """Write a `.safetensors` that `read_weights` turns back into the same model; equal content gives equal bytes.
 
     The file is complete or absent: written beside its place, flushed, then renamed over it.
 

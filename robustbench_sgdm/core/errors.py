@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RobustBenchError(Exception):
-    """Something failed for a reason the user can see and mend (exit code 1)."""
+    """Something failed for a reason the user can see and fix (exit code 1)."""
 
     exit_code = 1
 
@@ -30,7 +30,7 @@ class DataError(RobustBenchError):
 class UnsafeFileError(RobustBenchError):
     """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device.
 
-    No `DataError`: what is damaged is often made again, and what could lead elsewhere is for the user to look at.
+    Not a `DataError`: damaged files are often recomputed, and a file that could lead outside is for the user to look at.
     """
 
 

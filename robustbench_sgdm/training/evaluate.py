@@ -18,7 +18,7 @@ from robustbench_sgdm.scoring import Scorer, Scores
 def evaluate_weights(
     weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "cpu"
 ) -> Scores:
-    """Score a weights file as `ultralytics_yaml.load_ultralytics_yaml` reads it: what a user will get, rounded to half precision.
+    """Score a weights file as `load_detector` reads it: what a user will get, rounded to half precision.
 
     Args:
         weights: a file of `detectors.weights`.

@@ -253,7 +253,7 @@ def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(swapping: SafeDirecto
     assert (tmp_path / "outside/file").read_bytes() == SECRET
 
 
-# What opens, makes, lists or removes files by path. `files` is a `SafeDirectory` wherever it is so called, `file` is open.
+# What opens, makes, lists or removes files by path. `files` is always a `SafeDirectory`, `file` is an open one.
 _METHODS = {
     *(
         "open",

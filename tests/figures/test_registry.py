@@ -123,7 +123,7 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(ma
     other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
     assert not has_picture(other, corruption_, severity, image)
     changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
-    with pytest.raises(DataError, match="is not what it was when"):
+    with pytest.raises(DataError, match="changed since the run was made"):
         make_pictures(
             changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
         )

@@ -120,7 +120,8 @@ class CallableDetector:
             self.classes
         ):
             raise ValueError(
-                f"labels span {detections.labels.min()} to {detections.labels.max()}, must be 0 to {len(self.classes) - 1}: "
+                f"labels span {detections.labels.min()} to {detections.labels.max()}, "
+                f"must be 0 to {len(self.classes) - 1}: "
                 "indices into the classes"
             )
         return detections

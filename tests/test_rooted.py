@@ -336,7 +336,7 @@ _OTHERS = {
 }  # whose functions are called as those of files are
 
 # Code that a run directory, a training run or a comparison passes through.
-_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli")
+_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli", "dashboard")
 
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
@@ -344,19 +344,19 @@ ALLOWED = {
     "store/runs.py _free path.exists",
     "cli/clean.py _runs project.glob",
     "cli/clean.py _runs p.is_symlink",
-    "app/processes.py started project.glob",
-    "app/views/training.py _logs folder.glob",
-    "app/views/training.py _logs path.glob",
-    "app/views/training.py _logs (path / 'results.csv').is_file",
-    "app/processes.py start path.exists",
-    "app/processes.py _begin path.mkdir",
+    "dashboard/jobs.py started_runs project.glob",
+    "app/views/training.py _read_logs folder.glob",
+    "app/views/training.py _read_logs path.glob",
+    "app/views/training.py _read_logs (path / 'results.csv').is_file",
+    "dashboard/jobs.py start path.exists",
+    "dashboard/jobs.py _launch path.mkdir",
     "training/run.py free_folder project.mkdir",
     "training/run.py free_folder folder.mkdir",
     # Named on the command line, or by code that called us: links are followed.
-    "cli/options.py find_path path.exists",
-    "cli/options.py find_path (place / part).exists",
-    "cli/options.py _alike folder.iterdir",
-    "cli/options.py find_file path.is_file",
+    "parsing.py find_path path.exists",
+    "parsing.py find_path (place / part).exists",
+    "parsing.py _alike folder.iterdir",
+    "parsing.py find_file path.is_file",
     "figures/style.py save atomic.write",
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic.write_text",
@@ -401,12 +401,13 @@ ALLOWED = {
     "sweep/remote.py work path.write_bytes",
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
+    "dashboard/pages.py load_pages folder.glob",
     "figures/material.py _logs file.is_file",
-    "app/pictures.py module (_HERE / 'viewer.css').read_text",
-    "app/pictures.py module (_HERE / 'viewer.js').read_text",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.css').read_text",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.js').read_text",
     "app/views/paper.py _printed file.read_text",
     "app/views/paper.py _recomputed pd.read_csv",
-    "app/views/training.py _logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
+    "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
     "app/views/curves.py _changes (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }
@@ -446,7 +447,9 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
 
 def test_files_of_runs_are_opened_in_no_other_way() -> None:
     package = Path(rooted.__file__).parent
-    modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))]
+    modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))] + [
+        package / "parsing.py"
+    ]
     found = {f"{p.relative_to(package)} {where} {call}" for p in modules for where, call in calls(p)}
     app = content.root() / "app"
     found |= {

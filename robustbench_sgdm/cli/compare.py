@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import ResamplesOption
 from robustbench_sgdm.cli.figure import tell_baseline
 
@@ -117,19 +117,19 @@ def compare(
 
     opened = [Run.open(path) for path in {path.resolve(): path for path in runs}.values()]
     headline = robustness.headline(opened[0])
-    limits = [gate.parse(t, "fail-under", headline) for t in options.split(fail_under or [])]
-    limits += [gate.parse(t, "max-drop", headline) for t in options.split(max_drop or [])]
+    limits = [gate.parse(t, "fail-under", headline) for t in parsing.split(fail_under or [])]
+    limits += [gate.parse(t, "max-drop", headline) for t in parsing.split(max_drop or [])]
     if junit and not limits:
         raise UsageError("--junit needs a limit: --fail-under or --max-drop")
     if not baseline and all(run.first_is_baseline for run in opened):
         tell_baseline(opened[0])
-    metrics = options.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
+    metrics = parsing.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
     for name in metrics:
         if name not in robustness.METRICS:
             raise unknown("metric", name, robustness.METRICS)
     known = {name for names in robustness.model_names(opened) for name in names.values()}
     found = _bootstrap(opened, resamples, seed, level, _groups(arm or [], known))
-    pairs = _pairs(found, baseline, options.split(model or [], found.groups.__contains__))
+    pairs = _pairs(found, baseline, parsing.split(model or [], found.groups.__contains__))
     shown = (
         list(dict.fromkeys(m for pair in pairs for m in pair)) if baseline or model else list(found.groups)
     )
@@ -149,7 +149,7 @@ def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str
         return bool(name) and set(_members(models, known)) <= set(known)
 
     groups: dict[str, list[str]] = {}
-    for value in options.split(values, is_whole):
+    for value in parsing.split(values, is_whole):
         name, equals, models = value.partition("=")
         if not equals or not name:
             raise UsageError(f"--seed-group {value!r} is not NAME=MODEL+MODEL")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import (
     CorruptionDirOption,
     DataOption,
@@ -88,8 +88,8 @@ def corrupt(
 
     if sheet is not None:
         check_ending(sheet)
-    levels = options.severities(severity)
-    chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
+    levels = parsing.severities(severity)
+    chosen = corrupting.load(corruptions or []).select(parsing.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine)
     dataset = _first(load_dataset(data, images, split), limit)
     corrupted = _corruptor(engine, seed)

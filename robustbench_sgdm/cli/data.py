@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def find(source: str, images: Path | None = None) -> tuple[str, Path | None]:
     """The options as the file system writes them."""
-    return str(options.find_path(source) or source), images and (options.find_path(str(images)) or images)
+    return str(parsing.find_path(source) or source), images and (parsing.find_path(str(images)) or images)
 
 
 def load_dataset(source: str, images: Path | None = None, split: str = "val") -> "Dataset":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import BaselineOption, CorruptionDirOption, ResamplesOption, RunArgument
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _ids(values: Sequence[str]) -> list[int]:
     from robustbench_sgdm.errors import UsageError
 
     try:
-        return [int(value) for value in options.split(values)]
+        return [int(value) for value in parsing.split(values)]
     except ValueError:
         raise UsageError(f"--image {','.join(values)} must be image ids, such as 139,285") from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import (
     RUNS,
     BaselineOption,
@@ -37,7 +37,7 @@ def run(
         typer.Option(
             "--model",
             help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, or model "
-            f"YAML with --weights. {options.SEVERAL}",
+            f"YAML with --weights. {parsing.SEVERAL}",
         ),
     ] = None,
     from_train: Annotated[
@@ -57,7 +57,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--weights",
-            help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {options.SEVERAL}",
+            help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {parsing.SEVERAL}",
         ),
     ] = None,
     baseline: BaselineOption = None,
@@ -160,7 +160,7 @@ def run(
     from robustbench_sgdm.cli.console import stages
     from robustbench_sgdm.config import EvaluationConfig
 
-    models = options.models(model or [])
+    models = parsing.models(model or [])
     source, folder = find(data, images)
     with stages() as progress:
         evaluation = api.prepare(
@@ -175,8 +175,8 @@ def run(
                 images=folder,
                 split=split,
                 fraction=fraction,
-                noise=options.split(noise),
-                severity=options.severities(severity),
+                noise=parsing.split(noise),
+                severity=parsing.severities(severity),
                 corruptions=corruptions or [],
                 engine=engine,
                 seed=seed,
@@ -235,7 +235,7 @@ def _weights(values: list[str], models: list[str], baselines: bool) -> dict[str,
         return {}
     from robustbench_sgdm.detectors import added_baselines
 
-    return options.weights(values, models, added_baselines(models) if baselines else [])
+    return parsing.weights(values, models, added_baselines(models) if baselines else [])
 
 
 def _ask_about_identical(evaluation: "Evaluation", go_on: bool) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli import options
+from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import CorruptionDirOption
 from robustbench_sgdm.errors import Stopped, UsageError
 
@@ -14,7 +14,7 @@ from robustbench_sgdm.errors import Stopped, UsageError
 def train(
     model: Annotated[
         list[str],
-        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {options.SEVERAL}"),
+        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {parsing.SEVERAL}"),
     ],
     data: Annotated[
         str,
@@ -119,7 +119,7 @@ def train(
     runs: list[training.TrainedRun] = []
     try:
         runs = api.train(
-            options.models(model),
+            parsing.models(model),
             data=data,
             val=val,
             recipe=recipe,
@@ -131,9 +131,9 @@ def train(
             device=device,
             workers=workers,
             fraction=fraction,
-            noise=options.split(noise_aug or []),
+            noise=parsing.split(noise_aug or []),
             corruptions=corruptions or [],
-            loggers=options.split(loggers or []),
+            loggers=parsing.split(loggers or []),
             project=project,
             name=name,
             exist_ok=exist_ok,
@@ -175,7 +175,7 @@ def _seeds(values: list[str]) -> list[int]:
     >>> _seeds(["0,1", "7"])
     [0, 1, 7]
     """
-    items = options.split(values)
+    items = parsing.split(values)
     bad = [item for item in items if not item.isdecimal() or int(item) >= 2**31]
     if bad or not items:
         raise UsageError(f"seed {bad[0] if bad else ''!r} is not a whole number from 0 to 2147483647")

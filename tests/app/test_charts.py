@@ -4,9 +4,9 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from robustbench_sgdm import content, palette
+from robustbench_sgdm import palette
+from robustbench_sgdm.dashboard import charts
 
-charts = content.load_file(content.root() / "app/charts.py")
 COLORS = {"a": "#112233", "b": "#445566"}
 
 

@@ -14,35 +14,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, robustness
+from robustbench_sgdm.dashboard import inference
 from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import DAMAGE, Run
 
 APP = content.root() / "app"
-detecting = content.load_file(APP / "detecting.py")
 made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
-
-
-def script(name: str) -> None:
-    from robustbench_sgdm import content
-
-    view = content.load_file(content.root() / "app/views" / f"{name}.py")
-    stored = content.load_file(content.root() / "app/stored.py")
-    shown = [stored.show(*run) for run in stored.listed().items()] if name in ("images", "curves") else []
-    view.page(*shown)
-
-
-@pytest.fixture
-def view(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """Opens one view with some words on its command line and an address."""
-
-    def open_view(name: str, *words: object, **address: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        test = AppTest.from_function(script, args=(name,), default_timeout=200)
-        for key, value in address.items():
-            test.query_params[key] = value
-        return test.run()
-
-    return open_view
 
 
 def panes(test: AppTest) -> list[Mapping[str, Any]]:
@@ -66,7 +43,7 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
         shutil.rmtree(cell)
     shown = view("images", "--", path, corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").value == "motion blur"
-    assert not any("not here" in w.value for w in shown.warning)
+    assert not any("not available" in w.value for w in shown.warning)
     shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm", corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian noise"]
     shutil.rmtree(path / "cells/base-sgdm")
@@ -236,13 +213,13 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
 def test_classes_are_matched_as_a_run_does() -> None:
     categories = pd.DataFrame({"category_id": [7, 4, 9], "name": ["chair", "Chair", "traffic light"]})
     frame = pd.DataFrame({"label": [0, 1, 2, 3, 0], "score": 0.5})
-    found = detecting.named(frame, ("Chair", "chair", "traffic_light", "tv"), categories)
+    found = inference.map_to_categories(frame, ("Chair", "chair", "traffic_light", "tv"), categories)
     assert found["category_id"].tolist() == [4, 7, 9, 4]
 
 
 def test_a_model_that_was_scored_elsewhere_cannot_run_here(complete: Run) -> None:
     for weights in ("elsewhere", "model.onnx"):
         about = {"baseline": None, "weights": weights}
-        assert not detecting.can_load(about)
+        assert not inference.is_loadable(about)
         with pytest.raises(DataError, match="cannot run here"):
-            detecting.of_run({"models": {"theirs": about}}, "theirs")
+            inference.load_run_detector({"models": {"theirs": about}}, "theirs")

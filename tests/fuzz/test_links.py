@@ -20,13 +20,13 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import content, corruption
 from robustbench_sgdm.cli import clean, compare, figure, show
+from robustbench_sgdm.dashboard import jobs
 from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.types import METRICS
 
 harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
 made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
-processes: Any = content.load_file(content.root() / "app/processes.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -137,7 +137,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),
     "report": lambda path: figure.report(path, resamples=4),
     "resume": resume,
-    "log": lambda path: print(processes.log(path), processes.running(path)),
+    "log": lambda path: print(jobs.read_log(path), jobs.is_running(path)),
 }
 
 
@@ -190,18 +190,13 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
 
 
 def page(name: str) -> None:
-    import streamlit as st
-
     from robustbench_sgdm import content
-    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    app = content.root() / "app"
-    view, stored = (content.load_file(app / part) for part in (f"views/{name}.py", "stored.py"))
-    try:
-        of_run = name in ("overview", "images", "curves")
-        view.page(*[stored.show(*run) for run in stored.listed().items()] if of_run else ())
-    except RobustBenchError as error:  # as `main.py` does
-        st.error(str(error))
+    page = pages.load_page(content.root() / "app/views" / f"{name}.py")
+    with pages.errors_shown(page):
+        runs = sources.available_runs().items() if page.needs_run else ()
+        page.function(*[run_data.open_run(*run) for run in runs])
 
 
 def test_pages(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
     frame = _points(view, metric, bands)
     if axis == "psnr" and frame["psnr"].isna().all():
         st.info(
-            "This run has no PSNR: an earlier version made it. Showing curves against severity.",
+            "This run has no PSNR values, which `robustbench run` measures. Curves are shown against severity.",
             icon=":material/info:",
         )
         axis = "severity"

@@ -202,7 +202,7 @@ def test_a_ranking_says_of_which_severity_it_is(view: Callable[..., AppTest], pr
 
 def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
     path = shutil.copytree(project / "complete", tmp_path / "run")
-    assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
+    assert "no PSNR" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
     Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
     os.utime(path / "plan.yaml")

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from robustbench_sgdm import content, escaping
+from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.dashboard import session
 from robustbench_sgdm.dashboard.pages import Page, load_pages, show_page
 
-APP = content.root() / "app"
+APP = resources.root() / "app"
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import robustbench_sgdm as rb
-from robustbench_sgdm import content, datasets, escaping, figures
+from robustbench_sgdm import datasets, figures
+from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.dashboard.pages import load_pages
 from robustbench_sgdm.datasets import dataset_sources
 from robustbench_sgdm.figures import Material
@@ -97,17 +98,17 @@ def test_a_figure(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest
 
 
 def draw_page(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
     from robustbench_sgdm.dashboard import pages
 
-    pages.show_page(pages.load_page(content.root() / f"app/views/{name}.py"))
+    pages.show_page(pages.load_page(resources.root() / f"app/views/{name}.py"))
 
 
 def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by the folder, in the menu and at its address; a file that cannot be loaded harms no other."""
     app = put("app/views/progress.py").parent
     views = app / "app/views"
-    shutil.copytree(content.root() / "app", app / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(resources.root() / "app", app / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "progress.py").rename(views / "progress.py")
     (views / "broken.py").write_text("import nothing_of_this_name")
     (views / "empty.py").write_text("")
@@ -116,7 +117,7 @@ def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.M
     assert pages[-1] is added and added.needs_run and len(pages) == 8
     assert [Path(text.partition(" ")[0]).name for text in problems] == ["broken.py", "empty.py"]
 
-    monkeypatch.setattr(content, "root", lambda: app)
+    monkeypatch.setattr(resources, "root", lambda: app)
     monkeypatch.setattr(sys, "argv", ["main.py", "--", str(told_run.path)])
     before = sys.modules["__main__"]
     try:

@@ -5,13 +5,14 @@ import itertools
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import escaping, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.dashboard import charts, run_data, session, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
 from robustbench_sgdm.tables.table import STARRED
-from robustbench_sgdm.types import CLEAN, METRICS
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import escaping, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import image_viewer, inference, run_data, run_images, session, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.dashboard.run_images import RunImage
-from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import words
-from robustbench_sgdm.types import CLEAN
 
 MOST_DIFFERENT = "most different"
 RIGHT_FINDS_MORE = "right finds more"

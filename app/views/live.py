@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import api, escaping
+from robustbench_sgdm import api
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import image_viewer, inference, run_data, session, sources, uploads, widgets
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.errors import RobustBenchError
 
 EMBEDDED = ("yolov8n", "yolov8n-sgdm")
 SCENES = {f"scene {number}": number for number in range(1, 7)}

@@ -7,15 +7,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import escaping
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import jobs, run_data, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
-from robustbench_sgdm.errors import DataError, RobustBenchError
 from robustbench_sgdm.robustness import Over
 from robustbench_sgdm.store import held, repeat_command
 from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
-from robustbench_sgdm.types import CLEAN
 
 EVERY = "all"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric

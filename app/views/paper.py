@@ -9,10 +9,10 @@ import streamlit as st
 import yaml
 
 import robustbench_sgdm
-from robustbench_sgdm import escaping
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard import jobs, widgets
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.errors import DataError
 
 TABLES = {
     "2": "modules on VOC",
@@ -103,7 +103,7 @@ def _recomputed(number: str) -> pd.DataFrame:
     done = jobs.run_command("paper", "--table", number, "--format", "csv")
     if done.returncode:
         raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
-    return escaping.unquoted(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
+    return escaping.from_csv_frame(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
 
 
 def _show_comparison(frame: pd.DataFrame) -> None:

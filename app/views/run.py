@@ -5,13 +5,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from robustbench_sgdm import corruption, escaping, parsing
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import escaping, parsing
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import jobs, run_data, session, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.errors import RobustBenchError, UsageError
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import list_runs
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
@@ -167,7 +168,7 @@ def _show_job(path: Path) -> None:
         cells = f"{progress.complete} of {progress.cells} cells complete"
         st.progress(progress.share, f"{cells}{_time_left(path, progress)}" if is_running else cells)
     with st.expander("Log"):
-        st.code(visible(jobs.read_log(path), "\n") or "empty", language=None)
+        st.code(escape_control_chars(jobs.read_log(path), "\n") or "empty", language=None)
 
 
 def _state(is_running: bool, progress: jobs.JobProgress | None) -> str:

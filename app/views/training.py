@@ -6,12 +6,12 @@ import pandas as pd
 import streamlit as st
 
 import robustbench_sgdm
-from robustbench_sgdm import escaping
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import charts, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.figures.losses import smoothed
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 EMBEDDED = "embedded weights"
@@ -52,12 +52,12 @@ def _read_logs() -> tuple[dict[str, Log], list[str]]:
         for path in sorted(folder.glob("*"), key=_modified, reverse=True) if folder.is_dir() else []:
             if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
                 continue
-            label = sources.unique_name(visible(path.name), labels)
+            label = sources.unique_name(escape_control_chars(path.name), labels)
             labels.add(label)
             try:
                 for log in _baseline_first(read_logs([path])):
                     inner = log.path.parent.name if log.path.parent != path else log.model
-                    logs[f"{label} / {visible(inner)}"] = log
+                    logs[f"{label} / {escape_control_chars(inner)}"] = log
             except RobustBenchError as error:
                 problems.append(str(error))
     own = [*(Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv")]

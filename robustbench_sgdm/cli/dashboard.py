@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.types import TOKEN
-
 
 def dashboard(
     runs: Annotated[
@@ -47,7 +45,7 @@ def dashboard(
         typer.Option(
             "--token",
             help="Ask for a token on this machine too, where other users and programs can reach the dashboard. "
-            f"It is printed at the start; set ${TOKEN} to choose your own.",
+            f"It is printed at the start; set ${TOKEN_VARIABLE} to choose your own.",
         ),
     ] = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbench_sgdm import parsing
+from robustbench_sgdm.core import parsing
 
 if TYPE_CHECKING:
     from robustbench_sgdm.datasets import Dataset

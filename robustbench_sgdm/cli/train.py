@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_sgdm import parsing
 from robustbench_sgdm.cli.common import CorruptionDirOption
-from robustbench_sgdm.errors import Stopped, UsageError
+from robustbench_sgdm.core import parsing
+from robustbench_sgdm.core.errors import StoppedError, UsageError
 
 
 def train(
@@ -146,7 +146,7 @@ def train(
         runs = failure.runs
         raise
     except KeyboardInterrupt:
-        raise Stopped(
+        raise StoppedError(
             "stopped; finished epochs are kept, and the same command with --resume and the comparison's --name "
             "goes on from there"
         ) from None

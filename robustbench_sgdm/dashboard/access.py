@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -186,8 +186,8 @@ class AccessControl:
             _LOG.warning(
                 "warning: rejected a page of %s that asked %s. If that is your proxy, make it pass on the Host that the "
                 "browser sent. Otherwise, another site tried to use the dashboard. This is logged once.",
-                shown(origin),
-                shown(host),
+                short_repr(origin),
+                short_repr(host),
             )
 
     def _has_valid_cookie(self, scope: Scope, headers: Mapping[bytes, str]) -> bool:

@@ -13,10 +13,11 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import content, palette, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import widgets
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import GroundTruth
 
 MIN_CONFIDENCE = 0.05
@@ -123,20 +124,22 @@ def detection_box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, An
     """A detection for the viewer: x, y, w, h px, kind, label, score."""
     corner = {"x": float(row.x1), "y": float(row.y1)}
     size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
-    label = visible(str(names.get(row.category_id, row.category_id)))  # live detections have names already
+    label = escape_control_chars(
+        str(names.get(row.category_id, row.category_id))
+    )  # live detections have names already
     return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
 
 
 def _truth_box(names: Mapping[int, str], row: Any) -> dict[str, Any]:
     box = {side: float(getattr(row, side)) for side in ("x", "y", "w", "h")}
-    return {**box, "label": visible(str(names.get(row.category_id, row.category_id)))}
+    return {**box, "label": escape_control_chars(str(names.get(row.category_id, row.category_id)))}
 
 
 def _category_names(truth: GroundTruth) -> dict[int, str]:
     return dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
 
 
-_FILES = content.root() / "app" / "viewer"
+_FILES = resources.root() / "app" / "viewer"
 _COMPONENT = st.components.v2.component(
     "robustbench_viewer",
     js=(_FILES / "viewer.js").read_text("utf-8"),
@@ -168,13 +171,13 @@ def show(
     state = _read_state()
     data = {
         **asdict(image),
-        "panes": [{**p, "title": visible(str(p["title"]))} for p in panes],
+        "panes": [{**p, "title": escape_control_chars(str(p["title"]))} for p in panes],
         "truth": [dict(t) for t in truth],
         "kinds": list(kinds),
         "state": asdict(state),
         "place": position[0],
         "of": position[1],
-        "colors": palette.OUTCOMES,
+        "colors": palette.OUTCOME_COLORS,
     }
 
     def step() -> None:

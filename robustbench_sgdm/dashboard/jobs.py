@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError, UsageError
-from robustbench_sgdm.foreign import read_json
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
@@ -109,7 +109,7 @@ def _launch(path: Path, arguments: Sequence[str]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RobustBenchError(f"cannot create {path}: {error.strerror or error}") from error
-    share, files = _share(path), Root(path)
+    share, files = _share(path), SafeDirectory(path)
     words = [*_COMMAND, "run", *arguments, *_directory_options(path)]
     with files.open(LOG, "a+b") as log:
         child = subprocess.Popen(
@@ -143,7 +143,7 @@ def stop(path: Path) -> None:
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
-        Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
+        SafeDirectory(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
 
 
@@ -190,7 +190,7 @@ def seconds_left(path: Path, progress: JobProgress) -> float | None:
 def read_log(path: Path, max_bytes: int = 4000) -> str:
     """The end of a run's log, or why it cannot be read if it is a link or not a regular file."""
     try:
-        with Root(path).open(LOG) as file:
+        with SafeDirectory(path).open(LOG) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - max_bytes))
             text = file.read(max_bytes).decode("utf-8", "replace")
     except UnsafeFileError as error:
@@ -214,7 +214,7 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        record = read_json(path / _RECORD, 2**16, Root(path))
+        record = read_json(path / _RECORD, 2**16, SafeDirectory(path))
     except RobustBenchError:
         return None
     if not isinstance(record, dict) or not (type(pid := record.get("pid")) is int and 0 < pid < 2**31):

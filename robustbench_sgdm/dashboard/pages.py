@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import streamlit as st
 
-from robustbench_sgdm import content, escaping
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import run_data, session, sources, widgets
-from robustbench_sgdm.errors import DataError, RobustBenchError
-from robustbench_sgdm.foreign import visible
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -78,7 +78,7 @@ def load_page(file: Path) -> Page:
     Raises:
         DataError: the file cannot be imported, or declares no page or several.
     """
-    tags = [getattr(thing, _TAG, None) for thing in vars(content.load_file(file)).values()]
+    tags = [getattr(thing, _TAG, None) for thing in vars(resources.import_file(file)).values()]
     declared = [tag for tag in tags if isinstance(tag, Page) and tag.name == file.stem]
     if len(declared) != 1:
         raise DataError(f"{file} declares {len(declared)} pages with @page(...); declare one in each file")
@@ -119,7 +119,7 @@ def errors_shown(page: Page) -> Iterator[None]:
     except RobustBenchError as error:
         _show_error("This cannot be shown", str(error))
     except _DAMAGE as error:
-        text = visible(traceback.format_exc(), "\n")  # it holds names from files
+        text = escape_control_chars(traceback.format_exc(), "\n")  # it holds names from files
         _LOG.error("the page %s failed\n%s", page.title, text)
         title, others = (
             (

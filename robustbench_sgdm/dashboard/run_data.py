@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import Cell, GroundTruth, Run
 
 

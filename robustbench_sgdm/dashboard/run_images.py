@@ -10,12 +10,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.dashboard import image_viewer
 from robustbench_sgdm.dashboard.inference import exclusive_use
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.types import CLEAN
 
 Pixels = NDArray[np.uint8]
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import TOKEN_VARIABLE
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.dashboard.access import (
     MAX_MESSAGE_MEGABYTES,
     MAX_UPLOAD_MEGABYTES,
@@ -18,8 +20,6 @@ from robustbench_sgdm.dashboard.access import (
     is_loopback,
 )
 from robustbench_sgdm.dashboard.sources import Sources
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.types import TOKEN
 
 MIN_TOKEN = 16
 """Characters of a token of the user's own: a shorter one can be guessed, however slowly."""
@@ -33,10 +33,11 @@ def make_token(*, required: bool) -> str:
     Raises:
         UsageError: the user's own is too short.
     """
-    own = os.environ.pop(TOKEN, "").strip()
+    own = os.environ.pop(TOKEN_VARIABLE, "").strip()
     if own and len(own) < MIN_TOKEN:
         raise UsageError(
-            f"the token in {TOKEN} has {len(own)} characters and could be guessed; use {MIN_TOKEN} or more, or unset "
+            f"the token in {TOKEN_VARIABLE} has {len(own)} characters and could be guessed; use {MIN_TOKEN} or more, "
+            "or unset "
             "the variable to get a generated token"
         )
     return own or (secrets.token_urlsafe(24) if required else "")
@@ -76,7 +77,7 @@ def start(sources: Sources, *, address: str, port: int, token: str) -> NoReturn:
         "-P",
         "-c",
         code,
-        str(content.root() / "app" / "main.py"),
+        str(resources.root() / "app" / "main.py"),
         *sources.to_arguments(),
     ]
     # A program on this machine is not a proxy to be trusted with the visitor's address, unless the user says so.

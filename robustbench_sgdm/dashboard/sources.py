@@ -7,9 +7,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.parsing import find_path
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.parsing import find_path
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def available_runs() -> dict[str, Path]:
     paths = list(dict.fromkeys([*given.runs, *added_runs()])) or list_runs(given.project)[::-1]
     names: dict[str, Path] = {}
     for path in paths:
-        names[unique_name(visible(path.name or str(path)), names)] = path
+        names[unique_name(escape_control_chars(path.name or str(path)), names)] = path
     return names
 
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard.inference import exclusive_use
 from robustbench_sgdm.datasets import images
-from robustbench_sgdm.errors import DataError
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
 MAX_MEGABYTES = 10

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import escaping, palette
+from robustbench_sgdm.core import escaping, palette
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import session
-from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.tables import number, words
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OWN_BASELINES = "each variant's own"
 
 def model_colors(models: Sequence[str]) -> dict[str, str]:
     """The color of each model as #rrggbb, as in the report's figures; lighter on a dark background."""
-    return palette.models(models, dark=st.context.theme.type == "dark")
+    return palette.model_colors(models, dark=st.context.theme.type == "dark")
 
 
 def show_legend(models: Sequence[str]) -> None:
@@ -208,7 +208,7 @@ def multiselect(
 
 
 def _printable(option: object) -> str:
-    return visible(str(option))
+    return escape_control_chars(str(option))
 
 
 def segmented_control(label: str, options: Sequence[str], key: str, *, default: str | None = None) -> str:

@@ -12,22 +12,23 @@ import yaml
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
 
-SUPPORT = content.root() / "benchmarks" / "support"
-made_run = content.load_file(SUPPORT / "made_run.py")
-serving = content.load_file(SUPPORT / "serving.py")
+SUPPORT = resources.root() / "benchmarks" / "support"
+made_run = resources.import_file(SUPPORT / "made_run.py")
+serving = resources.import_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
 
 
 def script(name: str) -> None:
     """A page without the frame of `main.py`; one about a run shows the first."""
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
     from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    page = pages.load_page(content.root() / "app/views" / f"{name}.py")
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
     runs = list(sources.available_runs().items()) if page.needs_run else []
     page.function(*[run_data.open_run(*run) for run in runs[:1]])
 

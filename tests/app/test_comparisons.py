@@ -9,7 +9,8 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import escaping, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import escaping
 from robustbench_sgdm.dashboard import widgets
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import number, p_text, starred, verdicts

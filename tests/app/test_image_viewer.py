@@ -14,8 +14,8 @@ from streamlit.runtime.caching import get_data_cache_stats_provider
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import corruption
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard import image_viewer, run_images
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import GroundTruth, Run
 
 

@@ -16,14 +16,15 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption, escaping, tables
+from robustbench_sgdm import corruption, tables
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
-from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run, repeat_command
-from robustbench_sgdm.types import METRICS
 
-APP = content.root() / "app"
-made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
+APP = resources.root() / "app"
+made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 @pytest.fixture
@@ -239,11 +240,11 @@ def test_damage_is_told_in_words_that_fit_the_page(needs_run: bool, words: str) 
 
 
 def test_every_metric_of_the_paper_has_its_place() -> None:
-    assert set(content.load_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
+    assert set(resources.import_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
 
 
 def test_the_form_offers_what_there_is() -> None:
-    view = content.load_file(APP / "views/run.py")
+    view = resources.import_file(APP / "views/run.py")
     assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
@@ -267,7 +268,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
-    form = content.load_file(APP / "views/run.py")._arguments
+    form = resources.import_file(APP / "views/run.py")._arguments
     weights = str(inputs / "a,b.pt")
     words = form(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", str(inputs / "data.yaml"))
     models = ["--model", "yolov8n", "--model", "yolov8n-sgdm", "--model", weights]
@@ -306,7 +307,7 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
     form = {"models": ["yolov8n"], "noise": ["fog"], "severities": "1", "data": "scenes", **change}
     form["models"] = [name.format(inputs=inputs) for name in form["models"]]
     with pytest.raises(UsageError, match=why):
-        content.load_file(APP / "views/run.py")._arguments(**form)
+        resources.import_file(APP / "views/run.py")._arguments(**form)
 
 
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

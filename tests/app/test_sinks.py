@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_sgdm import content, dashboard
+from robustbench_sgdm import dashboard
+from robustbench_sgdm.core import resources
 
-FOLDERS = (content.root() / "app", *map(Path, dashboard.__path__))
+FOLDERS = (resources.root() / "app", *map(Path, dashboard.__path__))
 
 # Streamlit reads these calls' first argument, and `help` of any, as Markdown; `html` as HTML.
 MARKDOWN = {

@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard import inference
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import DAMAGE, Run
 
-APP = content.root() / "app"
-made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
+APP = resources.root() / "app"
+made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 def panes(test: AppTest) -> list[Mapping[str, Any]]:
@@ -158,7 +159,7 @@ def test_a_filter_of_verdicts_hides_none_of_another_table(
     def recomputed(number: str) -> pd.DataFrame:
         return pd.DataFrame([{**rows, "table": int(number), "verdict": v} for v in tables[number]])
 
-    monkeypatch.setattr(content.load_file(APP / "views/paper.py"), "_recomputed", recomputed)
+    monkeypatch.setattr(resources.import_file(APP / "views/paper.py"), "_recomputed", recomputed)
     shown = view("paper", table="6")
     assert shown.multiselect(key="verdicts").value == tables["6"]
     shown = shown.segmented_control(key="table").set_value("2").run()

@@ -18,15 +18,16 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import corruption
 from robustbench_sgdm.cli import clean, compare, figure, show
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import jobs
-from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import METRICS
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
-made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
+made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -190,10 +191,10 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
 
 
 def page(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
     from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    page = pages.load_page(content.root() / "app/views" / f"{name}.py")
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
     with pages.errors_shown(page):
         runs = sources.available_runs().items() if page.needs_run else ()
         page.function(*[run_data.open_run(*run) for run in runs])

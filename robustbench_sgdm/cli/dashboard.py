@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from robustbench_sgdm.core.constants import TOKEN_VARIABLE
+
 
 def dashboard(
     runs: Annotated[

@@ -364,7 +364,7 @@ ALLOWED = {
     "core/parsing.py find_path (place / part).exists",
     "core/parsing.py _alike folder.iterdir",
     "core/parsing.py find_file path.is_file",
-    "figures/style.py save atomic.write",
+    "figures/style.py save atomic_io.write",
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic_io.write_text",
     "cli/compare.py _hold atomic_io.write_text",

@@ -218,7 +218,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     from robustbench_sgdm import corruption, datasets
     from robustbench_sgdm.scoring import Scorer
-    from robustbench_sgdm.sweep import Plan, Settings, finish
+    from robustbench_sgdm.sweep import Plan, Settings, score_cell
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
     (root / "images").mkdir()
@@ -236,9 +236,9 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (root / "<i>odd & data.json").write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})
     )
-    dataset = datasets.load(str(root / "<i>odd & data.json"), root / "images")
+    dataset = datasets.load_dataset(str(root / "<i>odd & data.json"), root / "images")
     models = {"base": None, "base-sgdm[razor=0.25,a<b]": "base"}
-    chosen = {c.name: c for c in corruption.load().select(["gaussian_noise", "fog"])}
+    chosen = {c.name: c for c in corruption.load_corruptions().select(["gaussian_noise", "fog"])}
     severities = {"clean": [0.0], "gaussian_noise": [1.0, 3.0, 5.0], "fog": [1.0, 3.0, 5.0]}
     cells = [
         Cell(m, c, s, cell_key(model=m, corruption=c, severity=s))
@@ -266,7 +266,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
         boxes = _found(draw, annotations, worse)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
+        score_cell(run.store, cell, 1, scorer)
     run.write_results()
     return run
 

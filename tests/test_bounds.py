@@ -21,12 +21,12 @@ import safetensors.torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import datasets
+from robustbench_sgdm import datasets, listings
 from robustbench_sgdm.core import resources, untrusted_input
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.datasets import Image, image_claims, images
-from robustbench_sgdm.detectors import architecture
+from robustbench_sgdm.datasets import Image, image_decoding, image_headers
+from robustbench_sgdm.detectors.ultralytics import architecture
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.checks import parse_csv, read_frame
@@ -234,9 +234,9 @@ def test_products_of_rows_are_bounded() -> None:
         {name: [] for name in ("image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd")}
     )
     with within(100, 5), pytest.raises(DataError, match=r"20,000 images times 20,000 categories"):
-        matching.Truth.build(np.arange(20_000), np.arange(20_000), none)
+        matching.SortedTruth.build(np.arange(20_000), np.arange(20_000), none)
     with within(100, 5), pytest.raises(DataError, match="image 7 has 90,000 boxes and 90,000 objects"):
-        matching.check_pairs(np.full(90_000, 7), np.full(90_000, 7))
+        matching.check_pair_count(np.full(90_000, 7), np.full(90_000, 7))
 
 
 @pytest.mark.parametrize("classes", [2000, 20_001])
@@ -260,13 +260,13 @@ def test_an_image_that_is_named_again_costs_little(tmp_path: Path) -> None:
     (root / "a.yaml").write_text(yaml.safe_dump({"path": ".", "val": "list.txt", "names": ["a", "b"]}))
     lines = [f"./images/{'./' * (n % 7)}val/a.png\n" for n in range(4000)]
     (root / "list.txt").write_text("".join(lines[:20]))
-    assert len(datasets.load(str(root / "a.yaml")).annotations) == 80_000
+    assert len(datasets.load_dataset(str(root / "a.yaml")).annotations) == 80_000
     (root / "list.txt").write_text("".join(lines))
     with within(1000, 20), pytest.raises(DataError, match="name each image once"):
-        datasets.load(str(root / "a.yaml"))
+        datasets.load_dataset(str(root / "a.yaml"))
     (root / "labels/val/a.txt").write_text("0 .5 .5 .1 .1\n" * 20_000)
     with within(100, 20):
-        data = datasets.load(str(root / "a.yaml"))
+        data = datasets.load_dataset(str(root / "a.yaml"))
     assert len(data.images) == len(data.annotations) == 4000
 
 
@@ -324,7 +324,7 @@ def test_model_yamls_are_counted_before_they_are_built(
 ) -> None:
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(config))
     with within(300, 20), pytest.raises(UsageError, match=why):
-        architecture.from_file(tmp_path / "m.yaml")
+        architecture.read_config(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("F4", 4), ("F8_E8M0", 8), ("C64", 64), ("U32", 32)])
@@ -354,7 +354,7 @@ def test_a_large_plain_picture_takes_what_its_pixels_do(tmp_path: Path, mode: st
     side = 6000
     (tmp_path / "a.png").write_bytes(encoded(Pillow.new(mode, (side, side)), "PNG", compress_level=1))
     with within(10 * side * side // 2**20, 30):
-        assert images.read(Image(1, tmp_path / "a.png", side, side)).shape == (side, side, 3)
+        assert image_decoding.read_image(Image(1, tmp_path / "a.png", side, side)).shape == (side, side, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "P", "RGBA", "LA", "1", "CMYK"])
@@ -363,9 +363,9 @@ def test_bands_are_converted_as_the_whole(mode: str, monkeypatch: pytest.MonkeyP
     grey = Pillow.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
     picture = grey if mode == "I;16" else Pillow.fromarray(pixels).convert(mode)
     data = encoded(picture, "TIFF")
-    whole = images.decode(data)
-    monkeypatch.setattr(images, "_BAND", 37 * 7)
-    np.testing.assert_array_equal(images.decode(data), whole)
+    whole = image_decoding.decode_image(data)
+    monkeypatch.setattr(image_decoding, "_BAND", 37 * 7)
+    np.testing.assert_array_equal(image_decoding.decode_image(data), whole)
 
 
 def progressive(size: int, scans: int) -> bytes:
@@ -380,15 +380,15 @@ def test_what_no_decoder_draws_is_no_scan() -> None:
     for progressive in (False, True):
         plain = encoded(picture, "JPEG", progressive=progressive)
         data = encoded(picture, "JPEG", progressive=progressive, comment=film) + film
-        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(plain)
-        assert images.decode(data).shape == (2000, 3000, 3)
+        assert image_headers.jpeg_scans(data) == image_headers.jpeg_scans(plain)
+        assert image_decoding.decode_image(data).shape == (2000, 3000, 3)
 
 
 def test_scans_are_counted_as_a_decoder_meets_them() -> None:
     noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     for how, scans in (({}, 1), ({"restart_marker_blocks": 1}, 1), ({"progressive": True}, 10)):
         data = encoded(noise, "JPEG", quality=100, **how)
-        assert image_claims.jpeg_scans(data) == scans
+        assert image_headers.jpeg_scans(data) == scans
         at = data.rfind(b"\xff\xda")
         for hidden in (
             b"\xff\xff",
@@ -399,9 +399,11 @@ def test_scans_are_counted_as_a_decoder_meets_them() -> None:
             b"\0\0",
         ):
             more = data[:at] + hidden + data[at:]
-            assert image_claims.jpeg_scans(more) == scans, hidden
+            assert image_headers.jpeg_scans(more) == scans, hidden
             if scans > 1:  # before the first one Pillow reads, which passes less than the decoder does
-                np.testing.assert_array_equal(images.decode(more), images.decode(data))
+                np.testing.assert_array_equal(
+                    image_decoding.decode_image(more), image_decoding.decode_image(data)
+                )
 
 
 def shared_tags(count: int) -> bytes:
@@ -465,18 +467,18 @@ def test_pictures_claim_what_they_are(make: Callable[[], bytes], message: str) -
     with within(200, 10):
         if message:
             with pytest.raises(DataError, match=message):
-                images.decode(data)
+                image_decoding.decode_image(data)
         else:
-            assert images.decode(data).shape == (24, 24, 3)
+            assert image_decoding.decode_image(data).shape == (24, 24, 3)
 
 
 def test_a_jpeg_2000_holds_the_size_of_its_header() -> None:
     data = bytearray(encoded(Pillow.new("RGB", (24, 24)), "JPEG2000"))
-    assert images.decode(bytes(data)).shape == (24, 24, 3)
+    assert image_decoding.decode_image(bytes(data)).shape == (24, 24, 3)
     at = data.index(b"\xff\x4f\xff\x51") + 8
     data[at : at + 4] = (60_000).to_bytes(4, "big")
     with pytest.raises(DataError):
-        images.decode(bytes(data))
+        image_decoding.decode_image(bytes(data))
 
 
 def test_no_jpeg_2000_hides_its_size() -> None:
@@ -485,9 +487,9 @@ def test_no_jpeg_2000_hides_its_size() -> None:
     begin = data.index(b"\xff\x4f\xff\x51")
     decoy = b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">4I", 24, 24, 0, 0)
     large = data[begin : begin + 8] + struct.pack(">I", 60_000) + data[begin + 12 :]
-    image_claims.check_pixels(io.BytesIO(data), "JPEG2000", (24, 24))
+    image_headers.check_pixels(io.BytesIO(data), "JPEG2000", (24, 24))
     with pytest.raises(ValueError, match="60000 x 24"):
-        image_claims.check_pixels(io.BytesIO(data[:begin] + decoy + large), "JPEG2000", (24, 24))
+        image_headers.check_pixels(io.BytesIO(data[:begin] + decoy + large), "JPEG2000", (24, 24))
 
 
 def test_exif_orientation_is_pillows() -> None:
@@ -499,7 +501,7 @@ def test_exif_orientation_is_pillows() -> None:
             exif = Pillow.Exif()
             exif.load(data)
             said = exif.get(0x0112)
-            ours = image_claims.exif_orientation(data)
+            ours = image_headers.exif_orientation(data)
             assert (ours if 2 <= ours <= 8 else 1) == (said if said in range(2, 9) else 1)
 
 
@@ -531,9 +533,7 @@ def test_a_plan_names_what_tables_can_hold(
             readers.use_run(run)
 
 
-def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from robustbench_sgdm.cli import show
-
+def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     readers.sound_run(tmp_path)
     breaks = {
         "hex": "schema: 0x" + "f" * 20_000,
@@ -550,26 +550,21 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "folder/plan.yaml").mkdir(parents=True)
     os.utime(tmp_path / "r", (1, 1))  # the oldest: listed first
     assert list_runs(tmp_path)[0].name == "r"
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
     for name in [*breaks, "folder"]:
-        assert f"{tmp_path / name}" in said.err.replace("\n", "")
+        assert f"{tmp_path / name}" in caplog.text
 
 
 def test_what_nobody_thought_of_hides_no_run_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from robustbench_sgdm.cli import show
-
     readers.sound_run(tmp_path)
     (tmp_path / "new").mkdir()
     (tmp_path / "new/plan.yaml").write_text("")
-    row = show._run_row
-    monkeypatch.setattr(show, "_run_row", lambda path: row(path) if path.name == "r" else [][1])
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out and f"{tmp_path / 'new'} cannot be read (IndexError" in said.err
+    opened = Run.open
+    monkeypatch.setattr(Run, "open", lambda path: opened(path) if path.name == "r" else [][1])
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
+    assert f"{tmp_path / 'new'} cannot be read (IndexError" in caplog.text
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:

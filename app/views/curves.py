@@ -11,7 +11,7 @@ from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.dashboard import charts, run_data, session, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
-from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
+from robustbench_sgdm.tables import format_number, format_p_value, humanize, identical_sentence, starred
 from robustbench_sgdm.tables.table import STARRED
 
 COLUMNS = 3
@@ -92,7 +92,7 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
     for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:
-            st.markdown(f"**{escaping.markdown(words(corruption))}**")
+            st.markdown(f"**{escaping.markdown(humanize(corruption))}**")
             chart = charts.severity(
                 part.sort_values("severity"),
                 {m: colors[m] for m in models},
@@ -104,7 +104,7 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
             charts.draw(
                 chart,
                 key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {words(corruption)}, a line for each of "
+                alt=f"{metric} against {axis} under {humanize(corruption)}, a line for each of "
                 f"{', '.join(models)}",
             )
 
@@ -128,7 +128,7 @@ def _differences(view: RunView, metric: str) -> None:
     named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.pairs}
     pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
     if why := run_data.identical_pairs(view).get(pair):
-        st.markdown(f"**{escaping.markdown(identical_words(*pair, why))}.**")
+        st.markdown(f"**{escaping.markdown(identical_sentence(*pair, why))}.**")
     frame = _changes(view, metric, pair)
     if frame.empty:
         widgets.empty_state("Nothing to compare yet", "A cell needs both models.")
@@ -165,15 +165,15 @@ def _open_images(
         order = "left finds more"
     query = {"right": pair[1], "severity": f"{severity:g}", "order": order}
     if corruption != CLEAN:  # at severity 0 every corruption shows clean images
-        query["corruption"] = words(corruption)
+        query["corruption"] = humanize(corruption)
     session.open_page("images", baseline=pair[0], run=view.name, any="false", **query)
 
 
 def _table(frame: pd.DataFrame, metric: str) -> None:
     rows = frame.assign(
-        corruption=frame["corruption"].map(words),
+        corruption=frame["corruption"].map(humanize),
         change=[
-            starred(number(change, signed=True), significant)
+            starred(format_number(change, signed=True), significant)
             for change, significant in zip(frame["change"], frame["significant"], strict=True)
         ],
     ).drop(columns="significant")
@@ -201,6 +201,6 @@ def _changes(view: RunView, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
             widgets.format_interval(*ends, signed=True)
             for ends in zip(frame["low"], frame["high"], strict=True)
         ],
-        p=frame["p_holm"].map(p_text),
+        p=frame["p_holm"].map(format_p_value),
         significant=frame["significant"],
     )

@@ -16,14 +16,14 @@ from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.dashboard.run_images import RunImage
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.tables import humanize
 
-MOST_DIFFERENT = "most different"
+MAX_DIFFERENT = "most different"
 RIGHT_FINDS_MORE = "right finds more"
 LEFT_FINDS_MORE = "left finds more"
 AS_IN_THE_DATA = "as in the data"
 ORDERS = {
-    MOST_DIFFERENT: "only one of the two models",
+    MAX_DIFFERENT: "only one of the two models",
     RIGHT_FINDS_MORE: "the right model",
     LEFT_FINDS_MORE: "the left model",
     AS_IN_THE_DATA: "",
@@ -133,14 +133,14 @@ def _rank_images(
         return every, "No severity is complete for both models, so images are in the order of the data set."
     nearest = min(levels, key=lambda s: abs(s - severity))
     differing = _count_differences(view.run, view.stamp, left, right, name, nearest)
-    if order == MOST_DIFFERENT:
+    if order == MAX_DIFFERENT:
         first = differing.sort_values(["either", "net"], ascending=False, kind="stable", key=abs)
     else:
         sign = 1 if order == RIGHT_FINDS_MORE else -1
         first = differing[sign * differing["net"] > 0].sort_values("net", ascending=sign < 0, kind="stable")
     ranked = [int(i) for i in first["image_id"]]
     known = set(ranked)
-    finds = f"{'finds' if name == CLEAN else 'still finds'} {'some' if order == MOST_DIFFERENT else 'more'} objects"
+    finds = f"{'finds' if name == CLEAN else 'still finds'} {'some' if order == MAX_DIFFERENT else 'more'} objects"
     where = f"In {len(ranked)} of {len(every)} images" if ranked else "In no image"
     remark = f"{where} {ORDERS[order]} {finds} at severity {nearest:g}{'; they come first' * bool(ranked)}."
     return ranked + [i for i in every if i not in known], remark
@@ -156,11 +156,13 @@ def _count_differences(
     """
     if corruption == CLEAN:
         truth, cells = _run.truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
-        objects = [robustness.outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)]
+        objects = [
+            robustness.match_outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)
+        ]
         matched = [(frame["outcome"] == "matched").to_numpy(int) for frame in objects]
         each = pd.DataFrame({"image_id": objects[0]["image_id"], "net": matched[1] - matched[0]})
     else:
-        flips = robustness.flips(_run, left, right, only=(corruption, severity)).objects
+        flips = robustness.find_flips(_run, left, right, only=(corruption, severity)).objects
         net = np.where(flips["keeper"] == "model", 1, -1)
         each = pd.DataFrame({"image_id": flips["image_id"], "net": net})
     each["either"] = each["net"].abs()
@@ -208,7 +210,7 @@ def _show_image(
 
     st.caption(
         f"Image {position + 1} of {len(ids)} · {escaping.markdown(str(row.file).rsplit('/', 1)[-1])} · "
-        f"{escaping.markdown(words(corruption))} at severity {severity:g}. {remark}"
+        f"{escaping.markdown(humanize(corruption))} at severity {severity:g}. {remark}"
     )
     image_viewer.show(
         image_viewer.ViewerImage(f"{view.name}:{image_id}", url, image.width, image.height),

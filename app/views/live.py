@@ -105,7 +105,7 @@ def _photographs() -> list[str]:
 def _corruptions() -> list[str]:
     from robustbench_sgdm import corruption
 
-    return corruption.load().names
+    return corruption.load_corruptions().names
 
 
 @st.cache_data(max_entries=16, show_spinner="Rendering the scene")
@@ -113,7 +113,7 @@ def _load_bundled(name: str) -> tuple[NDArray[np.uint8], str]:
     if name in SCENES:
         from robustbench_sgdm.datasets import scenes
 
-        return np.ascontiguousarray(scenes.render(SCENES[name]).image), name
+        return np.ascontiguousarray(scenes.render_scene(SCENES[name]).image), name
     from skimage import data
 
     return np.ascontiguousarray(getattr(data, name)()[..., :3]), name

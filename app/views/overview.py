@@ -13,9 +13,16 @@ from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import jobs, run_data, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
-from robustbench_sgdm.robustness import Over
+from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import held, repeat_command
-from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
+from robustbench_sgdm.tables import (
+    describe_set,
+    format_number,
+    format_time_ratio,
+    humanize,
+    identical_sentence,
+    verdicts,
+)
 
 EVERY = "all"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
@@ -117,13 +124,13 @@ def _show_board(
         _show_leaderboard(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
 
 
-def _corruption_set(view: RunView, family: str) -> Over | None:
+def _corruption_set(view: RunView, family: str) -> CorruptionSet | None:
     """The set that means are taken over: one family, else the widest."""
     sets = run_data.corruption_sets(view)
     return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
 
 
-def _leaderboard(view: RunView, metric: str, over: Over | None) -> pd.DataFrame:
+def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
     """A row per model: clean score, mPC, rPC, AP_S, seeds, latency and its ratio, parameters, `CONDITIONS`."""
     frame = run_data.summary(view, metric)
     small = run_data.summary(view, "AP_S").drop_duplicates("model").set_index("model")["P"]
@@ -135,7 +142,7 @@ def _leaderboard(view: RunView, metric: str, over: Over | None) -> pd.DataFrame:
     conditions = {
         "data": plan["data"]["name"],
         "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
+        "corruptions": ", ".join(map(humanize, sorted(plan["corruptions"]))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in view.run.cells})),
     }
     board = []
@@ -164,10 +171,12 @@ def _leaderboard(view: RunView, metric: str, over: Over | None) -> pd.DataFrame:
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
         return "1"  # the others are timed against this model
-    return time_ratio(row["ratio"], row["low"], row["high"])
+    return format_time_ratio(row["ratio"], row["low"], row["high"])
 
 
-def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over | None) -> pd.DataFrame:
+def _with_intervals(
+    frame: pd.DataFrame, table: pd.DataFrame | None, over: CorruptionSet | None
+) -> pd.DataFrame:
     frame = frame.copy()
     if table is None:
         return frame
@@ -243,12 +252,12 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         )
 
 
-def _show_verdict(view: RunView, metric: str, over: Over | None, table: pd.DataFrame | None) -> None:
+def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
     """In words: whether the module helps under these corruptions, and how certain that is."""
     same = run_data.identical_pairs(view)
     if table is None:
         for pair, why in same.items():
-            st.markdown(f"### {escaping.markdown(identical_words(*pair, why))}.")
+            st.markdown(f"### {escaping.markdown(identical_sentence(*pair, why))}.")
         if len(same) < len(view.run.pairs):
             st.markdown(
                 "**No verdict yet:** it needs confidence intervals, which are not computed yet. "
@@ -263,7 +272,7 @@ def _show_verdict(view: RunView, metric: str, over: Over | None, table: pd.DataF
         _show_single_model(_leaderboard(view, metric, over).iloc[0], metric, over)
 
 
-def _show_single_model(row: Any, metric: str, over: Over | None) -> None:
+def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> None:
     """The scores of a run's only model in words."""
     name, score = escaping.markdown(row["model"]), escaping.markdown(metric)
     if over is None or pd.isna(row["mPC"]):
@@ -274,9 +283,11 @@ def _show_single_model(row: Any, metric: str, over: Over | None) -> None:
         )
         st.markdown(f"**{name}:** no mean under corruption: {reason}.")
         return
-    st.markdown(f"### {name}: mean {score} of {number(row['mPC'])} under {escaping.markdown(named(over))}")
+    st.markdown(
+        f"### {name}: mean {score} of {format_number(row['mPC'])} under {escaping.markdown(describe_set(over))}"
+    )
     if pd.notna(row["rPC"]):  # undefined for a clean score of 0
-        st.markdown(f"It keeps {number(row['rPC'])} % of its clean {score}.")
+        st.markdown(f"It keeps {format_number(row['rPC'])} % of its clean {score}.")
 
 
 def _offer_report(view: RunView) -> None:

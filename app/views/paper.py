@@ -79,7 +79,7 @@ def paper() -> None:
 @st.cache_data
 def _printed(number: str) -> pd.DataFrame:
     """The table as the paper has it: a row per detector and module."""
-    file = Path(robustbench_sgdm.__file__).with_name("paper_tables.yaml")
+    file = Path(robustbench_sgdm.__file__).with_name("paper") / "tables.yaml"
     facts = yaml.safe_load(file.read_text("utf-8"))
     key = next(k for k in facts if k.startswith(f"table_{number}_"))
     rows = []

@@ -89,19 +89,23 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
         raise UsageError(
             f"this page takes at most {MAX_FORM:,} characters; name groups of corruptions, or start the run in a terminal"
         )
-    named = [*parsing.split(models, parsing.find_file), data]
+    named = [*parsing.split_list(models, parsing.find_file), data]
     if bad := [name for name in named if name.startswith("-")]:
         raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
     for name in named:
         sources.check_input_path(name)  # before any check whose message would tell whether such a file exists
-    items, selected, levels = parsing.models(models), parsing.split(noise), parsing.severities([severities])
+    items, selected, levels = (
+        parsing.parse_models(models),
+        parsing.split_list(noise),
+        parsing.parse_severities([severities]),
+    )
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
     if code := [item for item in items if ":" in item and not parsing.find_file(item)]:
         raise UsageError(
             f"{code[0]} names code to run, which this page does not allow; start the run in a terminal"
         )
-    corruption.load().select(selected)
+    corruption.load_corruptions().select(selected)
     arguments = [word for item in items for word in ("--model", item)]
     arguments += [word for item in selected for word in ("--noise", item)]
     return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]

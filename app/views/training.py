@@ -11,7 +11,7 @@ from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import charts, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.figures.losses import smoothed
+from robustbench_sgdm.figures.losses import smooth_values
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 EMBEDDED = "embedded weights"
@@ -120,7 +120,7 @@ def _curve(group: LogGroup, name: str, smooth: float) -> pd.DataFrame:
             "model": group.name,
             "epoch": mean.index.astype(int),
             "mean": mean.to_numpy(),
-            "smooth": smoothed(mean.to_numpy(), smooth * len(mean)),
+            "smooth": smooth_values(mean.to_numpy(), smooth * len(mean)),
             "low": table.min(axis=1).to_numpy(),
             "high": table.max(axis=1).to_numpy(),
         }

@@ -56,7 +56,7 @@ def dashboard(
     Prints its address, listens on this machine only unless told otherwise, and stops with Ctrl-C. Runs that
     were started from it continue.
     """
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
     from robustbench_sgdm.dashboard import server
     from robustbench_sgdm.dashboard.access import is_loopback
     from robustbench_sgdm.dashboard.sources import Sources
@@ -65,12 +65,12 @@ def dashboard(
     is_local = is_loopback(address)
     secret = server.make_token(required=token or not is_local)
     if secret and is_local:
-        note(
+        info(
             f"Visitors need the token {secret}; with it they can see the runs and start new ones. If your browser does "
             f"not find the address below, use http://localhost:{port}."
         )
     elif secret:
-        note(
+        info(
             f"warning: other machines can reach {address}, and the connection is not encrypted. Visitors need the token "
             f"{secret}; with it they can see the runs and start new ones. If only you need the dashboard, leave out "
             f"--address and use a tunnel: ssh -L {port}:localhost:{port} HOST"

@@ -9,18 +9,18 @@ from pathlib import Path
 from robustbench_sgdm.core.errors import UsageError
 
 _COMMAS = 16  # in a path that stands among others: each is a place where it may end
-SEVERAL = "Several: commas or repeats; a comma in the name of an existing file belongs to it."
+LIST_HELP = "Several: commas or repeats; a comma in the name of an existing file belongs to it."
 """What help says of a list of files."""
 
 
-def split(values: Iterable[str], whole: Callable[[str], object] = lambda _: False) -> list[str]:
+def split_list(values: Iterable[str], whole: Callable[[str], object] = lambda _: False) -> list[str]:
     """All items of a repeated, comma-separated option, in order, each once.
 
     Args:
         values: the option as given.
         whole: whether a text is an item as it stands, whatever commas and brackets are in it.
 
-    >>> split(["a,b", "c[x=1,y=2]", "a"])
+    >>> split_list(["a,b", "c[x=1,y=2]", "a"])
     ['a', 'b', 'c[x=1,y=2]']
 
     Raises:
@@ -29,14 +29,14 @@ def split(values: Iterable[str], whole: Callable[[str], object] = lambda _: Fals
     return list(dict.fromkeys(item for value in values for item in _items(value, whole)))
 
 
-def models(values: Iterable[str]) -> list[str]:
+def parse_models(values: Iterable[str]) -> list[str]:
     """The models of `--model`: names of the zoo, and paths, as the file system writes them.
 
     Raises:
         UsageError: a part of a path that does not exist as a whole, or brackets that do not match.
     """
     given = list(values)
-    items = split(given, find_file)
+    items = split_list(given, find_file)
     for item in items:
         if ("/" in item or "\\" in item) and item not in given and not find_file(item):
             raise UsageError(
@@ -73,29 +73,29 @@ def find_file(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def some(values: Iterable[str], option: str, example: str) -> list[str]:
-    """As `split`, where at least one is needed.
+def require_items(values: Iterable[str], option: str, example: str) -> list[str]:
+    """As `split_list`, where at least one is needed.
 
     Raises:
         UsageError: there is none; names the option.
     """
-    items = split(values)
+    items = split_list(values)
     if not items:
         raise UsageError(f"{option} names nothing; give at least one, such as {example}")
     return items
 
 
-def severities(values: Iterable[str]) -> list[float]:
+def parse_severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 
-    >>> severities(["0-2", "4.5"])
+    >>> parse_severities(["0-2", "4.5"])
     [0.0, 1.0, 2.0, 4.5]
 
     Raises:
         UsageError: none, not a number, or outside [0, 5].
     """
     found: list[float] = []
-    for item in some(values, "--severity", "0-5"):
+    for item in require_items(values, "--severity", "0-5"):
         low, dash, high = item.partition("-") if item[:1].isdigit() and "e" not in item else (item, "", "")
         try:
             if dash and max(int(low), int(high)) > 5:
@@ -118,7 +118,9 @@ def severities(values: Iterable[str]) -> list[float]:
     return sorted(set(found))
 
 
-def weights(values: Iterable[str], models: Sequence[str], baselines: Sequence[str] = ()) -> dict[str, Path]:
+def parse_weights(
+    values: Iterable[str], models: Sequence[str], baselines: Sequence[str] = ()
+) -> dict[str, Path]:
     """Weights by model: `NAME=FILE`, or plain files, one for all models or one for each in order.
 
     Args:

@@ -96,7 +96,7 @@ def viewer_boxes(truth: GroundTruth, detections: pd.DataFrame) -> list[dict[str,
     matches or misses, so that the viewer can mark where two models differ.
     """
     names = _category_names(truth)
-    result = robustness.outcomes(truth, detections, MIN_CONFIDENCE)
+    result = robustness.match_outcomes(truth, detections, MIN_CONFIDENCE)
     boxes = []
     for row in rows(result.detections):
         if row.outcome != "ignored":

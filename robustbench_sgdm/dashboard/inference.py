@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import image_viewer
-from robustbench_sgdm.datasets.classes import match_classes
+from robustbench_sgdm.datasets.class_matching import match_classes
 
 if TYPE_CHECKING:
     from robustbench_sgdm.dashboard.run_images import RunImage
-    from robustbench_sgdm.detectors import YoloDetector
+    from robustbench_sgdm.detectors import UltralyticsDetector
 
 MIN_IOU = 0.5
 """Overlap of two boxes of one class that count as the same object."""
@@ -44,7 +44,7 @@ def exclusive_use() -> Iterator[None]:
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
 def _load(
     model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
-) -> "YoloDetector":
+) -> "UltralyticsDetector":
     from robustbench_sgdm import detectors
     from robustbench_sgdm.config import InferenceConfig
 
@@ -55,7 +55,7 @@ def _load(
     )
     with exclusive_use():
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
-        return detectors.load(name, settings, weights=None if name == file else file)
+        return detectors.load_detector(name, settings, weights=None if name == file else file)
 
 
 def is_loadable(about: Mapping[str, Any]) -> bool:
@@ -64,7 +64,7 @@ def is_loadable(about: Mapping[str, Any]) -> bool:
     return weights == "embedded" or _is_file(weights)
 
 
-def load_run_detector(plan: Mapping[str, Any], model: str) -> "YoloDetector":
+def load_run_detector(plan: Mapping[str, Any], model: str) -> "UltralyticsDetector":
     """A detector of a run, checked to be the one that made its cells.
 
     Raises:
@@ -82,34 +82,34 @@ def load_run_detector(plan: Mapping[str, Any], model: str) -> "YoloDetector":
     return detector
 
 
-def load_bundled_detector(model: str) -> "YoloDetector":
+def load_bundled_detector(model: str) -> "UltralyticsDetector":
     """A detector whose weights come with the package, at the size they were trained at."""
     from robustbench_sgdm import detectors
 
-    if detectors.embedded(model) is None:
+    if detectors.bundled_weights(model) is None:
         raise DataError(f"{model} has no weights in this package")
     return _load(model, "embedded", 0, 0.001, 0.7, 300, None)
 
 
-def detect_cached(detector: "YoloDetector", image: "RunImage") -> pd.DataFrame:
+def detect_cached(detector: "UltralyticsDetector", image: "RunImage") -> pd.DataFrame:
     """`detect` on a run's image, from cache."""
     return _detect_cached(detector, detector.fingerprint, image)
 
 
 @st.cache_data(max_entries=64, show_spinner="Detecting")
-def _detect_cached(_detector: "YoloDetector", fingerprint: str, image: "RunImage") -> pd.DataFrame:
+def _detect_cached(_detector: "UltralyticsDetector", fingerprint: str, image: "RunImage") -> pd.DataFrame:
     with exclusive_use():
         return detect(_detector, image.pixels)
 
 
-def detect(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
+def detect(detector: "UltralyticsDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
     """Detections in (H, W, 3) RGB: label (index into the detector's classes), score, x1, y1, x2, y2 (px)."""
     import torch
 
     with exclusive_use():
         (detections,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
     frame = pd.DataFrame(detections.xyxy, columns=["x1", "y1", "x2", "y2"])
-    return frame.assign(score=detections.score, label=detections.label)
+    return frame.assign(score=detections.scores, label=detections.labels)
 
 
 def map_to_categories(

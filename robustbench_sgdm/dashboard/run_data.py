@@ -96,15 +96,15 @@ def count_missing_cells(view: RunView) -> int:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
-def corruption_sets(view: RunView) -> "dict[robustness.Over, str]":
+def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""
-    return robustness.sets(view.run)
+    return robustness.corruption_sets(view.run)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
 def primary_metric(view: RunView) -> str:
     """The metric that the run's data are reported by: AP50 on Pascal VOC, else AP."""
-    return robustness.headline(view.run)
+    return robustness.primary_metric(view.run)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=_BY_BASELINE)
@@ -116,12 +116,12 @@ def summary(view: RunView, metric: str) -> pd.DataFrame:
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_BASELINE)
 def identical_pairs(view: RunView) -> dict[tuple[str, str], str]:
     """The pairs with equal outputs, and why."""
-    return robustness.identical(view.run)
+    return robustness.find_identical_pairs(view.run)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=_BY_FILES)
 def _bootstrap(view: RunView) -> "robustness.Intervals":
-    return robustness.bootstrap(view.run)
+    return robustness.bootstrap_intervals(view.run)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
@@ -153,7 +153,7 @@ def has_cached_intervals(view: RunView, metric: str) -> bool:
 
 def has_resamples(view: RunView) -> bool:
     """Whether the run's resamples are stored; looked up until they are, since another process may make them."""
-    if view.stamp not in _WITH_RESAMPLES and robustness.kept(view.run):
+    if view.stamp not in _WITH_RESAMPLES and robustness.has_cached_samples(view.run):
         _WITH_RESAMPLES.add(view.stamp)
     return view.stamp in _WITH_RESAMPLES
 

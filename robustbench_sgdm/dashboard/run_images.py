@@ -15,7 +15,7 @@ from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.dashboard import image_viewer
 from robustbench_sgdm.dashboard.inference import exclusive_use
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 
 Pixels = NDArray[np.uint8]
 
@@ -78,7 +78,9 @@ class RunImage:
         Raises:
             DataError: the file is missing or not an image.
         """
-        return decoding.read(Image(self.image_id, Path(self.file), self.width, self.height, self.upright))
+        return decoding.read_image(
+            Image(self.image_id, Path(self.file), self.width, self.height, self.upright)
+        )
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -92,10 +94,10 @@ class RunImage:
         from robustbench_sgdm import corruption as corrupting
 
         try:
-            one = corrupting.load().get(self.corruption)
+            one = corrupting.load_corruptions().get(self.corruption)
         except UsageError as error:
             raise DataError(f"{self.corruption} is not among this version's corruptions: {error}") from error
-        return corrupting.apply_again(
+        return corrupting.reproduce(
             one,
             self.clean,
             self.severity,

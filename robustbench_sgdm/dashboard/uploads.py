@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard.inference import exclusive_use
-from robustbench_sgdm.datasets import images
+from robustbench_sgdm.datasets import image_decoding
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
 MAX_MEGABYTES = 10
@@ -31,7 +31,7 @@ def decode_upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
             f"{len(content) / 2**20:.1f} MB is more than {MAX_MEGABYTES}; choose a smaller picture"
         )
     with exclusive_use():
-        pixels = images.decode(content, MAX_PIXELS)
+        pixels = image_decoding.decode_image(content, MAX_PIXELS)
         scale = MAX_SIDE / max(pixels.shape[:2])
         if min(pixels.shape[:2]) < MIN_SIDE:
             raise DataError(f"the picture is under {MIN_SIDE} pixels high or wide; choose a larger one")

@@ -16,7 +16,7 @@ from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import session
-from robustbench_sgdm.tables import number, words
+from robustbench_sgdm.tables import format_number, humanize
 
 if TYPE_CHECKING:
     from robustbench_sgdm.dashboard.run_data import RunView
@@ -126,11 +126,11 @@ def selectbox(
 
 def select_corruption(names: Sequence[str], *, default: str | None = None) -> str:
     """A corruption, shown in words; the address may also have the name that commands use."""
-    by_words = {words(name): name for name in names}
+    by_words = {humanize(name): name for name in names}
     sent = st.query_params.get("corruption")
     if sent is not None and sent in names and "corruption" not in st.session_state:
-        st.session_state["corruption"] = words(sent)
-    usual = None if default is None else words(default)
+        st.session_state["corruption"] = humanize(sent)
+    usual = None if default is None else humanize(default)
     return by_words[
         selectbox("Corruption", list(by_words), "corruption", default=usual, aliases=names, width=170)
     ]
@@ -242,7 +242,7 @@ def format_interval(low: float, high: float, *, signed: bool = False) -> str:
     """
     if math.isnan(low) or math.isnan(high):
         return "–"
-    return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
+    return f"{format_number(low, signed=signed)} to {format_number(high, signed=signed)}"
 
 
 def fragment(

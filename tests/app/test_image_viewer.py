@@ -35,7 +35,7 @@ def kept() -> int:
 
 
 def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
-    imgaug = corruption.load().get("gaussian_noise").fingerprint("imgaug")
+    imgaug = corruption.load_corruptions().get("gaussian_noise").fingerprint("imgaug")
     others = (
         {"engine": "imgaug", "fingerprint": imgaug},
         {"image_id": 2},
@@ -53,8 +53,8 @@ def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
 
 def test_what_cannot_be_made_again_says_why(picture: Any) -> None:
     for change, why in (
-        ({"engine": "elsewhere", "fingerprint": "elsewhere"}, "corrupted elsewhere"),
-        ({"fingerprint": "other"}, "is not what it was"),
+        ({"engine": "elsewhere", "fingerprint": "elsewhere"}, "corrupted outside this package"),
+        ({"fingerprint": "other"}, "changed since the run was made"),
         ({"corruption": "mine"}, "not among this version's"),
     ):
         with pytest.raises(DataError, match=why):

@@ -164,7 +164,7 @@ def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) 
     assert ratios.to_dict() == {
         "base": "1",
         "base-sgdm": "2.10 [2.00, 2.20]",
-        "base-ca": tables.time_ratio(1.25, 0.9, 1.6),
+        "base-ca": tables.format_time_ratio(1.25, 0.9, 1.6),
     }
     assert ratios["base-ca"].startswith("not distinguishable")
     assert "measured once" in said(shown)
@@ -245,7 +245,7 @@ def test_every_metric_of_the_paper_has_its_place() -> None:
 
 def test_the_form_offers_what_there_is() -> None:
     view = resources.import_file(APP / "views/run.py")
-    assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
+    assert corruption.load_corruptions().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x", "a\0b", "\u00e9" * 101])

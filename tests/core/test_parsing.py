@@ -19,7 +19,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}(\[[a-z]=[0-9](,[a-z]=[0-9]){0,2}\])
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(NAMES, unique=True, max_size=6))
 def test_commas_and_repeats_are_the_same(names: list[str]) -> None:
-    assert parsing.split(names) == parsing.split([",".join(names)]) == names
+    assert parsing.split_list(names) == parsing.split_list([",".join(names)]) == names
 
 
 @pytest.mark.parametrize(
@@ -33,30 +33,30 @@ def test_commas_and_repeats_are_the_same(names: list[str]) -> None:
     ],
 )
 def test_severities(given_: list[str], expected: list[float]) -> None:
-    assert parsing.severities(given_) == expected
+    assert parsing.parse_severities(given_) == expected
 
 
 @pytest.mark.parametrize("bad", ["6", "-1", "x", "5-0", "nan", "inf", "1e9", "0-9", "1-"])
 def test_bad_severities_name_the_bound(bad: str) -> None:
     with pytest.raises(UsageError, match=r"outside \[0, 5\]|neither a number|backwards"):
-        parsing.severities([bad])
+        parsing.parse_severities([bad])
 
 
 def test_unbalanced_brackets() -> None:
     for bad in ("a[b", "a]b", "a]["):
         with pytest.raises(UsageError, match="unbalanced"):
-            parsing.split([bad])
+            parsing.split_list([bad])
 
 
 def test_weights_by_order_and_by_name(tmp_path: Path) -> None:
     models = ["a", "b[x=1]"]
-    assert parsing.weights(["w.pt"], models) == {"a": Path("w.pt"), "b[x=1]": Path("w.pt")}
-    assert parsing.weights(["1.pt,2.pt"], models) == {"a": Path("1.pt"), "b[x=1]": Path("2.pt")}
-    assert parsing.weights(["b[x=1]=2.pt"], models) == {"b[x=1]": Path("2.pt")}
+    assert parsing.parse_weights(["w.pt"], models) == {"a": Path("w.pt"), "b[x=1]": Path("w.pt")}
+    assert parsing.parse_weights(["1.pt,2.pt"], models) == {"a": Path("1.pt"), "b[x=1]": Path("2.pt")}
+    assert parsing.parse_weights(["b[x=1]=2.pt"], models) == {"b[x=1]": Path("2.pt")}
     with pytest.raises(UsageError, match="'c' is not a model"):
-        parsing.weights(["c=w.pt"], models)
+        parsing.parse_weights(["c=w.pt"], models)
     with pytest.raises(UsageError, match="3 --weights for 2 models"):
-        parsing.weights(["1.pt,2.pt,3.pt"], models)
+        parsing.parse_weights(["1.pt,2.pt,3.pt"], models)
 
 
 Form = Literal["NFC", "NFD"]
@@ -71,7 +71,7 @@ ANY = st.text(st.sampled_from("a,=[]\\ @%é漢'\"*;:{}()-."), min_size=1, max_si
 @settings(deadline=None)
 @given(st.lists(PLAIN.map(str.strip).filter(bool), unique=True, max_size=5))
 def test_joined_names_come_apart_again(names: list[str]) -> None:
-    assert parsing.split([",".join(names)]) == names
+    assert parsing.split_list([",".join(names)]) == names
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +95,16 @@ def test_an_existing_file_is_one_item(folder: Path, name: str, other: str) -> No
     try:
         for path in (*paths, paths[0].relative_to(folder), paths[1].relative_to(folder)):
             text = str(path)
-            assert parsing.models([text]) == [text]
-            assert parsing.models([f"yolov8n,{text},v[a=1,b=2]"]) == ["yolov8n", text, "v[a=1,b=2]"]
-            assert parsing.weights([text], ["m", "n"]) == {"m": path, "n": path}
-            assert parsing.weights([f"m={text}", f"v[a=1,b=2]={text}"], ["m", "v[a=1,b=2]"]) == {
+            assert parsing.parse_models([text]) == [text]
+            assert parsing.parse_models([f"yolov8n,{text},v[a=1,b=2]"]) == ["yolov8n", text, "v[a=1,b=2]"]
+            assert parsing.parse_weights([text], ["m", "n"]) == {"m": path, "n": path}
+            assert parsing.parse_weights([f"m={text}", f"v[a=1,b=2]={text}"], ["m", "v[a=1,b=2]"]) == {
                 "m": path,
                 "v[a=1,b=2]": path,
             }
-            assert parsing.weights([f"n={text},m={text}"], ["m", "n"]) == {"m": path, "n": path}
+            assert parsing.parse_weights([f"n={text},m={text}"], ["m", "n"]) == {"m": path, "n": path}
         both = ",".join(map(str, paths))
-        assert parsing.weights([both], ["m", "n"]) == {"m": paths[0], "n": paths[1]}
+        assert parsing.parse_weights([both], ["m", "n"]) == {"m": paths[0], "n": paths[1]}
     finally:
         for path in paths:
             path.unlink()
@@ -117,14 +117,14 @@ def test_a_files_letters_may_be_in_either_form(folder: Path) -> None:
         path.parent.mkdir()
         path.touch()
         text = unicodedata.normalize(typed, str(path))
-        assert parsing.models([text]) == [str(path)]
-        assert parsing.weights([f"m={text}"], ["m"]) == {"m": path}
+        assert parsing.parse_models([text]) == [str(path)]
+        assert parsing.parse_weights([f"m={text}"], ["m"]) == {"m": path}
         assert parsing.find_path(unicodedata.normalize(typed, str(path.parent))) == path.parent
     both = [unicodedata.normalize("NFC", "ü.pt"), unicodedata.normalize("NFD", "ü.pt")]
     for name in both:
         Path(name).touch()
-    assert parsing.models(both) == both
-    assert parsing.weights(
+    assert parsing.parse_models(both) == both
+    assert parsing.parse_weights(
         [unicodedata.normalize("NFC", "modèle=w.pt")], [unicodedata.normalize("NFD", "modèle")]
     )
 
@@ -133,20 +133,22 @@ def test_what_is_not_plain_is_told(folder: Path) -> None:
     for name in ("m=w.pt", "w.pt"):
         Path(name).touch()
     with pytest.raises(UsageError, match=r"write \./m=w\.pt for the first, or m=\./w\.pt"):
-        parsing.weights(["m=w.pt"], ["m"])
-    assert parsing.weights(["./m=w.pt"], ["m"]) == {"m": Path("m=w.pt")}
-    assert parsing.weights(["m=./w.pt"], ["m"]) == {"m": Path("w.pt")}
+        parsing.parse_weights(["m=w.pt"], ["m"])
+    assert parsing.parse_weights(["./m=w.pt"], ["m"]) == {"m": Path("m=w.pt")}
+    assert parsing.parse_weights(["m=./w.pt"], ["m"]) == {"m": Path("w.pt")}
     with pytest.raises(UsageError, match="gives m two files"):
-        parsing.weights(["m=1.pt", "m=2.pt"], ["m"])
+        parsing.parse_weights(["m=1.pt", "m=2.pt"], ["m"])
     with pytest.raises(UsageError, match=r"'runs/a'.*the name of a file that exists"):
-        parsing.models(["runs/a,b/best.pt"])
+        parsing.parse_models(["runs/a,b/best.pt"])
     with pytest.raises(UsageError, match="no such file, and '/data/x' is not a model"):
-        parsing.weights(["/data/x=1/best.pt"], ["m"])
-    assert parsing.models(["missing/best.pt"]) == ["missing/best.pt"]  # one path: told of where it is opened
+        parsing.parse_weights(["/data/x=1/best.pt"], ["m"])
+    assert parsing.parse_models(["missing/best.pt"]) == [
+        "missing/best.pt"
+    ]  # one path: told of where it is opened
 
 
 def test_weights_in_order_may_repeat() -> None:
-    assert list(parsing.weights(["1.pt,2.pt,1.pt"], ["a", "b", "c"]).values()) == [
+    assert list(parsing.parse_weights(["1.pt,2.pt,1.pt"], ["a", "b", "c"]).values()) == [
         Path("1.pt"),
         Path("2.pt"),
         Path("1.pt"),
@@ -156,4 +158,4 @@ def test_weights_in_order_may_repeat() -> None:
 def test_hostile_names_are_no_files() -> None:
     for name in ("a" * 300 + "é", "é\0", "é/" * 3000, "\udc80"):
         assert parsing.find_path(name) is None
-    assert len(parsing.models([",".join(map(str, range(1500)))])) == 1500
+    assert len(parsing.parse_models([",".join(map(str, range(1500)))])) == 1500

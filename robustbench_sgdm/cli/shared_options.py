@@ -57,7 +57,7 @@ BaselineOption = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        help="Compare all others with this model; default: a variant with its own baseline, else all with the first model.",
+        help="Compare all others with this model; default: a variant with its own baseline, else all with the first.",
     ),
 ]
 ResamplesOption = Annotated[

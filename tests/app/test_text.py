@@ -160,7 +160,7 @@ def test_every_page_shows_text_as_text(watched: Watched) -> None:
     told = {path: check(watched, path) for path in PAGES}
     assert watched.away == []
     for path, texts in {
-        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "No command can be made"],
+        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "does not say which command"],
         "curves": [FAMILIES[0], next(iter(CORRUPTIONS)), MODELS[0]],
         "images": ["<b>i.png", SHOWN],
         "training": ["<img src=x onerror=alert(1)>", "![t]"],

@@ -351,7 +351,7 @@ _OTHERS = {
 }  # whose functions are called as those of files are
 
 # Code that a run directory, a training run or a comparison passes through.
-_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli")
+_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli", "dashboard")
 
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
@@ -359,19 +359,15 @@ ALLOWED = {
     "store/runs.py _free path.exists",
     "listings.py _run_directories project.glob",
     "listings.py _run_directories p.is_symlink",
-    "app/processes.py started project.glob",
-    "app/views/training.py _logs folder.glob",
-    "app/views/training.py _logs path.glob",
-    "app/views/training.py _logs (path / 'results.csv').is_file",
-    "app/processes.py start path.exists",
-    "app/processes.py _begin path.mkdir",
+    "dashboard/jobs.py started_runs project.glob",
+    "app/views/training.py _read_logs folder.glob",
+    "app/views/training.py _read_logs path.glob",
+    "app/views/training.py _read_logs (path / 'results.csv').is_file",
+    "dashboard/jobs.py start path.exists",
+    "dashboard/jobs.py _launch path.mkdir",
     "training/runner.py free_folder project.mkdir",
     "training/runner.py free_folder folder.mkdir",
     # Named on the command line, or by code that called us: links are followed.
-    "cli/parsing.py find_path path.exists",
-    "cli/parsing.py find_path (place / part).exists",
-    "cli/parsing.py _same_in_any_form folder.iterdir",
-    "cli/parsing.py find_file path.is_file",
     "figures/style.py save_figure atomic_io.write",
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic_io.write_text",
@@ -416,12 +412,13 @@ ALLOWED = {
     "sweep/executors/worker_process.py run path.write_bytes",
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
+    "dashboard/pages.py load_pages folder.glob",
     "figures/run_analysis.py _log_files file.is_file",
-    "app/pictures.py module (_HERE / 'viewer.css').read_text",
-    "app/pictures.py module (_HERE / 'viewer.js').read_text",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.css').read_text",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.js').read_text",
     "app/views/paper.py _printed file.read_text",
     "app/views/paper.py _recomputed pd.read_csv",
-    "app/views/training.py _logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
+    "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
     "app/views/curves.py _changes (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }

@@ -91,11 +91,10 @@ def test_an_untrained_module_is_called_so_by_every_result(
 
 def page(name: str) -> None:
     from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
+    ((run, path),) = sources.available_runs().items()
+    pages.load_page(resources.root() / "app/views" / f"{name}.py").function(run_data.open_run(run, path))
 
 
 @pytest.mark.parametrize("name", ["overview", "curves"])

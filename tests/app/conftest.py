@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streamlit.testing.v1 import AppTest
 
 from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption
@@ -20,6 +21,30 @@ made_run = resources.import_file(SUPPORT / "made_run.py")
 serving = resources.import_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
+
+
+def script(name: str) -> None:
+    """A page without the frame of `main.py`; one about a run shows the first."""
+    from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages, run_data, sources
+
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
+    runs = list(sources.available_runs().items()) if page.needs_run else []
+    page.function(*[run_data.open_run(*run) for run in runs[:1]])
+
+
+@pytest.fixture
+def view(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens one page with some words on its command line and an address."""
+
+    def open_view(name: str, *words: object, **address: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        test = AppTest.from_function(script, args=(name,), default_timeout=200)
+        for key, value in address.items():
+            test.query_params[key] = value
+        return test.run()
+
+    return open_view
 
 
 @pytest.fixture(autouse=True)

@@ -151,7 +151,7 @@ def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) ->
         visitor.wait_for_address("/images")
         visitor.page.get_by_text(words).wait_for()
         visitor.settle()
-        assert visitor.counts() and "which is not here" not in visitor.text()
+        assert visitor.counts() and "which is not available" not in visitor.text()
         visitor.page.get_by_role("link", name="Curves").click()
         visitor.wait_for_address("/curves")
         visitor.settle()
@@ -278,7 +278,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
     visitor = visit()
     visitor.go(path, images=False)
-    assert "which is not here" in visitor.text() and "root:" not in visitor.page.content()
+    assert "which is not available" in visitor.text() and "root:" not in visitor.page.content()
 
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def _of(frame: pd.DataFrame) -> Marked:
 
 
 def test_all_mark_the_same_cells(
-    run: Run, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, command: Callable[..., str], view: Callable[..., AppTest], tmp_path: Path
 ) -> None:
     metric = "AP"
     wanted = expected(run, metric)
@@ -86,7 +85,7 @@ def test_all_mark_the_same_cells(
     assert in_report((run.path / "report.html").read_text(), run, metric) == wanted
     drawn = pd.read_csv(run.path / "figures" / "differences.csv")
     assert _of(drawn[drawn["significant"]]) == wanted
-    assert in_dashboard(run, metric, monkeypatch) == wanted
+    assert in_dashboard(run, metric, view) == wanted
     for verdict in analysis.verdicts:
         assert verdict.headline in printed and verdict.headline in plain(
             (run.path / "report.html").read_text()
@@ -111,7 +110,7 @@ def in_json(text: str) -> Marked:
 
 def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -> Marked:
     broken = command("compare", path, "--max-drop", f"{metric}=0", code=gate.EXIT_CODE)
-    form = rf"not kept: (\S+) against (\S+), {metric} under (.+) at (\S+):"
+    form = rf"failed: (\S+) against (\S+), {metric} under (.+) at (\S+):"
     return {(b, m, name, float(s)) for m, b, name, s in re.findall(form, broken) if name != "clean"}
 
 
@@ -150,22 +149,10 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", words.replace("\u00a0", " "))
 
 
-def page(name: str) -> None:
-    from robustbench_sgdm.core import resources
-
-    view = resources.import_file(resources.root() / "app/views/curves.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
-
-
-def in_dashboard(run: Run, metric: str, monkeypatch: pytest.MonkeyPatch) -> Marked:
+def in_dashboard(run: Run, metric: str, view: Callable[..., AppTest]) -> Marked:
     marked: Marked = set()
-    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
     for baseline, model in run.baseline_pairs:
-        test = AppTest.from_function(page, args=("curves",), default_timeout=200)
-        test.query_params["metric"], test.query_params["pair"] = metric, f"{model} − {baseline}"
-        test.run()
+        test = view("curves", "--", run.path, metric=metric, pair=f"{model} − {baseline}")
         assert not test.exception
         chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)
         (part,) = chart.proto.datasets

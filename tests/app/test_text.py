@@ -160,7 +160,7 @@ def test_every_page_shows_text_as_text(watched: Watched) -> None:
     told = {path: check(watched, path) for path in PAGES}
     assert watched.away == []
     for path, texts in {
-        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "No command can be made"],
+        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "does not say which command"],
         "curves": [FAMILIES[0], next(iter(CORRUPTIONS)), MODELS[0]],
         "images": ["<b>i.png", SHOWN],
         "training": ["<img src=x onerror=alert(1)>", "![t]"],
@@ -198,7 +198,7 @@ def test_the_report_of_such_a_run(browser: Any, hostile: Run) -> None:
     told = " ".join(page.inner_text("main").split())
     assert watched.away == [] and page.locator("a:not([href^='#'])").count() == 0
     assert not set(told) & set("\u202e\u2066\u200b\x1b\x07") and all(one in told for one in (SHOWN, *MODELS))
-    recorded = page.locator("dd", has_text="as the manifest has it, not checked").inner_text()
+    recorded = page.locator("dd", has_text="from the manifest, not verified").inner_text()
     assert "curl" in recorded and told.count("curl") == 1
     page.close()
     document = pypdf.PdfReader(hostile.path / "report.pdf")

@@ -11,8 +11,8 @@ import pytest
 import streamlit
 
 from robustbench_sgdm import cli
-from robustbench_sgdm.cli import dashboard
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
+from robustbench_sgdm.dashboard import server
 
 OWN = "a token of my own"
 
@@ -139,8 +139,8 @@ def test_a_streamlit_that_cannot_be_guarded_is_not_started(
         monkeypatch.delattr(streamlit, "App")
     else:
         monkeypatch.setattr(streamlit, "App", lambda script: None)
-    with pytest.raises(SystemExit, match="cannot be guarded"):
-        dashboard._app(Path("main.py"), OWN)
+    with pytest.raises(SystemExit, match=r"cannot be protected .* 'streamlit==1\.\d+\.\*'"):
+        server._protected_app(Path("main.py"), OWN)
 
 
 def test_a_closed_window_is_no_failure_in_the_log() -> None:
@@ -162,7 +162,7 @@ def run(self, config):
         except Exception:
             logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
 streamlit.App.run = run
-from robustbench_sgdm.cli.dashboard import serve
+from robustbench_sgdm.dashboard.server import serve
 sys.argv = ["-c", "main.py"]
 serve({"server.address": "::1"}, token=None)
 """

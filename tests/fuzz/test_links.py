@@ -23,11 +23,11 @@ from robustbench_sgdm.cli import compare, figure, lists
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.dashboard import jobs
 from robustbench_sgdm.store import Manifest, Run
 
 harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
-processes: Any = resources.import_file(resources.root() / "app/processes.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -140,7 +140,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),
     "report": lambda path: figure.report(path, resamples=4),
     "resume": resume,
-    "log": lambda path: print(processes.log(path), processes.running(path)),
+    "log": lambda path: print(jobs.read_log(path), jobs.is_running(path)),
 }
 
 
@@ -193,18 +193,13 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
 
 
 def page(name: str) -> None:
-    import streamlit as st
-
     from robustbench_sgdm.core import resources
-    from robustbench_sgdm.core.errors import RobustBenchError
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    app = resources.root() / "app"
-    view, stored = (resources.import_file(app / part) for part in (f"views/{name}.py", "stored.py"))
-    try:
-        of_run = name in ("overview", "images", "curves")
-        view.page(*[stored.show(*run) for run in stored.listed().items()] if of_run else ())
-    except RobustBenchError as error:  # as `main.py` does
-        st.error(str(error))
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
+    with pages.errors_shown(page):
+        runs = sources.available_runs().items() if page.needs_run else ()
+        page.function(*[run_data.open_run(*run) for run in runs])
 
 
 def test_pages(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,7 +253,7 @@ def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(swapping: SafeDirecto
     assert (tmp_path / "outside/file").read_bytes() == SECRET
 
 
-# What opens, makes, lists or removes files by path. `files` is a `Root` wherever it is so called, `file` is open.
+# What opens, makes, lists or removes files by path. `files` is always a `SafeDirectory`, `file` is an open one.
 _METHODS = {
     *(
         "open",
@@ -342,6 +342,7 @@ _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(
 _OTHERS = {
     "Run",
     "api.Run",
+    "Directory",
     "cls",
     "figures",
     "checkpoint",
@@ -356,8 +357,8 @@ ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
     "store/runs.py list_runs project.iterdir",
     "store/runs.py _free path.exists",
-    "cli/clean.py _runs project.glob",
-    "cli/clean.py _runs p.is_symlink",
+    "listings.py _run_directories project.glob",
+    "listings.py _run_directories p.is_symlink",
     "dashboard/jobs.py started_runs project.glob",
     "app/views/training.py _read_logs folder.glob",
     "app/views/training.py _read_logs path.glob",
@@ -369,21 +370,21 @@ ALLOWED = {
     # Named on the command line, or by code that called us: links are followed.
     "core/parsing.py find_path path.exists",
     "core/parsing.py find_path (place / part).exists",
-    "core/parsing.py _alike folder.iterdir",
+    "core/parsing.py _same_in_any_form folder.iterdir",
     "core/parsing.py find_file path.is_file",
-    "figures/style.py save atomic_io.write",
+    "figures/style.py save_figure atomic_io.write",
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic_io.write_text",
-    "cli/compare.py _hold atomic_io.write_text",
-    "cli/corrupt.py _copy atomic_io.write_bytes",
-    "cli/corrupt.py _describe atomic_io.write_text",
-    "cli/corrupt.py _drop_descriptions _json(dataset, out, one, severity).unlink",
+    "cli/compare.py _check atomic_io.write_text",
+    "sweep/corrupted_copies.py _write_versions atomic_io.write_bytes",
+    "sweep/corrupted_copies.py write_copies atomic_io.write_text",
+    "sweep/corrupted_copies.py write_copies _json_path(dataset, config.out, version).unlink",
     "cli/paper.py paper atomic_io.write_bytes",
     "store/logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
-    "sweep/external_predictions.py _folders folder.iterdir",
-    "sweep/external_predictions.py _jsons folder.iterdir",
+    "sweep/external_predictions.py _subfolders folder.iterdir",
+    "sweep/external_predictions.py _json_files folder.iterdir",
     "sweep/external_predictions.py discover_predictions Path(source).exists",
     "sweep/external_predictions.py discover_predictions path.is_file",
     "sweep/external_predictions.py unread_files root.rglob",
@@ -396,7 +397,7 @@ ALLOWED = {
     "training/runner.py _check weights.read_weights",
     "training/runner.py _keep weights.read_weights",
     "training/training_state.py strip_checkpoint weights.read_weights",
-    "figures/run_analysis.py _log_files place.is_file",
+    "figures/run_analysis.py _log_files path.is_file",
     # Images of the data set, and data that are exported for Ultralytics into the cache.
     "sweep/executors/ray.py _read image.path.read_bytes",
     "training/data.py load_training_data Path(train).exists",
@@ -416,7 +417,7 @@ ALLOWED = {
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
     "dashboard/pages.py load_pages folder.glob",
-    "figures/run_analysis.py _logs file.is_file",
+    "figures/run_analysis.py _log_files file.is_file",
     "dashboard/image_viewer.py module (_FILES / 'viewer.css').read_text",
     "dashboard/image_viewer.py module (_FILES / 'viewer.js').read_text",
     "app/views/paper.py _printed file.read_text",
@@ -463,9 +464,9 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
 
 def test_files_of_runs_are_opened_in_no_other_way() -> None:
     package = Path(safe_directory.__file__).parents[1]
-    modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))] + [
-        package / "core/parsing.py"
-    ]
+    modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))]
+    modules.append(package / "core/parsing.py")
+    modules += sorted(package.glob("*.py"))
     found = {f"{p.relative_to(package)} {where} {call}" for p in modules for where, call in calls(p)}
     app = resources.root() / "app"
     found |= {

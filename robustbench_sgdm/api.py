@@ -202,8 +202,8 @@ class Run:
 
     Attributes:
         directory: the files.
-        resamples: of the images, behind every interval; the statistics are kept in the directory.
-        corruptions: folders with corruptions of the user's own, whose pictures may have to be made.
+        resamples: of the images, behind every interval; statistics are cached in the directory.
+        corruptions: folders with corruptions of the user's own, to reproduce their images.
         progress: called while something is computed that is not stored yet.
     """
 
@@ -287,7 +287,7 @@ class Run:
     def report(self) -> tuple[Path, Path]:
         """Write `report.html` and `report.pdf` into the run directory; gives their paths.
 
-        What the run has no data for is left out; pictures that cannot be made are logged as warnings.
+        Sections without data are left out; images that cannot be reproduced are logged.
         """
         from robustbench_sgdm import report
 
@@ -323,8 +323,8 @@ class Run:
             confidence: least score of a box that is shown.
 
         Raises:
-            UsageError: there is no such figure, metric or model.
-            DataError: the run lacks what it needs.
+            UsageError: an unknown figure, metric or model.
+            DataError: the run lacks data for it.
         """
         from robustbench_sgdm import figures
 
@@ -387,7 +387,7 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
         wanted: the model, or (baseline, model); trainings, or networks of several.
 
     Raises:
-        UsageError: the run has no such model, or nothing to compare it with.
+        UsageError: an unknown model, or nothing to compare it with.
     """
     groups, seeds = run.groups, run.seeds
     known = dict.fromkeys([*groups, *run.plan["models"]])
@@ -398,12 +398,19 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
     model = names[-1]
     baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
     if not baselines:
-        raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+        raise UsageError(f"--model {model} has no baseline in this run; choose one with --baseline")
     sides = [groups.get(name, [name]) for name in (baselines[0], model)]
     pairs = [(b, m) for b in sides[0] for m in sides[1] if b != m]
     if not pairs or model == baselines[0]:
         raise UsageError(f"--model and --baseline are both {model}; name another model")
     return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
+
+
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines that `evaluate` adds for module variants such as `yolov8n-sgdm`."""
+    from robustbench_sgdm import detectors
+
+    return list(detectors.added_baselines(models))
 
 
 def load_detector(

@@ -49,6 +49,13 @@ def list_corruptions(folders: Sequence[Path] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "family", "aliases", "strengths"])
 
 
+def corruption_groups() -> tuple[str, ...]:
+    """The names of groups of corruptions, for `noise`."""
+    from robustbench_sgdm import corruption
+
+    return tuple(corruption.GROUPS)
+
+
 def measure_corruptions(
     folders: Sequence[Path] = (),
     data: str | None = None,

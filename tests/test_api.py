@@ -249,14 +249,14 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     [
         ({"imgsz": 100}, "imgsz is 100, must be 32, 64"),
         ({"conf": 1.5}, "conf is 1.5"),
-        ({"severity": []}, "names nothing"),
+        ({"severity": []}, "is empty"),
         ({"severity": [1, 5.5]}, "severity 5.5 is outside"),
         ({"severity": 1.23456}, "finer than 0.001"),
-        ({"noise": []}, "names nothing"),
+        ({"noise": []}, "is empty"),
         ({"executor": "slurm"}, "unknown executor 'slurm'"),
         ({"address": "h:1"}, "--address and --gpus go with"),
         ({"workers": -1}, "workers is -1"),
-        ({"from_train": Path("x")}, "brings models"),
+        ({"from_train": Path("x")}, "sets models"),
     ],
 )
 def test_a_configuration_is_checked_when_it_is_made(settings: dict[str, Any], message: str) -> None:

@@ -232,9 +232,9 @@ def _weights(values: list[str], models: list[str], baselines: bool) -> dict[str,
     """Files by model; baselines that come with variants can be given theirs by name."""
     if not values:
         return {}
-    from robustbench_sgdm.detectors import added_baselines
+    from robustbench_sgdm import api
 
-    return parsing.parse_weights(values, models, added_baselines(models) if baselines else [])
+    return parsing.parse_weights(values, models, api.added_baselines(models) if baselines else [])
 
 
 def _ask_about_identical(evaluation: "Evaluation", proceed: bool) -> bool:

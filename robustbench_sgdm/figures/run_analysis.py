@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
@@ -351,7 +351,7 @@ def short_title(corruption_set: CorruptionSet) -> str:
 
 def _log_files(model: str, weights: str) -> list[Path]:
     if weights == "embedded":
-        file = Path(resources.__file__).parent / "weights" / f"{model}.csv"
+        file = Path(__file__).parents[1] / "weights" / f"{model}.csv"
         return [file] if file.is_file() else []
     folder = Path(weights).parent
     candidates = [folder / "results.csv", folder.parent / "results.csv"]  # ours; Ultralytics' weights/best.pt

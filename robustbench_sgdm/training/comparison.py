@@ -88,12 +88,12 @@ class TrainedRun:
         path, files = folder / _RESULT, SafeDirectory(folder.parent)
         if not files.is_file(path):
             return None
-        found = read_scores(path, files)
-        sound = all(isinstance(found.get(key), kind) for key, kind in _FIELDS.items())
-        if not (sound and all(isinstance(line, str) for line in found["health"])):
+        content = read_scores(path, files)
+        sound = all(isinstance(content.get(key), kind) for key, kind in _FIELDS.items())
+        if not (sound and all(isinstance(line, str) for line in content["health"])):
             raise DataError(f"{path} is damaged; remove it, and --resume trains this run anew")
-        scores = Scores(found["metrics"], found["per_class"])
-        facts = {key: found[key] for key in _FIELDS} | {"health": tuple(found["health"])}
+        scores = Scores(content["metrics"], content["per_class"])
+        facts = {key: content[key] for key in _FIELDS} | {"health": tuple(content["health"])}
         return cls(folder=folder, scores=scores, **facts)
 
 
@@ -132,7 +132,7 @@ def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: the run's or the comparison's; nothing to check where it has no record.
-        facts: what the record would be now, from `record.facts`.
+        facts: what the record would be now, from `model_card.run_metadata`.
 
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
@@ -176,8 +176,8 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
         DataError: the folder is no comparison's.
     """
     path, files = folder / _RECIPE, SafeDirectory(folder)
-    found = read_yaml(path, files=files) if files.is_file(path) else None
-    content = found if isinstance(found, dict) else {}
+    recipe = read_yaml(path, files=files) if files.is_file(path) else None
+    content = recipe if isinstance(recipe, dict) else {}
     if isinstance(content.get("model"), str):
         raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
     runs = content.get("runs")

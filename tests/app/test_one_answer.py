@@ -114,7 +114,7 @@ def in_json(text: str) -> Marked:
 
 def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -> Marked:
     broken = command("compare", path, "--max-drop", f"{metric}=0", code=gate.EXIT_CODE)
-    form = rf"not kept: (\S+) against (\S+), {metric} under (.+) at (\S+):"
+    form = rf"failed: (\S+) against (\S+), {metric} under (.+) at (\S+):"
     return {(b, m, name, float(s)) for m, b, name, s in re.findall(form, broken) if name != "clean"}
 
 

@@ -198,7 +198,7 @@ def test_the_report_of_such_a_run(browser: Any, hostile: Run) -> None:
     told = " ".join(page.inner_text("main").split())
     assert watched.away == [] and page.locator("a:not([href^='#'])").count() == 0
     assert not set(told) & set("\u202e\u2066\u200b\x1b\x07") and all(one in told for one in (SHOWN, *MODELS))
-    recorded = page.locator("dd", has_text="as the plan has it, not checked").inner_text()
+    recorded = page.locator("dd", has_text="from the plan, not verified").inner_text()
     assert "curl" in recorded and told.count("curl") == 1
     page.close()
     document = pypdf.PdfReader(hostile.path / "report.pdf")

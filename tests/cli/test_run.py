@@ -58,7 +58,7 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     [
         ((), "workers"),
         (("--workers", "1"), "1 worker\n"),
-        (("--on", "ray", "--address", "10.0.0.1:6379"), "not asked for its size"),
+        (("--on", "ray", "--address", "10.0.0.1:6379"), "size is unknown here"),
         (("--on", "ray", "--address", "10.0.0.1:6379", "--workers", "40"), "40 workers"),
     ],
 )

@@ -98,7 +98,7 @@ def test_an_untrained_module_is_asked_about_and_said_to_be_identical(
     answer = io.StringIO("n\n")
     monkeypatch.setattr(answer, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", answer)
-    assert "nothing was run" in command(*words, code=2)
+    assert "not started" in command(*words, code=2)
     title = "identical: module untrained"
     said = command(*words, "--yes")
     assert title in said and "could be shown" not in said

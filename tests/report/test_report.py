@@ -245,7 +245,7 @@ def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
     document = pypdf.PdfReader(written.path / "report.pdf")
     texts = [page.extract_text() for page in document.pages]
     whole = " ".join(texts)
-    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to repeat it" in whole
+    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to reproduce it" in whole
     assert f"1 / {len(texts)}" in texts[0] and f"{len(texts)} / {len(texts)}" in texts[-1]
     assert all("against base on" in text for text in texts)  # the running head
     places = {
@@ -376,7 +376,7 @@ def test_an_empty_run_is_refused_and_a_partial_one_says_so(small_run: Run) -> No
     text = text_of(small_run)
     html5lib.HTMLParser(strict=True).parse(text)
     assert "<strong>Incomplete:</strong> 1 of 6" in text
-    assert "No interval can be given" in text and "&lt;script&gt;" in text
+    assert "No intervals, so no verdict" in text and "&lt;script&gt;" in text
     for cell in small_run.cells[:-1]:
         (small_run.store.folder(cell) / "scores.json").unlink()
     with pytest.raises(DataError, match="no complete cell"):
@@ -398,7 +398,7 @@ def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> N
         [sys.executable, "-c", script, str(written.path)], check=True, env=environment, timeout=300
     )
     document = pypdf.PdfReader(written.path / "report.pdf")
-    assert "How to repeat it" in " ".join(page.extract_text() for page in document.pages)
+    assert "How to reproduce it" in " ".join(page.extract_text() for page in document.pages)
 
 
 def test_the_command_ends_with_the_paths(

@@ -283,9 +283,9 @@ def test_the_browser_uses_the_fonts_of_the_page(written: Path, browser: Any) -> 
 def test_bold_text_says_nothing_on_the_terminal() -> None:
     """matplotlib reports a weight that a font lacks through logging, which no warnings filter sees."""
     code = (
-        "from robustbench_sgdm.figures.style import styled\n"
+        "from robustbench_sgdm.figures.style import plot_style\n"
         "from matplotlib.figure import Figure\n"
-        "with styled():\n"
+        "with plot_style():\n"
         "    figure = Figure()\n"
         "    figure.text(0, 0, '\\u7c7b \\u0baf bold', weight='bold')\n"
         "    figure.savefig(__import__('io').BytesIO())\n"

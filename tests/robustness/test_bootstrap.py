@@ -329,7 +329,7 @@ def test_impossible_requests(make_run: Any) -> None:
         ({"groups": {"a": ["base"], "b": ["base"]}}, "two groups"),
         ({"groups": {"a": []}}, "has no model"),
         ({"groups": {"base": ["module"]}}, "use another name"),
-        ({"groups": {"told": ["module"]}}, "called as one of the run"),
+        ({"groups": {"told": ["module"]}}, "has the name of a group of the run"),
         ({"groups": {"a": ["base", "module"]}}, "joins module with its baseline base"),
     ):
         with pytest.raises(UsageError, match=words):

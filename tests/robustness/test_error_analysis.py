@@ -112,7 +112,7 @@ def test_full_images_are_refused_before_boxes_are_held_to_objects(
 ) -> None:
     run = make_run(MODELS, NOISE)
     monkeypatch.setattr(matching, "_MAX_PAIRS", 10)
-    with pytest.raises(DataError, match="pairs within images, may make 10"):
+    with pytest.raises(DataError, match="pairs within images; the limit is 10"):
         analyze_errors(run.truth(), None, run.store.detections(run.cells[0]))
 
 

@@ -144,16 +144,17 @@ def _keep_upload_urls() -> None:
     load it waits there long enough to be lost: the browser waits for it without end, and the upload never begins.
     """
     with contextlib.suppress(ImportError, AttributeError):  # another version, which may do better
-        from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
+        from streamlit.runtime import forward_msg_queue
 
-        clear = ForwardMsgQueue.clear
+        queues: Any = forward_msg_queue.ForwardMsgQueue
+        clear = queues.clear
 
         def clear_except_urls(queue: Any, *args: Any, **kwargs: Any) -> None:
             answers = [one for one in queue._queue if one.WhichOneof("type") == "file_urls_response"]
             clear(queue, *args, **kwargs)
             queue._queue += [one for one in answers if one not in queue._queue]
 
-        ForwardMsgQueue.clear = clear_except_urls  # type: ignore[method-assign]
+        queues.clear = clear_except_urls
 
 
 def _protected_app(script: Path, token: str) -> Any:

@@ -42,8 +42,8 @@ def curves(view: RunView) -> None:
 
 
 def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, list[str], str]:
-    about = view.run.plan["corruptions"]
-    family = {c: str(about.get(c, {}).get("family") or "other") for c in corruptions}
+    about = view.run.manifest.corruptions
+    family = {c: about[c].family or "other" for c in corruptions}
     families = list(dict.fromkeys(family.values()))
     few = len(corruptions) <= 2 * COLUMNS
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
@@ -122,10 +122,10 @@ def _points(view: RunView, metric: str, bands: bool) -> pd.DataFrame:
 
 
 def _differences(view: RunView, metric: str) -> None:
-    if not view.run.pairs:
+    if not view.run.baseline_pairs:
         return
     st.subheader("Differences", anchor=False)
-    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.pairs}
+    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.baseline_pairs}
     pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
     if why := run_data.identical_pairs(view).get(pair):
         st.markdown(f"**{escaping.markdown(identical_sentence(*pair, why))}.**")

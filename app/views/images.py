@@ -61,8 +61,8 @@ def _select_models(view: RunView, cells: Any) -> tuple[str, str, str, str]:
         baseline = other = models[0]
         compared = widgets.select_baseline(view, own=False)
         if len(models) > 1:
-            baseline, first = compared.run.pairs[0]
-            first = next((m for b, m in view.run.pairs if b == baseline), first)
+            baseline, first = compared.run.baseline_pairs[0]
+            first = next((m for b, m in view.run.baseline_pairs if b == baseline), first)
             other = widgets.selectbox("Compared model", models, "right", default=first, width=200)
         left, right = _select_trainings(compared, baseline, other)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
@@ -76,7 +76,7 @@ def _select_models(view: RunView, cells: Any) -> tuple[str, str, str, str]:
 def _select_trainings(view: RunView, baseline: str, other: str) -> tuple[str, str]:
     """One training of each model, by default with the same seed; of a single model its first and last."""
     ours, theirs = view.run.groups[baseline], view.run.groups[other]
-    defaults = view.run.trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
+    defaults = view.run.match_trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
     chosen = []
     for label, trainings, key, default in (
         ("Left training", ours, "left", defaults[0]),
@@ -155,9 +155,10 @@ def _count_differences(
     Under corruption, only objects that both models find on clean images count.
     """
     if corruption == CLEAN:
-        truth, cells = _run.truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
+        truth, cells = _run.ground_truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
         objects = [
-            robustness.match_outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)
+            robustness.match_outcomes(truth, _run.store.read_detections(cells[m])).objects
+            for m in (left, right)
         ]
         matched = [(frame["outcome"] == "matched").to_numpy(int) for frame in objects]
         each = pd.DataFrame({"image_id": objects[0]["image_id"], "net": matched[1] - matched[0]})
@@ -194,7 +195,7 @@ def _show_image(
     position = ids.index(image_id)
     (row,) = image_viewer.rows(truth.images[truth.images["image_id"] == image_id])
     own = image_viewer.image_truth(truth, image_id)
-    image = RunImage.from_plan(view.run.plan, row, corruption, severity)
+    image = RunImage.from_manifest(view.run.manifest, row, corruption, severity)
     url, problem = _image_url(view, image)
     panes = []
     for model in models:
@@ -236,7 +237,7 @@ def _detections(view: RunView, model: str, image: RunImage, is_live: bool) -> pd
         raise DataError(
             f"this cell is not complete; {model} has nothing stored at severity {image.severity:g}"
         )
-    detector = inference.load_run_detector(view.run.plan, model)
+    detector = inference.load_run_detector(view.run.manifest, model)
     detections = inference.map_to_categories(
         inference.detect_cached(detector, image), detector.classes, run_data.ground_truth(view).categories
     )
@@ -268,7 +269,7 @@ def _fallback_url(image: RunImage, error: RobustBenchError) -> tuple[str, str]:
 
 
 def _show_provenance(view: RunView, is_live: bool) -> None:
-    device = str(view.run.plan["settings"].get("device", "cpu"))
+    device = view.run.manifest.settings.device
     text = "Boxes are those of the run. The corruption is reproduced from its seed, pixel by pixel."
     if is_live:
         text = "Boxes at severities of the run are those of the run; others are detected now, by its own detectors."

@@ -13,6 +13,7 @@ from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import image_viewer, inference, run_data, session, sources, uploads, widgets
 from robustbench_sgdm.dashboard.pages import page
+from robustbench_sgdm.store import Manifest
 
 EMBEDDED = ("yolov8n", "yolov8n-sgdm")
 SCENES = {f"scene {number}": number for number in range(1, 7)}
@@ -20,11 +21,11 @@ PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
 class Model(NamedTuple):
-    """A model on offer: its title, its name, and the plan of its run; None for an embedded one."""
+    """A model on offer: its title, its name, and the manifest of its run; None for an embedded one."""
 
     title: str
     name: str
-    plan: Any
+    manifest: Manifest | None
 
 
 @page("Live", icon=":material/photo_camera:", order=4)
@@ -82,13 +83,13 @@ def _available_models() -> dict[str, Model]:
     models = [Model(name, name, None) for name in EMBEDDED]
     for run_name, path in list(sources.available_runs().items())[:8]:
         try:
-            plan = run_data.open_run(run_name, path).run.plan
+            manifest = run_data.open_run(run_name, path).run.manifest
         except RobustBenchError:
             continue
         models += [
-            Model(f"{name} @ {run_name}", name, plan)
-            for name, about in plan["models"].items()
-            if about.get("weights") != "embedded" and inference.is_loadable(about)
+            Model(f"{name} @ {run_name}", name, manifest)
+            for name, model in manifest.models.items()
+            if model.weights != "embedded" and inference.is_loadable(model)
         ]
     return {model.title: model for model in models}
 
@@ -126,8 +127,8 @@ def _show(
     try:
         detectors = [
             inference.load_bundled_detector(model.name)
-            if model.plan is None
-            else inference.load_run_detector(model.plan, model.name)
+            if model.manifest is None
+            else inference.load_run_detector(model.manifest, model.name)
             for model in models
         ]
         image, boxes = _detect(pixels, name, corruption, severity, detectors)

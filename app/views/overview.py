@@ -14,7 +14,7 @@ from robustbench_sgdm.dashboard import jobs, run_data, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.robustness import CorruptionSet
-from robustbench_sgdm.store import held, repeat_command
+from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import (
     describe_set,
     format_number,
@@ -60,27 +60,27 @@ def overview(view: RunView) -> None:
 
 
 def _show_state(view: RunView) -> None:
-    data, corruptions = view.run.plan["data"], view.run.plan["corruptions"]
+    data, corruptions = view.run.manifest.data, view.run.manifest.corruptions
     missing = run_data.count_missing_cells(view)
-    total = len(view.run.plan["cells"])
+    total = len(view.run.manifest.cells)
     text = (
-        f"{escaping.markdown(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {view.run.plan['settings']['seed']:d}"
+        f"{escaping.markdown(data.name)} · {data.images:,} images · {data.boxes:,} objects · "
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {view.run.manifest.settings.seed:d}"
     )
     st.caption(text)
-    if truth := data.get("truth"):
+    if truth := data.ground_truth:
         st.caption(escaping.markdown(truth))
     if not missing:
         return
     done = f"{total - missing} of {total} cells are complete; this page shows those."
-    if held(view.run.path):
+    if is_locked(view.run.path):
         st.info(f"{done} The run is in progress.", icon=":material/hourglass_top:")
         return
     try:
-        command = repeat_command(view.run)
+        command = resume_command(view.run)
     except DataError as error:
         st.info(
-            f"{done} Its plan does not say which command computes the rest: {escaping.markdown(error)}.",
+            f"{done} Its manifest does not say which command computes the rest: {escaping.markdown(error)}.",
             icon=":material/hourglass_top:",
         )
         return
@@ -137,17 +137,17 @@ def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.D
     scores = run_data.pooled_results(view)
     clean = scores[scores["corruption"] == CLEAN].set_index("model")
     rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
-    latency = view.run.latency().set_index("model")
-    plan = view.run.plan
+    latency = view.run.read_latency().set_index("model")
+    manifest = view.run.manifest
     conditions = {
-        "data": plan["data"]["name"],
-        "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(humanize, sorted(plan["corruptions"]))),
+        "data": manifest.data.name,
+        "images": manifest.data.images,
+        "corruptions": ", ".join(map(humanize, sorted(manifest.corruptions))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in view.run.cells})),
     }
     board = []
     for name, trainings in view.run.groups.items():
-        about = plan["models"][trainings[0]]
+        info = manifest.models[trainings[0]]
         timed = next((m for m in trainings if m in latency.index), None)
         board.append(
             {
@@ -160,9 +160,9 @@ def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.D
                 "seeds": len(trainings),
                 "latency": latency["milliseconds"].get(timed),
                 "ratio": _ratio(latency.loc[timed]) if timed else None,
-                "parameters": about.get("parameters", float("nan")) / 1e6,
+                "parameters": info.parameters / 1e6 if info.parameters is not None else float("nan"),
                 **conditions,
-                "imgsz": about.get("imgsz"),
+                "imgsz": info.imgsz,
             }
         )
     return pd.DataFrame(board).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
@@ -258,17 +258,17 @@ def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table:
     if table is None:
         for pair, why in same.items():
             st.markdown(f"### {escaping.markdown(identical_sentence(*pair, why))}.")
-        if len(same) < len(view.run.pairs):
+        if len(same) < len(view.run.baseline_pairs):
             st.markdown(
                 "**No verdict yet:** it needs confidence intervals, which are not computed yet. "
                 "Use the button below to compute them."
             )
     else:
-        for verdict in verdicts(table, view.run.pairs, metric, over, same):
+        for verdict in verdicts(table, view.run.baseline_pairs, metric, over, same):
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")
             if verdict.details:
                 st.markdown("\n".join(f"* {escaping.markdown(detail)}." for detail in verdict.details))
-    if not view.run.pairs:
+    if not view.run.baseline_pairs:
         _show_single_model(_leaderboard(view, metric, over).iloc[0], metric, over)
 
 

@@ -12,7 +12,7 @@ from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import charts, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.figures.losses import smooth_values
-from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
+from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs, logs_without_record, read_logs
 
 EMBEDDED = "embedded weights"
 
@@ -44,9 +44,9 @@ def training() -> None:
     _show_charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
 
 
-def _read_logs() -> tuple[dict[str, Log], list[str]]:
+def _read_logs() -> tuple[dict[str, TrainingLog], list[str]]:
     """Training runs by `folder / run`, newest first, the package's own last; and what is wrong with others."""
-    logs: dict[str, Log] = {}
+    logs: dict[str, TrainingLog] = {}
     problems, labels = [], {EMBEDDED}
     for folder in dict.fromkeys(sources.sources().training):
         for path in sorted(folder.glob("*"), key=_modified, reverse=True) if folder.is_dir() else []:
@@ -65,7 +65,7 @@ def _read_logs() -> tuple[dict[str, Log], list[str]]:
     return logs, problems
 
 
-def _baseline_first(logs: list[Log]) -> list[Log]:
+def _baseline_first(logs: list[TrainingLog]) -> list[TrainingLog]:
     return sorted(logs, key=lambda log: (log.model, str(log.path)))
 
 
@@ -76,7 +76,7 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _show_charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, int]) -> None:
+def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tuple[int, int]) -> None:
     groups = group_logs(logs)
     names = [group.name for group in groups]
     colors = widgets.model_colors(names)
@@ -103,7 +103,7 @@ def _show_charts(logs: list[Log], split: str, smooth: float, epochs: tuple[int, 
             else "No two trainings differ only in the seed."
         )
     )
-    if absent := unrecorded(logs):
+    if absent := logs_without_record(logs):
         st.caption(
             f"{len(absent)} of these runs have no recipe.yaml or args.yaml beside results.csv, so they are not pooled."
         )

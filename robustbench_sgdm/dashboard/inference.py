@@ -1,7 +1,7 @@
 """Detectors for the pages that run them: loaded on first use, checked against the run they belong to."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import image_viewer
 from robustbench_sgdm.datasets.class_matching import match_classes
+from robustbench_sgdm.store import Manifest, ModelInfo
 
 if TYPE_CHECKING:
     from robustbench_sgdm.dashboard.run_images import RunImage
@@ -58,26 +59,26 @@ def _load(
         return detectors.load_detector(name, settings, weights=None if name == file else file)
 
 
-def is_loadable(about: Mapping[str, Any]) -> bool:
+def is_loadable(model: ModelInfo) -> bool:
     """Whether a run's model has weights that can be loaded here."""
-    weights = str(about.get("weights", "embedded"))
-    return weights == "embedded" or _is_file(weights)
+    return model.weights == "embedded" or _is_file(model.weights)
 
 
-def load_run_detector(plan: Mapping[str, Any], model: str) -> "UltralyticsDetector":
+def load_run_detector(manifest: Manifest, model: str) -> "UltralyticsDetector":
     """A detector of a run, checked to be the one that made its cells.
 
     Raises:
         DataError: its weights are missing or have changed.
     """
-    about = plan["models"][model]
-    weights = str(about.get("weights", "embedded"))
-    if not is_loadable(about):
+    info = manifest.models[model]
+    weights = info.weights
+    if not is_loadable(info):
         raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
-    end2end = bool(about.get("end2end")) or None
-    settings = int(about["imgsz"]), float(about["conf"]), float(about["iou"]), int(about["max_det"]), end2end
+    if info.imgsz is None or info.conf is None or info.iou is None or info.max_det is None:
+        raise DataError(f"{model} cannot run here: its manifest lacks its size or a threshold")
+    settings = info.imgsz, info.conf, info.iou, info.max_det, info.end2end or None
     detector = _load(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
-    if str(about.get("device", "cpu")) == "cpu" and detector.fingerprint != about.get("fingerprint"):
+    if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector
 

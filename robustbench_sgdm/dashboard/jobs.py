@@ -7,17 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.store import Run, shard_count
+from robustbench_sgdm.store.schema import DashboardJob
 
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
@@ -91,7 +90,7 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
         raise UsageError(f"the name {short!r} must be a plain directory name of at most {_MAX_NAME} bytes")
     with _START_LOCK:
         path, number = project / name, 1
-        while path.exists() and (_record(path) or {}).get("arguments") != list(arguments):
+        while path.exists() and ((job := _job(path)) is None or job.arguments != tuple(arguments)):
             number += 1
             path = project / f"{name}{number}"
         if is_running(path):
@@ -115,8 +114,8 @@ def _launch(path: Path, arguments: Sequence[str]) -> None:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    record = {"pid": child.pid, "arguments": list(arguments), "started": time.time(), "share": share}
-    files.write_json(_RECORD, record)
+    job = DashboardJob(pid=child.pid, arguments=tuple(arguments), started=time.time(), share=share)
+    job.write(_RECORD, files)
 
 
 def started_runs(project: Path) -> list[Path]:
@@ -132,25 +131,26 @@ def is_running(path: Path) -> bool:
 
 def started_at(path: Path) -> float:
     """Start time, in seconds since 1970."""
-    return float((_record(path) or {}).get("started", time.time()))
+    job = _job(path)
+    return job.started if job else time.time()
 
 
 def stop(path: Path) -> None:
     """Interrupt the run as Ctrl-C does, and kill it later if it goes on; what is finished is stored."""
-    process = _process(path)
-    if process is None:
+    job, process = _job(path), _process(path)
+    if job is None or process is None:
         return
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
-        SafeDirectory(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
+        job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))
     threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
 
 
 def is_stopping(path: Path) -> bool:
     """Whether a run was interrupted a moment ago and still runs."""
-    interrupted = float((_record(path) or {}).get("stopping", 0))
-    return is_running(path) and time.time() - interrupted < 2 * _STOP_TIMEOUT
+    job = _job(path)
+    return job is not None and is_running(path) and time.time() - job.stopping < 2 * _STOP_TIMEOUT
 
 
 def _kill_later(process: psutil.Process) -> None:
@@ -164,27 +164,27 @@ def _kill_later(process: psutil.Process) -> None:
 def job_progress(run: Run) -> JobProgress:
     """Progress of a run, from its files alone."""
     cells = run.cells
-    shards = shard_count(int(run.plan["data"]["images"]))
+    shards = shard_count(run.manifest.data.images)
     done, complete = 0.0, 0
     for cell in cells:
-        if run.store.complete(cell):
+        if run.store.is_complete(cell):
             complete += 1
             done += 1
         else:
-            done += min(1.0, len(run.store.shards(cell)) / max(shards, 1)) * 0.99
+            done += min(1.0, len(run.store.stored_shards(cell)) / max(shards, 1)) * 0.99
     return JobProgress(len(cells), complete, done / max(len(cells), 1))
 
 
 def seconds_left(path: Path, progress: JobProgress) -> float | None:
     """Time left at the pace since the run was started or resumed; None while that is unknown."""
-    record: Mapping[str, Any] = _record(path) or {}
-    before = record.get("share", 0.0)
-    if before > progress.share:  # its cells are outdated: the code or the data changed
-        before = 0.0
-    done = progress.share - before
-    if done < 0.02 or "started" not in record:
+    job = _job(path)
+    if job is None:
         return None
-    return float((time.time() - record["started"]) * (1 - progress.share) / done)
+    before = (
+        job.share if job.share <= progress.share else 0.0
+    )  # else its cells are outdated: code or data changed
+    done = progress.share - before
+    return None if done < 0.02 else (time.time() - job.started) * (1 - progress.share) / done
 
 
 def read_log(path: Path, max_bytes: int = 4000) -> str:
@@ -212,28 +212,25 @@ def _share(path: Path) -> float:
         return 0.0
 
 
-def _record(path: Path) -> dict[str, Any] | None:
+def _job(path: Path) -> DashboardJob | None:
     try:
-        record = read_json(path / _RECORD, 2**16, SafeDirectory(path))
+        return DashboardJob.read(path / _RECORD, SafeDirectory(path))
     except RobustBenchError:
         return None
-    if not isinstance(record, dict) or not (type(pid := record.get("pid")) is int and 0 < pid < 2**31):
-        return None
-    numbers = [record.get(key, 0.0) for key in ("started", "share", "stopping")]
-    return record if all(isinstance(n, int | float) and abs(n) < 1e12 for n in numbers) else None
 
 
 def _process(path: Path) -> psutil.Process | None:
     """The recorded process, if its command line says that it works on this directory: numbers are used again."""
-    record: Mapping[str, Any] = _record(path) or {}
+    if (job := _job(path)) is None:
+        return None
     try:
-        process = psutil.Process(int(record["pid"]))
+        process = psutil.Process(job.pid)
         words = process.cmdline()
         if process.status() == psutil.STATUS_ZOMBIE:
             with contextlib.suppress(ChildProcessError, OSError):
                 os.waitpid(process.pid, os.WNOHANG)
             return None
-    except (KeyError, psutil.Error, ValueError):
+    except (psutil.Error, ValueError):
         return None
     ours = list(_COMMAND[1:]) == words[1 : len(_COMMAND)] and words[-5:] == _directory_options(path)
     return process if ours else None

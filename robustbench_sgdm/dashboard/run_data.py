@@ -16,7 +16,7 @@ import streamlit as st
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.store import Cell, GroundTruth, Run
+from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunView:
     Attributes:
         name: among `sources.available_runs()`.
         run: opened.
-        stamp: hash that changes with the run's plan and with any of its cells.
+        stamp: hash that changes with the run's manifest and with any of its cells.
     """
 
     name: str
@@ -53,19 +53,20 @@ def open_run(name: str, path: Path) -> RunView:
         DataError: not a run directory, damaged, or of another version.
     """
     try:
-        about = (path / "plan.yaml").lstat()
+        about = (path / MANIFEST).lstat()
         run, files = _open_cached(path, (about.st_mtime_ns, about.st_ino))
     except OSError:
-        raise DataError(f"{path} is not a run directory (any more): it has no plan.yaml") from None
+        Run.open(path)  # says so of a run of an earlier version
+        raise DataError(f"{path} is not a run directory (any more): it has no {MANIFEST}") from None
     return RunView(name, run, _hash_times(files))
 
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
 def _open_cached(path: Path, changed: tuple[int, int]) -> tuple[Run, list[str]]:
-    """A run, and the files whose times say whether it changed: the plan, and each cell's scores, written last."""
+    """A run, and the files whose times say whether it changed: the manifest, and each cell's scores, written last."""
     run = Run.open(path)
     scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
-    return run, [str(file.absolute()) for file in (path / "plan.yaml", *scores)]
+    return run, [str(file.absolute()) for file in (path / MANIFEST, *scores)]
 
 
 def _hash_times(files: Sequence[str]) -> str:
@@ -92,7 +93,7 @@ def pooled_results(view: RunView) -> pd.DataFrame:
 
 def count_missing_cells(view: RunView) -> int:
     """How many of the planned cells are not complete."""
-    return len(view.run.plan["cells"]) - len(results(view))
+    return len(view.run.manifest.cells) - len(results(view))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
@@ -136,7 +137,11 @@ def intervals(view: RunView, metric: str) -> pd.DataFrame | None:
     """
     if results(view).empty or not has_resamples(view) or not view.run.store.root.is_dir():
         return None
-    table = _interval_table(view, metric, tuple(view.run.pairs)) if metric in robustness.METRICS else None
+    table = (
+        _interval_table(view, metric, tuple(view.run.baseline_pairs))
+        if metric in robustness.METRICS
+        else None
+    )
     _WITH_INTERVALS.add((view.stamp, metric))
     return table
 
@@ -161,13 +166,13 @@ def has_resamples(view: RunView) -> bool:
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
 def ground_truth(view: RunView) -> GroundTruth:
     """The run's ground truth."""
-    return view.run.truth()
+    return view.run.ground_truth()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
 def detections(view: RunView, cell: Cell) -> pd.DataFrame:
     """A complete cell's detections. Read-only: the cache makes no copy."""
-    return view.run.store.detections(cell)
+    return view.run.store.read_detections(cell)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)

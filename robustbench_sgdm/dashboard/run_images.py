@@ -1,6 +1,5 @@
 """Images as a run's detectors saw them: read and corrupted again, after a click."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from robustbench_sgdm.dashboard import image_viewer
 from robustbench_sgdm.dashboard.inference import exclusive_use
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.store import Manifest
 
 Pixels = NDArray[np.uint8]
 
@@ -53,22 +53,22 @@ class RunImage:
     fingerprint: str | None
 
     @classmethod
-    def from_plan(cls, plan: Mapping[str, Any], row: Any, corruption: str, severity: float) -> "RunImage":
-        """From a run's plan and a row of its ground truth's images."""
+    def from_manifest(cls, manifest: Manifest, row: Any, corruption: str, severity: float) -> "RunImage":
+        """From a run's manifest and a row of its ground truth's images."""
         name = CLEAN if severity == 0 else corruption
-        settings, about = plan["settings"], plan["corruptions"].get(name, {})
+        settings, recorded = manifest.settings, manifest.corruptions.get(name)
         return cls(
             str(row.file),
             int(row.width),
             int(row.height),
             bool(getattr(row, "upright", True)),
             int(row.image_id),
-            str(plan["data"].get("fingerprint")),
+            manifest.data.fingerprint,
             name,
             severity,
-            int(settings["seed"]),
-            str(settings["engine"]),
-            about.get("fingerprint"),
+            settings.seed,
+            settings.engine,
+            recorded.fingerprint if recorded else None,
         )
 
     @cached_property

@@ -162,12 +162,12 @@ def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
         view: the run as it is.
         own: whether each variant may keep its own baseline, if the run has several baselines.
     """
-    models, pairs = list(view.run.groups), view.run.pairs
+    models, pairs = list(view.run.groups), view.run.baseline_pairs
     if len(models) < 2:
         warn_invalid_query("baseline", models, "Baseline")
         return view
     first = pairs[0][0]
-    has_several = own and set(view.against(first).run.pairs) != set(pairs)
+    has_several = own and set(view.against(first).run.baseline_pairs) != set(pairs)
     options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
     baseline = selectbox("Baseline", options, "baseline", default=default, width=200)
     return view if has_several and baseline == OWN_BASELINES else view.against(baseline)

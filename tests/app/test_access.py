@@ -18,16 +18,17 @@ from typing import Any, cast
 
 import psutil
 import pytest
-import yaml
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
 from robustbench_sgdm.dashboard import access
+from robustbench_sgdm.store import Run
 
 serving = resources.import_file(resources.root() / "benchmarks/support/serving.py")
 
@@ -162,11 +163,11 @@ def named(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a run whose models name weights of their own."""
     folder = tmp_path_factory.mktemp("named")
     path = shutil.copytree(project / "complete", folder / "theirs")
-    plan = yaml.safe_load((path / "plan.yaml").read_text())
-    for model, about in plan["models"].items():
+    sizes = {"imgsz": 64, "conf": 0.001, "iou": 0.7, "max_det": 300}
+    run = Run.open(path)
+    rewrite(run, models={m: {"weights": str(folder / f"{m}.pt"), **sizes} for m in run.manifest.models})
+    for model in run.manifest.models:
         (folder / f"{model}.pt").write_bytes(b"weights")
-        about.update(weights=str(folder / f"{model}.pt"), imgsz=64, conf=0.001, iou=0.7, max_det=300)
-    (path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     return folder
 
 

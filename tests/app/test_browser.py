@@ -259,7 +259,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
     visitor.go(f"images?run=complete&corruption=gaussian_noise&severity=5&image={image_id}")
     address = visitor.page.locator(".stage image").first.get_attribute("href")
     seen = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
-    file = complete.truth().images.set_index("image_id")["file"][image_id]
+    file = complete.ground_truth().images.set_index("image_id")["file"][image_id]
     clean = torch.from_numpy(np.asarray(Pillow.open(file).convert("RGB")).transpose(2, 0, 1)[None].copy())
     one = corruption.load_corruptions().get("gaussian_noise")
     made = apply_corruption(one, clean, 5, seed=0, image_ids=[image_id])[0].permute(1, 2, 0).numpy()
@@ -346,7 +346,7 @@ def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], tmp
 
     path = tmp_path / "from-browser"
     deadline = time.monotonic() + 240
-    while not (path / "plan.yaml").is_file():
+    while not (path / "manifest.json").is_file():
         assert time.monotonic() < deadline, (path / "dashboard.log").read_text()
         time.sleep(0.5)
     again = visit(words=words)

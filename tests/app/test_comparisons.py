@@ -43,9 +43,9 @@ def map_of(test: AppTest) -> pd.DataFrame:
 
 def told(run: Run, metric: str = "AP") -> Any:
     """The verdicts that report and terminal print."""
-    table = robustness.bootstrap_intervals(run).table([metric], pairs=run.pairs)
+    table = robustness.bootstrap_intervals(run).table([metric], pairs=run.baseline_pairs)
     over = next(iter(robustness.corruption_sets(run)))
-    return verdicts(table, run.pairs, metric, over, robustness.find_identical_pairs(run))
+    return verdicts(table, run.baseline_pairs, metric, over, robustness.find_identical_pairs(run))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -69,9 +69,9 @@ def test_bold_cells_are_the_significant_ones(
     outcomes = set()
     for baseline in (None, list(run.groups)[-1]):
         compared = run.against(baseline) if baseline else run
-        table = robustness.bootstrap_intervals(compared).table([metric], pairs=compared.pairs)
+        table = robustness.bootstrap_intervals(compared).table([metric], pairs=compared.baseline_pairs)
         table = table[table["statistic"] == "score"]
-        for first, second in compared.pairs:
+        for first, second in compared.baseline_pairs:
             address = {"metric": metric, "pair": f"{second} − {first}"}
             address |= {"baseline": baseline} if baseline else {}
             cells = map_of(view_of("curves", name, **address)).set_index(["corruption", "severity"])

@@ -21,8 +21,8 @@ from robustbench_sgdm.store import GroundTruth, Run
 
 @pytest.fixture
 def picture(complete: Run) -> Any:
-    (row,) = image_viewer.rows(complete.truth().images[:1])
-    return run_images.RunImage.from_plan(complete.plan, row, "gaussian_noise", 3)
+    (row,) = image_viewer.rows(complete.ground_truth().images[:1])
+    return run_images.RunImage.from_manifest(complete.manifest, row, "gaussian_noise", 3)
 
 
 def kept() -> int:

@@ -10,10 +10,10 @@ import html5lib
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import gate, report, robustness, tables
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.figures import RunAnalysis
@@ -40,11 +40,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     models = KINDS[kind]
     folder = tmp_path_factory.mktemp(request.param)
     made = made_run.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
-    plan = {
-        **made.plan,
-        "models": {m: {**made.plan["models"][m], "baseline": None} | models[m] for m in models},
-    }
-    (made.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    made = rewrite(made, models={m: {"baseline": None} | models[m] for m in models})
     rng = np.random.default_rng([len(request.param), len(models)])
     change = {cell: rng.choice([0.0, 2.5, 4.0]) * rng.choice([-1, 1]) for cell in _kinds_of_cells(made)}
     for cell in made.cells:
@@ -98,7 +94,7 @@ def test_all_mark_the_same_cells(
 
 def in_terminal(printed: str, run: Run, metric: str) -> Marked:
     marked: Marked = set()
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         table = printed.partition(f"{metric} of {model} minus {baseline}")[2].partition("*: significant")[0]
         for name in dict.fromkeys(c.corruption for c in run.cells if c.corruption != "clean"):
             for line in re.findall(rf"^ +{tables.humanize(name)} (\d) .*\]\*", table, re.M):
@@ -143,7 +139,7 @@ def in_report(text: str, run: Run, metric: str) -> Marked:
             for head, value in zip(heads[1:], values, strict=True):
                 found = re.fullmatch(rf"{metric}Δ ?(.*)", head)
                 if found and value.endswith("*") and "clean" not in severity:
-                    pair = next(p for p in run.pairs if found[1] in ("", p[1]))
+                    pair = next(p for p in run.baseline_pairs if found[1] in ("", p[1]))
                     marked.add((*pair, name, float(severity)))
     return marked
 
@@ -155,7 +151,7 @@ def plain(text: str) -> str:
 
 def in_dashboard(run: Run, metric: str, view: Callable[..., AppTest]) -> Marked:
     marked: Marked = set()
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         test = view("curves", "--", run.path, metric=metric, pair=f"{model} − {baseline}")
         assert not test.exception
         chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)

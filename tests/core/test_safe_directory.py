@@ -16,7 +16,7 @@ import pytest
 from robustbench_sgdm.core import resources, safe_directory
 from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.store.locks import alone, held
+from robustbench_sgdm.store.locks import exclusive_lock, is_locked
 
 SECRET = b"what is outside"
 
@@ -196,10 +196,10 @@ def test_a_lock_is_a_file_of_its_own(tmp_path: Path) -> None:
     for kind in ("link", "dangling link", "hard link", "pipe", "device" if not os.getuid() else "pipe"):
         (tmp_path / "r").mkdir(exist_ok=True)
         plant(kind, tmp_path / "r/.lock", mine)
-        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), alone(tmp_path / "r"):
+        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), exclusive_lock(tmp_path / "r"):
             pass
         with pytest.raises(UnsafeFileError, match=r"\.lock is a"):
-            held(tmp_path / "r")
+            is_locked(tmp_path / "r")
         assert mine.read_bytes() == SECRET and not (mine.parent / "nowhere").exists()
 
 
@@ -356,15 +356,15 @@ _ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "traini
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
     "store/runs.py list_runs project.iterdir",
-    "store/runs.py _free path.exists",
-    "listings.py _run_directories project.glob",
-    "listings.py _run_directories p.is_symlink",
-    "dashboard/jobs.py started_runs project.glob",
-    "app/views/training.py _read_logs folder.glob",
-    "app/views/training.py _read_logs path.glob",
-    "app/views/training.py _read_logs (path / 'results.csv').is_file",
-    "dashboard/jobs.py start path.exists",
-    "dashboard/jobs.py _launch path.mkdir",
+    "store/runs.py _can_take path.exists",
+    "cli/clean.py _runs project.glob",
+    "cli/clean.py _runs p.is_symlink",
+    "app/processes.py started project.glob",
+    "app/views/training.py _logs folder.glob",
+    "app/views/training.py _logs path.glob",
+    "app/views/training.py _logs (path / 'results.csv').is_file",
+    "app/processes.py start path.exists",
+    "app/processes.py _begin path.mkdir",
     "training/runner.py free_folder project.mkdir",
     "training/runner.py free_folder folder.mkdir",
     # Named on the command line, or by code that called us: links are followed.
@@ -380,7 +380,7 @@ ALLOWED = {
     "sweep/corrupted_copies.py write_copies atomic_io.write_text",
     "sweep/corrupted_copies.py write_copies _json_path(dataset, config.out, version).unlink",
     "cli/paper.py paper atomic_io.write_bytes",
-    "store/logs.py _files path.is_file",
+    "store/training_logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
     "sweep/external_predictions.py _subfolders folder.iterdir",
@@ -392,7 +392,7 @@ ALLOWED = {
     "training/make_bundled_weights.py install_weights weights.read_weights",
     "training/make_bundled_weights.py install_weights weights.write_weights",
     "training/make_bundled_weights.py install_weights atomic_io.write_text",
-    # Weights are data and are read by path, wherever a plan says they lie. Those of a comparison, and the log beside
+    # Weights are data and are read by path, wherever a manifest says they lie. Those of a comparison, and the log beside
     # weights, are looked at through the comparison's files first.
     "training/runner.py _check weights.read_weights",
     "training/runner.py _keep weights.read_weights",

@@ -334,7 +334,7 @@ class Run:
             metric=metric,
             images=images,
             noise=noise,
-            most=rows,
+            max_images=rows,
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )

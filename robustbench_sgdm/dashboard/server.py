@@ -130,10 +130,31 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
         file_util.get_streamlit_file_path(file_name),
         str(script.parent / ".streamlit" / file_name),
     ]
+    _keep_upload_urls()
     logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_disconnect(record))
     app = _protected_app(script, secret)
     with contextlib.suppress(KeyboardInterrupt):
         app.run(config={**settings, **own})
+
+
+def _keep_upload_urls() -> None:
+    """Let a script run that starts not drop the answer to a browser that asked where to send a file.
+
+    Streamlit empties its queue of messages then, except for those that it lists, and the answer is none of those. Under
+    load it waits there long enough to be lost: the browser waits for it without end, and the upload never begins.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # another version, which may do better
+        from streamlit.runtime import forward_msg_queue
+
+        queues: Any = forward_msg_queue.ForwardMsgQueue
+        clear = queues.clear
+
+        def clear_except_urls(queue: Any, *args: Any, **kwargs: Any) -> None:
+            answers = [one for one in queue._queue if one.WhichOneof("type") == "file_urls_response"]
+            clear(queue, *args, **kwargs)
+            queue._queue += [one for one in answers if one not in queue._queue]
+
+        queues.clear = clear_except_urls
 
 
 def _protected_app(script: Path, token: str) -> Any:

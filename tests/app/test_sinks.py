@@ -64,7 +64,7 @@ MARKDOWN = {
 OPTIONS = {"radio", "segmented_control", "pills", "tabs"}  # whose choices are Markdown too
 FIRST = {"progress": 1, "is_confirmed": 1}  # where another argument is the text
 SAFE = {  # what gives Markdown, or numbers and words of ours
-    *("html", "markdown", "number", "format_interval", "len", "sum"),
+    *("html", "markdown", "format_number", "format_interval", "len", "sum"),
 }
 WRAPPERS = {
     "selectbox",

@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 import streamlit
+from streamlit.proto.Common_pb2 import FileURLsResponse
+from streamlit.proto.Delta_pb2 import Delta
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
@@ -169,3 +173,17 @@ serve({"server.address": "::1"}, token=None)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ValueError: other" in done.stderr and "close message" not in done.stderr
     assert "'browser.serverAddress': '[::1]'" in done.stdout, "what is printed is an address for browsers"
+
+
+def test_a_run_that_starts_drops_no_answer_to_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser would wait for it without end; other messages of the last run do go."""
+    monkeypatch.setattr(ForwardMsgQueue, "clear", ForwardMsgQueue.clear)
+    server._keep_upload_urls()
+    queue = ForwardMsgQueue()
+    for message in (
+        ForwardMsg(delta=Delta()),
+        ForwardMsg(file_urls_response=FileURLsResponse(response_id="a")),
+    ):
+        queue.enqueue(message)
+    queue.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=None)
+    assert [one.WhichOneof("type") for one in queue.flush()] == ["file_urls_response"]

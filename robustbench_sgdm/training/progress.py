@@ -16,13 +16,13 @@ class TrainingProgress:
     """The state of one run after a batch, or after an epoch's validation.
 
     Attributes:
-        model: which arm.
+        model: its name.
         epoch: from 1.
         epochs: how many there will be.
         batch: batches of this epoch that are done.
         batches: batches in an epoch.
         seconds: since the first batch of the run.
-        left: estimate of the seconds to the end of this arm.
+        left: estimate of the seconds to the end of this training.
         loss: the epoch's mean so far.
         map50_95: Ultralytics' own mAP50-95 in percent after validation; None between batches.
     """

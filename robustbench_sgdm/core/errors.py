@@ -50,7 +50,7 @@ class IncompleteError(RobustBenchError):
     """
 
     def __init__(self, run: "Run", reasons: "Sequence[RobustBenchError]") -> None:
-        missing = run.missing()
+        missing = run.missing_cells()
         named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
         super().__init__(
             f"{'; '.join(map(str, reasons))}; {len(missing)} of {len(run.cells)} cells are missing ({named}): "

@@ -19,8 +19,8 @@ from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.detectors.ultralytics.weights import Weights
-from robustbench_sgdm.store.checks import parse_csv
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.locks import exclusive_lock
 from robustbench_sgdm.training import comparison, health, initialization, model_card, training_state
 from robustbench_sgdm.training.augmentation import CorruptionAugmentation
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -94,7 +94,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     files = SafeDirectory(folder)
     if config.resume and not files.is_file("recipe.yaml"):
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
-    with alone(folder):
+    with exclusive_lock(folder):
         files.check()
         runs = [_TrainingRun(model, seed, folder, settings) for model, seed in starts]
         shared = settings.shared_metadata()

@@ -247,13 +247,8 @@ def _remap_rows(padded: Tensor, down: Tensor, right: Tensor, reach: int, out: Te
     rows, cols = (
         torch.arange(reach, reach + size, dtype=torch.int32, device=out.device) for size in (height, width)
     )
-<<<<<<< HEAD
-    # Flat index of the upper left of four neighbours; the others lie 1, `across` and `across + 1` on. `grid_sample`
-    # takes places in [-1, 1], which would round them.
-=======
     # Flat index of the upper left of four neighbours; the others are 1, `across` and `across + 1` further on.
     # `grid_sample` takes places in [-1, 1], which would round them.
->>>>>>> main
     places = top.int().add_(rows[:, None]).mul_(across).add_(left.int().add_(cols)).flatten()
     for plane, target in zip(padded.flatten(1), out, strict=True):
         corners = [

@@ -79,15 +79,6 @@ class TrainedRun:
         path, files = folder / _RESULT, SafeDirectory(folder.parent)
         if not files.is_file(path):
             return None
-<<<<<<< HEAD
-        content = read_scores(path, files)
-        sound = all(isinstance(content.get(key), kind) for key, kind in _FIELDS.items())
-        if not (sound and all(isinstance(line, str) for line in content["health"])):
-            raise DataError(f"{path} is damaged; remove it, and --resume trains this run anew")
-        scores = Scores(content["metrics"], content["per_class"])
-        metadata = {key: content[key] for key in _FIELDS} | {"health": tuple(content["health"])}
-        return cls(folder=folder, scores=scores, **metadata)
-=======
         result = TrainingResult.read(path, files)
         return cls(
             model=result.model,
@@ -99,7 +90,6 @@ class TrainedRun:
             batch=result.batch,
             health=result.health,
         )
->>>>>>> main
 
 
 def clear_run_folder(folder: Path) -> None:
@@ -145,19 +135,11 @@ def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
     path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in metadata else folder)
     if not files.is_file(path):
         return
-<<<<<<< HEAD
-    content = read_yaml(path, files=files)
-    if not (isinstance(content, dict) and isinstance(content.get("versions"), dict)):
-        raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
-    leaves = flatten if "model" in metadata else shared_leaves
-    then, now = leaves(content), leaves(yaml.safe_load(model_card.as_yaml(metadata)))
-=======
-    leaves = flatten if "model" in facts else shared_settings
-    new = yaml.safe_load(model_card.as_yaml(facts))
+    leaves = flatten if "model" in metadata else shared_settings
+    new = yaml.safe_load(model_card.as_yaml(metadata))
     then, now = (
         leaves(recipe.model_dump()) for recipe in (Recipe.read(path, files), Recipe.parse(new, path))
     )
->>>>>>> main
     then = {key: value for key, value in then.items() if not key.startswith("effective ")}
     if "init" not in then:
         now.pop("init", None)  # an earlier version said it in `start` alone
@@ -224,11 +206,7 @@ def write_recipe(folder: Path, metadata: Mapping[str, Any], runs: Iterable[tuple
 
 def _planned_before(folder: Path, metadata: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-<<<<<<< HEAD
-        same = same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(metadata)))
-=======
-        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
->>>>>>> main
+        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(metadata)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []

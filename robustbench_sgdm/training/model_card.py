@@ -80,13 +80,8 @@ def _common_value(values: Iterable[Any]) -> Any:
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-<<<<<<< HEAD
-    """The metadata as `recipe.yaml` holds them."""
-    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
-=======
-    """The facts as `recipe.yaml` holds them; `store.schema` reads it."""
+    """The metadata as `recipe.yaml` holds them; `store.schema` reads it."""
     return str(yaml.safe_dump({"schema": SCHEMA, **content}, sort_keys=False, allow_unicode=True))
->>>>>>> main
 
 
 def weights_header(run: Mapping[str, Any]) -> dict[str, str]:

@@ -94,7 +94,7 @@ def score(config: ScoringConfig) -> "Run":
             )
     data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
-    for text in run.plan["models"][config.model]["notes"]:
+    for text in run.manifest.models[config.model].notes:
         _LOG.warning("%s", text)
     return Run(run)
 
@@ -182,12 +182,12 @@ def loss_curves(
         DataError: no log, or a damaged one.
     """
     from robustbench_sgdm import figures
-    from robustbench_sgdm.store import read_logs, unrecorded
+    from robustbench_sgdm.store import logs_without_record, read_logs
 
     if split not in ("train", "val"):
         raise unknown_name_error("split", split, ("train", "val"))
     logs = read_logs([Path(run) for run in runs], split)
-    if absent := unrecorded(logs):
+    if absent := logs_without_record(logs):
         _LOG.warning(
             "no recipe.yaml or args.yaml beside %s: it is unknown which runs are seeds of one training, so each has "
             "its own line",
@@ -237,8 +237,8 @@ class Run:
     @property
     def default_baseline(self) -> str | None:
         """The baseline, if it is only the first model because nobody chose one."""
-        pairs = self.directory.pairs
-        return pairs[0][0] if self.directory.first_is_baseline and pairs else None
+        pairs = self.directory.baseline_pairs
+        return pairs[0][0] if self.directory.has_default_baseline and pairs else None
 
     def against(self, baseline: str) -> "Run":
         """The same run, every other model compared with this one.
@@ -292,7 +292,10 @@ class Run:
         from robustbench_sgdm import report
 
         analysis = self.analysis()
-        for each, wanted in [*((pair, "image_refs") for pair in analysis.by_pair), (analysis, "contact_sheet")]:
+        for each, wanted in [
+            *((pair, "image_refs") for pair in analysis.by_pair),
+            (analysis, "contact_sheet"),
+        ]:
             try:
                 self._make_pictures(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
@@ -361,9 +364,9 @@ class Run:
 
     def _make_pictures(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
         """Keep the pictures that the run lacks, from its data set's images."""
-        from robustbench_sgdm.store import has_picture
+        from robustbench_sgdm.store import has_image
 
-        todo = [one for one in dict.fromkeys(wanted) if not has_picture(analysis.run, *one)]
+        todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
         if not todo:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
@@ -390,13 +393,13 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
         UsageError: an unknown model, or nothing to compare it with.
     """
     groups, seeds = run.groups, run.seeds
-    known = dict.fromkeys([*groups, *run.plan["models"]])
+    known = dict.fromkeys([*groups, *run.manifest.models])
     names = (wanted,) if isinstance(wanted, str) else wanted
     for name in names:
         if name not in known:
             raise unknown_name_error("model", name, known)
     model = names[-1]
-    baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
+    baselines = names[:-1] or [b for b, m in [*run.baseline_pairs, *run.training_pairs] if m == model]
     if not baselines:
         raise UsageError(f"--model {model} has no baseline in this run; choose one with --baseline")
     sides = [groups.get(name, [name]) for name in (baselines[0], model)]

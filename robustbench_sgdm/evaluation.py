@@ -24,13 +24,12 @@ from robustbench_sgdm.detectors import (
     load_trained_detectors,
     select_device,
 )
-from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
     Capacity,
     Executor,
     Plan,
     ProcessExecutor,
-    Settings,
     ThreadExecutor,
     WorkUnit,
     available_cores,
@@ -135,7 +134,7 @@ class Evaluation:
     def identical(self) -> list[str]:
         """A sentence for each compared pair that detects the same on a few clean images: an untrained module."""
         sentences = []
-        for baseline, model in Run(Path(), self.plan.describe()).trained_pairs:
+        for baseline, model in Run(Path(), self.plan.to_manifest()).training_pairs:
             if have_same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
@@ -177,7 +176,7 @@ class Evaluation:
         with run.lock():
             failed = self._sweep(run, progress)
             if not any(isinstance(error, DeviceError) for error in failed):
-                if run.latency().empty:
+                if run.read_latency().empty:
                     run.write_latency(measure_latency(self.plan))
                 update = make_counter(progress, "computing PSNR and SSIM", count_measurements(self.plan, run))
                 measure_image_quality(self.plan, run, workers=self._threads, progress=update)
@@ -206,8 +205,12 @@ class Evaluation:
         """The run directory: a new one, or the one in which the same plan was started before."""
         config = self.config
         name = config.name or self.default_name
-        run = Run.start(
-            config.project, name, self.plan.describe(), truth=self.plan.truth(), exist_ok=config.exist_ok
+        run = Run.create_or_resume(
+            config.project,
+            name,
+            self.plan.to_manifest(),
+            ground_truth=self.plan.ground_truth(),
+            exist_ok=config.exist_ok,
         )
         if run.path.name != name:
             _LOG.info(
@@ -222,7 +225,7 @@ class Evaluation:
         """Predict and score everything that is not stored yet."""
         units = pending_units(self.plan, run.store)
         todo = sum(unit.size for unit in units)
-        stored = len(self.plan.cells) - len(run.missing())
+        stored = len(self.plan.cells) - len(run.missing_cells())
         _LOG.info("%s: %s; %d cells stored, %s predictions to make", run.path, self.size, stored, f"{todo:,}")
         if not units:
             return run_sweep(self.plan, run.store, units=units)

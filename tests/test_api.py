@@ -60,9 +60,8 @@ def test_a_run_from_python_is_the_command_s(
     frame = run.results()
     assert frame["model"].tolist() == ["yolov8n", "yolov8n", "yolov8n-sgdm", "yolov8n-sgdm"]
     assert any(stage == "predicting" and done == total for stage, done, total in stages)
-    assert run.directory.plan["config"]["imgsz"] == 64 and run.directory.plan["config"]["models"] == [
-        "yolov8n-sgdm"
-    ]
+    config = run.directory.manifest.config
+    assert config["imgsz"] == 64 and config["models"] == ["yolov8n-sgdm"]
     again = rb.evaluate("yolov8n-sgdm", project=tmp_path, name="r", **TWO)
     assert again.path == run.path
     pd.testing.assert_frame_equal(again.results(), frame)
@@ -99,8 +98,8 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
         and found.labels.tolist() == [0]
     )
     run = rb.evaluate([mine, "yolov8n"], project=tmp_path, name="r", **TWO)
-    assert run.directory.pairs == [("bright", "yolov8n")] and len(run.results()) == 4
-    assert run.directory.plan["models"]["bright"]["version"] == "1"
+    assert run.directory.baseline_pairs == [("bright", "yolov8n")] and len(run.results()) == 4
+    assert run.directory.manifest.models["bright"].version == "1"
     with pytest.raises(UsageError, match="two models are called bright"):
         rb.evaluate([mine, twin], project=tmp_path, **TWO)
 
@@ -180,7 +179,7 @@ def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
         assert list(detectors.load_detectors([name])) == ["nothing"]
     for name, reason in (
         ("theirs-broken", "theirs:broken cannot be loaded: ValueError: no licence"),
-        ("theirs:wrong", "theirs:wrong gave a int, which is no detector"),
+        ("theirs:wrong", "theirs:wrong gave a int, which is not a detector"),
         ("theirs:none", "AttributeError"),
         ("no_such_module:x", "ModuleNotFoundError"),
     ):

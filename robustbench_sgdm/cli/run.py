@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.data import resolve_paths
 from robustbench_sgdm.cli.figure import write_report
 from robustbench_sgdm.cli.results import print_results
@@ -25,6 +24,7 @@ from robustbench_sgdm.cli.shared_options import (
     SeverityOption,
     SplitOption,
 )
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.shared_options import CorruptionDirOption
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import StoppedError, UsageError
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from robustbench_sgdm.config import ScoringConfig
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.progress import make_counter
-from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.core.versions import installed_versions, scoring_version
 from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import Predictions, Scorer
-from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep.metadata import corruption_metadata, data_metadata, ground_truth
+from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
+from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
 from robustbench_sgdm.sweep.runner import rescore_cell, score_cell
 
 EXTERNAL = "elsewhere"
@@ -226,12 +225,12 @@ def import_predictions(
         DataError: damaged predictions, impossible scores, or a directory of other data.
 
     Returns:
-        The run; its plan has the model's `notes`, a sentence each: how the predictions were read, and what is odd.
+        The run; its manifest has the model's `notes`, one sentence each: how the predictions were read, and what is odd.
     """
     name, model = config.name or f"scored_{dataset.name}", config.model
     named = [(one, _canonical_cell(one, registry)) for one in sources]
     scorer = Scorer(dataset)
-    # Everything is checked before it enters the directory's plan.
+    # Everything is checked before the directory's manifest names it.
     scores = [one for one in sources if one.metrics is not None]
     about_scores = _check_metrics(scores, dataset, scorer)
     predictions = Predictions(
@@ -241,22 +240,22 @@ def import_predictions(
         category_ids=config.category_ids,
     )
     cells = _cells(named, predictions, dataset, config)
-    about: dict[str, Any] = {
-        "baseline": config.baseline,
-        "weights": EXTERNAL,
-        "notes": [*predictions.notes, *about_scores],
-        "config": config.manifest(),
-    }
-    plan = _plan(list(cells), dataset, registry, {model: about}, config)
-    run = Run.start(
-        config.project, name, _joined(config.project / name, plan), truth=ground_truth(dataset), exist_ok=True
+    about = ModelInfo(
+        baseline=config.baseline,
+        weights=EXTERNAL,
+        notes=(*predictions.notes, *about_scores),
+        config=config.manifest(),
+    )
+    manifest = _joined(config.project / name, _manifest(list(cells), dataset, registry, about, config), model)
+    run = Run.create_or_resume(
+        config.project, name, manifest, ground_truth=ground_truth(dataset), exist_ok=True
     )
     update = make_counter(config.progress, "scoring", len(cells))
     with run.lock():
         for cell, one in cells.items():
-            if not run.store.complete(cell):
+            if not run.store.is_complete(cell):
                 _store(run, cell, one, predictions, scorer)
-            elif run.store.has_old_scores(cell, scoring_version()):
+            elif run.store.has_outdated_scores(cell, scoring_version()):
                 rescore_cell(run.store, cell, scorer)
             update(1)
         run.write_results()
@@ -281,7 +280,7 @@ def _cells(
         key = cell_key(
             data=dataset.fingerprint, predictions=_digest(one), corruption=corruption, severity=severity,
             engine=config.engine, seed=config.seed,
-            meaning=predictions.meaning(one.path) if one.metrics is None else None,
+            meaning=predictions.reference_digest(one.path) if one.metrics is None else None,
         )  # fmt: skip
         cell = Cell(config.model, corruption, severity, key)
         duplicate = next((c for c in cells if c.folder == cell.folder), None)
@@ -307,78 +306,81 @@ def _digest(one: PredictionSource) -> str:
         raise DataError(f"{one.path} cannot be read: {error.strerror or error}") from error
 
 
-def _plan(
+def _manifest(
     cells: Sequence[Cell],
     dataset: Dataset,
     registry: CorruptionRegistry,
-    models: Mapping[str, Mapping[str, Any]],
+    about: ModelInfo,
     config: ScoringConfig,
-) -> dict[str, Any]:
+) -> Manifest:
     used = {c.corruption: registry.get(c.corruption) for c in cells if c.corruption != CLEAN}
     levels = {name: [c.severity for c in cells if c.corruption == name] for name in used}
     engine, ours = config.engine, config.engine != EXTERNAL
-    return {
+    fields = {
         "command": config.command,
-        "models": models,
-        "data": data_metadata(dataset),
+        "models": {config.model: about},
+        "data": dataset_info(dataset),
         "corruptions": {
-            name: corruption_metadata(one, levels[name], one.fingerprint(engine) if ours else EXTERNAL)
+            name: corruption_info(one, levels[name], one.fingerprint(engine) if ours else EXTERNAL)
             for name, one in used.items()
         },
         "severities": sorted({c.severity for c in cells}),
-        "settings": {
-            "device": "cpu" if ours else EXTERNAL,
-            "engine": engine,
-            "seed": config.seed,
-            "batch": 0,
-        },
+        "settings": Settings("cpu" if ours else EXTERNAL, engine, config.seed),
         "versions": installed_versions(),
-        "cells": [asdict(c) for c in cells],
+        "cells": list(cells),
     }
+    return Manifest.make(fields, "what this model would record")
 
 
-def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan with what the directory has of other models."""
-    (model,) = plan["models"]
-    baseline = plan["models"][model]["baseline"]
-    models: dict[str, Any] = {}
-    cells, corruptions, severities = [], {}, set(plan["severities"])
+def _joined(path: Path, new: Manifest, model: str) -> Manifest:
+    """The manifest with what the directory has of other models."""
+    baseline = new.models[model].baseline
     if baseline == model:
         raise UsageError(f"baseline {baseline!r} is the model itself; name another one of {path}")
-    if SafeDirectory(path).is_file("plan.yaml"):
-        there = Run.open(path).plan
-        for part in ("data", "settings"):
-            keys = ("fingerprint",) if part == "data" else ("engine", "seed", "device")
-            differing = [k for k in keys if there[part].get(k) != plan[part].get(k)]
-            if differing:
-                raise DataError(
-                    f"{path} is of another {part} ({differing[0]} {str(there[part].get(differing[0]))[:12]}, not "
-                    f"{str(plan[part][differing[0]])[:12]}); give another --name"
-                )
-        models = dict(there["models"])
-        cells = [c for c in there["cells"] if c["model"] != model]
-        corruptions, severities = there["corruptions"], severities | set(there.get("severities", ()))
-    if baseline is not None and baseline not in models:
+    old = Run.open(path).manifest if is_run(path) else None
+    known = old.models if old else {}
+    if old:
+        _check_same(path, old, new)
+    if baseline is not None and baseline not in known:
         raise UsageError(
-            f"baseline {baseline!r} is not in {path}, which holds {', '.join(models) or 'nothing'}; score it first, "
+            f"baseline {baseline!r} is not in {path}, which holds {', '.join(known) or 'nothing'}; score it first, "
             "under the same --name"
         )
-    models |= plan["models"]  # a model that is scored again keeps its place: the first one is a baseline
+    if not old:
+        return new
+    models = (
+        old.models | new.models
+    )  # a model that is scored again keeps its place: the first one is a baseline
     place = {name: i for i, name in enumerate(models)}
-    cells = sorted([*cells, *plan["cells"]], key=lambda cell: place.get(str(cell["model"]), 0))
-    return {
-        **plan,
+    cells = [*(cell for cell in old.cells if cell.model != model), *new.cells]
+    fields = {
+        **dict(new),
         "models": models,
-        "corruptions": {**corruptions, **plan["corruptions"]},
-        "severities": sorted(severities),
-        "cells": cells,
+        "corruptions": old.corruptions | new.corruptions,
+        "severities": sorted({*old.severities, *new.severities}),
+        "cells": sorted(cells, key=lambda cell: place[cell.model]),
     }
+    return Manifest.make(fields, path)
+
+
+def _check_same(path: Path, old: Manifest, new: Manifest) -> None:
+    """Refuse to score a model into a directory whose cells do not compare with its own."""
+    for what, ours, theirs in (
+        ("data (fingerprint", old.data.fingerprint, new.data.fingerprint),
+        ("settings (engine", old.settings.engine, new.settings.engine),
+        ("settings (seed", old.settings.seed, new.settings.seed),
+        ("settings (device", old.settings.device, new.settings.device),
+    ):
+        if ours != theirs:
+            raise DataError(
+                f"{path} is of another {what} {str(ours)[:12]}, not {str(theirs)[:12]}); give another --name"
+            )
 
 
 def _store(run: Run, cell: Cell, one: PredictionSource, predictions: Predictions, scorer: Scorer) -> None:
     if one.metrics is not None:
         metrics = dict.fromkeys(METRICS) | dict(one.metrics)
-        run.store.finish(cell, {"detections": None, "metrics": metrics, "per_class": {}})
+        run.store.commit(cell, metrics, detections=None)
         return
     frame = predictions.read(one.path)
     run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})

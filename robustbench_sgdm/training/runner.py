@@ -19,8 +19,8 @@ from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.detectors.ultralytics.weights import Weights
-from robustbench_sgdm.store.checks import parse_csv
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.locks import exclusive_lock
 from robustbench_sgdm.training import comparison, health, initialization, model_card, training_state
 from robustbench_sgdm.training.augmentation import CorruptionAugmentation
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -59,7 +59,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     Raises:
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
-        ArmsFailed: at the end, if runs failed; what they left is kept.
+        TrainingFailedError: at the end, if runs failed; what they left is kept.
         RobustBenchError: another process trains in the folder.
     """
     models, seeds = list(dict.fromkeys(config.models)), list(dict.fromkeys(config.seeds))
@@ -69,48 +69,48 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     noise = corruption.load_corruptions(config.corruptions).select(config.noise)
     arguments = _arguments(config, models)
     make_callbacks(config.loggers, [])
-    used = _load_data(config)
-    splits = export_splits(used, config.classes)
-    begin = weights.read_weights(config.init) if config.init else None
-    pictures = sample_batches(used.train, arguments["imgsz"]) if begin else []
+    data = _load_data(config)
+    splits = export_splits(data, config.classes)
+    init_weights = weights.read_weights(config.init) if config.init else None
+    pictures = sample_batches(data.train, arguments["imgsz"]) if init_weights else []
     starts = [
-        (initialization.initialize_model(m, splits.names, seed, begin, pictures), seed)
+        (initialization.initialize_model(m, splits.names, seed, init_weights, pictures), seed)
         for seed in seeds
         for m in models
     ]
-    _warn(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
-    about = _SharedSettings(
-        used,
+    _warn(dict.fromkeys(model.note for model, _ in starts if model.note))
+    settings = _SharedSettings(
+        data,
         splits,
         config.recipe,
         arguments,
         CorruptionAugmentation(tuple(noise)) if noise else None,
         tuple(config.loggers),
-        begin,
+        init_weights,
     )
-    name = config.name or used.name
+    name = config.name or data.name
     folder = free_folder(config.project, name, config.exist_ok or config.resume)
     _warn(_unfinished_notes(config.project / name, folder))
     files = SafeDirectory(folder)
     if config.resume and not files.is_file("recipe.yaml"):
-        _warn([f"{folder} holds no comparison to resume, so this one begins there"])
-    with alone(folder):
+        _warn([f"{folder} has no comparison to resume; a new one starts there"])
+    with exclusive_lock(folder):
         files.check()
-        runs = [_TrainingRun(arm, seed, folder, about) for arm, seed in starts]
-        shared = about.shared_facts()
+        runs = [_TrainingRun(model, seed, folder, settings) for model, seed in starts]
+        shared = settings.shared_metadata()
         for run in runs:
             run.prepare(config.resume)
         if config.resume:
             comparison.check_resumable(folder, shared)
         splits.write(folder / "data.yaml")
-        comparison.write_recipe(folder, shared, [(run.arm.name, run.seed) for run in runs])
+        comparison.write_recipe(folder, shared, [(run.model.name, run.seed) for run in runs])
         return _train_all(runs, folder, config.report)
 
 
 def _arguments(config: TrainingConfig, models: Sequence[str]) -> dict[str, Any]:
     """What Ultralytics' trainer is told."""
-    given = {name: getattr(config, name) for name in ("epochs", "imgsz", "batch", "workers")}
-    arguments = named_recipe(config.recipe, models, {**config.arguments, **given})
+    chosen = {name: getattr(config, name) for name in ("epochs", "imgsz", "batch", "workers")}
+    arguments = named_recipe(config.recipe, models, {**config.arguments, **chosen})
     ignored = [key for key in ("lr0", "momentum") if config.arguments.get(key) is not None]
     if ignored and str(arguments.get("optimizer", "auto")).lower() == "auto":
         _warn(
@@ -134,7 +134,7 @@ def _train_all(runs: Sequence["_TrainingRun"], folder: Path, report: ProgressFun
     failed: dict[str, str] = {}
     left_out: list[str] = []
     for run in runs:
-        _LOG.info("%s: %s", run.name, run.arm.start)
+        _LOG.info("%s: %s", run.name, run.model.start)
         try:
             done.append(TrainedRun.read(run.folder) or run.train(report))
         except RobustBenchError as error:
@@ -169,30 +169,30 @@ class _SharedSettings:
     loggers: Sequence[str]
     init: Weights | None
 
-    def facts(self, arm: InitializedModel, seed: int) -> dict[str, Any]:
+    def metadata(self, model: InitializedModel, seed: int) -> dict[str, Any]:
         """Everything needed to do one run again."""
-        shared = self.shared_facts()
+        shared = self.shared_metadata()
         arguments = dict(sorted({**shared["arguments"], "seed": seed}.items()))
-        return {"model": arm.name, "start": arm.start, **shared, "arguments": arguments}
+        return {"model": model.name, "start": model.start, **shared, "arguments": arguments}
 
-    def shared_facts(self) -> dict[str, Any]:
+    def shared_metadata(self) -> dict[str, Any]:
         """What every run of the comparison is told alike."""
-        facts = model_card.run_metadata(self.data, self.splits, self.recipe, self.arguments, self.init)
-        return facts | ({"noise augmentation": self.noise.facts()} if self.noise else {})
+        metadata = model_card.run_metadata(self.data, self.splits, self.recipe, self.arguments, self.init)
+        return metadata | ({"noise augmentation": self.noise.metadata()} if self.noise else {})
 
 
 @dataclass(frozen=True)
 class _TrainingRun:
     """One (model, seed) of a comparison."""
 
-    arm: InitializedModel
+    model: InitializedModel
     seed: int
     comparison: Path
-    about: _SharedSettings
+    settings: _SharedSettings
 
     @property
     def name(self) -> str:
-        return comparison.run_name(self.arm.name, self.seed)
+        return comparison.run_name(self.model.name, self.seed)
 
     @property
     def folder(self) -> Path:
@@ -203,8 +203,8 @@ class _TrainingRun:
         return SafeDirectory(self.comparison)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return self.about.facts(self.arm, self.seed)
+    def metadata(self) -> dict[str, Any]:
+        return self.settings.metadata(self.model, self.seed)
 
     @property
     def state(self) -> Path:
@@ -221,7 +221,7 @@ class _TrainingRun:
     def prepare(self, resume: bool) -> None:
         """Make sure that what lies in the folder is this run's, or nothing."""
         if resume:
-            comparison.check_resumable(self.folder, self.facts)
+            comparison.check_resumable(self.folder, self.metadata)
         else:
             comparison.clear_run_folder(self.folder)
 
@@ -262,18 +262,18 @@ class _TrainingRun:
                 ) from error
 
     def _epochs(self, before: Mapping[str, Any] | None, report: ProgressFunction) -> None:
-        about = self.about
+        shared = self.settings
         events: list[Mapping[str, Callback]] = [
-            _RecipeWriter(self.facts).events(),
-            ProgressCallback(self.arm.name, report).events(),
+            _RecipeWriter(self.metadata).events(),
+            ProgressCallback(self.model.name, report).events(),
             health.HealthMonitor().events(),
         ]
-        if about.noise:
-            events.append({"on_train_start": about.noise.attach})
+        if shared.noise:
+            events.append({"on_train_start": shared.noise.attach})
         arguments = {
-            **about.arguments,
+            **shared.arguments,
             "seed": self.seed,
-            "model": self.arm.name,
+            "model": self.model.name,
             "data": str(self.comparison.resolve() / "data.yaml"),
             "project": str(self.comparison.resolve()),
             "name": self.name,
@@ -281,9 +281,9 @@ class _TrainingRun:
         }
         if before:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
-            _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
-        run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(about.loggers, events))
-        run.model = self.arm.model
+            _LOG.info("%s: resumes after epoch %d", self.name, before["epoch"] + 1)
+        run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(shared.loggers, events))
+        run.model = self.model.model
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
         run.resume = bool(before)
         self.files.check()  # Ultralytics writes there by path
@@ -293,10 +293,12 @@ class _TrainingRun:
     def _reason(self, error: Exception) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         kept = (
-            f"; {self.last} is kept, and --resume goes on after it" if self.files.is_file(self.state) else ""
+            f"; {self.last} is kept, and --resume continues after it"
+            if self.files.is_file(self.state)
+            else ""
         )
         if is_out_of_memory(error):
-            batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
+            batch, imgsz = self.settings.arguments["batch"], self.settings.arguments["imgsz"]
             return (
                 f"memory ran out with --batch {batch} at --imgsz {imgsz}: give less of either{kept} ({text})"
             )
@@ -304,39 +306,46 @@ class _TrainingRun:
 
     def _keep(self) -> TrainedRun:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
-        files, arguments = self.files, self.about.arguments
+        files, arguments = self.files, self.settings.arguments
         state = training_state.read_state(self.state, files)
         training_state.restore_logs(state, self.folder, files)
         log = parse_csv(self.folder / "results.csv", files)
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
         seconds = round(float(log["time"].iloc[-1]), 1)
-        found = health.diagnose_log(parse_csv(self.folder / "health.csv", files))
+        problems = health.diagnose_log(parse_csv(self.folder / "health.csv", files))
         if (batch := int(state["batch"])) != arguments["batch"]:
-            found.append(
+            problems.append(
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
                 f"train all with --batch {batch}"
             )
-        facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
-        facts["effective"] = comparison.read_recipe(self.folder, files).get("effective", {})
+        metadata = {
+            **self.metadata,
+            "best_epoch": epoch,
+            "seconds": round(seconds),
+            "imgsz": arguments["imgsz"],
+        }
+        metadata["effective"] = comparison.read_recipe(self.folder, files).get("effective", {})
         path = self.folder / "best.safetensors"
-        best, names = weights.read_weights(self.best), self.about.splits.names
-        header = model_card.weights_header(facts)
+        best, names = weights.read_weights(self.best), self.settings.splits.names
+        header = model_card.weights_header(metadata)
         weights.write_weights(
-            path, best.state, self.arm.config, names, header, layers=best.layers, files=files
+            path, best.state, self.model.config, names, header, layers=best.layers, files=files
         )
         training_state.strip_checkpoint(self.last, files)
         training_state.strip_checkpoint(self.best, files)
         device = _select_devices(arguments["device"].split(",")[0])
-        data = self.about.data
+        data = self.settings.data
         scores = evaluate_weights(path, data.val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
         objects = data.val.count_objects(names)
-        found += health.diagnose_run(len(data.train), batch, objects, scores.metrics["AP"])
+        problems += health.diagnose_run(len(data.train), batch, objects, scores.metrics["AP"])
         files.write_text(
             self.folder / "best.md",
-            model_card.model_card_text(weights.read_weights(path), {arguments["imgsz"]: scores}, found),
+            model_card.model_card_text(weights.read_weights(path), {arguments["imgsz"]: scores}, problems),
         )
-        done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
+        done = TrainedRun(
+            self.model.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(problems)
+        )
         done.write()
         return done
 
@@ -345,7 +354,7 @@ class _TrainingRun:
 class _RecipeWriter:
     """Writes `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
 
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     _batch: int = field(default=0, init=False)
 
     def events(self) -> dict[str, Callback]:
@@ -355,7 +364,7 @@ class _RecipeWriter:
     def _write(self, run: ReproducibleTraining) -> None:
         if RANK <= 0 and run.batch_size != self._batch:  # at the start, and where memory was short
             self._batch = run.batch_size
-            text = model_card.as_yaml({**self.facts, "effective": model_card.effective_arguments(run)})
+            text = model_card.as_yaml({**self.metadata, "effective": model_card.effective_arguments(run)})
             training_state.files_of(run).write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
@@ -367,36 +376,36 @@ def _select_devices(text: str | None) -> str:
     """
     if text is None:
         return select_device()
-    found = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
-    if len(found) > 1 and "cpu" in found:
+    devices = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
+    if len(devices) > 1 and "cpu" in devices:
         raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
-    return found[0] if len(found) == 1 else ",".join(one.removeprefix("cuda:") for one in found)
+    return devices[0] if len(devices) == 1 else ",".join(one.removeprefix("cuda:") for one in devices)
 
 
 def _load_data(config: TrainingConfig) -> TrainingData:
     if isinstance(config.data, str | Path):
-        given = load_training_data(str(config.data), config.val, config.progress)
-        _warn([*given.train.notes, *given.val.notes])
+        data = load_training_data(str(config.data), config.val, config.progress)
+        _warn([*data.train.notes, *data.val.notes])
     else:
-        given = config.data
-    facts = {**given.facts, "fraction": config.fraction}
-    return TrainingData(given.name, given.train.subset(config.fraction), given.val, facts)
+        data = config.data
+    metadata = {**data.metadata, "fraction": config.fraction}
+    return TrainingData(data.name, data.train.subset(config.fraction), data.val, metadata)
 
 
 def _unfinished_notes(first: Path, folder: Path) -> list[str]:
     """A sentence for each unfinished comparison of the name that was asked for, which this one does not continue."""
-    found: list[str] = []
+    notes: list[str] = []
     for number in itertools.count(1):
         earlier = first if number == 1 else first.with_name(f"{first.name}{number}")
         if earlier == folder or not earlier.is_dir():
-            return found
+            return notes
         if absent := comparison.unfinished_runs(earlier):
-            found.append(
+            notes.append(
                 f"{earlier} holds an unfinished comparison, which lacks {short_list(absent, 3)}: the command that "
                 "began it "
                 f"continues it with --resume --name {earlier.name}; this one goes into {folder}"
             )
-    return found
+    return notes
 
 
 def free_folder(project: Path, name: str, exist_ok: bool) -> Path:

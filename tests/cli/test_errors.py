@@ -135,7 +135,7 @@ def test_the_reference_engine_is_told_small_images_before_it_begins(
     tiny_coco.write_text(json.dumps(content))
     words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
     code, text = outcome(capsys, monkeypatch, *words, "--engine", "imgaug")
-    assert code == 2 and "not 64 x 20" in text and not list(tmp_path.glob("*/plan.yaml"))
+    assert code == 2 and "not 64 x 20" in text and not list(tmp_path.glob("*/manifest.json"))
 
 
 @pytest.mark.skipif(

@@ -13,6 +13,7 @@ import pandas as pd
 import pypdf
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, report, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
@@ -79,7 +80,7 @@ def test_results_csv_terminal_and_report_agree(
     from robustbench_sgdm.cli import console
 
     monkeypatch.setattr(console.out, "_width", 400)
-    for table in tables.corruption_tables(written.results(), written.pairs):
+    for table in tables.corruption_tables(written.results(), written.baseline_pairs):
         console.print_table(table)
     printed = capsys.readouterr().out
     for name in ("gaussian_noise", "fog"):
@@ -106,7 +107,9 @@ def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def told(analysis: RunAnalysis) -> list[tables.Verdict]:
     """The verdicts on the material's intervals as they are now."""
-    return tables.verdicts(analysis.intervals, analysis.run.pairs, analysis.metric_name, analysis.primary_set)
+    return tables.verdicts(
+        analysis.intervals, analysis.run.baseline_pairs, analysis.metric_name, analysis.primary_set
+    )
 
 
 def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
@@ -224,7 +227,9 @@ def test_facts_are_in_words(written: Run) -> None:
 
 def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     models = {"base": {"baseline": MODEL}, MODEL: {"baseline": "base"}}
-    analysis = RunAnalysis(Run(written.path, {**written.plan, "models": models}), resamples=200, max_images=2)
+    analysis = RunAnalysis(
+        Run(written.path, changed(written.manifest, models=models)), resamples=200, max_images=2
+    )
     (section,) = (s for s in make_sections(analysis) if s.id == "detections")
     assert [p.title for p in section.figures] == [
         *(f"where {a} finds more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
@@ -420,9 +425,9 @@ def test_the_command_ends_with_the_paths(
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
-        (None, "has no plan.yaml"),
-        ("schema: 99", "has schema 99, this version reads 1"),
-        ("a: [", "cannot be read"),
+        (None, "has no manifest.json"),
+        ('{"schema": 99}', "has schema 99, and this version reads 2: update"),
+        ('{"a": [', "cannot be read"),
     ],
 )
 def test_a_foreign_directory_is_told(
@@ -433,7 +438,7 @@ def test_a_foreign_directory_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if plan:
-        (tmp_path / "plan.yaml").write_text(plan)
+        (tmp_path / "manifest.json").write_text(plan)
     monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -28,7 +28,7 @@ from robustbench_sgdm.modules import MODULES
 
 tasks: Any = _tasks  # it declares types and has few
 
-Config = dict[str, Any]
+ModelConfig = dict[str, Any]
 """An Ultralytics model YAML as a dict, `scale` and `nc` included."""
 
 HEADS = ("Detect", "v10Detect", yolov5.ANCHOR_HEAD)
@@ -93,7 +93,7 @@ def register_modules() -> None:
         setattr(tasks, name, cls)
 
 
-def check_config(config: Config) -> None:
+def check_config(config: ModelConfig) -> None:
     """Refuse a config that is no detector's, or that would do more than build layers.
 
     Ultralytics' parser evaluates `activation` as Python, looks layers up among all that it has imported, takes an
@@ -145,13 +145,13 @@ def check_config(config: Config) -> None:
         )
 
 
-def read_config(path: str | Path) -> Config:
+def read_config(path: str | Path) -> ModelConfig:
     """The config that a model YAML of the user's holds; its rows may name our modules, such as SGDM.
 
     Nothing else is looked up: Ultralytics itself would take its own `yolov8.yaml` for a `yolov8n.yaml` here.
 
     Raises:
-        UsageError: it cannot be read, or is refused by `check`.
+        UsageError: it cannot be read, or is refused by `check_config`.
     """
     try:
         loaded = read_yaml(Path(path))
@@ -169,18 +169,18 @@ def read_config(path: str | Path) -> Config:
     return config
 
 
-def config_rows(config: Config) -> Iterator[Sequence[Any]]:
+def config_rows(config: ModelConfig) -> Iterator[Sequence[Any]]:
     """The rows (from, repeats, kind, arguments) of a config, in order."""
     for row in [*config["backbone"], *config["head"]]:
         source, repeats, kind, arguments = row
         yield source, repeats, kind, arguments
 
 
-def build_meta(config: Config) -> nn.Sequential:
+def build_meta(config: ModelConfig) -> nn.Sequential:
     """The layers as Ultralytics parses them, on the meta device: shapes without memory or initialisation.
 
     Raises:
-        UsageError: the config is refused by `check`, does not parse, or is larger than any detector.
+        UsageError: the config is refused by `check_config`, does not parse, or is larger than any detector.
     """
     with torch.device("meta"), _limit_modules():
         built: nn.Sequential = _run_parser(_parse, config)
@@ -189,11 +189,11 @@ def build_meta(config: Config) -> nn.Sequential:
     return built
 
 
-def check_network_size(config: Config) -> None:
+def check_network_size(config: ModelConfig) -> None:
     """Refuse a config whose network a file should not be able to make this machine build.
 
     Raises:
-        UsageError: as `skeleton`; its layers do not fit each other; or one makes more of a small image than any
+        UsageError: as `build_meta`; its layers do not fit each other; or one makes more of a small image than any
             detector's does.
     """
     network = build_meta(config).eval()
@@ -252,11 +252,11 @@ class _WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def build_network(config: Config, classes: Sequence[str]) -> DetectionModel:
+def build_network(config: ModelConfig, classes: Sequence[str]) -> DetectionModel:
     """A freshly initialised Ultralytics model, in training mode, that carries its config and class names.
 
     Raises:
-        UsageError: as `skeleton`, or `classes` are not as many as the config's nc.
+        UsageError: as `build_meta`, or `classes` are not as many as the config's nc.
     """
     model: DetectionModel = _run_parser(_build, config)
     if len(classes) != config["nc"]:
@@ -283,22 +283,22 @@ def head_widths(head: Head) -> list[int]:
     return [next(branch.parameters()).shape[1] for branch in branches]
 
 
-def _head_error(found: str, *allowed: str) -> UsageError:
-    return UsageError(f"the model's last layer is {found}, must be a detection head: {' or '.join(allowed)}")
+def _head_error(kind: str, *allowed: str) -> UsageError:
+    return UsageError(f"the model's last layer is {kind}, must be a detection head: {' or '.join(allowed)}")
 
 
-def _build(config: Config, **options: Any) -> Any:
+def _build(config: ModelConfig, **options: Any) -> Any:
     special = {yolov5.ANCHOR_HEAD: AnchorModel, QUERY_HEAD: tasks.RTDETRDetectionModel}
     return special.get(config["head"][-1][2], tasks.DetectionModel)(config, **options)
 
 
-def _parse(config: Config, **options: Any) -> nn.Sequential:
+def _parse(config: ModelConfig, **options: Any) -> nn.Sequential:
     layers: nn.Sequential = tasks.parse_model(yolov5.with_detect_head(config), **options)[0]
     yolov5.replace_head(layers, config)
     return layers
 
 
-def _run_parser(parser: Callable[..., Any], config: Config) -> Any:
+def _run_parser(parser: Callable[..., Any], config: ModelConfig) -> Any:
     check_config(config)
     activation = (
         Conv.default_act
@@ -373,10 +373,10 @@ def _is_layer(kind: str) -> bool:
     ):
         if kind.startswith(prefix):
             return kind.removeprefix(prefix) in names and hasattr(module, kind.removeprefix(prefix))
-    found = getattr(tasks, kind, None)
-    if not isinstance(found, type) or not issubclass(found, nn.Module) or kind in _DOWNLOADS:
+    layer = getattr(tasks, kind, None)
+    if not isinstance(layer, type) or not issubclass(layer, nn.Module) or kind in _DOWNLOADS:
         return False
-    return found in _own_layers() or found.__module__.startswith(_ULTRALYTICS)
+    return layer in _own_layers() or layer.__module__.startswith(_ULTRALYTICS)
 
 
 def _own_layers() -> tuple[type[nn.Module], ...]:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from altair.utils import schemapi
 
-from robustbench_sgdm import escaping, palette
+from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.tables import number, starred, words
 
 PLOT_HEIGHT = 230
@@ -26,7 +26,7 @@ schemapi.DEBUG_MODE = (
 
 def draw(chart: Chart, **how: Any) -> Any:
     """Show a chart; `how` is `st.vega_lite_chart`'s. Names are values of its data, and no expressions of Vega's."""
-    return st.vega_lite_chart(escaping.spec(chart.to_dict(validate=False)), **escaping.spec(how))
+    return st.vega_lite_chart(escaping.chart_spec(chart.to_dict(validate=False)), **escaping.chart_spec(how))
 
 
 def severity(
@@ -82,7 +82,7 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         dark: ground of the page.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
-    shades = palette.differences(dark=dark)
+    shades = palette.difference_colors(dark=dark)
     scale = alt.Scale(domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades, interpolate="rgb")
     cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
     shown = frame.assign(
@@ -92,7 +92,8 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
             for change, significant in zip(frame["change"], frame["significant"], strict=True)
         ],
         light=[
-            palette.readable(palette.blend(shades, 0.5 + change / (2 * limit))) != palette.INK
+            palette.readable_text_color(palette.interpolate_colors(shades, 0.5 + change / (2 * limit)))
+            != palette.INK
             for change in frame["change"]
         ],
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import escaping, palette
-from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core import escaping, palette
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.tables import number, words
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ OWN = "each variant's own"
 
 def colors(models: Sequence[str]) -> dict[str, str]:
     """The colour of each model, that of the report's figures, as #rrggbb; lighter on dark ground."""
-    return palette.models(models, dark=st.context.theme.type == "dark")
+    return palette.model_colors(models, dark=st.context.theme.type == "dark")
 
 
 def legend(models: Sequence[str]) -> None:
@@ -235,7 +235,7 @@ def picks(label: str, options: Sequence[str], key: str, *, default: Sequence[str
 
 
 def _shown(option: object) -> str:
-    return visible(str(option))
+    return escape_control_chars(str(option))
 
 
 def choose(label: str, options: Sequence[str], key: str, *, default: str | None = None, **how: Any) -> str:

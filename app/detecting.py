@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.datasets.classes import match_classes
-from robustbench_sgdm.errors import DataError, RobustBenchError
 
 if TYPE_CHECKING:
     from app.pictures import Picture

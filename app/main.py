@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 
-APP = content.root() / "app"
+APP = resources.root() / "app"
 
 if TYPE_CHECKING:
     from app import controls, stored
 else:
-    controls = content.load_file(APP / "controls.py")
-    stored = content.load_file(APP / "stored.py")
+    controls = resources.import_file(APP / "controls.py")
+    stored = resources.import_file(APP / "stored.py")
 
 _LOG = logging.getLogger(__name__)
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
@@ -60,7 +60,7 @@ def _page(name: str, title: str, icon: str, of_run: bool) -> "st.Page":
 
 
 def _view(name: str) -> Callable[..., None]:
-    view: Callable[..., None] = content.load_file(APP / "views" / f"{name}.py").page
+    view: Callable[..., None] = resources.import_file(APP / "views" / f"{name}.py").page
     return view
 
 
@@ -88,7 +88,7 @@ def guarded(title: str, body: Callable[[], None], of_run: bool) -> None:
     except RobustBenchError as error:
         _sorry("This cannot be shown", str(error))
     except _DAMAGE as error:
-        told = visible(traceback.format_exc(), "\n")  # names from files are in it
+        told = escape_control_chars(traceback.format_exc(), "\n")  # names from files are in it
         _LOG.error("the page %s failed\n%s", title, told)
         what, rest = (
             ("This run cannot be read", "runs are not affected, and running the same command again mends it")

@@ -15,19 +15,20 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import content, palette, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import GroundTruth
-from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
     from app import controls, detecting
 else:
-    detecting = content.load_file(content.root() / "app" / "detecting.py")
-    controls = content.load_file(content.root() / "app" / "controls.py")
+    detecting = resources.import_file(resources.root() / "app" / "detecting.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
 
 Pixels = NDArray[np.uint8]
 
@@ -193,16 +194,18 @@ def box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, Any]:
     """A detection for the viewer: x, y, w, h px, kind, label, score."""
     corner = {"x": float(row.x1), "y": float(row.y1)}
     size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
-    label = visible(str(names.get(row.category_id, row.category_id)))  # live detections have names already
+    label = escape_control_chars(
+        str(names.get(row.category_id, row.category_id))
+    )  # live detections have names already
     return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
 
 
 def _object(names: Mapping[int, str], row: Any) -> dict[str, Any]:
     place = {side: float(getattr(row, side)) for side in ("x", "y", "w", "h")}
-    return {**place, "label": visible(str(names.get(row.category_id, row.category_id)))}
+    return {**place, "label": escape_control_chars(str(names.get(row.category_id, row.category_id)))}
 
 
-_HERE = content.root() / "app" / "viewer"
+_HERE = resources.root() / "app" / "viewer"
 _VIEWER = st.components.v2.component(
     "robustbench_viewer",
     js=(_HERE / "viewer.js").read_text("utf-8"),
@@ -244,14 +247,14 @@ def viewer(
         "image": picture,
         "width": size[0],
         "height": size[1],
-        "panes": [{**p, "title": visible(str(p["title"]))} for p in panes],
+        "panes": [{**p, "title": escape_control_chars(str(p["title"]))} for p in panes],
         "truth": [dict(t) for t in truth],
         "kinds": list(kinds),
         "state": dict(state),
         "place": place[0],
         "of": place[1],
         "words": dict(words or {}),
-        "colors": palette.OUTCOMES,
+        "colors": palette.OUTCOME_COLORS,
     }
     return _VIEWER(key=key, data=data, **callbacks)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError, UsageError
-from robustbench_sgdm.foreign import read_json
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.store import Run, shard_count
 
 LOG = "dashboard.log"
@@ -106,7 +106,7 @@ def _begin(path: Path, arguments: Sequence[str]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RobustBenchError(f"cannot make {path}: {error.strerror or error}") from error
-    begun, files = _share(path), Root(path)
+    begun, files = _share(path), SafeDirectory(path)
     words = [*_COMMAND, "run", *arguments, *_place(path)]
     with files.open(LOG, "a+b") as log:
         child = subprocess.Popen(
@@ -140,7 +140,7 @@ def stop(path: Path) -> None:
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(RobustBenchError):  # it stops, whether or not that can be noted
-        Root(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
+        SafeDirectory(path).write_json(_RECORD, {**(_record(path) or {}), "stopping": time.time()})
     threading.Thread(target=_end, args=(process,), daemon=True).start()
 
 
@@ -185,7 +185,7 @@ def seconds_left(path: Path, at: Progress) -> float | None:
 def log(path: Path, most: int = 4000) -> str:
     """The end of a run's log; why it cannot be read, where it is a link or no regular file."""
     try:
-        with Root(path).open(LOG) as file:
+        with SafeDirectory(path).open(LOG) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - most))
             text = file.read(most).decode("utf-8", "replace")
     except UnsafeFileError as error:
@@ -209,7 +209,7 @@ def _share(path: Path) -> float:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        found = read_json(path / _RECORD, 2**16, Root(path))
+        found = read_json(path / _RECORD, 2**16, SafeDirectory(path))
     except RobustBenchError:
         return None
     if not isinstance(found, dict) or not (type(pid := found.get("pid")) is int and 0 < pid < 2**31):

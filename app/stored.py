@@ -14,8 +14,8 @@ import streamlit as st
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.cli.options import find_path
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
 
 
@@ -73,7 +73,7 @@ def listed() -> dict[str, Path]:
     paths = list(dict.fromkeys([*given.runs, *started()])) or list_runs(given.project)[::-1]
     names: dict[str, Path] = {}
     for path in paths:
-        names[unique(visible(path.name or str(path)), names)] = path
+        names[unique(escape_control_chars(path.name or str(path)), names)] = path
     return names
 
 

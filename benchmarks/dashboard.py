@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustbench_sgdm import content, corruption
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 
 SUPPORT = Path(__file__).with_name("support")
-made_run = content.load_file(SUPPORT / "made_run.py")
-serving = content.load_file(SUPPORT / "serving.py")
+made_run = resources.import_file(SUPPORT / "made_run.py")
+serving = resources.import_file(SUPPORT / "serving.py")
 
 BOUNDS = {"first meaningful paint": 3.0, "change": 0.5, "memory": 1.0}  # s, s, GB
 CHROMIUM = Path("/usr/bin/chromium")

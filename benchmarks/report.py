@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from robustbench_sgdm import figures, report
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report import pdf
@@ -27,7 +28,6 @@ from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
 from robustbench_sgdm.sweep import finish
-from robustbench_sgdm.types import BENCHMARK, CLEAN
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
 SIZE = 640, 640

@@ -22,12 +22,12 @@ from torch import Tensor
 from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
 from robustbench_sgdm.detectors.letterbox import letterbox
 from robustbench_sgdm.store import CellStore
 from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
-from robustbench_sgdm.types import CLEAN
 
 
 def main() -> None:

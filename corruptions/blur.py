@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     Terms,
@@ -21,7 +22,6 @@ from robustbench_sgdm.corruption.filters import (
     turned,
     zoom_sizes,
 )
-from robustbench_sgdm.seeds import Rng
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -31,7 +31,7 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
     parameters=(Parameter("sigma", (1, 2, 3, 4, 6), "px", "deviation of the kernel", low=0.01),),
     source=_SOURCE,
 )
-def gaussian_blur(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def gaussian_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Gaussian blur, cut off at four standard deviations, edge pixels repeated."""
     kernel = gaussian(strength["sigma"])
     return to_bytes(separable(images, [(kernel, kernel)], "replicate"))
@@ -46,7 +46,7 @@ def gaussian_blur(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> T
     aliases=("defocus",),
     source=_SOURCE,
 )
-def defocus_blur(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def defocus_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Blur by a disk, as of a lens out of focus, the image mirrored at its edges."""
     return to_bytes(separable(images, _disk(strength["radius"], strength["soften"]), "reflect"))
 
@@ -90,12 +90,12 @@ def _even(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     source=_SOURCE,
     random=True,
 )
-def motion_blur(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def motion_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur along a straight path at a random angle within 45 degrees of the horizontal, edges repeated."""
     return _apply_motion(images, strength, _draw_angles(rng))
 
 
-def _draw_angles(rng: Rng) -> list[float]:
+def _draw_angles(rng: BatchRng) -> list[float]:
     """One angle in degrees per image, uniform in [-45, 45)."""
     return [float(angle) for angle in rng.uniform(1, low=-45, high=45)[:, 0]]
 
@@ -116,7 +116,7 @@ def _apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequenc
     aliases=("zoom",),
     source=_SOURCE,
 )
-def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Mean of the image and its enlargements about the middle, as of zooming during the exposure.
 
     (x + sum of x enlarged by 1, 1 + step, ... below farthest) / (n + 1), so that x itself counts twice.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     displaced,
@@ -20,7 +21,6 @@ from robustbench_sgdm.corruption.filters import (
     turned,
     uniform,
 )
-from robustbench_sgdm.seeds import Rng
 
 Runs = Sequence[tuple[int, NDArray[np.intp], NDArray[np.intp]]]
 
@@ -32,7 +32,7 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
     parameters=(Parameter("gain", (0.4, 0.3, 0.2, 0.1, 0.05), "x", "of the distance from the mean", zero=1),),
     source=_SOURCE,
 )
-def contrast(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def contrast(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Low contrast: (x - m) gain + m, m the mean of each channel."""
     gain = strength["gain"]
     means = _sums(images) / images[0, 0].numel()
@@ -56,7 +56,7 @@ def _sums(images: Tensor) -> Tensor:
     ),
     source=_SOURCE,
 )
-def saturate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def saturate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """HSV saturation changed, s' = min(gain s + shift, 1), hue and value kept.
 
     Each channel's distance below the brightest one is multiplied by s' / s. Grey has no hue; as in the
@@ -80,7 +80,7 @@ def saturate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor
     ),
     source=_SOURCE,
 )
-def pixelate(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def pixelate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Large pixels: means over boxes, each shown as a block.
 
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
@@ -185,7 +185,7 @@ def _nearest(size: int, side: int) -> Tensor:
     source=_SOURCE,
     random=True,
 )
-def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Pixels displaced by a smooth random field, alpha G(u), u uniform within 0.005 H px.
 
     G is a Gaussian of 0.01 H px down and 0.01 W px across. Boxes are not moved along.
@@ -211,7 +211,7 @@ def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -
     aliases=("jpeg",),
     source=_SOURCE,
 )
-def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, round(strength["quality"])]
     out = np.empty(images.shape, np.uint8)

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import displaced, gaussian, low_pass, separable, to_bytes
-from robustbench_sgdm.seeds import Rng
 
 # Of the blur that over-sharpening subtracts: halos are then about 4 px wide on either side of an edge.
 _HALO_WIDTH = 2.0
@@ -45,7 +45,7 @@ _HALO_WIDTH = 2.0
     aliases=("gibbs",),
     source="Gibbs 1899 (Nature 59:606); in images: Veraart et al. 2016 (doi:10.1002/mrm.25866)",
 )
-def ringing(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def ringing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Gibbs ringing: ripples beside every edge, as after a reconstruction from a limited band.
 
     An ideal low-pass filter, |f_x| and |f_y| <= cutoff, on the image mirrored at its edges.
@@ -60,7 +60,7 @@ def ringing(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
     source="Schreiber 1970 (Pattern Recognition 2:117); halos: Trentacoste et al. 2012 "
     "(doi:10.1111/j.1467-8659.2012.03056.x)",
 )
-def halo(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def halo(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Halos of over-sharpening: bright and dark bands beside edges, as of a camera's unsharp mask.
 
     x + amount (x - G x), G a Gaussian blur of 2 px.
@@ -76,7 +76,7 @@ def halo(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
     aliases=("undersampling",),
     source="Shannon 1949 (doi:10.1109/JRPROC.1949.232969); in detectors: Zhang 2019 (arXiv:1904.11486)",
 )
-def aliasing(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def aliasing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Aliasing: single pixels taken `pitch` px apart without a filter, joined by straight lines.
 
     Detail finer than 2 pitch returns as jagged edges and moiré. The samples lie on a grid through the middle
@@ -105,7 +105,7 @@ def aliasing(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor
     aliases=("chromatic", "fringes"),
     source="Mallon & Whelan 2007 (doi:10.1016/j.patrec.2006.06.013); Kang 2007 (doi:10.1109/CVPR.2007.383214)",
 )
-def chromatic_fringes(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def chromatic_fringes(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Lateral chromatic aberration: coloured fringes along edges that grow towards the corners.
 
     About the middle of the image red is read from (1 + spread / 100) times the distance and blue from
@@ -129,7 +129,7 @@ def chromatic_fringes(images: Tensor, strength: Mapping[str, float], _rng: Rng) 
     aliases=("blocking",),
     source="Wallace 1992 (doi:10.1109/30.125072); seams: Reeve & Lim 1984 (Optical Engineering 23:34)",
 )
-def block_edges(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def block_edges(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Seams between blocks of 8 x 8 px, as of a transform code whose mean term is quantised coarsely.
 
     A block's mean m becomes step round(m / step); what lies within the block is kept. Blocks begin at the

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import enlarge, to_bytes, uniform
-from robustbench_sgdm.seeds import Rng
 
 # Midpoints of a map this wide lie 11 halvings deep and are moved by under 0.2 grey levels.
 _WIDEST_MAP = 2048
@@ -23,7 +23,7 @@ _WIDEST_MAP = 2048
     source="Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)",
     random=True,
 )
-def fog(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def fog(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Fog as a plasma fractal in [0, 1]: (x + amount plasma) m / (m + amount), m the image's maximum."""
     return _apply_fog(images, strength, uniform(rng, _map_side(images) ** 2 - 1))
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import gaussian, separable, to_bytes
-from robustbench_sgdm.seeds import Rng
 
 
 @corruption(
@@ -21,7 +21,7 @@ from robustbench_sgdm.seeds import Rng
     source="Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)",
     random=True,
 )
-def glass_blur(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def glass_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur, a local shuffle of the pixels, and the same blur again, as through frosted glass.
 
     In random order of direction each pixel takes the value of one at most delta px away. It is a copy, not
@@ -31,7 +31,7 @@ def glass_blur(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tenso
     return _apply_moves(images, strength, _draw_moves(images, strength, rng))
 
 
-def _draw_moves(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def _draw_moves(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Where each pixel is fetched from, (B, iterations, H - 2 delta, W - 2 delta) in [0, 4 delta^2).
 
     A move of (down, right), both in [-delta, delta), is (right + delta) 2 delta + (down + delta).

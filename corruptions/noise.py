@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import to_bytes
-from robustbench_sgdm.seeds import Rng
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -21,7 +21,7 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
     source=_SOURCE,
     random=True,
 )
-def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Additive Gaussian noise, as of a sensor in poor light: x + N(0, sigma)."""
     noise = rng.normal(*images.shape[1:])
     return to_bytes(noise.mul_(255 * strength["sigma"]).add_(images))
@@ -44,7 +44,7 @@ def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> T
     source=_SOURCE,
     random=True,
 )
-def shot_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def shot_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Photon-counting noise: Poisson(x c) / c for c photons at white.
 
     What becomes of a byte is one of at most 256 bytes, with known probabilities. They are drawn by the
@@ -116,7 +116,7 @@ def _alias(masses: list[float]) -> tuple[list[float], list[int]]:
     source=_SOURCE,
     random=True,
 )
-def impulse_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def impulse_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Salt and pepper: values replaced by 0 or 255, as by dead cells and bit errors."""
     draw = rng.uniform(*images.shape[1:])
     half = strength["amount"] / 2
@@ -131,7 +131,7 @@ def impulse_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Te
     source=_SOURCE,
     random=True,
 )
-def speckle_noise(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def speckle_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Multiplicative noise, as of coherent light and radar: x + x N(0, sigma)."""
     noise = rng.normal(*images.shape[1:])
     return to_bytes(noise.mul_(strength["sigma"]).add_(1).mul_(images))

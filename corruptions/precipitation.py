@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     enlarge,
@@ -18,7 +19,6 @@ from robustbench_sgdm.corruption.filters import (
     to_bytes,
     zoom_sizes,
 )
-from robustbench_sgdm.seeds import Rng
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 _WATER, _MUD = (175, 238, 238), (63, 42, 20)  # pale turquoise and brown, RGB
@@ -39,7 +39,7 @@ _RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     source=_SOURCE,
     random=True,
 )
-def snow(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def snow(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Snowfall: flakes of a thresholded random field, blurred along their fall, over a whitened image.
 
     The flakes y and their image turned by 180 degrees are added to keep x + (1 - keep) max(x, 1.5 g + 0.5),
@@ -48,7 +48,7 @@ def snow(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
     return _apply_snow(images, strength, *_draw_fall(images, strength, rng))
 
 
-def _draw_fall(images: Tensor, strength: Mapping[str, float], rng: Rng) -> tuple[Tensor, list[float]]:
+def _draw_fall(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> tuple[Tensor, list[float]]:
     """A standard normal field (B, h, w), no larger than what will be enlarged, and an angle per image."""
     angles = rng.uniform(1, low=-135, high=-45)[:, 0].tolist()
     part = [zoom_sizes(side, strength["size"])[0] for side in images.shape[2:]]
@@ -99,7 +99,7 @@ def _whitened(image: Tensor, keep: float) -> Tensor:
     source=_SOURCE,
     random=True,
 )
-def spatter(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def spatter(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Drops of water (x + m water) or of mud ((1 - m) x + m mud) on the lens, m a mask of random blots."""
     return _apply_spatter(images, strength, rng.normal(*images.shape[2:]))
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import to_bytes
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.seeds import Rng
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 _MOST_KEPT = 4_000_000  # px of an enlarged texture that is kept for the next image of that size
@@ -28,7 +28,7 @@ _TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg
     aliases=("bright",),
     source=_SOURCE,
 )
-def brightness(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tensor:
+def brightness(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Bright daylight: HSV value raised, v' = min(v + lift, 1), hue and saturation kept.
 
     Each channel is then multiplied by v' / v; black becomes grey.
@@ -52,12 +52,12 @@ def brightness(images: Tensor, strength: Mapping[str, float], _rng: Rng) -> Tens
     source=_SOURCE,
     random=True,
 )
-def frost(images: Tensor, strength: Mapping[str, float], rng: Rng) -> Tensor:
+def frost(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Frost on the lens: keep x + frost y, y cut at random from one of the reference's six photographs."""
     return _apply_frost(images, strength, _draw_cuts(images, rng))
 
 
-def _draw_cuts(images: Tensor, rng: Rng) -> list[tuple[int, int, int]]:
+def _draw_cuts(images: Tensor, rng: BatchRng) -> list[tuple[int, int, int]]:
     """Per image a texture's number, and the row and column at which its cut begins."""
     cuts = []
     for which, down, right in rng.uniform(3).tolist():

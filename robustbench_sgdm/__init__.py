@@ -12,23 +12,46 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, score, train, wrap_detector
     from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, ScoringConfig, TrainingConfig
-    from robustbench_sgdm.detections import Detections
+    from robustbench_sgdm.core.detections import Detections
+    from robustbench_sgdm.core.errors import (
+        CorruptionError,
+        DataError,
+        DeviceError,
+        IncompleteError,
+        RobustBenchError,
+        StoppedError,
+        UnsafeFileError,
+        UsageError,
+    )
 
+_ERRORS = (
+    *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
+    *("CorruptionError", "DeviceError", "IncompleteError", "StoppedError"),
+)
 _FROM = {
     **dict.fromkeys(
         ("Run", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
     ),
     **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"),
-    "Detections": "detections",
+    "Detections": "core.detections",
+    **dict.fromkeys(_ERRORS, "core.errors"),
 }
 
 __all__ = [
+    "CorruptionError",
+    "DataError",
     "Detections",
+    "DeviceError",
     "EvaluationConfig",
+    "IncompleteError",
     "InferenceConfig",
+    "RobustBenchError",
     "Run",
     "ScoringConfig",
+    "StoppedError",
     "TrainingConfig",
+    "UnsafeFileError",
+    "UsageError",
     "__version__",
     "corrupt",
     "evaluate",

@@ -16,8 +16,8 @@ from robustbench_sgdm.config import (
     check_severities,
     takes,
 )
-from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError, unknown
-from robustbench_sgdm.progress import Progress, counter, no_progress
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
+from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,7 +238,7 @@ class Run:
         from robustbench_sgdm import figures
 
         if name not in figures.figures():
-            raise unknown("figure", name, figures.figures())
+            raise unknown_name_error("figure", name, figures.figures())
         analysis = self.analysis(
             metric=metric,
             images=images,
@@ -279,7 +279,7 @@ class Run:
         for name in dict.fromkeys(name for name, *_ in todo):
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
-        update = counter(self.progress, "making pictures", len(todo))
+        update = make_counter(self.progress, "making pictures", len(todo))
         sweep.make_pictures(analysis.run, todo, known, progress=update)
 
     def _repr_html_(self) -> str:
@@ -301,7 +301,7 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
     names = (wanted,) if isinstance(wanted, str) else wanted
     for name in names:
         if name not in known:
-            raise unknown("model", name, known)
+            raise unknown_name_error("model", name, known)
     model = names[-1]
     baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
     if not baselines:

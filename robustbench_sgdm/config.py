@@ -8,8 +8,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from robustbench_sgdm.errors import UsageError, unknown
-from robustbench_sgdm.progress import Progress, no_progress
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from robustbench_sgdm.detectors import Detector
@@ -177,7 +177,7 @@ class EvaluationConfig(InferenceConfig):
             raise UsageError("--noise names nothing; give at least one, such as gaussian")
         object.__setattr__(self, "severity", check_severities(self.severities))
         if self.executor not in EXECUTORS:
-            raise unknown("executor", self.executor, EXECUTORS)
+            raise unknown_name_error("executor", self.executor, EXECUTORS)
         if self.executor == "local" and (self.address is not None or self.gpus != 1):
             raise UsageError("--address and --gpus go with --executor ray")
         if self.workers < 0 or self.batch < 0:

@@ -13,10 +13,10 @@ import torch
 
 from robustbench_sgdm import corruption, datasets, training
 from robustbench_sgdm.config import EvaluationConfig, ScoringConfig
+from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
+from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import Detector, Entrant, against, line_up, line_up_trained, pick_device
-from robustbench_sgdm.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
-from robustbench_sgdm.progress import Progress, counter, durations
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.sweep import (
     Crew,
@@ -68,12 +68,12 @@ class Estimate:
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers:,} workers"
-        return f"{durations(*self.seconds)} on {self.device} with {workers}"
+        return f"{format_duration_range(*self.seconds)} on {self.device} with {workers}"
 
     @property
     def details(self) -> list[str]:
         """Each part and its span, in words."""
-        return [f"{name}: {durations(*span)}" for name, span in self.parts.items()]
+        return [f"{name}: {format_duration_range(*span)}" for name, span in self.parts.items()]
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Evaluation:
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.latency().empty:
                     run.write_latency(latency(self.plan))
-                update = counter(progress, "measuring damage", measurements(self.plan, run))
+                update = make_counter(progress, "measuring damage", measurements(self.plan, run))
                 measure_damage(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
         if failed:
@@ -226,7 +226,7 @@ class Evaluation:
                 _LOG.info("%s (%s)", cost, ", ".join(cost.details))
             except RobustBenchError as error:  # the sweep finds out whether anything comes of it
                 _LOG.info("duration unknown: %s", error)
-            update = counter(progress, "predicting", todo)
+            update = make_counter(progress, "predicting", todo)
             return sweep(self.plan, run.store, units=units, on=executor, progress=update)
 
     def _estimate(self, units: Sequence[Unit], crew: Crew, run: Run | None = None) -> Estimate:

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.escaping import xml
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.escaping import xml
 from robustbench_sgdm.robustness import METRICS
 from robustbench_sgdm.tables import number, words
 

@@ -17,11 +17,11 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import escaping
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.counting import Summary
 from robustbench_sgdm.detectors.timing import Timing
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import cost
 from robustbench_sgdm.tables import Table, time_ratio
 

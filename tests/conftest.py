@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.types import METRICS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
 
@@ -283,7 +283,7 @@ def browser() -> Iterator[Any]:
             pytest.fail("no Chromium on this machine: apt-get install chromium")
         pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
     sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    flags = content.load_file(content.root() / "benchmarks/support/serving.py").FLAGS
+    flags = resources.import_file(resources.root() / "benchmarks/support/serving.py").FLAGS
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=list(flags))
         yield chromium

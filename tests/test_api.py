@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 import robustbench_sgdm as rb
 from robustbench_sgdm import corruption, detectors
 from robustbench_sgdm.config import EvaluationConfig
-from robustbench_sgdm.errors import DataError, IncompleteError, RobustBenchError, UsageError
+from robustbench_sgdm.core.errors import DataError, IncompleteError, RobustBenchError, UsageError
 
 TWO: dict[str, Any] = {"noise": "gaussian", "severity": [0, 3], "fraction": 0.02, "imgsz": 64}
 

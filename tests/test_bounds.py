@@ -21,17 +21,18 @@ import safetensors.torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content, datasets, foreign
+from robustbench_sgdm import datasets
+from robustbench_sgdm.core import resources, untrusted_input
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.datasets import Image, image_claims, images
 from robustbench_sgdm.detectors import architecture
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.robustness import matching
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.checks import parse_csv, read_frame
 
-readers: Any = content.load_file(Path(__file__).parent / "fuzz/readers.py")
-harness: Any = content.load_file(Path(__file__).parent / "fuzz/harness.py")
+readers: Any = resources.import_file(Path(__file__).parent / "fuzz/readers.py")
+harness: Any = resources.import_file(Path(__file__).parent / "fuzz/harness.py")
 
 
 @contextmanager
@@ -63,7 +64,7 @@ YAMLS = {
 def test_yaml_is_counted_while_it_is_parsed(tmp_path: Path, text: str, errors: Any) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with within(250, 10), pytest.raises(DataError, match="cannot be read as YAML"):
-        foreign.read_yaml(tmp_path / "a.yaml", errors)
+        untrusted_input.read_yaml(tmp_path / "a.yaml", errors)
 
 
 def test_yaml_holds_what_json_can(tmp_path: Path) -> None:
@@ -71,12 +72,12 @@ def test_yaml_holds_what_json_can(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "a: 2001-12-14\n2002-01-01: [0o7, 1_000, 1:30, .inf]\nseed: 18446744073709551615\n"
     )
-    found = foreign.read_yaml(tmp_path / "a.yaml")
+    found = untrusted_input.read_yaml(tmp_path / "a.yaml")
     assert found == {"a": "2001-12-14", "2002-01-01": ["0o7", 1000, 90, float("inf")], "seed": 2**64 - 1}
     for text in ("!!set {a}", "!!binary aGk=", "!!timestamp 2001-12-14", "!!omap [a: 1]"):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(DataError, match="no plain value"):
-            foreign.read_yaml(tmp_path / "a.yaml")
+            untrusted_input.read_yaml(tmp_path / "a.yaml")
 
 
 def test_yaml_reads_as_pyyaml_does(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_yaml_reads_as_pyyaml_does(tmp_path: Path) -> None:
         "cells": [{"severity": 0.5 * n, "key": "a" * 64, "none": None, "ok": True} for n in range(20)],
     }
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(plan, allow_unicode=True), "utf-8")
-    assert foreign.read_yaml(tmp_path / "a.yaml") == plan
+    assert untrusted_input.read_yaml(tmp_path / "a.yaml") == plan
 
 
 FILES = pa.schema([("image_id", pa.int64()), ("file", pa.string())])
@@ -115,7 +116,7 @@ def test_text_in_parquet_does_not_multiply(tmp_path: Path, files: list[str], how
     path = parquet(tmp_path / "a.parquet", files, **how)
     assert path.stat().st_size < 100_000
     with within(100, 5), pytest.raises(DataError, match=message):
-        read_frame(path, FILES, Root(path.parent))
+        read_frame(path, FILES, SafeDirectory(path.parent))
 
 
 def test_pages_do_not_claim_what_no_compression_gives(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_pages_do_not_claim_what_no_compression_gives(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"image_id": np.zeros(1100 * 50, np.int64)}, numbers)
     pq.write_table(table, path, row_group_size=1100, use_dictionary=False)
-    assert len(read_frame(path, numbers, Root(tmp_path))) == len(table)
+    assert len(read_frame(path, numbers, SafeDirectory(tmp_path))) == len(table)
     sound, claim = (
         b"\x15\0\x15\xc0\x89\x01",
         b"\x15\0\x15\xfe\xff\x7f",
@@ -133,7 +134,7 @@ def test_pages_do_not_claim_what_no_compression_gives(tmp_path: Path) -> None:
     assert data.count(sound) == 50
     path.write_bytes(data.replace(sound, claim))
     with pytest.raises(DataError, match="pages claim more than 30 times"):
-        read_frame(path, numbers, Root(tmp_path))
+        read_frame(path, numbers, SafeDirectory(tmp_path))
 
 
 def test_a_column_of_bits_may_have_more_rows_than_bytes(tmp_path: Path) -> None:
@@ -141,10 +142,10 @@ def test_a_column_of_bits_may_have_more_rows_than_bytes(tmp_path: Path) -> None:
     bits, rows = pa.schema([("found", pa.bool_())]), 1_000_000
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path, compression="none")
-    assert len(read_frame(path, bits, Root(tmp_path))) == rows > 4 * path.stat().st_size
+    assert len(read_frame(path, bits, SafeDirectory(tmp_path))) == rows > 4 * path.stat().st_size
     pq.write_table(pa.table({"found": np.zeros(rows, bool)}, bits), path)
     with pytest.raises(DataError, match="claims 1,000,000 rows"):
-        read_frame(path, bits, Root(tmp_path))
+        read_frame(path, bits, SafeDirectory(tmp_path))
 
 
 def test_groups_of_parquet_do_not_share_pages(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_groups_of_parquet_do_not_share_pages(tmp_path: Path) -> None:
     path.write_bytes(data[: -8 - int.from_bytes(data[-8:-4], "little")] + footer.getvalue()[4:])
     assert pq.ParquetFile(path).metadata.num_row_groups == 301
     with within(50, 5), pytest.raises(DataError, match="columns claim more"):
-        read_frame(path, FILES, Root(tmp_path))
+        read_frame(path, FILES, SafeDirectory(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,9 @@ def test_groups_of_parquet_do_not_share_pages(tmp_path: Path) -> None:
 def test_parquet_as_others_write_it_is_read(tmp_path: Path, how: Any) -> None:
     files = [f"/data/{n:06d}.jpg" for n in range(500)]
     frame = read_frame(
-        parquet(tmp_path / "a.parquet", files, write_page_checksum=True, **how), FILES, Root(tmp_path)
+        parquet(tmp_path / "a.parquet", files, write_page_checksum=True, **how),
+        FILES,
+        SafeDirectory(tmp_path),
     )
     pd.testing.assert_frame_equal(frame, pd.DataFrame({"image_id": range(500), "file": files}))
 
@@ -188,7 +191,7 @@ def test_parquet_of_other_columns_is_refused(tmp_path: Path) -> None:
     ):
         pq.write_table(pa.table({"image_id": pa.array([1], pa.int64()), "file": column}), path)
         with pytest.raises(DataError, match="no column file of string"):
-            read_frame(path, FILES, Root(path.parent))
+            read_frame(path, FILES, SafeDirectory(path.parent))
 
 
 def test_a_footer_is_bounded(tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_a_footer_is_bounded(tmp_path: Path) -> None:
     table = pa.table({"image_id": [1], "file": ["a"]}, FILES)
     pq.write_table(table.replace_schema_metadata({f"k{n}": "a" * 10_000 for n in range(300)}), path)
     with pytest.raises(DataError, match="footer claims"):
-        read_frame(path, FILES, Root(path.parent))
+        read_frame(path, FILES, SafeDirectory(path.parent))
 
 
 def test_ids_do_not_share_a_hash(tmp_path: Path) -> None:
@@ -570,6 +573,6 @@ def test_what_nobody_thought_of_hides_no_run_either(
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:
-    text = (content.root() / "SECURITY.md").read_text("utf-8")
+    text = (resources.root() / "SECURITY.md").read_text("utf-8")
     for kind, bound in harness.BOUNDS.items():
         assert f"| {kind} | {bound.megabytes:,} MB | {bound.seconds:g} s |" in text

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import gate
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 NAN = float("nan")
 

@@ -12,17 +12,18 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import cli, content, figures, report, robustness
+from robustbench_sgdm import cli, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import show_results
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table
-from robustbench_sgdm.types import CLEAN
 
-made_run = content.load_file(content.root() / "benchmarks" / "support" / "made_run.py")
+made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
 
 LEVELS = {"gaussian_noise": [1, 3], "fog": [1, 3]}
 SEEDS = {f"net{m}-seed{s}": {"group": f"net{m}", "seed": s} for m in ("", "-sgdm") for s in (0, 1)}
@@ -94,10 +95,10 @@ def test_an_untrained_module_is_called_so_by_every_result(
 
 
 def page(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    view = content.load_file(content.root() / "app/views" / f"{name}.py")
-    stored = content.load_file(content.root() / "app/stored.py")
+    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
+    stored = resources.import_file(resources.root() / "app/stored.py")
     ((name, path),) = stored.listed().items()
     view.page(stored.show(name, path))
 

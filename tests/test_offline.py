@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import scenes
 
-ROOT = content.root()
+ROOT = resources.root()
 
 # Runs in a namespace of its own, where even the machine itself is reached only once its loopback is up.
 INSIDE = """
@@ -27,8 +27,8 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
 job = [sys.executable, "-m", "robustbench_sgdm.cli"]
 run = [*job, "run", "--model", "yolov8n", "--noise", "gaussian", "--severity", "0,1", "--data", sys.argv[1]]
 subprocess.run([*run, "--imgsz", "64", "--workers", "1", "--project", "runs", "--name", "r"], check=True)
-from robustbench_sgdm import content
-serving = content.load_file(Path(os.environ["ROOT"]) / "benchmarks/support/serving.py").Serving(Path("runs"))
+from robustbench_sgdm.core import resources
+serving = resources.import_file(Path(os.environ["ROOT"]) / "benchmarks/support/serving.py").Serving(Path("runs"))
 with serving as (address, process):
     assert b"<html" in urllib.request.urlopen(address).read()
     # A page of another site: where it comes from is checked, and Streamlit would ask Amazon for our address to do so.

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from robustbench_sgdm import escaping, paper, tables
+from robustbench_sgdm import paper, tables
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import timing, zoo
 from robustbench_sgdm.detectors.timing import Timing, in_turns, median_interval
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.paper import Cell, Verdict
 from robustbench_sgdm.tables import are_distinguishable
 

@@ -48,7 +48,10 @@ def test_the_main_job_runs_beside_somebody_elses_folders(unpacked: Path, tmp_pat
     for name in ("app", "corruptions", "reports"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('shadowed')")
-    script = "from robustbench_sgdm import cli, content; print(content.root()); cli.main()"
+    script = (
+        "from robustbench_sgdm import cli; from robustbench_sgdm.core import resources; "
+        "print(resources.root()); cli.main()"
+    )
     words = ["run", "--model", "yolov8n-sgdm", "--noise", "ringing", "--severity", "3", "--fraction", "0.02"]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, *words, "--name", "wheel"],

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import content, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
 from robustbench_sgdm.tables.table import STARRED
-from robustbench_sgdm.types import CLEAN, METRICS
 
 if TYPE_CHECKING:
     from app import charts, controls, stored
     from app.stored import Shown
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    charts = content.load_file(content.root() / "app" / "charts.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    charts = resources.import_file(resources.root() / "app" / "charts.py")
     Shown = stored.Shown
 
 COLUMNS = 3

@@ -7,20 +7,21 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import content, robustness
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import words
-from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
     from app import controls, detecting, pictures, stored
     from app.stored import Shown
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    pictures = content.load_file(content.root() / "app" / "pictures.py")
-    detecting = content.load_file(content.root() / "app" / "detecting.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    pictures = resources.import_file(resources.root() / "app" / "pictures.py")
+    detecting = resources.import_file(resources.root() / "app" / "detecting.py")
     Shown = stored.Shown
 
 MOST_DIFFERENT = "most different"

@@ -9,16 +9,16 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 
 if TYPE_CHECKING:
     from app import controls, detecting, pictures, stored
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    pictures = content.load_file(content.root() / "app" / "pictures.py")
-    detecting = content.load_file(content.root() / "app" / "detecting.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    pictures = resources.import_file(resources.root() / "app" / "pictures.py")
+    detecting = resources.import_file(resources.root() / "app" / "detecting.py")
 
 EMBEDDED = ("yolov8n", "yolov8n-sgdm")
 SCENES = {f"scene {number}": number for number in range(1, 7)}

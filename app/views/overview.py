@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import content, escaping
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.robustness import Over
 from robustbench_sgdm.store import held, repeat_command
 from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
-from robustbench_sgdm.types import CLEAN
 
 if TYPE_CHECKING:
     from app import controls, processes, stored
     from app.stored import Shown
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    processes = content.load_file(content.root() / "app" / "processes.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    processes = resources.import_file(resources.root() / "app" / "processes.py")
     Shown = stored.Shown
 
 EVERY = "all"

@@ -9,14 +9,14 @@ import streamlit as st
 import yaml
 
 import robustbench_sgdm
-from robustbench_sgdm import content, escaping
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.errors import DataError
 
 if TYPE_CHECKING:
     from app import controls, processes
 else:
-    processes = content.load_file(content.root() / "app" / "processes.py")
-    controls = content.load_file(content.root() / "app" / "controls.py")
+    processes = resources.import_file(resources.root() / "app" / "processes.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
 
 TABLES = {
     "2": "modules on VOC",
@@ -106,7 +106,7 @@ def _recomputed(number: str) -> pd.DataFrame:
     done = processes.call("paper", "--table", number, "--format", "csv")
     if done.returncode:
         raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
-    return escaping.unquoted(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
+    return escaping.from_csv_frame(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
 
 
 def _table(frame: pd.DataFrame) -> None:

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import corruption
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.errors import RobustBenchError, UsageError
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.store import list_runs
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 if TYPE_CHECKING:
     from app import controls, processes, stored
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    processes = content.load_file(content.root() / "app" / "processes.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    processes = resources.import_file(resources.root() / "app" / "processes.py")
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
@@ -170,7 +171,7 @@ def _one(path: Path) -> None:
     if at is not None:
         st.progress(at.share, _left(path, at) if works else f"{at.complete} of {at.cells} cells complete")
     with st.expander("Log"):
-        st.code(visible(processes.log(path), "\n") or "empty so far", language=None)
+        st.code(escape_control_chars(processes.log(path), "\n") or "empty so far", language=None)
 
 
 def _state(works: bool, at: "processes.Progress | None") -> str:

@@ -7,18 +7,18 @@ import pandas as pd
 import streamlit as st
 
 import robustbench_sgdm
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures.losses import smoothed
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 if TYPE_CHECKING:
     from app import charts, controls, stored
 else:
-    controls = content.load_file(content.root() / "app" / "controls.py")
-    stored = content.load_file(content.root() / "app" / "stored.py")
-    charts = content.load_file(content.root() / "app" / "charts.py")
+    controls = resources.import_file(resources.root() / "app" / "controls.py")
+    stored = resources.import_file(resources.root() / "app" / "stored.py")
+    charts = resources.import_file(resources.root() / "app" / "charts.py")
 
 EMBEDDED = "embedded weights"
 
@@ -55,12 +55,12 @@ def _logs() -> tuple[dict[str, Log], list[str]]:
         for path in sorted(folder.glob("*"), key=_age, reverse=True) if folder.is_dir() else []:
             if not path.is_dir() or not ((path / "results.csv").is_file() or [*path.glob("*/results.csv")]):
                 continue
-            label = stored.unique(visible(path.name), labels)
+            label = stored.unique(escape_control_chars(path.name), labels)
             labels.add(label)
             try:
                 for log in _baseline_first(read_logs([path])):
                     inner = log.path.parent.name if log.path.parent != path else log.model
-                    found[f"{label} / {visible(inner)}"] = log
+                    found[f"{label} / {escape_control_chars(inner)}"] = log
             except RobustBenchError as error:
                 faults.append(str(error))
     own = [*(Path(robustbench_sgdm.__file__).parent / "weights").glob("*.csv")]

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT, METRICS
 from robustbench_sgdm.store import Cell, GroundTruth, Run
-from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT, METRICS
 
 CLASSES = ("person", "cat", "dog", "car")
 SIDE = 320, 240

@@ -22,7 +22,7 @@ from robustbench_sgdm.cli import (
     show,
     train,
 )
-from robustbench_sgdm.errors import RobustBenchError, Stopped
+from robustbench_sgdm.core.errors import RobustBenchError, StoppedError
 
 app = typer.Typer(
     name="robustbench",
@@ -72,7 +72,7 @@ def main() -> None:
         _fail(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before the command itself could begin
-        sys.exit(Stopped.exit_code)
+        sys.exit(StoppedError.exit_code)
     except OSError as error:  # a file or folder that no more specific message covers
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = (
@@ -83,6 +83,6 @@ def main() -> None:
 
 
 def _fail(text: str) -> None:
-    from robustbench_sgdm.escaping import terminal
+    from robustbench_sgdm.core.escaping import terminal
 
     print(f"error: {terminal(text)}", file=sys.stderr)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from robustbench_sgdm.cli.console import note
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -184,7 +184,8 @@ class AccessControl:
         if not self._has_told:
             self._has_told = True
             note(
-                f"warning: refused a page of {shown(origin)} that asked {shown(host)}. If that is your proxy, let it "
+                f"warning: refused a page of {short_repr(origin)} that asked {short_repr(host)}. If that is your "
+                "proxy, let it "
                 "pass on the Host that the browser sent; else another site's page tried. It is not said again."
             )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.common import RUNS, ProjectOption
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 
 
 def clean(

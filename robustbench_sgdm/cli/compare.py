@@ -112,7 +112,7 @@ def compare(
     not kept.
     """
     from robustbench_sgdm import gate, robustness
-    from robustbench_sgdm.errors import UsageError, unknown
+    from robustbench_sgdm.core.errors import UsageError, unknown_name_error
     from robustbench_sgdm.store import Run
 
     opened = [Run.open(path) for path in {path.resolve(): path for path in runs}.values()]
@@ -126,7 +126,7 @@ def compare(
     metrics = options.split(metric or []) or list(dict.fromkeys([headline, "AP_S"]))
     for name in metrics:
         if name not in robustness.METRICS:
-            raise unknown("metric", name, robustness.METRICS)
+            raise unknown_name_error("metric", name, robustness.METRICS)
     known = {name for names in robustness.model_names(opened) for name in names.values()}
     found = _bootstrap(opened, resamples, seed, level, _groups(arm or [], known))
     pairs = _pairs(found, baseline, options.split(model or [], found.groups.__contains__))
@@ -142,7 +142,7 @@ def compare(
 
 def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str]]:
     """The groups of --seed-group; a comma or + in the name of a known model belongs to it."""
-    from robustbench_sgdm.errors import UsageError
+    from robustbench_sgdm.core.errors import UsageError
 
     def is_whole(text: str) -> bool:
         name, _, models = text.partition("=")
@@ -174,7 +174,7 @@ def _bootstrap(
     runs: "Sequence[Run]", resamples: int, seed: int, level: float, groups: Mapping[str, Sequence[str]]
 ) -> "Intervals":
     from robustbench_sgdm.cli.console import counting
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.core.errors import DataError
     from robustbench_sgdm.robustness import bootstrap
 
     total = 0
@@ -190,11 +190,11 @@ def _bootstrap(
 
 
 def _pairs(found: "Intervals", baseline: str | None, models: Sequence[str]) -> list[tuple[str, str]]:
-    from robustbench_sgdm.errors import UsageError, unknown
+    from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 
     for name in [*models, *([baseline] if baseline else [])]:
         if name not in found.groups:
-            raise unknown("model", name, found.groups)
+            raise unknown_name_error("model", name, found.groups)
     if baseline is None:
         lone = [m for m in models if m not in {module for _, module in found.pairs}]
         if lone:
@@ -213,8 +213,9 @@ def _print(
     form: Form,
     out: Path | None,
 ) -> None:
-    from robustbench_sgdm import atomic, escaping, robustness, tables
+    from robustbench_sgdm import robustness, tables
     from robustbench_sgdm.cli.console import document, note, show_numbers
+    from robustbench_sgdm.core import atomic_io, escaping
 
     table = found.table(metrics, pairs=pairs)
     lives = robustness.half_lives(found, metrics[0], models)
@@ -240,7 +241,7 @@ def _print(
     if out is None:
         document(text)
         return
-    atomic.write_text(out, text)
+    atomic_io.write_text(out, text)
     note(f"comparison  {out}")
 
 
@@ -279,8 +280,9 @@ def _hold(
     significant: bool,
     junit: Path | None,
 ) -> None:
-    from robustbench_sgdm import atomic, gate
+    from robustbench_sgdm import gate
     from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.core import atomic_io
 
     table = found.table(list(dict.fromkeys(limit.metric for limit in limits)), pairs=pairs)
     verdicts = gate.check(table, limits, significant=significant)
@@ -290,6 +292,6 @@ def _hold(
     for line in gate.told(verdicts):
         note(line)
     if junit:
-        atomic.write_text(junit, gate.junit(verdicts))
+        atomic_io.write_text(junit, gate.junit(verdicts))
     if broken:
         raise typer.Exit(gate.EXIT_CODE)

@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from robustbench_sgdm.escaping import terminal
-from robustbench_sgdm.foreign import visible
-from robustbench_sgdm.progress import Progress as Report
-from robustbench_sgdm.progress import counter
+from robustbench_sgdm.core.escaping import terminal
+from robustbench_sgdm.core.progress import Progress as Report
+from robustbench_sgdm.core.progress import make_counter
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.tables import Table, split
 
 _LABEL = 28  # columns that a row's label has at the least before numbers are folded
@@ -56,7 +56,7 @@ def line(text: str) -> None:
 
 def document(text: str) -> None:
     """A whole document on standard output, as it is; on a terminal, which would obey what is in it, made visible."""
-    text = visible(text, "\n") if out.is_terminal else text
+    text = escape_control_chars(text, "\n") if out.is_terminal else text
     typer.echo(text, nl=False)
 
 
@@ -106,7 +106,7 @@ def fits(table: Table) -> bool:
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar; yields a function that takes how much was just done, callable from any thread."""
     with stages() as progress:
-        yield counter(progress, what, total)
+        yield make_counter(progress, what, total)
 
 
 @contextmanager

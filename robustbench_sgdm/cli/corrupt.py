@@ -23,7 +23,7 @@ from robustbench_sgdm.cli.common import (
     SplitOption,
 )
 from robustbench_sgdm.cli.data import load_dataset
-from robustbench_sgdm.errors import CorruptionError
+from robustbench_sgdm.core.errors import CorruptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,7 +159,7 @@ def _copy(
     """Write one image into every copy; a corruption that fails is put into `failed` and left out from there."""
     from PIL import Image as Pillow
 
-    from robustbench_sgdm import atomic
+    from robustbench_sgdm.core import atomic_io
     from robustbench_sgdm.datasets.images import read
 
     picture = read(image)
@@ -175,7 +175,7 @@ def _copy(
             continue
         buffer = io.BytesIO()  # Pillow, writing to a full disk itself, leaves half a JPEG and says nothing
         noisy.save(buffer, form, **how)
-        atomic.write_bytes(_folder(out, one, severity) / "images" / name, buffer.getvalue())
+        atomic_io.write_bytes(_folder(out, one, severity) / "images" / name, buffer.getvalue())
 
 
 def _drop_descriptions(dataset: "Dataset", out: Path, copies: "Sequence[Copy]") -> None:
@@ -185,13 +185,13 @@ def _drop_descriptions(dataset: "Dataset", out: Path, copies: "Sequence[Copy]") 
 
 
 def _describe(dataset: "Dataset", names: Sequence[str], out: Path, copies: "Sequence[Copy]") -> None:
-    from robustbench_sgdm import atomic
+    from robustbench_sgdm.core import atomic_io
     from robustbench_sgdm.datasets.coco import describe_copy
 
     by_id = {image.id: name for image, name in zip(dataset.images, names, strict=True)}
     text = json.dumps(describe_copy(dataset, by_id)) + "\n"  # one line: a polygon has hundreds of numbers
     for one, severity in copies:
-        atomic.write_text(_json(dataset, out, one, severity), text)
+        atomic_io.write_text(_json(dataset, out, one, severity), text)
 
 
 def _json(dataset: "Dataset", out: Path, one: "Corruption", severity: float) -> Path:

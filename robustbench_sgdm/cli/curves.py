@@ -29,17 +29,17 @@ def curves(
     """
     from robustbench_sgdm import figures
     from robustbench_sgdm.cli.console import note
-    from robustbench_sgdm.errors import unknown
-    from robustbench_sgdm.foreign import few
+    from robustbench_sgdm.core.errors import unknown_name_error
+    from robustbench_sgdm.core.untrusted_input import short_list
     from robustbench_sgdm.store import read_logs, unrecorded
 
     if split not in ("train", "val"):
-        raise unknown("split", split, ("train", "val"))
+        raise unknown_name_error("split", split, ("train", "val"))
     logs = read_logs(runs, split)
     figures.save(figures.loss_curves(logs, split, smooth), out)
     if absent := unrecorded(logs):
         note(
-            f"warning: no recipe.yaml or args.yaml lies beside {few(map(str, absent), 3)}: nothing says which are "
+            f"warning: no recipe.yaml or args.yaml lies beside {short_list(map(str, absent), 3)}: nothing says which are "
             "seeds of one training, so each has its own line"
         )
     note(f"curves  {out}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_sgdm.types import TOKEN
+from robustbench_sgdm.core.constants import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     import logging
@@ -53,7 +53,7 @@ def dashboard(
         typer.Option(
             "--token",
             help="Ask visitors for a token on this machine too: other users and programs of it can reach the "
-            f"dashboard. It is printed at the start; ${TOKEN} gives one of your own.",
+            f"dashboard. It is printed at the start; ${TOKEN_VARIABLE} gives one of your own.",
         ),
     ] = False,
 ) -> None:
@@ -65,8 +65,8 @@ def dashboard(
     import os
     import sys
 
-    from robustbench_sgdm import content
     from robustbench_sgdm.cli.access import MESSAGE_MEGABYTES, UPLOAD_MEGABYTES, is_loopback
+    from robustbench_sgdm.core import resources
 
     address = address.strip("[]")  # of IPv6, as in a browser
     local = is_loopback(address)
@@ -92,7 +92,7 @@ def dashboard(
     }
     pipe = _pipe(secret) if secret else None  # not the command line or the environment: others read those
     start = f"from robustbench_sgdm.cli.dashboard import serve; serve({settings!r}, token={pipe})"
-    words = [sys.executable, "-P", "-c", start, str(content.root() / "app" / "main.py")]
+    words = [sys.executable, "-P", "-c", start, str(resources.root() / "app" / "main.py")]
     words += ["--project", str(project)]
     words += [word for folder in training or [Path("runs/train")] for word in ("--training", str(folder))]
     words += [word for folder in inputs or [] for word in ("--inputs", str(folder))]
@@ -112,12 +112,12 @@ def _token(*, needed: bool) -> str:
     import os
     import secrets
 
-    from robustbench_sgdm.errors import UsageError
+    from robustbench_sgdm.core.errors import UsageError
 
-    own = os.environ.pop(TOKEN, "").strip()
+    own = os.environ.pop(TOKEN_VARIABLE, "").strip()
     if own and len(own) < SHORTEST_TOKEN:
         raise UsageError(
-            f"the token in {TOKEN} has {len(own)} characters and could be guessed; give it {SHORTEST_TOKEN} or "
+            f"the token in {TOKEN_VARIABLE} has {len(own)} characters and could be guessed; give it {SHORTEST_TOKEN} or "
             "more, or unset the variable and one is made"
         )
     return own or (secrets.token_urlsafe(24) if needed else "")

@@ -56,11 +56,11 @@ def figure(
     """
     from robustbench_sgdm import api, figures
     from robustbench_sgdm.cli.console import note, stages
-    from robustbench_sgdm.errors import unknown
+    from robustbench_sgdm.core.errors import unknown_name_error
     from robustbench_sgdm.tables import identical_words
 
     if name not in figures.figures():
-        raise unknown("figure", name, figures.figures())
+        raise unknown_name_error("figure", name, figures.figures())
     path = out or Path(f"{name}.svg")
     figures.check_ending(path)
     with stages() as progress:
@@ -117,7 +117,7 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
     """Pictures, figures, both files; notes what is left out and where the files are."""
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import note, stages
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.core.errors import DataError
 
     with stages() as progress:
         opened = api.Run(run, resamples, folders, progress)
@@ -130,7 +130,7 @@ def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()
 
 
 def _ids(values: Sequence[str]) -> list[int]:
-    from robustbench_sgdm.errors import UsageError
+    from robustbench_sgdm.core.errors import UsageError
 
     try:
         return [int(value) for value in options.split(values)]
@@ -139,7 +139,7 @@ def _ids(values: Sequence[str]) -> list[int]:
 
 
 def _noise(value: str | None) -> tuple[str, float] | None:
-    from robustbench_sgdm.errors import UsageError
+    from robustbench_sgdm.core.errors import UsageError
 
     if value is None:
         return None

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 _COMMAS = 16  # in a path that stands among others: each is a place where it may end
 SEVERAL = "Several: commas or repeats; a comma in the name of an existing file belongs to it."

@@ -44,12 +44,13 @@ def paper(
     Parameters, operations by two counting rules, latency as a ratio to the baseline; the ablations as model
     names beside their printed AP.
     """
-    from robustbench_sgdm import atomic, paper, tables
+    from robustbench_sgdm import paper, tables
     from robustbench_sgdm.cli import console
+    from robustbench_sgdm.core import atomic_io
 
     chosen = sorted(set(table or paper.TABLES))
     if bad := [n for n in chosen if n not in paper.TABLES]:
-        from robustbench_sgdm.errors import UsageError
+        from robustbench_sgdm.core.errors import UsageError
 
         raise UsageError(
             f"table {bad[0]} is not recomputed; --table takes {paper.TABLES[0]} to {paper.TABLES[-1]}"
@@ -67,7 +68,7 @@ def paper(
     else:
         text = "\n".join(tables.to_markdown(paper.show(cells)) for cells in results)
     if out:
-        atomic.write_bytes(out, text.encode())
+        atomic_io.write_bytes(out, text.encode())
     elif form is not Form.table:
         console.document(text)
 

@@ -53,7 +53,7 @@ def _intervals(run: "Run") -> "pd.DataFrame | None":
     """Of the differences; None where they cannot be made, for a reason that the report names."""
     from robustbench_sgdm import robustness
     from robustbench_sgdm.cli.console import counting
-    from robustbench_sgdm.errors import DataError
+    from robustbench_sgdm.core.errors import DataError
 
     if not run.pairs:
         return None

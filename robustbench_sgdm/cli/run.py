@@ -25,7 +25,7 @@ from robustbench_sgdm.cli.common import (
 from robustbench_sgdm.cli.data import find
 from robustbench_sgdm.cli.figure import tell_baseline, write_report
 from robustbench_sgdm.cli.results import show_results
-from robustbench_sgdm.errors import IncompleteError, Stopped, UsageError
+from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     from robustbench_sgdm.evaluation import Evaluation
@@ -207,7 +207,7 @@ def run(
     try:
         _run(evaluation, corruptions or [], go_on)
     except KeyboardInterrupt:
-        raise Stopped(
+        raise StoppedError(
             "stopped; what is finished is stored, and the same command resumes from there"
         ) from None
 

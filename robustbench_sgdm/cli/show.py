@@ -63,8 +63,8 @@ def corruptions(
     """Corruptions: family, other names, strengths at severities 1 to 5."""
     from robustbench_sgdm import corruption
     from robustbench_sgdm.cli.console import show
+    from robustbench_sgdm.core.errors import UsageError
     from robustbench_sgdm.corruption import GROUPS
-    from robustbench_sgdm.errors import UsageError
     from robustbench_sgdm.tables import Table
 
     registry = corruption.load(folders or [])
@@ -142,8 +142,8 @@ def runs(
     Outdated cells are of other weights, data or versions than the same command would use now; it computes them again.
     """
     from robustbench_sgdm.cli.console import note, show
-    from robustbench_sgdm.errors import RobustBenchError
-    from robustbench_sgdm.foreign import shown
+    from robustbench_sgdm.core.errors import RobustBenchError
+    from robustbench_sgdm.core.untrusted_input import short_repr
     from robustbench_sgdm.store import list_runs
     from robustbench_sgdm.tables import Table
 
@@ -154,7 +154,7 @@ def runs(
         except RobustBenchError as error:  # the others are listed all the same
             note(f"warning: {error}")
         except Exception as error:  # noqa: BLE001 - whatever one run provokes must not hide the others
-            note(f"warning: {path} cannot be read ({type(error).__name__}: {shown(str(error))})")
+            note(f"warning: {path} cannot be read ({type(error).__name__}: {short_repr(str(error))})")
     if not rows:
         note(f"no runs in {project}")
         return
@@ -162,8 +162,8 @@ def runs(
 
 
 def _run_row(path: Path) -> list[str]:
+    from robustbench_sgdm.core.versions import inference_version, scoring_version
     from robustbench_sgdm.store import Run
-    from robustbench_sgdm.versions import inference_version, scoring_version
 
     run = Run.open(path)
     done = len(run.cells) - len(run.missing())
@@ -192,10 +192,10 @@ def checks() -> None:
     if not missing:
         import torch
 
+        from robustbench_sgdm.core.versions import installed_versions
         from robustbench_sgdm.detectors import embedded
-        from robustbench_sgdm.versions import versions
 
-        rows += [[name, version] for name, version in versions().items()]
+        rows += [[name, version] for name, version in installed_versions().items()]
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         rows.append(["GPU", ", ".join(gpus) or "none: everything runs on the CPU"])
         missing += [f"embedded weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not embedded(n)]

@@ -8,7 +8,7 @@ import typer
 
 from robustbench_sgdm.cli import options
 from robustbench_sgdm.cli.common import CorruptionDirOption
-from robustbench_sgdm.errors import Stopped, UsageError
+from robustbench_sgdm.core.errors import StoppedError, UsageError
 
 
 def train(
@@ -146,7 +146,7 @@ def train(
         runs = failure.runs
         raise
     except KeyboardInterrupt:
-        raise Stopped(
+        raise StoppedError(
             "stopped; finished epochs are kept, and the same command with --resume and the comparison's --name "
             "goes on from there"
         ) from None

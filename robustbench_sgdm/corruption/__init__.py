@@ -4,6 +4,7 @@ found = load().get("gaussian_noise")
 noisy = apply(found, images, severity=3, seed=0, image_ids=[139, 285])
 """
 
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.corruption.declare import (
     FAMILIES,
     MAX_SEVERITY,
@@ -17,7 +18,6 @@ from robustbench_sgdm.corruption.entry import Corruption
 from robustbench_sgdm.corruption.measure import PHOTOGRAPHS, damage, photographs
 from robustbench_sgdm.corruption.picture import apply_again, apply_to_any, apply_to_picture, check_own
 from robustbench_sgdm.corruption.registry import GROUPS, Registry, load
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
 
 __all__ = [
     "BENCHMARK",

@@ -7,10 +7,10 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from robustbench_sgdm import errors
-from robustbench_sgdm.seeds import Rng
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.seeding import BatchRng
 
-Function = Callable[[Tensor, Mapping[str, float], Rng], Tensor]
+Function = Callable[[Tensor, Mapping[str, float], BatchRng], Tensor]
 Tagged = TypeVar("Tagged", bound=Function)
 
 FAMILIES = ("noise", "blur", "weather", "digital", "edge")
@@ -119,7 +119,7 @@ def corruption(
         version: raised whenever its pixels change, so that stored results are not taken for those of this code.
     """
     if family not in FAMILIES:
-        raise errors.unknown("family", family, FAMILIES)
+        raise errors.unknown_name_error("family", family, FAMILIES)
     names = [parameter.name for parameter in parameters]
     if not names or len(set(names)) < len(names):
         raise errors.UsageError(f"a corruption needs parameters of different names, not {names}")

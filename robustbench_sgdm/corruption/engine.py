@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustbench_sgdm import content, errors
+from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core.errors import CorruptionError, RobustBenchError, UsageError
+from robustbench_sgdm.core.seeding import BatchRng, derive_seed
 from robustbench_sgdm.corruption import imgaug_engine
 from robustbench_sgdm.corruption.declare import MAX_SEVERITY
 from robustbench_sgdm.corruption.entry import Corruption
-from robustbench_sgdm.errors import CorruptionError, RobustBenchError, UsageError
-from robustbench_sgdm.seeds import Rng, derive
 
 Engine = Callable[[Corruption, Tensor, float, Sequence[int]], Tensor]
 
@@ -49,10 +49,10 @@ def apply(
     if not (math.isfinite(severity) and 0 <= severity <= MAX_SEVERITY):
         raise UsageError(f"severity {severity} is not in [0, {MAX_SEVERITY}]")
     if engine not in ENGINES:
-        raise errors.unknown("engine", engine, ENGINES)
+        raise errors.unknown_name_error("engine", engine, ENGINES)
     if severity == 0 or len(images) == 0:
         return images.clone()
-    seeds = [derive(seed, corruption.name, severity, image_id) for image_id in image_ids]
+    seeds = [derive_seed(seed, corruption.name, severity, image_id) for image_id in image_ids]
     return ENGINES[engine](corruption, images.contiguous(), severity, seeds)
 
 
@@ -60,7 +60,7 @@ def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Seque
     strength = corruption.strength(severity)
     before = None if _ours(corruption.path) else images.clone()
     try:
-        out = corruption.function(images, strength, Rng(seeds, images.device))
+        out = corruption.function(images, strength, BatchRng(seeds, images.device))
     except (RobustBenchError, torch.OutOfMemoryError):  # both mean something to the caller
         raise
     except Exception as error:
@@ -74,7 +74,7 @@ def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Seque
 @cache
 def _ours(path: Path) -> bool:
     """Whether a file is one of our folder, which the contract tests hold to leaving their input as it is."""
-    return path.is_relative_to((content.root() / "corruptions").resolve())
+    return path.is_relative_to((resources.root() / "corruptions").resolve())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

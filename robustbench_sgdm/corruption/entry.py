@@ -10,7 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from robustbench_sgdm import content, errors
+from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.versions import CORRUPTIONS
 from robustbench_sgdm.corruption import imgaug_engine
 from robustbench_sgdm.corruption.declare import (
     MAX_SEVERITY,
@@ -19,9 +22,6 @@ from robustbench_sgdm.corruption.declare import (
     Parameter,
     declaration,
 )
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
-from robustbench_sgdm.versions import CORRUPTIONS
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Corruption:
     @property
     def function(self) -> Function:
         """The declared function, loaded from its file."""
-        return cast(Function, getattr(content.load_file(self.path), self.qualname))
+        return cast(Function, getattr(resources.import_file(self.path), self.qualname))
 
     def strength(self, severity: float) -> dict[str, float]:
         """Parameter values at a severity in [0, 5]; with a fixed strength, at 0 or 1 only.
@@ -100,12 +100,12 @@ class Corruption:
         """
         parts: dict[str, Callable[[], list[str]]] = {"torch": self._torch_parts, "imgaug": _imgaug_parts}
         if engine not in parts:
-            raise errors.unknown("engine", engine, parts)
+            raise errors.unknown_name_error("engine", engine, parts)
         numbers = [(p.name, p.strengths, p.zero, p.scale) for p in self.parameters]
         return hashlib.sha256("\n".join([self.name, repr(numbers), *parts[engine]()]).encode()).hexdigest()
 
     def _torch_parts(self) -> list[str]:
-        own = self.path.is_relative_to(content.root().resolve() / "corruptions")
+        own = self.path.is_relative_to(resources.root().resolve() / "corruptions")
         return [f"version {self.version}, shared {CORRUPTIONS}", *([] if own else [code(self.path)])]
 
     def __reduce__(self) -> tuple[Callable[..., "Corruption"], tuple[object, ...]]:
@@ -149,8 +149,8 @@ def restore(reference: str, qualname: str, name: str, fixed: tuple[float, ...] |
     Raises:
         DataError: the file does not declare it.
     """
-    path = content.root() / reference
-    for found in tagged(content.load_file(path)):
+    path = resources.root() / reference
+    for found in tagged(resources.import_file(path)):
         if found.qualname == qualname:
             return replace(found, name=name, fixed=fixed)
     raise DataError(f"{path} declares no corruption {qualname}")
@@ -158,7 +158,7 @@ def restore(reference: str, qualname: str, name: str, fixed: tuple[float, ...] |
 
 def _reference(path: Path) -> str:
     """Relative for our own files, since another machine may have them elsewhere; `/` keeps absolute ones."""
-    root = content.root().resolve()
+    root = resources.root().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

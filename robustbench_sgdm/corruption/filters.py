@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.seeds import Rng
+from robustbench_sgdm.core.seeding import BatchRng
 
 Border = Literal["replicate", "reflect", "symmetric"]
 Kernel1d = NDArray[np.float32]
@@ -57,7 +57,7 @@ def turned(planes: Tensor) -> Tensor:
     return out
 
 
-def uniform(rng: Rng, *shape: int) -> Tensor:
+def uniform(rng: BatchRng, *shape: int) -> Tensor:
     """Uniform draws in [-1, 1) in steps of 2^-15, float32 (B, *shape): four for the price of one."""
     count = math.prod(shape)
     words = rng.integers(-(2**63), 2**63 - 1, -(-count // 4))

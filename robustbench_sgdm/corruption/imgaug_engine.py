@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.types import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.errors import UsageError
 
 MIN_SIZE = 32
 _NAMES = (*BENCHMARK, *HOLDOUT)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption.declare import MAX_SEVERITY
 from robustbench_sgdm.corruption.engine import apply
 from robustbench_sgdm.corruption.entry import Corruption
 from robustbench_sgdm.corruption.filters import gaussian, separable
-from robustbench_sgdm.errors import DataError
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 """Those of scikit-image's that it brings along; everybody has the same."""

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.corruption.engine import ENGINES, apply
 from robustbench_sgdm.corruption.entry import Corruption
-from robustbench_sgdm.errors import DataError, UsageError
 
 Picture = TypeVar("Picture")
 

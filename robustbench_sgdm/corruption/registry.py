@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from robustbench_sgdm import content, errors
+from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.corruption.declare import FAMILIES
 from robustbench_sgdm.corruption.entry import Corruption, tagged
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.types import BENCHMARK, CLEAN, HOLDOUT
 
 _LOG = logging.getLogger(__name__)
 GROUP = "robustbench_sgdm.corruptions"
@@ -58,7 +58,7 @@ class Registry:
     def group(self, name: str) -> list[Corruption]:
         """The members of `all`, `benchmark`, `holdout` or a family."""
         if name not in GROUPS:
-            raise errors.unknown("group", name, GROUPS)
+            raise errors.unknown_name_error("group", name, GROUPS)
         if name == "all":
             return list(self)
         if name in FAMILIES:
@@ -78,7 +78,7 @@ class Registry:
             if name in (found.name, *found.aliases):
                 return found
         aliases = [alias for found in self for alias in found.aliases]
-        raise errors.unknown("corruption", name, [*self.names, *aliases, *GROUPS])
+        raise errors.unknown_name_error("corruption", name, [*self.names, *aliases, *GROUPS])
 
     def select(self, names: Sequence[str]) -> list[Corruption]:
         """The union of names, aliases, groups and bracketed strengths, each once, in the registry's order.
@@ -102,7 +102,7 @@ def load(extra: Sequence[Path] = ()) -> Registry:
     Raises:
         DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
     """
-    folders = [folder.resolve() for folder in (content.root() / "corruptions", *extra)]
+    folders = [folder.resolve() for folder in (resources.root() / "corruptions", *extra)]
     found = [one for folder in dict.fromkeys(folders) for one in _folder(folder)]
     found += _of_packages({name for one in found for name in (one.name, *one.aliases)})
     order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
@@ -135,7 +135,7 @@ def _of_packages(taken: Collection[str]) -> list[Corruption]:
 
 
 def _folder(folder: Path) -> list[Corruption]:
-    found = [corruption for module in content.load_folder(folder) for corruption in tagged(module)]
+    found = [corruption for module in resources.import_folder(folder) for corruption in tagged(module)]
     if not found:
         raise DataError(f"{folder} declares no corruption; tag a function there with @corruption(...)")
     return found
@@ -162,7 +162,7 @@ def _parse(corruption: Corruption, text: str) -> dict[str, float]:
     for pair in text.split(","):
         name, _, value = (part.strip() for part in pair.partition("="))
         if name not in known:
-            raise errors.unknown(f"parameter of {corruption.name}", name, known)
+            raise errors.unknown_name_error(f"parameter of {corruption.name}", name, known)
         if name in given:
             raise UsageError(f"{corruption.name}[{text}] gives {name} twice")
         try:

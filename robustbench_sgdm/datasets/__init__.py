@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
+from robustbench_sgdm.core.progress import Progress, no_progress
 from robustbench_sgdm.datasets.base import Dataset, Image, Request, Source
 from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
-from robustbench_sgdm.errors import DataError, UsageError, unknown
-from robustbench_sgdm.progress import Progress, no_progress
 
 __all__ = ["SCENES_VAL", "Dataset", "Image", "Source", "dataset_sources", "load", "load_scenes"]
 
@@ -45,5 +45,5 @@ def load(
     if split not in found.splits:
         if len(found.splits) == 1:
             raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {wanted} has one split")
-        raise unknown("split", split, found.splits)
+        raise unknown_name_error("split", split, found.splits)
     return found.load(Request(wanted, images, split, progress))

@@ -10,8 +10,8 @@ from math import ceil, isclose
 from pathlib import Path
 from typing import Any, Self
 
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.progress import Progress, no_progress
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.progress import Progress, no_progress
 
 MOST_CLASSES = 20_000
 """Of a data set; V3Det, which has the most, has 13,204."""

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 
 Form = Literal["xywh", "xyxy", "cxcywh"]
 """How four numbers are a box: corner and size, two corners, or centre and size."""

@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import (
+    normalize_name,
+    read_json,
+    short_repr,
+    validate_class_name,
+)
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.datasets.locate import Name, find_images, parse_name
 from robustbench_sgdm.datasets.orientation import Annotated, settle
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import label, name_key, read_json, shown
 
 _EXACT = 2**53  # ids below it, scores can hold exactly
 _LISTS = ("images", "annotations", "categories")
@@ -189,13 +194,13 @@ class _Entry:
 def _image(entry: Any, number: int, path: Path) -> _Entry:
     where = f"{path}: image {number}"
     if not isinstance(entry, dict):
-        raise DataError(f"{where} is {shown(entry)}, not an object with id and file_name")
+        raise DataError(f"{where} is {short_repr(entry)}, not an object with id and file_name")
     identity = _identity(entry, "id", where)
     written = entry.get("file_name")
     if written is None:  # LVIS has addresses alone
         written = entry.get("coco_url")
     if not isinstance(written, str):
-        raise DataError(f"{where} has file_name {shown(written)}; it must name the image's file")
+        raise DataError(f"{where} has file_name {short_repr(written)}; it must name the image's file")
     try:
         name = parse_name(written)
     except ValueError as error:
@@ -242,7 +247,7 @@ class _Truth:
             where = f"{path}: annotation {number}"
             if not isinstance(entry, dict):
                 raise DataError(
-                    f"{where} is {shown(entry)}, not an object with image_id, category_id and bbox"
+                    f"{where} is {short_repr(entry)}, not an object with image_id, category_id and bbox"
                 )
             # Who takes a part of the images often leaves all annotations; pycocotools passes over them too.
             if (image := _identity(entry, "image_id", where)) not in images:
@@ -269,19 +274,19 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
     for number, entry in enumerate(entries, 1):
         identity = _identity(entry, "id", f"{path}: category {number}")
         try:
-            name = label(entry.get("name"))
+            name = validate_class_name(entry.get("name"))
         except ValueError as error:
             if identity in used:
                 raise DataError(f"{path}: category {identity} has no usable name: {error}") from error
             tally.add("categories left out, which have no box and no name", f"id {identity}")
             continue
-        if identity in by_id and name_key(by_id[identity]) != name_key(name):
+        if identity in by_id and normalize_name(by_id[identity]) != normalize_name(name):
             raise DataError(
-                f"{path} lists category id {identity} twice, as {shown(by_id[identity])} and as {shown(name)}; "
+                f"{path} lists category id {identity} twice, as {short_repr(by_id[identity])} and as {short_repr(name)}; "
                 "give each class an id of its own"
             )
         if identity in by_id:
-            tally.add("categories listed twice, of which one is kept", f"{shown(name)}, id {identity}")
+            tally.add("categories listed twice, of which one is kept", f"{short_repr(name)}, id {identity}")
         by_id.setdefault(identity, name)
     by_name: dict[str, list[int]] = defaultdict(list)
     for identity, name in by_id.items():
@@ -290,13 +295,14 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
         boxed = [i for i in same if i in used]
         if len(boxed) > 1:
             raise DataError(
-                f"{path}: categories {boxed[0]} and {boxed[1]} are both called {shown(by_id[boxed[0]])}, and both have "
+                f"{path}: categories {boxed[0]} and {boxed[1]} are both called {short_repr(by_id[boxed[0]])}, and "
+                "both have "
                 "boxes; classes are matched by name: rename one, or give the boxes of both one id"
             )
         for identity in set(same) - {(boxed or same)[-1]}:
             tally.add(
                 "categories left out, which have no box and the name of another one",
-                f"{shown(by_id[identity])}, id {identity}",
+                f"{short_repr(by_id[identity])}, id {identity}",
             )
             del by_id[identity]
     return [{"id": identity, "name": by_id[identity]} for identity in sorted(by_id)]
@@ -315,12 +321,14 @@ def _annotation(
         )
     box = _box(entry, where, tally)
     if not all(abs(v) < 1e9 for v in box):  # NaN fails too
-        raise DataError(f"{where} has bbox {shown(box)}; it must be finite [x, y, width, height] in pixels")
+        raise DataError(
+            f"{where} has bbox {short_repr(box)}; it must be finite [x, y, width, height] in pixels"
+        )
     area = full = box[2] * box[3]
     if not _absent(entry.get("area")):
         area = _number(entry["area"], f"{where} has area")
         if not 0 <= area < 1e18:
-            raise DataError(f"{where} has area {shown(entry['area'])}; it must be px^2, from 0")
+            raise DataError(f"{where} has area {short_repr(entry['area'])}; it must be px^2, from 0")
     if full >= 4 and not min(1, full / 100) <= area <= 4 * full:
         tally.add(
             "annotations whose area cannot be that of their box, though AP by size goes by it",
@@ -360,14 +368,14 @@ def _box(entry: Mapping[str, Any], where: str, tally: _Tally) -> list[float]:
             box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                f"{where} has no bbox and a segmentation that is no polygon ({shown(error)})"
+                f"{where} has no bbox and a segmentation that is no polygon ({short_repr(error)})"
             ) from error
         tally.add(
             "annotations without bbox, for which that of their polygons is taken", where.rpartition(": ")[2]
         )
     if not isinstance(box, list) or len(box) != 4:
         values = f" of {len(box)} values" if isinstance(box, list) else ""
-        raise DataError(f"{where} has bbox {shown(box)}{values}; it must be [x, y, width, height]")
+        raise DataError(f"{where} has bbox {short_repr(box)}{values}; it must be [x, y, width, height]")
     return [_number(v, f"{where} has bbox") for v in box]
 
 
@@ -391,7 +399,7 @@ def _identity(entry: Any, key: str, where: str) -> int:
     except ValueError:
         whole = -1
     if not 0 <= whole < _EXACT:
-        raise DataError(f"{where} has {key} {shown(value)}, which is not an integer from 0 to 2^53 - 1")
+        raise DataError(f"{where} has {key} {short_repr(value)}, which is not an integer from 0 to 2^53 - 1")
     return whole
 
 
@@ -410,7 +418,7 @@ def _images(listed: Sequence[Any], path: Path, tally: _Tally) -> list["_Entry"]:
         if first != entry:
             raise DataError(
                 f"{path} lists the image id {entry.id} twice (images {earlier:,} and {number:,} of the list, "
-                f"{shown(first.name.text)} and {shown(entry.name.text)}); give each an id of its own"
+                f"{short_repr(first.name.text)} and {short_repr(entry.name.text)}); give each an id of its own"
             )
         if earlier != number:
             tally.add("images listed twice, of which one is kept", f"id {entry.id}")
@@ -459,11 +467,11 @@ def _whole(value: Any) -> int:
         return int(value)
     if isinstance(value, str) and len(value) < 20 and value.strip().isdecimal():
         return int(value)
-    raise ValueError(f"{shown(value)}, which is no whole number")
+    raise ValueError(f"{short_repr(value)}, which is no whole number")
 
 
 def _number(value: Any, where: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where} {shown(value)}; it must be numbers") from error
+        raise DataError(f"{where} {short_repr(value)}; it must be numbers") from error

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.datasets.yolo_files import datasets_dir
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 # Fetched without encryption, so known by their MD5, which COCO's server has always given and others print.
 _IMAGES = (

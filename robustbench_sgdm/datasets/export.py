@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image as Pillow
 
+from robustbench_sgdm.core.errors import DataError, unknown_name_error
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.datasets.images import read
-from robustbench_sgdm.errors import DataError, unknown
 
 _SLACK = 1.0  # px by which a box may stick out before it is an error: annotators round
 
@@ -61,7 +61,7 @@ def _labels(dataset: Dataset, classes: Sequence[str] | None) -> dict[int, int]:
     by_name = {str(c["name"]): int(c["id"]) for c in dataset.categories}
     for name in classes or ():
         if name not in by_name:
-            raise unknown(f"class of {dataset.source}:", name, by_name)
+            raise unknown_name_error(f"class of {dataset.source}:", name, by_name)
     return {by_name[name]: label for label, name in enumerate(classes or by_name)}
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import image_claims
 from robustbench_sgdm.datasets.base import Image
-from robustbench_sgdm.errors import DataError
 
 MOST_PIXELS = 89_000_000
 """Larger images are taken for decompression bombs, at about Pillow's own limit."""

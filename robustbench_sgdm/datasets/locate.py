@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import inside, is_windows_absolute, shown
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import is_windows_absolute, safe_join, short_repr
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAMPLE = 20  # images by which a folder is recognised
@@ -39,21 +39,21 @@ def parse_name(text: str) -> Name:
     """
     plain, kind = text, ""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{shown(text)} holds half a surrogate pair, which no file's name does")
+        raise ValueError(f"{short_repr(text)} holds half a surrogate pair, which no file's name does")
     if _URL.match(text):
         try:
             plain, kind = unquote(urlsplit(text).path), "a URL"
             plain = re.sub(r"^/[A-Za-z]:(?=/)", "", plain)  # file:///C:/...
         except ValueError:
-            raise ValueError(f"{shown(text)} is no address that can be read") from None
+            raise ValueError(f"{short_repr(text)} is no address that can be read") from None
     elif is_windows_absolute(text):
         plain, kind = re.sub(r"^[A-Za-z]:", "", text), "an absolute Windows path"
     elif text.startswith("/"):
         plain, kind = text.partition("?d=")[2] or text, "an absolute path"  # ?d=: Label Studio's local files
     parts = tuple(part for part in plain.replace("\\", "/").split("/") if part not in {"", "."})
     if not parts:
-        raise ValueError(f"{shown(text)} names no file")
-    inside(Path(), "/".join(parts))
+        raise ValueError(f"{short_repr(text)} names no file")
+    safe_join(Path(), "/".join(parts))
     return Name(text, parts, kind)
 
 
@@ -146,7 +146,7 @@ def find_images(path: Path, names: Sequence[Name], folder: Path | None) -> tuple
     for n, other in similar.items():
         if other in exact:
             raise DataError(
-                f"{path}: file_name {shown(names[n].text)} and another one both lead to {other}; "
+                f"{path}: file_name {short_repr(names[n].text)} and another one both lead to {other}; "
                 "give the folder that the names are relative to with --images"
             )
         exact.add(other)
@@ -155,7 +155,7 @@ def find_images(path: Path, names: Sequence[Name], folder: Path | None) -> tuple
     first, other = next(iter(similar.items()))
     note = (
         f"{path}: {len(similar):,} of {len(names):,} images were found under another spelling of their file_name, "
-        f"or by the end of it (first: {shown(names[first].text)}, taken to be {other})"
+        f"or by the end of it (first: {short_repr(names[first].text)}, taken to be {other})"
     )
     return [one for one in found if one is not None], [note]
 
@@ -195,7 +195,9 @@ def _hint(finder: Finder, name: Name) -> str:
 
 def _called(name: Name) -> str:
     """A name for a message, with what it was taken for."""
-    return f"{shown(name.text)}, {name.kind}, or {name.parts[-1]}" if name.kind else shown(name.text)
+    return (
+        f"{short_repr(name.text)}, {name.kind}, or {name.parts[-1]}" if name.kind else short_repr(name.text)
+    )
 
 
 def _key(name: str) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets.base import Image
 from robustbench_sgdm.datasets.boxes import fits
-from robustbench_sgdm.errors import DataError
 
 _PLAIN = 9  # boxes for one reading to each against it, from which it is taken to be meant
 _AS_OPENCV = "as OpenCV and browsers do"

@@ -9,14 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from robustbench_sgdm.core.errors import DataError, unknown_name_error
+from robustbench_sgdm.core.untrusted_input import (
+    make_names_unique,
+    read_yaml,
+    short_repr,
+    validate_class_name,
+)
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets import yolo_files, yolo_labels
 from robustbench_sgdm.datasets.base import Dataset, Image
 from robustbench_sgdm.datasets.boxes import check_boxes
 from robustbench_sgdm.datasets.yolo_files import shown_path
 from robustbench_sgdm.datasets.yolo_labels import Box, Rejected
-from robustbench_sgdm.errors import DataError, unknown
-from robustbench_sgdm.foreign import distinct, label, read_yaml, shown
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | str
@@ -52,7 +57,7 @@ def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
         DataError: the YAML or what it names is missing or unsound, or no box is left.
     """
     if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+        raise unknown_name_error("split", split, SPLITS)
     notes: list[str] = []
     content = _parse(path, notes)
     entries = _entries(path, content, split)
@@ -60,7 +65,7 @@ def load(path: Path, split: str = "val", root: Path | None = None) -> Dataset:
     pose = _pose_columns(path, content)
     named = content.get("path") or None
     if named is not None and not isinstance(named, str):
-        raise DataError(f"{path}: path {shown(named)} is not text; put it in quotes")
+        raise DataError(f"{path}: path {short_repr(named)} is not text; put it in quotes")
     files, found = yolo_files.find(path, named, split, entries, root or yolo_files.datasets_dir())
     if not files:
         raise DataError(
@@ -183,7 +188,7 @@ def _parse(path: Path, notes: list[str]) -> dict[str, Any]:
     if "val" not in content and "validation" in content:
         content["val"] = content["validation"]
     if (channels := content.get("channels") or 3) != 3:
-        notes.append(f"channels: {shown(channels)} is not followed; images are read in colour (RGB)")
+        notes.append(f"channels: {short_repr(channels)} is not followed; images are read in colour (RGB)")
     return content
 
 
@@ -199,7 +204,7 @@ def _entries(path: Path, content: dict[str, Any], split: str) -> list[str]:
     entries: list[Any] = given if isinstance(given, list) else [given]
     if wrong := [entry for entry in entries if not isinstance(entry, str)]:
         raise DataError(
-            f"{path}: {split} {shown(wrong[0])} is not text; write a folder or a list file, or several as a list"
+            f"{path}: {split} {short_repr(wrong[0])} is not text; write a folder or a list file, or several as a list"
         )
     return entries
 
@@ -210,19 +215,23 @@ def _names(path: Path, content: dict[str, Any], notes: list[str]) -> tuple[str, 
     for number, name in enumerate(ordered):
         if not isinstance(name, str | int) or isinstance(name, bool):
             notes.append(
-                f"class {number} of {path} is called {shown(str(name))}, as in Ultralytics, because YAML does not read "
+                f"class {number} of {path} is called {short_repr(str(name))}, as in Ultralytics, because YAML does "
+                "not read "
                 "the name as text: put names in quotes"
             )
             break
     try:
-        classes = [label(name if isinstance(name, list | dict) else str(name)) for name in ordered]
+        classes = [
+            validate_class_name(name if isinstance(name, list | dict) else str(name)) for name in ordered
+        ]
     except ValueError as error:
         raise DataError(f"{path}: in 'names' {error}") from error
-    unique = distinct(classes)
+    unique = make_names_unique(classes)
     for number, (name, own) in enumerate(zip(classes, unique, strict=True)):
         if name != own:
             notes.append(
-                f"'names' of {path} holds {shown(name)} more than once; class {number} is called {shown(own)} here and "
+                f"'names' of {path} holds {short_repr(name)} more than once; class {number} is called "
+                f"{short_repr(own)} here and "
                 "scored by itself"
             )
             break
@@ -239,7 +248,7 @@ def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
             whole = -1
         if not 0 <= whole <= _MOST_CLASSES or float(count) != whole:
             raise DataError(
-                f"{path}: nc {shown(count)} is not a whole number of classes, up to {_MOST_CLASSES:,}"
+                f"{path}: nc {short_repr(count)} is not a whole number of classes, up to {_MOST_CLASSES:,}"
             )
         if names is None:
             names = [f"class_{number}" for number in range(whole)]
@@ -248,7 +257,7 @@ def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
     if not names:
         raise DataError(f"{path} is not an Ultralytics dataset YAML: 'names' is missing or empty")
     if not isinstance(names, list | dict):
-        raise DataError(f"{path}: 'names' is {shown(names)}; write a list, or each name with its number")
+        raise DataError(f"{path}: 'names' is {short_repr(names)}; write a list, or each name with its number")
     if isinstance(names, list):
         return names
     try:
@@ -257,7 +266,7 @@ def _in_order(path: Path, content: dict[str, Any]) -> list[Any]:
         by_label = {}
     if set(by_label) != set(range(len(names))):
         raise DataError(
-            f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once, not {shown(list(names))}"
+            f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, each once, not {short_repr(list(names))}"
         )
     return [by_label[number] for number in range(len(names))]
 
@@ -273,7 +282,7 @@ def _pose_columns(path: Path, content: dict[str, Any]) -> int:
         and all(type(n) is int and 0 <= n < _MOST_CLASSES for n in shape)
     ):
         raise DataError(
-            f"{path}: kpt_shape {shown(shape)} is not [keypoints, values of each], such as [17, 3]"
+            f"{path}: kpt_shape {short_repr(shape)} is not [keypoints, values of each], such as [17, 3]"
         )
     points, values = shape
     return 5 + points * values if points else 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Self
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import is_windows_absolute, shown
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import is_windows_absolute, short_repr
 
 SUFFIXES = frozenset(
     {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
@@ -160,14 +160,14 @@ def _roots(source: Path, named: str | None, datasets: Path | None) -> list[str]:
     roots = [place for place in looked if os.path.isdir(place)]
     if not roots:
         raise DataError(
-            f"{source}: path {shown(named)} {_windows(str(named)) or 'is not a folder'} (looked for as "
-            f"{', '.join(map(shown, looked))}); write the absolute path of the data's folder, and download the data "
+            f"{source}: path {short_repr(named)} {_windows(str(named)) or 'is not a folder'} (looked for as "
+            f"{', '.join(map(short_repr, looked))}); write the absolute path of the data's folder, and download the data "
             "first (Ultralytics' `download` key is not run)"
         )
     if below := [place for place in roots if os.path.realpath(place) != Path(os.path.realpath(place)).anchor]:
         return below
     raise DataError(
-        f"{source}: path {shown(named or '/')} is the whole file system; write the folder of the data"
+        f"{source}: path {short_repr(named or '/')} is the whole file system; write the folder of the data"
     )
 
 
@@ -187,7 +187,7 @@ def _absent(source: Path, split: str, entries: Sequence[str], roots: Sequence[st
     if any(c in entry for c in "*?["):
         reason += " (patterns are not expanded; name the folder, or write a list)"
     return (
-        f"{source}: {split} {shown(entry)} {reason}, looked for in {' and '.join(map(shown_path, roots))}; download "
+        f"{source}: {split} {short_repr(entry)} {reason}, looked for in {' and '.join(map(shown_path, roots))}; download "
         "the data first, or correct `path` (Ultralytics' `download` key is not run)"
     )
 
@@ -200,9 +200,7 @@ def _outside(source: Path, split: str, entry: str, places: Sequence[str], root: 
     folder = Path(*parts[:last]) if last else Path(parts[0])
     new = [os.path.relpath(place, folder) for place in real]
     instead = _instead(folder, split, new[0] if len(new) == 1 else str(new))
-    return (
-        f"{instead} in {source}: {shown(entry)} lies outside {shown_path(root.name)}, the folder of the data"
-    )
+    return f"{instead} in {source}: {short_repr(entry)} lies outside {shown_path(root.name)}, the folder of the data"
 
 
 def _instead(folder: Path, split: str, entry: str) -> str:
@@ -293,7 +291,7 @@ def _listed(place: str, root: _Root, split: str, search: _Search) -> None:
         if not root.holds(path):
             folder = Path(os.path.commonpath([root.real, os.path.realpath(path)]))
             raise DataError(
-                f"{_instead(folder, split, os.path.relpath(place, folder))}: {shown(line)} of the list {place} lies "
+                f"{_instead(folder, split, os.path.relpath(place, folder))}: {short_repr(line)} of the list {place} lies "
                 f"outside {shown_path(root.name)}, the folder of the data"
             )
         search.images.append((name, path))

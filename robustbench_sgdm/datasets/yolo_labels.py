@@ -5,8 +5,8 @@ import stat
 from array import array
 from collections.abc import Sequence
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 Box = tuple[int, float, float, float, float]
 """Class, then x and y of the centre, width and height, in shares of the image."""
@@ -84,7 +84,7 @@ def _boxes(
         single = array("f", (category, *values))
         box, checked = (_around(values), _around(single[1:])) if polygons else (values, single[1:])
         if fault := _out_of_range(single[0], checked, classes):
-            raise Rejected(fault, f"{path}, row {number}: {shown(' '.join(row))}")
+            raise Rejected(fault, f"{path}, row {number}: {short_repr(' '.join(row))}")
         if (key := tuple(single)) not in seen:
             seen.add(key)
             boxes.append((int(category), box[0], box[1], box[2], box[3]))

@@ -19,11 +19,11 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.detectors import yolov5
 from robustbench_sgdm.detectors.backbones import TimmBackbone
 from robustbench_sgdm.detectors.yolov5 import AnchorDetect, AnchorModel
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import read_yaml, shown
 from robustbench_sgdm.modules import MODULES
 
 tasks: Any = _tasks  # it declares types and has few
@@ -107,37 +107,39 @@ def check(config: Config) -> None:
     except (KeyError, TypeError, ValueError):
         raise UsageError("no model config: it needs nc, and rows of layers in backbone and head") from None
     if not isinstance(classes, int) or not 1 <= classes <= 10_000:
-        raise UsageError(f"the model config's nc is {shown(classes)}, must be a whole number from 1 to 10000")
+        raise UsageError(
+            f"the model config's nc is {short_repr(classes)}, must be a whole number from 1 to 10000"
+        )
     if not kinds or kinds[-1] not in (*HEADS, QUERY_HEAD):
         raise _no_head(kinds[-1] if kinds else "missing", *HEADS, QUERY_HEAD)
     if (activation := config.get("activation")) and not _is_activation(activation):
         raise UsageError(
-            f"the model config's activation {shown(activation)} is not a layer such as nn.SiLU()"
+            f"the model config's activation {short_repr(activation)} is not a layer such as nn.SiLU()"
         )
     for kind in kinds:
         if not _is_layer(kind):
             raise UsageError(
-                f"the model config names {shown(kind)}, which is no layer that a file may ask for"
+                f"the model config names {short_repr(kind)}, which is no layer that a file may ask for"
             )
     if len(rows) > _MOST_ROWS:
         raise UsageError(f"the model config has {len(rows)} layers, may have {_MOST_ROWS}")
     for _, repeats, kind, arguments in rows:
         if type(repeats) is not int or not 1 <= repeats <= _MOST_REPEATS:
             raise UsageError(
-                f"the model config repeats {kind} {shown(repeats)} times, may from 1 to {_MOST_REPEATS}"
+                f"the model config repeats {kind} {short_repr(repeats)} times, may from 1 to {_MOST_REPEATS}"
             )
         if not isinstance(arguments, list) or not all(map(_is_argument, arguments)):
             raise UsageError(
-                f"the model config gives {kind} {shown(arguments)}, which no layer is built from"
+                f"the model config gives {kind} {short_repr(arguments)}, which no layer is built from"
             )
     for key, most in _SCALES.items():
         if not _is_number(value := config.get(key) or 1) or not 0 < float(value) <= most:
             raise UsageError(
-                f"the model config's {key} is {shown(value)}, must be over 0 and {most} at the most"
+                f"the model config's {key} is {short_repr(value)}, must be over 0 and {most} at the most"
             )
     if not _are_scales(config.get("scales") or {}):
         raise UsageError(
-            f"the model config's scales are {shown(config['scales'])}, must be {{n: [0.33, 0.25, 1024]}}"
+            f"the model config's scales are {short_repr(config['scales'])}, must be {{n: [0.33, 0.25, 1024]}}"
         )
 
 
@@ -211,7 +213,7 @@ def check_size(config: Config) -> None:
             if number == len(network) - 1:  # heads need values, which there are none of yet
                 return
             raise UsageError(
-                f"the model config's {layer.type} (row {number}) does not fit its input: {shown(str(error))}"
+                f"the model config's {layer.type} (row {number}) does not fit its input: {short_repr(str(error))}"
             ) from error
 
 
@@ -300,7 +302,7 @@ def _parsed(parser: Callable[..., Any], config: Config) -> Any:
     try:
         return parser(copy.deepcopy(config), ch=int(config.get("channels", 3)), verbose=False)
     except Exception as error:  # the parser does not check what it reads: any kind may come up
-        raise UsageError(f"Ultralytics cannot build this model config: {shown(error)}") from error
+        raise UsageError(f"Ultralytics cannot build this model config: {short_repr(error)}") from error
     finally:
         Conv.default_act = activation
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.core.detections import Detections
 
 
 @runtime_checkable

@@ -14,12 +14,12 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 from ultralytics.utils.checks import check_yaml
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import check_expanded_size, short_repr, validate_class_name
 from robustbench_sgdm.detectors import layer_settings, yolov5
 from robustbench_sgdm.detectors.architecture import Config, tasks
 from robustbench_sgdm.detectors.layer_settings import Layers
 from robustbench_sgdm.detectors.pickle_records import Global, Record, TensorRecord, open_checkpoint
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import label, refuse_large, shown
 
 _CARD = ("version", "date", "license")
 _DEEPEST = 200  # records and values within each other; those of a detector are nested 20 deep
@@ -76,7 +76,7 @@ def load(path: Path) -> Checkpoint:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a file decides what its records hold: any kind may come up
         raise DataError(
-            f"{path}: its model is damaged ({shown(error)}); download or copy it again"
+            f"{path}: its model is damaged ({short_repr(error)}); download or copy it again"
         ) from error
 
 
@@ -91,10 +91,10 @@ def load_trusted(path: Path) -> tuple[DetectionModel, dict[str, str]]:
         network = checkpoint.get("ema") or checkpoint.get("model")
     except Exception as error:  # whatever its code provokes
         raise DataError(
-            f"{path}: cannot be unpickled ({type(error).__name__}: {shown(str(error))})"
+            f"{path}: cannot be unpickled ({type(error).__name__}: {short_repr(str(error))})"
         ) from error
     if not isinstance(network, DetectionModel):
-        raise DataError(f"{path}: holds {shown(network)}, not a detector of Ultralytics")
+        raise DataError(f"{path}: holds {short_repr(network)}, not a detector of Ultralytics")
     network = network.float().eval()
     network.criterion = None
     return network, _card(checkpoint)
@@ -123,17 +123,19 @@ def class_names(names: Any) -> list[str]:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise DataError(
-            f"its class names are {shown(names)}, must be a list of texts or a dict by label; nothing else is made "
+            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing else is made "
             "from a file without --trust-weights"
         ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):
-        raise DataError(f"its class names have the labels {shown(sorted(by_label))}, must be 0, 1, 2, ...")
+        raise DataError(
+            f"its class names have the labels {short_repr(sorted(by_label))}, must be 0, 1, 2, ..."
+        )
     return [_class_name(by_label[number]) for number in range(len(by_label))]
 
 
 def _class_name(name: Any) -> str:
     try:
-        return label(name)
+        return validate_class_name(name)
     except ValueError as error:
         raise DataError(f"among its class names, {error}; save them as plain text") from error
 
@@ -149,7 +151,7 @@ def _detector(content: Any, most_bytes: int) -> Checkpoint:
         network = (network.attributes().get("_modules") or {}).get("module")
     if isinstance(network, dict) and _is_state(network):
         return _bare_state(network, most_bytes)
-    refuse_large(network, _below, _DEEPEST)
+    check_expanded_size(network, _below, _DEEPEST)
     if not isinstance(network, Record) or network.path not in _DETECTORS:
         raise DataError(_other(content, network))
     if isinstance(content, dict) and content.get("modelopt"):
@@ -201,11 +203,11 @@ def _load(tensors: Mapping[str, Any], most_bytes: int) -> dict[str, Tensor]:
     state = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, TensorRecord):
-            raise DataError(f"{shown(name)} is {shown(tensor)}, not a plain tensor")
+            raise DataError(f"{short_repr(name)} is {short_repr(tensor)}, not a plain tensor")
         try:
             state[name] = tensor.load()
         except ValueError as error:
-            raise DataError(f"{shown(name)}: {error}") from error
+            raise DataError(f"{short_repr(name)}: {error}") from error
         most_bytes -= tensor.nbytes
         if most_bytes < 0:
             raise DataError("its tensors share storage so that they hold more than twice what the file does")
@@ -241,13 +243,17 @@ def _other(content: Any, network: Any) -> str:
         return f"holds a {path}, which is not a detection model of Ultralytics or ours"
     if path:
         return (
-            f"holds {shown(path)}, which is not a detection model of Ultralytics or ours. --trust-weights (trust=True) "
+            f"holds {short_repr(path)}, which is not a detection model of Ultralytics or ours. --trust-weights "
+            "(trust=True) "
             "would run it, with all your rights: only if you trust its author and have its code installed"
         )
     if isinstance(content, dict):
         keys = ", ".join(sorted(map(str, content))[:8])
-        return f"holds no model of Ultralytics but a dict of {shown(keys)}; give the .pt that Ultralytics' training wrote"
-    what = "a single tensor" if isinstance(content, TensorRecord) else shown(content)
+        return (
+            f"holds no model of Ultralytics but a dict of {short_repr(keys)}; give the .pt that Ultralytics' training "
+            "wrote"
+        )
+    what = "a single tensor" if isinstance(content, TensorRecord) else short_repr(content)
     return f"holds {what}, not a checkpoint of Ultralytics"
 
 
@@ -264,4 +270,4 @@ def _below(value: Any) -> Iterable[Any]:
 
 
 def _refuse_value(value: object) -> str:
-    raise DataError(f"its model YAML holds {shown(value)}, which is not a plain value")
+    raise DataError(f"its model YAML holds {short_repr(value)}, which is not a plain value")

@@ -2,7 +2,7 @@
 
 import torch
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 # What torch says on a CPU, and CUDA and its libraries where they come before torch's own error.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")

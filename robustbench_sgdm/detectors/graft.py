@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.detectors import layer_settings
 from robustbench_sgdm.detectors.architecture import (
     Config,
@@ -22,7 +23,6 @@ from robustbench_sgdm.detectors.architecture import (
     skeleton,
 )
 from robustbench_sgdm.detectors.layer_settings import Layers
-from robustbench_sgdm.errors import DataError, UsageError, unknown
 from robustbench_sgdm.modules import MODULES
 
 __all__ = ["Transfer", "bind", "graft", "register", "transfer"]
@@ -35,13 +35,13 @@ def bind(module: str, channels: int, options: Mapping[str, Any]) -> list[Any]:
         UsageError: no such module or option, or a value that the module refuses.
     """
     if module not in MODULES:
-        raise unknown("module", module, MODULES)
+        raise unknown_name_error("module", module, MODULES)
     cls = MODULES[module].cls
     parameters = inspect.signature(cls).parameters
     names = list(parameters)
     for option, value in options.items():
         if option not in names[1:]:
-            raise unknown(f"option of {module}", option, names[1:])
+            raise unknown_name_error(f"option of {module}", option, names[1:])
         _check_type(module, option, value, parameters[option].default)
     try:
         with torch.device("meta"):

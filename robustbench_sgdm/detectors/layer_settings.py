@@ -19,9 +19,9 @@ from ultralytics.nn.modules.conv import Conv2, RepConv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import short_repr
 from robustbench_sgdm.detectors.pickle_records import Global, Record, TensorRecord
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown
 
 Settings = dict[str, Any]
 """A layer's class and plain attributes; values that json can hold."""
@@ -114,7 +114,7 @@ def of_record(layers: Record) -> Layers:
     found: Layers = {}
     for name, record in walk(layers):
         attributes = record.attributes()
-        _refuse_hooks(attributes, f"its layer {shown(name)}")
+        _refuse_hooks(attributes, f"its layer {short_repr(name)}")
         found[name] = _settings(_library_and_name(record.path), record, attributes)
     return found
 
@@ -171,7 +171,7 @@ def apply(network: nn.Module, layers: Layers) -> None:
             _carry_over(network, name, key, value, layers)
     if changes:
         name, key, value = changes[0]
-        raise DataError(f"its layer {name} cannot be given {key} = {shown(value)}")
+        raise DataError(f"its layer {name} cannot be given {key} = {short_repr(value)}")
 
 
 def carry_over(network: nn.Module, layers: Layers, names: Mapping[str, str]) -> None:
@@ -301,7 +301,9 @@ def _setting_differences(
         if ours == theirs or _UNKNOWN in (ours, theirs):
             continue
         if key not in _CARRIED or key not in built or not isinstance(theirs, bool | int | float | str):
-            raise DataError(_message(name, f"({kind}) has {key} = {shown(theirs)}", f"it has {shown(ours)}"))
+            raise DataError(
+                _message(name, f"({kind}) has {key} = {short_repr(theirs)}", f"it has {short_repr(ours)}")
+            )
         yield name, key, theirs
 
 
@@ -333,7 +335,8 @@ def _activation(name: str, settings: Settings) -> nn.Module:
 
 def _message(name: str, file: str, built: str) -> str:
     return (
-        f"its layer {shown(name)} {file}; in the network that the installed Ultralytics builds from the file's YAML, "
+        f"its layer {short_repr(name)} {file}; in the network that the installed Ultralytics builds from the file's "
+        "YAML, "
         f"{built}. Use the release of Ultralytics that wrote the file, or the file's own code with --trust-weights"
     )
 
@@ -362,13 +365,14 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     numbers = [int(name) for name in parts if name.isdecimal()]
     if numbers != sorted(numbers):  # the order in which a sequence runs them
         raise DataError(
-            f"the layers of {shown(prefix[:-1]) if prefix else 'its network'} stand in the order {shown(numbers)}; "
+            f"the layers of {short_repr(prefix[:-1]) if prefix else 'its network'} stand in the order "
+            f"{short_repr(numbers)}; "
             "number them in the order in which they run"
         )
     found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in found:
         if not isinstance(part, Record):
-            raise DataError(f"its layer {shown(name)} is {shown(part)}, which is not a layer")
+            raise DataError(f"its layer {short_repr(name)} is {short_repr(part)}, which is not a layer")
     return found
 
 

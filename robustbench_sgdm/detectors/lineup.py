@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors import zoo
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.plugins import is_plugin, load_plugin
 from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
-from robustbench_sgdm.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def line_up(
     wanted = _with_baselines(named, loaded, add=baselines)
     files = dict(weights or {})
     if stray := [name for name in files if name not in wanted]:
-        raise unknown("model (--weights)", stray[0], wanted)
+        raise unknown_name_error("model (--weights)", stray[0], wanted)
     for model, baseline in wanted.items():
         if baseline and model in files and baseline not in named:
             files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
@@ -155,7 +155,7 @@ def against(entrants: Mapping[str, Entrant], baseline: str) -> dict[str, Entrant
         groups.setdefault(entrant.group or name, []).append(name)
     chosen = next((n for n, e in entrants.items() if e.weights == baseline and _is_file(baseline)), baseline)
     if chosen not in groups:
-        raise unknown("--baseline", baseline, groups)
+        raise unknown_name_error("--baseline", baseline, groups)
     if len(groups) == 1:
         raise UsageError(f"--baseline {baseline} is the only model of the run; there is nothing to compare")
     seeds = {entrants[name].seed: name for name in reversed(groups[chosen])}

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 MAX_OPERATIONS = 2_000_000
 """Pickle operations of a file. The largest detector that Ultralytics publishes takes a tenth of it."""
@@ -124,11 +124,11 @@ class TensorRecord:
         values = content[: len(content) // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype)
         numbers = (self.offset, *self.size, *self.stride)
         if len(self.size) != len(self.stride) or min(numbers) < 0:
-            raise ValueError(f"its shape {shown(self.size)} is damaged")
+            raise ValueError(f"its shape {short_repr(self.size)} is damaged")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
         count = math.prod(self.size)
         if count and (last >= len(values) or count > len(values)):
-            raise ValueError(f"claims a shape of {shown(self.size)}, more than the file holds")
+            raise ValueError(f"claims a shape of {short_repr(self.size)}, more than the file holds")
         if not count:
             return torch.empty(self.size, dtype=self.dtype)
         return values.as_strided(self.size, self.stride, self.offset)
@@ -179,7 +179,7 @@ class Archive:
             try:
                 content = bytearray(self._read(f"data/{key}"))
             except KeyError:
-                raise ValueError(f"its storage {shown(key)} is missing from the file") from None
+                raise ValueError(f"its storage {short_repr(key)} is missing from the file") from None
             self._loaded[key] = (
                 torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
             )
@@ -243,7 +243,7 @@ def _plain(value: Any, budget: list[int], depth: int) -> Any:
         return parts if isinstance(value, list) else tuple(parts)
     if value is None or isinstance(value, str | int | float | bytes):
         return value
-    raise ValueError(f"holds {shown(value)}, which is not a plain value")
+    raise ValueError(f"holds {short_repr(value)}, which is not a plain value")
 
 
 def _size(path: Path | BinaryIO) -> int:
@@ -296,7 +296,9 @@ class _Machine:
         except DataError:
             raise
         except Exception as error:  # whatever the operations of a damaged file provoke
-            raise DataError(f"{_NOT_A_CHECKPOINT} ({type(error).__name__}: {shown(str(error))})") from error
+            raise DataError(
+                f"{_NOT_A_CHECKPOINT} ({type(error).__name__}: {short_repr(str(error))})"
+            ) from error
         raise DataError(_NOT_A_CHECKPOINT)
 
     def _above_mark(self) -> list[Any]:
@@ -407,7 +409,7 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         args, function = self._stack.pop(), self._stack.pop()
-        path = function.path if isinstance(function, Global) else f"a call of {shown(function)}"
+        path = function.path if isinstance(function, Global) else f"a call of {short_repr(function)}"
         args = _of(tuple, args)
         if path in _REBUILD:
             self._count_copied(args)
@@ -449,7 +451,7 @@ class _Machine:
     def _binpersid(self, _: Any) -> None:
         kind, cls, key, _location, count = self._stack.pop()
         if kind != "storage":
-            raise ValueError(f"{shown(kind)} in the place of a storage")
+            raise ValueError(f"{short_repr(kind)} in the place of a storage")
         dtype = _DTYPES.get(_of(Global, cls).path.rpartition(".")[2])
         self._stack.append(Storage(self._archive, _of(str, key), dtype, _of(int, count)))
 
@@ -529,7 +531,7 @@ def _of_type(function: Any, _cls: Any, args: Any, _state: Any) -> Any:
     """As `torch._tensor._rebuild_from_type_v2`: a tensor of a subclass, or with attributes of its own."""
     path = _of(Global, function).path
     if path not in _TENSORS:
-        raise ValueError(f"a tensor made by {shown(path)}")
+        raise ValueError(f"a tensor made by {short_repr(path)}")
     return _REBUILD[path](*_of(tuple, args)[:_MAX_DIMENSIONS])
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.errors import UsageError
 
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
 from robustbench_sgdm.detectors import architecture, checkpoints, layer_settings
 from robustbench_sgdm.detectors.architecture import Config
 from robustbench_sgdm.detectors.checkpoints import Checkpoint
 from robustbench_sgdm.detectors.layer_settings import Layers
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import label, shown
-from robustbench_sgdm.rooted import Root
 
 _HEADER = "robustbench_sgdm"  # one entry only: safetensors writes several in random order
 _CHANNELS = 3
@@ -111,7 +111,7 @@ def read(path: str | Path, *, trust: bool = False) -> Weights:
 
 def _rebuilt(found: Checkpoint, path: Path, sha256: str) -> Weights:
     """The network of a file, built from its YAML and made equal to what the file says."""
-    config, classes = found.config, tuple(label(name) for name in found.classes)
+    config, classes = found.config, tuple(validate_class_name(name) for name in found.classes)
     try:
         architecture.check(config)
         if config["nc"] != len(classes):
@@ -153,7 +153,7 @@ def write(
     *,
     layers: Layers | None = None,
     half: bool = True,
-    files: Root | None = None,
+    files: SafeDirectory | None = None,
 ) -> None:
     """Write a `.safetensors` that `read` turns back into the same model; equal content gives equal bytes.
 
@@ -183,7 +183,7 @@ def write(
     header = {"config": config, "classes": list(classes), "meta": dict(meta or {}), "layers": layers}
     tensors = {name: _stored(tensor, half) for name, tensor in state.items()}
     data = safetensors.torch.save(tensors, {_HEADER: json.dumps(header, sort_keys=True, default=str)})
-    (files or Root(path.parent)).write_bytes(path, data)
+    (files or SafeDirectory(path.parent)).write_bytes(path, data)
 
 
 def rebuild(weights: Weights) -> DetectionModel:
@@ -214,7 +214,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except Exception as error:  # SafetensorError, OSError, and torch's on a type it does not have
         raise DataError(
-            f"{path}: not a safetensors file, or damaged ({shown(error)}); download or copy it again"
+            f"{path}: not a safetensors file, or damaged ({short_repr(error)}); download or copy it again"
         ) from error
     if header is None and (original := checkpoints.original_yolov5(state)):
         return original
@@ -235,14 +235,14 @@ def _read_safetensors(path: Path) -> Checkpoint:
         return Checkpoint(state, dict(fields["config"]), [str(c) for c in fields["classes"]], meta, layers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: its header is damaged ({shown(error)}); download or copy it again"
+            f"{path}: its header is damaged ({short_repr(error)}); download or copy it again"
         ) from error
 
 
 def _checked(name: object, tensor: object) -> str:
     """The name of a plain tensor on the CPU that holds all its values; a file can claim any shape over a few."""
     if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        raise ValueError(f"{shown(name)} is not a tensor")
+        raise ValueError(f"{short_repr(name)} is not a tensor")
     if (
         tensor.layout != torch.strided
         or tensor.device.type != "cpu"
@@ -250,10 +250,12 @@ def _checked(name: object, tensor: object) -> str:
         or tensor.dtype not in _DTYPES
     ):
         raise ValueError(
-            f"{shown(name)} is not a plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"
+            f"{short_repr(name)} is not a plain tensor but {tensor.layout}, {tensor.dtype}, on {tensor.device}"
         )
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{shown(name)} claims a shape of {tuple(tensor.shape)}, more than the file holds")
+        raise ValueError(
+            f"{short_repr(name)} claims a shape of {tuple(tensor.shape)}, more than the file holds"
+        )
     return name
 
 

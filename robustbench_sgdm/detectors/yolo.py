@@ -20,14 +20,14 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes, xywh2xyxy
 
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.detectors import layer_settings, zoo
 from robustbench_sgdm.detectors.architecture import Config, skeleton
 from robustbench_sgdm.detectors.device import pick_device
 from robustbench_sgdm.detectors.graft import transfer
 from robustbench_sgdm.detectors.letterbox import Fit, letterbox, stretch
 from robustbench_sgdm.detectors.weights import Weights, digest, embedded, read, rebuild
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.modules import MODULES
 
 _LOG = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ultralytics.nn import modules as layers
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 FAMILY = "yolov5o"
 KIND = "AnchorDetect"

@@ -15,11 +15,11 @@ from typing import Any
 
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors import architecture, backbones, catalogue, yolov5
 from robustbench_sgdm.detectors.architecture import Config, tasks
 from robustbench_sgdm.detectors.counting import Summary, summarise
 from robustbench_sgdm.detectors.graft import bind, graft
-from robustbench_sgdm.errors import UsageError, unknown
 from robustbench_sgdm.modules import MODULES
 
 FAMILIES = ("yolov5", "yolov6", "yolov8")
@@ -176,7 +176,7 @@ def _detector(stem: str) -> str | None:
 def _unknown(name: str, plain: str | None) -> UsageError:
     """Offers a known detector's names with each module, or else the nearest names and the rule they follow."""
     if plain:
-        return unknown("model", name, [plain, *(f"{plain}-{module}" for module in MODULES)])
+        return unknown_name_error("model", name, [plain, *(f"{plain}-{module}" for module in MODULES)])
     near = difflib.get_close_matches(name, {*names(), *catalogue.names()}, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UsageError(

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
@@ -16,7 +17,6 @@ from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.store import read_picture
 from robustbench_sgdm.tables import words
-from robustbench_sgdm.types import CLEAN
 
 _LONGEST = 640  # px of a picture's longer side as a detector sees it
 _SHOWN = 192, 256  # px of its middle, high and wide: whole, it would have to be reduced, and noise with it

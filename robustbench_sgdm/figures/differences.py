@@ -10,20 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from robustbench_sgdm import palette
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core import palette
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
 from robustbench_sgdm.tables import number, starred, words
-from robustbench_sgdm.types import CLEAN
 
 _MOST = 8.0  # inches: what a page holds
 _BAR = 4  # rows from which a colour bar beside them has room for its numbers; below them, it takes so much:
 _BELOW = 0.5  # inches
-_SCALE = LinearSegmentedColormap.from_list("differences", palette.differences())
+_SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 
 
 def difference_map(
@@ -100,7 +100,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
             va="center",
             fontsize=7,
             fontweight="bold" if bold else "normal",
-            color=palette.readable(to_hex(image.to_rgba(np.array([value]))[0])),
+            color=palette.readable_text_color(to_hex(image.to_rgba(np.array([value]))[0])),
         )
     return image
 

@@ -8,20 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.palette import MODEL_COLORS, OUTCOME_COLORS
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, legend_above, styled
-from robustbench_sgdm.palette import MODELS, OUTCOMES
 from robustbench_sgdm.robustness import CONFIDENCE
 
 KINDS = {
-    "found_percent": ("found", OUTCOMES["matched"], ""),
-    "badly_located_percent": ("badly located", MODELS[2], "////"),
-    "wrong_class_percent": ("wrong class", MODELS[3], "...."),
-    "missed_percent": ("missed", OUTCOMES["missed"], "\\\\\\\\"),
+    "found_percent": ("found", OUTCOME_COLORS["matched"], ""),
+    "badly_located_percent": ("badly located", MODEL_COLORS[2], "////"),
+    "wrong_class_percent": ("wrong class", MODEL_COLORS[3], "...."),
+    "missed_percent": ("missed", OUTCOME_COLORS["missed"], "\\\\\\\\"),
 }
 """Columns in the order in which they are stacked: what to call each, its colour and hatch."""
 
@@ -51,7 +51,7 @@ def error_bars(errors: pd.DataFrame) -> Figure:
                 handles[name] = _bars(above, places, height, color, hatch, bottom=floor)
                 floor = floor + height
             handles["false detection"] = _bars(
-                below, places, table[_FALSE].to_numpy(float), OUTCOMES["false"], ""
+                below, places, table[_FALSE].to_numpy(float), OUTCOME_COLORS["false"], ""
             )
             below.set_xticks(places, ["clean" if s == 0 else f"{s:g}" for s in table.index])
             above.set(title=names[model], ylim=(0, 100))

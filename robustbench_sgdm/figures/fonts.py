@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.font_manager import fontManager, get_font
 
-from robustbench_sgdm import content
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 
 DEJAVU = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 """matplotlib's own font, which is on every machine."""
 
-FOLDER = content.root() / "reports" / "fonts"
+FOLDER = resources.root() / "reports" / "fonts"
 """Of the fonts that come with the package."""
 
 _NARROW = 0.63  # em: what a character of DejaVu Sans takes on average
@@ -53,7 +53,7 @@ def families() -> list[str]:
 
 
 def legible(text: str, keep: str = "") -> str:
-    """As `foreign.visible`, and composed, with characters that no font has written out too.
+    """As `untrusted_input.escape_control_chars`, and composed, with characters that no font has written out too.
 
     >>> legible("cat" + chr(0x13000))
     'cat\\\\U00013000'
@@ -63,7 +63,7 @@ def legible(text: str, keep: str = "") -> str:
     def written(match: re.Match[str]) -> str:
         return match[0] if ord(match[0]) in known or match[0] in keep else ascii(match[0])[1:-1]
 
-    return re.sub(r"[^ -~]", written, visible(unicodedata.normalize("NFC", text), keep))
+    return re.sub(r"[^ -~]", written, escape_control_chars(unicodedata.normalize("NFC", text), keep))
 
 
 def short(text: str, inches: float, points: float = 8) -> str:
@@ -102,7 +102,7 @@ def faces(text: str) -> list[Face]:
     from fontTools import subset, ttLib
 
     (_, known), *others = _fonts().values()
-    wanted, found = {ord(c) for c in visible(text)} - known, []
+    wanted, found = {ord(c) for c in escape_control_chars(text)} - known, []
     for family, (path, own) in zip(families()[1:], others, strict=True):
         if wanted & own:
             options: Any = subset.Options(hinting=False)

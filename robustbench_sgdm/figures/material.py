@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustbench_sgdm import content, errors, robustness
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.progress import Progress, counter, no_progress
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.robustness import Intervals, Over
 from robustbench_sgdm.store import Log, Run, read_logs
 from robustbench_sgdm.tables import Verdict, verdicts, words
-from robustbench_sgdm.types import CLEAN, METRICS
 
 Shown = tuple[str, float, int]
 """A picture beside its clean one: corruption, severity, image id."""
@@ -65,7 +66,7 @@ class Material:
             UsageError: COCO has no such metric.
         """
         if self.metric and self.metric not in METRICS:
-            raise errors.unknown("metric", self.metric, METRICS)
+            raise errors.unknown_name_error("metric", self.metric, METRICS)
         return self.metric or robustness.headline(self.run)
 
     @property
@@ -89,7 +90,7 @@ class Material:
         Raises:
             DataError: the run keeps no ground truth, or its detections do not give its scores.
         """
-        update = counter(self.progress, "resampling", len(self.results))
+        update = make_counter(self.progress, "resampling", len(self.results))
         return robustness.bootstrap(self.run, resamples=self.resamples, progress=update)
 
     @cached_property
@@ -151,14 +152,14 @@ class Material:
     @cached_property
     def errors(self) -> pd.DataFrame:
         """Error types of each cell."""
-        update = counter(self.progress, "telling errors apart", len(self.results))
+        update = make_counter(self.progress, "telling errors apart", len(self.results))
         found = robustness.error_types(self.run, progress=update)
         return robustness.average_trainings(found, self.run.groups)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
         """Calibration errors of each cell."""
-        update = counter(self.progress, "measuring calibration", len(self.results))
+        update = make_counter(self.progress, "measuring calibration", len(self.results))
         found = robustness.calibration(self.run, progress=update)
         return robustness.average_trainings(found, self.run.groups)
 
@@ -208,7 +209,7 @@ class Material:
             return self.run.trained_pairs[0]
         for name in self.models:
             if name not in self.run.plan["models"]:
-                raise errors.unknown("model", name, self.run.plan["models"])
+                raise errors.unknown_name_error("model", name, self.run.plan["models"])
         return self.models
 
     @cached_property
@@ -236,7 +237,7 @@ class Material:
     def _flips(self) -> robustness.Flips:
         baseline, model = self.pair
         count = sum(cell.model == model and cell.corruption != CLEAN for cell in self.run.cells)
-        update = counter(self.progress, "finding flips", count)
+        update = make_counter(self.progress, "finding flips", count)
         return robustness.flips(self.run, baseline, model, confidence=self.confidence, progress=update)
 
     @property
@@ -298,7 +299,9 @@ class Material:
             return max(cells, key=lambda cell: cell[1])
         if self.noise not in cells:
             known = dict.fromkeys(f"{c}:{s:g}" for c, s in cells)
-            raise errors.unknown("corruption and severity", f"{self.noise[0]}:{self.noise[1]:g}", known)
+            raise errors.unknown_name_error(
+                "corruption and severity", f"{self.noise[0]}:{self.noise[1]:g}", known
+            )
         return self.noise
 
     @property
@@ -344,7 +347,7 @@ def short(over: Over) -> str:
 
 def _logs(model: str, weights: str) -> list[Path]:
     if weights == "embedded":
-        file = Path(content.__file__).parent / "weights" / f"{model}.csv"
+        file = Path(resources.__file__).parent / "weights" / f"{model}.csv"
         return [file] if file.is_file() else []
     folder = Path(weights).parent
     places = [folder / "results.csv", folder.parent / "results.csv"]  # ours; Ultralytics' weights/best.pt

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TypeVar
 
-from robustbench_sgdm import errors
+from robustbench_sgdm.core import errors
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.tables import identical_words
@@ -82,7 +82,7 @@ def draw(name: str, material: Material) -> Drawn:
         DataError: the run lacks what it needs.
     """
     if name not in figures():
-        raise errors.unknown("figure", name, figures())
+        raise errors.unknown_name_error("figure", name, figures())
     declared = figures()[name]
     drawn = declared.draw(material)
     if not declared.compares:

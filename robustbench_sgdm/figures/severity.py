@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled
 from robustbench_sgdm.tables import words
-from robustbench_sgdm.types import CLEAN
 
 
 def severity_curves(

@@ -15,16 +15,16 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.palette import OUTCOME_COLORS
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.drawn import Drawn
 from robustbench_sgdm.figures.material import Material, Shown
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.style import PAGE, styled
-from robustbench_sgdm.palette import OUTCOMES
 from robustbench_sgdm.store import GroundTruth, read_picture
 from robustbench_sgdm.tables import words
-from robustbench_sgdm.types import CLEAN
 
 _LOOKS = {  # outcome -> line style, width in points: told apart without colour, too
     "matched": ("-", 1.3),
@@ -115,7 +115,7 @@ def _ratio(panel: Panel) -> float:
 
 def _look(kind: str, casing: bool = True) -> dict[str, Any]:
     style, width = _LOOKS[kind]
-    under: dict[str, Any] = {"color": OUTCOMES[kind], "linestyle": style, "linewidth": width}
+    under: dict[str, Any] = {"color": OUTCOME_COLORS[kind], "linestyle": style, "linewidth": width}
     if casing:  # a dark edge, so that light lines show on light pictures
         under["path_effects"] = [withStroke(linewidth=width + 1.1, foreground="#000000", alpha=0.75)]
     return under

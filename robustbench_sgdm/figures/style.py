@@ -14,8 +14,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from robustbench_sgdm import atomic, content, palette
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core import atomic_io, palette, resources
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.figures import fonts
 
 Color = tuple[float, float, float]
@@ -36,14 +36,14 @@ _METADATA = {  # what would say when and by which version
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with the suite's style; matplotlib's global state is as before afterwards."""
-    with mpl.rc_context(fname=content.root() / "reports" / "plots.mplstyle"):
+    with mpl.rc_context(fname=resources.root() / "reports" / "plots.mplstyle"):
         mpl.rcParams["font.family"] = fonts.families()
         yield
 
 
 def colors(models: Sequence[str]) -> dict[str, Color]:
     """A colour for each model, as `palette.models` has it."""
-    return {model: to_rgb(color) for model, color in palette.models(models).items()}
+    return {model: to_rgb(color) for model, color in palette.model_colors(models).items()}
 
 
 def check_ending(path: Path) -> str:
@@ -66,7 +66,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     kind = check_ending(path)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
-        atomic.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
+        atomic_io.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
 
 
 def svg(figure: Figure) -> str:

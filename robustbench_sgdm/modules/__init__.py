@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustbench_sgdm.errors import unknown
+from robustbench_sgdm.core.errors import unknown_name_error
 from robustbench_sgdm.modules.attention import CoordinateAttention, UltralyticsCBAM, WooCBAM
 from robustbench_sgdm.modules.condconv import SGDMCondConv
 from robustbench_sgdm.modules.cost import Cost, cost
@@ -130,10 +130,10 @@ def build(name: str, channels: int, **options: Any) -> nn.Module:
         ValueError: the name or an option is unknown (the nearest are offered), or an option is impossible.
     """
     if name not in MODULES:
-        raise ValueError(str(unknown("module", name, MODULES)))
+        raise ValueError(str(unknown_name_error("module", name, MODULES)))
     cls = MODULES[name].cls
     known = [option for option in inspect.signature(cls).parameters if option != "channels"]
     for option in options:
         if option not in known:
-            raise ValueError(str(unknown(f"option of {name}", option, known)))
+            raise ValueError(str(unknown_name_error(f"option of {name}", option, known)))
     return cls(channels, **options)

@@ -10,10 +10,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from robustbench_sgdm import __version__, content, escaping, figures, tables
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm import __version__, figures, tables
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import Drawn, Material, fonts
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, sections
 from robustbench_sgdm.store import Run, repeat_command
@@ -65,7 +66,7 @@ def write(material: Material) -> tuple[Path, Path]:
     html, paper = run.path / "report.html", run.path / "report.pdf"
     try:
         facts["faces"] = fonts.faces(template.render(facts, pages=None))
-        text = _sealed(visible(template.render(facts, pages=None), _LINES))
+        text = _sealed(escape_control_chars(template.render(facts, pages=None), _LINES))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
@@ -153,7 +154,10 @@ def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
         pdf.Entry(
             s.id,
             s.title,
-            [pdf.Entry(f"figure-{p.number}", visible(f"Figure {p.number}: {p.title}")) for p in s.pictures],
+            [
+                pdf.Entry(f"figure-{p.number}", escape_control_chars(f"Figure {p.number}: {p.title}"))
+                for p in s.pictures
+            ],
         )
         for s in made
     ]
@@ -161,7 +165,7 @@ def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
 
 def _template() -> jinja2.Template:
     environment: Any = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(content.root() / "reports"),
+        loader=jinja2.FileSystemLoader(resources.root() / "reports"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from robustbench_sgdm import figures, tables
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import Drawn, Material
 from robustbench_sgdm.tables import Table
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sgdm import errors
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, METRICS
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import BENCHMARK, CLEAN, METRICS
 
 SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
 """The five published severities."""
@@ -187,7 +187,7 @@ def summary(
     chosen = families if over is None else {o: families.get(o, "") for o in over}
     groups = run.groups
     if baseline is not None and baseline not in groups:
-        raise errors.unknown("baseline", baseline, groups)
+        raise errors.unknown_name_error("baseline", baseline, groups)
     against = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.pairs}
     frame = run.results()
     if by_class:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness.matching import match
 from robustbench_sgdm.robustness.outcomes import ordered
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler

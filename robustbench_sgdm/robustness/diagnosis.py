@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import read_json
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.robustness.matching import check_pairs, closest
 from robustbench_sgdm.robustness.outcomes import coco, evaluation, outcomes
 from robustbench_sgdm.store import Cell, GroundTruth, Run

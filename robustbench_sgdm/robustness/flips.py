@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm import errors
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.matching import finders
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, ordered
 from robustbench_sgdm.robustness.statistics import decide
 from robustbench_sgdm.store import Cell, Run
 from robustbench_sgdm.store.checks import read_table
-from robustbench_sgdm.types import CLEAN
 
 _VERSION = b"1"  # of what is kept; another one is computed again
 _FOUND = pa.schema([("found", pa.bool_())])
@@ -103,7 +103,7 @@ def flips(
     """
     for name in (baseline, model):
         if name not in run.plan["models"]:
-            raise errors.unknown("model", name, run.plan["models"])
+            raise errors.unknown_name_error("model", name, run.plan["models"])
     if baseline == model:
         raise errors.UsageError(f"{model} cannot be compared with itself; name two models of the run")
     have = {

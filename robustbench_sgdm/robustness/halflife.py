@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustbench_sgdm import errors
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.bootstrap import Draws
 from robustbench_sgdm.robustness.intervals import Cells, Intervals, average
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.types import CLEAN
 
 
 def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ()) -> pd.DataFrame:
@@ -33,10 +33,10 @@ def half_lives(found: Intervals, metric: str = "AP", models: Sequence[str] = ())
         UsageError: an unknown metric or model.
     """
     if metric not in METRICS:
-        raise errors.unknown("metric", metric, METRICS)
+        raise errors.unknown_name_error("metric", metric, METRICS)
     for name in models:
         if name not in found.groups:
-            raise errors.unknown("model", name, found.groups)
+            raise errors.unknown_name_error("model", name, found.groups)
     groups = {name: _mean(found, name) for name in models or found.groups}
     groups = {name: cells for name, cells in groups.items() if (CLEAN, 0.0) in cells}
     planned = list(dict.fromkeys(cell for over in found.over for cell in over.cells))

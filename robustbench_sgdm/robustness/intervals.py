@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustbench_sgdm import errors
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.aggregates import Over, missing, relative, sets
 from robustbench_sgdm.robustness.bootstrap import Draws, distributions
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.statistics import ROUNDING, Spread, decide, interval, p_value, pooled
 from robustbench_sgdm.store import Run, same_seeds
-from robustbench_sgdm.types import CLEAN
 
 Cells = Mapping[tuple[str, float], Draws]
 
@@ -104,12 +104,12 @@ class Intervals:
         """
         for metric in metrics:
             if metric not in METRICS:
-                raise errors.unknown("metric", metric, METRICS)
+                raise errors.unknown_name_error("metric", metric, METRICS)
         chosen = dict(self.over) if over is None else {o: self.over.get(o, "") for o in over}
         wanted = list(self.pairs if pairs is None else pairs)
         for name in (name for pair in wanted for name in pair):
             if name not in self.groups:
-                raise errors.unknown("model", name, self.groups)
+                raise errors.unknown_name_error("model", name, self.groups)
         own = {group: self._items(group, chosen) for group in self.groups}
         rows = []
         for name, items in own.items():
@@ -345,7 +345,7 @@ def _groups(
     members = [m for group in asked.values() for m in group]
     for model, times in Counter(members).items():
         if model not in models:
-            raise errors.unknown("model", model, models)
+            raise errors.unknown_name_error("model", model, models)
         if times > 1:
             raise errors.UsageError(f"{model} is in two groups, or twice in one; a training counts once")
     for group in asked:

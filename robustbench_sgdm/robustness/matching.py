@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.robustness.compiled import compiled
 
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.scoring.references import Reference
 
 Readings = Callable[[], Sequence[tuple[str, Mapping[Reference, int]]]]

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn
 
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.classes import match_classes
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import few, shown
 from robustbench_sgdm.scoring.image_ids import ImageMatch
 from robustbench_sgdm.scoring.references import Found, Reference, Tally, numbered_here
 
@@ -107,11 +107,11 @@ class _Numbers:
         if lost:
             notes.append(
                 f"{self._tally.count(lost):,} of {self._tally.total:,} predictions are left out: {self._dataset.name} "
-                f"has no category {few(str(self._numbers[r]) for r in lost)}"
+                f"has no category {short_list(str(self._numbers[r]) for r in lost)}"
             )
         if self._own and chosen != "id":
             names = {c["id"]: c["name"] for c in self._dataset.categories}
-            listed = few((f"{n} is {names[meant[n]]}" for n in self._present), 10)
+            listed = short_list((f"{n} is {names[meant[n]]}" for n in self._present), 10)
             notes.append(f"category_id is read in the order of {self._dataset.name}'s ids: {listed}")
         return {r: meant.get(value, -1) for r, value in self._numbers.items()}, notes
 
@@ -181,12 +181,13 @@ class _Numbers:
             next(r for r, value in self._numbers.items() if value == high),
         )
         raise DataError(
-            f"{self._tally.place(first)} is of category {shown(self._numbers[first])}, which {self._dataset.name} does "
+            f"{self._tally.place(first)} is of category {short_repr(self._numbers[first])}, which "
+            f"{self._dataset.name} does "
             "not have; " + "; ".join([f"the predictions have {self._range()}", *hints])
         )
 
     def _range(self) -> str:
-        return f"{shown(self._present[0])} to {shown(self._present[-1])}"
+        return f"{short_repr(self._present[0])} to {short_repr(self._present[-1])}"
 
     def _refuse_ambiguous(self, choices: Sequence[_Numbering]) -> NoReturn:
         meanings: dict[_Numbering, str] = {
@@ -223,8 +224,9 @@ def _by_name(tally: Tally, dataset: Dataset) -> tuple[dict[Reference, int], list
     if twice := [r for r in tally.counts if r[0] is not None and counts[r[0]] > 1]:
         other = next(r for r in twice[1:] if r[0] == twice[0][0])
         raise DataError(
-            f"{tally.place(other)} calls category {shown(other[0])} {shown(other[1])}, which an earlier one calls "
-            f"{shown(twice[0][1])}; correct one of them, or give --category-ids id where the ids hold"
+            f"{tally.place(other)} calls category {short_repr(other[0])} {short_repr(other[1])}, which an earlier "
+            "one calls "
+            f"{short_repr(twice[0][1])}; correct one of them, or give --category-ids id where the ids hold"
         )
     places = match_classes(names, dataset.classes)
     ids = {n: int(dataset.categories[p]["id"]) if p >= 0 else -1 for n, p in zip(names, places, strict=True)}
@@ -232,14 +234,15 @@ def _by_name(tally: Tally, dataset: Dataset) -> tuple[dict[Reference, int], list
     lost = [r for r, category in found.items() if category < 0]
     if len(lost) == len(found) and lost:
         raise DataError(
-            f"{tally.place(lost[0])} has category_name {shown(lost[0][1])}; {dataset.name} has no class that a "
-            f"prediction names: it has {few(dataset.classes)}, they name {few(names)}. Where category_id holds, give "
+            f"{tally.place(lost[0])} has category_name {short_repr(lost[0][1])}; {dataset.name} has no class that a "
+            f"prediction names: it has {short_list(dataset.classes)}, they name {short_list(names)}. Where "
+            "category_id holds, give "
             "--category-ids id"
         )
     notes = ["classes are matched by category_name, not by category_id"]
     if lost:
         notes.append(
             f"{tally.count(lost):,} of {tally.total:,} predictions are left out: {dataset.name} has no class called "
-            f"{few(n for n in names if ids[n] < 0)}"
+            f"{short_list(n for n in names if ids[n] < 0)}"
         )
     return found, notes

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.errors import DataError
 
 _CLASSES = 1000  # of which tables are made at a time
 

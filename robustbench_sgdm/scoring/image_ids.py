@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NoReturn
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import few, shown
 from robustbench_sgdm.scoring.references import Found, Reference, Tally, number, numbered_here
 
 ImageIds = Literal["auto", "id", "file-name"]
@@ -97,7 +97,7 @@ class _Index:
 
     def show(self, images: Collection[int]) -> str:
         """The files of some images, for a message."""
-        return few(sorted(str(self.images[i].path) for i in images), 3)
+        return short_list(sorted(str(self.images[i].path) for i in images), 3)
 
 
 class _Matching:
@@ -143,7 +143,8 @@ class _Matching:
             shortest = min(each, key=len)
             if other := [one for one in each if one[-len(shortest) :] != shortest]:
                 raise DataError(
-                    f"{file.path} has predictions of {shown('/'.join(shortest))} and of {shown('/'.join(other[0]))}; "
+                    f"{file.path} has predictions of {short_repr('/'.join(shortest))} and of "
+                    f"{short_repr('/'.join(other[0]))}; "
                     f"{self._data} has one such image, {self._index.images[image].path}. Leave out the predictions of "
                     "other images"
                 )
@@ -159,7 +160,7 @@ class _Matching:
                 found = found & by_id or found
             if len(found) > 1:
                 raise DataError(
-                    f"{self._tally.place(reference)} has file_name {shown(name)}, which {len(found)} images of "
+                    f"{self._tally.place(reference)} has file_name {short_repr(name)}, which {len(found)} images of "
                     f"{self._data} are called ({self._index.show(found)}); write file_name with its folders, or the "
                     "images' ids and --image-ids id"
                 )
@@ -199,7 +200,8 @@ class _Matching:
         elif by_id == by_stem == len(references) and differing:
             odd = differing[0]
             raise DataError(
-                f"{self._tally.place(odd)} has image_id {shown(odd[0])}, the id of {self._index.show(ids[odd])} and the "
+                f"{self._tally.place(odd)} has image_id {short_repr(odd[0])}, the id of {self._index.show(ids[odd])} "
+                "and the "
                 f"name of {self._index.show(stems[odd])}, and all can be read either way; add file_name to the "
                 "predictions, or say what image_id is: --image-ids id or --image-ids file-name"
             )
@@ -223,7 +225,8 @@ class _Matching:
     def _set(self, reference: Reference, found: set[int]) -> None:
         if len(found) > 1:
             raise DataError(
-                f"{self._tally.place(reference)} has image_id {shown(reference[0])}, the stem of {len(found)} images "
+                f"{self._tally.place(reference)} has image_id {short_repr(reference[0])}, the stem of {len(found)} "
+                "images "
                 f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
             )
         if found:
@@ -234,19 +237,20 @@ class _Matching:
         meant = self._index.with_id(identity)
         other = f"the id of {self._index.show(meant)}" if meant else "neither its id nor its stem"
         raise DataError(
-            f"{self._tally.place(contrary[0])} has file_name {shown(name)}, which is image {self._ids[contrary[0]]} of "
-            f"{self._data}, and image_id {shown(identity)}, which is {other}; {self._tally.count(contrary):,} of "
+            f"{self._tally.place(contrary[0])} has file_name {short_repr(name)}, which is image "
+            f"{self._ids[contrary[0]]} of "
+            f"{self._data}, and image_id {short_repr(identity)}, which is {other}; {self._tally.count(contrary):,} of "
             f"{self._tally.total:,} predictions contradict themselves so. Correct them, or say what holds: --image-ids "
             "file-name or --image-ids id"
         )
 
     def _refuse_unknown(self, unknown: Sequence[Reference]) -> NoReturn:
-        texts = [shown(r[0] if r[1] is None or self._how == "id" else r[1]) for r in unknown]
+        texts = [short_repr(r[0] if r[1] is None or self._how == "id" else r[1]) for r in unknown]
         known = self._how == "auto" and all(self._index.with_id(r[0]) for r in unknown)
         raise DataError(
             f"{self._tally.place(unknown[0])} is of image {texts[0]}, which {self._data} does not have; "
             f"{self._tally.count(unknown):,} of {self._tally.total:,} predictions are of {len(unknown):,} such images "
-            f"({few(texts, 5)}). Leave them out, or give the data set that they were made on"
+            f"({short_list(texts, 5)}). Leave them out, or give the data set that they were made on"
             + ("; --image-ids id takes image_id alone, which it has" if known else "")
         )
 

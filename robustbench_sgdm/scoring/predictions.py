@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.boxes import check_boxes
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import few, label, read_json, shown
 from robustbench_sgdm.scoring.agreement import Agreement, Readings
 from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories, other_readings
 from robustbench_sgdm.scoring.image_ids import ImageIds, match_images
@@ -163,7 +163,7 @@ class Predictions:
         if missed and total:
             self.notes.append(
                 f"no prediction is of {len(missed)} of the {len(held)} classes that have boxes; they count as AP 0: "
-                f"{few(missed)}"
+                f"{short_list(missed)}"
             )
         if total >= _SOME and lowest >= _CUT:
             self.notes.append(
@@ -202,10 +202,10 @@ def _parse(path: Path) -> _File:
     for place, entry in enumerate(_entries(path), 1):
         try:
             if not isinstance(entry, dict):
-                raise TypeError(f"it is {shown(entry)}")
+                raise TypeError(f"it is {short_repr(entry)}")
             scores.append(float(entry["score"]))
             if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
-                raise TypeError(f"bbox is {shown(entry['bbox'])}, not [x, y, width, height]")
+                raise TypeError(f"bbox is {short_repr(entry['bbox'])}, not [x, y, width, height]")
             x, y, w, h = entry["bbox"]
             boxes.append((float(x), float(y), float(w), float(h)))
             what = _identity(entry.get("image_id")), _file_name(entry.get("file_name"))
@@ -225,7 +225,8 @@ def _parse(path: Path) -> _File:
                     shared[hash(reference[0])] > _SAME_HASH
                 ):  # which take the square of their number to tell apart
                     raise DataError(
-                        f"{path}: more than {_SAME_HASH:,} ids such as {shown(reference[0])} share one hash, as ids of a "
+                        f"{path}: more than {_SAME_HASH:,} ids such as {short_repr(reference[0])} share one hash, as "
+                        "ids of a "
                         "data set do not; give them at most 20 digits"
                     )
         image.append(images[what])
@@ -269,7 +270,7 @@ def _described(path: Path, content: dict[str, Any]) -> list[Any]:
     except (TypeError, KeyError) as error:
         raise DataError(
             f"{path} has images and categories of its own, and a prediction is of none of them, or one has no name "
-            f"({shown(error)})"
+            f"({short_repr(error)})"
         ) from error
 
 
@@ -280,7 +281,7 @@ def _identity(value: object) -> int | str | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{shown(value)}: ids must be integers, or image_id the stem of a file")
+        raise TypeError(f"{short_repr(value)}: ids must be integers, or image_id the stem of a file")
     return value
 
 
@@ -288,17 +289,17 @@ def _file_name(value: object) -> str | None:
     if _absent(value):
         return None
     if not isinstance(value, str):
-        raise TypeError(f"file_name {shown(value)} is no text")
+        raise TypeError(f"file_name {short_repr(value)} is no text")
     return value
 
 
 def _category(value: object, name: object) -> Reference:
     """The id of a category, also where a string holds it, and its name; any other string is a name."""
     identity = _identity(value)
-    known = None if _absent(name) else label(name)
+    known = None if _absent(name) else validate_class_name(name)
     if isinstance(identity, str):
         digits = number(identity)
-        return (digits, known) if digits is not None else (None, known or label(identity))
+        return (digits, known) if digits is not None else (None, known or validate_class_name(identity))
     return identity, known
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
 
 _LARGEST_SHARD = 32
@@ -87,13 +87,13 @@ class CellStore:
     the cell complete.
     """
 
-    def __init__(self, root: Path, files: Root | None = None) -> None:
+    def __init__(self, root: Path, files: SafeDirectory | None = None) -> None:
         """Args:
         root: the folder of the cells.
         files: of the run directory that it lies in; its own where it lies in none.
         """
         self.root = root
-        self.files = files or Root(root)
+        self.files = files or SafeDirectory(root)
 
     def folder(self, cell: Cell) -> Path:
         """The cell's own folder."""

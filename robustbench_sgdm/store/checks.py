@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
-from robustbench_sgdm.escaping import from_csv
-from robustbench_sgdm.foreign import label, read_bytes, read_json, shown
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError
+from robustbench_sgdm.core.escaping import from_csv
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_bytes, read_json, short_repr, validate_class_name
 from robustbench_sgdm.store import parquet_pages
-from robustbench_sgdm.types import METRICS
 
 _LONGEST = 200  # bytes of a folder's name, with room for what is put before it and after it
 _ROWS = 100_000  # a parquet file of more must have a byte for each: a few bytes can claim any number of equal rows
@@ -87,7 +87,7 @@ def check_plan(plan: Mapping[str, Any], file: Path) -> None:
     for part in ("models", "corruptions"):
         for name, about in plan[part].items():
             try:
-                where = f"{part} {shown(label(name))}"
+                where = f"{part} {short_repr(validate_class_name(name))}"
             except ValueError as error:
                 raise _damaged(file, f"in {part} {error}") from error
             if not isinstance(name, str) or not isinstance(about, dict):
@@ -115,11 +115,11 @@ def check_cell(cell: Any, file: Path) -> None:
             and part.isprintable()
         )
         if not plain or len(part.encode("utf-8", "replace")) > _LONGEST:
-            raise DataError(f"{file} names {shown(part)}, which is no plain folder name")
+            raise DataError(f"{file} names {short_repr(part)}, which is no plain folder name")
     if not 0 <= cell.severity <= 5:
         raise DataError(f"{file} names severity {cell.severity:g}, which is outside [0, 5]")
     if not cell.key or not cell.key.isprintable() or "/" in cell.key or "\\" in cell.key:
-        raise DataError(f"{file} names the key {shown(cell.key)}, which is no hash")
+        raise DataError(f"{file} names the key {short_repr(cell.key)}, which is no hash")
 
 
 def check_names(models: Collection[str], corruptions: Collection[str], file: Path) -> None:
@@ -138,7 +138,7 @@ def check_names(models: Collection[str], corruptions: Collection[str], file: Pat
         )
 
 
-def read_scores(path: Path, files: Root) -> dict[str, Any]:
+def read_scores(path: Path, files: SafeDirectory) -> dict[str, Any]:
     """A cell's `scores.json`, or the `result.json` of a training run.
 
     Args:
@@ -164,7 +164,7 @@ def read_scores(path: Path, files: Root) -> dict[str, Any]:
     return content
 
 
-def read_frame(path: Path, schema: pa.Schema, files: Root) -> pd.DataFrame:
+def read_frame(path: Path, schema: pa.Schema, files: SafeDirectory) -> pd.DataFrame:
     """A parquet file's rows.
 
     Args:
@@ -179,7 +179,7 @@ def read_frame(path: Path, schema: pa.Schema, files: Root) -> pd.DataFrame:
     return frame
 
 
-def read_table(path: Path, schema: pa.Schema, files: Root, *, gaps: bool = False) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, files: SafeDirectory, *, gaps: bool = False) -> pa.Table:
     """As `read_frame`, the table; `gaps` allows empty places and what is not finite."""
     try:
         with files.open(path) as content:
@@ -256,7 +256,7 @@ def _expanded(column: pa.ChunkedArray) -> int:
     return total
 
 
-def stamp(path: Path, key: str, files: Root) -> str | None:
+def stamp(path: Path, key: str, files: SafeDirectory) -> str | None:
     """What a parquet file says of itself under a key; "" where it says nothing, None where it cannot be read.
 
     Args:
@@ -271,13 +271,13 @@ def stamp(path: Path, key: str, files: Root) -> str | None:
         return None
 
 
-def columns(path: Path, files: Root) -> list[str]:
+def columns(path: Path, files: SafeDirectory) -> list[str]:
     """Names of a parquet file's columns; none where it cannot be read."""
     schema = _schema(path, files)
     return [] if schema is None else list(schema.names)
 
 
-def _schema(path: Path, files: Root) -> pa.Schema | None:
+def _schema(path: Path, files: SafeDirectory) -> pa.Schema | None:
     try:
         with files.open(path) as content:
             _check_footer(content, os.fstat(content.fileno()).st_size)
@@ -286,7 +286,7 @@ def _schema(path: Path, files: Root) -> pa.Schema | None:
         return None
 
 
-def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
+def read_csv(path: Path, kinds: Mapping[str, str], files: SafeDirectory) -> pd.DataFrame:
     """A table of these columns and kinds; without rows where there is none, or none that can be read.
 
     Args:
@@ -301,7 +301,7 @@ def read_csv(path: Path, kinds: Mapping[str, str], files: Root) -> pd.DataFrame:
     return pd.DataFrame(columns=list(kinds)).astype(kinds)
 
 
-def parse_csv(path: Path, files: Root | None = None, **how: Any) -> pd.DataFrame:
+def parse_csv(path: Path, files: SafeDirectory | None = None, **how: Any) -> pd.DataFrame:
     """The rows of a csv file, with the names in its first line.
 
     Args:
@@ -335,7 +335,7 @@ def _check_fields(found: Mapping[str, Any], part: str, where: str, file: Path) -
         value = found.get(key)
         sound = isinstance(value, kind) and not isinstance(value, bool)
         if not sound and (key in found or key in needed):
-            raise _damaged(file, f"{key!r} of {where} is {shown(value)}")
+            raise _damaged(file, f"{key!r} of {where} is {short_repr(value)}")
 
 
 def _check_text(text: str, what: str, file: Path) -> None:
@@ -343,7 +343,7 @@ def _check_text(text: str, what: str, file: Path) -> None:
     try:
         text.encode("utf-8")
     except ValueError as error:
-        raise _damaged(file, f"{what} {shown(text)}, which holds half a surrogate pair") from error
+        raise _damaged(file, f"{what} {short_repr(text)}, which holds half a surrogate pair") from error
 
 
 def _check_groups(models: Mapping[str, Mapping[str, Any]], file: Path) -> None:
@@ -352,11 +352,13 @@ def _check_groups(models: Mapping[str, Mapping[str, Any]], file: Path) -> None:
         if not (group := about.get("group")):
             continue
         try:
-            label(group)
+            validate_class_name(group)
         except ValueError as error:
-            raise _damaged(file, f"the group of {shown(name)} is called so: {error}") from error
+            raise _damaged(file, f"the group of {short_repr(name)} is called so: {error}") from error
         if group in models and models[group].get("group") != group:
-            raise _damaged(file, f"{shown(name)} is of group {shown(group)}, which is another model")
+            raise _damaged(
+                file, f"{short_repr(name)} is of group {short_repr(group)}, which is another model"
+            )
 
 
 def _damaged(file: Path, what: str) -> DataError:

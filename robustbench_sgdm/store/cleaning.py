@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.locks import alone, check_free
 from robustbench_sgdm.store.runs import Run
@@ -19,7 +19,7 @@ TEMPORARY, SHARDS, STALE = (
 )
 """Kinds of litter."""
 
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `Root.write` names them so
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # `SafeDirectory.write` names them so
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find_litter(path: Path) -> list[Litter]:
     Raises:
         UnsafeFileError: a link or no regular file lies where a cell belongs.
     """
-    files = Root(path)
+    files = SafeDirectory(path)
     if not _is_run(files):
         return []
     found = [
@@ -70,7 +70,7 @@ def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
     if not find_litter(path):
         return []
     with alone(path):
-        files, found = Root(path), find_litter(path)
+        files, found = SafeDirectory(path), find_litter(path)
         for one in found:
             files.unlink(one.path)
         for folder in {one.path.parent for one in found if one.path.parent.name == "shards"}:
@@ -78,7 +78,7 @@ def remove_litter(path: Path, *, dry: bool = False) -> list[Litter]:
     return found
 
 
-def _is_run(files: Root) -> bool:
+def _is_run(files: SafeDirectory) -> bool:
     """Whether a directory is a run's, if only one that was killed before it had written its plan."""
     return any(name in ("plan.yaml", "cells") or name.startswith(".plan.yaml.") for name in files.names())
 
@@ -95,6 +95,6 @@ def _of_cell(store: CellStore, cell: Cell) -> Iterator[Litter]:
             yield from _litter(store.files, STALE, folder / name)
 
 
-def _litter(files: Root, kind: str, path: Path) -> Iterator[Litter]:
+def _litter(files: SafeDirectory, kind: str, path: Path) -> Iterator[Litter]:
     if about := files.stat(path):  # else a process at work has renamed it
         yield Litter(kind, path, about.st_size)

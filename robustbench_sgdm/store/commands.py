@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import shown, visible
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.store.runs import Run
 
 Options = list[tuple[str, str]]
@@ -41,7 +41,7 @@ def repeat_command(run: Run) -> str:
             "its predictions were made elsewhere; `robustbench score` adds those that are missing"
         )
     if trained := [name for name, about in models.items() if about.get("group")]:
-        raise DataError(f"{shown(trained[0])} came with --from-train, whose folder is in no plan")
+        raise DataError(f"{short_repr(trained[0])} came with --from-train, whose folder is in no plan")
     options = [*_models(models), *_data(plan["data"]), *_corruptions(run)]
     options += [("engine", settings["engine"]), ("seed", str(settings["seed"])), *_device(settings)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
@@ -50,9 +50,9 @@ def repeat_command(run: Run) -> str:
 
 
 def _words(name: str, value: str) -> list[str]:
-    if visible(value) != value or value.startswith("-") or len(value) > _LONGEST:
+    if escape_control_chars(value) != value or value.startswith("-") or len(value) > _LONGEST:
         raise DataError(
-            f"--{name} would be {shown(value)}, which holds what cannot be seen, begins with a dash or is too long"
+            f"--{name} would be {short_repr(value)}, which holds what cannot be seen, begins with a dash or is too long"
         )
     return [f"--{name}", value] if value else [f"--{name}"]
 
@@ -70,9 +70,9 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
             elif _NAME.fullmatch(name):
                 options += [("model", name), ("weights", f"{name}={file}")]
             else:
-                raise DataError(f"{shown(name)} is neither a model of the zoo nor its file's name")
+                raise DataError(f"{short_repr(name)} is neither a model of the zoo nor its file's name")
         else:
-            raise DataError(f"the plan names no file with the weights of {shown(name)}")
+            raise DataError(f"the plan names no file with the weights of {short_repr(name)}")
     of = {name: about.get("baseline") for name, about in models.items()}
     if any(about.get("module") and not of[name] for name, about in models.items()):
         options.append(("no-baseline", ""))
@@ -88,7 +88,9 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
 def _data(about: Mapping[str, Any]) -> Options:
     source, name = str(about.get("source")), about["name"]
     if source != "scenes" and Path(source).suffix.lower() not in _DATA:
-        raise DataError(f"its data, {shown(source)}, are neither scenes nor a COCO json nor a dataset YAML")
+        raise DataError(
+            f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
+        )
     whole = Path(source).stem
     if name == whole:
         return [("data", source)]
@@ -99,7 +101,7 @@ def _data(about: Mapping[str, Any]) -> Options:
         share = 0.0
     if not 0 < share < 1 or f"{share:g}" != part:
         raise DataError(
-            f"its data are called {shown(name)}, which says not which part of {shown(source)} they are"
+            f"its data are called {short_repr(name)}, which says not which part of {short_repr(source)} they are"
         )
     return [("data", source), ("fraction", part)]
 
@@ -110,17 +112,17 @@ def _corruptions(run: Run) -> Options:
         raise DataError("it has clean images alone, and `robustbench run` takes a corruption")
     for name in names:
         if not _NAME.fullmatch(name):
-            raise DataError(f"{shown(name)} is no corruption's name")
+            raise DataError(f"{short_repr(name)} is no corruption's name")
     levels = run.plan.get("severities") or sorted({cell.severity for cell in run.cells})
     if not isinstance(levels, list) or not all(type(s) in (int, float) and 0 <= s <= 5 for s in levels):
-        raise DataError(f"its severities are {shown(levels)}, not numbers from 0 to 5")
+        raise DataError(f"its severities are {short_repr(levels)}, not numbers from 0 to 5")
     return [*(("noise", name) for name in names), ("severity", ",".join(f"{s:g}" for s in levels))]
 
 
 def _device(settings: Mapping[str, Any]) -> Options:
     device = settings.get("device", "cpu")
     if not _DEVICE.fullmatch(device):
-        raise DataError(f"its device is {shown(device)}, neither cpu nor cuda")
+        raise DataError(f"its device is {short_repr(device)}, neither cpu nor cuda")
     return [("device", device)]
 
 
@@ -130,7 +132,7 @@ def _inference(models: Collection[Mapping[str, Any]]) -> Options:
     for key in ("imgsz", "conf", "iou", "max_det"):
         values = [about[key] for about in models if key in about]
         if not all(type(value) in (int, float) for value in values):
-            raise DataError(f"{key} is {shown(values)}, not numbers")
+            raise DataError(f"{key} is {short_repr(values)}, not numbers")
         if len(set(values)) > 1 and key != "imgsz":
             raise DataError(f"its models differ in {key}, which one command cannot say")
         options += [(key.replace("_", "-"), str(value)) for value in set(values) if len(set(values)) == 1]

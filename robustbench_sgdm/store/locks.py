@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from robustbench_sgdm.errors import RobustBenchError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 
 _REMEDY = (
     "give a --project that can be written, on a disk with file locks (of network file systems, NFS has them)"
@@ -26,7 +26,7 @@ def held(path: Path) -> bool:
         UnsafeFileError: its lock is a link or no regular file.
     """
     try:
-        with Root(path).open(".lock", "r+b") as file:
+        with SafeDirectory(path).open(".lock", "r+b") as file:
             return not _lock(file)
     except OSError:
         return False
@@ -52,7 +52,7 @@ def alone(path: Path) -> Iterator[None]:
         UnsafeFileError: see `held`.
     """
     try:
-        file = Root(path).open(".lock", "a+b")
+        file = SafeDirectory(path).open(".lock", "a+b")
     except OSError as error:
         raise _cannot(path, error) from error
     with file:

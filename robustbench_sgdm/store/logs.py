@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.store.checks import parse_csv
 
 LOSSES = ("box", "cls", "dfl")
@@ -152,11 +152,11 @@ def _text(value: object) -> str:
         return str(value)
 
 
-def _files(path: Path) -> list[tuple[Path, Root | None]]:
+def _files(path: Path) -> list[tuple[Path, SafeDirectory | None]]:
     """The logs, each with the directory that was named; None where the file itself was, which may be any link."""
     if path.is_file():
         return [(path, None)]
-    files = Root(path)
+    files = SafeDirectory(path)
     found = [path / "results.csv"]
     if not files.is_file("results.csv"):
         below = [path / name / "results.csv" for name in files.names()]
@@ -169,7 +169,7 @@ def _files(path: Path) -> list[tuple[Path, Root | None]]:
     return [(file, files) for file in found]
 
 
-def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
+def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
     frame = parse_csv(file, files)
     frame.columns = frame.columns.str.strip()  # Ultralytics padded its columns with blanks once
     absent = [c for c in ("epoch", *(f"{split}/{loss}_loss" for loss in LOSSES)) if c not in frame]
@@ -180,18 +180,18 @@ def _read(file: Path, split: str, files: Root | None) -> pd.DataFrame:
     try:  # a run that was gone on with elsewhere may have logged an epoch twice
         frame = frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{file} holds something else than numbers: {shown(str(error))}") from error
+        raise DataError(f"{file} holds something else than numbers: {short_repr(str(error))}") from error
     if not frame["epoch"].between(0, _MOST_EPOCHS).all():
         raise DataError(f"{file} holds epochs that are not from 0 to {_MOST_EPOCHS:,}")
     return frame
 
 
-def _log(file: Path, split: str, files: Root | None) -> Log:
+def _log(file: Path, split: str, files: SafeDirectory | None) -> Log:
     """A log and what the record beside it says: our `recipe.yaml`, or Ultralytics' `args.yaml`."""
     frame = _read(file, split, files)
     for name in _RECORDS if file.name == "results.csv" else ():
         try:
-            content = read_yaml(file.parent / name, files=files or Root(file.parent))
+            content = read_yaml(file.parent / name, files=files or SafeDirectory(file.parent))
         except DataError:
             continue
         if isinstance(content, dict) and isinstance(named := content.get("model"), str) and named:

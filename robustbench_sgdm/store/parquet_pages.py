@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from robustbench_sgdm.foreign import shown
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 _CODECS = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what is written; others expand bytes by the ten thousand
 _EXPANDED = 30  # bytes for each byte of the file; Snappy gives 22 at the most
@@ -48,7 +48,9 @@ def check(file: pq.ParquetFile, content: IO[bytes], size: int, names: list[str])
             if column.path_in_schema not in names or not column.num_values:
                 continue
             if column.compression not in _CODECS:
-                raise ValueError(f"it is compressed with {shown(column.compression)}, must be with SNAPPY")
+                raise ValueError(
+                    f"it is compressed with {short_repr(column.compression)}, must be with SNAPPY"
+                )
             begin, first = column.data_page_offset, column.dictionary_page_offset
             if first and first < begin:  # as Arrow
                 begin = first

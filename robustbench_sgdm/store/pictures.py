@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm.errors import DataError, UnsafeFileError
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError
 from robustbench_sgdm.store.cells import cell_key
 from robustbench_sgdm.store.runs import Run
-from robustbench_sgdm.types import CLEAN
 
 LONGEST = 800
 """Pixels of the longer side; larger images are kept smaller."""

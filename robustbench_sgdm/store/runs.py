@@ -14,15 +14,15 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import escaping
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError, unknown
-from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError, unknown_name_error
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.store.cells import Cell, CellStore
 from robustbench_sgdm.store.checks import check_cell, check_names, check_plan, read_csv
 from robustbench_sgdm.store.locks import alone, held
 from robustbench_sgdm.store.truth import GroundTruth
-from robustbench_sgdm.types import METRICS
 
 SCHEMA = 1
 """Version of the run directory's layout and column names."""
@@ -59,12 +59,12 @@ class Run:
     path: Path
     plan: Mapping[str, Any]
     baseline: str | None = None
-    _files: Root | None = field(default=None, repr=False, compare=False)
+    _files: SafeDirectory | None = field(default=None, repr=False, compare=False)
 
     @property
-    def files(self) -> Root:
+    def files(self) -> SafeDirectory:
         """The directory's files, which are opened, written and removed in no other way."""
-        return self._files or Root(self.path)
+        return self._files or SafeDirectory(self.path)
 
     @classmethod
     def open(cls, path: Path, *, baseline: str | None = None) -> Self:
@@ -78,7 +78,7 @@ class Run:
             DataError: not a run directory, damaged, or of another schema.
             UsageError: a baseline that the run does not have.
         """
-        file, files = path / "plan.yaml", Root(path)
+        file, files = path / "plan.yaml", SafeDirectory(path)
         try:
             is_run = files.is_file(file)
         except OSError as error:
@@ -89,7 +89,7 @@ class Run:
         found = plan.get("schema") if isinstance(plan, dict) else None
         if found != SCHEMA:
             raise DataError(
-                f"{file} has schema {shown(found)}, this version reads {SCHEMA}; run again under another --name"
+                f"{file} has schema {short_repr(found)}, this version reads {SCHEMA}; run again under another --name"
             )
         check_plan(plan, file)
         run = cls(path, plan, _files=files)
@@ -104,7 +104,7 @@ class Run:
         """
         groups = self.groups
         if baseline not in groups:
-            raise unknown("baseline", baseline, groups)
+            raise unknown_name_error("baseline", baseline, groups)
         if len(groups) == 1:
             raise UsageError(
                 f"--baseline {baseline} is the only model of {self.path}; there is nothing to compare"
@@ -186,13 +186,17 @@ class Run:
                 for c in self.plan["cells"]
             ]
         except (TypeError, KeyError, ValueError, OverflowError) as error:
-            raise DataError(f"{self.path / 'plan.yaml'} lists a damaged cell ({shown(error)})") from error
+            raise DataError(
+                f"{self.path / 'plan.yaml'} lists a damaged cell ({short_repr(error)})"
+            ) from error
         file = self.path / "plan.yaml"
         check_names(self.plan["models"], {cell.corruption for cell in cells}, file)
         for cell in cells:
             check_cell(cell, file)
             if cell.model not in self.plan["models"]:
-                raise DataError(f"{file} lists a cell of {shown(cell.model)}, which it does not describe")
+                raise DataError(
+                    f"{file} lists a cell of {short_repr(cell.model)}, which it does not describe"
+                )
         if len({cell.folder for cell in cells}) != len(cells):
             raise DataError(f"{file} lists a cell twice")
         return cells
@@ -378,7 +382,7 @@ def _claimed(path: Path, plan: Mapping[str, Any], exist_ok: bool) -> bool:
                 if exist_ok or _free(path, plan):  # not taken meanwhile
                     content = {"schema": SCHEMA, "name": path.name, **plan}
                     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-                    Root(path).write_text("plan.yaml", text)
+                    SafeDirectory(path).write_text("plan.yaml", text)
                     return True
         except RobustBenchError:
             failed = 0 if held(path) else failed + 1  # once: it was let go meanwhile
@@ -397,7 +401,7 @@ def _free(path: Path, plan: Mapping[str, Any]) -> bool:
     """
     if not path.exists():
         return True
-    files = Root(path)
+    files = SafeDirectory(path)
     store = CellStore(path / "cells", files)
     if not files.is_file("plan.yaml"):
         lost = path.is_dir() and all(name == "cells" or name.startswith(".") for name in files.names())
@@ -406,7 +410,7 @@ def _free(path: Path, plan: Mapping[str, Any]) -> bool:
     return lost and not any(store.stale(Cell(**cell)) for cell in plan["cells"])
 
 
-def _torn(files: Root) -> bool:
+def _torn(files: SafeDirectory) -> bool:
     """Whether a plan was cut short; anything else that `Run.open` refuses is somebody's, or of another version."""
     try:
         text, plan = files.read_text("plan.yaml"), read_yaml(files.path / "plan.yaml", files=files)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.checks import columns, read_frame, stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
@@ -51,7 +51,7 @@ class GroundTruth:
     annotations: pd.DataFrame
     categories: pd.DataFrame
 
-    def write(self, folder: Path, data: str, files: Root | None = None) -> None:
+    def write(self, folder: Path, data: str, files: SafeDirectory | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.
 
         Args:
@@ -59,7 +59,7 @@ class GroundTruth:
             data: the data set's fingerprint.
             files: of the run directory that the folder lies in; its own where it lies in none.
         """
-        files = files or Root(folder)
+        files = files or SafeDirectory(folder)
         for name in _TABLES:
             path, schema = folder / f"{name}.parquet", _schema(name, getattr(self, name).columns)
             if stamp(path, "data", files) == data:
@@ -72,13 +72,13 @@ class GroundTruth:
             files.write(path, lambda file, table=table: pq.write_table(table, file, write_page_checksum=True))  # type: ignore[misc]
 
     @classmethod
-    def read(cls, folder: Path, data: str, files: Root | None = None) -> Self:
+    def read(cls, folder: Path, data: str, files: SafeDirectory | None = None) -> Self:
         """Read what `write` wrote, with the same arguments.
 
         Raises:
             DataError: a file is missing, damaged, or belongs to other data.
         """
-        tables, files = {}, files or Root(folder)
+        tables, files = {}, files or SafeDirectory(folder)
         for name in _TABLES:
             path = folder / f"{name}.parquet"
             if stamp(path, "data", files) != data:

@@ -24,9 +24,9 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from robustbench_sgdm.core.errors import DataError, DeviceError, RobustBenchError, UsageError
+from robustbench_sgdm.core.worker_bootstrap import override_environ
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.errors import DataError, DeviceError, RobustBenchError, UsageError
-from robustbench_sgdm.lifeline import environment
 from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.local import cores
@@ -135,7 +135,7 @@ def _connect(address: str | None, folder: str | None) -> Any:
     try:
         # Ray lets workers import from the driver's current folder.
         with (
-            environment(**once),
+            override_environ(**once),
             chdir(Path(sys.executable).parent),
             _private_files() if folder else nullcontext(),
         ):

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.core.errors import CorruptionError
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.errors import CorruptionError
 from robustbench_sgdm.store import DAMAGE, Run, cell_key
 from robustbench_sgdm.sweep.local import one_thread
 from robustbench_sgdm.sweep.plan import Plan

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.local import cores
 from robustbench_sgdm.sweep.plan import Unit

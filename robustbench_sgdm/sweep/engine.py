@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
+from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
+from robustbench_sgdm.core.versions import scoring_version
 from robustbench_sgdm.scoring import Scorer, Scores, rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.executor import Executor, Outcome
 from robustbench_sgdm.sweep.local import Threads
 from robustbench_sgdm.sweep.plan import Plan, Unit, category_ids, needed_units
 from robustbench_sgdm.sweep.work import Worker
-from robustbench_sgdm.versions import scoring_version
 
 
 def sweep(

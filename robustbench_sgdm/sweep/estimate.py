@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.detectors import timing
-from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.scoring import Scorer, rows
 from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.sweep.damage import measurements

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.work import Shards, Worker
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import ScoringConfig
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.progress import make_counter
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
+from robustbench_sgdm.core.versions import installed_versions, scoring_version
 from robustbench_sgdm.corruption import Registry
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import read_yaml, shown
-from robustbench_sgdm.progress import counter
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep.engine import finish, rescore
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
-from robustbench_sgdm.types import CLEAN, METRICS
-from robustbench_sgdm.versions import scoring_version, versions
 
 ELSEWHERE = "elsewhere"
 """The engine of corrupted images of unknown making."""
@@ -202,7 +202,7 @@ def _severity(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 5:
-        raise DataError(f"{where}: severity {shown(text)} is no number from 0 (clean) to 5")
+        raise DataError(f"{where}: severity {short_repr(text)} is no number from 0 (clean) to 5")
     return value
 
 
@@ -247,7 +247,7 @@ def import_predictions(
     run = Run.start(
         config.project, name, _joined(config.project / name, plan), truth=ground_truth(dataset), exist_ok=True
     )
-    update = counter(config.progress, "scoring", len(cells))
+    update = make_counter(config.progress, "scoring", len(cells))
     with run.lock():
         for cell, one in cells.items():
             if not run.store.complete(cell):
@@ -328,7 +328,7 @@ def _plan(
             "seed": config.seed,
             "batch": 0,
         },
-        "versions": versions(),
+        "versions": installed_versions(),
         "cells": [asdict(c) for c in cells],
     }
 
@@ -341,7 +341,7 @@ def _joined(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     cells, corruptions, severities = [], {}, set(plan["severities"])
     if baseline == model:
         raise UsageError(f"baseline {baseline!r} is the model itself; name another one of {path}")
-    if Root(path).is_file("plan.yaml"):
+    if SafeDirectory(path).is_file("plan.yaml"):
         there = Run.open(path).plan
         for part in ("data", "settings"):
             keys = ("fingerprint",) if part == "data" else ("engine", "seed", "device")

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import Run, has_picture, keep_picture
-from robustbench_sgdm.types import CLEAN
 
 _LOG = logging.getLogger(__name__)
 

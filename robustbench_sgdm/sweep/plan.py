@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import make_names_unique, short_list
+from robustbench_sgdm.core.versions import inference_version, installed_versions
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets.classes import match_classes
 from robustbench_sgdm.detectors import Detector, Entrant
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.foreign import distinct, few
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
-from robustbench_sgdm.types import CLEAN
-from robustbench_sgdm.versions import inference_version, versions
 
 _TRIED = 4  # images
 
@@ -69,7 +69,7 @@ class Plan:
             "settings": asdict(self.settings),
             "hardware": hardware(self.settings.device),
             "inference": inference_version(),
-            "versions": versions(),
+            "versions": installed_versions(),
             "cells": [asdict(c) for c in self.cells],
         }
 
@@ -242,12 +242,12 @@ class ClassMatch:
         if self.unmatched:
             notes.append(
                 f"{model} knows {_classes(self.unmatched)} that {data} does not; their boxes are left out: "
-                f"{few(self.unmatched, 100)}"
+                f"{short_list(self.unmatched, 100)}"
             )
         if self.unfound:
             notes.append(
                 f"{data} has {_classes(self.unfound)} that {model} cannot find; where they have boxes they count as "
-                f"AP 0: {few(self.unfound, 100)}"
+                f"AP 0: {short_list(self.unfound, 100)}"
             )
         return [*notes, *self._told_alike(model)]
 
@@ -262,7 +262,7 @@ class ClassMatch:
 
     def _told_alike(self, model: str) -> list[str]:
         pairs = [f"{theirs} for {ours}" for theirs, ours in self.alike]
-        return [f"{model} spells classes otherwise than the data: {few(pairs, 100)}"] if pairs else []
+        return [f"{model} spells classes otherwise than the data: {short_list(pairs, 100)}"] if pairs else []
 
 
 def match_detector(detector: Detector, dataset: Dataset) -> ClassMatch:
@@ -271,12 +271,12 @@ def match_detector(detector: Detector, dataset: Dataset) -> ClassMatch:
     Raises:
         UsageError: no class name is shared.
     """
-    names = distinct(detector.classes)  # as a dataset YAML's are, so that two of one name stay two
+    names = make_names_unique(detector.classes)  # as a dataset YAML's are, so that two of one name stay two
     places = match_classes(names, dataset.classes)
     if all(place < 0 for place in places):
         raise UsageError(
-            f"{detector.name} and {dataset.name} share no class name: it finds {few(detector.classes, 4)}; "
-            f"the data has {few(dataset.classes, 4)}. Give weights trained on these classes with --weights"
+            f"{detector.name} and {dataset.name} share no class name: it finds {short_list(detector.classes, 4)}; "
+            f"the data has {short_list(dataset.classes, 4)}. Give weights trained on these classes with --weights"
         )
     ids = np.array([int(dataset.categories[place]["id"]) if place >= 0 else -1 for place in places], np.int64)
     pairs = [(n, dataset.classes[p]) for n, p in zip(names, places, strict=True) if p >= 0]

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 
-from robustbench_sgdm.lifeline import Handle, begin, safe_path
+from robustbench_sgdm.core.worker_bootstrap import InheritedFile, without_cwd_imports, worker_main
 from robustbench_sgdm.sweep.dealing import AHEAD, News, deal
 from robustbench_sgdm.sweep.executor import Sink
 from robustbench_sgdm.sweep.plan import Unit
@@ -42,7 +42,7 @@ class Processes:
         with TemporaryFile() as kit:
             pickle.dump(make_kit(units, worker), kit)
             kit.flush()
-            crew = Pool(self.workers, Handle(kit.fileno()), install)
+            crew = Pool(self.workers, InheritedFile(kit.fileno()), install)
             try:
                 deal(units, crew, worker, sink, news)
             finally:
@@ -65,7 +65,7 @@ class Pool:
     losses = (WorkerLost,)
 
     def __init__(
-        self, workers: int, kit: Handle, install: Callable[[bytes], Callable[[bytes], bytes]]
+        self, workers: int, kit: InheritedFile, install: Callable[[bytes], Callable[[bytes], bytes]]
     ) -> None:
         self.workers, self._kit, self._install = workers, kit, pickle.dumps(install)
         self._held: set[Future[Report]] = set()
@@ -134,9 +134,9 @@ class Pool:
     def _start(self) -> tuple[BaseProcess, Connection]:
         near, far = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
-        process = context.Process(target=begin, args=(far, self._kit, self._install))
+        process = context.Process(target=worker_main, args=(far, self._kit, self._install))
         try:
-            with self._lock, far, safe_path():
+            with self._lock, far, without_cwd_imports():
                 if self._closed:
                     raise EOFError("closed")
                 process.start()

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 import robustbench_sgdm
-from robustbench_sgdm.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.versions import inference_version
 from robustbench_sgdm.sweep.executor import Outcome, attempt
 from robustbench_sgdm.sweep.local import one_thread
 from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.work import Worker
-from robustbench_sgdm.versions import inference_version
 
 _SAMPLE = 16  # images by which a worker shows that it sees the driver's files
 

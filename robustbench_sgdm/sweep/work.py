@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm import corruption as corrupting
+from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Detector, out_of_memory
-from robustbench_sgdm.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.store import Cell
 from robustbench_sgdm.sweep.plan import Settings, Unit
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
-from robustbench_sgdm.types import CLEAN
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
 _SETS = "the families or the single corruptions; the first mean and P stand alone"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from robustbench_sgdm.escaping import markdown
+from robustbench_sgdm.core.escaping import markdown
 
 _TINY = 0.0001  # points; a smaller difference is none
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import graft, layer_settings, yolov5, zoo
 from robustbench_sgdm.detectors.architecture import QUERY_HEAD
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.training.statistics import restore_statistics
 

@@ -15,10 +15,10 @@ import torch
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.detectors import weights
 from robustbench_sgdm.detectors.pickle_records import load_plain, open_checkpoint
-from robustbench_sgdm.errors import DataError, UnsafeFileError
-from robustbench_sgdm.rooted import Root
 
 NAME = "state.pt"
 _LOGS = ("results.csv", "health.csv")
@@ -26,9 +26,9 @@ _KEPT = ("train_args", "train_metrics", "train_results", "date", "version", "lic
 _KINDS = {"epoch": int, "finished": bool, "batch": int, "logs": dict}
 
 
-def files_of(run: Any) -> Root:
+def files_of(run: Any) -> SafeDirectory:
     """The files of the comparison that an Ultralytics trainer works in."""
-    return Root(Path(run.save_dir).parent)
+    return SafeDirectory(Path(run.save_dir).parent)
 
 
 def save(run: Any, path: Path) -> None:
@@ -63,7 +63,7 @@ def save(run: Any, path: Path) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
-def read(path: Path, files: Root) -> dict[str, Any]:
+def read(path: Path, files: SafeDirectory) -> dict[str, Any]:
     """A saved state, on the CPU.
 
     Args:
@@ -106,13 +106,13 @@ def restore(run: Any, path: Path) -> None:
         write_logs(state, Path(run.save_dir), files)
 
 
-def write_logs(state: Mapping[str, Any], folder: Path, files: Root) -> None:
+def write_logs(state: Mapping[str, Any], folder: Path, files: SafeDirectory) -> None:
     """Write the logs of a run's folder as they were when its state was saved."""
     for name in _LOGS:  # no other name in the file is followed
         files.write_text(folder / name, state["logs"][name])
 
 
-def strip(path: Path, files: Root) -> None:
+def strip(path: Path, files: SafeDirectory) -> None:
     """Leave the averaged weights alone in a checkpoint, as Ultralytics' `strip_optimizer` does; nothing is unpickled.
 
     Raises:

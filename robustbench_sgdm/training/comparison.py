@@ -9,16 +9,16 @@ from typing import Any, Self
 import pandas as pd
 import yaml
 
-from robustbench_sgdm import escaping
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import MAX_NAME_BYTES, read_yaml, short_list, short_repr
 from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.foreign import LONGEST_NAME, few, read_yaml, shown
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store.checks import read_scores
 from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
 from robustbench_sgdm.training import checkpoint, record
-from robustbench_sgdm.types import METRICS
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
@@ -74,7 +74,7 @@ class TrainedRun:
             "batch": self.batch,
             "health": list(self.health),
         }
-        files = Root(self.folder.parent)
+        files = SafeDirectory(self.folder.parent)
         files.write_json(self.folder / _RESULT, content)
         files.unlink(self.folder / "weights" / checkpoint.NAME)
 
@@ -85,7 +85,7 @@ class TrainedRun:
         Raises:
             DataError: its `result.json` is damaged.
         """
-        path, files = folder / _RESULT, Root(folder.parent)
+        path, files = folder / _RESULT, SafeDirectory(folder.parent)
         if not files.is_file(path):
             return None
         found = read_scores(path, files)
@@ -99,7 +99,7 @@ class TrainedRun:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run in a comparison's folder could be taken for."""
-    files = Root(folder.parent)
+    files = SafeDirectory(folder.parent)
     checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
     for name in (_RESULT, _RECIPE, "results.csv", "health.csv", "best.safetensors", "best.md", *checkpoints):
         files.unlink(folder / name)
@@ -137,7 +137,7 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
     """
-    path, files = folder / _RECIPE, Root(folder.parent if "model" in facts else folder)
+    path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in facts else folder)
     if not files.is_file(path):
         return
     content = read_yaml(path, files=files)
@@ -175,7 +175,7 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
     Raises:
         DataError: the folder is no comparison's.
     """
-    path, files = folder / _RECIPE, Root(folder)
+    path, files = folder / _RECIPE, SafeDirectory(folder)
     found = read_yaml(path, files=files) if files.is_file(path) else None
     content = found if isinstance(found, dict) else {}
     if isinstance(content.get("model"), str):
@@ -194,13 +194,15 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
     if odd := [
         pair for pair in pairs if not (isinstance(pair[0], str) and type(pair[1]) is int and _fits(*pair))
     ]:
-        raise DataError(f"{path} is damaged: it plans model {shown(odd[0][0])} with seed {shown(odd[0][1])}")
+        raise DataError(
+            f"{path} is damaged: it plans model {short_repr(odd[0][0])} with seed {short_repr(odd[0][1])}"
+        )
     return pairs
 
 
 def _fits(model: str, seed: int) -> bool:
     """Whether file systems can have the run's folder."""
-    return len(run_name(model, seed).encode()) <= LONGEST_NAME
+    return len(run_name(model, seed).encode()) <= MAX_NAME_BYTES
 
 
 def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
@@ -212,7 +214,7 @@ def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
     for model, seed in [*_planned_before(folder, facts), *runs]:
         if seed not in seeds.setdefault(model, []):
             seeds[model].append(seed)
-    Root(folder).write_text(_RECIPE, record.as_yaml({"runs": seeds, **facts}))
+    SafeDirectory(folder).write_text(_RECIPE, record.as_yaml({"runs": seeds, **facts}))
 
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -225,7 +227,7 @@ def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, i
 
 def unfinished(folder: Path) -> list[str]:
     """The planned runs of a comparison that have no result yet, in words; none where the folder is no comparison's."""
-    files = Root(folder)
+    files = SafeDirectory(folder)
     try:
         plan = read_plan(folder)
     except DataError:
@@ -250,24 +252,25 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
     plan = read_plan(folder)
     if absent := unfinished(folder):
         raise DataError(
-            f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet ({few(absent, 5)}); "
+            f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet "
+            f"({short_list(absent, 5)}); "
             f"finish it with the command that began it and --resume --name {folder.name}"
         )
     done = [run for model, seed in plan if (run := TrainedRun.read(folder / run_name(model, seed)))]
     for run, pair in zip(done, plan, strict=True):
         if (run.model, run.seed) != pair:
             raise DataError(
-                f"{run.folder / _RESULT} is of {shown(run.model)} seed {run.seed}, not of {pair[0]} seed {pair[1]}; "
+                f"{run.folder / _RESULT} is of {short_repr(run.model)} seed {run.seed}, not of {pair[0]} seed {pair[1]}; "
                 "remove it, and --resume trains this run anew"
             )
-        if not Root(folder).is_file(run.weights):
+        if not SafeDirectory(folder).is_file(run.weights):
             raise DataError(
                 f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run anew"
             )
     return done
 
 
-def read_record(folder: Path, files: Root | None = None) -> dict[str, Any]:
+def read_record(folder: Path, files: SafeDirectory | None = None) -> dict[str, Any]:
     """The `recipe.yaml` of a run or of a comparison; empty where it holds something else.
 
     Args:
@@ -277,7 +280,7 @@ def read_record(folder: Path, files: Root | None = None) -> dict[str, Any]:
     Raises:
         DataError: it is missing or damaged.
     """
-    content = read_yaml(folder / _RECIPE, files=files or Root(folder))
+    content = read_yaml(folder / _RECIPE, files=files or SafeDirectory(folder))
     return content if isinstance(content, dict) else {}
 
 
@@ -287,7 +290,7 @@ def write_tables(folder: Path) -> list[str]:
     Returns:
         Folders of finished runs that are not, trained on other data or with another recipe.
     """
-    files = Root(folder)
+    files = SafeDirectory(folder)
     whole = read_record(folder)
     found: list[TrainedRun] = []
     others: list[TrainedRun] = []

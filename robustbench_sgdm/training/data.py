@@ -15,13 +15,13 @@ import ultralytics.cfg
 from torch import Tensor
 
 from robustbench_sgdm import datasets
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.progress import Progress, no_progress
 from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.coco_2017 import coco_folder, coco_json
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.letterbox import letterbox
-from robustbench_sgdm.errors import UsageError
-from robustbench_sgdm.progress import Progress, no_progress
 from robustbench_sgdm.training.trainer import Splits
 
 SCENES_TRAIN = 2000

@@ -8,10 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from robustbench_sgdm import atomic
 from robustbench_sgdm.config import TrainingConfig
+from robustbench_sgdm.core import atomic_io
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.training import record
 from robustbench_sgdm.training.comparison import TrainedRun, read_record
 from robustbench_sgdm.training.data import TrainData, scenes_data
@@ -64,12 +64,12 @@ def install(run: TrainedRun, data: TrainData, out: Path) -> None:
     meta = {**trained.meta, "imgsz": str(SIZES[0])}
     weights.write(path, trained.state, trained.config, trained.classes, meta, layers=trained.layers)
     scores = {size: evaluate(path, data.val, imgsz=size, batch=16) for size in SIZES}
-    atomic.write_text(out / f"{run.model}.md", record.card(weights.read(path), scores, run.health))
-    files = Root(run.folder.parent)
-    atomic.write_bytes(out / f"{run.model}.csv", files.read_bytes(run.folder / "results.csv"))
+    atomic_io.write_text(out / f"{run.model}.md", record.card(weights.read(path), scores, run.health))
+    files = SafeDirectory(run.folder.parent)
+    atomic_io.write_bytes(out / f"{run.model}.csv", files.read_bytes(run.folder / "results.csv"))
     recipe = read_record(run.folder, files)
     shared = {key: value for key, value in recipe.items() if key not in ("model", "start")}
-    atomic.write_text(out / "recipe.yaml", record.as_yaml(shared))
+    atomic_io.write_text(out / "recipe.yaml", record.as_yaml(shared))
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.datasets import Dataset, Image, images
-from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import yolo
 from robustbench_sgdm.scoring import Scorer, Scores
 

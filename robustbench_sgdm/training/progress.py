@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
-from robustbench_sgdm.escaping import terminal
+from robustbench_sgdm.core.escaping import terminal
 from robustbench_sgdm.training.trainer import ArmRun, Event
 
 

@@ -11,8 +11,8 @@ from ultralytics.cfg import CFG_FLOAT_KEYS, CFG_INT_KEYS, get_cfg
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.errors import UsageError, unknown
 
 # Common to every recipe: nothing is downloaded, drawn or sent, and a seed decides everything.
 _COMMON = {
@@ -127,15 +127,15 @@ def _arguments(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -
         if key in _OURS:
             raise UsageError(f"{key} cannot be given: a comparison decides it; leave it out")
         if key not in DEFAULT_CFG_DICT:
-            raise unknown("training argument", key, sorted(DEFAULT_CFG_DICT))
+            raise unknown_name_error("training argument", key, sorted(DEFAULT_CFG_DICT))
     if name != "paper" and not name.startswith("paper-"):
         if name not in RECIPES:
-            raise unknown("recipe", name, ["paper", *RECIPES])
+            raise unknown_name_error("recipe", name, ["paper", *RECIPES])
         return {**RECIPES[name], **given}
     plain = _detector(models)
     resolved = f"paper-{plain[:-1]}"
     if name not in ("paper", resolved):
-        known = unknown("recipe", name, ["paper", *RECIPES])
+        known = unknown_name_error("recipe", name, ["paper", *RECIPES])
         raise UsageError(f"{name} is no recipe for {plain}: use {resolved}") if name in RECIPES else known
     return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **given}
 

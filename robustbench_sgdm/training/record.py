@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
+from robustbench_sgdm.core.escaping import code, markdown
+from robustbench_sgdm.core.versions import installed_versions
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.escaping import code, markdown
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training.data import TrainData
 from robustbench_sgdm.training.trainer import ArmRun, Splits
-from robustbench_sgdm.versions import versions
 
 LICENCE = "AGPL-3.0-or-later"
 _PLACES = ("project", "name", "data", "exist_ok", "model")  # of one machine, or said elsewhere
@@ -36,7 +36,7 @@ def facts(
         },
         "recipe": recipe,
         "arguments": {key: arguments[key] for key in sorted(arguments) if key not in _PLACES},
-        "versions": versions(),
+        "versions": installed_versions(),
         "licence": LICENCE,
     }
 

@@ -12,12 +12,12 @@ from ultralytics.utils import RANK
 
 from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.untrusted_input import short_list
+from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import out_of_memory, pick_device, weights
 from robustbench_sgdm.detectors.weights import Weights
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.foreign import few
-from robustbench_sgdm.lifeline import safe_path
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.store.checks import parse_csv
 from robustbench_sgdm.store.locks import alone
 from robustbench_sgdm.training import arms, checkpoint, comparison, health, record
@@ -86,7 +86,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     name = config.name or used.name
     folder = free_folder(config.project, name, config.exist_ok or config.resume)
     _warn(_begun_before(config.project / name, folder))
-    files = Root(folder)
+    files = SafeDirectory(folder)
     if config.resume and not files.is_file("recipe.yaml"):
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
     with alone(folder):
@@ -145,7 +145,7 @@ def _train_all(runs: Sequence["_Run"], folder: Path, report: Report) -> list[Tra
     if left_out:
         _LOG.warning(
             "runs.csv and summary.csv leave out %s: trained on other data or with another recipe",
-            few(left_out),
+            short_list(left_out),
         )
     if failed:
         raise ArmsFailed(failed, done)
@@ -194,8 +194,8 @@ class _Run:
         return self.comparison / self.name
 
     @property
-    def files(self) -> Root:
-        return Root(self.comparison)
+    def files(self) -> SafeDirectory:
+        return SafeDirectory(self.comparison)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -282,7 +282,7 @@ class _Run:
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
         run.resume = bool(before)
         self.files.check()  # Ultralytics writes there by path
-        with safe_path():  # Ultralytics starts a process for each GPU
+        with without_cwd_imports():  # Ultralytics starts a process for each GPU
             run.train()  # type: ignore[no-untyped-call]
 
     def _reason(self, error: Exception) -> str:
@@ -384,7 +384,8 @@ def _begun_before(first: Path, folder: Path) -> list[str]:
             return found
         if absent := comparison.unfinished(earlier):
             found.append(
-                f"{earlier} holds an unfinished comparison, which lacks {few(absent, 3)}: the command that began it "
+                f"{earlier} holds an unfinished comparison, which lacks {short_list(absent, 3)}: the command that "
+                "began it "
                 f"continues it with --resume --name {earlier.name}; this one goes into {folder}"
             )
     return found

@@ -17,11 +17,11 @@ from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.torch_utils import init_seeds
 
-from robustbench_sgdm.errors import UsageError, unknown
-from robustbench_sgdm.foreign import read_yaml
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.seeding import derive_seed
+from robustbench_sgdm.core.untrusted_input import read_yaml
 from robustbench_sgdm.modules.dynamic import set_temperature
-from robustbench_sgdm.rooted import Root
-from robustbench_sgdm.seeds import derive
 from robustbench_sgdm.training import checkpoint
 from robustbench_sgdm.training.noise import Noise
 
@@ -48,7 +48,9 @@ class Splits:
             "val": str(self.val),
             "names": dict(enumerate(self.names)),
         }
-        Root(path.parent).write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        SafeDirectory(path.parent).write_text(
+            path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        )
 
 
 def callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Event]]) -> Callbacks:
@@ -60,7 +62,7 @@ def callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Event]]) -> 
     found: Callbacks = get_default_callbacks()  # type: ignore[no-untyped-call]
     for name in loggers:
         if name not in LOGGERS:
-            raise unknown("logger", name, LOGGERS)
+            raise unknown_name_error("logger", name, LOGGERS)
         module = import_module(f"ultralytics.utils.callbacks.{'wb' if name == 'wandb' else name}")
         if not module.callbacks:
             raise UsageError(f"logger {name} needs its package: pip install {_PACKAGES.get(name, name)}")
@@ -129,7 +131,7 @@ class ArmRun(DetectionTrainer):
     def get_dataset(self) -> dict[str, Any]:
         """The splits as given: nothing is looked up, and no font is fetched to draw their names."""
         path = Path(self.args.data)
-        described: dict[str, Any] = read_yaml(path, files=Root(path.parent))
+        described: dict[str, Any] = read_yaml(path, files=SafeDirectory(path.parent))
         return {**described, "nc": len(described["names"]), "channels": 3}
 
     def setup_model(self) -> Any:
@@ -208,7 +210,7 @@ def _start_epoch(run: ArmRun) -> None:
     ten epochs, or so that a shorter run's last epoch is at 1.
     """
     run._batches = 0
-    draw = derive(run.args.seed, "epoch", run.epoch, max(RANK, 0))
+    draw = derive_seed(run.args.seed, "epoch", run.epoch, max(RANK, 0))
     init_seeds(draw % 2**32, deterministic=run.args.deterministic)  # type: ignore[no-untyped-call]
     run.train_loader.generator.manual_seed(draw)
     run.train_loader.reset()

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
 
-SUPPORT = content.root() / "benchmarks" / "support"
-made_run = content.load_file(SUPPORT / "made_run.py")
-serving = content.load_file(SUPPORT / "serving.py")
+SUPPORT = resources.root() / "benchmarks" / "support"
+made_run = resources.import_file(SUPPORT / "made_run.py")
+serving = resources.import_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
 

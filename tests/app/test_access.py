@@ -25,11 +25,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from robustbench_sgdm import content
 from robustbench_sgdm.cli import access
-from robustbench_sgdm.types import TOKEN
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import TOKEN_VARIABLE
 
-serving = content.load_file(content.root() / "benchmarks/support/serving.py")
+serving = resources.import_file(resources.root() / "benchmarks/support/serving.py")
 
 OWN = "tr\u00fce token of my own"
 HANDSHAKE = {
@@ -172,7 +172,7 @@ def named(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def guarded(named: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    for server in serve(named, tmp_path_factory.mktemp("guarded"), "--token", **{TOKEN: OWN}):
+    for server in serve(named, tmp_path_factory.mktemp("guarded"), "--token", **{TOKEN_VARIABLE: OWN}):
         server.enter()
         yield server
 
@@ -256,9 +256,9 @@ def test_nothing_that_is_started_knows_the_token(guarded: Server) -> None:
     """Neither the environment nor a command line has it, and no descriptor stays open for it."""
     every = [guarded.process, *guarded.process.children(recursive=True)]
     for process in every:
-        assert OWN not in " ".join(process.cmdline()) and TOKEN not in process.environ()
+        assert OWN not in " ".join(process.cmdline()) and TOKEN_VARIABLE not in process.environ()
     before = psutil.Process(os.getpid()).environ()
-    assert TOKEN not in before
+    assert TOKEN_VARIABLE not in before
     if sys.platform == "linux":
         (number,) = [
             w.rpartition("token=")[2].rstrip(")") for w in guarded.process.cmdline() if "token=" in w

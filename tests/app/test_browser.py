@@ -12,13 +12,13 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageColor
 
-from robustbench_sgdm import palette
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
 PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
-BOXES = {kind: palette.OUTCOMES[kind] for kind in ("matched", "missed", "false")}
+BOXES = {kind: palette.OUTCOME_COLORS[kind] for kind in ("matched", "missed", "false")}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
 
 # Streamlit's own search for the server, from an address with a page's name in it.

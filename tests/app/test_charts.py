@@ -4,9 +4,9 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from robustbench_sgdm import content, palette
+from robustbench_sgdm.core import palette, resources
 
-charts = content.load_file(content.root() / "app/charts.py")
+charts = resources.import_file(resources.root() / "app/charts.py")
 COLORS = {"a": "#112233", "b": "#445566"}
 
 
@@ -54,7 +54,7 @@ def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_r
     scale = next(layer for layer in made["layer"] if layer["mark"]["type"] == "rect")["encoding"]["color"][
         "scale"
     ]
-    assert scale["domain"] == [-2, -1, 0, 1, 2] and scale["range"] == palette.differences()
+    assert scale["domain"] == [-2, -1, 0, 1, 2] and scale["range"] == palette.difference_colors()
 
 
 DIFFERENCES = pd.DataFrame({"corruption": ["fog"], "severity": [1.0], "change": [1.0]}).assign(

@@ -10,19 +10,20 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, robustness
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import number, p_text, starred, verdicts
 
-controls = content.load_file(content.root() / "app/controls.py")
+controls = resources.import_file(resources.root() / "app/controls.py")
 RUNS = ("two", "three", "variants", "seeds")
 
 
 def script(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    view = content.load_file(content.root() / "app/views" / f"{name}.py")
-    stored = content.load_file(content.root() / "app/stored.py")
+    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
+    stored = resources.import_file(resources.root() / "app/stored.py")
     ((name, path),) = stored.listed().items()
     view.page(stored.show(name, path))
 

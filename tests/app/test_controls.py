@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 
-controls = content.load_file(content.root() / "app/controls.py")
+controls = resources.import_file(resources.root() / "app/controls.py")
 
 
 def script() -> None:
     import streamlit as st
 
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    controls = content.load_file(content.root() / "app/controls.py")
+    controls = resources.import_file(resources.root() / "app/controls.py")
     kind, options, default = st.session_state["asked for"]
     if kind == "picks":
         st.session_state["got"] = controls.picks("What", options, "what", default=default)

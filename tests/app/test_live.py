@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 
-live = content.load_file(content.root() / "app/views/live.py")
+live = resources.import_file(resources.root() / "app/views/live.py")
 
 
 def boxes(*rows: tuple[str, float, float]) -> pd.DataFrame:

@@ -15,11 +15,12 @@ import yaml
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, gate, report, robustness, tables
+from robustbench_sgdm import gate, report, robustness, tables
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.store import Run
 
-made_run = content.load_file(content.root() / "benchmarks" / "support" / "made_run.py")
+made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
 
 LEVELS = {"gaussian_noise": [1, 3], "motion_blur": [1, 3], "fog": [1, 3], "snow": [3]}
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
@@ -150,10 +151,10 @@ def plain(text: str) -> str:
 
 
 def page(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    view = content.load_file(content.root() / "app/views/curves.py")
-    stored = content.load_file(content.root() / "app/stored.py")
+    view = resources.import_file(resources.root() / "app/views/curves.py")
+    stored = resources.import_file(resources.root() / "app/stored.py")
     ((name, path),) = stored.listed().items()
     view.page(stored.show(name, path))
 

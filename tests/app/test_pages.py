@@ -16,15 +16,16 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption, tables
-from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm import corruption, tables
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run, repeat_command
-from robustbench_sgdm.types import METRICS
 
-APP = content.root() / "app"
-processes = content.load_file(APP / "processes.py")
-controls = content.load_file(APP / "controls.py")
-made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
+APP = resources.root() / "app"
+processes = resources.import_file(APP / "processes.py")
+controls = resources.import_file(APP / "controls.py")
+made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 @pytest.fixture
@@ -222,9 +223,9 @@ def test_a_damaged_cell_is_words_not_a_traceback(
 
 
 def broken(of_run: bool) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    main = content.load_file(content.root() / "app/main.py")
+    main = resources.import_file(resources.root() / "app/main.py")
     main.guarded("Training", lambda: int("no number"), of_run)
 
 
@@ -242,11 +243,11 @@ def test_damage_is_told_in_words_that_fit_the_page(
 
 
 def test_every_metric_of_the_paper_has_its_place() -> None:
-    assert set(content.load_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
+    assert set(resources.import_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
 
 
 def test_the_form_offers_what_there_is() -> None:
-    view = content.load_file(APP / "views/run.py")
+    view = resources.import_file(APP / "views/run.py")
     assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
@@ -270,7 +271,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
-    form = content.load_file(APP / "views/run.py")._arguments
+    form = resources.import_file(APP / "views/run.py")._arguments
     weights = str(inputs / "a,b.pt")
     words = form(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", str(inputs / "data.yaml"))
     models = ["--model", "yolov8n", "--model", "yolov8n-sgdm", "--model", weights]
@@ -309,7 +310,7 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
     form = {"models": ["yolov8n"], "noise": ["fog"], "severities": "1", "data": "scenes", **change}
     form["models"] = [name.format(inputs=inputs) for name in form["models"]]
     with pytest.raises(UsageError, match=why):
-        content.load_file(APP / "views/run.py")._arguments(**form)
+        resources.import_file(APP / "views/run.py")._arguments(**form)
 
 
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +324,8 @@ def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytes
 
 def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what computes for a visitor one at a time works: a command, or what decodes pictures and runs detectors."""
-    detecting, pictures = (content.load_file(APP / f"{name}.py") for name in ("detecting", "pictures"))
-    live = content.load_file(APP / "views/live.py")
+    detecting, pictures = (resources.import_file(APP / f"{name}.py") for name in ("detecting", "pictures"))
+    live = resources.import_file(APP / "views/live.py")
     monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
     monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
     others: list[str] = []
@@ -361,9 +362,9 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
 
 def test_runs_whose_names_look_alike_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_page() -> None:
-        from robustbench_sgdm import content
+        from robustbench_sgdm.core import resources
 
-        content.load_file(content.root() / "app" / "views" / "run.py").page()
+        resources.import_file(resources.root() / "app" / "views" / "run.py").page()
 
     for name in ("a\x1b", "a\\x1b", "b c", "b-c"):
         (tmp_path / name).mkdir()
@@ -448,7 +449,7 @@ def test_commands_run_no_code_of_the_current_folder(tmp_path: Path, monkeypatch:
 
 
 def test_uploads(tmp_path: Path) -> None:
-    live = content.load_file(APP / "views/live.py")
+    live = resources.import_file(APP / "views/live.py")
     import io
 
     from PIL import Image

@@ -13,11 +13,12 @@ from PIL import Image as Pillow
 from streamlit.runtime.caching import get_data_cache_stats_provider
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import GroundTruth, Run
 
-pictures = content.load_file(content.root() / "app/pictures.py")
+pictures = resources.import_file(resources.root() / "app/pictures.py")
 
 
 @pytest.fixture
@@ -103,9 +104,9 @@ def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
 
 
 def live() -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    content.load_file(content.root() / "app/views/live.py").page()
+    resources.import_file(resources.root() / "app/views/live.py").page()
 
 
 def test_nothing_of_an_upload_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

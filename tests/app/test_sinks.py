@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 
-APP = content.root() / "app"
+APP = resources.root() / "app"
 
 # Streamlit reads these calls' first argument, and `help` of any, as Markdown; `html` as HTML.
 MARKDOWN = {

@@ -18,14 +18,15 @@ import pypdf
 import pytest
 import yaml
 
-from robustbench_sgdm import content, escaping, report
-from robustbench_sgdm.escaping import markdown
+from robustbench_sgdm import report
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.escaping import markdown
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import Material
-from robustbench_sgdm.foreign import visible
 from robustbench_sgdm.store import Run
 
-APP = content.root() / "app"
-made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
+APP = resources.root() / "app"
+made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 AWAY = "http://away.invalid"  # a request to it is one too many
 MODELS = [
@@ -222,7 +223,7 @@ def test_the_terminal_shows_such_a_run(hostile: Run, command: Callable[..., str]
         ], words
         assert not any(line.lstrip().startswith("::") for line in told.splitlines())
     hostile.write_results()
-    frame = escaping.unquoted(pd.read_csv(hostile.path / "results.csv", dtype={"strength": str}))
+    frame = escaping.from_csv_frame(pd.read_csv(hostile.path / "results.csv", dtype={"strength": str}))
     assert set(frame["model"]) == set(MODELS) and set(frame["data"]) == {HOSTILE}
 
 
@@ -319,7 +320,7 @@ PIECES = (
 )
 SCRIPT = """
 import json, streamlit as st
-from robustbench_sgdm.escaping import markdown
+from robustbench_sgdm.core.escaping import markdown
 for number, text in enumerate(json.load(open({path!r}))):
     with st.container(key=f"text-{{number}}"):
         [st.markdown, lambda t: st.checkbox(t, key=number), st.info, lambda t: st.markdown("### " + t)][number % 4](
@@ -371,5 +372,5 @@ def test_markdown_shows_every_text_as_it_is(browser: Any, tmp_path: Path) -> Non
             server.terminate()
         assert watched.away == [] and made == []
     for number, (text, seen) in enumerate(zip(texts, shown, strict=True)):
-        meant = " ".join(visible(f"{'from ' if number % 3 else 'x'}{text}", "\n\t").split())
+        meant = " ".join(escape_control_chars(f"{'from ' if number % 3 else 'x'}{text}", "\n\t").split())
         assert " ".join(seen.split()) == meant, (text, markdown(text))

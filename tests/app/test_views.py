@@ -13,20 +13,21 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, robustness
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import DAMAGE, Run
 
-APP = content.root() / "app"
-detecting = content.load_file(APP / "detecting.py")
-made_run = content.load_file(content.root() / "benchmarks/support/made_run.py")
+APP = resources.root() / "app"
+detecting = resources.import_file(APP / "detecting.py")
+made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 def script(name: str) -> None:
-    from robustbench_sgdm import content
+    from robustbench_sgdm.core import resources
 
-    view = content.load_file(content.root() / "app/views" / f"{name}.py")
-    stored = content.load_file(content.root() / "app/stored.py")
+    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
+    stored = resources.import_file(resources.root() / "app/stored.py")
     shown = [stored.show(*run) for run in stored.listed().items()] if name in ("images", "curves") else []
     view.page(*shown)
 
@@ -181,7 +182,7 @@ def test_a_filter_of_verdicts_hides_none_of_another_table(
     def recomputed(number: str) -> pd.DataFrame:
         return pd.DataFrame([{**rows, "table": int(number), "verdict": v} for v in tables[number]])
 
-    monkeypatch.setattr(content.load_file(APP / "views/paper.py"), "_recomputed", recomputed)
+    monkeypatch.setattr(resources.import_file(APP / "views/paper.py"), "_recomputed", recomputed)
     shown = view("paper", table="6")
     assert shown.multiselect(key="verdicts").value == tables["6"]
     shown = shown.segmented_control(key="table").set_value("2").run()

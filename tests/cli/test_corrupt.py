@@ -15,10 +15,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from robustbench_sgdm import cli, datasets
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import apply, load
 from robustbench_sgdm.datasets import images as decoding
 from robustbench_sgdm.datasets.coco import describe_copy
-from robustbench_sgdm.errors import DataError
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption

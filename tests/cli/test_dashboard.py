@@ -12,7 +12,7 @@ import streamlit
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import dashboard
-from robustbench_sgdm.types import TOKEN
+from robustbench_sgdm.core.constants import TOKEN_VARIABLE
 
 OWN = "a token of my own"
 
@@ -36,15 +36,15 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(sys, "argv", ["robustbench", "dashboard", *words])
         with pytest.raises(Started):
             cli.main()
-        assert TOKEN not in os.environ, "what is started would inherit it"
+        assert TOKEN_VARIABLE not in os.environ, "what is started would inherit it"
         pipe = call(found)[1]
         if pipe is None:
             return found, ""
         with os.fdopen(pipe, "rb") as source:
             return found, source.read().decode()
 
-    monkeypatch.setenv(TOKEN, "")  # so that what is taken away comes back
-    monkeypatch.delenv(TOKEN)
+    monkeypatch.setenv(TOKEN_VARIABLE, "")  # so that what is taken away comes back
+    monkeypatch.delenv(TOKEN_VARIABLE)
     return go
 
 
@@ -78,20 +78,20 @@ def test_other_machines_need_one(start: Any, capsys: pytest.CaptureFixture[str],
 def test_a_token_of_the_users_own_is_kept(
     start: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv(TOKEN, OWN)
+    monkeypatch.setenv(TOKEN_VARIABLE, OWN)
     started, token = start(*words)
     assert token == OWN and not any(OWN in word for word in started)
 
 
 def test_an_empty_token_is_none(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TOKEN, " ")
+    monkeypatch.setenv(TOKEN_VARIABLE, " ")
     assert len(start("--address", "0.0.0.0")[1]) >= 32
 
 
 def test_a_token_that_can_be_guessed_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(TOKEN, "swordfish")
+    monkeypatch.setenv(TOKEN_VARIABLE, "swordfish")
     monkeypatch.setattr(sys, "argv", ["robustbench", "dashboard"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from robustbench_sgdm import cli
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.detectors import yolo
-from robustbench_sgdm.errors import RobustBenchError
 
 
 def outcome(

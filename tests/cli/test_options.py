@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustbench_sgdm.cli import options
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}(\[[a-z]=[0-9](,[a-z]=[0-9]){0,2}\])?", fullmatch=True)
 

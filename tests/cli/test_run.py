@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sgdm import cli
-from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.detectors import embedded
 from robustbench_sgdm.detectors.yolo import YoloDetector
 from robustbench_sgdm.store import Run

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.detectors import embedded, weights
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.training import TrainedRun
 from robustbench_sgdm.training.comparison import write_record
-from robustbench_sgdm.types import METRICS
 
 FEW = ("--fraction", "0.02", "--noise", "fog", "--severity", "0,3", "--imgsz", "128")
 Command = Callable[..., str]

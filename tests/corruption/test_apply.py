@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.corruption import BENCHMARK, Corruption, apply, load
-from robustbench_sgdm.errors import DataError, UsageError
 
 REGISTRY = load()
 GAUSSIAN = REGISTRY.get("gaussian")
 HEAD = """
 import torch
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 
 @corruption(family="edge", parameters=(Parameter("k", (1, 2, 3, 4, 5), "px"),), source="me")
 def mine(images, strength, rng):

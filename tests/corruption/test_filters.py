@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import fft, ndimage, stats
 
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption.filters import (
     Border,
     displaced,
@@ -20,7 +21,6 @@ from robustbench_sgdm.corruption.filters import (
     uniform,
     zoom_sizes,
 )
-from robustbench_sgdm.seeds import Rng
 
 RNG = np.random.default_rng(0)
 
@@ -121,9 +121,9 @@ def test_gaussian_is_normalised_and_cut_off() -> None:
 
 
 def test_uniform_draws_fill_the_interval_and_depend_on_the_seed_alone() -> None:
-    draws = uniform(Rng([1, 2]), 50, 101)
+    draws = uniform(BatchRng([1, 2]), 50, 101)
     assert draws.shape == (2, 50, 101)
-    assert torch.equal(draws[1:], uniform(Rng([2]), 50, 101))
+    assert torch.equal(draws[1:], uniform(BatchRng([2]), 50, 101))
     assert stats.kstest(draws.flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-6
     neighbours = draws.flatten()[: 4 * 2500].view(-1, 4)  # the four out of one word
     assert (torch.corrcoef(neighbours.T) - torch.eye(4)).abs().max() < 5 / 50

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.corruption import BENCHMARK, HOLDOUT, Parameter, Registry, load
 from robustbench_sgdm.corruption.entry import code
-from robustbench_sgdm.errors import DataError, UsageError
 
 DIMMED = '''
 """A user's file."""

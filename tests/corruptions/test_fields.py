@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import apply, load
 from robustbench_sgdm.corruption.filters import uniform, zoom_sizes
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as reference
-from robustbench_sgdm.seeds import Rng
 
 Picture = NDArray[np.uint8]
 Strength = Mapping[str, float]
@@ -36,7 +36,7 @@ severities = pytest.mark.parametrize("severity", range(1, 6))
 
 
 def module(name: str) -> ModuleType:
-    return content.load_file(REGISTRY.get(name).path)
+    return resources.import_file(REGISTRY.get(name).path)
 
 
 def tensor(picture: Picture) -> Tensor:
@@ -48,7 +48,7 @@ def floats(field: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(field.astype(np.float32))[None]
 
 
-class _Drawn(Rng):
+class _Drawn(BatchRng):
     """Draws a given standard normal field."""
 
     def __init__(self, field: Tensor) -> None:
@@ -179,14 +179,14 @@ def test_own_draws_do_as_much_damage(name: str, severity: int, photographs: list
 def test_glass_blur_draws_every_move_alike() -> None:
     strength = REGISTRY.get("glass_blur").strength(5)
     images = torch.zeros(2, 3, 108, 128, dtype=torch.uint8)
-    moves = module("glass_blur")._draw_moves(images, strength, Rng([1, 2]))
+    moves = module("glass_blur")._draw_moves(images, strength, BatchRng([1, 2]))
     assert moves.shape == (2, 2, 100, 120)
     assert stats.chisquare(np.bincount(moves.flatten().numpy(), minlength=64)).pvalue > 1e-6
 
 
 def test_frost_draws_every_texture_and_place_alike() -> None:
     weather: Any = module("frost")
-    cuts = weather._draw_cuts(torch.zeros(1, 3, 200, 300, dtype=torch.uint8), Rng(range(3000)))
+    cuts = weather._draw_cuts(torch.zeros(1, 3, 200, 300, dtype=torch.uint8), BatchRng(range(3000)))
     numbers = np.array([number for number, _, _ in cuts])
     assert stats.chisquare(np.bincount(numbers, minlength=6)).pvalue > 1e-6
     for axis, side in ((1, 200), (2, 300)):
@@ -197,7 +197,7 @@ def test_frost_draws_every_texture_and_place_alike() -> None:
 def test_snow_falls_as_the_references() -> None:
     images = torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
     strength = REGISTRY.get("snow").strength(3)
-    fields, angles = module("snow")._draw_fall(images, strength, Rng(range(1000)))
+    fields, angles = module("snow")._draw_fall(images, strength, BatchRng(range(1000)))
     assert fields.shape == (1000, 10, 10)
     assert stats.kstest(angles, stats.uniform(-135, 90).cdf).pvalue > 1e-6
     assert stats.kstest(fields.flatten().numpy(), stats.norm.cdf).pvalue > 1e-6
@@ -205,7 +205,7 @@ def test_snow_falls_as_the_references() -> None:
 
 def test_fog_wider_than_its_map_is_the_map_enlarged() -> None:
     ours: Any = module("fog")
-    draws = uniform(Rng([1]), 64**2 - 1)[0]
+    draws = uniform(BatchRng([1]), 64**2 - 1)[0]
     small, large = ours._fitted(draws, 2.0, 25, 64), ours._fitted(draws, 2.0, 99, 256)
     assert large.shape == (99, 256)
     torch.testing.assert_close(large[::4, ::4], small)

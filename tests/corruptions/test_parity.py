@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Corruption, apply, load
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as seeded_reference
-from robustbench_sgdm.seeds import Rng
 
 Picture = NDArray[np.uint8]
 REGISTRY = load()
@@ -82,7 +82,7 @@ def test_motion_blur_matches_at_any_angle(
 
 
 def _moved(picture: Picture, severity: int, angle: float) -> Picture:
-    blur = content.load_file(REGISTRY.get("motion_blur").path)
+    blur = resources.import_file(REGISTRY.get("motion_blur").path)
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
     function: Any = blur._apply_motion
     out = function(images, REGISTRY.get("motion_blur").strength(severity), [angle])
@@ -94,7 +94,7 @@ SHARES = (1, 0.77, 0.6, 0.5, 0.4, 0.3, 0.25, 0.1, 0.03)
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (33, 17), (240, 300), (199, 641)], ids=str)
 def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs: list[Picture]) -> None:
-    pixelate: Any = content.load_file(REGISTRY.get("pixelate").path)
+    pixelate: Any = resources.import_file(REGISTRY.get("pixelate").path)
     picture = np.tile(photographs[1], (1, 2, 1))[: size[0], : size[1]]
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].contiguous()
     for share in SHARES:
@@ -110,8 +110,8 @@ def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs:
 
 
 def test_motion_blur_draws_its_angle_as_the_reference_does() -> None:
-    blur = content.load_file(REGISTRY.get("motion_blur").path)
-    angles = blur._draw_angles(Rng(range(2000)))
+    blur = resources.import_file(REGISTRY.get("motion_blur").path)
+    angles = blur._draw_angles(BatchRng(range(2000)))
     assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-6
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets.boxes import Form, check_boxes, fits
-from robustbench_sgdm.errors import DataError
 
 Array = NDArray[np.float64]
 

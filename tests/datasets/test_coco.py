@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from robustbench_sgdm import datasets
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.errors import DataError, UsageError
 
 
 def test_genuine_coco(coco_json: Path) -> None:

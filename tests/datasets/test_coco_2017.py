@@ -17,8 +17,8 @@ import yaml
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.datasets import coco_2017
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.training import named_data

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import Dataset, coco
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.errors import DataError, UsageError
 
 
 def boxes_of(labels: Path, width: int, height: int) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Image, images
-from robustbench_sgdm.errors import DataError
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from robustbench_sgdm import datasets
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset, images
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.sweep.facts import ground_truth
 

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.cli.data import load_dataset
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.sweep.plan import category_ids
 

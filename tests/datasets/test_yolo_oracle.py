@@ -21,8 +21,8 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER
 
 import robustbench_sgdm.detectors  # noqa: F401  imports Ultralytics so that it asks for no network
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import yolo, yolo_files
-from robustbench_sgdm.errors import DataError
 
 # Ultralytics leaves files open that it cannot read.
 pytestmark = pytest.mark.filterwarnings(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from torch import nn
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import architecture, zoo
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import SGDM
 
 

@@ -15,8 +15,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.detectors import backbones, layer_settings, weights, yolo, zoo
-from robustbench_sgdm.errors import DataError, UsageError
 
 CLASSES = ("cat", "dog")
 NAMES = [name + module for name in backbones.names() for module in ("", "-sgdm")]

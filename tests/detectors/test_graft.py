@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import layer_settings, weights, zoo
 from robustbench_sgdm.detectors.architecture import build, head_of, skeleton, tasks
 from robustbench_sgdm.detectors.graft import bind, graft, transfer
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import SGDM
 
 CLASSES = ["cat", "dog", "cow"]

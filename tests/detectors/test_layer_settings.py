@@ -13,8 +13,8 @@ from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.detectors import graft, layer_settings, weights, zoo
-from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.training import arms
 from tests.data.checkpoints.make import fill, image
 

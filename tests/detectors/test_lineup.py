@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import line_up, weights, zoo
-from robustbench_sgdm.errors import UsageError
 
 SMALL = InferenceConfig(imgsz=64)
 

@@ -17,9 +17,9 @@ from torch import nn
 from ultralytics.nn.modules.conv import Index
 from ultralytics.nn.tasks import DetectionModel
 
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.detectors import pickle_records, weights, zoo
 from robustbench_sgdm.detectors.pickle_records import Global, Record, Storage, TensorRecord, open_checkpoint
-from robustbench_sgdm.errors import DataError
 
 PLAIN = (dict, list, tuple, set, frozenset, str, int, float, bool, bytes, type(None))
 INERT = (Record, Global, Storage, TensorRecord)
@@ -205,7 +205,7 @@ MEASURE = """
 import resource, sys, time
 from pathlib import Path
 from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for path in sorted(Path(sys.argv[1]).glob("*.pt")):
     before, start = peak(), time.process_time()

@@ -11,8 +11,8 @@ import torch
 
 from robustbench_sgdm import detectors
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.errors import UsageError
 from tests.data.checkpoints.make import image, output
 
 FOLDER = Path(__file__).parents[1] / "data/checkpoints"

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel
 
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.detectors import line_up, weights, zoo
 from robustbench_sgdm.detectors.architecture import tasks
-from robustbench_sgdm.errors import DataError, RobustBenchError, UsageError
 
 CLASSES = ("cat", "dog")
 

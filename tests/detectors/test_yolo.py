@@ -17,12 +17,12 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.datasets import coco, images
-from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Detector, load, weights, yolo, zoo
 from robustbench_sgdm.detectors.architecture import build, tasks
 from robustbench_sgdm.detectors.device import pick_device
-from robustbench_sgdm.errors import RobustBenchError, UsageError
 
 CLASSES = ("cat", "dog", "cow")
 SMALL = InferenceConfig(imgsz=64, conf=0.01)

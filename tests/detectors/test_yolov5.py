@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import load, weights, yolo, yolov5, zoo
 from robustbench_sgdm.detectors.architecture import skeleton
 from robustbench_sgdm.detectors.yolov5 import ANCHORS, STRIDES, AnchorDetect
-from robustbench_sgdm.errors import UsageError
 
 CLASSES = ("cat", "dog", "cow")
 # 80 classes. Those without a module are the repository's own, to the last parameter.

@@ -6,9 +6,9 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import catalogue, counting, zoo
 from robustbench_sgdm.detectors.architecture import head_of, head_widths, skeleton
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import MODULES, SGDM
 
 # The paper's models at 80 classes: parameters, then GFLOPs by its rule and at true 640.

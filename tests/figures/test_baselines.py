@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm import figures, palette, tables
+from robustbench_sgdm import figures, tables
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.figures import Panel
 from robustbench_sgdm.figures import figures as declared
 from robustbench_sgdm.robustness import OBJECTS
@@ -223,7 +224,7 @@ def test_every_number_of_the_difference_map_can_be_read() -> None:
         for text in axis.texts:
             column, row = (int(v) for v in text.get_position())
             cell = image.to_rgba(np.asarray(image.get_array())[row : row + 1, column])[0]
-            assert palette.contrast(to_hex(cell), to_hex(text.get_color())) >= 4
+            assert palette.contrast_ratio(to_hex(cell), to_hex(text.get_color())) >= 4
 
 
 def test_every_one_of_many_corruptions_is_named_beside_its_family() -> None:

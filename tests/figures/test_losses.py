@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from robustbench_sgdm import cli, figures
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.store import read_logs, unrecorded
 
 WEIGHTS = Path(__file__).parents[2] / "robustbench_sgdm/weights"

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import pytest
 
 from robustbench_sgdm import cli, corruption, figures
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.figures.errors import KINDS
 from robustbench_sgdm.figures.style import PAGE

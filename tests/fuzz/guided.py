@@ -23,10 +23,10 @@ COMPILED = [
 ]
 
 with atheris.instrument_imports(include=["robustbench_sgdm", "yaml", "PIL"], exclude=COMPILED):
-    from robustbench_sgdm import content
-    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.core import resources
+    from robustbench_sgdm.core.errors import RobustBenchError
 
-    readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+    readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 
 
 def main() -> None:

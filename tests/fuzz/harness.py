@@ -24,8 +24,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from robustbench_sgdm import rooted
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core import safe_directory
+from robustbench_sgdm.core.errors import RobustBenchError
 
 COUNT = int(os.environ.get("ROBUSTBENCH_FUZZ", "0"))
 """Inputs for each reader; 0 for the few that every test run tries, the same ones each time."""
@@ -366,7 +366,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     changed = [
         (arguments[at], -1 if beside is None else arguments[beside]) for at, beside in _CHANGES.get(event, ())
     ]
-    if event == "open" and (frame := sys._getframe(1)).f_code is rooted._Folder.open.__code__:
+    if event == "open" and (frame := sys._getframe(1)).f_code is safe_directory._Folder.open.__code__:
         changed = [(arguments[0], frame.f_locals["self"].handle)]  # the event does not name the folder
     if event in _RUNS or not all(_allowed(path, beside, event == "open") for path, beside in changed):
         raise Refused(f"{event} {arguments}")

@@ -11,9 +11,10 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content, datasets, robustness, tables
+from robustbench_sgdm import datasets, robustness, tables
 from robustbench_sgdm.cli import show
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, images
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import architecture, layer_settings, yolo
@@ -23,7 +24,7 @@ from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.facts import data_facts, ground_truth
 
-made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
+made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 COCO: dict[str, Any] = {
     "images": [{"id": n, "file_name": f"{c}.png", "width": 24, "height": 24} for n, c in enumerate("abc", 1)],

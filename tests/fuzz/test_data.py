@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
-readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
+readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 DATA = harness.BOUNDS["data sets, predictions"]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from robustbench_sgdm import content
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.errors import RobustBenchError
 
-readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 
 TARGETS = ["dataset_jsons", "dataset_yamls", "predictions", "pictures", "plans", "checkpoints", "model_yamls"]
 

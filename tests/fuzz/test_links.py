@@ -18,15 +18,16 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import content, corruption
+from robustbench_sgdm import corruption
 from robustbench_sgdm.cli import clean, compare, figure, show
-from robustbench_sgdm.errors import RobustBenchError
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.types import METRICS
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
-made_run: Any = content.load_file(content.root() / "benchmarks/support/made_run.py")
-processes: Any = content.load_file(content.root() / "app/processes.py")
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
+made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
+processes: Any = resources.import_file(resources.root() / "app/processes.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -192,11 +193,11 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
 def page(name: str) -> None:
     import streamlit as st
 
-    from robustbench_sgdm import content
-    from robustbench_sgdm.errors import RobustBenchError
+    from robustbench_sgdm.core import resources
+    from robustbench_sgdm.core.errors import RobustBenchError
 
-    app = content.root() / "app"
-    view, stored = (content.load_file(app / part) for part in (f"views/{name}.py", "stored.py"))
+    app = resources.root() / "app"
+    view, stored = (resources.import_file(app / part) for part in (f"views/{name}.py", "stored.py"))
     try:
         of_run = name in ("overview", "images", "curves")
         view.page(*[stored.show(*run) for run in stored.listed().items()] if of_run else ())

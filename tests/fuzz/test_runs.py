@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import LOSSES, group_logs, read_logs
 from robustbench_sgdm.training import comparison
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
-readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
+readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 RUNS = harness.BOUNDS["run and training directories"]
 
 

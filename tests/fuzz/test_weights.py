@@ -13,11 +13,11 @@ import safetensors.torch
 import torchvision
 from torch import nn
 
-from robustbench_sgdm import content
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.detectors.architecture import tasks
 
-harness: Any = content.load_file(Path(__file__).with_name("harness.py"))
-readers: Any = content.load_file(Path(__file__).with_name("readers.py"))
+harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
+readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 WEIGHTS = harness.BOUNDS["model YAMLs, weights"]
 
 

@@ -2,8 +2,8 @@
 
     python tests/golden/make.py      # or: make golden
 
-Run it only after the version of what changed was raised in `robustbench_sgdm/versions.py`, or in the corruption's own
-declaration, and CHANGELOG.md says why.
+Run it only after the version of what changed was raised in `robustbench_sgdm/core/versions.py`, or in the corruption's
+own declaration, and CHANGELOG.md says why.
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustbench_sgdm import corruption, datasets, detectors, versions
+from robustbench_sgdm import corruption, datasets, detectors
+from robustbench_sgdm.core import versions
 from robustbench_sgdm.datasets import images
 from robustbench_sgdm.scoring import Scorer
 

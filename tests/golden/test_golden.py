@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustbench_sgdm import content, corruption, versions
+from robustbench_sgdm import corruption
+from robustbench_sgdm.core import resources, versions
 
-make: Any = content.load_file(content.root() / "tests/golden/make.py")
+make: Any = resources.import_file(resources.root() / "tests/golden/make.py")
 GOLDEN: dict[str, Any] = json.loads(make.FILE.read_text())
 RAISE = "raise its version ({}), say in CHANGELOG.md what changed, and run `make golden`"
 

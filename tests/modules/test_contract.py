@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from ultralytics.cfg import get_cfg
 
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import weights, zoo
-from robustbench_sgdm.errors import UsageError
 from robustbench_sgdm.modules import MODULES, build
 from robustbench_sgdm.modules.dynamic import DynamicConv, Tempered
 from robustbench_sgdm.modules.sgdm import StaticGuided

@@ -14,7 +14,7 @@ import pypdf
 import pytest
 
 from robustbench_sgdm import cli, corruption, report, tables
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.report.sections import sections
 from robustbench_sgdm.store import Run

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.robustness.matching import Truth, match
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key
-from robustbench_sgdm.types import CLEAN, METRICS
 
 CATEGORIES = [1, 5, 90]  # nothing is ever annotated as 90
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.robustness import Over, classes, headline, sets, summarize, summary
 from robustbench_sgdm.robustness.aggregates import relative
-from robustbench_sgdm.types import BENCHMARK, CLEAN
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [1.0, 3.0]}

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
     Draws,

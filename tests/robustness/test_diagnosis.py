@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustbench_sgdm.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     ERRORS,
     OBJECTS,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset, Image, load
-from robustbench_sgdm.errors import DataError
 from robustbench_sgdm.scoring import Scorer, Scores, coco
-from robustbench_sgdm.types import METRICS
 
 
 @pytest.fixture(autouse=True, params=[1000, 1, 2])

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from robustbench_sgdm.cli.corrupt import Format, _file_names
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.errors import DataError, UsageError
 from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer, rows
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
 

@@ -8,7 +8,7 @@ import pytest
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
-from robustbench_sgdm.errors import UnsafeFileError
+from robustbench_sgdm.core.errors import UnsafeFileError
 from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
 from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
 

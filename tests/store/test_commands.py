@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import Run, repeat_command
 
 MODEL = {

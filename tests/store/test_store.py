@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustbench_sgdm import atomic
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core import atomic_io
+from robustbench_sgdm.core.constants import CLEAN, METRICS
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs, locks
 from robustbench_sgdm.store.locks import held
-from robustbench_sgdm.types import CLEAN, METRICS
 
 SOUND = (
     "schema: 1\nmodels: {}\ndata: {name: d, images: 1}\ncorruptions: {}\nsettings: {engine: torch, seed: 0}\n"
@@ -320,14 +320,14 @@ def test_foreign_and_damaged_run_directories(tmp_path: Path, text: str, message:
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    atomic.write_text(path, "old")
+    atomic_io.write_text(path, "old")
 
     def full(file: BinaryIO) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RobustBenchError, match="No space left on device; free space"):
-        atomic.write(path, full)
+        atomic_io.write(path, full)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 

@@ -13,8 +13,8 @@ import torch
 
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.detectors import line_up
-from robustbench_sgdm.errors import RobustBenchError
 from robustbench_sgdm.evaluation import planned_crew
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.store.runs import LATENCY

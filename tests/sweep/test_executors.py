@@ -22,8 +22,8 @@ import pytest
 
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors import line_up
-from robustbench_sgdm.errors import RobustBenchError, UsageError
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import (
     Executor,

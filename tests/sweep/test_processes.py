@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from robustbench_sgdm.lifeline import Handle
+from robustbench_sgdm.core.worker_bootstrap import InheritedFile
 from robustbench_sgdm.sweep import processes
 from robustbench_sgdm.sweep.processes import Pool, WorkerLost
 from tests.sweep import answering
@@ -34,7 +34,7 @@ def pool(
     with TemporaryFile() as kit:
         pickle.dump((start, work), kit)
         kit.flush()
-        made = Pool(workers, Handle(kit.fileno()), install)
+        made = Pool(workers, InheritedFile(kit.fileno()), install)
         try:
             yield made
         finally:

@@ -18,11 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm import corruption, datasets, versions
+from robustbench_sgdm import corruption, datasets
+from robustbench_sgdm.core import versions
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import CorruptionError, DataError, UsageError
+from robustbench_sgdm.core.versions import scoring_version
 from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detections import Detections
 from robustbench_sgdm.detectors import Entrant
-from robustbench_sgdm.errors import CorruptionError, DataError, UsageError
 from robustbench_sgdm.store import DAMAGE, CellStore, Run
 from robustbench_sgdm.sweep import (
     Plan,
@@ -40,8 +43,6 @@ from robustbench_sgdm.sweep.dealing import AHEAD, deal
 from robustbench_sgdm.sweep.plan import Unit
 from robustbench_sgdm.sweep.remote import Report
 from robustbench_sgdm.sweep.work import Worker
-from robustbench_sgdm.types import CLEAN
-from robustbench_sgdm.versions import scoring_version
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption

@@ -18,9 +18,10 @@ from ultralytics.utils import SETTINGS
 from robustbench_sgdm import datasets, tables
 from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.detectors import weights, yolo
-from robustbench_sgdm.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import (
@@ -44,7 +45,6 @@ from robustbench_sgdm.training.comparison import (
 )
 from robustbench_sgdm.training.evaluate import evaluate
 from robustbench_sgdm.training.trainer import callbacks
-from robustbench_sgdm.types import METRICS
 
 
 def run_of(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from robustbench_sgdm.errors import UsageError
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.training.recipes import RECIPES, recipe
 
 # Table 1 of the SGDM paper: epochs 300, SGD 1e-2, momentum 0.937, "LR decay" 5e-4, 640 px; batch and close-mosaic.

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import record
-from robustbench_sgdm.types import METRICS
 
 
 def test_a_card_shows_names_as_text() -> None:

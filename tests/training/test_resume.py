@@ -15,9 +15,9 @@ import torch
 import yaml
 
 from robustbench_sgdm.api import train
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.errors import DataError, UsageError
-from robustbench_sgdm.rooted import Root
 from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run
 from robustbench_sgdm.training.checkpoint import strip
 from robustbench_sgdm.training.evaluate import evaluate
@@ -131,7 +131,7 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
             if name == "after":
                 raise Pulled
 
-    def cut(path: Path, files: Root) -> None:
+    def cut(path: Path, files: SafeDirectory) -> None:
         if path.name == "best.pt":
             path.with_name(".best.pt.draft").write_bytes(path.read_bytes()[:5000])
             raise Pulled

@@ -18,9 +18,9 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import weights, yolo, zoo
-from robustbench_sgdm.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.store import read_logs
 from robustbench_sgdm.training import (
     ArmsFailed,

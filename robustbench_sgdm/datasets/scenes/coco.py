@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from robustbench_sgdm import atomic
+from robustbench_sgdm.core import atomic_io
 
 from .render import CLASSES, VERSION, Scene, render
 
@@ -58,7 +58,7 @@ def make(
         "annotations": annotations,
         "categories": categories,
     }
-    atomic.write_text(target, json.dumps(data))
+    atomic_io.write_text(target, json.dumps(data))
     return target
 
 
@@ -90,7 +90,7 @@ def _save(path: Path, scene: Scene) -> None:
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise OSError(f"cannot encode {path}")
-    atomic.write_bytes(path, data.tobytes(), sync=False)
+    atomic_io.write_bytes(path, data.tobytes(), sync=False)
 
 
 def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict[str, Any]]:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from functools import partial
 
+from robustbench_sgdm.core.progress import Progress, no_progress
 from robustbench_sgdm.datasets import coco, scenes
 from robustbench_sgdm.datasets.base import Dataset, Source
 from robustbench_sgdm.datasets.cache import cache_dir
-from robustbench_sgdm.progress import Progress, no_progress
 
 SCENES_VAL = 256
 """Images in the validation split."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from robustbench_sgdm.detections import Detections
-from robustbench_sgdm.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 
 Boxes = Detections | tuple[ArrayLike, ArrayLike, ArrayLike] | ArrayLike
 """What a function may give for an image: `Detections`; (xyxy, scores, labels); rows of x1, y1, x2, y2, score, label."""

@@ -13,9 +13,9 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core.errors import DataError
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 _DISTRIBUTION = "robustbench-sgdm"
 
 
@@ -44,7 +44,7 @@ _LOADING = (
 )  # one for all: with one each, two files that load each other could wait for each other
 
 
-def load_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
     """Import one Python file by path, once per process, under a private name; threads may ask for it at once.
 
     The name is a function of the path, so that a spawned worker that loads the same file gets the
@@ -77,7 +77,7 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def load_folder(folder: Path) -> list[ModuleType]:
+def import_folder(folder: Path) -> list[ModuleType]:
     """Load every `*.py` of a folder in name order; files that start with `_` are passed over.
 
     Raises:
@@ -85,4 +85,4 @@ def load_folder(folder: Path) -> list[ModuleType]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    return [load_file(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+    return [import_file(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]

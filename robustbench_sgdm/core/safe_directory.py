@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError
 
 _HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
 """Whether files can be opened from an open folder. Where not (Windows), names are looked at before and after opening."""
@@ -50,7 +50,7 @@ _REPARSED = {
 }  # Windows' links
 
 
-class Root:
+class SafeDirectory:
     """A directory whose files are its own: reached without links, regular, and with one name each.
 
     A `str` is relative to the directory, a `Path` begins with its path. The directory itself may be reached through

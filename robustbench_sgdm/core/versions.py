@@ -48,11 +48,11 @@ def scoring_version() -> str:
 
 @cache
 def _with_libraries(number: int, libraries: tuple[str, ...]) -> str:
-    found = versions()
+    found = installed_versions()
     return f"{number}; " + ", ".join(f"{name} {found[name]}" for name in libraries)
 
 
-def versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Version by package, this one's and Python's first; `absent` where it is not installed."""
     found = {"robustbench-sgdm": __version__, "python": platform.python_version()}
     for package in _PACKAGES:

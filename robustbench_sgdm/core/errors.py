@@ -59,13 +59,13 @@ class IncompleteError(RobustBenchError):
         self.run = run
 
 
-class Stopped(RobustBenchError):
+class StoppedError(RobustBenchError):
     """The user or the system (SIGTERM) stopped a run; what is finished is kept (exit code 130, as shells have it)."""
 
     exit_code = 130
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown_name_error(what: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest ones that are.
 
     >>> str(unknown("corruption", "gausian", ["gaussian_noise", "shot_noise"]))

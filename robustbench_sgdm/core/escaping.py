@@ -1,6 +1,7 @@
 """Text from files inside what interprets text: one function for each place that it is written into.
 
-All of them begin with `foreign.visible`. Figures have their own, `figures.fonts`, which knows what can be drawn.
+Each begins with `untrusted_input.escape_control_chars`. Figures have their own, `figures.fonts`, which knows what can
+be drawn.
 """
 
 import re
@@ -9,7 +10,7 @@ from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from robustbench_sgdm.foreign import visible
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ def terminal(text: str) -> str:
     >>> terminal("::error::" + chr(27) + "[2J")
     '\\\\x3a:error::\\\\x1b[2J'
     """
-    return _COMMAND.sub(lambda m: f"{m[0][:-1]}\\x{ord(m[0][-1]):02x}", visible(text))
+    return _COMMAND.sub(lambda m: f"{m[0][:-1]}\\x{ord(m[0][-1]):02x}", escape_control_chars(text))
 
 
 def markdown(text: object) -> str:
@@ -51,7 +52,7 @@ def markdown(text: object) -> str:
     >>> print(markdown("a*b <i> :red[x] 1.5 - http://a.b"))
     a\\*b \\<i\\> \\:red\\[x\\] 1.5 - `http://a.b`
     """
-    words = visible(str(text), "\n\t").split()
+    words = escape_control_chars(str(text), "\n\t").split()
     return _AT_START.sub(_first, " ".join("\\|".join(map(_word, word.split("|"))) for word in words))
 
 
@@ -61,7 +62,7 @@ def code(text: object) -> str:
     >>> code("a`b"), code("`")
     ('``a`b``', '`` ` ``')
     """
-    shown = " ".join(visible(str(text), "\n\t").split())
+    shown = " ".join(escape_control_chars(str(text), "\n\t").split())
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     space = " " if shown[:1] == "`" or shown[-1:] == "`" or not shown else ""
     return f"{fence}{space}{shown}{space}{fence}"
@@ -73,26 +74,26 @@ def html(text: object) -> str:
     >>> html('<b a="1">')
     '&lt;b a=&quot;1&quot;&gt;'
     """
-    return escape(visible(str(text)))
+    return escape(escape_control_chars(str(text)))
 
 
 def xml(text: str) -> str:
     """Text for a writer of XML, which escapes markup itself: without what no XML document may hold."""
-    return visible(text, "\n\t")
+    return escape_control_chars(text, "\n\t")
 
 
-def spec(value: Any) -> Any:
+def chart_spec(value: Any) -> Any:
     """The texts of a chart's specification and of its data, made visible; they are values there and no expressions."""
     if isinstance(value, dict):
-        return {key: spec(one) for key, one in value.items()}
+        return {key: chart_spec(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [spec(one) for one in value]
-    return visible(value) if isinstance(value, str) else value
+        return [chart_spec(one) for one in value]
+    return escape_control_chars(value) if isinstance(value, str) else value
 
 
 def frame(table: "pd.DataFrame") -> "pd.DataFrame":
     """A table to be shown, with its texts made visible."""
-    return _mapped(table, visible)
+    return _mapped(table, escape_control_chars)
 
 
 def csv(table: "pd.DataFrame") -> str:
@@ -119,7 +120,7 @@ def from_csv(text: str) -> str:
     return text[1:] if _QUOTED.match(text) else text
 
 
-def unquoted(table: "pd.DataFrame") -> "pd.DataFrame":
+def from_csv_frame(table: "pd.DataFrame") -> "pd.DataFrame":
     """A table that was read from `csv`, with its texts as they were."""
     return _mapped(table, from_csv)
 

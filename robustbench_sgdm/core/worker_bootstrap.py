@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Handle:
+class InheritedFile:
     """An open file that a process inherits when it starts, so that it has no name to leave behind.
 
     What `multiprocessing` itself passes on must be small: it would wait for ever for a process that died early.
@@ -35,11 +35,11 @@ class Handle:
         return _inherited, (reduction.DupFd(self.fd),)
 
 
-def _inherited(duplicate: Any) -> Handle:
-    return Handle(duplicate.detach())
+def _inherited(duplicate: Any) -> InheritedFile:
+    return InheritedFile(duplicate.detach())
 
 
-def begin(link: Connection, file: Handle, install: bytes) -> None:
+def worker_main(link: Connection, file: InheritedFile, install: bytes) -> None:
     """Answer every message of a connection until its other end closes, which it does when its process ends.
 
     A thread reads from the beginning, before the rest is imported: so this process leaves at once, whatever it
@@ -67,9 +67,9 @@ def _receive(link: Connection, messages: "SimpleQueue[bytes]") -> None:
 
 
 @contextmanager
-def safe_path() -> Iterator[None]:
+def without_cwd_imports() -> Iterator[None]:
     """Python processes started meanwhile do not look for modules in the current folder."""
-    with environment(PYTHONSAFEPATH="1"):
+    with override_environ(PYTHONSAFEPATH="1"):
         yield
 
 
@@ -77,7 +77,7 @@ _ENVIRONMENT = threading.RLock()
 
 
 @contextmanager
-def environment(**variables: str) -> Iterator[None]:
+def override_environ(**variables: str) -> Iterator[None]:
     """The process's environment with these variables, for a while; one thread at a time."""
     with _ENVIRONMENT:  # two at once would put back each other's
         before = {name: os.environ.get(name) for name in variables}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def derive(seed: int, corruption: str, severity: float, image_id: int) -> int:
+def derive_seed(seed: int, corruption: str, severity: float, image_id: int) -> int:
     """A 63-bit seed for one image of one cell.
 
     >>> derive(0, "gaussian_noise", 3, 139) == derive(0, "gaussian_noise", 3.0, 139)
@@ -23,7 +23,7 @@ def derive(seed: int, corruption: str, severity: float, image_id: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-class Rng:
+class BatchRng:
     """One independent random stream per image of a batch.
 
     Every draw returns a tensor whose first axis is the batch: `rng.normal(3, H, W)` is (B, 3, H, W).

@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_sgdm import content, rooted
-from robustbench_sgdm.errors import RobustBenchError, UnsafeFileError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core import resources, safe_directory
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store.locks import alone, held
 
 SECRET = b"what is outside"
 
 
 @pytest.fixture(params=["handles", "names"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SafeDirectory:
     """A run directory with a file in a folder; opened by handles, and as where the system has none for folders."""
-    monkeypatch.setattr(rooted, "_HAS_HANDLES", request.param == "handles")
+    monkeypatch.setattr(safe_directory, "_HAS_HANDLES", request.param == "handles")
     (tmp_path / "outside/b").mkdir(parents=True)
     (tmp_path / "outside/file").write_bytes(SECRET)
     (tmp_path / "outside/b/file").write_bytes(SECRET)
-    root = Root(tmp_path / "run")
+    root = SafeDirectory(tmp_path / "run")
     root.write_bytes("a/b/file", b"ours")
     return root
 
@@ -62,7 +62,7 @@ FILES = ("link", "dangling link", "hard link", "pipe", "socket", "device", "dire
 
 
 @pytest.fixture(params=FILES)
-def planted(request: pytest.FixtureRequest, root: Root, tmp_path: Path) -> str:
+def planted(request: pytest.FixtureRequest, root: SafeDirectory, tmp_path: Path) -> str:
     return plant(request.param, root.path / "a/b/file", tmp_path / "outside/file")
 
 
@@ -70,7 +70,7 @@ def outside(tmp_path: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted((tmp_path / "outside").rglob("*")) if p.is_file()}
 
 
-def test_what_is_no_file_of_its_own_is_not_opened(root: Root, planted: str, tmp_path: Path) -> None:
+def test_what_is_no_file_of_its_own_is_not_opened(root: SafeDirectory, planted: str, tmp_path: Path) -> None:
     before = outside(tmp_path)
     uses: list[Callable[[], object]] = [
         lambda: root.open("a/b/file"),
@@ -88,7 +88,7 @@ def test_what_is_no_file_of_its_own_is_not_opened(root: Root, planted: str, tmp_
     assert outside(tmp_path) == before
 
 
-def test_what_is_written_takes_its_place(root: Root, planted: str, tmp_path: Path) -> None:
+def test_what_is_written_takes_its_place(root: SafeDirectory, planted: str, tmp_path: Path) -> None:
     before = outside(tmp_path)
     if "directory" in planted:
         with pytest.raises(RobustBenchError, match="cannot write"):
@@ -99,7 +99,7 @@ def test_what_is_written_takes_its_place(root: Root, planted: str, tmp_path: Pat
     assert outside(tmp_path) == before and root.names("a/b") == ["file"]
 
 
-def test_what_is_removed_is_the_name(root: Root, planted: str, tmp_path: Path) -> None:
+def test_what_is_removed_is_the_name(root: SafeDirectory, planted: str, tmp_path: Path) -> None:
     before = outside(tmp_path)
     if "directory" in planted:
         root.remove_folder("a/b/file")
@@ -109,7 +109,7 @@ def test_what_is_removed_is_the_name(root: Root, planted: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("where", ["a", "a/b"])
-def test_no_folder_is_a_link(root: Root, tmp_path: Path, where: str) -> None:
+def test_no_folder_is_a_link(root: SafeDirectory, tmp_path: Path, where: str) -> None:
     plant("link", root.path / where, tmp_path / "outside")
     before = outside(tmp_path)
     path = f"{where}/{'b/' if where == 'a' else ''}file"
@@ -131,7 +131,7 @@ def test_no_folder_is_a_link(root: Root, tmp_path: Path, where: str) -> None:
     assert [path for path, _ in root.walk()] == [root.path / where]  # not what lies behind it
 
 
-def test_names_do_not_leave_it(root: Root, tmp_path: Path) -> None:
+def test_names_do_not_leave_it(root: SafeDirectory, tmp_path: Path) -> None:
     for path in ("../outside/file", str(tmp_path / "outside/file"), root.path / "a/../../outside/file"):
         with pytest.raises(ValueError, match="does not lie in"):
             root.open(path)
@@ -144,7 +144,7 @@ def test_a_text_is_a_place_in_it_and_a_path_begins_with_its_own(
     """Also where a directory is called as a file in it, or is the current one, the one above or the first of all."""
     (tmp_path / "file/a").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / ("file/a" if name == ".." else "."))
-    root = Root(Path(name))
+    root = SafeDirectory(Path(name))
     if name == "/":
         assert root.read_bytes(Path(__file__)) == Path(__file__).read_bytes()
         return
@@ -156,9 +156,9 @@ def test_a_text_is_a_place_in_it_and_a_path_begins_with_its_own(
         root.is_file(Path("elsewhere/file") if name != "." else Path("../file"))
 
 
-def test_it_may_be_reached_through_a_link_and_stays_the_same(root: Root, tmp_path: Path) -> None:
+def test_it_may_be_reached_through_a_link_and_stays_the_same(root: SafeDirectory, tmp_path: Path) -> None:
     (tmp_path / "named").symlink_to(root.path)
-    named = Root(tmp_path / "named")
+    named = SafeDirectory(tmp_path / "named")
     assert named.read_bytes("a/b/file") == b"ours"
     (tmp_path / "named").unlink()
     (tmp_path / "named").symlink_to(tmp_path / "outside")
@@ -169,7 +169,7 @@ def test_it_may_be_reached_through_a_link_and_stays_the_same(root: Root, tmp_pat
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    root = Root(tmp_path / "run")
+    root = SafeDirectory(tmp_path / "run")
     assert root.stat("a/b") is None and root.names() == [] and not root.is_file("x") and [*root.walk()] == []
     root.unlink("a/b")
     root.remove_folder("a")
@@ -183,7 +183,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_tree_without_end(tmp_path: Path) -> None:
-    root = Root(tmp_path)
+    root = SafeDirectory(tmp_path)
     (tmp_path / "/".join("a" * 40)).mkdir(parents=True)
     with pytest.raises(UnsafeFileError, match="nested deeper than 32"):
         root.check()
@@ -204,11 +204,11 @@ def test_a_lock_is_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def swapping(tmp_path: Path) -> Iterator[Root]:
+def swapping(tmp_path: Path) -> Iterator[SafeDirectory]:
     """A run directory in which a folder is a link to the outside every other moment."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/file").write_bytes(SECRET)
-    root = Root(tmp_path / "run")
+    root = SafeDirectory(tmp_path / "run")
     root.write_bytes("a/b/file", b"ours")
     folder, away, link = root.path / "a/b", root.path / "a/away", root.path / "a/link"
     stopped = threading.Event()
@@ -233,7 +233,7 @@ def swapping(tmp_path: Path) -> Iterator[Root]:
     thread.join()
 
 
-def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(swapping: Root, tmp_path: Path) -> None:
+def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(swapping: SafeDirectory, tmp_path: Path) -> None:
     written = refused = 0
     for number in range(1000):
         try:
@@ -321,7 +321,7 @@ _FUNCTIONS = {
         "safetensors.safe_open",
     ),
     *("cv2.imread", "cv2.imwrite", "load_plain", "open_checkpoint", "weights.read", "weights.write"),
-    *("atomic.write", "atomic.write_bytes", "atomic.write_text", "read_bytes", "read_json", "read_yaml"),
+    *("atomic_io.write", "atomic_io.write_bytes", "atomic_io.write_text", "read_bytes", "read_json", "read_yaml"),
 }
 _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of frames, figures, pictures
 _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
@@ -357,14 +357,14 @@ ALLOWED = {
     "cli/options.py find_path (place / part).exists",
     "cli/options.py _alike folder.iterdir",
     "cli/options.py find_file path.is_file",
-    "figures/style.py save atomic.write",
+    "figures/style.py save atomic_io.write",
     "cli/figure.py figure drawn.save",
-    "cli/compare.py _print atomic.write_text",
-    "cli/compare.py _hold atomic.write_text",
-    "cli/corrupt.py _copy atomic.write_bytes",
-    "cli/corrupt.py _describe atomic.write_text",
+    "cli/compare.py _print atomic_io.write_text",
+    "cli/compare.py _hold atomic_io.write_text",
+    "cli/corrupt.py _copy atomic_io.write_bytes",
+    "cli/corrupt.py _describe atomic_io.write_text",
     "cli/corrupt.py _drop_descriptions _json(dataset, out, one, severity).unlink",
-    "cli/paper.py paper atomic.write_bytes",
+    "cli/paper.py paper atomic_io.write_bytes",
     "store/logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
@@ -376,7 +376,7 @@ ALLOWED = {
     "training/run.py train weights.read",
     "training/embed.py install weights.read",
     "training/embed.py install weights.write",
-    "training/embed.py install atomic.write_text",
+    "training/embed.py install atomic_io.write_text",
     # Weights are data and are read by path, wherever a plan says they lie. Those of a comparison, and the log beside
     # weights, are looked at through the comparison's files first.
     "training/run.py _check weights.read",
@@ -425,11 +425,11 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
         name, arguments = ast.unparse(node.func), [ast.unparse(one) for one in node.args]
         receiver, _, method = name.rpartition(".")
         is_root = (
-            receiver.rpartition(".")[2] == "files" or receiver.startswith("Root(") or "files_of(" in receiver
+            receiver.rpartition(".")[2] == "files" or receiver.startswith("SafeDirectory(") or "files_of(" in receiver
         )
         if name in _FUNCTIONS:
             safe = bool(_OPEN_ALREADY & {*arguments[:2]}) or any(
-                "files" in a or "Root(" in a for a in arguments
+                "files" in a or "SafeDirectory(" in a for a in arguments
             )
             safe = safe or any(key.arg == "files" for key in node.keywords)
         elif receiver in _OTHERS or (method == "rename" and node.keywords):
@@ -445,10 +445,10 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_files_of_runs_are_opened_in_no_other_way() -> None:
-    package = Path(rooted.__file__).parent
+    package = Path(safe_directory.__file__).parents[1]
     modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))]
     found = {f"{p.relative_to(package)} {where} {call}" for p in modules for where, call in calls(p)}
-    app = content.root() / "app"
+    app = resources.root() / "app"
     found |= {
         f"app/{p.relative_to(app)} {w} {call}" for p in sorted(app.rglob("*.py")) for w, call in calls(p)
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robustbench_sgdm import foreign
-from robustbench_sgdm.errors import DataError
+from robustbench_sgdm.core import untrusted_input
+from robustbench_sgdm.core.errors import DataError
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
 MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
@@ -26,7 +26,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]
         ("!!timestamp x", "cannot be read as YAML"),
         ("!!bool x", "cannot be read as YAML"),
         ("[" * 5000, "cannot be read as YAML"),
-        ("#" * (foreign.MOST_YAML + 1), "bytes, may have"),
+        ("#" * (untrusted_input.MAX_YAML_BYTES + 1), "bytes, may have"),
     ],
     ids=[
         "object",
@@ -46,19 +46,19 @@ def test_yaml_that_is_more_than_data(tmp_path: Path, text: str, message: str) ->
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
-        foreign.read_yaml(path)
+        untrusted_input.read_yaml(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_aliases_of_little_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: &x [1, 2]\nb: *x\n")
-    assert foreign.read_yaml(path) == {"a": [1, 2], "b": [1, 2]}
+    assert untrusted_input.read_yaml(path) == {"a": [1, 2], "b": [1, 2]}
 
 
 def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for read in (foreign.read_json, foreign.read_yaml):
+    for read in (untrusted_input.read_json, untrusted_input.read_yaml):
         with pytest.raises(DataError, match="no file"):
             read(tmp_path / "pipe")
 
@@ -79,13 +79,13 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
 )
 def test_names_stay_inside(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        foreign.inside(tmp_path, name)
+        untrusted_input.safe_join(tmp_path, name)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_json_of_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.json").write_bytes('{"é": [1]}'.encode(encoding))
-    assert foreign.read_json(tmp_path / "a.json") == {"é": [1]}
+    assert untrusted_input.read_json(tmp_path / "a.json") == {"é": [1]}
 
 
 def test_json_that_is_none_says_why(tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_json_that_is_none_says_why(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(DataError, match=reason):
-            foreign.read_json(tmp_path / "a.json")
+            untrusted_input.read_json(tmp_path / "a.json")
 
 
 def test_names_that_are_inside(tmp_path: Path) -> None:
-    assert foreign.inside(tmp_path, "a/b.png") == tmp_path / "a/b.png"
-    assert foreign.inside(tmp_path, str(tmp_path / "b.png")) == tmp_path / "b.png"
+    assert untrusted_input.safe_join(tmp_path, "a/b.png") == tmp_path / "a/b.png"
+    assert untrusted_input.safe_join(tmp_path, str(tmp_path / "b.png")) == tmp_path / "b.png"
 
 
 def test_names_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_names_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
     content = {"weights": "caf\udce9.pt", "tail": ["a", {"b": 1.5}]}
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=True))
-    assert foreign.read_yaml(path) == content
+    assert untrusted_input.read_yaml(path) == content
     path.write_text(yaml.safe_dump({**content, "more": ["x"] * 2**19}, allow_unicode=True))
     with pytest.raises(DataError, match="cannot be read as YAML"):
-        foreign.read_yaml(path)
+        untrusted_input.read_yaml(path)

@@ -13,21 +13,21 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
-from robustbench_sgdm.errors import DataError
-from robustbench_sgdm.rooted import Root
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 
 T = TypeVar("T")
 
-MOST_YAML = 4 * 2**20
+MAX_YAML_BYTES = 4 * 2**20
 """Bytes of a YAML file; a run of a thousand cells takes a twentieth."""
 
-MOST_NODES = 250_000
+MAX_YAML_NODES = 250_000
 """Values and keys that a YAML file writes down; a run of a thousand cells has a twentieth."""
 
-MOST_VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 """Values in a file of plain values once everything shared is written out."""
 
-LONGEST_NAME = 255
+MAX_NAME_BYTES = 255
 """Bytes of a file's or a folder's name that file systems take."""
 
 _DEEPEST = 50
@@ -44,7 +44,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
-def read_json(path: Path, most: int | None = None, files: Root | None = None) -> Any:
+def read_json(path: Path, most: int | None = None, files: SafeDirectory | None = None) -> Any:
     """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
 
     Args:
@@ -70,12 +70,12 @@ def read_json(path: Path, most: int | None = None, files: Root | None = None) ->
                 f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`"
             ) from error
         raise DataError(
-            f"{path} cannot be read as json: {error}; it begins with {shown(data[:40])}"
+            f"{path} cannot be read as json: {error}; it begins with {short_repr(data[:40])}"
         ) from error
 
 
 def read_yaml(
-    path: Path, errors: Literal["strict", "ignore", "replace"] = "strict", files: Root | None = None
+    path: Path, errors: Literal["strict", "ignore", "replace"] = "strict", files: SafeDirectory | None = None
 ) -> Any:
     """The content of a YAML file, as json could hold it: no tag in it makes an object or runs anything.
 
@@ -89,7 +89,7 @@ def read_yaml(
         DataError: it is missing, no plain file, over `MOST_YAML`, `MOST_NODES` or `MOST_VALUES`, cannot be read, or is
             no YAML of plain values.
     """
-    data = read_bytes(path, MOST_YAML, files)
+    data = read_bytes(path, MAX_YAML_BYTES, files)
     try:
         if errors == "strict":
             return _plain(data.decode("utf-8"))
@@ -123,7 +123,7 @@ def _constructed(loader: Any) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        refuse_large(node, _below, _DEEPEST)
+        check_expanded_size(node, _below, _DEEPEST)
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -138,8 +138,8 @@ class _Counted(yaml.composer.Composer):
         """One node, counted before it is made."""
         self._count += 1
         self._depth += 1
-        if self._count > MOST_NODES:
-            raise ValueError(f"it holds more than {MOST_NODES:,} values and keys")
+        if self._count > MAX_YAML_NODES:
+            raise ValueError(f"it holds more than {MAX_YAML_NODES:,} values and keys")
         if self._depth > _DEEPEST:
             raise ValueError(f"nested deeper than {_DEEPEST}")
         node = super().compose_node(parent, index)
@@ -181,7 +181,7 @@ _FORBIDDEN = re.compile(
 )  # in YAML
 
 
-def refuse_large(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> None:
+def check_expanded_size(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> None:
     """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
 
     Args:
@@ -205,13 +205,13 @@ def refuse_large(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> N
         return known[id(one)]
 
     weight, depth = measure(value)
-    if weight > MOST_VALUES:
-        raise ValueError(f"written out, it holds more than {MOST_VALUES:,} values")
+    if weight > MAX_VALUES:
+        raise ValueError(f"written out, it holds more than {MAX_VALUES:,} values")
     if depth > deepest:
         raise ValueError(f"written out, it is nested deeper than {deepest}")
 
 
-def inside(root: Path, name: str) -> Path:
+def safe_join(root: Path, name: str) -> Path:
     """`root / name`, or an absolute `name` that lies in the root.
 
     Raises:
@@ -219,22 +219,23 @@ def inside(root: Path, name: str) -> Path:
     """
     parts = PurePath(name.replace("\\", "/")).parts
     if "\0" in name:
-        raise ValueError(f"{shown(name)} holds a NUL character, which no file's name does")
+        raise ValueError(f"{short_repr(name)} holds a NUL character, which no file's name does")
     if ".." in parts:
         raise ValueError(
-            f"{shown(name)} leaves its folder by '..'; write it relative to the folder, without '..'"
+            f"{short_repr(name)} leaves its folder by '..'; write it relative to the folder, without '..'"
         )
     if Path(name).is_absolute() and not Path(name).is_relative_to(root.absolute()):
         raise ValueError(
-            f"{shown(name)} leaves its folder: it is an absolute path outside {root}; write it relative to that folder"
+            f"{short_repr(name)} leaves its folder: it is an absolute path outside {root}; write it relative to that "
+            "folder"
         )
     if is_windows_absolute(name):
-        raise ValueError(f"{shown(name)} is an absolute Windows path; write it relative to {root}")
+        raise ValueError(f"{short_repr(name)} is an absolute Windows path; write it relative to {root}")
     if (
-        any(len(os.fsencode(part)) > LONGEST_NAME for part in parts)
+        any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
         or len(os.fsencode(root / name)) > _LONGEST_PATH
     ):
-        raise ValueError(f"{shown(name)} is longer than a file's name can be")
+        raise ValueError(f"{short_repr(name)} is longer than a file's name can be")
     return root / name
 
 
@@ -248,7 +249,7 @@ def is_windows_absolute(name: str) -> bool:
     return drive.startswith("\\\\") or (drive != "" and drive[0].isalpha() and name[2:3] in {"/", "\\"})
 
 
-def name_key(text: str) -> str:
+def normalize_name(text: str) -> str:
     """What two spellings of one name share: Unicode has two forms of `é`, and hands add spaces.
 
     >>> name_key("cafe\u0301 ") == name_key("caf\u00e9")
@@ -257,22 +258,22 @@ def name_key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def label(value: object) -> str:
+def validate_class_name(value: object) -> str:
     """The name of a class.
 
     Raises:
         ValueError: no text, of more than 500 characters, or what no file can hold (half a surrogate pair).
     """
     if not isinstance(value, str | int | float):
-        raise ValueError(f"{shown(value)} is no name")
+        raise ValueError(f"{short_repr(value)} is no name")
     text = str(value)
     text.encode("utf-8")
     if len(text) > 500:
-        raise ValueError(f"{shown(text)} has {len(text)} characters, may have 500")
+        raise ValueError(f"{short_repr(text)} has {len(text)} characters, may have 500")
     return text
 
 
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
+def make_names_unique(names: Sequence[str]) -> tuple[str, ...]:
     """Names of classes such that none is there twice: a later one gets its number. The same list, the same names.
 
     >>> distinct(["person", "dog", "person"])
@@ -292,7 +293,7 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(unique)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value inside a message, cut short however large or deep it is.
 
     >>> shown("a" * 1000)[:5], len(shown("a" * 1000)), shown([[[[[[[[]]]]]]]])
@@ -301,7 +302,7 @@ def shown(value: object) -> str:
     return _short.repr(value)
 
 
-def few(names: Iterable[str], most: int = 20) -> str:
+def short_list(names: Iterable[str], most: int = 20) -> str:
     """Names in a message, the first ones where there are many.
 
     >>> few("abc", 2)
@@ -311,7 +312,7 @@ def few(names: Iterable[str], most: int = 20) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-def visible(text: str, keep: str = "") -> str:
+def escape_control_chars(text: str, keep: str = "") -> str:
     """Text with what cannot be seen, or changes how other text is shown, written out: names come from files.
 
     Written out are control characters, format characters (marks and overrides of direction, zero-width spaces, soft
@@ -347,7 +348,7 @@ def _is_hidden(one: str) -> bool:
     return no_character or one in _UNSEEN or unicodedata.category(one) in _INVISIBLE
 
 
-def read_bytes(path: Path, most: int | None = None, files: Root | None = None) -> bytes:
+def read_bytes(path: Path, most: int | None = None, files: SafeDirectory | None = None) -> bytes:
     """The content of a regular file.
 
     Args:
@@ -372,7 +373,7 @@ def read_bytes(path: Path, most: int | None = None, files: Root | None = None) -
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_rooted(path: Path, most: int | None, files: Root) -> bytes:
+def _read_rooted(path: Path, most: int | None, files: SafeDirectory) -> bytes:
     try:
         data = files.read_bytes(path, None if most is None else most + 1)
     except FileNotFoundError:
@@ -384,7 +385,7 @@ def _read_rooted(path: Path, most: int | None, files: Root) -> bytes:
 
 def _below(node: yaml.Node) -> Iterable[yaml.Node]:
     if node.tag not in _PLAIN_TAGS:
-        raise ValueError(f"it holds a {shown(node.tag)}, which is no plain value")
+        raise ValueError(f"it holds a {short_repr(node.tag)}, which is no plain value")
     if node.tag == _INT and len(node.value) > _MOST_DIGITS:
         raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MOST_DIGITS}")
     if isinstance(node, yaml.MappingNode):

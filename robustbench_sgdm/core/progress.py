@@ -11,7 +11,7 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def counter(progress: Progress, stage: str, total: int) -> Callable[[int], None]:
+def make_counter(progress: Progress, stage: str, total: int) -> Callable[[int], None]:
     """Turns counts of what was just done, from any thread, into calls of `progress`."""
     lock, done = threading.Lock(), 0
 
@@ -24,7 +24,7 @@ def counter(progress: Progress, stage: str, total: int) -> Callable[[int], None]
     return update
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> duration(42), duration(185), duration(7300)
@@ -35,13 +35,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def durations(low: float, high: float) -> str:
+def format_duration_range(low: float, high: float) -> str:
     """A span of seconds as people say it.
 
     >>> durations(42, 185), durations(185, 310), durations(20, 20.4)
     ('42 s to 3 min', '3 to 5 min', 'about 20 s')
     """
-    first, last = duration(low), duration(high)
+    first, last = format_duration(low), format_duration(high)
     number, _, unit = first.partition(" ")
     if first == last:
         return f"about {first}"

@@ -18,5 +18,5 @@ BENCHMARK = (
 HOLDOUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Those kept for validation."""
 
-TOKEN = "ROBUSTBENCH_DASHBOARD_TOKEN"
+TOKEN_VARIABLE = "ROBUSTBENCH_DASHBOARD_TOKEN"
 """Environment variable with what a visitor of the dashboard must know; nothing where it is not set."""

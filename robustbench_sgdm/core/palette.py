@@ -7,13 +7,13 @@ import re
 import zlib
 from collections.abc import Sequence
 
-MODELS = (
+MODEL_COLORS = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
     *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
 )
 """seaborn's `colorblind`, in its order."""
 
-OUTCOMES = {
+OUTCOME_COLORS = {
     "matched": "#56b4e9",
     "missed": "#ffb000",
     "false": "#ff4fa3",
@@ -32,7 +32,7 @@ _LIFT = 0.25  # towards white, for contrast on dark ground
 _MODULES = ("", "sgdm", "cbam", "ca", "rfaconv")  # first in the palette, in the order of the paper's interest
 
 
-def models(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
+def model_colors(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
     """A colour for each model, the same one wherever the same models are shown.
 
     A module has its colour, and so has what carries none; two models that want one colour get the next free.
@@ -40,25 +40,25 @@ def models(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
     >>> models(["yolov8n", "yolov8n-sgdm"]) == {**models(["yolov8n"]), **models(["yolov8n-sgdm"])}
     True
     """
-    palette = [MODELS[i % len(MODELS)] for i in range(max(len(names), len(MODELS)))]
+    palette = [MODEL_COLORS[i % len(MODEL_COLORS)] for i in range(max(len(names), len(MODEL_COLORS)))]
     free, chosen = list(range(len(palette))), {}
     for name in names:
         module = re.sub(r"\[.*| \(.*", "", name).partition("-")[2].rpartition("-")[2]
         wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
         place = wanted if wanted in free else free[0]
         free.remove(place)
-        chosen[name] = mix(palette[place], "#ffffff", _LIFT) if dark else palette[place]
+        chosen[name] = mix_colors(palette[place], "#ffffff", _LIFT) if dark else palette[place]
     return chosen
 
 
-def differences(*, dark: bool = False) -> list[str]:
+def difference_colors(*, dark: bool = False) -> list[str]:
     """Evenly spaced colours from the worst difference over none to the best: orange, neutral, blue."""
-    low, high = (mix(end, "#ffffff", _LIFT) if dark else end for end in (_WORSE, _BETTER))
+    low, high = (mix_colors(end, "#ffffff", _LIFT) if dark else end for end in (_WORSE, _BETTER))
     middle = _MIDDLE[dark]
-    return [low, mix(low, middle, 0.55), middle, mix(high, middle, 0.55), high]
+    return [low, mix_colors(low, middle, 0.55), middle, mix_colors(high, middle, 0.55), high]
 
 
-def blend(colors: Sequence[str], place: float) -> str:
+def interpolate_colors(colors: Sequence[str], place: float) -> str:
     """The colour at a place from 0 to 1 of evenly spaced ones, as gradients draw it.
 
     >>> blend(["#000000", "#ffffff", "#ff0000"], 0.25), blend(["#000000", "#ffffff"], 1)
@@ -66,10 +66,10 @@ def blend(colors: Sequence[str], place: float) -> str:
     """
     at = min(max(place, 0.0), 1.0) * (len(colors) - 1)
     first = min(int(at), len(colors) - 2)
-    return mix(colors[first], colors[first + 1], at - first)
+    return mix_colors(colors[first], colors[first + 1], at - first)
 
 
-def mix(color: str, other: str, share: float) -> str:
+def mix_colors(color: str, other: str, share: float) -> str:
     """A colour with a share of another.
 
     >>> mix("#000000", "#ffffff", 0.2)
@@ -79,16 +79,16 @@ def mix(color: str, other: str, share: float) -> str:
     return "#" + "".join(f"{round(255 * (a + (b - a) * share)):02x}" for a, b in pairs)
 
 
-def readable(ground: str) -> str:
+def readable_text_color(ground: str) -> str:
     """`INK` or white, whichever contrasts more with a colour.
 
     >>> readable("#ffffff"), readable("#14618c")
     ('#1b1f24', '#ffffff')
     """
-    return max((INK, "#ffffff"), key=lambda text: contrast(text, ground))
+    return max((INK, "#ffffff"), key=lambda text: contrast_ratio(text, ground))
 
 
-def contrast(color: str, other: str) -> float:
+def contrast_ratio(color: str, other: str) -> float:
     """Of two colours, 1 to 21, as WCAG 2.2 has it.
 
     >>> round(contrast("#ffffff", "#000000"), 1)

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from robustbench_sgdm import escaping, gate
+from robustbench_sgdm import gate
 from robustbench_sgdm.cli import console
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.foreign import visible
 
 PIECES = (
     *(
@@ -90,7 +91,7 @@ HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 @given(texts)
 def test_what_is_visible_has_nothing_hidden(text: str) -> None:
-    shown = visible(text)
+    shown = escape_control_chars(text)
     for place, one in enumerate(shown):
         joins = (
             one in "\u200c\u200d"
@@ -100,20 +101,20 @@ def test_what_is_visible_has_nothing_hidden(text: str) -> None:
         )
         assert joins or (unicodedata.category(one) not in HIDDEN and one not in "\uffff\ufdd0\u3164\u034f")
     shown.encode("utf-8")
-    assert visible(shown) == shown
-    assert visible(text, "\n\t").replace("\n", "\\n").replace("\t", "\\t") == shown
+    assert escape_control_chars(shown) == shown
+    assert escape_control_chars(text, "\n\t").replace("\n", "\\n").replace("\t", "\\t") == shown
 
 
 @pytest.mark.parametrize(
     "text", ["می‌خواهم", "क्‍ष", "👨‍👩‍👧", "café", "naïve – “x”", "猫 カ", "حرف", "1️⃣", "a\u00a0b"]
 )
 def test_words_of_every_script_stay(text: str) -> None:
-    assert visible(text) == text == escaping.terminal(text)
+    assert escape_control_chars(text) == text == escaping.terminal(text)
 
 
 def test_joiners_that_join_nothing_are_written_out() -> None:
-    assert visible("pay\u200dpal \u200c") == "pay\\u200dpal \\u200c"
-    assert visible("می\u200c\u200c") == "می\u200c\\u200c"
+    assert escape_control_chars("pay\u200dpal \u200c") == "pay\\u200dpal \\u200c"
+    assert escape_control_chars("می\u200c\u200c") == "می\u200c\\u200c"
 
 
 @given(texts)
@@ -141,8 +142,11 @@ def test_html_is_one_text(text: str) -> None:
     element = html5lib.parseFragment(
         f'<p title="{escaping.html(text)}">{escaping.html(text)}</p>', namespaceHTMLElements=False
     )[0]
-    assert list(element) == [] and element.text in (visible(text), visible(text) or None)
-    assert element.get("title") == visible(text) == standard.unescape(escaping.html(text))
+    assert list(element) == [] and element.text in (
+        escape_control_chars(text),
+        escape_control_chars(text) or None,
+    )
+    assert element.get("title") == escape_control_chars(text) == standard.unescape(escaping.html(text))
 
 
 @given(texts)
@@ -151,7 +155,7 @@ def test_a_junit_file_is_xml_with_the_text(text: str) -> None:
     verdicts = [gate.Verdict(limit, text, kept, text) for kept in (True, False)]
     suite = ElementTree.fromstring(gate.junit(verdicts))[0]
     assert [case.get("name") for case in suite] == 2 * [
-        f"fail-under rPC:AP=10: {visible(text, chr(10) + chr(9))}"
+        f"fail-under rPC:AP=10: {escape_control_chars(text, chr(10) + chr(9))}"
     ]
 
 
@@ -178,7 +182,7 @@ def test_csv_reads_back_and_holds_no_formula(column: list[str], name: str) -> No
     raw = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
     for value in [raw.columns[0], *raw.iloc[:, 0]]:
         assert not value.startswith(FORMULA) or set(value) <= set(string.digits + "+-.eE")
-    again = escaping.unquoted(raw)
+    again = escaping.from_csv_frame(raw)
     assert list(again.iloc[:, 0]) == utf8[1:] and (again.columns[0] == utf8[0] or utf8[0] == "n")
 
 
@@ -197,9 +201,9 @@ def test_a_chart_holds_visible_values(text: str) -> None:
         "datasets": {"d": [{"model": text, "x": 1.5}]},
         "encoding": {"color": {"scale": {"domain": [text, None]}}},
     }
-    shown = escaping.spec(spec)
-    assert shown["datasets"]["d"] == [{"model": visible(text), "x": 1.5}]
-    assert shown["encoding"]["color"]["scale"]["domain"] == [visible(text), None]
+    shown = escaping.chart_spec(spec)
+    assert shown["datasets"]["d"] == [{"model": escape_control_chars(text), "x": 1.5}]
+    assert shown["encoding"]["color"]["scale"]["domain"] == [escape_control_chars(text), None]
 
 
 @given(texts)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustbench_sgdm.detections import Detections
+from robustbench_sgdm.core.detections import Detections
 
 GOOD = {
     "xyxy": np.array([[0, 0, 2, 3]], np.float32),

@@ -1,0 +1,1 @@
+"""What every room uses: errors, constants, boxes, seeds, safe reading and writing of files, versions."""

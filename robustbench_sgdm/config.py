@@ -44,6 +44,9 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 
 
 EXECUTORS = ("local", "ray")
+LAYOUT_NAMES = ("raw", "end2end", "rtdetr", "torchvision", "detr")
+NORMALIZE_NAMES = ("unit", "imagenet")
+RUNTIME_NAMES = ("pytorch", "onnx", "openvino", "tensorrt", "auto")
 _LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
 _MOST_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
@@ -63,7 +66,14 @@ class InferenceConfig:
         max_det: most boxes in an image.
         end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
             Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
-        trust_weights: run the code that a `.pt` holds. For files that you trust fully.
+        trust_weights: run the code that a `.pt`, a TorchScript file or a TensorRT engine holds. For files that you trust
+            fully.
+        classes: names of the classes of exported files that say none, in label order; or a file of them.
+        layout: what the outputs of exported files mean, where that can be read in two ways: a name of
+            `runtimes.LAYOUTS`.
+        normalize: how pixels of exported files are normalised, where that is not known: `unit` (to [0, 1]) or `imagenet`.
+        runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest. Exported
+            files are computed by their own.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -77,8 +87,19 @@ class InferenceConfig:
     max_det: int = 300
     end2end: bool | None = None
     trust_weights: bool = False
+    classes: str | Path | Sequence[str] | None = None
+    layout: str | None = None
+    normalize: str | None = None
+    runtime: str = "pytorch"
 
     def __post_init__(self) -> None:
+        for what, value, known in (
+            ("layout", self.layout, LAYOUT_NAMES),
+            ("normalize", self.normalize, NORMALIZE_NAMES),
+            ("runtime", self.runtime, RUNTIME_NAMES),
+        ):
+            if value is not None and value not in known:
+                raise unknown_name_error(what, value, known)
         if self.imgsz and (not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32):
             nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
             raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")

@@ -90,6 +90,11 @@ class YoloDetector(SquareDetector):
         """Side in pixels of the square that every image is fitted into."""
         return self.settings.imgsz
 
+    @property
+    def network(self) -> DetectionModel:
+        """As it runs: fused and folded."""
+        return self._model
+
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
         return {

@@ -4,10 +4,7 @@ AutoBackend. For files whose author the user trusts (`--trust-weights`)."""
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.detectors.runtimes.files import TensorSpec
 from robustbench_sgdm.detectors.runtimes.metadata import FileMetadata, parse_metadata
-from robustbench_sgdm.detectors.runtimes.packages import version
+from robustbench_sgdm.detectors.runtimes.packages import version, without_installing
 
 FORMATS = {
     ".torchscript": ("torchscript", "torch"),
@@ -87,29 +84,17 @@ class AutoBackendRuntime:
         if self._backend is None:
             try:
                 with without_installing():
-                    self._backend = AutoBackend(str(self.path), device=torch.device(self.device), verbose=False)
+                    self._backend = AutoBackend(
+                        str(self.path), device=torch.device(self.device), verbose=False
+                    )
             except Exception as error:  # whatever the library of the format raises
                 reason = " ".join(str(error).split())[:300]
                 other = "; an engine runs on the kind of GPU and with the version of TensorRT that made it"
                 raise DataError(
-                    f"{self.path}: cannot be loaded ({type(error).__name__}: {reason}){other * (self.name == 'tensorrt')}"
+                    f"{self.path}: cannot be loaded ({type(error).__name__}: "
+                    f"{reason}){other * (self.name == 'tensorrt')}"
                 ) from error
         return self._backend
-
-
-@contextmanager
-def without_installing() -> Iterator[None]:
-    """Let Ultralytics install nothing, whatever it misses and whatever the user's environment allows it."""
-    name = "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS"
-    before = os.environ.get(name)
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def format_of(path: Path) -> str | None:

@@ -183,21 +183,26 @@ class ExportedDetector(SquareDetector):
         if not bool(decoded.isfinite().all()):
             raise RobustBenchError(f"{self.name} puts out NaN or infinity: its file is damaged")
         scores = decoded[..., 4] if self.is_end_to_end else decoded[:, 4:]
-        if scores.numel() and not -1e-3 <= float(scores.min()) <= float(scores.max()) <= 1 + 1e-3:
+        low, high = _span(scores)
+        if low < -1e-3 or high > 1 + 1e-3:
             raise RobustBenchError(
-                f"{self.name} puts out scores from {float(scores.min()):.3g} to {float(scores.max()):.3g}, must lie in [0, 1]"
+                f"{self.name} puts out scores from {low:.3g} to {high:.3g}, must lie in [0, 1]"
             )
+        scores.clamp_(0, 1)
         if self.is_end_to_end:
-            if decoded.numel() and not 0 <= float(decoded[..., 5].min()) <= float(decoded[..., 5].max()) < len(self.classes):
+            low, high = _span(decoded[..., 5])
+            if low < 0 or high >= len(self.classes):
                 raise RobustBenchError(
-                    f"{self.name} puts out labels from {float(decoded[..., 5].min()):g} to {float(decoded[..., 5].max()):g}, and "
-                    f"{len(self.classes)} classes are named: labels are indices into them, the background's too where it has one"
+                    f"{self.name} puts out labels from {low:g} to {high:g}, and {len(self.classes)} classes are named: "
+                    "labels are indices into them, the background's too where it has one"
                 )
-            decoded[..., 4].clamp_(0, 1)
             decoded[..., 2:4] = torch.maximum(decoded[..., 2:4], decoded[..., :2])
-        else:
-            scores.clamp_(0, 1)
         return decoded
+
+
+def _span(values: Tensor) -> tuple[float, float]:
+    """Least and greatest; zeros of none."""
+    return (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
 
 
 def is_exported(model: str | Path) -> bool:
@@ -228,17 +233,22 @@ def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()
     if not path.exists():
         raise DataError(f"{path}: no such file; give an exported model that exists")
     if config.half:
-        raise UsageError(f"{path}: --half is for checkpoints; an exported model computes in the precision of its file")
+        raise UsageError(
+            f"{path}: --half is for checkpoints; an exported model computes in the precision of its file"
+        )
     if config.end2end is not None:
         raise UsageError(f"{path}: its branch was chosen at export; leave out --end2end and --no-end2end")
     if format_of(path) is not None:
         if not config.trust_weights:
             raise DataError(
-                f"{path}: to load it is to run code that it holds or that nothing bounds; --trust-weights (trust_weights=True) "
+                f"{path}: to load it is to run code that it holds or that nothing bounds; --trust-weights "
+                "(trust_weights=True) "
                 "does so, with all your rights: only if you trust its author. ONNX and OpenVINO files need no trust"
             )
         return _load_trusted(path, config, device)
-    return load_file(read_onnx(path) if path.suffix.lower() == ".onnx" else read_openvino(path), config, device)
+    return load_file(
+        read_onnx(path) if path.suffix.lower() == ".onnx" else read_openvino(path), config, device
+    )
 
 
 def load_file(file: ModelFile, config: InferenceConfig, device: str) -> ExportedDetector:
@@ -296,7 +306,8 @@ class _Loading:
     ) -> None:
         if metadata.task not in (None, "detect"):
             raise DataError(
-                f"{path} is a model of the task {metadata.task!r}; only detection is measured here: export one trained with "
+                f"{path} is a model of the task {metadata.task!r}; only detection is measured here: export "
+                "one trained with "
                 "task=detect"
             )
         self.path, self.image, self.metadata, self.sha256 = path, image, metadata, sha256
@@ -304,7 +315,8 @@ class _Loading:
         self.batch, self.imgsz = self._sizes()
         if image.dtype not in _PIXELS:
             raise DataError(
-                f"{path} takes images as {image.dtype or 'a type that is no number'}, must be {', '.join(_PIXELS)}; export it so"
+                f"{path} takes images as {image.dtype or 'a type that is no number'}, must be "
+                f"{', '.join(_PIXELS)}; export it so"
             )
 
     def noise(self) -> NDArray[Any]:
@@ -314,12 +326,13 @@ class _Loading:
         images = Pixels(self.image.dtype).prepare(torch.from_numpy(draw)).numpy()
         return images[0] if len(self.image.shape) == 3 else images
 
-    def finish(
-        self, runtime: Runtime, values: Sequence[NDArray[Any]], batch: int | None
-    ) -> ExportedDetector:
+    def finish(self, runtime: Runtime, values: Sequence[NDArray[Any]], batch: int | None) -> ExportedDetector:
         """The detector, from what the network put out for noise; says what was recognised."""
         count = batch or 2
-        names = [*runtime.output_names, *(f"output{n}" for n in range(len(runtime.output_names), len(values)))]
+        names = [
+            *runtime.output_names,
+            *(f"output{n}" for n in range(len(runtime.output_names), len(values))),
+        ]
         outputs = [
             Output(name, one[:1] if count > 1 and one.shape[:1] == (count,) else one)
             for name, one in zip(names, values, strict=False)
@@ -347,7 +360,8 @@ class _Loading:
         )
         if self.metadata.has_nms:
             _LOG.warning(
-                "%s: its suppression is inside the file, at the confidence of its export (Ultralytics: 0.25), so AP is lower than "
+                "%s: its suppression is inside the file, at the confidence of its export (Ultralytics: "
+                "0.25), so AP is lower than "
                 "that of its checkpoint; export it without nms",
                 self.path.name,
             )
@@ -358,20 +372,26 @@ class _Loading:
         shape, path = self.image.shape, self.path
         if len(shape) not in (3, 4) or shape[-3] not in (3, None):
             raise DataError(
-                f"{path} takes an input of shape {_shape(shape)}, must be (batch, 3, height, width): RGB images, channels first"
+                f"{path} takes an input of shape {_shape(shape)}, must be (batch, 3, height, width): RGB "
+                "images, channels first"
             )
         height, width = shape[-2:]
         if height != width:
             raise DataError(
-                f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are measured: export it with one "
+                f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are measured: "
+                "export it with one "
                 "size for both"
             )
         asked, said = self.config.imgsz, self.metadata.imgsz
         if height is not None and asked and asked != height:
-            raise UsageError(f"{path} takes images of {height} px alone, and --imgsz is {asked}; leave it out, or export it so")
+            raise UsageError(
+                f"{path} takes images of {height} px alone, and --imgsz is {asked}; leave it out, or export it so"
+            )
         imgsz = height or asked or said
         if imgsz is None:
-            raise UsageError(f"{path} takes images of any size and does not say which it was trained at; say it with --imgsz")
+            raise UsageError(
+                f"{path} takes images of any size and does not say which it was trained at; say it with --imgsz"
+            )
         if not 1 <= imgsz <= _LARGEST:
             raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
         batch = 1 if len(shape) == 3 else shape[0]
@@ -387,7 +407,8 @@ class _Loading:
             raise UsageError(f"--classes has {len(given)} names, and {self.path} has {len(said)} classes")
         if not (given or said):
             raise UsageError(
-                f"{self.path} does not say its class names; give as many as it has{suggest_classes(outputs)} with --classes, a file "
+                f"{self.path} does not say its class names; give as many as it has{suggest_classes(outputs)} "
+                "with --classes, a file "
                 "or names between commas"
             )
         return given or said or ()
@@ -401,7 +422,8 @@ class _Loading:
         if layout.name == "detr" and dtype != "uint8":
             if not beside.is_file():
                 raise UsageError(
-                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say it with --normalize "
+                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say it "
+                    "with --normalize "
                     f"{' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
                 )
             return _processor_pixels(beside, dtype)
@@ -420,7 +442,11 @@ def _processor_pixels(path: Path, dtype: str) -> Pixels:
         return Pixels(dtype)
     parts = [content.get(key) for key in ("image_mean", "image_std")]
     for part in parts:
-        if not (isinstance(part, list) and len(part) == 3 and all(type(v) in (int, float) and -10 < v < 10 for v in part)):
+        if not (
+            isinstance(part, list)
+            and len(part) == 3
+            and all(type(v) in (int, float) and -10 < v < 10 for v in part)
+        ):
             raise DataError(f"{path} does not say three means and deviations; say it with --normalize")
     mean, std = (tuple(map(float, part)) for part in parts if part)
     if min(std) <= 0:

@@ -63,7 +63,9 @@ def read_own(path: Path, most: int = MAX_BYTES) -> bytes:
     try:
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode):
-            raise DataError(f"{path} is a link, and links within a model are not followed: put the file there")
+            raise DataError(
+                f"{path} is a link, and links within a model are not followed: put the file there"
+            )
         if not stat.S_ISREG(found.st_mode):
             raise DataError(f"{path} is not a regular file")
         if found.st_size > most:

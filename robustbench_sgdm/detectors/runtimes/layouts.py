@@ -90,14 +90,17 @@ def recognise(
     Raises:
         DataError: none fits, or several; the number of classes is another; or values are not what the layout says.
     """
-    fitting = {name: layout for name in LAYOUTS if (layout := _fit(name, outputs, classes, metadata)) is not None}
+    fitting = {
+        name: layout for name in LAYOUTS if (layout := _fit(name, outputs, classes, metadata)) is not None
+    }
     if wanted is not None:
         fitting = {name: layout for name, layout in fitting.items() if name == wanted}
     if not fitting:
         raise DataError(_unknown(outputs, classes, wanted))
     if len(fitting) > 1:
         raise DataError(
-            f"its output {short_list(map(str, outputs), 6)} can be read as {' or as '.join(fitting)}; say which with --layout"
+            f"its output {short_list(map(str, outputs), 6)} can be read as {' or as '.join(fitting)}; say "
+            "which with --layout"
         )
     (layout,) = fitting.values()
     _check_values(layout, outputs, classes or 0)
@@ -110,12 +113,12 @@ def suggest_classes(outputs: Sequence[Output]) -> str:
     if len(outputs) == 1 and len(first) == 3 and first[2] != 6:
         return f" ({first[1] - 4} for the output {first} if it is raw)"
     widths = [one.shape[-1] for one in outputs if len(one.shape) == 3 and "box" not in one.name.lower()]
-    return f" ({widths[0] - 1} or {widths[0]} for logits of {widths[0]})" if len(outputs) == 2 and widths else ""
+    return (
+        f" ({widths[0] - 1} or {widths[0]} for logits of {widths[0]})" if len(outputs) == 2 and widths else ""
+    )
 
 
-def _fit(
-    name: str, outputs: Sequence[Output], classes: int | None, metadata: FileMetadata
-) -> Layout | None:
+def _fit(name: str, outputs: Sequence[Output], classes: int | None, metadata: FileMetadata) -> Layout | None:
     """The layout if shapes and types are its own, else None."""
     shapes = [one.shape for one in outputs]
     single = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 and _is_float(outputs[0]) else None
@@ -212,18 +215,18 @@ def _check_scores(scores: NDArray[np.generic]) -> None:
     low, high = float(scores.min(initial=0)), float(scores.max(initial=0))
     if low < -1e-6 or high > 1 + 1e-6:
         raise DataError(
-            f"its scores span [{low:.3g}, {high:.3g}] for an image of noise, must lie in [0, 1]: export it with its sigmoid, "
+            f"its scores span [{low:.3g}, {high:.3g}] for an image of noise, must lie in [0, 1]: export it "
+            "with its sigmoid, "
             "or it has another layout"
         )
 
 
 def _check_labels(labels: NDArray[np.generic], classes: int) -> None:
-    if labels.size and (
-        float(np.abs(labels - np.round(labels)).max()) > 1e-3 or not 0 <= float(labels.min()) <= float(labels.max()) < classes
-    ):
+    low, high = float(labels.min(initial=0)), float(labels.max(initial=0))
+    if np.abs(labels - np.round(labels)).max(initial=0) > 1e-3 or low < 0 or high >= classes:
         raise DataError(
-            f"its labels span {float(labels.min()):g} to {float(labels.max()):g}, must be whole numbers from 0 to {classes - 1}; "
-            "where label 0 is the background, as in torchvision, give a name for it too"
+            f"its labels span {low:g} to {high:g}, must be whole numbers from 0 to {classes - 1}; where label 0 is the "
+            "background, as in torchvision, give a name for it too"
         )
 
 
@@ -237,16 +240,18 @@ def _unknown(outputs: Sequence[Output], classes: int | None, wanted: str | None)
     known = "; ".join(f"{name}: {text}" for name, text in LAYOUTS.items())
     asked = f" as --layout {wanted}" if wanted else ""
     return (
-        f"its output {short_list(map(str, outputs), 6)} with {classes} class names cannot be read{asked}. Known layouts are "
+        f"its output {short_list(map(str, outputs), 6)} with {classes} class names cannot be read{asked}. "
+        "Known layouts are "
         f"{known}. Export it so, or wrap it with wrap_detector"
     )
 
 
-def _decode_raw(outputs: list[Tensor], imgsz: int, classes: int, max_det: int) -> Tensor:
+# All take (outputs, imgsz, classes, max_det).
+def _decode_raw(outputs: list[Tensor], *_: int) -> Tensor:
     return outputs[0].float()
 
 
-def _decode_rtdetr(outputs: list[Tensor], imgsz: int, classes: int, max_det: int) -> Tensor:
+def _decode_rtdetr(outputs: list[Tensor], imgsz: int, _: int, max_det: int) -> Tensor:
     rows = outputs[0].float()
     boxes = _corners(rows[..., :4], imgsz)
     if rows.shape[2] == 6:
@@ -254,7 +259,7 @@ def _decode_rtdetr(outputs: list[Tensor], imgsz: int, classes: int, max_det: int
     return _best(boxes, rows[..., 4:], max_det)
 
 
-def _decode_torchvision(outputs: list[Tensor], imgsz: int, classes: int, max_det: int) -> Tensor:
+def _decode_torchvision(outputs: list[Tensor], *_: int) -> Tensor:
     boxes, labels, scores = (one.float() for one in outputs)
     if boxes.ndim == 2:
         boxes, labels, scores = boxes[None], labels[None], scores[None]

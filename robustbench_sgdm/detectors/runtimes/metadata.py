@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.core.untrusted_input import read_bytes, read_json, read_yaml, short_repr, validate_class_name
+from robustbench_sgdm.core.untrusted_input import (
+    read_bytes,
+    read_json,
+    read_yaml,
+    short_repr,
+    validate_class_name,
+)
 
 _MAX_TEXT = 2**20  # characters of one value; 20,000 class names take half
 _MAX_CLASSES = 20_000
@@ -117,7 +123,9 @@ def _classes(names: Any) -> tuple[str, ...]:
             )
         names = [by_label[label] for label in range(len(names))]
     if not isinstance(names, list | tuple):
-        raise DataError(f"its class names are {short_repr(names)}, must be a list of texts or a dict by label")
+        raise DataError(
+            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label"
+        )
     return _checked(names, DataError)
 
 

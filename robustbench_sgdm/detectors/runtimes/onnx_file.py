@@ -22,20 +22,27 @@ _MAX_NODES = 50_000  # Faster R-CNN has 2,000, a large transformer 10,000
 _STANDARD = ("", "ai.onnx")
 _CONTRIBUTED = "com.microsoft"  # built into ONNX Runtime; its quantiser and optimiser write these
 _CONTRIBUTED_OPS = frozenset(
-    ("Attention", "BiasGelu", "BiasSplitGelu", "ConvTransposeWithDynamicPads", "DequantizeLinear")
-    + ("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "EmbedLayerNormalization", "FastGelu", "FusedConv")
-    + ("FusedGemm", "FusedMatMul", "GatherBlockQuantized", "Gelu", "GridSample", "GroupNorm", "Inverse")
-    + ("MatMulInteger16", "MatMulIntegerToFloat", "MatMulNBits", "MultiHeadAttention", "NhwcConv")
-    + ("NhwcMaxPool", "QAttention", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat")
-    + ("QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean")
-    + ("QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QMoE", "QuantizeLinear", "QuickGelu")
-    + ("SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization")
-    + ("SkipSimplifiedLayerNormalization",)
+    """
+    Attention BiasGelu BiasSplitGelu ConvTransposeWithDynamicPads DequantizeLinear DynamicQuantizeLSTM
+    DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
+    GatherBlockQuantized Gelu GridSample GroupNorm Inverse MatMulInteger16 MatMulIntegerToFloat
+    MatMulNBits MultiHeadAttention NhwcConv NhwcMaxPool QAttention QGemm QLinearAdd QLinearAveragePool
+    QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean
+    QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu
+    SimplifiedLayerNormalization SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization
+    """.split()
 )
 _REFUSED = {
     **dict.fromkeys(("Loop", "Scan", "SequenceMap"), "a loop, which can go on without end"),
     **dict.fromkeys(
-        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"),
+        (
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+            "Multinomial",
+            "Bernoulli",
+        ),
         "a random draw, so that no result would be the same twice",
     ),
 }
@@ -78,14 +85,16 @@ def read_onnx(path: Path) -> ModelFile:
         what = "is empty" if not data else "holds no network"
         raise DataError(f"{path}: {what}: not an ONNX file, or cut short; download or export it again")
     try:
-        _check_nodes(onnx, model)
+        _check_nodes(model)
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = require("onnx.inliner", "onnx").inline_local_functions(model)
         if _inline_tensors(onnx, model, path.parent) or model.functions:
             data = model.SerializeToString(deterministic=True)
         _check_sizes(model.graph, {one.name for one in model.graph.input} - _constants(model.graph))
         fields = {prop.key: prop.value for prop in model.metadata_props}
-        return ModelFile(path, {"model": data}, digest(data), _image(onnx, model.graph), parse_metadata(fields))
+        return ModelFile(
+            path, {"model": data}, digest(data), _image(onnx, model.graph), parse_metadata(fields)
+        )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a file decides what its fields hold: any kind may come up
@@ -94,7 +103,7 @@ def read_onnx(path: Path) -> ModelFile:
         ) from error
 
 
-def _check_nodes(onnx: Any, model: Any) -> None:
+def _check_nodes(model: Any) -> None:
     """Refuse operators that are not the standard's or do more than compute, and more of them than any detector has."""
     functions = {(one.domain, one.name): one for one in model.functions}
     held = [model.graph.node, *(one.node for one in model.functions)]
@@ -103,14 +112,14 @@ def _check_nodes(onnx: Any, model: Any) -> None:
     def written_out(key: tuple[str, str]) -> int:
         """Nodes of a function; it may call others, whose number then multiplies."""
         count = 0
-        for node in _walk(onnx, functions[key].node):
+        for node in _walk(functions[key].node):
             inner = (node.domain, node.op_type)
             count += written_out(inner) if inner in functions else 1
         return count
 
     count = 0
     for nodes in held:
-        for node in _walk(onnx, nodes):
+        for node in _walk(nodes):
             key = (node.domain, node.op_type)
             count += written_out(key) if key in functions and nodes is model.graph.node else 1
             if count > _MAX_NODES:
@@ -127,22 +136,23 @@ def _check_operator(node: Any) -> None:
         )
     if node.domain not in (*_STANDARD, _CONTRIBUTED):
         raise DataError(
-            f"needs the operator {short_repr(node.op_type)} of {short_repr(node.domain)}, which is not ONNX's own, and no "
+            f"needs the operator {short_repr(node.op_type)} of {short_repr(node.domain)}, which is not "
+            "ONNX's own, and no "
             "library of other operators is loaded; export it with standard operators"
         )
     if node.op_type in _REFUSED:
         raise DataError(f"has {node.op_type}, {_REFUSED[node.op_type]}; export it without")
 
 
-def _walk(onnx: Any, nodes: Any) -> Iterator[Any]:
+def _walk(nodes: Any) -> Iterator[Any]:
     """Nodes, and those of the graphs inside them, before the node that holds them."""
     for node in nodes:
-        for graph in _graphs(onnx, node):
-            yield from _walk(onnx, graph.node)
+        for graph in _graphs(node):
+            yield from _walk(graph.node)
         yield node
 
 
-def _graphs(onnx: Any, node: Any) -> list[Any]:
+def _graphs(node: Any) -> list[Any]:
     found = []
     for attribute in node.attribute:
         found += [attribute.g] if attribute.HasField("g") else []
@@ -150,17 +160,17 @@ def _graphs(onnx: Any, node: Any) -> list[Any]:
     return found
 
 
-def _all_graphs(onnx: Any, graph: Any) -> Iterator[Any]:
+def _all_graphs(graph: Any) -> Iterator[Any]:
     yield graph
     for node in graph.node:
-        for inner in _graphs(onnx, node):
-            yield from _all_graphs(onnx, inner)
+        for inner in _graphs(node):
+            yield from _all_graphs(inner)
 
 
 def _inline_tensors(onnx: Any, model: Any, folder: Path) -> bool:
     """Check that every tensor holds what it claims, and put those of other files into the model; whether any was."""
     total, external = 0, False
-    for graph in _all_graphs(onnx, model.graph):
+    for graph in _all_graphs(model.graph):
         if graph.sparse_initializer:
             raise DataError("has sparse tensors, which no detector has")
         tensors = list(graph.initializer)
@@ -217,11 +227,15 @@ def _check_tensor(onnx: Any, tensor: Any) -> int:
     count = math.prod(tensor.dims)
     if tensor.data_type == onnx.TensorProto.STRING:
         if count != len(tensor.string_data):
-            raise DataError(f"the tensor {short_repr(tensor.name)} claims {count:,} texts, not those it holds")
+            raise DataError(
+                f"the tensor {short_repr(tensor.name)} claims {count:,} texts, not those it holds"
+            )
         return sum(map(len, tensor.string_data))
     bits = _BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
     if bits is None:
-        raise DataError(f"the tensor {short_repr(tensor.name)} is of type {tensor.data_type}, which is unknown")
+        raise DataError(
+            f"the tensor {short_repr(tensor.name)} is of type {tensor.data_type}, which is unknown"
+        )
     wanted = -(-count * bits // 8)
     fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
     if tensor.HasField("raw_data"):
@@ -230,7 +244,8 @@ def _check_tensor(onnx: Any, tensor: Any) -> int:
         fits = any(len(field) in (count, 2 * count, -(-count // 2)) for field in fields if field or not count)
     if not fits:
         raise DataError(
-            f"the tensor {short_repr(tensor.name)} claims a shape of {short_repr(list(tensor.dims))}, not what the file holds"
+            f"the tensor {short_repr(tensor.name)} claims a shape of {short_repr(list(tensor.dims))}, not "
+            "what the file holds"
         )
     return wanted
 
@@ -258,13 +273,14 @@ def _check_sizes(graph: Any, pixels: set[str]) -> None:
         pixels: names of the values that depend on the image; those that do here join them.
     """
     for node in graph.node:
-        inner = _graphs(None, node)
+        inner = _graphs(node)
         for one in inner:
             _check_sizes(one, pixels)
         for place in _SIZES.get(node.op_type, ()):
             if place < len(node.input) and node.input[place] in pixels:
                 raise DataError(
-                    f"{node.op_type} {short_repr(node.name)} makes an output whose size the pixels decide, so that an image "
+                    f"{node.op_type} {short_repr(node.name)} makes an output whose size the pixels decide, "
+                    "so that an image "
                     "can ask for any amount of memory; export it with sizes that do not depend on pixels"
                 )
         if node.op_type not in _SHAPES and (inner or pixels.intersection(node.input)):

@@ -39,7 +39,8 @@ def find_xml(path: Path) -> Path:
     found = sorted(path.glob("*.xml"))
     if len(found) != 1:
         raise DataError(
-            f"{path} holds {len(found)} .xml files; an OpenVINO model is a folder with one .xml and its .bin: name the .xml"
+            f"{path} holds {len(found)} .xml files; an OpenVINO model is a folder with one .xml and its "
+            ".bin: name the .xml"
         )
     return found[0]
 
@@ -65,7 +66,9 @@ def read_openvino(path: Path) -> ModelFile:
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
     except Exception as error:  # a file decides what its fields hold: any kind may come up
-        raise DataError(f"{place}: damaged ({short_repr(str(error))}); download or export it again") from error
+        raise DataError(
+            f"{place}: damaged ({short_repr(str(error))}); download or export it again"
+        ) from error
     return ModelFile(
         path, {"model": model, "weights": weights}, digest(model, weights, sidecar), image, metadata
     )
@@ -76,7 +79,9 @@ def _check(model: bytes, weights: int) -> TensorSpec:
     head = model[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith((b"<?xml", b"<net")):
         raise DataError("not an OpenVINO model: it does not begin as XML")
-    if b"<!" in model.replace(b"<!--", b""):  # entities can stand for files, or for more and more of themselves
+    if b"<!" in model.replace(
+        b"<!--", b""
+    ):  # entities can stand for files, or for more and more of themselves
         raise DataError("declares a document type or entities, which no OpenVINO model does")
     images: list[TensorSpec] = []
     depth = count = 0
@@ -113,7 +118,8 @@ def _check_layer(layer: Any) -> None:
     kind, version = layer.get("type", ""), layer.get("version", "")
     if not version.startswith("opset"):
         raise DataError(
-            f"needs the operator {short_repr(kind)} of {short_repr(version)}, which is not OpenVINO's own, and no library of "
+            f"needs the operator {short_repr(kind)} of {short_repr(version)}, which is not OpenVINO's own, "
+            "and no library of "
             "other operators is loaded; export it with standard operators"
         )
     if kind in _REFUSED:
@@ -126,13 +132,16 @@ def _check_constant(name: str, data: Any, weights: int) -> None:
     offset, size = int(data.get("offset", -1)), int(data.get("size", -1))
     if offset < 0 or size < 0 or offset + size > weights:
         raise DataError(
-            f"the constant {short_repr(name)} takes bytes {offset:,} to {offset + size:,} of the .bin, which has {weights:,}: "
+            f"the constant {short_repr(name)} takes bytes {offset:,} to {offset + size:,} of the .bin, which "
+            f"has {weights:,}: "
             "cut short, or another model's"
         )
     bits = _BITS.get(data.get("element_type", ""))
     wanted = None if bits is None else -(-math.prod(shape) * bits // 8)
     if any(side < 0 for side in shape) or (wanted is not None and wanted > max(size, 8)):
-        raise DataError(f"the constant {short_repr(name)} claims a shape of {short_repr(shape)} in {size:,} bytes")
+        raise DataError(
+            f"the constant {short_repr(name)} claims a shape of {short_repr(shape)} in {size:,} bytes"
+        )
 
 
 def _parameter(name: str, data: Any) -> TensorSpec:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from robustbench_sgdm.core.errors import UsageError
@@ -33,3 +36,22 @@ def version(*distributions: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return "absent"
+
+
+def without_installing() -> AbstractContextManager[None]:
+    """Let Ultralytics install nothing, whatever it misses and whatever the user's environment allows it."""
+    return environment_variable("ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS", "true")
+
+
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of this process, and put it back."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

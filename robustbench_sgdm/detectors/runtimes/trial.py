@@ -28,7 +28,9 @@ SECONDS = 8.0
 """Of processor time for a small file and an image of 640 px; a megabyte of weights may take `SECONDS_A_MEGABYTE` more."""
 
 SECONDS_A_MEGABYTE = 1.0
-_MOST_OUTPUT = 64 * 2**20  # bytes of what a network puts out for an image; YOLOv8 with 80 classes takes 2.8 MB
+_MOST_OUTPUT = (
+    64 * 2**20
+)  # bytes of what a network puts out for an image; YOLOv8 with 80 classes takes 2.8 MB
 _WALL = 10.0  # the clock may show so many times the processor's time before a trial ends, on a busy machine
 
 
@@ -42,7 +44,9 @@ def open_onnx(contents: Mapping[str, bytes], device: str) -> Any:
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # workers share the cores among themselves
+    options.intra_op_num_threads = options.inter_op_num_threads = (
+        1  # workers share the cores among themselves
+    )
     options.log_severity_level = 4
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.startswith("cuda"):

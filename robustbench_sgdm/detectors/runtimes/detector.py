@@ -18,9 +18,8 @@ from torch import Tensor
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list
-from robustbench_sgdm.detectors.device import pick_device
+from robustbench_sgdm.detectors.device import select_device
 from robustbench_sgdm.detectors.runtimes import trial
-from robustbench_sgdm.detectors.runtimes.autobackend import AutoBackendRuntime, format_of
 from robustbench_sgdm.detectors.runtimes.base import Runtime
 from robustbench_sgdm.detectors.runtimes.files import ModelFile, TensorSpec
 from robustbench_sgdm.detectors.runtimes.layouts import Layout, Output, recognise, suggest_classes
@@ -29,7 +28,8 @@ from robustbench_sgdm.detectors.runtimes.onnx import OnnxRuntime
 from robustbench_sgdm.detectors.runtimes.onnx_file import read_onnx
 from robustbench_sgdm.detectors.runtimes.openvino import OpenVinoRuntime
 from robustbench_sgdm.detectors.runtimes.openvino_file import read_openvino
-from robustbench_sgdm.detectors.square import SquareDetector
+from robustbench_sgdm.detectors.ultralytics.autobackend import AutoBackendRuntime, format_of
+from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 7680  # px
@@ -229,7 +229,7 @@ def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()
         UsageError: a package is missing, or the file needs to be told something: classes, size, layout.
         DataError: damaged, refused, of another task or layout, or it cannot be run.
     """
-    path, device = Path(model), pick_device(config.device or "cpu")
+    path, device = Path(model), select_device(config.device or "cpu")
     if not path.exists():
         raise DataError(f"{path}: no such file; give an exported model that exists")
     if config.half:

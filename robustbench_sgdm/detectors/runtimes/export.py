@@ -3,48 +3,41 @@ run in another runtime: exported once into the cache, held against PyTorch's box
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
-from ultralytics.engine.exporter import Exporter
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json
-from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.sources.scenes import load_scenes
 from robustbench_sgdm.detectors import timing
-from robustbench_sgdm.detectors.letterbox import letterbox, stretch
+from robustbench_sgdm.detectors.letterbox import letterbox, resize_square
 from robustbench_sgdm.detectors.runtimes.detector import ExportedDetector, load_exported
 from robustbench_sgdm.detectors.runtimes.packages import (
     environment_variable,
     require,
     version,
-    without_installing,
 )
-from robustbench_sgdm.detectors.square import SquareDetector
-from robustbench_sgdm.detectors.yolo import YoloDetector
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector
+from robustbench_sgdm.detectors.ultralytics.exporting import export_network, quiet
+from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 
 _LOG = logging.getLogger(__name__)
 SUFFIXES = {"onnx": ".onnx", "openvino": "_openvino_model"}
@@ -71,7 +64,7 @@ _DECODING = (
 
 
 def export_detector(
-    detector: YoloDetector,
+    detector: UltralyticsDetector,
     path: Path,
     form: str,
     *,
@@ -133,7 +126,7 @@ def largest_shift(detector: SquareDetector, other: SquareDetector, images: Seque
     return shift
 
 
-def convert(detector: YoloDetector, runtime: str) -> YoloDetector | ExportedDetector:
+def convert(detector: UltralyticsDetector, runtime: str) -> UltralyticsDetector | ExportedDetector:
     """The same detector in another runtime.
 
     Args:
@@ -165,10 +158,12 @@ def convert(detector: YoloDetector, runtime: str) -> YoloDetector | ExportedDete
 def check_images(count: int = _CHECKED) -> list[Tensor]:
     """A few rendered images, uint8 (3, H, W)."""
     images = load_scenes().images[:count]
-    return [torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()) for image in images]
+    return [torch.from_numpy(image_decoding.read_image(image).transpose(2, 0, 1).copy()) for image in images]
 
 
-def _export_into_cache(detector: YoloDetector, form: str, place: Path, settings: InferenceConfig) -> None:
+def _export_into_cache(
+    detector: UltralyticsDetector, form: str, place: Path, settings: InferenceConfig
+) -> None:
     """Export, hold it against the detector, and only then put it where it is found again."""
     place.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=place.parent.parent) as folder:
@@ -193,19 +188,19 @@ def _export_into_cache(detector: YoloDetector, form: str, place: Path, settings:
                 raise
 
 
-def _adopt(exported: ExportedDetector, detector: YoloDetector) -> ExportedDetector:
+def _adopt(exported: ExportedDetector, detector: UltralyticsDetector) -> ExportedDetector:
     """An export under the name of its checkpoint; its key is the checkpoint's, however often it is exported."""
     exported.name, exported.parameters, exported.module = detector.name, detector.parameters, detector.module
     exported.sha256, exported.trained_imgsz = f"export of {detector.fingerprint}", detector.trained_imgsz
     return exported
 
 
-def _fastest(detector: YoloDetector) -> YoloDetector | ExportedDetector:
+def _fastest(detector: UltralyticsDetector) -> UltralyticsDetector | ExportedDetector:
     """What takes least time for a few images, in one thread as workers compute; chosen once and kept in the cache."""
     kept = _cache(detector, "auto").with_suffix(".json")
     if kept.is_file() and (chosen := read_json(kept, 1000).get("runtime")) in ("pytorch", *_FILES):
         return convert(detector, chosen)
-    candidates: dict[str, YoloDetector | ExportedDetector] = {"pytorch": detector}
+    candidates: dict[str, UltralyticsDetector | ExportedDetector] = {"pytorch": detector}
     for runtime in ("onnx", "openvino") if detector.device.type == "cpu" else ("onnx", "tensorrt"):
         try:
             candidates[runtime] = convert(detector, runtime)
@@ -214,7 +209,7 @@ def _fastest(detector: YoloDetector) -> YoloDetector | ExportedDetector:
     images = [image.to(detector.device) for image in check_images()]
     calls = {name: (lambda one=one: one.predict(images)) for name, one in candidates.items()}
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        times = pool.submit(timing.in_turns, calls, _ROUNDS, str(detector.device)).result()
+        times = pool.submit(timing.benchmark_interleaved, calls, _ROUNDS, str(detector.device)).result()
     fastest = min(times, key=lambda name: times[name].milliseconds)
     each = ", ".join(f"{name} {one.milliseconds / len(images):.1f} ms" for name, one in times.items())
     _LOG.info("%s: --runtime auto takes %s (an image: %s)", detector.name, fastest, each)
@@ -225,7 +220,7 @@ def _fastest(detector: YoloDetector) -> YoloDetector | ExportedDetector:
     return candidates[fastest]
 
 
-def _cache(detector: YoloDetector, form: str) -> Path:
+def _cache(detector: UltralyticsDetector, form: str) -> Path:
     packages = [f"{name} {version(name)}" for name in ("ultralytics", "torch", "onnx", "onnxslim")]
     runtimes = ["onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"]
     parts = [detector.fingerprint, form, *packages, *(f"{name} {version(name)}" for name in runtimes)]
@@ -235,55 +230,33 @@ def _cache(detector: YoloDetector, form: str) -> Path:
 def _shift(detections: Detections, others: Detections) -> float:
     """How far each box above `CONFIDENCE` is from the nearest one with its label; boxes at the edge may be gone."""
     shift = 0.0
-    for box, score, label in zip(detections.xyxy, detections.score, detections.label, strict=True):
+    for box, score, label in zip(detections.xyxy, detections.scores, detections.labels, strict=True):
         if score > CONFIDENCE:
-            same = others.xyxy[others.label == label]
+            same = others.xyxy[others.labels == label]
             shift = max(shift, float(np.abs(same - box).max(1).min(initial=np.inf)))
     return shift
 
 
-def _input(detector: YoloDetector, image: Image) -> Any:
+def _input(detector: UltralyticsDetector, image: Image) -> Any:
     """An image as the detector shows it to its network: float32 (1, 3, S, S)."""
-    pixels = torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy())
-    square, _ = (stretch if detector.fills_square else letterbox)(pixels, detector.imgsz)
+    pixels = torch.from_numpy(image_decoding.read_image(image).transpose(2, 0, 1).copy())
+    square, _ = (resize_square if detector.fills_square else letterbox)(pixels, detector.imgsz)
     return (square[None].float() / 255).numpy()
 
 
-def _exporter(detector: YoloDetector, folder: Path, form: str, dynamic: bool) -> Path:
-    network: Any = copy.deepcopy(detector.network)
-    network.task, network.pt_path = "detect", str(folder / "exported.pt")
-    settings = {
-        "format": form,
-        "imgsz": detector.imgsz,
-        "dynamic": dynamic,
-        "max_det": detector.settings.max_det,
-        "nms": False if detector.settings.end2end else None,  # False takes the one-to-one branch
-        "device": "cpu" if detector.device.type == "cpu" else str(detector.device.index or 0),
-        "batch": 16 if form == "engine" and dynamic else 1,
-    }
-    try:
-        with without_installing(), torch.no_grad(), _quiet():
-            return Path(str(Exporter(overrides=settings)(cast(Any, network))))
-    except Exception as error:  # whatever tracing a network provokes
-        reason = " ".join(str(error).split())[:300]
-        raise RobustBenchError(
-            f"{detector.name} cannot be exported ({type(error).__name__}: {reason})"
-        ) from error
-
-
-def _export_onnx(detector: YoloDetector, folder: Path, dynamic: bool) -> Path:
+def _export_onnx(detector: UltralyticsDetector, folder: Path, dynamic: bool) -> Path:
     if detector.settings.half:
         raise UsageError("--half: an export is made of float32 weights; leave it out")
-    return _exporter(detector, folder, "onnx", dynamic)
+    return export_network(detector, folder, "onnx", dynamic)
 
 
-def _export_engine(detector: YoloDetector, path: Path) -> None:
+def _export_engine(detector: UltralyticsDetector, path: Path) -> None:
     if detector.device.type != "cuda":
         raise UsageError(
             "--runtime tensorrt needs an NVIDIA GPU: give --device cuda, or --runtime onnx or openvino"
         )
     require("tensorrt", "tensorrt")
-    shutil.move(_exporter(detector, path.parent, "engine", dynamic=True), path)
+    shutil.move(export_network(detector, path.parent, "engine", dynamic=True), path)
 
 
 def _finish_onnx(source: Path, path: Path, inputs: Sequence[Any]) -> None:
@@ -317,7 +290,7 @@ def _quantize_onnx(source: Path, model: Any, inputs: Sequence[Any]) -> Any:
 
     kept = [node.name for node in model.graph.node if node.op_type not in ("Conv", "Gemm", "MatMul")]
     target = source.with_name("quantized.onnx")
-    with _quiet():
+    with quiet():
         quantize_static(
             *(str(source), str(target), Reader()),
             quant_format=QuantFormat.QDQ,
@@ -341,7 +314,7 @@ def _convert_openvino(source: Path, path: Path, inputs: Sequence[Any]) -> None:
             if _place(op.get_friendly_name()) == head
             and (op.get_type_name() in _DECODING or "dfl" in op.get_friendly_name())
         ]
-        with _quiet():
+        with quiet():
             model = nncf.quantize(
                 model,
                 nncf.Dataset(list(inputs)),
@@ -365,16 +338,3 @@ def _import_nncf() -> Any:
     """NNCF, which would report its use to its makers unless this variable is set when it is first imported."""
     with environment_variable("NNCF_CI", "1"):
         return require("nncf", "openvino")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters and quantisers tell: progress, hints, warnings of tracing."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -22,15 +22,51 @@ _MAX_NODES = 50_000  # Faster R-CNN has 2,000, a large transformer 10,000
 _STANDARD = ("", "ai.onnx")
 _CONTRIBUTED = "com.microsoft"  # built into ONNX Runtime; its quantiser and optimiser write these
 _CONTRIBUTED_OPS = frozenset(
-    """
-    Attention BiasGelu BiasSplitGelu ConvTransposeWithDynamicPads DequantizeLinear DynamicQuantizeLSTM
-    DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul
-    GatherBlockQuantized Gelu GridSample GroupNorm Inverse MatMulInteger16 MatMulIntegerToFloat
-    MatMulNBits MultiHeadAttention NhwcConv NhwcMaxPool QAttention QGemm QLinearAdd QLinearAveragePool
-    QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean
-    QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu
-    SimplifiedLayerNormalization SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization
-    """.split()
+    [
+        "Attention",
+        "BiasGelu",
+        "BiasSplitGelu",
+        "ConvTransposeWithDynamicPads",
+        "DequantizeLinear",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "EmbedLayerNormalization",
+        "FastGelu",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "GatherBlockQuantized",
+        "Gelu",
+        "GridSample",
+        "GroupNorm",
+        "Inverse",
+        "MatMulInteger16",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "MultiHeadAttention",
+        "NhwcConv",
+        "NhwcMaxPool",
+        "QAttention",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearConv",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMul",
+        "QLinearReduceMean",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QLinearWhere",
+        "QMoE",
+        "QuantizeLinear",
+        "QuickGelu",
+        "SimplifiedLayerNormalization",
+        "SkipGroupNorm",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    ]
 )
 _REFUSED = {
     **dict.fromkeys(("Loop", "Scan", "SequenceMap"), "a loop, which can go on without end"),

@@ -46,6 +46,7 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 EXECUTORS = ("local", "ray")
 LAYOUT_NAMES = ("raw", "end2end", "rtdetr", "torchvision", "detr")
 NORMALIZE_NAMES = ("unit", "imagenet")
+EXPORT_FORMATS = ("onnx", "openvino")
 RUNTIME_NAMES = ("pytorch", "onnx", "openvino", "tensorrt", "auto")
 _LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
 _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
@@ -212,6 +213,48 @@ class EvaluationConfig(InferenceConfig):
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types; a detector that was loaded already by its name."""
         return _manifest(self)
+
+
+@dataclass(frozen=True)
+class ExportConfig(InferenceConfig):
+    """An export of a checkpoint, fused as it runs here.
+
+    Attributes:
+        model: a zoo name or the path of a checkpoint.
+        weights: of a zoo name; the embedded ones if None.
+        format: `onnx` or `openvino`.
+        out: the file (`.onnx`) or OpenVINO's folder (`_openvino_model`); None for the model's name in the current folder.
+        int8: quantise to 8 bits, by ONNX Runtime's static quantiser or by NNCF.
+        data: images to choose the ranges of 8 bits by, as in `EvaluationConfig`, also `images` and `split`.
+        dynamic: for batches and images of any size; else for single images of one size, which is quicker on a CPU.
+        progress: called while data are rendered.
+
+    Raises:
+        UsageError: an unknown format, or `int8` without `data`, or the reverse.
+    """
+
+    model: str | Path = ""
+    _: KW_ONLY
+    weights: str | Path | None = None
+    format: str = "onnx"
+    out: Path | None = None
+    int8: bool = False
+    data: str | Path = ""
+    images: Path | None = None
+    split: str = "val"
+    dynamic: bool = False
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not str(self.model):
+            raise UsageError("no model given; name one of `robustbench list models` or a checkpoint")
+        if self.format not in EXPORT_FORMATS:
+            raise unknown_name_error("format", self.format, EXPORT_FORMATS)
+        if self.int8 != bool(self.data):
+            raise UsageError(
+                "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from typing import Any
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
-from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, load_detector
+from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
 
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
@@ -71,7 +72,8 @@ def load_detectors(
     """
     if not models:
         raise UsageError(
-            "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
+            "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
+            "or of an exported model"
         )
     ready = [load_plugin(m) if isinstance(m, str) and is_plugin(m) else m for m in models]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
@@ -98,7 +100,7 @@ def load_detectors(
         if model in loaded:
             entrants[model] = DetectorEntry(loaded[model], "given")
             continue
-        load_it = partial(load_detector, model, weights=files.get(model))
+        load_it = partial(load_file, model, weights=files.get(model))
         try:
             try:
                 detector = load_it(config)
@@ -118,6 +120,26 @@ def load_detectors(
     if single and len(single) == len(wanted) - len(loaded):
         raise single[0]
     return entrants
+
+
+def load_file(
+    model: str | Path,
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> UltralyticsDetector | ExportedDetector:
+    """Load a zoo name, a checkpoint or an exported model; in the runtime that the configuration names.
+
+    Raises:
+        UsageError: an unknown name, weights for a file, or a runtime that is not installed.
+        DataError: the file is damaged, or no detector's.
+    """
+    if is_exported(model):
+        if weights is not None:
+            raise UsageError(f"{model} holds its weights already; leave out --weights for it")
+        return load_exported(model, config if classes is None else replace(config, classes=classes))
+    return convert(load_detector(model, config, weights=weights, classes=classes), config.runtime)
 
 
 def load_trained_detectors(
@@ -200,19 +222,25 @@ def added_baselines(models: Sequence[str]) -> list[str]:
 
 
 def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str]:
-    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
+    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others.
+
+    An exported model has its whole name: beside `best.pt` it is `best.onnx`.
+    """
     files = [m for m in models if m not in loaded and (_is_file(m) or zoo.is_model_yaml(m))]
-    names = {m: Path(m).stem if m in files else m for m in models}
+    names = {
+        m: (Path(m).resolve().name if is_exported(m) else Path(m).stem) if m in files else m for m in models
+    }
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())
         for model in [m for m in files if counts[names[m].casefold()] > 1]:
-            parts = Path(model).resolve().with_suffix("").parts[-depth:]
+            path = Path(model).resolve()
+            parts = (path if is_exported(model) else path.with_suffix("")).parts[-depth:]
             names[model] = "-".join(p for p in parts if p not in ("weights", "/"))
     return names
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix.lower() in {".pt", ".safetensors"}
+    return Path(model).suffix.lower() in {".pt", ".safetensors"} or is_exported(model)
 
 
 def plugin_names() -> list[str]:
@@ -242,7 +270,8 @@ def load_plugin(model: str) -> Detector:
         raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(detector, Detector):
         raise UsageError(
-            f"{place} gave a {type(detector).__name__}, which is no detector; return robustbench_sgdm.wrap_detector(...)"
+            f"{place} gave a {type(detector).__name__}, which is no detector; return "
+            "robustbench_sgdm.wrap_detector(...)"
         )
     return detector
 

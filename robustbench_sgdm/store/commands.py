@@ -20,6 +20,8 @@ _DEVICE = re.compile(r"cpu|cuda(?::\d{1,3})?", re.ASCII)
 _ENGINES = ("torch", "imgaug")
 _EMBEDDED = "embedded"
 _WEIGHTS = (".pt", ".safetensors")
+_EXPORTS = (".onnx", ".xml", "_openvino_model")  # others run code
+_RUNTIMES = ("onnx", "openvino", "tensorrt")
 _DATA = (".json", ".yaml", ".yml")
 _LONGEST = 4000  # characters of a value
 
@@ -45,7 +47,12 @@ def repeat_command(run: Run) -> str:
     options = [*_models(models), *_data(plan["data"]), *_corruptions(run)]
     options += [("engine", settings["engine"]), ("seed", str(settings["seed"])), *_device(settings)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
-    options += [*_inference(models.values()), ("project", str(place.parent)), ("name", place.name)]
+    options += [
+        *_inference(models.values()),
+        *_exports(plan.get("config")),
+        ("project", str(place.parent)),
+        ("name", place.name),
+    ]
     return shlex.join(["robustbench", "run", *(word for option in options for word in _words(*option))])
 
 
@@ -63,6 +70,10 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
         file = about.get("weights")
         if file == _EMBEDDED and _NAME.fullmatch(name):
             options.append(("model", name))
+        elif _is_export(file):
+            if name != Path(str(file)).name and not name.endswith(f"-{Path(str(file)).name}"):
+                raise DataError(f"{short_repr(name)} is not its file's name")
+            options.append(("model", str(file)))
         elif isinstance(file, str) and Path(file).suffix.lower() in _WEIGHTS:
             stem = Path(file).stem
             if name == stem or name.endswith(f"-{stem}"):  # a model is called after its file
@@ -83,6 +94,22 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
             file = str(models[baseline]["weights"])
             options.append(("baseline", file if ("model", file) in options else str(baseline)))
     return options
+
+
+def _is_export(file: object) -> bool:
+    return isinstance(file, str) and file.lower().endswith(_EXPORTS)
+
+
+def _exports(config: object) -> Options:
+    """What the user said of exported files that say it not themselves."""
+    said = config if isinstance(config, dict) else {}
+    names = said.get("classes")
+    if isinstance(names, list):
+        if not all(isinstance(name, str) and "," not in name for name in names):
+            raise DataError("its class names hold commas, which --classes takes from a file alone")
+        names = ",".join(names)
+    found = {"classes": names, "layout": said.get("layout"), "normalize": said.get("normalize")}
+    return [(key, value) for key, value in found.items() if isinstance(value, str)]
 
 
 def _data(about: Mapping[str, Any]) -> Options:
@@ -136,6 +163,10 @@ def _inference(models: Collection[Mapping[str, Any]]) -> Options:
         if len(set(values)) > 1 and key != "imgsz":
             raise DataError(f"its models differ in {key}, which one command cannot say")
         options += [(key.replace("_", "-"), str(value)) for value in set(values) if len(set(values)) == 1]
+    runtimes = {about.get("runtime") for about in models if not _is_export(about.get("weights"))}
+    if len(runtimes) > 1:
+        raise DataError("its checkpoints ran in several runtimes, which one command cannot say")
+    options += [("runtime", str(one)) for one in runtimes if one in _RUNTIMES]
     for key in ("half", "end2end"):
         options += [(key, "")] * any(about.get(key) is True for about in models)
     return options

@@ -10,6 +10,17 @@ from robustbench_sgdm.detectors.runtimes.detector import (
     is_folder,
     load_exported,
 )
+from robustbench_sgdm.detectors.runtimes.export import convert, export_detector, export_model
 from robustbench_sgdm.detectors.runtimes.layouts import LAYOUTS
 
-__all__ = ["LAYOUTS", "NORMALIZATIONS", "ExportedDetector", "is_exported", "is_folder", "load_exported"]
+__all__ = [
+    "LAYOUTS",
+    "NORMALIZATIONS",
+    "ExportedDetector",
+    "convert",
+    "export_detector",
+    "export_model",
+    "is_exported",
+    "is_folder",
+    "load_exported",
+]

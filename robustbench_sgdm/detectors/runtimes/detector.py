@@ -28,6 +28,7 @@ from robustbench_sgdm.detectors.runtimes.onnx import OnnxRuntime
 from robustbench_sgdm.detectors.runtimes.onnx_file import read_onnx
 from robustbench_sgdm.detectors.runtimes.openvino import OpenVinoRuntime
 from robustbench_sgdm.detectors.runtimes.openvino_file import read_openvino
+from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError
 from robustbench_sgdm.detectors.ultralytics.autobackend import AutoBackendRuntime, format_of
 from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 
@@ -131,7 +132,7 @@ class ExportedDetector(SquareDetector):
 
     @property
     def _output_settings(self) -> dict[str, Any]:
-        return {**self.settings.output_settings, "imgsz": self.imgsz, "end2end": self.is_end_to_end}
+        return {**self.settings.output_settings, "imgsz": self.imgsz}
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
@@ -237,7 +238,7 @@ def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()
             f"{path}: --half is for checkpoints; an exported model computes in the precision of its file"
         )
     if config.end2end is not None:
-        raise UsageError(f"{path}: its branch was chosen at export; leave out --end2end and --no-end2end")
+        raise NoEnd2EndError(f"{path}: its branch was chosen at export; leave out --end2end and --no-end2end")
     if format_of(path) is not None:
         if not config.trust_weights:
             raise DataError(

@@ -20,7 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.config import ExportConfig, InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json
@@ -29,13 +29,13 @@ from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.sources.scenes import load_scenes
 from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.detectors.letterbox import letterbox, resize_square
-from robustbench_sgdm.detectors.runtimes.detector import ExportedDetector, load_exported
+from robustbench_sgdm.detectors.runtimes.detector import ExportedDetector, is_exported, load_exported
 from robustbench_sgdm.detectors.runtimes.packages import (
     environment_variable,
     require,
     version,
 )
-from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector, load_detector
 from robustbench_sgdm.detectors.ultralytics.exporting import export_network, quiet
 from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 
@@ -109,6 +109,43 @@ def export_detector(
         if path.is_dir():
             shutil.rmtree(path)
         draft.replace(path)
+
+
+def export_model(config: ExportConfig, images: Sequence[Image] = ()) -> Path:
+    """Export a checkpoint, and hold its boxes against the checkpoint's on a few rendered images.
+
+    Args:
+        config: what to export, and where to.
+        images: to choose ranges by, where it is quantised; as many as `CALIBRATION_IMAGES` of them are taken, evenly.
+
+    Raises:
+        UsageError: as `export_detector`, or the model is exported already.
+        DataError: a file is missing or damaged.
+        RobustBenchError: the export in float32 finds other boxes.
+    """
+    if is_exported(config.model):
+        raise UsageError(f"{config.model} is exported already; give a checkpoint or a name of the zoo")
+    inference = replace(config.inference, runtime="pytorch", device="cpu")
+    detector = load_detector(config.model, inference, weights=config.weights)
+    path = config.out or Path(f"{detector.name}{'-int8' * config.int8}{SUFFIXES[config.format]}")
+    chosen = (
+        [images[i * len(images) // CALIBRATION_IMAGES] for i in range(CALIBRATION_IMAGES)] if images else []
+    )
+    calibration = list({image.id: image for image in chosen}.values())
+    export_detector(detector, path, config.format, dynamic=config.dynamic, calibration=calibration)
+    exported = load_exported(path, replace(inference, imgsz=detector.imgsz, end2end=None))
+    shift = largest_shift(detector, exported, check_images())
+    if not config.int8 and shift > TOLERANCE:
+        raise RobustBenchError(
+            f"{path} moves boxes of {detector.name} by {shift:.2f} px, may at most {TOLERANCE}: the export is not equal"
+        )
+    how = (
+        f"8 bits by {len(calibration)} images; `robustbench run --model {config.model},{path}` says what that costs"
+        if config.int8
+        else f"boxes above confidence {CONFIDENCE} move by at most {shift:.4f} px on {_CHECKED} images"
+    )
+    _LOG.info("%s: %s", path, how)
+    return path
 
 
 def largest_shift(detector: SquareDetector, other: SquareDetector, images: Sequence[Tensor]) -> float:
@@ -192,6 +229,7 @@ def _adopt(exported: ExportedDetector, detector: UltralyticsDetector) -> Exporte
     """An export under the name of its checkpoint; its key is the checkpoint's, however often it is exported."""
     exported.name, exported.parameters, exported.module = detector.name, detector.parameters, detector.module
     exported.sha256, exported.trained_imgsz = f"export of {detector.fingerprint}", detector.trained_imgsz
+    exported.settings = replace(detector.settings)  # which branch, also where the checkpoint has but one
     return exported
 
 

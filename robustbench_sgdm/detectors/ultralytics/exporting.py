@@ -59,7 +59,7 @@ def export_network(detector: UltralyticsDetector, folder: Path, form: str, dynam
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what exporters and quantisers tell: progress, hints, warnings of tracing."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -67,3 +67,4 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        logging.root.handlers = handlers  # ONNX Runtime's quantiser gives the root one that repeats ours

@@ -264,7 +264,7 @@ def _decode_torchvision(outputs: list[Tensor], *_: int) -> Tensor:
     if boxes.ndim == 2:
         boxes, labels, scores = boxes[None], labels[None], scores[None]
     rows = torch.cat((boxes, scores[..., None], labels[..., None]), 2)
-    order = scores.argsort(1, descending=True, stable=True)
+    order = scores.argsort(dim=1, descending=True, stable=True)
     return rows.gather(1, order[..., None].expand_as(rows))
 
 
@@ -275,7 +275,7 @@ def _decode_detr(outputs: list[Tensor], imgsz: int, classes: int, max_det: int) 
         return _best(boxes, logits.sigmoid(), max_det)
     scores, labels = logits.softmax(2)[..., :-1].max(2)
     rows = torch.cat((boxes, scores[..., None], labels[..., None].float()), 2)
-    order = scores.argsort(1, descending=True, stable=True)
+    order = scores.argsort(dim=1, descending=True, stable=True)
     return rows.gather(1, order[..., None].expand_as(rows))
 
 

@@ -15,7 +15,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
-from robustbench_sgdm.store import Run, has_picture, keep_picture
+from robustbench_sgdm.store import Run, has_image, write_image
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def make_corrupted_images(
     """
     todo: dict[int, list[tuple[str, float]]] = {}
     for corruption, severity, image_id in wanted:
-        if not has_picture(run, corruption, severity, image_id):
+        if not has_image(run, corruption, severity, image_id):
             todo.setdefault(image_id, []).append((corruption, severity))
     if not todo:
         return 0
@@ -55,19 +55,19 @@ def make_corrupted_images(
         for name, severity in dict.fromkeys(versions):
             pixels = clean
             if name != CLEAN:
-                corrupting.check_reproducible(run.plan["settings"]["engine"])
+                corrupting.check_reproducible(run.manifest.settings.engine)
                 if name not in corruptions:
                     raise DataError(
                         f"corruption {name!r} is not installed; pass its folder with --corruption-dir"
                     )
                 pixels = _reproduce(run, corruptions[name], severity, clean, image_id, device)
-            keep_picture(run, name, severity, image_id, pixels)
+            write_image(run, name, severity, image_id, pixels)
             progress(1)
     return sum(map(len, todo.values()))
 
 
 def _images(run: Run) -> dict[int, Image]:
-    rows: Iterable[Any] = run.truth().images.itertuples(index=False)
+    rows: Iterable[Any] = run.ground_truth().images.itertuples(index=False)
     return {
         int(row.image_id): Image(
             int(row.image_id),
@@ -82,7 +82,7 @@ def _images(run: Run) -> dict[int, Image]:
 
 def _device(run: Run) -> str:
     """The run's kind of device, on which noise is drawn as it was then."""
-    device = str(run.plan["settings"].get("device", "cpu"))
+    device = run.manifest.settings.device
     if device.startswith("cuda") and not torch.cuda.is_available():
         _LOG.warning(
             "the run drew its noise on a GPU; these images are made on the CPU and differ in their noise"
@@ -94,15 +94,15 @@ def _device(run: Run) -> str:
 def _reproduce(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
 ) -> NDArray[np.uint8]:
-    settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
+    settings, recorded = run.manifest.settings, run.manifest.corruptions.get(corruption.name)
     return corrupting.reproduce(
         corruption,
         clean,
         severity,
-        seed=settings["seed"],
+        seed=settings.seed,
         image_id=image_id,
-        engine=settings["engine"],
-        fingerprint=about.get("fingerprint"),
+        engine=settings.engine,
+        fingerprint=recorded.fingerprint if recorded else None,
         device=device,
     )
 

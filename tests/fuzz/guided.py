@@ -82,10 +82,10 @@ def pictures(root: Path) -> Target:
     return root / "d.png", [make() for make in readers.PICTURES], readers.use_picture
 
 
-def plans(root: Path) -> Target:
-    """The plan of a run directory."""
-    path: Path = readers.sound_run(root) / "plan.yaml"
-    return path, [path.read_bytes()], lambda plan: readers.use_run(plan.parent)
+def manifests(root: Path) -> Target:
+    """The manifest of a run directory."""
+    path: Path = readers.sound_run(root) / "manifest.json"
+    return path, [path.read_bytes()], lambda file: readers.use_run(file.parent)
 
 
 def checkpoints(root: Path) -> Target:
@@ -120,7 +120,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         dataset_yamls,
         predictions,
         pictures,
-        plans,
+        manifests,
         checkpoints,
         onnx_models,
         model_yamls,

@@ -17,7 +17,7 @@ TARGETS = [
     "dataset_yamls",
     "predictions",
     "pictures",
-    "plans",
+    "manifests",
     "checkpoints",
     "onnx_models",
     "model_yamls",

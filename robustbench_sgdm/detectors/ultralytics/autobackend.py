@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ class AutoBackendRuntime:
     def _open(self) -> Any:
         if self._backend is None:
             try:
-                with without_installing():
+                with without_installing(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what a library says of its own formats
                     self._backend = AutoBackend(
                         str(self.path), device=torch.device(self.device), verbose=False
                     )

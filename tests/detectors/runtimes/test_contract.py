@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,10 @@ def torchscript(folder: Path, scale: float = 1.0) -> Path:
             out = super().forward(x)
             return torch.cat((out[:, :4], out[:, 4:] * scale), 1)
 
-    traced = torch.jit.trace(Scaled(), torch.zeros(1, 3, 64, 64), strict=False, check_trace=False)
-    traced.save(str(path), _extra_files={"config.txt": json.dumps(about)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have another format than what people deploy
+        traced = torch.jit.trace(Scaled(), torch.zeros(1, 3, 64, 64), strict=False, check_trace=False)
+        traced.save(str(path), _extra_files={"config.txt": json.dumps(about)})
     return path
 
 

@@ -73,9 +73,9 @@ LARGE = np.array([2**17, 2**17], np.int64)
         ),
         lambda: grown(
             helper.make_node("Range", ["a", "b", "c"], ["big"]),
-            a=np.int64(0),
-            b=np.int64(2**34),
-            c=np.int64(1),
+            a=np.float32(0),
+            b=np.float32(2**34),
+            c=np.float32(1),
         ),
         lambda: grown(
             helper.make_node("ConstantOfShape", ["n"], ["o"]),

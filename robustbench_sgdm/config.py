@@ -44,15 +44,11 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 
 
 EXECUTORS = ("local", "ray")
-<<<<<<< HEAD
 LAYOUT_NAMES = ("raw", "end2end", "rtdetr", "torchvision", "detr")
 NORMALIZE_NAMES = ("unit", "imagenet")
 EXPORT_FORMATS = ("onnx", "openvino")
 RUNTIME_NAMES = ("pytorch", "onnx", "openvino", "tensorrt", "auto")
-_LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
-=======
 _MAX_IMGSZ = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
->>>>>>> main
 _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
 
@@ -68,24 +64,16 @@ class InferenceConfig:
         half: float16 weights and activations; CUDA only.
         conf: score above which a box counts, in [0, 1).
         iou: overlap above which suppression drops the weaker box, in (0, 1].
-<<<<<<< HEAD
-        max_det: most boxes in an image.
-        end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
-            Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
-        trust_weights: run the code that a `.pt`, a TorchScript file or a TensorRT engine holds. For files that you trust
-            fully.
-        classes: names of the classes of exported files that say none, in label order; or a file of them.
-        layout: what the outputs of exported files mean, where that can be read in two ways: a name of
-            `runtimes.LAYOUTS`.
-        normalize: how pixels of exported files are normalised, where that is not known: `unit` (to [0, 1]) or `imagenet`.
-        runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
-            Exported files are computed by their own.
-=======
         max_det: maximum boxes per image.
         end2end: use the one-to-one branch of a head that has two (YOLOv10, YOLO26); its boxes need no suppression. None
             does as Ultralytics' `val`: the other branch, unless fusion has removed it.
-        trust_weights: run the code in a `.pt`. Only for files that you trust fully.
->>>>>>> main
+        trust_weights: run the code in a `.pt`, a TorchScript file or a TensorRT engine. Only for files that you trust
+            fully.
+        classes: class names of exported files that have none, in label order; or a file of them.
+        layout: what the outputs of exported files mean, if that is ambiguous: a name of `runtimes.LAYOUTS`.
+        normalize: how exported files take pixels, if that is unknown: `unit` (in [0, 1]) or `imagenet`.
+        runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
+            Exported files are computed by their own.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -105,7 +93,6 @@ class InferenceConfig:
     runtime: str = "pytorch"
 
     def __post_init__(self) -> None:
-<<<<<<< HEAD
         for what, value, known in (
             ("layout", self.layout, LAYOUT_NAMES),
             ("normalize", self.normalize, NORMALIZE_NAMES),
@@ -113,14 +100,9 @@ class InferenceConfig:
         ):
             if value is not None and value not in known:
                 raise unknown_name_error(what, value, known)
-        if self.imgsz and (not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32):
-            nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
-            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")
-=======
         if self.imgsz and (not 32 <= self.imgsz <= _MAX_IMGSZ or self.imgsz % 32):
             nearest = min(max(round(self.imgsz / 32), 1) * 32, _MAX_IMGSZ)
             raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_MAX_IMGSZ} pixels; try {nearest}")
->>>>>>> main
         if not 0 <= self.conf < 1:
             raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
         if not 0 < self.iou <= 1:

@@ -132,21 +132,14 @@ class Evaluation:
 
     @cached_property
     def identical(self) -> list[str]:
-<<<<<<< HEAD
-        """A sentence for each compared pair that detects the same on a few images, clean: an untrained module.
+        """A sentence for each compared pair that detects the same on a few clean images: an untrained module.
 
         An export should detect the same as its checkpoint, and is no such pair.
         """
         sentences = []
         runtimes = {name: one.detector.describe().get("runtime") for name, one in self.plan.models.items()}
-        for baseline, model in Run(Path(), self.plan.describe()).trained_pairs:
-            if runtimes[baseline] == runtimes[model] and have_same_outputs(self.plan, baseline, model):
-=======
-        """A sentence for each compared pair that detects the same on a few clean images: an untrained module."""
-        sentences = []
         for baseline, model in Run(Path(), self.plan.to_manifest()).training_pairs:
-            if have_same_outputs(self.plan, baseline, model):
->>>>>>> main
+            if runtimes[baseline] == runtimes[model] and have_same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
                 ]
@@ -286,13 +279,8 @@ def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Cap
     return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-<<<<<<< HEAD
 def load_dataset(config: EvaluationConfig | ScoringConfig | CopyConfig | ExportConfig) -> Dataset:
-    """The data set; what was noticed while it was read is logged as warnings."""
-=======
-def load_dataset(config: EvaluationConfig | ScoringConfig | CopyConfig) -> Dataset:
     """Load the data set; notes from reading it are logged as warnings."""
->>>>>>> main
     data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:
         _LOG.warning("%s", text)

@@ -96,10 +96,6 @@ def load_detectors(
         if model in loaded:
             entries[model] = DetectorEntry(loaded[model], "given")
             continue
-<<<<<<< HEAD
-        load_it = partial(load_file, model, weights=files.get(model))
-=======
->>>>>>> main
         try:
             detector, no_end2end = _load(model, config, files.get(model))
         except UsageError as error:
@@ -120,12 +116,12 @@ def load_detectors(
 
 def _load(
     model: str, config: InferenceConfig, weights: Path | None
-) -> tuple[UltralyticsDetector, NoEnd2EndError | None]:
+) -> tuple[UltralyticsDetector | ExportedDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
     try:
-        return load_detector(model, config, weights=weights), None
+        return load_file(model, config, weights=weights), None
     except NoEnd2EndError as error:
-        return load_detector(model, replace(config, end2end=None), weights=weights), error
+        return load_file(model, replace(config, end2end=None), weights=weights), error
 
 
 def _files_by_model(

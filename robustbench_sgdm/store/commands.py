@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
@@ -51,7 +52,7 @@ def resume_command(run: Run) -> str:
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
     options += [
         *_inference(models.values()),
-        *_exports(plan.get("config")),
+        *_exports(manifest.config),
         ("project", str(place.parent)),
         ("name", place.name),
     ]
@@ -72,15 +73,11 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
         file = model.weights
         if file == _EMBEDDED and _NAME.fullmatch(name):
             options.append(("model", name))
-<<<<<<< HEAD
         elif _is_export(file):
-            if name != Path(str(file)).name and not name.endswith(f"-{Path(str(file)).name}"):
+            if name != Path(file).name and not name.endswith(f"-{Path(file).name}"):
                 raise DataError(f"{short_repr(name)} is not its file's name")
-            options.append(("model", str(file)))
-        elif isinstance(file, str) and Path(file).suffix.lower() in _WEIGHTS:
-=======
+            options.append(("model", file))
         elif Path(file).suffix.lower() in _WEIGHTS:
->>>>>>> main
             stem = Path(file).stem
             if name == stem or name.endswith(f"-{stem}"):  # a model is called after its file
                 options.append(("model", file))
@@ -101,29 +98,23 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
     return options
 
 
-<<<<<<< HEAD
-def _is_export(file: object) -> bool:
-    return isinstance(file, str) and file.lower().endswith(_EXPORTS)
+def _is_export(file: str) -> bool:
+    return file.lower().endswith(_EXPORTS)
 
 
-def _exports(config: object) -> Options:
-    """What the user said of exported files that say it not themselves."""
-    said = config if isinstance(config, dict) else {}
-    names = said.get("classes")
+def _exports(config: Mapping[str, Any]) -> Options:
+    """What the user said of exported files that do not say it themselves."""
+    names = config.get("classes")
     if isinstance(names, list):
         if not all(isinstance(name, str) and "," not in name for name in names):
             raise DataError("its class names hold commas, which --classes takes from a file alone")
         names = ",".join(names)
-    found = {"classes": names, "layout": said.get("layout"), "normalize": said.get("normalize")}
-    return [(key, value) for key, value in found.items() if isinstance(value, str)]
+    said = {"classes": names, "layout": config.get("layout"), "normalize": config.get("normalize")}
+    return [(key, value) for key, value in said.items() if isinstance(value, str)]
 
 
-def _data(about: Mapping[str, Any]) -> Options:
-    source, name = str(about.get("source")), about["name"]
-=======
 def _data(manifest: Manifest) -> Options:
     source, config = manifest.data.source, manifest.config
->>>>>>> main
     if source != "scenes" and Path(source).suffix.lower() not in _DATA:
         raise DataError(
             f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
@@ -156,15 +147,11 @@ def _inference(models: Collection[ModelInfo]) -> Options:
         values = {value for model in models if (value := getattr(model, key)) is not None}
         if len(values) > 1 and key != "imgsz":
             raise DataError(f"its models differ in {key}, which one command cannot say")
-<<<<<<< HEAD
-        options += [(key.replace("_", "-"), str(value)) for value in set(values) if len(set(values)) == 1]
-    runtimes = {about.get("runtime") for about in models if not _is_export(about.get("weights"))}
+        options += [(key.replace("_", "-"), str(value)) for value in values if len(values) == 1]
+    runtimes = {model.runtime for model in models if not _is_export(model.weights)}
     if len(runtimes) > 1:
         raise DataError("its checkpoints ran in several runtimes, which one command cannot say")
     options += [("runtime", str(one)) for one in runtimes if one in _RUNTIMES]
-=======
-        options += [(key.replace("_", "-"), str(value)) for value in values if len(values) == 1]
->>>>>>> main
     for key in ("half", "end2end"):
         options += [(key, "")] * any(getattr(model, key) for model in models)
     return options

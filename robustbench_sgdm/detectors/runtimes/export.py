@@ -351,8 +351,10 @@ def _convert_openvino(source: Path, path: Path, inputs: Sequence[Any]) -> None:
             for op in model.get_ordered_ops()
             # OpenVINO's matrix products in 8 bits differ from one loading to the next where a stream has one thread.
             if op.get_type_name() == "MatMul"
-            or (_place(op.get_friendly_name()) == head
-            and (op.get_type_name() in _DECODING or "dfl" in op.get_friendly_name()))
+            or (
+                _place(op.get_friendly_name()) == head
+                and (op.get_type_name() in _DECODING or "dfl" in op.get_friendly_name())
+            )
         ]
         with quiet():
             model = nncf.quantize(

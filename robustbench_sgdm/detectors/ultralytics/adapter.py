@@ -114,36 +114,6 @@ class UltralyticsDetector(SquareDetector):
         }
 
     @torch.inference_mode()
-<<<<<<< HEAD
-=======
-    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Detect in uint8 (3, H, W) RGB images, in one batch; see `Detector.predict`."""
-        if not images:
-            return []
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
-        fit = resize_square if self._queries else letterbox
-        squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
-        rows_of_images = self.rows(torch.stack(squares))
-        return [self._detections(rows, fit) for rows, fit in zip(rows_of_images, fits, strict=True)]
-
-    @torch.inference_mode()
-    def rows(self, squares: Tensor) -> list[Tensor]:
-        """Forward and suppression alone: uint8 (B, 3, S, S) to rows (n, 6) of xyxy, score, label each."""
-        rows: list[Tensor] = non_max_suppression(
-            self.forward(squares),
-            self.settings.conf,
-            self.settings.iou,
-            multi_label=True,
-            max_det=self.settings.max_det,
-            max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
-            end2end=self._queries or bool(self.settings.end2end),
-        )
-        return rows
-
-    @torch.inference_mode()
->>>>>>> main
     def forward(self, batch: Tensor) -> Tensor:
         """See `SquareDetector.forward`."""
         dtype = torch.float16 if self.settings.half else torch.float32

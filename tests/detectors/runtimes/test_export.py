@@ -104,7 +104,7 @@ def test_what_export_refuses(tmp_path: Path, detector: UltralyticsDetector) -> N
         ExportConfig("yolov8n", format="tflite")
     with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export_detector(detector, tmp_path / "m.bin", "onnx")
-    with pytest.raises(UsageError, match="must end in _openvino_model, .*m_openvino_model"):
+    with pytest.raises(UsageError, match=r"must end in _openvino_model, .*m_openvino_model"):
         export_detector(detector, tmp_path / "m.xml", "openvino")
     (tmp_path / "m_openvino_model").mkdir()
     (tmp_path / "m_openvino_model/precious.txt").write_text("mine")
@@ -189,8 +189,8 @@ def test_results_of_a_run_in_two_runtimes(tmp_path: Path) -> None:
     )  # fmt: skip
     results = run.results().pivot(index=["corruption", "severity"], columns="model", values="AP")
     np.testing.assert_allclose(results["yolov8n"], results["y.onnx"], atol=0.05)
-    models = run.directory.plan["models"]
-    assert models["y.onnx"]["runtime"] == "onnx" and models["y.onnx"]["baseline"] == "yolov8n"
+    models = run.directory.manifest.models
+    assert models["y.onnx"].runtime == "onnx" and models["y.onnx"].baseline == "yolov8n"
     frames = [
         pd.read_parquet(run.path / "cells" / name / "clean/0/detections.parquet").query("score > 0.05")
         for name in ("yolov8n", "y.onnx")

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.data import resolve_paths
 from robustbench_sgdm.cli.shared_options import ImagesOption, SplitOption
+from robustbench_sgdm.core import parsing
 
 
 class Format(StrEnum):

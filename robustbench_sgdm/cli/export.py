@@ -97,5 +97,4 @@ def export(
             trust_weights=trust_weights,
             progress=progress,
         )
-    size = sum(one.stat().st_size for one in path.iterdir()) if path.is_dir() else path.stat().st_size
-    info(f"export  {path}: {size / 1e6:.1f} MB")
+    info(f"export  {path}")

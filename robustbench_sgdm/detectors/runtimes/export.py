@@ -144,7 +144,8 @@ def export_model(config: ExportConfig, images: Sequence[Image] = ()) -> Path:
         if config.int8
         else f"boxes above confidence {CONFIDENCE} move by at most {shift:.4f} px on {_CHECKED} images"
     )
-    _LOG.info("%s: %s", path, how)
+    files = path.iterdir() if path.is_dir() else [path]
+    _LOG.info("%s: %.1f MB; %s", path, sum(one.stat().st_size for one in files) / 1e6, how)
     return path
 
 

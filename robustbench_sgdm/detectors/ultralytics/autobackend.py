@@ -62,7 +62,8 @@ class AutoBackendRuntime:
         self.metadata: FileMetadata = parse_metadata(dict(backend.metadata))
         fixed = None if backend.dynamic else self.metadata.imgsz
         kind = "float16" if backend.fp16 else "float32"
-        batch = None if backend.dynamic else int(backend.batch or 1)
+        # An engine has a largest batch: that of its export.
+        batch = None if backend.dynamic and self.name != "tensorrt" else int(backend.batch or 1)
         self.image = TensorSpec("images", (batch, 3, fixed, fixed), kind)
         self.output_names: tuple[str, ...] = ()
 

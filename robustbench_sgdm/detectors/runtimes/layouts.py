@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Output:
     """
 
     name: str
-    values: NDArray[np.generic]
+    values: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -211,7 +212,7 @@ def _check_values(layout: Layout, outputs: Sequence[Output], classes: int) -> No
             )
 
 
-def _check_scores(scores: NDArray[np.generic]) -> None:
+def _check_scores(scores: NDArray[Any]) -> None:
     low, high = float(scores.min(initial=0)), float(scores.max(initial=0))
     if low < -1e-6 or high > 1 + 1e-6:
         raise DataError(
@@ -221,7 +222,7 @@ def _check_scores(scores: NDArray[np.generic]) -> None:
         )
 
 
-def _check_labels(labels: NDArray[np.generic], classes: int) -> None:
+def _check_labels(labels: NDArray[Any], classes: int) -> None:
     low, high = float(labels.min(initial=0)), float(labels.max(initial=0))
     if np.abs(labels - np.round(labels)).max(initial=0) > 1e-3 or low < 0 or high >= classes:
         raise DataError(
@@ -230,7 +231,7 @@ def _check_labels(labels: NDArray[np.generic], classes: int) -> None:
         )
 
 
-def _check_shares(boxes: NDArray[np.generic]) -> None:
+def _check_shares(boxes: NDArray[Any]) -> None:
     low, high = float(boxes.min(initial=0)), float(boxes.max(initial=0))
     if low < -0.5 or high > 1.5:
         raise DataError(f"its boxes span [{low:.3g}, {high:.3g}], must be shares of the image in [0, 1]")

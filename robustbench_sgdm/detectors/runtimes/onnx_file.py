@@ -272,7 +272,7 @@ def _check_tensor(onnx: Any, tensor: Any) -> int:
         raise DataError(
             f"the tensor {short_repr(tensor.name)} is of type {tensor.data_type}, which is unknown"
         )
-    wanted = -(-count * bits // 8)
+    wanted: int = -(-count * bits // 8)
     fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
     if tensor.HasField("raw_data"):
         fits = len(tensor.raw_data) == wanted

@@ -96,7 +96,7 @@ def constant_outputs(
         helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
         helper.make_node("Mul", ["most", "nothing"], ["nought"]),
     ]
-    constants, infos = [numpy_helper.from_array(np.float32(0), "nothing")], []
+    constants, infos = [numpy_helper.from_array(np.array(0, np.float32), "nothing")], []
     for name, value in outputs:
         array = np.asarray(value)
         constants.append(numpy_helper.from_array(array, f"{name}_values"))

@@ -179,7 +179,7 @@ def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
         assert list(detectors.load_detectors([name])) == ["nothing"]
     for name, reason in (
         ("theirs-broken", "theirs:broken cannot be loaded: ValueError: no licence"),
-        ("theirs:wrong", "theirs:wrong gave a int, which is no detector"),
+        ("theirs:wrong", "theirs:wrong gave a int, which is not a detector"),
         ("theirs:none", "AttributeError"),
         ("no_such_module:x", "ModuleNotFoundError"),
     ):

@@ -443,7 +443,7 @@ class TrainingResult(Record):
         health: what was wrong, a line each.
     """
 
-    remedy = "remove it, and --resume trains this run anew"
+    remedy = "remove it, and --resume trains this run again"
 
     model: Text
     seed: Integer
@@ -463,7 +463,7 @@ class Recipe(Record):
     """
 
     numbers = (None, SCHEMA)
-    remedy = "give another --name to begin anew"
+    remedy = "give another --name to start anew"
 
     versions: dict[Text, Text]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         corrupt,
         corrupt_dataset,
         evaluate,
+        export,
         load_detector,
         loss_curves,
         score,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         ComparisonConfig,
         CopyConfig,
         EvaluationConfig,
+        ExportConfig,
         InferenceConfig,
         ScoringConfig,
         TrainingConfig,
@@ -50,6 +52,7 @@ _API = (
         "corrupt",
         "corrupt_dataset",
         "evaluate",
+        "export",
         "load_detector",
         "loss_curves",
         "score",
@@ -58,8 +61,8 @@ _API = (
     "wrap_detector",
 )
 _CONFIGS = (
-    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig"),
-    "TrainingConfig",
+    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig", "InferenceConfig"),
+    *("ScoringConfig", "TrainingConfig"),
 )
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
@@ -82,6 +85,7 @@ __all__ = [
     "Detections",
     "DeviceError",
     "EvaluationConfig",
+    "ExportConfig",
     "IncompleteError",
     "InferenceConfig",
     "RobustBenchError",
@@ -96,6 +100,7 @@ __all__ = [
     "corrupt",
     "corrupt_dataset",
     "evaluate",
+    "export",
     "load_detector",
     "loss_curves",
     "score",

@@ -129,7 +129,8 @@ def parse_class_names(names: Any) -> list[str]:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise DataError(
-            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing else is made "
+            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing "
+            "else is made "
             "from a file without --trust-weights"
         ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):

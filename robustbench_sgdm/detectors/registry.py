@@ -285,7 +285,7 @@ def load_plugin(model: str) -> Detector:
         raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(detector, Detector):
         raise UsageError(
-            f"{place} gave a {type(detector).__name__}, which is no detector; return "
+            f"{place} gave a {type(detector).__name__}, which is not a detector; return "
             "robustbench_sgdm.wrap_detector(...)"
         )
     return detector

@@ -451,7 +451,7 @@ class TrainingResult(Record):
         health: what was wrong, a line each.
     """
 
-    remedy = "remove it, and --resume trains this run anew"
+    remedy = "remove it, and --resume trains this run again"
 
     model: Text
     seed: Integer
@@ -471,7 +471,7 @@ class Recipe(Record):
     """
 
     numbers = (None, SCHEMA)
-    remedy = "give another --name to begin anew"
+    remedy = "give another --name to start anew"
 
     versions: dict[Text, Text]
 

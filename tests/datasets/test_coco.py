@@ -356,7 +356,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         datasets.load_dataset(str(tmp_path / "list.json"))
     with pytest.raises(DataError, match="cannot be read as json"):
         datasets.load_dataset(str(tmp_path / "text.json"))
-    with pytest.raises(UsageError, match="is no COCO json or"):
+    with pytest.raises(UsageError, match="is not a COCO json or"):
         datasets.load_dataset(str(tmp_path / "a.txt"))
     with pytest.raises(UsageError, match="no data set 'scene'"):
         datasets.load_dataset("scene")

@@ -157,7 +157,9 @@ def test_what_is_finished_is_read_and_not_trained_again(
 
 def test_only_the_same_run_is_resumed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
-    with pytest.raises(UsageError, match=r"begun otherwise \(arguments epochs 3, now 4\).*last.pt is kept"):
+    with pytest.raises(
+        UsageError, match=r"started with other options \(arguments epochs 3, now 4\).*last.pt is kept"
+    ):
         whole.go("whole", resume=True, epochs=4)
     with pytest.raises(UsageError, match=r"arguments lr0 0\.002, now 0\.1"):
         whole.go("whole", resume=True, arguments={**SETTINGS["arguments"], "lr0": 0.1})

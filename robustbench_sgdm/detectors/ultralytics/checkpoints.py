@@ -253,8 +253,7 @@ def _describe_other(content: Any, network: Any) -> str:
     if path:
         return (
             f"holds {short_repr(path)}, which is not a detection model of Ultralytics or ours. --trust-weights "
-            "(trust=True) "
-            "would run it, with all your rights: only if you trust its author and have its code installed"
+            "(trust=True) would run it, with all your rights: only if you trust its author and have its code installed"
         )
     if isinstance(content, dict):
         keys = ", ".join(sorted(map(str, content))[:8])

@@ -15,6 +15,7 @@ from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     displaced,
     gaussian,
+    in_loops,
     lookup,
     separable,
     to_bytes,
@@ -42,7 +43,7 @@ def contrast(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
 
 def _sums(images: Tensor) -> Tensor:
     """Sum of each channel, float64 (B, C), exact."""
-    if images.device.type != "cpu":
+    if not in_loops(images):
         return images.flatten(2).sum(2, dtype=torch.int64).double()
     sums = [cv2.sumElems(plane) for plane in images.flatten(0, 1).numpy()]
     return torch.from_numpy(np.asarray(sums, np.float64)[:, 0]).view(-1, 3)
@@ -86,7 +87,7 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
     """
     size = [max(1, int(side * strength["size"])) for side in images.shape[2:]]
-    return (_pixelated_bytes if images.device.type == "cpu" else _pixelated)(images, *size)
+    return (_pixelated_bytes if in_loops(images) else _pixelated)(images, *size)
 
 
 def _pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:

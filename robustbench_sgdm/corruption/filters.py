@@ -35,20 +35,32 @@ _CV_BORDER = {
 _SLACK = 1e-3
 _SLACK_DOUBLE = 1e-9
 
+TO_BYTE = np.float32(_SLACK - 0.5)
+"""What a grey level in float32 is moved by before it is rounded to the nearest whole number, half to even."""
+
+_LOOPS = True  # tests turn it off and so compare both forms of everything on the CPU
+
+
+def in_loops(images: Tensor) -> bool:
+    """Whether OpenCV and compiled loops can reach the values; else tensor operations do the same."""
+    return _LOOPS and images.device.type == "cpu"
+
 
 def to_bytes(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
-    if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
-        slack = _SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK
-        return levels.add_(slack).clamp_(0, 255).to(torch.uint8)
-    rows = levels.clamp_(min=0).view(-1, levels.shape[-1])
+    if levels.dtype == torch.float64:
+        return levels.add_(_SLACK_DOUBLE).clamp_(0, 255).to(torch.uint8)
+    levels.clamp_(min=0)
+    if not in_loops(levels) or not levels.is_contiguous():
+        return levels.add_(float(TO_BYTE)).round_().clamp_(0, 255).to(torch.uint8)
+    rows = levels.view(-1, levels.shape[-1])
     # The same in one pass: OpenCV rounds to the nearest and stops at 255.
-    return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)
+    return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=float(TO_BYTE))).view(levels.shape)
 
 
 def turned(planes: Tensor) -> Tensor:
     """Transpose (..., H, W) in memory; OpenCV does it four times as fast as torch."""
-    if planes.device.type != "cpu":
+    if not in_loops(planes):
         return planes.transpose(-1, -2).contiguous()
     out = torch.empty(*planes.shape[:-2], planes.shape[-1], planes.shape[-2], dtype=planes.dtype)
     stacks = (stack.reshape(-1, *stack.shape[-2:]).numpy() for stack in (planes, out))
@@ -74,7 +86,7 @@ def lookup(images: Tensor, tables: Tensor) -> Tensor:
     Returns:
         uint8 (B, C, H, W).
     """
-    if images.device.type != "cpu":
+    if not in_loops(images):
         return tables.gather(2, images.flatten(2).long()).view(images.shape)
     out = np.empty(images.shape, np.uint8)
     for image, table, done in zip(images.numpy(), tables.numpy(), out, strict=True):
@@ -102,7 +114,7 @@ def separable(images: Tensor, terms: Terms, border: Border) -> Tensor:
     Returns:
         float32 (B, C, H, W) in the images' units.
     """
-    if images.device.type == "cpu":
+    if in_loops(images):
         return _separable_cv2(images, terms, border)
     return separable_taps(images, terms, border)
 
@@ -226,7 +238,7 @@ def displaced(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
     padded = image.index_select(1, rows).index_select(2, cols)
     out = torch.empty(image.shape, device=image.device)
     # On the CPU a band of rows at a time, whose intermediate results stay in the cache.
-    band = 32 if image.device.type == "cpu" else height
+    band = 32 if in_loops(image) else height
     for start in range(0, height, band):
         part = slice(start, start + band)
         _read(padded[:, start:], down[part], right[part], reach, out[:, part])

@@ -13,7 +13,7 @@ from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.core.poisson import normal_quantiles
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import TO_BYTE, in_loops, to_bytes
+from robustbench_sgdm.corruption.filters import TO_BYTE, in_loops, to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -30,7 +30,7 @@ def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng)
     """Additive Gaussian noise, as of a sensor in poor light: x + N(0, sigma)."""
     if in_loops(images):
         return _loop(_gaussian, images, rng.half_words, normal_quantiles() * np.float32(255 * strength["sigma"]))
-    return to_bytes(rng.normal(*images.shape[1:]).mul_(255 * strength["sigma"]).add_(images))
+    return to_uint8(rng.normal(*images.shape[1:]).mul_(255 * strength["sigma"]).add_(images))
 
 
 def _loop(kernel: Callable[..., None], images: Tensor, draw: Callable[..., Tensor], *tables: object) -> Tensor:
@@ -59,7 +59,7 @@ def _gaussian(
             (60, 25, 12, 5, 3),
             "photons",
             "mean count of a white pixel",
-            zero=math.inf,
+            identity_value=math.inf,
             scale="reciprocal",
             low=0.01,
         ),
@@ -172,7 +172,7 @@ def speckle_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) 
     if in_loops(images):
         gains = normal_quantiles() * np.float32(strength["sigma"]) + np.float32(1)
         return _loop(_speckle, images, rng.half_words, gains)
-    return to_bytes(rng.normal(*images.shape[1:]).mul_(strength["sigma"]).add_(1).mul_(images))
+    return to_uint8(rng.normal(*images.shape[1:]).mul_(strength["sigma"]).add_(1).mul_(images))
 
 
 @compiled

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from robustbench_sgdm import store
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.detectors.adapters.function import Function
+    from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
     from robustbench_sgdm.training import TrainedRun
@@ -86,7 +86,7 @@ def score(config: ScoringConfig) -> "Run":
                 text,
                 unread[0],
             )
-    data, registry = load_dataset(config), corruption.load(config.corruptions)
+    data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
     for text in run.plan["models"][config.model]["notes"]:
         _LOG.warning("%s", text)
@@ -275,7 +275,7 @@ class Run:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
 
-        registry, known = corruption.load(self.corruptions), {}
+        registry, known = corruption.load_corruptions(self.corruptions), {}
         for name in dict.fromkeys(name for name, *_ in todo):
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
@@ -336,7 +336,7 @@ def load_detector(
 
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
-    return detectors.load(model, config, weights=weights, classes=classes)
+    return detectors.load_detector(model, config, weights=weights, classes=classes)
 
 
 def wrap_detector(
@@ -390,5 +390,5 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
 
     (severity,) = check_severities([severity])
-    one = corrupting.load().get(corruption)
-    return corrupting.apply_to_any(one, image, severity, seed=seed, image_id=image_id, engine=engine)
+    one = corrupting.load_corruptions().get(corruption)
+    return corrupting.corrupt_any_image(one, image, severity, seed=seed, image_id=image_id, engine=engine)

@@ -11,7 +11,7 @@ from torch import nn
 from robustbench_sgdm.core.errors import unknown_name_error
 from robustbench_sgdm.modules.attention import CoordinateAttention, UltralyticsCBAM, WooCBAM
 from robustbench_sgdm.modules.condconv import SGDMCondConv
-from robustbench_sgdm.modules.cost import Cost, cost
+from robustbench_sgdm.modules.cost import ModuleCost, sgdm_cost
 from robustbench_sgdm.modules.dcd import SGDMDCD
 from robustbench_sgdm.modules.dyconv import SGDMDyConv
 from robustbench_sgdm.modules.dynamic import set_temperature
@@ -24,12 +24,12 @@ __all__ = [
     "MODULES",
     "SGDM",
     "Attention",
-    "Cost",
+    "ModuleCost",
     "ModuleSpec",
     "RDConv",
-    "build",
-    "cost",
+    "build_module",
     "set_temperature",
+    "sgdm_cost",
 ]
 
 _SGDM = "SGDM: Static-Guided Dynamic Module Make Stronger Visual Models"
@@ -123,7 +123,7 @@ _SPECS = (
 MODULES: dict[str, ModuleSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def build(name: str, channels: int, **options: Any) -> nn.Module:
+def build_module(name: str, channels: int, **options: Any) -> nn.Module:
     """Build the module `name` of `MODULES` for `channels` channels.
 
     Raises:

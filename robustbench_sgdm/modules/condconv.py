@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.dynamic import BankConv, mix_kernels
+from robustbench_sgdm.modules.dynamic import MixtureConv, mix_kernels
 from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
 
 
-class CondConv(BankConv):
+class CondConv(MixtureConv):
     """Conditionally parameterised convolution (Yang et al. 2019), (B, n, H, W) -> (B, n, H, W).
 
     Equations (1), (2): the kernel is sum_k r_k W_k with the routing weights r = sigmoid(Linear(GAP(x))).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Rule = Literal["paper", "full"]
+CountingRule = Literal["paper", "full"]
 Spatial = Literal["shared", "channel"]
 Cheap = Literal["depthwise", "pointwise"]
 
@@ -16,19 +16,19 @@ Cheap = Literal["depthwise", "pointwise"]
 _NORM_OPERATIONS = 4
 
 
-class Cost(NamedTuple):
+class ModuleCost(NamedTuple):
     """Parameters and multiply-accumulates (MACs) of a module for a whole batch, both plain counts."""
 
     params: int
     macs: int
 
 
-def share(channels: int, ratio: float) -> int:
+def channel_count(channels: int, ratio: float) -> int:
     """Whole channels in `ratio` of `channels`, rounded down so that three shares of a third always fit."""
     return int(channels * ratio + 1e-9)
 
 
-def cost(
+def sgdm_cost(
     channels: int,
     height: int,
     width: int,
@@ -42,8 +42,8 @@ def cost(
     hidden: int | None = None,
     spatial: Spatial = "shared",
     cheap: Cheap = "depthwise",
-    rule: Rule = "paper",
-) -> Cost:
+    rule: CountingRule = "paper",
+) -> ModuleCost:
     """Cost of one SGDM on a (batch, channels, height, width) tensor; the options are those of `SGDM`.
 
     `rule="paper"` is what thop 0.1.1 counts and the paper's table 6 prints (with split = razor / 2): only the
@@ -51,8 +51,8 @@ def cost(
     `rule="full"` adds both, and the mixing of the bank: its parameters are those a module really holds. The
     guide, which depends on no input, is free.
     """
-    n = share(channels, split)
-    m = share(n, razor)
+    n = channel_count(channels, split)
+    m = channel_count(n, razor)
     hidden = n if hidden is None else hidden
     maps = static if spatial == "shared" else static * m
     pixels = batch * height * width
@@ -70,4 +70,4 @@ def cost(
         kernel = static * m * m
         params += kernels * kernel
         macs += kernel * pixels + batch * kernels * kernel
-    return Cost(params, macs)
+    return ModuleCost(params, macs)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.modules.dynamic import BankConv, Tempered, mix_kernels
+from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
 from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
 
 
-class DyConv(BankConv, Tempered):
+class DyConv(MixtureConv, TemperatureMixin):
     """Dynamic convolution by attention over kernels (Chen et al. 2020), (B, n, H, W) -> (B, n, H, W).
 
     Equations (2), (3): the kernel is sum_k pi_k W_k with pi = softmax(fc2(relu(fc1(GAP(x)))) / T). The

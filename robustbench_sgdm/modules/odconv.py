@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.modules.dynamic import BankConv, Tempered, mix_kernels
+from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
 from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
 
 
@@ -28,7 +28,7 @@ class OmniAttention(NamedTuple):
     kernel: Tensor
 
 
-class ODConv(BankConv, Tempered):
+class ODConv(MixtureConv, TemperatureMixin):
     """Omni-dimensional dynamic convolution (Li et al. 2022), (B, n, H, W) -> (B, n, H, W).
 
     Equation (2): the kernel is sum_k a_wk (a_f a_c a_s W_k), with four attentions from one

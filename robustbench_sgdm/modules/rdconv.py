@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustbench_sgdm.modules.checks import check_choice, check_odd, check_positive
-from robustbench_sgdm.modules.cost import Cheap, Spatial, share
+from robustbench_sgdm.modules.cost import Cheap, Spatial, channel_count
 from robustbench_sgdm.modules.dynamic import (
     BankedConv,
     full_precision,
+    fuse_affine_into_conv_,
+    init_near_one_,
     mix_kernels,
     per_sample_conv,
-    scale_conv_,
-    start_near_one_,
 )
 
 
@@ -36,7 +36,7 @@ class Attention(NamedTuple):
     spatial: Tensor
 
 
-def fit_guide(guide: Tensor, n: int, m: int) -> Tensor:
+def resize_guide(guide: Tensor, n: int, m: int) -> Tensor:
     """Shrink a guide (n, n, k, k) to (m, m, k, k): the mean over channel groups, times n / m.
 
     The factor keeps the standard deviation; n == m is the identity. A choice: the paper does not say how the
@@ -130,7 +130,7 @@ class RDConv(BankedConv):
         nn.init.zeros_(self.fc2.bias)
         kernels = self._bank_shape[0]
         if guided:
-            start_near_one_(self.bank, total=kernels / 2)
+            init_near_one_(self.bank, total=kernels / 2)
         else:
             nn.init.normal_(self.bank, 0.0, 2 / math.sqrt(kernels * self.bank.shape[1]))
 
@@ -147,7 +147,7 @@ class RDConv(BankedConv):
         """Kernels (B, m, m, k, k), float32 also under autocast; `guide` (n, n, k, k) multiplies them (10)."""
         size = self.kernel_size
         with full_precision(self.bank):
-            fitted = None if guide is None else fit_guide(guide.float(), self.channels, self.intrinsic)
+            fitted = None if guide is None else resize_guide(guide.float(), self.channels, self.intrinsic)
             mixed = mix_kernels(attention.kernel, self.bank_kernels(), fitted)
             return mixed * attention.spatial.view(mixed.shape[0], 1, -1, size, size)
 
@@ -161,19 +161,19 @@ class RDConv(BankedConv):
         return parts
 
     @torch.no_grad()
-    def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
-        """As `DynamicConv.absorb_`."""
+    def fuse_affine_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
+        """As `DynamicConv.fuse_affine_`."""
         m = self.intrinsic
-        self.bank_kernels().mul_(fit_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
+        self.bank_kernels().mul_(resize_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
         self.bias = nn.Parameter(shift[:m].to(self.bank.dtype))
         if self.cheap is not None:
-            scale_conv_(self.cheap, scale[m:], shift[m:])
+            fuse_affine_into_conv_(self.cheap, scale[m:], shift[m:])
 
 
 def _intrinsic(channels: int, razor: float) -> int:
     if not 0 < razor <= 1:
         raise ValueError(f"razor is {razor}: a share of channels, it must be in (0, 1]; the paper's is 0.5")
-    if (width := share(channels, razor)) < 1:
+    if (width := channel_count(channels, razor)) < 1:
         raise ValueError(
             f"razor {razor} of a branch of width {channels} leaves no dynamic channel: "
             f"take razor >= {1 / channels:.4g} or a width of at least {math.ceil(1 / razor)}"

@@ -11,12 +11,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.cost import Cheap, Spatial, share
-from robustbench_sgdm.modules.dynamic import DynamicConv, scale_conv_
+from robustbench_sgdm.modules.cost import Cheap, Spatial, channel_count
+from robustbench_sgdm.modules.dynamic import DynamicConv, fuse_affine_into_conv_
 from robustbench_sgdm.modules.rdconv import Attention, RDConv
 
 
-def psi(weight: Tensor) -> Tensor:
+def strip_to_square(weight: Tensor) -> Tensor:
     """Equation (10)'s psi: a strip kernel (o, i, k * k, 1) or (o, i, 1, k * k) as (o, i, k, k), row-major."""
     size = math.isqrt(weight[0, 0].numel())
     return weight.reshape(*weight.shape[:2], size, size)
@@ -58,7 +58,7 @@ class StaticGuided(nn.Module):
 
     def guide(self) -> Tensor:
         """psi(W_h) + psi(W_w) of equation (10), (n, n, k, k) in float32; gradients reach both kernels."""
-        return psi(self.conv_h.weight.float()) + psi(self.conv_w.weight.float())
+        return strip_to_square(self.conv_h.weight.float()) + strip_to_square(self.conv_w.weight.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """x + BatchNorm(the four branches), (B, c, H, W)."""
@@ -90,9 +90,9 @@ class StaticGuided(nn.Module):
         self.eval()
         scale, shift = _affine(self.bn)
         parts = list(zip(torch.split(scale, self.sections), torch.split(shift, self.sections), strict=True))
-        self.rd.absorb_(self.guide(), *parts[0])
+        self.rd.fuse_affine_(self.guide(), *parts[0])
         for conv, (factor, offset) in zip((self.conv_h, self.conv_w), parts[1:3], strict=True):
-            scale_conv_(conv, factor, offset)
+            fuse_affine_into_conv_(conv, factor, offset)
             height, width = conv.kernel_size
             conv.weight[:, :, height // 2, width // 2].diagonal().add_(1)
         for factor, offset in parts[3:]:
@@ -163,7 +163,7 @@ def branch_width(channels: int, split: float) -> int:
     """Channels n of each of the three convolved branches; ValueError if impossible."""
     if not 0 < split <= 1 / 3 + 1e-9:
         raise ValueError(f"split is {split}: three branches need 3 x split <= 1, so it must be in (0, 1/3]")
-    if (width := share(channels, split)) < 1:
+    if (width := channel_count(channels, split)) < 1:
         raise ValueError(
             f"channels is {channels}: split {split} of it leaves no channel for a branch; "
             f"take at least {math.ceil(1 / split)} channels or a larger split, up to 1/3"

@@ -320,8 +320,22 @@ _FUNCTIONS = {
         "zipfile.is_zipfile",
         "safetensors.safe_open",
     ),
-    *("cv2.imread", "cv2.imwrite", "load_plain", "open_checkpoint", "weights.read", "weights.write"),
-    *("atomic_io.write", "atomic_io.write_bytes", "atomic_io.write_text", "read_bytes", "read_json", "read_yaml"),
+    *(
+        "cv2.imread",
+        "cv2.imwrite",
+        "read_plain",
+        "open_checkpoint",
+        "weights.read_weights",
+        "weights.write_weights",
+    ),
+    *(
+        "atomic_io.write",
+        "atomic_io.write_bytes",
+        "atomic_io.write_text",
+        "read_bytes",
+        "read_json",
+        "read_yaml",
+    ),
 }
 _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of frames, figures, pictures
 _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
@@ -350,8 +364,8 @@ ALLOWED = {
     "app/views/training.py _logs (path / 'results.csv').is_file",
     "app/processes.py start path.exists",
     "app/processes.py _begin path.mkdir",
-    "training/run.py free_folder project.mkdir",
-    "training/run.py free_folder folder.mkdir",
+    "training/runner.py free_folder project.mkdir",
+    "training/runner.py free_folder folder.mkdir",
     # Named on the command line, or by code that called us: links are followed.
     "cli/options.py find_path path.exists",
     "cli/options.py find_path (place / part).exists",
@@ -373,25 +387,25 @@ ALLOWED = {
     "sweep/external_predictions.py discover_predictions Path(source).exists",
     "sweep/external_predictions.py discover_predictions path.is_file",
     "sweep/external_predictions.py unread_files root.rglob",
-    "training/run.py train weights.read",
-    "training/embed.py install weights.read",
-    "training/embed.py install weights.write",
-    "training/embed.py install atomic_io.write_text",
+    "training/runner.py train weights.read_weights",
+    "training/make_bundled_weights.py install_weights weights.read_weights",
+    "training/make_bundled_weights.py install_weights weights.write_weights",
+    "training/make_bundled_weights.py install_weights atomic_io.write_text",
     # Weights are data and are read by path, wherever a plan says they lie. Those of a comparison, and the log beside
     # weights, are looked at through the comparison's files first.
-    "training/run.py _check weights.read",
-    "training/run.py _keep weights.read",
-    "training/checkpoint.py strip weights.read",
+    "training/runner.py _check weights.read_weights",
+    "training/runner.py _keep weights.read_weights",
+    "training/training_state.py strip_checkpoint weights.read_weights",
     "figures/material.py _logs place.is_file",
     # Images of the data set, and data that are exported for Ultralytics into the cache.
     "sweep/cluster.py _read image.path.read_bytes",
-    "training/data.py named_data Path(train).exists",
+    "training/data.py load_training_data Path(train).exists",
     "training/data.py _split path.is_file",
     "training/data.py _split bundled.is_file",
     "training/data.py _split (coco_folder() / 'train2017.txt').is_file",
     "training/data.py _split (coco_folder() / 'annotations' / 'instances_train2017.json').is_file",
-    "training/data.py _exported draft.rename",
-    "training/data.py _exported shutil.rmtree",
+    "training/data.py _export_dataset draft.rename",
+    "training/data.py _export_dataset shutil.rmtree",
     # What a worker is sent and its own new folder, a system's file, files of the package.
     "sweep/remote.py _digest path.read_bytes",
     "sweep/remote.py _code package.rglob",
@@ -425,7 +439,9 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
         name, arguments = ast.unparse(node.func), [ast.unparse(one) for one in node.args]
         receiver, _, method = name.rpartition(".")
         is_root = (
-            receiver.rpartition(".")[2] == "files" or receiver.startswith("SafeDirectory(") or "files_of(" in receiver
+            receiver.rpartition(".")[2] == "files"
+            or receiver.startswith("SafeDirectory(")
+            or "files_of(" in receiver
         )
         if name in _FUNCTIONS:
             safe = bool(_OPEN_ALREADY & {*arguments[:2]}) or any(

@@ -1,5 +1,5 @@
 """Detectors of other libraries as a `Detector`."""
 
-from robustbench_sgdm.detectors.adapters.function import FunctionDetector, wrap_detector
+from robustbench_sgdm.detectors.adapters.callable import CallableDetector, wrap_detector
 
-__all__ = ["FunctionDetector", "wrap_detector"]
+__all__ = ["CallableDetector", "wrap_detector"]

@@ -13,7 +13,7 @@ from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.core.poisson import normal_quantiles
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import TO_BYTE, in_loops, to_uint8
+from robustbench_sgdm.corruption.filters import TO_BYTE, is_on_cpu, to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -28,12 +28,16 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
 )
 def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Additive Gaussian noise, as of a sensor in poor light: x + N(0, sigma)."""
-    if in_loops(images):
-        return _loop(_gaussian, images, rng.half_words, normal_quantiles() * np.float32(255 * strength["sigma"]))
+    if is_on_cpu(images):
+        return _loop(
+            _gaussian, images, rng.half_words, normal_quantiles() * np.float32(255 * strength["sigma"])
+        )
     return to_uint8(rng.normal(*images.shape[1:]).mul_(255 * strength["sigma"]).add_(images))
 
 
-def _loop(kernel: Callable[..., None], images: Tensor, draw: Callable[..., Tensor], *tables: object) -> Tensor:
+def _loop(
+    kernel: Callable[..., None], images: Tensor, draw: Callable[..., Tensor], *tables: object
+) -> Tensor:
     """What a compiled loop makes of each value and of one random word for it."""
     out = torch.empty(images.shape, dtype=torch.uint8)
     words = draw(images[0].numel())
@@ -76,7 +80,7 @@ def shot_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> 
     distribution function, exact to 2^-32.
     """
     bounds, outcomes, first = _shot_tables(strength["photons"])
-    if in_loops(images):
+    if is_on_cpu(images):
         return _loop(_shot, images, rng.words, bounds, outcomes, first)
     # All bytes' bounds in one ascending row: what lies below a word in its byte's part lies below it in the row.
     row = torch.from_numpy((bounds + (np.arange(256) << 32)[:, None]).ravel()).to(images.device)
@@ -144,7 +148,7 @@ def impulse_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) 
     """Salt and pepper: values replaced by 0 or 255, as by dead cells and bit errors."""
     share = round(strength["amount"] / 2 * 2**32)
     low, high = share - 2**31, 2**31 - share  # words below and from which on a value is replaced
-    if in_loops(images):
+    if is_on_cpu(images):
         return _loop(_impulse, images, rng.words, low, high)
     words = rng.words(*images.shape[1:]).long()
     return images * (words >= low) | (words >= high).to(torch.uint8) * 255
@@ -169,7 +173,7 @@ def _impulse(
 )
 def speckle_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Multiplicative noise, as of coherent light and radar: x + x N(0, sigma)."""
-    if in_loops(images):
+    if is_on_cpu(images):
         gains = normal_quantiles() * np.float32(strength["sigma"]) + np.float32(1)
         return _loop(_speckle, images, rng.half_words, gains)
     return to_uint8(rng.normal(*images.shape[1:]).mul_(strength["sigma"]).add_(1).mul_(images))

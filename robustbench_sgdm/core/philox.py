@@ -34,15 +34,20 @@ def random_words(keys: Sequence[int], draw: int, count: int, device: torch.devic
         int32 (len(keys), count), every one of its 2^32 values alike. The four words of a block lie a quarter of the
         row apart, so that both forms write them side by side.
     """
+    if not keys or device.type == "cpu":
+        return torch.from_numpy(host_words(keys, draw, count)).to(device)
     blocks = -(-count // 4)
-    if device.type != "cpu":
-        rows = max(1, _AT_ONCE // max(blocks, 1))
-        parts = (keys[i : i + rows] for i in range(0, max(len(keys), 1), rows))
-        return torch.cat([words_by_tensors(part, draw, blocks, device) for part in parts])[:, :count]
-    out = torch.empty(len(keys), 4 * blocks, dtype=torch.int32)
+    rows = max(1, _AT_ONCE // max(blocks, 1))
+    parts = (keys[i : i + rows] for i in range(0, len(keys), rows))
+    return torch.cat([words_by_tensors(part, draw, blocks, device) for part in parts])[:, :count]
+
+
+def host_words(keys: Sequence[int], draw: int, count: int) -> NDArray[np.int32]:
+    """`random_words` on the host."""
+    out = np.empty((len(keys), -(-count // 4) * 4), np.uint32)
     for row, key in zip(out, keys, strict=True):
-        _fill(row.numpy().view(np.uint32), np.uint32(key & _MASK), np.uint32(key >> 32), np.uint32(draw))
-    return out[:, :count]
+        _fill(row, np.uint32(key & _MASK), np.uint32(key >> 32), np.uint32(draw))
+    return out.view(np.int32)[:, :count]
 
 
 @compiled

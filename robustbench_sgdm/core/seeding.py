@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.core.philox import random_words
+from robustbench_sgdm.core.philox import host_words, random_words
 from robustbench_sgdm.core.poisson import normal_quantiles, poisson_counts
-
-_CPU = torch.device("cpu")
 
 
 def derive_seed(seed: int, corruption: str, severity: float, image_id: int) -> int:
@@ -50,12 +49,15 @@ class BatchRng:
 
     def words(self, *shape: int) -> Tensor:
         """Random 32-bit words, int32 (B, *shape)."""
-        return self._words(math.prod(shape), self.device).reshape(len(self), *shape)
+        words = random_words(self.seeds, self._next(), math.prod(shape), self.device)
+        return words.reshape(len(self), *shape)
 
     def half_words(self, *shape: int) -> Tensor:
         """Random 16-bit words, int16 (B, *shape): two for the price of one."""
         count = math.prod(shape)
-        words = self._words(-(-count // 2), self.device)
+        words = self.words(-(-count // 2))
+        if not words.numel():  # an empty tensor has strides that cannot be viewed
+            return words.new_empty(len(self), *shape, dtype=torch.int16)
         return words.view(torch.int16)[:, :count].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
@@ -69,11 +71,16 @@ class BatchRng:
         steps = self.words(*shape).bitwise_right_shift_(8).bitwise_and_(2**24 - 1)
         return steps.float().mul_((high - low) / 2**24).add_(low)
 
-    def scalars(self, count: int, low: float = 0.0, high: float = 1.0) -> list[list[float]]:
-        """`count` uniform draws in [low, high) per image, on the host: a GPU need not be waited for."""
-        shares = (self._words(count, _CPU).double() + 2**31) / 2**32
-        numbers: list[list[float]] = (low + (high - low) * shares.numpy()).tolist()
-        return numbers
+    def host_uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
+        """Uniform draws (B, count) in [low, high) on the host, for what must not wait for a GPU."""
+        shares = (host_words(self.seeds, self._next(), count) + 2.0**31) / 2**32
+        return np.asarray(low + (high - low) * shares, np.float64)
+
+    def host_normal(self, *shape: int) -> NDArray[np.float32]:
+        """`normal` on the host."""
+        count = math.prod(shape)
+        halves = host_words(self.seeds, self._next(), -(-count // 2)).view(np.uint16)[:, :count]
+        return normal_quantiles()[halves].reshape(len(self), *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Uniform int64 draws in [low, high), (B, *shape), to 2^-32 of a value's share (2^-63 x the range's width).
@@ -102,6 +109,6 @@ class BatchRng:
         """A NumPy generator per image, for libraries that want one; the same at every call."""
         return [np.random.Generator(np.random.PCG64(s)) for s in self.seeds]
 
-    def _words(self, count: int, device: torch.device) -> Tensor:
+    def _next(self) -> int:
         self._draws += 1
-        return random_words(self.seeds, self._draws - 1, count, device)
+        return self._draws - 1

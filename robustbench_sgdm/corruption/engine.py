@@ -68,7 +68,8 @@ def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Seque
     if before is not None and not _are_equal(before, images):
         raise CorruptionError(f"{_where(corruption)} changed its input; work on a copy, `images.clone()`")
     _check_output(corruption, images, out)
-    return out.clone() if out.data_ptr() == images.data_ptr() else out
+    shared = before is not None and out.data_ptr() == images.data_ptr()  # never by ours
+    return out.clone() if shared else out
 
 
 @cache

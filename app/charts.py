@@ -9,7 +9,7 @@ import streamlit as st
 from altair.utils import schemapi
 
 from robustbench_sgdm.core import escaping, palette
-from robustbench_sgdm.tables import number, starred, words
+from robustbench_sgdm.tables import format_number, humanize, starred
 
 PLOT_HEIGHT = 230
 
@@ -86,9 +86,9 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     scale = alt.Scale(domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades, interpolate="rgb")
     cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
     shown = frame.assign(
-        name=frame["corruption"].map(words),
+        name=frame["corruption"].map(humanize),
         text=[
-            starred(number(change, signed=True), significant)
+            starred(format_number(change, signed=True), significant)
             for change, significant in zip(frame["change"], frame["significant"], strict=True)
         ],
         light=[

@@ -11,7 +11,7 @@ import streamlit as st
 from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.tables import number, words
+from robustbench_sgdm.tables import format_number, humanize
 
 if TYPE_CHECKING:
     from app.stored import Shown
@@ -128,11 +128,11 @@ def pick(
 
 def pick_corruption(names: Sequence[str], *, default: str | None = None) -> str:
     """A corruption, called as everywhere; the address may also have the name that commands have."""
-    named = {words(name): name for name in names}
+    named = {humanize(name): name for name in names}
     sent = st.query_params.get("corruption")
     if sent is not None and sent in names and "corruption" not in st.session_state:
-        st.session_state["corruption"] = words(sent)
-    usual = None if default is None else words(default)
+        st.session_state["corruption"] = humanize(sent)
+    usual = None if default is None else humanize(default)
     return named[pick("Corruption", list(named), "corruption", default=usual, aliases=names, width=170)]
 
 
@@ -292,7 +292,7 @@ def span(low: float, high: float, *, signed: bool = False) -> str:
     """
     if math.isnan(low) or math.isnan(high):
         return "–"
-    return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
+    return f"{format_number(low, signed=signed)} to {format_number(high, signed=signed)}"
 
 
 def fragment(

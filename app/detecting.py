@@ -107,7 +107,7 @@ def find(detector: "UltralyticsDetector", pixels: NDArray[np.uint8]) -> pd.DataF
     with turn():
         (found,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
     frame = pd.DataFrame(found.xyxy, columns=["x1", "y1", "x2", "y2"])
-    return frame.assign(score=found.score, label=found.label)
+    return frame.assign(score=found.scores, label=found.labels)
 
 
 def named(frame: pd.DataFrame, classes: tuple[str, ...], categories: pd.DataFrame) -> pd.DataFrame:

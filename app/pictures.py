@@ -168,7 +168,7 @@ def judged(truth: GroundTruth, found: pd.DataFrame) -> list[dict[str, Any]]:
     that a box matches or misses, so that the viewer can mark where two models differ.
     """
     names = dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
-    result = robustness.outcomes(truth, found, LEAST)
+    result = robustness.match_outcomes(truth, found, LEAST)
     boxes = []
     for row in rows(result.detections):
         if row.outcome != "ignored":

@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.cli.options import find_path
+from robustbench_sgdm.cli.parsing import find_path
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.store import Cell, GroundTruth, Run, list_runs
@@ -189,18 +189,18 @@ def missing(shown: Shown) -> int:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _sets(_run: Run, stamp: str) -> "dict[robustness.Over, str]":
-    return robustness.sets(_run)
+def _sets(_run: Run, stamp: str) -> "dict[robustness.CorruptionSet, str]":
+    return robustness.corruption_sets(_run)
 
 
-def sets(shown: Shown) -> "dict[robustness.Over, str]":
+def sets(shown: Shown) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, and the family that each is, or ""; the widest first."""
     return _sets(shown.run, shown.stamp)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _headline(_run: Run, stamp: str) -> str:
-    return robustness.headline(_run)
+    return robustness.primary_metric(_run)
 
 
 def headline(shown: Shown) -> str:
@@ -220,7 +220,7 @@ def summary(shown: Shown, metric: str) -> pd.DataFrame:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _identical(_run: Run, stamp: str, baseline: str | None) -> dict[tuple[str, str], str]:
-    return robustness.identical(_run)
+    return robustness.find_identical_pairs(_run)
 
 
 def identical(shown: Shown) -> dict[tuple[str, str], str]:
@@ -230,7 +230,11 @@ def identical(shown: Shown) -> dict[tuple[str, str], str]:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals")
 def _bootstrap(_run: Run, stamp: str) -> "robustness.Intervals | None":
-    return robustness.bootstrap(_run) if robustness.kept(_run) and _run.store.root.is_dir() else None
+    return (
+        robustness.bootstrap_intervals(_run)
+        if robustness.has_cached_samples(_run) and _run.store.root.is_dir()
+        else None
+    )
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -266,7 +270,7 @@ def _warm() -> set[tuple[str, str]]:
 def kept(shown: Shown) -> bool:
     """Whether the run's resamples are stored; asked anew each time, since another process may make them."""
     known = _known()
-    if shown.stamp not in known and robustness.kept(shown.run):
+    if shown.stamp not in known and robustness.has_cached_samples(shown.run):
         known.add(shown.stamp)
     return shown.stamp in known
 

@@ -18,7 +18,7 @@ from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
 from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Settings, cores, make_plan, sweep
+from robustbench_sgdm.sweep import Settings, ThreadExecutor, available_cores, make_plan, run_sweep
 
 SEVERITY = 3
 
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     plan = make_plan({detector.name: DetectorEntry(detector, "parity")}, data, chosen, [SEVERITY], settings)
     run = Run.start(options.project, f"{engine}-{seed}", plan.describe(), truth=plan.truth())
     with run.lock():
-        sweep(plan, run.store, workers=cores())
+        run_sweep(plan, run.store, executor=ThreadExecutor(available_cores()))
     return run.results().assign(engine=engine)
 
 

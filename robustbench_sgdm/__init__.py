@@ -10,8 +10,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, score, train, wrap_detector
-    from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, ScoringConfig, TrainingConfig
+    from robustbench_sgdm.api import (
+        Run,
+        compare,
+        corrupt,
+        corrupt_dataset,
+        evaluate,
+        load_detector,
+        loss_curves,
+        score,
+        train,
+        wrap_detector,
+    )
+    from robustbench_sgdm.comparison import Comparison
+    from robustbench_sgdm.config import (
+        ComparisonConfig,
+        CopyConfig,
+        EvaluationConfig,
+        InferenceConfig,
+        ScoringConfig,
+        TrainingConfig,
+    )
     from robustbench_sgdm.core.detections import Detections
     from robustbench_sgdm.core.errors import (
         CorruptionError,
@@ -24,20 +43,40 @@ if TYPE_CHECKING:
         UsageError,
     )
 
+_API = (
+    *(
+        "Run",
+        "compare",
+        "corrupt",
+        "corrupt_dataset",
+        "evaluate",
+        "load_detector",
+        "loss_curves",
+        "score",
+        "train",
+    ),
+    "wrap_detector",
+)
+_CONFIGS = (
+    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig"),
+    "TrainingConfig",
+)
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
     *("CorruptionError", "DeviceError", "IncompleteError", "StoppedError"),
 )
 _FROM = {
-    **dict.fromkeys(
-        ("Run", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
-    ),
-    **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"),
+    **dict.fromkeys(_API, "api"),
+    **dict.fromkeys(_CONFIGS, "config"),
+    "Comparison": "comparison",
     "Detections": "core.detections",
     **dict.fromkeys(_ERRORS, "core.errors"),
 }
 
 __all__ = [
+    "Comparison",
+    "ComparisonConfig",
+    "CopyConfig",
     "CorruptionError",
     "DataError",
     "Detections",
@@ -53,9 +92,12 @@ __all__ = [
     "UnsafeFileError",
     "UsageError",
     "__version__",
+    "compare",
     "corrupt",
+    "corrupt_dataset",
     "evaluate",
     "load_detector",
+    "loss_curves",
     "score",
     "train",
     "wrap_detector",

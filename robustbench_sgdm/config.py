@@ -6,12 +6,13 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from robustbench_sgdm.api import Run
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.scoring import CategoryIds, ImageIds
     from robustbench_sgdm.training import TrainingData, TrainingProgress
@@ -244,6 +245,96 @@ class ScoringConfig:
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types."""
         return _manifest(self)
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Models to compare, of one run or of several over the same images, seed and engine.
+
+    Attributes:
+        runs: run directories.
+        baseline: compare with this model; None for a module variant's own, for a model of several runs the first run's,
+            else the first model.
+        models: compare only these with the baseline; all others if none.
+        metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own and AP_S if none.
+        seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
+        resamples: of the images, behind every interval; cached in the run directories.
+        seed: of the resamples.
+        level: of the intervals, in (0, 1).
+        progress: called while statistics are computed that are not cached.
+
+    Raises:
+        UsageError: no run.
+    """
+
+    runs: "str | Path | Run | Sequence[str | Path | Run]"
+    _: KW_ONLY
+    baseline: str | None = None
+    models: str | Sequence[str] = ()
+    metrics: str | Sequence[str] = ()
+    seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    resamples: int = 1000
+    seed: int = 0
+    level: float = 0.95
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "models", "metrics"):
+            object.__setattr__(self, name, _several(getattr(self, name)))
+        if not self.runs:
+            raise UsageError("no run to compare; give at least one run directory")
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """Corrupted copies of a data set, for detectors that run somewhere else.
+
+    Attributes:
+        data: as in `EvaluationConfig`, also `images`, `split`, `noise`, `severity`, `corruptions`, `engine` and `seed`.
+        out: folder of the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}.
+        format: `png` keeps every pixel; `jpg` is a second corruption.
+        quality: of JPEG files, 1 to 100.
+        limit: copy only the first images; 0 for all.
+        sheet: also draw the middle of the first image, clean and under every corruption and severity, into this file.
+        progress: called with the images written.
+
+    Raises:
+        UsageError: a value is outside its bounds.
+    """
+
+    data: str | Path = "scenes"
+    _: KW_ONLY
+    images: Path | None = None
+    split: str = "val"
+    noise: str | Sequence[str] = "gaussian"
+    severity: float | Sequence[float] = (1, 2, 3, 4, 5)
+    corruptions: Sequence[Path] = ()
+    engine: str = "torch"
+    seed: int = 0
+    out: Path = Path("runs/corrupted")
+    format: Literal["png", "jpg"] = "png"
+    quality: int = 95
+    limit: int = 0
+    sheet: Path | None = None
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "severity"):
+            object.__setattr__(self, name, _several(getattr(self, name)))
+        if not self.noise:
+            raise UsageError("--noise names nothing; give at least one, such as gaussian")
+        object.__setattr__(self, "severity", check_severities(self.severities))
+        if self.format not in ("png", "jpg"):
+            raise unknown_name_error("format", self.format, ("png", "jpg"))
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"quality is {self.quality}, must be from 1 to 100")
+        if self.limit < 0:
+            raise UsageError(f"limit is {self.limit}, must be 0 or more")
+
+    @property
+    def severities(self) -> tuple[float, ...]:
+        """`severity`, always a sequence."""
+        return self.severity if isinstance(self.severity, tuple) else ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import EvaluationConfig, ScoringConfig
+from robustbench_sgdm.config import CopyConfig, EvaluationConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -26,26 +26,26 @@ from robustbench_sgdm.detectors import (
 )
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.sweep import (
-    Crew,
+    Capacity,
     Executor,
     Plan,
-    Processes,
+    ProcessExecutor,
     Settings,
-    Threads,
-    Unit,
-    check_ray,
-    cores,
-    estimate,
-    latency,
+    ThreadExecutor,
+    WorkUnit,
+    available_cores,
+    check_corruptions,
+    check_ray_options,
+    count_measurements,
+    estimate_seconds,
+    have_same_outputs,
     make_plan,
     match_detector,
-    measure_damage,
-    measurements,
-    needed_units,
-    on_ray,
-    rehearse,
-    same_outputs,
-    sweep,
+    measure_image_quality,
+    measure_latency,
+    pending_units,
+    ray_executor,
+    run_sweep,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -102,12 +102,12 @@ class Evaluation:
         """
         device = select_device(config.device)
         if config.executor == "ray":
-            check_ray(config.address, device=device, gpus=config.gpus, connect=False)
+            check_ray_options(config.address, device=device, gpus=config.gpus, connect=False)
         chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-        rehearse(chosen, config.severities, config.engine, device)
+        check_corruptions(chosen, config.severities, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
-        rehearse(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
+        check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
         entrants = _load_detectors(config)
         _check_detectors(entrants, dataset, config.imgsz)
@@ -136,7 +136,7 @@ class Evaluation:
         """A sentence for each compared pair that detects the same on a few images, clean: an untrained module."""
         sentences = []
         for baseline, model in Run(Path(), self.plan.describe()).trained_pairs:
-            if same_outputs(self.plan, baseline, model):
+            if have_same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
                 ]
@@ -151,8 +151,8 @@ class Evaluation:
             RobustBenchError: an image, a corruption or the device fails.
         """
         with tempfile.TemporaryDirectory() as empty:
-            units = needed_units(self.plan, CellStore(Path(empty)))
-        return self._estimate(units, self._crew())
+            units = pending_units(self.plan, CellStore(Path(empty)))
+        return self._estimate(units, self._capacity())
 
     def run(self, progress: Progress | None = None, *, allow_identical: bool = False) -> Run:
         """Compute every cell that is not stored yet; the same configuration resumes where it stopped.
@@ -172,15 +172,15 @@ class Evaluation:
                 f"{self.identical[0]}, so there is nothing to compare; give trained weights, or --yes to run it"
             )
         if self.config.executor == "ray":
-            check_ray(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
+            check_ray_options(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
         run = self._start()
         with run.lock():
             failed = self._sweep(run, progress)
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.latency().empty:
-                    run.write_latency(latency(self.plan))
-                update = make_counter(progress, "measuring damage", measurements(self.plan, run))
-                measure_damage(self.plan, run, workers=self._threads, progress=update)
+                    run.write_latency(measure_latency(self.plan))
+                update = make_counter(progress, "computing PSNR and SSIM", count_measurements(self.plan, run))
+                measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
         if failed:
             raise IncompleteError(run, failed)
@@ -200,7 +200,7 @@ class Evaluation:
     def _threads(self) -> int:
         if self.plan.settings.device != "cpu":
             return 2
-        return min(self.config.workers or cores(), cores())
+        return min(self.config.workers or available_cores(), available_cores())
 
     def _start(self) -> Run:
         """The run directory: a new one, or the one where the same plan was started before."""
@@ -220,28 +220,28 @@ class Evaluation:
 
     def _sweep(self, run: Run, progress: Progress) -> list[RobustBenchError]:
         """Predict and score what is not stored yet."""
-        units = needed_units(self.plan, run.store)
+        units = pending_units(self.plan, run.store)
         todo = sum(unit.size for unit in units)
         stored = len(self.plan.cells) - len(run.missing())
         _LOG.info("%s: %s; %d cells stored, %s predictions to make", run.path, self.size, stored, f"{todo:,}")
         if not units:
-            return sweep(self.plan, run.store, units=units)
+            return run_sweep(self.plan, run.store, units=units)
         with self._executor() as executor:
             try:
-                crew = replace(self._crew(), workers=executor.workers)
-                cost = self._estimate(units, crew, run)
+                capacity = replace(self._capacity(), workers=executor.workers)
+                cost = self._estimate(units, capacity, run)
                 _LOG.info("%s (%s)", cost, ", ".join(cost.details))
             except RobustBenchError as error:  # the sweep finds out whether anything comes of it
                 _LOG.info("duration unknown: %s", error)
             update = make_counter(progress, "predicting", todo)
-            return sweep(self.plan, run.store, units=units, on=executor, progress=update)
+            return run_sweep(self.plan, run.store, units=units, executor=executor, progress=update)
 
-    def _estimate(self, units: Sequence[Unit], crew: Crew, run: Run | None = None) -> Estimate:
-        parts = estimate(self.plan, units, crew, run)
+    def _estimate(self, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None) -> Estimate:
+        parts = estimate_seconds(self.plan, units, capacity, run)
         return Estimate(
             {name: (float(span[0]), float(span[1])) for name, span in parts.items()},
             sum(unit.size for unit in units),
-            crew.workers,
+            capacity.workers,
             self.plan.settings.device,
         )
 
@@ -250,25 +250,29 @@ class Evaluation:
         config = self.config
         if config.executor == "ray":
             device = self.plan.settings.device
-            return on_ray(config.address, workers=config.workers, device=device, gpus=config.gpus)
-        return nullcontext(Processes(config.workers) if config.workers else Threads(self._threads))
+            return ray_executor(config.address, workers=config.workers, device=device, gpus=config.gpus)
+        return nullcontext(
+            ProcessExecutor(config.workers) if config.workers else ThreadExecutor(self._threads)
+        )
 
-    def _crew(self) -> Crew:
-        return planned_crew(self.config, self.plan.settings.device, self._threads)
+    def _capacity(self) -> Capacity:
+        return planned_capacity(self.config, self.plan.settings.device, self._threads)
 
 
-def planned_crew(config: EvaluationConfig, device: str, threads: int) -> Crew:
+def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Capacity:
     """Who would compute a run; of a cluster whose size is not known, a single worker."""
-    workers, remote = config.workers, bool(config.address)
+    workers, is_remote = config.workers, bool(config.address)
     if config.executor == "local":
-        return Crew(workers or threads, start=bool(workers))
+        return Capacity(workers or threads, has_startup=bool(workers))
     if device == "cpu":
-        return Crew(workers or (1 if remote else cores()), elsewhere=remote, start=True)
-    room = 1 if remote else max(int(torch.cuda.device_count() / config.gpus + 1e-9), 1)
-    return Crew(workers or room, gpus=config.gpus, elsewhere=remote, start=True)
+        return Capacity(
+            workers or (1 if is_remote else available_cores()), is_remote=is_remote, has_startup=True
+        )
+    room = 1 if is_remote else max(int(torch.cuda.device_count() / config.gpus + 1e-9), 1)
+    return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-def load_dataset(config: EvaluationConfig | ScoringConfig) -> Dataset:
+def load_dataset(config: EvaluationConfig | ScoringConfig | CopyConfig) -> Dataset:
     """The data set; what was noticed while it was read is logged as warnings."""
     data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:

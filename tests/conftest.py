@@ -218,7 +218,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     from robustbench_sgdm import corruption, datasets
     from robustbench_sgdm.scoring import Scorer
-    from robustbench_sgdm.sweep import Plan, Settings, finish
+    from robustbench_sgdm.sweep import Plan, Settings, score_cell
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
     (root / "images").mkdir()
@@ -266,7 +266,7 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
         boxes = _found(draw, annotations, worse)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
+        score_cell(run.store, cell, 1, scorer)
     run.write_results()
     return run
 

@@ -14,7 +14,7 @@ from robustbench_sgdm.datasets.image_decoding import read_image
 from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.scoring import Scorer, read_predictions
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Settings, make_plan, sweep
+from robustbench_sgdm.sweep import Settings, make_plan, run_sweep
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(coco_json: Path, coco_weights: Path, tmp_path_factory: pytest.TempPathFa
         models, datasets.load_dataset(str(coco_json)), noise, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4)
     )
     opened = Run.start(tmp_path_factory.mktemp("runs"), "acceptance", plan.describe())
-    sweep(plan, opened.store)
+    run_sweep(plan, opened.store)
     return opened
 
 
@@ -113,4 +113,4 @@ def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: P
         np.testing.assert_allclose(
             a.xyxy, b.xyxy, atol=1e-2
         )  # folding the graft rounds its additions to zero
-        np.testing.assert_allclose(a.score, b.score, atol=1e-4)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)

@@ -95,8 +95,8 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
     (found,) = mine.predict([image])
     assert (
         found.xyxy.tolist() == [[40, 0, 70, 25]]
-        and found.score.tolist() == [1]
-        and found.label.tolist() == [0]
+        and found.scores.tolist() == [1]
+        and found.labels.tolist() == [0]
     )
     run = rb.evaluate([mine, "yolov8n"], project=tmp_path, name="r", **TWO)
     assert run.directory.pairs == [("bright", "yolov8n")] and len(run.results()) == 4
@@ -139,7 +139,7 @@ def test_forms_of_boxes_are_the_same() -> None:
     image = torch.zeros((3, 9, 9), dtype=torch.uint8)
     for form in forms:
         (found,) = rb.wrap_detector(partial(given, form), classes=["a", "b"], name="x").predict([image])
-        assert found.xyxy.tolist() == [[2, 2, 6, 7], [1, 2, 3, 4]] and found.label.tolist() == [1, 0]
+        assert found.xyxy.tolist() == [[2, 2, 6, 7], [1, 2, 3, 4]] and found.labels.tolist() == [1, 0]
 
 
 @pytest.fixture

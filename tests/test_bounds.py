@@ -21,7 +21,7 @@ import safetensors.torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import datasets
+from robustbench_sgdm import datasets, listings
 from robustbench_sgdm.core import resources, untrusted_input
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
@@ -234,9 +234,9 @@ def test_products_of_rows_are_bounded() -> None:
         {name: [] for name in ("image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd")}
     )
     with within(100, 5), pytest.raises(DataError, match=r"20,000 images times 20,000 categories"):
-        matching.Truth.build(np.arange(20_000), np.arange(20_000), none)
+        matching.SortedTruth.build(np.arange(20_000), np.arange(20_000), none)
     with within(100, 5), pytest.raises(DataError, match="image 7 has 90,000 boxes and 90,000 objects"):
-        matching.check_pairs(np.full(90_000, 7), np.full(90_000, 7))
+        matching.check_pair_count(np.full(90_000, 7), np.full(90_000, 7))
 
 
 @pytest.mark.parametrize("classes", [2000, 20_001])
@@ -533,9 +533,7 @@ def test_a_plan_names_what_tables_can_hold(
             readers.use_run(run)
 
 
-def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from robustbench_sgdm.cli import show
-
+def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     readers.sound_run(tmp_path)
     breaks = {
         "hex": "schema: 0x" + "f" * 20_000,
@@ -552,26 +550,21 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "folder/plan.yaml").mkdir(parents=True)
     os.utime(tmp_path / "r", (1, 1))  # the oldest: listed first
     assert list_runs(tmp_path)[0].name == "r"
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
     for name in [*breaks, "folder"]:
-        assert f"{tmp_path / name}" in said.err.replace("\n", "")
+        assert f"{tmp_path / name}" in caplog.text
 
 
 def test_what_nobody_thought_of_hides_no_run_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from robustbench_sgdm.cli import show
-
     readers.sound_run(tmp_path)
     (tmp_path / "new").mkdir()
     (tmp_path / "new/plan.yaml").write_text("")
-    row = show._run_row
-    monkeypatch.setattr(show, "_run_row", lambda path: row(path) if path.name == "r" else [][1])
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out and f"{tmp_path / 'new'} cannot be read (IndexError" in said.err
+    opened = Run.open
+    monkeypatch.setattr(Run, "open", lambda path: opened(path) if path.name == "r" else [][1])
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
+    assert f"{tmp_path / 'new'} cannot be read (IndexError" in caplog.text
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:

@@ -10,8 +10,8 @@ import pytest
 import robustbench_sgdm as rb
 from robustbench_sgdm import datasets, figures
 from robustbench_sgdm.datasets import dataset_sources
-from robustbench_sgdm.figures import Material
-from robustbench_sgdm.figures.registry import figures as declared
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.figures.registry import all_figures
 from robustbench_sgdm.store import Run
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
@@ -34,7 +34,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 def _fresh() -> Iterator[None]:
     """Registries that forget what a test has added."""
     yield
-    declared.cache_clear()
+    all_figures.cache_clear()
     dataset_sources.cache_clear()
 
 
@@ -81,12 +81,12 @@ def test_a_data_set(put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch)
 def test_a_figure(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = put("robustbench_sgdm/figures/counts.py")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(path.parent)])
-    declared.cache_clear()
-    drawn = figures.draw("counts", Material(told_run))
+    all_figures.cache_clear()
+    drawn = figures.draw("counts", RunAnalysis(told_run))
     assert drawn.data["cells"].sum() == len(told_run.cells)
-    from robustbench_sgdm.report.sections import sections
+    from robustbench_sgdm.report.sections import make_sections
 
     results = next(
-        section for section in sections(Material(told_run, resamples=20)) if section.id == "results"
+        section for section in make_sections(RunAnalysis(told_run, resamples=20)) if section.id == "results"
     )
-    assert results.pictures[-1].id == "counts"
+    assert results.figures[-1].id == "counts"

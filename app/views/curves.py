@@ -9,7 +9,7 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.tables import identical_words, number, p_text, starred, words
+from robustbench_sgdm.tables import format_number, format_p_value, humanize, identical_sentence, starred
 from robustbench_sgdm.tables.table import STARRED
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
     for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:
-            st.markdown(f"**{controls.plain(words(corruption))}**")
+            st.markdown(f"**{controls.plain(humanize(corruption))}**")
             chart = charts.severity(
                 part.sort_values("severity"),
                 {m: palette[m] for m in models},
@@ -109,7 +109,7 @@ def _curves(shown: Shown, corruptions: list[str], metric: str) -> None:
             charts.draw(
                 chart,
                 key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {words(corruption)}, a line for each of "
+                alt=f"{metric} against {axis} under {humanize(corruption)}, a line for each of "
                 f"{', '.join(models)}",
             )
 
@@ -133,7 +133,7 @@ def _differences(shown: Shown, metric: str) -> None:
     named = {f"{model} − {baseline}": (baseline, model) for baseline, model in shown.run.pairs}
     pair = named[controls.pick("Difference", list(named), "pair", width=420)]
     if why := stored.identical(shown).get(pair):
-        st.markdown(f"**{controls.plain(identical_words(*pair, why))}.**")
+        st.markdown(f"**{controls.plain(identical_sentence(*pair, why))}.**")
     frame = _changes(shown, metric, pair)
     if frame.empty:
         controls.nothing("Nothing to compare yet", "A cell needs both models.")
@@ -169,7 +169,7 @@ def _open_images(
     if change <= -ABOUT_NOTHING:
         order = "left finds more"
     under = (
-        {} if corruption == CLEAN else {"corruption": words(corruption)}
+        {} if corruption == CLEAN else {"corruption": humanize(corruption)}
     )  # at 0 every one shows clean images
     chosen = {"right": pair[1], "severity": f"{severity:g}", "order": order, **under}
     controls.go("images", baseline=pair[0], run=shown.name, any="false", **chosen)
@@ -177,9 +177,9 @@ def _open_images(
 
 def _table(frame: pd.DataFrame, metric: str) -> None:
     rows = frame.assign(
-        corruption=frame["corruption"].map(words),
+        corruption=frame["corruption"].map(humanize),
         change=[
-            starred(number(change, signed=True), significant)
+            starred(format_number(change, signed=True), significant)
             for change, significant in zip(frame["change"], frame["significant"], strict=True)
         ],
     ).drop(columns="significant")
@@ -206,6 +206,6 @@ def _changes(shown: Shown, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
         interval=[
             controls.span(*ends, signed=True) for ends in zip(frame["low"], frame["high"], strict=True)
         ],
-        p=frame["p_holm"].map(p_text),
+        p=frame["p_holm"].map(format_p_value),
         significant=frame["significant"],
     )

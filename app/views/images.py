@@ -12,7 +12,7 @@ from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.tables import humanize
 
 if TYPE_CHECKING:
     from app import controls, detecting, pictures, stored
@@ -159,11 +159,13 @@ def _apart(_run: Run, stamp: str, left: str, right: str, corruption: str, severi
     """
     if corruption == CLEAN:
         truth, cells = _run.truth(), {c.model: c for c in _run.cells if c.corruption == CLEAN}
-        found = [robustness.outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)]
+        found = [
+            robustness.match_outcomes(truth, _run.store.detections(cells[m])).objects for m in (left, right)
+        ]
         matched = [(frame["outcome"] == "matched").to_numpy(int) for frame in found]
         each = pd.DataFrame({"image_id": found[0]["image_id"], "net": matched[1] - matched[0]})
     else:
-        flips = robustness.flips(_run, left, right, only=(corruption, severity)).objects
+        flips = robustness.find_flips(_run, left, right, only=(corruption, severity)).objects
         net = np.where(flips["keeper"] == "model", 1, -1)
         each = pd.DataFrame({"image_id": flips["image_id"], "net": net})
     each["either"] = each["net"].abs()
@@ -212,7 +214,7 @@ def _view(
 
     st.caption(
         f"Image {where + 1} of {len(ids)} · {controls.plain(str(row.file).rsplit('/', 1)[-1])} · "
-        f"{controls.plain(words(corruption))} at severity {severity:g}. {remark}"
+        f"{controls.plain(humanize(corruption))} at severity {severity:g}. {remark}"
     )
     pictures.viewer(
         f"{shown.name}:{image_id}",

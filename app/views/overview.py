@@ -10,9 +10,16 @@ import streamlit as st
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
-from robustbench_sgdm.robustness import Over
+from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import held, repeat_command
-from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
+from robustbench_sgdm.tables import (
+    describe_set,
+    format_number,
+    format_time_ratio,
+    humanize,
+    identical_sentence,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from app import controls, processes, stored
@@ -120,13 +127,13 @@ def _board(
         _table(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
 
 
-def _over(shown: Shown, family: str) -> Over | None:
+def _over(shown: Shown, family: str) -> CorruptionSet | None:
     """The set that means are taken over: the benchmark or all that was run, or one family."""
     sets = stored.sets(shown)
     return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
 
 
-def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
+def _leaderboard(shown: Shown, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
     """A row per network: clean score, mPC, rPC, AP_S, seeds, latency and its ratio in words, parameters, `FACTS`."""
     frame = stored.summary(shown, metric)
     small = stored.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
@@ -138,7 +145,7 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
     facts = {
         "data": plan["data"]["name"],
         "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
+        "corruptions": ", ".join(map(humanize, sorted(plan["corruptions"]))),
         "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
     }
     board = []
@@ -167,10 +174,12 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
         return "1"  # the model that the others are timed against
-    return time_ratio(row["ratio"], row["low"], row["high"])
+    return format_time_ratio(row["ratio"], row["low"], row["high"])
 
 
-def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over | None) -> pd.DataFrame:
+def _with_intervals(
+    frame: pd.DataFrame, table: pd.DataFrame | None, over: CorruptionSet | None
+) -> pd.DataFrame:
     frame = frame.copy()
     if table is None:
         return frame
@@ -239,12 +248,12 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
         )
 
 
-def _verdict(shown: Shown, metric: str, over: Over | None, table: pd.DataFrame | None) -> None:
+def _verdict(shown: Shown, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
     """In words: does the module help under these corruptions, and how sure is that."""
     same = stored.identical(shown)
     if table is None:
         for pair, why in same.items():
-            st.markdown(f"### {controls.plain(identical_words(*pair, why))}.")
+            st.markdown(f"### {controls.plain(identical_sentence(*pair, why))}.")
         if len(same) < len(shown.run.pairs):
             st.markdown(
                 "**No verdict yet:** it needs intervals, and the images of this run have not been resampled. "
@@ -259,7 +268,7 @@ def _verdict(shown: Shown, metric: str, over: Over | None, table: pd.DataFrame |
         _alone(_leaderboard(shown, metric, over).iloc[0], metric, over)
 
 
-def _alone(row: Any, metric: str, over: Over | None) -> None:
+def _alone(row: Any, metric: str, over: CorruptionSet | None) -> None:
     """The scores of a run's only network in words; there is nothing to compare."""
     name, score = controls.plain(row["model"]), controls.plain(metric)
     if over is None or pd.isna(row["mPC"]):
@@ -270,9 +279,11 @@ def _alone(row: Any, metric: str, over: Over | None) -> None:
         )
         st.markdown(f"**{name}:** no mean under corruption: {lack}.")
         return
-    st.markdown(f"### {name}: mean {score} of {number(row['mPC'])} under {controls.plain(named(over))}")
+    st.markdown(
+        f"### {name}: mean {score} of {format_number(row['mPC'])} under {controls.plain(describe_set(over))}"
+    )
     if pd.notna(row["rPC"]):  # of a clean score of 0 nothing can be kept
-        st.markdown(f"It keeps {number(row['rPC'])} % of its clean {score}.")
+        st.markdown(f"It keeps {format_number(row['rPC'])} % of its clean {score}.")
 
 
 def _offer_report(shown: Shown) -> None:

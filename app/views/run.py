@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from robustbench_sgdm import corruption
-from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
@@ -92,17 +92,21 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
         raise UsageError(
             f"this page takes at most {_LONGEST:,} characters; start the run in a terminal, or by groups of corruptions"
         )
-    named = [*options.split(models, options.find_file), data]
+    named = [*parsing.split_list(models, parsing.find_file), data]
     if bad := [name for name in named if name.startswith("-")]:
         raise UsageError(f"{bad[0]!r} starts with a dash, which is no name")
     for name in named:
         stored.check_input(
             name
         )  # first: what else is said of a file elsewhere would tell whether it is there
-    items, selected, levels = options.models(models), options.split(noise), options.severities([severities])
+    items, selected, levels = (
+        parsing.parse_models(models),
+        parsing.split_list(noise),
+        parsing.parse_severities([severities]),
+    )
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
-    if code := [item for item in items if ":" in item and not options.find_file(item)]:
+    if code := [item for item in items if ":" in item and not parsing.find_file(item)]:
         raise UsageError(f"{code[0]} names code to run; a page runs none, so start it in a terminal")
     corruption.load_corruptions().select(selected)
     arguments = [word for item in items for word in ("--model", item)]

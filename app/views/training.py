@@ -10,7 +10,7 @@ import robustbench_sgdm
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures.losses import smoothed
+from robustbench_sgdm.figures.losses import smooth_values
 from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _curve(group: LogGroup, name: str, smooth: float) -> pd.DataFrame:
             "model": group.name,
             "epoch": mean.index.astype(int),
             "mean": mean.to_numpy(),
-            "smooth": smoothed(mean.to_numpy(), smooth * len(mean)),
+            "smooth": smooth_values(mean.to_numpy(), smooth * len(mean)),
             "low": table.min(axis=1).to_numpy(),
             "high": table.max(axis=1).to_numpy(),
         }

@@ -196,10 +196,10 @@ def _plan(
 
 def _resampled(run: Run, cell: Cell, level: float) -> None:
     """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
-    from robustbench_sgdm.robustness.bootstrap import GROUPS, Draws, _keep
+    from robustbench_sgdm.robustness.resample_cache import JACKKNIFE_GROUPS, BootstrapSamples, _save
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(hash_of(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
-    noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (GROUPS, len(estimate)))
-    _keep(run, cell, 0, Draws(estimate, estimate + noise[0], estimate + noise[1]))
+    noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
+    _save(run, cell, 0, BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]))

@@ -10,16 +10,15 @@ import threading
 import typer
 
 from robustbench_sgdm.cli import (
-    clean,
     compare,
     corrupt,
     curves,
     dashboard,
     figure,
+    lists,
     paper,
     run,
     score,
-    show,
     train,
 )
 from robustbench_sgdm.core.errors import RobustBenchError, StoppedError
@@ -39,21 +38,21 @@ app.command("train")(train.train)
 app.command("curves")(curves.curves)
 app.command("figure")(figure.figure)
 app.command("report")(figure.report)
-app.add_typer(show.app, name="list")
+app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
 app.command("dashboard")(dashboard.dashboard)
-app.command("clean")(clean.clean)
-app.command("checks")(show.checks)
+app.command("clean")(lists.clean)
+app.command("checks")(lists.checks)
 
 
 class _Notes(logging.Handler):
     """Writes records where notes go: to standard error, whatever that is at the time, around progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from robustbench_sgdm.cli.console import note
+        from robustbench_sgdm.cli.console import info
 
-        note(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
+        info(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
 
 
 def main() -> None:

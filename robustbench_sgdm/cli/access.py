@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from robustbench_sgdm.cli.console import note
+from robustbench_sgdm.cli.console import info
 from robustbench_sgdm.core.untrusted_input import short_repr
 
 Scope = MutableMapping[str, Any]
@@ -183,7 +183,7 @@ class AccessControl:
         """Say once that another origin was refused: behind a proxy that changes Host a browser shows a blank page."""
         if not self._has_told:
             self._has_told = True
-            note(
+            info(
                 f"warning: refused a page of {short_repr(origin)} that asked {short_repr(host)}. If that is your "
                 "proxy, let it "
                 "pass on the Host that the browser sent; else another site's page tried. It is not said again."

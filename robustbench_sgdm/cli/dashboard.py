@@ -124,15 +124,15 @@ def _token(*, needed: bool) -> str:
 
 
 def _announce(token: str, address: str, port: int, *, local: bool) -> None:
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
 
     if local:
-        note(
+        info(
             f"Visitors must know the token {token}, and can then see the runs and start new ones. A browser that does "
             f"not find the address below finds http://localhost:{port}."
         )
         return
-    note(
+    info(
         f"warning: {address} is reached from other machines, and what is sent is not encrypted. Visitors must know "
         f"the token {token}, and can then see the runs and start new ones. For yourself alone, leave out --address "
         f"and tunnel: ssh -L {port}:localhost:{port} HOST"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli.common import DeviceOption
+from robustbench_sgdm.cli.shared_options import DeviceOption
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.paper import Cell
+    from robustbench_sgdm.paper import PrintedNumber
 
 
 class Form(StrEnum):
@@ -62,27 +62,27 @@ def paper(
             cells = [c for c in cells if c.quantity != "time"] + _latency(number, rounds, device)
         results.append(cells)
         if form is Form.table and out is None:
-            console.show(paper.show(cells))
+            console.print_table(paper.to_table(cells))
     if form is Form.csv:
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        text = "\n".join(tables.to_markdown(paper.show(cells)) for cells in results)
+        text = "\n".join(tables.to_markdown(paper.to_table(cells)) for cells in results)
     if out:
         atomic_io.write_bytes(out, text.encode())
     elif form is not Form.table:
-        console.document(text)
+        console.print_document(text)
 
 
-def _latency(table: int, rounds: int, device: str | None) -> "list[Cell]":
+def _latency(table: int, rounds: int, device: str | None) -> "list[PrintedNumber]":
     from robustbench_sgdm import paper
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
     from robustbench_sgdm.detectors import select_device, timing
 
     on = select_device(device)
     cells = []
-    classes = paper.facts()["recompute"][table]["classes"][0]
+    classes = paper.paper_data()["recompute"][table]["classes"][0]
     for row, models in paper.latency_models(table).items():
-        note(f"timing {', '.join(models)} on {on}, {rounds} rounds in turns")
+        info(f"timing {', '.join(models)} on {on}, {rounds} rounds in turns")
         found = timing.benchmark_forward(models, classes, device=on, rounds=rounds)
-        cells += paper.latency_cells(table, row, found, f"{on}, batch 1, {rounds} rounds in turns")
+        cells += paper.latency_numbers(table, row, found, f"{on}, batch 1, {rounds} rounds in turns")
     return cells

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.common import CorruptionDirOption
+from robustbench_sgdm.cli import parsing
+from robustbench_sgdm.cli.shared_options import CorruptionDirOption
 from robustbench_sgdm.core.errors import StoppedError, UsageError
 
 
 def train(
     model: Annotated[
         list[str],
-        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {options.SEVERAL}"),
+        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {parsing.LIST_HELP}"),
     ],
     data: Annotated[
         str,
@@ -113,13 +113,13 @@ def train(
     PROJECT/NAME/<model>-seed<k>/; runs.csv and summary.csv beside them hold every run, and mean and spread.
     """
     from robustbench_sgdm import api, training
-    from robustbench_sgdm.cli.console import note, show
+    from robustbench_sgdm.cli.console import info, print_table
     from robustbench_sgdm.tables import training_table
 
     runs: list[training.TrainedRun] = []
     try:
         runs = api.train(
-            options.models(model),
+            parsing.parse_models(model),
             data=data,
             val=val,
             recipe=recipe,
@@ -131,9 +131,9 @@ def train(
             device=device,
             workers=workers,
             fraction=fraction,
-            noise=options.split(noise_aug or []),
+            noise=parsing.split_list(noise_aug or []),
             corruptions=corruptions or [],
-            loggers=options.split(loggers or []),
+            loggers=parsing.split_list(loggers or []),
             project=project,
             name=name,
             exist_ok=exist_ok,
@@ -157,16 +157,16 @@ def train(
             truth = (
                 f"Validation: {data_facts['validation images']:,} images, {data_facts['validation truth']}"
             )
-            show(training_table(training.summarize_runs(frame), frame, truth=truth))
-            note(f"comparison  {folder}")
+            print_table(training_table(training.summarize_runs(frame), frame, truth=truth))
+            info(f"comparison  {folder}")
 
 
 def _print_rendering(stage: str, done: int, total: int) -> None:
     """A line for each tenth; the epochs that follow have lines too."""
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
 
     if done == total or done % max(total // 10, 1) == 0:
-        note(f"{stage}: {done} of {total}")
+        info(f"{stage}: {done} of {total}")
 
 
 def _seeds(values: list[str]) -> list[int]:
@@ -175,7 +175,7 @@ def _seeds(values: list[str]) -> list[int]:
     >>> _seeds(["0,1", "7"])
     [0, 1, 7]
     """
-    items = options.split(values)
+    items = parsing.split_list(values)
     bad = [item for item in items if not item.isdecimal() or int(item) >= 2**31]
     if bad or not items:
         raise UsageError(f"seed {bad[0] if bad else ''!r} is not a whole number from 0 to 2147483647")

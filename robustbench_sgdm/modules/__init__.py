@@ -16,6 +16,7 @@ from robustbench_sgdm.modules.dcd import SGDMDCD
 from robustbench_sgdm.modules.dyconv import SGDMDyConv
 from robustbench_sgdm.modules.dynamic import set_temperature
 from robustbench_sgdm.modules.odconv import SGDMODConv
+from robustbench_sgdm.modules.options import RDConvOptions, SGDMOptions
 from robustbench_sgdm.modules.rdconv import Attention, RDConv
 from robustbench_sgdm.modules.rfaconv import RFAConv
 from robustbench_sgdm.modules.sgdm import SGDM
@@ -27,6 +28,8 @@ __all__ = [
     "ModuleCost",
     "ModuleSpec",
     "RDConv",
+    "RDConvOptions",
+    "SGDMOptions",
     "build_module",
     "set_temperature",
     "sgdm_cost",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
-from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
+from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
 class OmniAttention(NamedTuple):
@@ -87,19 +87,7 @@ class PooledNorm(nn.BatchNorm1d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
-class SGDMODConv(StaticGuided):
-    """SGDM with ODConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+class SGDMODConv(StaticGuidedMixture):
+    """SGDM with ODConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W)."""
 
-    Args:
-        channels: c.
-        split: share of c in each of three branches.
-        kernels: K.
-        static: length of the static strip kernels, the square of an odd number.
-        gamma: first BatchNorm weight.
-    """
-
-    def __init__(
-        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
-    ) -> None:
-        conv = ODConv(branch_width(channels, split), kernels, square_side(static))
-        super().__init__(channels, conv, static, gamma)
+    dynamic_conv = ODConv

@@ -6,13 +6,13 @@ Shapes below: B samples, c channels, n = split x c in each of three branches, ma
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.cost import Cheap, Spatial, channel_count
 from robustbench_sgdm.modules.dynamic import DynamicConv, fuse_affine_into_conv_
+from robustbench_sgdm.modules.options import SGDMOptions, channel_count, module_signature
 from robustbench_sgdm.modules.rdconv import Attention, RDConv
 
 
@@ -110,41 +110,46 @@ class StaticGuided(nn.Module):
         return self
 
 
+class StaticGuidedMixture(StaticGuided):
+    """SGDM with another dynamic convolution in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+
+    Args:
+        channels: c.
+        split: share of c in each of three branches.
+        kernels: K.
+        static: length of the static strip kernels, the square of an odd number.
+        gamma: first BatchNorm weight.
+
+    Attributes:
+        dynamic_conv: makes the convolution from its channels, K, and the side of its kernels.
+    """
+
+    dynamic_conv: ClassVar[type[DynamicConv]]
+
+    def __init__(
+        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
+    ) -> None:
+        conv = self.dynamic_conv(branch_width(channels, split), kernels, square_side(static))
+        super().__init__(channels, conv, static, gamma)
+
+
 class SGDM(StaticGuided):
     """Static-guided dynamic module, (B, c, H, W) -> (B, c, H, W): `StaticGuided` with RDConv.
 
     Args:
         channels: c, already scaled by the detector's width factor.
-        split: n / c, in (0, 1/3]; 0.25 in the paper (table 8).
-        razor: share of n that is convolved dynamically, in (0, 1]; 0.5 in the paper (table 6).
-        strip: length of the spatial attention's strip kernels, odd; 15 in the paper (table 7).
-        kernels: K, 4 in the paper.
-        static: length k * k of the static strip kernels, the square of an odd k; 9 in the paper.
-        hidden: width inside the kernel attention. A choice; n if None.
-        spatial: "shared" or "channel", see `RDConv`. A choice.
-        cheap: "depthwise" or "pointwise", see `RDConv`. A choice.
-        gamma: first BatchNorm weight. A choice: 1 to train from scratch; 0 makes the module exactly the
-            identity, for grafting into a pretrained detector.
+        values, options: those of `SGDMOptions`, in order or by name.
     """
 
+    __signature__ = module_signature(SGDMOptions)
     rd: RDConv
 
-    def __init__(
-        self,
-        channels: int,
-        split: float = 0.25,
-        razor: float = 0.5,
-        strip: int = 15,
-        kernels: int = 4,
-        static: int = 9,
-        hidden: int | None = None,
-        spatial: Spatial = "shared",
-        cheap: Cheap = "depthwise",
-        gamma: float = 1.0,
-    ) -> None:
-        n, size = branch_width(channels, split), square_side(static)
-        conv = RDConv(n, razor, kernels, strip, hidden, size, spatial, cheap, guided=True)
-        super().__init__(channels, conv, static, gamma)
+    def __init__(self, channels: int, *values: Any, **options: Any) -> None:
+        chosen = SGDMOptions(*values, **options)
+        n, size = branch_width(channels, chosen.split), square_side(chosen.static)
+        kernels = (chosen.razor, chosen.kernels, chosen.strip, chosen.hidden, size)
+        conv = RDConv(n, *kernels, chosen.spatial, chosen.cheap, guided=True)
+        super().__init__(channels, conv, chosen.static, chosen.gamma)
 
     def attention(self, x: Tensor) -> Attention:
         """The attention that x (B, c, H, W) would meet, for monitoring; `forward` stores nothing."""

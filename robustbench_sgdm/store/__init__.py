@@ -6,11 +6,11 @@ from robustbench_sgdm.store.commands import repeat_command
 from robustbench_sgdm.store.locks import held
 from robustbench_sgdm.store.logs import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
 from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
-from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs, same_seeds
+from robustbench_sgdm.store.runs import IMAGE_QUALITY, SCHEMA, Run, list_runs, same_seeds
 from robustbench_sgdm.store.truth import GroundTruth
 
 __all__ = [
-    "DAMAGE",
+    "IMAGE_QUALITY",
     "LOSSES",
     "SCHEMA",
     "Cell",

@@ -38,8 +38,8 @@ RESULTS = (
 LATENCY = ("model", "milliseconds", "ratio", "low", "high", "device")
 """Columns of `latency.csv`."""
 
-DAMAGE = ("corruption", "severity", "psnr", "ssim", "images", "key")
-"""Columns of `damage.csv`."""
+IMAGE_QUALITY = ("corruption", "severity", "psnr", "ssim", "images", "key")
+"""Columns of `image_quality.csv`."""
 
 _COMPARED = ("baseline", "group", "seed")  # what a plan says of a model that no cell depends on
 _SEED = re.compile(r"seed[-_]?(\d{1,10})(?!\d)")
@@ -278,11 +278,11 @@ class Run:
 
         `psnr` (dB) and `ssim` are those of `damage`, empty where that was not measured.
         """
-        measured = self.damage()
+        measured = self.image_quality()
         damage = {
             (corruption, severity): (psnr, ssim)
             for corruption, severity, psnr, ssim in zip(
-                *(measured[c].tolist() for c in DAMAGE[:4]), strict=True
+                *(measured[c].tolist() for c in IMAGE_QUALITY[:4]), strict=True
             )
         }
         rows = [self._row(cell, damage) for cell in self.cells if self.store.complete(cell)]
@@ -329,19 +329,19 @@ class Run:
         numbers = dict.fromkeys(("milliseconds", "ratio", "low", "high"), "float64")
         return read_csv(self.path / "latency.csv", dict.fromkeys(LATENCY, "object") | numbers, self.files)
 
-    def damage(self) -> pd.DataFrame:
+    def image_quality(self) -> pd.DataFrame:
         """What the corruptions did to some of the run's images; no rows where that was not measured.
 
         Columns: corruption, severity, psnr (dB; infinite where an image stayed as it was), ssim, both means over
         `images` of them, and a key of all they depend on.
         """
         texts = dict.fromkeys(("corruption", "key"), "object")
-        kinds = dict.fromkeys(DAMAGE, "float64") | texts | {"images": "int64"}
-        return read_csv(self.path / "damage.csv", kinds, self.files)
+        kinds = dict.fromkeys(IMAGE_QUALITY, "float64") | texts | {"images": "int64"}
+        return read_csv(self.path / "image_quality.csv", kinds, self.files)
 
-    def write_damage(self, frame: pd.DataFrame) -> None:
-        """Write `damage.csv`; columns as `damage` reads them."""
-        self.files.write_text("damage.csv", escaping.csv(frame))
+    def write_image_quality(self, frame: pd.DataFrame) -> None:
+        """Write `image_quality.csv`; columns as `damage` reads them."""
+        self.files.write_text("image_quality.csv", escaping.csv(frame))
 
 
 def same_seeds(

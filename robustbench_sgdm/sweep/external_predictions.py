@@ -19,8 +19,8 @@ from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep.engine import finish, rescore
-from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
+from robustbench_sgdm.sweep.metadata import corruption_metadata, data_metadata, ground_truth
+from robustbench_sgdm.sweep.runner import rescore_cell, score_cell
 
 ELSEWHERE = "elsewhere"
 """The engine of corrupted images of unknown making."""
@@ -253,7 +253,7 @@ def import_predictions(
             if not run.store.complete(cell):
                 _store(run, cell, one, predictions, scorer)
             elif run.store.has_old_scores(cell, scoring_version()):
-                rescore(run.store, cell, scorer)
+                rescore_cell(run.store, cell, scorer)
             update(1)
         run.write_results()
     return run
@@ -316,9 +316,9 @@ def _plan(
     return {
         "command": config.command,
         "models": models,
-        "data": data_facts(dataset),
+        "data": data_metadata(dataset),
         "corruptions": {
-            name: corruption_facts(one, levels[name], one.fingerprint(engine) if ours else ELSEWHERE)
+            name: corruption_metadata(one, levels[name], one.fingerprint(engine) if ours else ELSEWHERE)
             for name, one in used.items()
         },
         "severities": sorted({c.severity for c in cells}),
@@ -378,4 +378,4 @@ def _store(run: Run, cell: Cell, one: PredictionSource, predictions: Predictions
         return
     frame = predictions.read(one.path)
     run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
-    finish(run.store, cell, 1, scorer)
+    score_cell(run.store, cell, 1, scorer)

@@ -51,7 +51,7 @@ def _rows(image: int, found: Detections, categories: NDArray[np.int64]) -> NDArr
         identity,
         corner,
         size,
-        found.score[:, None],
-        categories[found.label][:, None],
+        found.scores[:, None],
+        categories[found.labels][:, None],
     ]
     return np.concatenate(parts, 1, dtype=np.float64)

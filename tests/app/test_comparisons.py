@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import number, p_text, starred, verdicts
+from robustbench_sgdm.tables import format_number, format_p_value, starred, verdicts
 
 controls = resources.import_file(resources.root() / "app/controls.py")
 RUNS = ("two", "three", "variants", "seeds")
@@ -57,9 +57,9 @@ def map_of(test: AppTest) -> pd.DataFrame:
 
 def told(run: Run, metric: str = "AP") -> Any:
     """The verdicts that report and terminal print."""
-    table = robustness.bootstrap(run).table([metric], pairs=run.pairs)
-    over = next(iter(robustness.sets(run)))
-    return verdicts(table, run.pairs, metric, over, robustness.identical(run))
+    table = robustness.bootstrap_intervals(run).table([metric], pairs=run.pairs)
+    over = next(iter(robustness.corruption_sets(run)))
+    return verdicts(table, run.pairs, metric, over, robustness.find_identical_pairs(run))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -83,7 +83,7 @@ def test_bold_cells_are_the_significant_ones(
     outcomes = set()
     for baseline in (None, list(run.groups)[-1]):
         compared = run.against(baseline) if baseline else run
-        table = robustness.bootstrap(compared).table([metric], pairs=compared.pairs)
+        table = robustness.bootstrap_intervals(compared).table([metric], pairs=compared.pairs)
         table = table[table["statistic"] == "score"]
         for first, second in compared.pairs:
             address = {"metric": metric, "pair": f"{second} − {first}"}
@@ -92,10 +92,10 @@ def test_bold_cells_are_the_significant_ones(
             rows = table[(table["baseline"] == first) & (table["model"] == second)]
             rows = rows.set_index(["corruption", "severity"])
             assert cells["significant"].to_dict() == rows["significant"].to_dict()
-            assert cells["p"].to_dict() == {k: p_text(v) for k, v in rows["p_holm"].items()}
+            assert cells["p"].to_dict() == {k: format_p_value(v) for k, v in rows["p_holm"].items()}
             marked = zip(rows["estimate"], rows["significant"], strict=True)
             texts = dict(
-                zip(rows.index, [starred(number(v, signed=True), s) for v, s in marked], strict=True)
+                zip(rows.index, [starred(format_number(v, signed=True), s) for v, s in marked], strict=True)
             )
             assert cells["text"].to_dict() == texts
             outcomes |= set(cells["significant"])
@@ -131,7 +131,7 @@ def test_networks_of_several_seeds_are_shown_by_their_mean(
     results = run.results()
     own = results[(results["corruption"] == "clean") & results["model"].str.startswith("n-")]
     assert rows["clean"]["n"] == pytest.approx(own["AP"].mean())
-    table = robustness.bootstrap(run).table(["AP"])
+    table = robustness.bootstrap_intervals(run).table(["AP"])
     ends = table[(table["model"] == "n") & (table["statistic"] == "P")].iloc[0]
     assert rows["clean 95 %"]["n"] == controls.span(ends["low"], ends["high"])
     assert view("curves", "seeds").multiselect(key="models").options == ["n", "m"]

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import gate, report, robustness, tables
 from robustbench_sgdm.core import resources
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 
 made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
@@ -61,7 +61,7 @@ def _kinds_of_cells(run: Run) -> dict[tuple[str, float], None]:
 
 
 def expected(run: Run, metric: str) -> Marked:
-    frame = robustness.bootstrap(run).table([metric])
+    frame = robustness.bootstrap_intervals(run).table([metric])
     cells = frame[
         (frame["statistic"] == "score") & (frame["baseline"] != "") & (frame["corruption"] != "clean")
     ]
@@ -69,7 +69,7 @@ def expected(run: Run, metric: str) -> Marked:
 
 
 def _of(frame: pd.DataFrame) -> Marked:
-    names = frame["corruption"].map(tables.words)
+    names = frame["corruption"].map(tables.humanize)
     return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
 
 
@@ -85,13 +85,13 @@ def test_all_mark_the_same_cells(
     assert in_terminal(printed, run, metric) == wanted
     assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
     assert in_gate(command, path, metric, tmp_path) == {w for w in wanted if drops(run, metric, w)}
-    material = Material(run)
-    report.write(material)
+    analysis = RunAnalysis(run)
+    report.write_report(analysis)
     assert in_report((run.path / "report.html").read_text(), run, metric) == wanted
     drawn = pd.read_csv(run.path / "figures" / "differences.csv")
     assert _of(drawn[drawn["significant"]]) == wanted
     assert in_dashboard(run, metric, monkeypatch) == wanted
-    for verdict in material.verdicts:
+    for verdict in analysis.verdicts:
         assert verdict.headline in printed and verdict.headline in plain(
             (run.path / "report.html").read_text()
         )
@@ -102,8 +102,8 @@ def in_terminal(printed: str, run: Run, metric: str) -> Marked:
     for baseline, model in run.pairs:
         table = printed.partition(f"{metric} of {model} minus {baseline}")[2].partition("*: significant")[0]
         for name in dict.fromkeys(c.corruption for c in run.cells if c.corruption != "clean"):
-            for line in re.findall(rf"^ +{tables.words(name)} (\d) .*\]\*", table, re.M):
-                marked.add((baseline, model, tables.words(name), float(line)))
+            for line in re.findall(rf"^ +{tables.humanize(name)} (\d) .*\]\*", table, re.M):
+                marked.add((baseline, model, tables.humanize(name), float(line)))
     return marked
 
 
@@ -120,7 +120,11 @@ def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -
 
 
 def drops(run: Run, metric: str, cell: tuple[str, str, str, float]) -> bool:
-    frame = robustness.bootstrap(run).table([metric]).assign(name=lambda f: f["corruption"].map(tables.words))
+    frame = (
+        robustness.bootstrap_intervals(run)
+        .table([metric])
+        .assign(name=lambda f: f["corruption"].map(tables.humanize))
+    )
     row = frame[
         (frame["statistic"] == "score")
         & (frame[["baseline", "model", "name", "severity"]] == list(cell)).all(axis=1)

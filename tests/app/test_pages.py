@@ -165,7 +165,7 @@ def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) 
     assert ratios.to_dict() == {
         "base": "1",
         "base-sgdm": "2.10 [2.00, 2.20]",
-        "base-ca": tables.time_ratio(1.25, 0.9, 1.6),
+        "base-ca": tables.format_time_ratio(1.25, 0.9, 1.6),
     }
     assert ratios["base-ca"].startswith("not distinguishable")
     assert "measured once" in said(shown)

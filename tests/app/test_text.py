@@ -22,7 +22,7 @@ from robustbench_sgdm import report
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.escaping import markdown
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 
 APP = resources.root() / "app"
@@ -191,7 +191,7 @@ def test_a_family_can_be_chosen_whatever_it_is_called(watched: Watched) -> None:
 
 
 def test_the_report_of_such_a_run(browser: Any, hostile: Run) -> None:
-    report.write(Material(hostile))
+    report.write_report(RunAnalysis(hostile))
     page = browser.new_page()
     watched = Watched(page, (hostile.path / "report.html").as_uri())
     page.goto(watched.address)

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, Run
 
 APP = resources.root() / "app"
 detecting = resources.import_file(APP / "detecting.py")
@@ -138,7 +138,7 @@ def test_images_come_in_the_order_of_who_finds_more(
 
     def found(model: str, name: str, level: float) -> pd.Series:
         boxes = complete.store.detections(cells[model, name, level])
-        return robustness.outcomes(truth, boxes).objects["outcome"] == "matched"
+        return robustness.match_outcomes(truth, boxes).objects["outcome"] == "matched"
 
     left, right = (found(model, *where) for model in ("base", "base-sgdm"))
     both = found("base", "clean", 0.0) & found("base-sgdm", "clean", 0.0) | (severity == "0")
@@ -205,7 +205,7 @@ def test_the_metric_of_pascal_voc_is_ap50(
     made_run.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
     monkeypatch.setattr(made_run, "CLASSES", VOC)
     run = made_run.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
-    assert robustness.headline(run) == "AP50"
+    assert robustness.primary_metric(run) == "AP50"
     monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
     test = AppTest.from_file(APP / "main.py", default_timeout=120)
     test.query_params["run"] = "voc"
@@ -228,7 +228,7 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     path = shutil.copytree(project / "complete", tmp_path / "run")
     assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
-    Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
+    Run.open(path).write_image_quality(pd.DataFrame(rows, columns=list(IMAGE_QUALITY)))
     os.utime(path / "plan.yaml")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info

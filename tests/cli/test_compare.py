@@ -13,7 +13,7 @@ import pytest
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
-from robustbench_sgdm.robustness import flips
+from robustbench_sgdm.robustness import find_flips
 from robustbench_sgdm.store import Run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -128,7 +128,7 @@ def test_compare_prints_and_writes_the_same_numbers(
         assert life["over"] == "gaussian_noise at 1, 3" and life["metric"] == "AP"
         said = "> 3" if life["estimate"] == "Infinity" else f"{life['estimate']:.2f}"
         assert f" {said} [" in out.partition("half of the clean AP")[2]
-    counts = flips(Run.open(scored[0]), "a", "b").counts
+    counts = find_flips(Run.open(scored[0]), "a", "b").counts
     told = [r for r in rows if r["statistic"] == "flips"]
     assert [(r["corruption"], float(r["severity"]), float(r["both"])) for r in told] == [
         (r["corruption"], r["severity"], r["both"]) for r in counts.to_dict("records")
@@ -150,16 +150,16 @@ def test_predictions_made_elsewhere_have_a_report(
     assert 'id="errors"' in text and "contact-sheet" not in text
 
 
-def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
+def test_thresholds_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
     words = ("compare", str(scored[0]), "--resamples", "60")
     code, _, err = command(*words, "--fail-under", "rPC=1,AP=0")
-    assert code == 0 and "--fail-under AP=0 kept by 8 of 8\n" in err
+    assert code == 0 and "--fail-under AP=0 passed by 8 of 8\n" in err
     sets = "fog at 3, gaussian noise at 1, 3; fog at 3; gaussian noise at 1, 3"
-    assert f"--fail-under rPC:AP=1 kept by 6 of 6, over: {sets}\n" in err
+    assert f"--fail-under rPC:AP=1 passed by 6 of 6, over: {sets}\n" in err
     code, _, err = command(*words, "--fail-under", "rPC=99,AP=0", "--junit", "j.xml")
-    assert code == 3 and "rPC:AP=99 not kept: a" in err
+    assert code == 3 and "rPC:AP=99 failed: a" in err
     (suite,) = ElementTree.parse("j.xml").getroot()
-    assert suite.get("failures") == str(err.count("not kept"))
+    assert suite.get("failures") == str(err.count(" failed: "))
     assert command(*words, "--max-drop", "mPC=0", "--drops", "any")[0] == 3
     assert command(*words, "--max-drop", "mPC=100", "--drops", "any")[0] == 0
     assert command(*words, "--junit", "j.xml")[0] == 2

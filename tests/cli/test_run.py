@@ -29,7 +29,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-PARTS = ("predictions", "timing the models", "damage to the images", "resampling and error types", "report")
+PARTS = ("predictions", "latency of the models", "PSNR and SSIM", "resampling and error analysis", "report")
 SHORT = ("--fraction", "0.05", "--severity", "0,3")
 
 

@@ -19,7 +19,7 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import corruption
-from robustbench_sgdm.cli import clean, compare, figure, show
+from robustbench_sgdm.cli import compare, figure, lists
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
@@ -40,7 +40,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("sound")
     known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name == "fog"}
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [3]}, images=4, fingerprints=known)
-    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "image_quality.csv").write_text(
+        "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
+    )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     (run.path / "dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
     (run.path / "dashboard.log").write_text("a line\n")
@@ -130,9 +132,9 @@ def resume(path: Path) -> None:
 
 plan_of: list[dict[str, Any]] = [{}]
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "list": lambda path: show.runs(path.parent),
-    "clean": lambda path: clean.clean(path.parent, yes=True),
-    "clean one": lambda path: clean.clean(path.parent, [path.name], yes=True),
+    "list": lambda path: lists.runs(path.parent),
+    "clean": lambda path: lists.clean(path.parent, yes=True),
+    "clean one": lambda path: lists.clean(path.parent, [path.name], yes=True),
     "compare": lambda path: compare.compare([path], resamples=4),
     "figure": lambda path: figure.figure("classes", path, path.parent / "x.svg", resamples=4),
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),

@@ -49,7 +49,7 @@ def inference() -> dict[str, Any]:
     for name in ("yolov8n", "yolov8n-sgdm"):
         found = detectors.load_detector(name).predict(pixels)
         boxes[name] = [
-            np.column_stack([one.xyxy, one.score, one.label])[:6].round(4).tolist() for one in found
+            np.column_stack([one.xyxy, one.scores, one.labels])[:6].round(4).tolist() for one in found
         ]
     return boxes
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.robustness.matching import Truth, match
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key
 
@@ -54,8 +54,8 @@ def detections(truth: GroundTruth, seed: int, *, ties: bool = True, shift: float
 
 
 def resampler(given: GroundTruth, found: pd.DataFrame) -> Resampler:
-    truth = Truth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
-    return Resampler(truth, match(truth, found))
+    truth = SortedTruth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
+    return Resampler(truth, match_detections(truth, found))
 
 
 class Made:
@@ -92,7 +92,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Run:
         from robustbench_sgdm.datasets import Dataset, Image
         from robustbench_sgdm.scoring import Scorer
-        from robustbench_sgdm.sweep import finish
+        from robustbench_sgdm.sweep import score_cell
 
         truth = ground_truth(truth_seed, images)
         planned = [
@@ -124,7 +124,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             shift = 2 + worse * order + 2 * cell.severity
             found = detections(truth, 10 + order, shift=shift)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            finish(run.store, cell, 1, scorer)
+            score_cell(run.store, cell, 1, scorer)
         assert set(METRICS) == set(run.store.scores(run.cells[0])["metrics"])
         return run
 

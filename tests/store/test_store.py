@@ -53,7 +53,7 @@ def plan(*cells: Cell) -> dict[str, Any]:
     }
 
 
-def finish(store: CellStore, c: Cell) -> None:
+def score_cell(store: CellStore, c: Cell) -> None:
     store.write_shard(c, 0, rows([1, 2]))
     store.merge(c, 1)
     store.finish(c, SCORES)
@@ -100,7 +100,7 @@ def test_no_detection_at_all_is_a_cell(tmp_path: Path) -> None:
 
 def test_other_ingredients_are_another_cell(tmp_path: Path) -> None:
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     assert not store.complete(cell(key="other")) and not store.shards(cell(key="other"))
     assert cell_key(a=1, b=2) == cell_key(b=2, a=1) != cell_key(a=1, b=3)
 
@@ -116,7 +116,7 @@ def test_a_missing_shard_is_never_scored_over(tmp_path: Path) -> None:
 def test_new_detections_never_meet_old_scores(tmp_path: Path) -> None:
     """Stopped between the merge of another plan's cell and its scores, the first plan's cell is not complete."""
     store, first, second = CellStore(tmp_path), cell(), cell(key="other" * 10)
-    finish(store, first)
+    score_cell(store, first)
     store.write_shard(second, 0, rows([9]))
     store.merge(second, 1)
     assert not store.complete(first) and not store.complete(second)
@@ -208,7 +208,7 @@ def test_a_torn_cell_is_not_sound(tmp_path: Path, how: str, name: str) -> None:
 
 def test_a_cell_with_a_flipped_bit_is_not_sound(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
-    finish(store, c)
+    score_cell(store, c)
     tear(store.folder(c) / "detections.parquet", "bit")
     assert store.complete(c) and not store.sound(c)
     with pytest.raises(DataError, match="cannot be read"):
@@ -220,7 +220,7 @@ def test_a_cell_with_a_flipped_bit_is_not_sound(tmp_path: Path) -> None:
 )
 def test_a_torn_plan_is_written_again(tmp_path: Path, text: str) -> None:
     run = Run.start(tmp_path, "r", plan(cell()))
-    finish(run.store, cell())
+    score_cell(run.store, cell())
     (run.path / "plan.yaml").write_text(text)
     again = Run.start(tmp_path, "r", plan(cell()))
     assert again.path == run.path and not again.missing()
@@ -241,13 +241,13 @@ def test_stopped_before_the_plan_was_written(tmp_path: Path) -> None:
 def test_stale_cells_are_those_of_another_key(tmp_path: Path) -> None:
     store = CellStore(tmp_path)
     assert not store.stale(cell())
-    finish(store, cell())
+    score_cell(store, cell())
     assert store.stale(cell(key="other")) and not store.stale(cell())
 
 
 def test_a_damaged_cell_is_absent(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
-    finish(store, c)
+    score_cell(store, c)
     (store.folder(c) / "scores.json").write_text("{")
     assert not store.complete(c)
 
@@ -258,7 +258,7 @@ def test_the_same_plan_goes_on_and_another_gets_its_own_directory(tmp_path: Path
     other = plan(cell(), cell(3, corruption="gaussian_noise"))
     assert Run.start(tmp_path, "r", other).path.name == "r2"
     assert Run.start(tmp_path, "r", other).path.name == "r2"
-    finish(first.store, cell())
+    score_cell(first.store, cell())
     grown = Run.start(tmp_path, "r", other, exist_ok=True)
     assert grown.path == first.path and grown.missing() == [cell(3, corruption="gaussian_noise")]
     assert [p.name for p in list_runs(tmp_path)] == ["r2", "r"]
@@ -267,7 +267,7 @@ def test_the_same_plan_goes_on_and_another_gets_its_own_directory(tmp_path: Path
 def test_results_hold_complete_cells_only_and_read_back_exactly(tmp_path: Path) -> None:
     run = Run.start(tmp_path, "r", plan(cell(), cell(3, corruption="gaussian_noise")))
     assert run.results().empty
-    finish(run.store, cell())
+    score_cell(run.store, cell())
     frame = run.results()
     assert frame["severity"].tolist() == [0.0] and np.isnan(frame["AP_S"][0]) and frame["AP50"][0] == 1.5
     read = pd.read_csv(run.write_results())
@@ -345,13 +345,13 @@ def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
     (run.path / part).parent.mkdir(parents=True, exist_ok=True)
     (run.path / part).symlink_to(tmp_path / "outside")
     with pytest.raises(UnsafeFileError, match="is a link, and links within a run directory are not followed"):
-        finish(run.store, cell())
+        score_cell(run.store, cell())
         run.files.write_text(f"{part}/x", "x")
     assert not [*(tmp_path / "outside").iterdir()]
     (tmp_path / "linked").symlink_to(run.path)  # the run itself may be one
     (run.path / part).unlink()
     linked = Run.open(tmp_path / "linked")
-    finish(linked.store, cell())
+    score_cell(linked.store, cell())
     assert not linked.missing() and not run.missing()
 
 
@@ -367,7 +367,7 @@ def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
 )
 def test_scores_that_are_none(tmp_path: Path, change: dict[str, Any]) -> None:
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     store.finish(cell(), SCORES | change)
     assert not store.complete(cell())
     with pytest.raises(DataError, match="does not hold the scores"):
@@ -379,7 +379,7 @@ def test_detections_with_gaps_or_nan_are_refused(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     file = store.folder(cell()) / "detections.parquet"
     whole = pq.read_table(file)
     for value, message in ((None, "gaps"), (float("nan"), "not finite")):
@@ -393,7 +393,7 @@ def test_a_few_bytes_of_parquet_do_not_fill_the_memory(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     file = store.folder(cell()) / "detections.parquet"
     schema = pq.read_schema(file)
     column = {f.name: pa.array(np.zeros(2_000_000), pa.float64()).cast(f.type) for f in schema}

@@ -26,23 +26,24 @@ from robustbench_sgdm.core.errors import CorruptionError, DataError, UsageError
 from robustbench_sgdm.core.versions import scoring_version
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import DetectorEntry
-from robustbench_sgdm.store import DAMAGE, CellStore, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, CellStore, Run
 from robustbench_sgdm.sweep import (
     Plan,
     Settings,
-    category_ids,
+    ThreadExecutor,
+    count_measurements,
     make_plan,
+    map_classes,
     match_detector,
-    measure_damage,
-    measurements,
-    needed_units,
-    sweep,
+    measure_image_quality,
+    pending_units,
+    run_sweep,
 )
-from robustbench_sgdm.sweep.damage import spread
-from robustbench_sgdm.sweep.dealing import AHEAD, deal
-from robustbench_sgdm.sweep.plan import Unit
-from robustbench_sgdm.sweep.remote import Report
-from robustbench_sgdm.sweep.work import Worker
+from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, run_scheduled
+from robustbench_sgdm.sweep.executors.worker_process import UnitResult
+from robustbench_sgdm.sweep.image_quality import sample_evenly
+from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.worker import Worker
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -99,7 +100,7 @@ def plan(data: datasets.Dataset, *detectors: PixelDetector, batch: int = 4, **ch
 
 def run(directory: Path, made: Plan, **how: Any) -> Run:
     opened = Run.start(directory, "r", made.describe())
-    sweep(made, opened.store, **how)
+    run_sweep(made, opened.store, **how)
     opened.write_results()
     return opened
 
@@ -112,8 +113,8 @@ def stored(run: Run) -> dict[str, bytes]:
 
 def test_batch_workers_and_order_change_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:
     reference = stored(run(tmp_path / "a", plan(forty)))
-    assert stored(run(tmp_path / "b", plan(forty, batch=1), workers=3)) == reference
-    assert stored(run(tmp_path / "c", plan(forty, batch=13), workers=2)) == reference
+    assert stored(run(tmp_path / "b", plan(forty, batch=1), executor=ThreadExecutor(3))) == reference
+    assert stored(run(tmp_path / "c", plan(forty, batch=13), executor=ThreadExecutor(2))) == reference
 
 
 def test_another_seed_changes_random_cells_only(tmp_path: Path, forty: datasets.Dataset) -> None:
@@ -146,8 +147,8 @@ def test_stopped_anywhere_it_goes_on_from_there(tmp_path: Path, forty: datasets.
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            sweep(made, opened.store, progress=interrupt)
-        kept = 200 - sum(u.size for u in needed_units(made, opened.store))
+            run_sweep(made, opened.store, progress=interrupt)
+        kept = 200 - sum(u.size for u in pending_units(made, opened.store))
         detector.seen = 0
         assert stored(run(tmp_path / f"stopped{stop}", made)) == reference
         assert (
@@ -218,7 +219,7 @@ def test_a_damaged_image_stops_the_run_and_keeps_the_rest(tmp_path: Path, forty:
     made = plan(forty)
     opened = Run.start(tmp_path, "r", made.describe())
     with pytest.raises(DataError, match=r"036\.png cannot be decoded"):
-        sweep(made, opened.store)
+        run_sweep(made, opened.store)
     assert any(opened.store.shards(c) >= set(range(11)) for c in made.cells)
     assert opened.results().empty
 
@@ -231,7 +232,7 @@ def test_a_broken_corruption_costs_the_others_nothing(tmp_path: Path, forty: dat
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
     made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1, 2], settings)
     opened = Run.start(tmp_path, "r", made.describe())
-    (failure,) = sweep(made, opened.store, workers=2)
+    (failure,) = run_sweep(made, opened.store, executor=ThreadExecutor(2))
     assert "fragile.py: fragile raised ValueError: too bright" in str(failure)
     assert {c.corruption for c in opened.missing()} == {"fragile"}
     assert len(opened.results()) == 3
@@ -281,7 +282,7 @@ def test_a_device_error_costs_its_unit_only(tmp_path: Path, forty: datasets.Data
     reference = stored(run(tmp_path / "a", plan(forty)))
     made = plan(forty, Faulty())
     opened = Run.start(tmp_path / "b", "r", made.describe())
-    (failure,) = sweep(made, opened.store)
+    (failure,) = run_sweep(made, opened.store)
     assert str(failure) == (
         "cpu failed: RuntimeError: CUDA error: an illegal memory access was encountered (1 units)"
     )
@@ -312,37 +313,37 @@ def test_out_of_memory_in_a_corruption_halves_the_batch_too(
 def test_a_slow_disk_holds_the_workers_up(forty: datasets.Dataset, tmp_path: Path) -> None:
     """What is computed and not yet stored stays bounded, however long the disk takes."""
     made, most, flying = plan(forty), 0, 0
-    units = needed_units(made, CellStore(tmp_path))
+    units = pending_units(made, CellStore(tmp_path))
     worker = Worker({"pixels": PixelDetector()}, {}, made.settings)
-    lock, news = threading.Lock(), SimpleQueue[Any]()
+    lock, events = threading.Lock(), SimpleQueue[Any]()
 
-    class Crew:
-        workers, losses = 2, (BrokenExecutor,)
+    class Pool:
+        workers, loss_errors = 2, (BrokenExecutor,)
 
-        def free(self) -> bool:
+        def has_capacity(self) -> bool:
             return True
 
-        def send(self, unit: Unit) -> Future[Report]:
+        def submit(self, unit: WorkUnit) -> Future[UnitResult]:
             nonlocal flying, most
             with lock:
                 flying += 1
                 most = max(most, flying)
-            done: Future[Report] = Future()
-            done.set_result(Report({}, 4))
+            done: Future[UnitResult] = Future()
+            done.set_result(UnitResult({}, 4))
             return done
 
     class Sink:
-        def wants(self, unit: Unit) -> bool:
+        def should_run(self, unit: WorkUnit) -> bool:
             return True
 
-        def take(self, unit: Unit, outcome: Any) -> None:
+        def submit(self, unit: WorkUnit, outcome: Any) -> None:
             nonlocal flying
             time.sleep(0.01)
             with lock:
                 flying -= 1
 
-    deal(units, Crew(), worker, Sink(), news)
-    assert len(units) > 30 and flying == 0 and most <= (AHEAD + 1) * Crew.workers
+    run_scheduled(units, Pool(), worker, Sink(), events)
+    assert len(units) > 30 and flying == 0 and most <= (PREFETCH_PER_WORKER + 1) * Pool.workers
 
 
 def test_classes_are_matched_by_name(tmp_path: Path, forty: datasets.Dataset) -> None:
@@ -361,8 +362,8 @@ def test_two_classes_never_become_one(
 ) -> None:
     classes = [{"id": 1, "name": "chair"}, {"id": 2, "name": "Chair"}, {"id": 5, "name": "tvmonitor"}]
     data = datasets.load_dataset(str(coco_of(tmp_path / "chairs", photographs, categories=classes)))
-    assert category_ids(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
-    assert category_ids(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
+    assert map_classes(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
+    assert map_classes(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
     lone = match_detector(PixelDetector("d", ("chair", "CHAIR", "tv")), data)
     assert (lone.unmatched, lone.unfound, lone.alike) == (["CHAIR", "tv"], ["Chair", "tvmonitor"], [])
     known, lost = lone.notes("d", "chairs")
@@ -397,11 +398,11 @@ def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
 ) -> None:
     made = plan(forty, seed=7)
     opened = Run.start(tmp_path, "r", made.describe())
-    assert opened.damage().empty and list(opened.damage()) == list(DAMAGE)
+    assert opened.image_quality().empty and list(opened.image_quality()) == list(IMAGE_QUALITY)
     done: list[int] = []
-    assert not measure_damage(made, opened, workers=2, progress=done.append)
-    frame = opened.damage()
-    assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not measurements(made, opened)
+    assert not measure_image_quality(made, opened, workers=2, progress=done.append)
+    frame = opened.image_quality()
+    assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not count_measurements(made, opened)
     chosen = [forty.images[i * 40 // 16] for i in range(16)]
     pictures = [torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()) for image in chosen]
     for name, part in frame.groupby("corruption"):
@@ -414,22 +415,22 @@ def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
 def test_damage_is_measured_where_it_is_missing_only(tmp_path: Path, forty: datasets.Dataset) -> None:
     few = plan(forty)
     opened = Run.start(tmp_path, "r", few.describe())
-    measure_damage(few, opened)
-    before = opened.damage()
+    measure_image_quality(few, opened)
+    before = opened.image_quality()
     more = replace(few, severities=[1, 2, 3.5])
     done: list[int] = []
-    measure_damage(more, opened, progress=done.append)
-    frame = opened.damage()
+    measure_image_quality(more, opened, progress=done.append)
+    frame = opened.image_quality()
     assert sum(done) == 2 * 16 and len(frame) == 6
     pd.testing.assert_frame_equal(frame[: len(before)], before)
-    stored = (opened.path / "damage.csv").stat()
-    measure_damage(more, opened)
-    assert (opened.path / "damage.csv").stat().st_mtime_ns == stored.st_mtime_ns
-    measure_damage(plan(forty, seed=1), opened)
-    assert not set(opened.damage()["key"]) & set(frame["key"])
+    stored = (opened.path / "image_quality.csv").stat()
+    measure_image_quality(more, opened)
+    assert (opened.path / "image_quality.csv").stat().st_mtime_ns == stored.st_mtime_ns
+    measure_image_quality(plan(forty, seed=1), opened)
+    assert not set(opened.image_quality()["key"]) & set(frame["key"])
     for text in ("", "not,a,damage\n1,2,3\n"):
-        (opened.path / "damage.csv").write_text(text)
-        assert opened.damage().empty
+        (opened.path / "image_quality.csv").write_text(text)
+        assert opened.image_quality().empty
 
 
 def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Dataset) -> None:
@@ -439,9 +440,9 @@ def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Datas
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
     made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1], settings)
     opened = Run.start(tmp_path, "r", made.describe())
-    (failure,) = measure_damage(made, opened)
+    (failure,) = measure_image_quality(made, opened)
     assert "fragile raised ValueError: too bright" in str(failure)
-    assert opened.damage()["corruption"].tolist() == ["gaussian_noise"]
+    assert opened.image_quality()["corruption"].tolist() == ["gaussian_noise"]
 
 
 @pytest.mark.parametrize(
@@ -449,6 +450,6 @@ def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Datas
 )
 def test_images_for_damage_are_spread(forty: datasets.Dataset, count: int, cells: int, expected: int) -> None:
     images = [replace(forty.images[0], id=number) for number in range(count)]
-    ids = [image.id for image in spread(images, cells)]
+    ids = [image.id for image in sample_evenly(images, cells)]
     assert len(set(ids)) == len(ids) == expected
     assert max(np.diff([*ids, count])) - min(np.diff([*ids, count])) <= 1

@@ -159,7 +159,7 @@ def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_pat
         boxes.append(found)
     assert len(boxes[0]) > 50
     assert all(
-        (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "score", "label")
+        (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "scores", "labels")
     )
 
 

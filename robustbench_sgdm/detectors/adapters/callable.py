@@ -102,7 +102,7 @@ class CallableDetector:
         scores: Any
         labels: Any
         if isinstance(result, Detections):
-            boxes, scores, labels = result.xyxy, result.score, result.label
+            boxes, scores, labels = result.xyxy, result.scores, result.labels
         elif isinstance(result, tuple):
             boxes, scores, labels = (np.asarray(_numpy(part)) for part in result)
         else:
@@ -116,9 +116,9 @@ class CallableDetector:
             np.asarray(scores, np.float32)[order],
             np.asarray(labels, np.int64)[order],
         )
-        if len(found) and not 0 <= found.label.min() <= found.label.max() < len(self.classes):
+        if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(self.classes):
             raise ValueError(
-                f"labels span {found.label.min()} to {found.label.max()}, must be 0 to {len(self.classes) - 1}: "
+                f"labels span {found.labels.min()} to {found.labels.max()}, must be 0 to {len(self.classes) - 1}: "
                 "indices into the classes"
             )
         return found

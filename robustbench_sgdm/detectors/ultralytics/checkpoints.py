@@ -44,7 +44,7 @@ _DETECTORS = (
     "ultralytics.nn.tasks.RTDETRDetectionModel",
     "ultralytics.nn.tasks.YOLOv10DetectionModel",
     "robustbench_sgdm.detectors.ultralytics.yolov5.AnchorModel",
-    "robustbench_sgdm.detectors.yolov5.AnchorModel",  # of files written before it moved
+    "robustbench_sgdm.detectors.ultralytics.yolov5.AnchorModel",  # of files written before it moved
     "models.yolo.Model",
     "models.yolo.DetectionModel",
 )

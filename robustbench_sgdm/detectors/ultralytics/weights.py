@@ -195,7 +195,7 @@ def copy_network(weights: Weights) -> DetectionModel:
 
 def bundled_weights(name: str) -> Path | None:
     """The weights of a zoo model that come with this package, if any."""
-    path = Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+    path = Path(__file__).parents[2] / "weights" / f"{name}.safetensors"
     return path if path.is_file() else None
 
 

@@ -59,8 +59,8 @@ def same(a: list[Detections], b: list[Detections], pixels: float = 0.0) -> None:
     assert [len(x) for x in a] == [len(x) for x in b]
     for left, right in zip(a, b, strict=True):
         np.testing.assert_allclose(left.xyxy, right.xyxy, rtol=0, atol=pixels)
-        np.testing.assert_allclose(left.score, right.score, rtol=0, atol=pixels / 10)
-        np.testing.assert_array_equal(left.label, right.label)
+        np.testing.assert_allclose(left.scores, right.scores, rtol=0, atol=pixels / 10)
+        np.testing.assert_array_equal(left.labels, right.labels)
 
 
 def test_it_is_a_detector(detector: UltralyticsDetector, pictures: list[Tensor]) -> None:
@@ -75,7 +75,7 @@ def test_it_is_a_detector(detector: UltralyticsDetector, pictures: list[Tensor])
     for boxes, picture in zip(found, pictures, strict=True):
         height, width = picture.shape[1:]
         assert (boxes.xyxy >= 0).all() and (boxes.xyxy <= [width, height, width, height]).all()
-        assert (np.diff(boxes.score) <= 0).all() and (boxes.score > 0.01).all()
+        assert (np.diff(boxes.scores) <= 0).all() and (boxes.scores > 0.01).all()
         assert len(boxes) <= 300
     assert detector.predict([]) == []
 
@@ -146,7 +146,7 @@ def test_rtdetr_detects_as_its_own_validator_does(pictures: list[Tensor]) -> Non
         height, width = picture.shape[1:]
         expected = rows["bboxes"].numpy() * np.tile([width / 128, height / 128], 2)
         assert len(boxes) == len(expected) == 300
-        np.testing.assert_allclose(boxes.score, rows["conf"].numpy(), atol=1e-5)
+        np.testing.assert_allclose(boxes.scores, rows["conf"].numpy(), atol=1e-5)
         apart = np.abs(boxes.xyxy[:, None] - expected.clip(0, np.tile([width, height], 2))[None]).max(axis=2)
         assert apart.min(axis=0).max() <= 0.05 and apart.min(axis=1).max() <= 0.05
 

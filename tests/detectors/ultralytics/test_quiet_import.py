@@ -35,7 +35,7 @@ def test_first_import_is_silent_offline_and_leaves_the_settings_alone(tmp_path: 
     settings.write_text(json.dumps({**SETTINGS.defaults, "sync": True}))
     before = settings.read_bytes()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST", "OMP"))}
-    environment |= {"YOLO_CONFIG_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {"YOLO_CONFIG_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
     run = [sys.executable, "-c", PROBE]
     done = subprocess.run(run, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

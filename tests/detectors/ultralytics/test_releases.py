@@ -15,7 +15,7 @@ from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors.ultralytics import weights
 from tests.data.checkpoints.make import image, output
 
-FOLDER = Path(__file__).parents[1] / "data/checkpoints"
+FOLDER = Path(__file__).parents[2] / "data/checkpoints"
 # Ultralytics 8.3 put identities in the place of a branch that it had dropped; 8.4 itself cannot run that.
 UNREADABLE_BY_ULTRALYTICS = {("8.3.200", "yolov10-fused"), ("8.3.200", "yolov10x-fused")}
 

@@ -107,7 +107,7 @@ def test_a_grafted_one_starts_as_the_identity(model: nn.Module, tmp_path: Path) 
     torch.testing.assert_close(grafted.forward(picture), plain.forward(picture), rtol=1e-4, atol=1e-4)
     assert plain.classes == CLASSES
     boxes = plain.predict([picture[0]])[0]
-    assert len(boxes) and (boxes.score > 0.001).all()
+    assert len(boxes) and (boxes.scores > 0.001).all()
 
 
 def test_training_is_refused(model: nn.Module, images: Tensor) -> None:

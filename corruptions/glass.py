@@ -61,7 +61,9 @@ def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -
 
 
 @compiled
-def _shuffle(image: NDArray[np.uint8], moves: NDArray[np.int64], offsets: NDArray[np.int32], delta: int) -> None:
+def _shuffle(
+    image: NDArray[np.uint8], moves: NDArray[np.int64], offsets: NDArray[np.int32], delta: int
+) -> None:
     """Move the pixels of (C, H, W) in place, from the last to the first; `offsets` says where each move fetches."""
     channels, height, width = image.shape
     flat = image.reshape(channels, height * width)

@@ -289,6 +289,6 @@ def _provenance(shown: Shown, live: bool) -> None:
         text = "Boxes of severities that the run has are its own; others are found now, by its own detectors."
     if not device.startswith("cpu"):
         text += (
-            f" The run drew its noise on {controls.plain(device)}, so noise made here differs in its grain."
+            f" The run computed on {controls.plain(device)}: a few values may be a grey level apart from it."
         )
     st.caption(text)

@@ -160,7 +160,7 @@ def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Reject runs that cannot be compared: other images, seeds, engines, devices or corruptions.
+    """Reject runs that cannot be compared: other images, seeds, engines or corruptions.
 
     Raises:
         DataError: names what differs.
@@ -173,8 +173,6 @@ def check_comparable(runs: Sequence[Run]) -> None:
             (("settings", "engine"), "corruption engine"),
         ):
             _check_same(first, other, name, *(r.plan[what[0]].get(what[1]) for r in (first, other)))
-        kinds = [str(r.plan["settings"].get("device", "")).partition(":")[0] for r in (first, other)]
-        _check_same(first, other, "kind of device that drew the noise", *kinds)
         for name in set(first.plan["corruptions"]) & set(other.plan["corruptions"]):
             prints = [r.plan["corruptions"][name].get("fingerprint") for r in (first, other)]
             _check_same(first, other, f"definition of {name}", *prints)

@@ -144,7 +144,7 @@ def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> 
     out = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     for plane, done in zip(images.float().flatten(0, 1), out.flatten(0, 1), strict=True):
         if is_on_cpu(images):
-            _zoom(plane.numpy(), *down, *across, done.numpy())
+            _zoom(plane.numpy(), tuple(down), tuple(across), done.numpy())
         else:
             done.copy_(_zoomed(plane, down, across))
     return out
@@ -161,16 +161,13 @@ def _stretch(side: int, factor: float) -> tuple[NDArray[np.uint32], NDArray[np.u
 @compiled
 def _zoom(
     plane: NDArray[np.float32],
-    upper: NDArray[np.uint32],
-    lower: NDArray[np.uint32],
-    down: NDArray[np.float32],
-    left: NDArray[np.uint32],
-    right: NDArray[np.uint32],
-    across: NDArray[np.float32],
+    vertical: tuple[NDArray[Any], ...],
+    horizontal: tuple[NDArray[Any], ...],
     out: NDArray[np.uint8],
 ) -> None:
     """The mean of a plane and its enlargements; each of them holds the two rows that it stretched last."""
     height, width = plane.shape
+    (upper, lower, down), (left, right, across) = vertical, horizontal
     count = len(down)
     rows = np.empty((count, 2, width), np.float32)
     held = np.full((count, 2), -1, np.int64)

@@ -55,7 +55,7 @@ def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -
             if is_on_cpu(out):
                 _shuffle(image.numpy(), passes.numpy(), _offsets(delta, image.shape[2]), delta)
             else:
-                sources = _sources(passes, *images.shape[2:], delta)
+                sources = _sources(passes, image.shape[1], image.shape[2], delta)
                 image.copy_(image.flatten(1).index_select(1, sources).view(image.shape))
     return to_uint8(correlate_separable(out, terms, "replicate"))
 

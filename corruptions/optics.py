@@ -61,13 +61,14 @@ def _convolve(image: Tensor, kernels: Tensor) -> Tensor:
     padded = image.index_select(1, rows).index_select(2, columns).double()
     size = padded.shape[1:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, size)
-    return torch.fft.irfft2(spectrum, size)[:, 2 * _REACH :, 2 * _REACH :].contiguous()
+    out: Tensor = torch.fft.irfft2(spectrum, size)[:, 2 * _REACH :, 2 * _REACH :].contiguous()
+    return out
 
 
 def _mirrored(size: int) -> NDArray[np.int64]:
     """The pixels of a side with those beyond it."""
     places = np.arange(-_REACH, size + _REACH) % (2 * size)
-    return np.minimum(places, 2 * size - 1 - places)
+    return np.asarray(np.minimum(places, 2 * size - 1 - places), np.int64)
 
 
 @lru_cache(maxsize=1)

@@ -176,4 +176,4 @@ def _tones() -> NDArray[np.uint8]:
     """The byte of each step of linear light: the one whose own light is nearest in the tone curve."""
     light = np.arange(_STEPS + 1) / _STEPS
     tone = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * tone**2 * (3 - 2 * tone)).astype(np.uint8)
+    return np.asarray(np.rint(255 * tone**2 * (3 - 2 * tone)), np.uint8)

@@ -44,10 +44,12 @@ def test_both_forms_give_the_same_pixels(
         assert torch.equal(compiled, tensors)
 
 
-class _Transfers(TorchDispatchMode):
+class _Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what comes back from the device."""
 
-    back = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.back = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

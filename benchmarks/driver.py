@@ -24,8 +24,8 @@ import numpy as np
 
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.store import Cell, CellStore
-from robustbench_sgdm.sweep import Settings, score_cell
+from robustbench_sgdm.store import Cell, CellStore, Settings
+from robustbench_sgdm.sweep import score_cell
 from robustbench_sgdm.sweep.executors.base import UnitOutcome
 from robustbench_sgdm.sweep.executors.scheduler import (
     PREFETCH_PER_WORKER,

@@ -13,20 +13,20 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robustbench_sgdm import figures, report
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
+from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run, cell_key, write_image
 from robustbench_sgdm.sweep import score_cell
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
@@ -67,7 +67,7 @@ def made(folder: Path, images: int, resamples: int) -> Run:
         for s in v
     ]
     few = [c for c in cells if c.corruption in (CLEAN, BENCHMARK[0]) and c.severity <= 1]
-    run = Run.start(folder, "small", _plan(images, few), truth=truth)
+    run = Run.create_or_resume(folder, "small", _manifest(images, few), ground_truth=truth)
     scorer = Scorer(_dataset(truth))
     for cell in few:
         boxes = synthetic.detections_of(truth, rng)
@@ -75,7 +75,7 @@ def made(folder: Path, images: int, resamples: int) -> Run:
         score_cell(run.store, cell, 1, scorer)
     small = RunAnalysis(run, resamples=resamples)
     _ = small.intervals, small.error_types, small.flips
-    whole = Run.start(folder, "whole", _plan(images, cells), truth=truth)
+    whole = Run.create_or_resume(folder, "whole", _manifest(images, cells), ground_truth=truth)
     for cell in cells:
         like = next(c for c in few if c.key == cell.key)
         for part in ("cells", "statistics"):
@@ -86,26 +86,26 @@ def made(folder: Path, images: int, resamples: int) -> Run:
             rng.normal(128, 25 * picture[1] / 5 + 1, (*SIZE, 3))
             + 60 * np.sin(np.arange(SIZE[0]) / 40)[:, None]
         )
-        keep_picture(whole, *picture, noise.clip(0, 255).astype(np.uint8))
+        write_image(whole, *picture, noise.clip(0, 255).astype(np.uint8))
     return whole
 
 
-def _plan(images: int, cells: list[Cell]) -> dict[str, Any]:
-    about = {"family": "noise", "summary": "As in COCO-C.", "source": "benchmark", "fingerprint": "f"}
+def _manifest(images: int, cells: list[Cell]) -> Manifest:
+    about = {"summary": "As in COCO-C.", "source": "benchmark"}
+    strengths = {f"{s}": f"sigma={s}" for s in range(1, 6)}
     names = dict.fromkeys(c.corruption for c in cells if c.corruption != CLEAN)
     families = ("noise", "blur", "weather", "digital")
-    return {
-        "command": "robustbench run",
-        "models": {m: {"baseline": b} for m, b in MODELS.items()},
-        "data": {"name": "synthetic", "source": "x", "images": images, "boxes": 0, "fingerprint": "f"},
-        "corruptions": {
-            c: {**about, "family": families[i % 4], "strengths": {f"{s}": f"sigma={s}" for s in range(1, 6)}}
-            for i, c in enumerate(names)
+    manifests = resources.import_file(Path(__file__).parent / "support/manifests.py")
+    manifest: Manifest = manifests.make_manifest(
+        cells,
+        command="robustbench run",
+        models={m: {"baseline": b} for m, b in MODELS.items()},
+        data={"name": "synthetic", "source": "x", "images": images},
+        corruptions={
+            c: {**about, "family": families[i % 4], "strengths": strengths} for i, c in enumerate(names)
         },
-        "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
-        "versions": {},
-        "cells": [asdict(c) for c in cells],
-    }
+    )
+    return manifest
 
 
 def _dataset(truth: GroundTruth) -> Dataset:

@@ -25,11 +25,10 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import load_detectors
-from robustbench_sgdm.store import CellStore
+from robustbench_sgdm.store import CellStore, Settings
 from robustbench_sgdm.sweep import (
     Executor,
     ProcessExecutor,
-    Settings,
     ThreadExecutor,
     make_plan,
     ray_executor,

@@ -25,8 +25,8 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import DetectorEntry, UltralyticsDetector, load_detector, select_device
 from robustbench_sgdm.detectors.letterbox import letterbox
-from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Plan, Settings, ThreadExecutor, make_plan, run_sweep
+from robustbench_sgdm.store import CellStore, Settings
+from robustbench_sgdm.sweep import Plan, ThreadExecutor, make_plan, run_sweep
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def score(config: ScoringConfig) -> "Run":
             )
     data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
-    for text in run.plan["models"][config.model]["notes"]:
+    for text in run.manifest.models[config.model].notes:
         _LOG.warning("%s", text)
     return Run(run)
 
@@ -182,12 +182,12 @@ def loss_curves(
         DataError: no log, or a damaged one.
     """
     from robustbench_sgdm import figures
-    from robustbench_sgdm.store import read_logs, unrecorded
+    from robustbench_sgdm.store import logs_without_record, read_logs
 
     if split not in ("train", "val"):
         raise unknown_name_error("split", split, ("train", "val"))
     logs = read_logs([Path(run) for run in runs], split)
-    if absent := unrecorded(logs):
+    if absent := logs_without_record(logs):
         _LOG.warning(
             "no recipe.yaml or args.yaml beside %s: it is unknown which runs are seeds of one training, so each has "
             "its own line",
@@ -202,8 +202,8 @@ class Run:
 
     Attributes:
         directory: the files.
-        resamples: of the images, behind every interval; the statistics are kept in the directory.
-        corruptions: folders with corruptions of the user's own, whose pictures may have to be made.
+        resamples: of the images, behind every interval; statistics are cached in the directory.
+        corruptions: folders with corruptions of the user's own, to reproduce their images.
         progress: called while something is computed that is not stored yet.
     """
 
@@ -237,8 +237,8 @@ class Run:
     @property
     def default_baseline(self) -> str | None:
         """The baseline, if it is only the first model because nobody chose one."""
-        pairs = self.directory.pairs
-        return pairs[0][0] if self.directory.first_is_baseline and pairs else None
+        pairs = self.directory.baseline_pairs
+        return pairs[0][0] if self.directory.has_default_baseline and pairs else None
 
     def against(self, baseline: str) -> "Run":
         """The same run, every other model compared with this one.
@@ -287,7 +287,7 @@ class Run:
     def report(self) -> tuple[Path, Path]:
         """Write `report.html` and `report.pdf` into the run directory; gives their paths.
 
-        What the run has no data for is left out; pictures that cannot be made are logged as warnings.
+        Sections without data are left out; images that cannot be reproduced are logged.
         """
         from robustbench_sgdm import report
 
@@ -323,8 +323,8 @@ class Run:
             confidence: least score of a box that is shown.
 
         Raises:
-            UsageError: there is no such figure, metric or model.
-            DataError: the run lacks what it needs.
+            UsageError: an unknown figure, metric or model.
+            DataError: the run lacks data for it.
         """
         from robustbench_sgdm import figures
 
@@ -361,9 +361,9 @@ class Run:
 
     def _make_pictures(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
         """Keep the pictures that the run lacks, from its data set's images."""
-        from robustbench_sgdm.store import has_picture
+        from robustbench_sgdm.store import has_image
 
-        todo = [one for one in dict.fromkeys(wanted) if not has_picture(analysis.run, *one)]
+        todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
         if not todo:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
@@ -387,23 +387,30 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
         wanted: the model, or (baseline, model); trainings, or networks of several.
 
     Raises:
-        UsageError: the run has no such model, or nothing to compare it with.
+        UsageError: an unknown model, or nothing to compare it with.
     """
     groups, seeds = run.groups, run.seeds
-    known = dict.fromkeys([*groups, *run.plan["models"]])
+    known = dict.fromkeys([*groups, *run.manifest.models])
     names = (wanted,) if isinstance(wanted, str) else wanted
     for name in names:
         if name not in known:
             raise unknown_name_error("model", name, known)
     model = names[-1]
-    baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
+    baselines = names[:-1] or [b for b, m in [*run.baseline_pairs, *run.training_pairs] if m == model]
     if not baselines:
-        raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+        raise UsageError(f"--model {model} has no baseline in this run; choose one with --baseline")
     sides = [groups.get(name, [name]) for name in (baselines[0], model)]
     pairs = [(b, m) for b in sides[0] for m in sides[1] if b != m]
     if not pairs or model == baselines[0]:
         raise UsageError(f"--model and --baseline are both {model}; name another model")
     return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
+
+
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines that `evaluate` adds for module variants such as `yolov8n-sgdm`."""
+    from robustbench_sgdm import detectors
+
+    return list(detectors.added_baselines(models))
 
 
 def load_detector(

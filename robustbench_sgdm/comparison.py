@@ -42,7 +42,7 @@ class Comparison:
             if metric not in robustness.METRICS:
                 raise unknown_name_error("metric", metric, robustness.METRICS)
         for run in runs:
-            if len(run.missing()) == len(run.cells):
+            if len(run.missing_cells()) == len(run.cells):
                 raise DataError(f"{run.path} has no complete cell to compare; run the same command again")
         return cls(config, list({run.path.resolve(): run for run in runs}.values()))
 
@@ -65,7 +65,7 @@ class Comparison:
             DataError: the runs cannot be compared, have no ground truth, or are damaged.
         """
         config = self.config
-        done = sum(len(run.cells) - len(run.missing()) for run in self.runs)
+        done = sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
         return robustness.bootstrap_intervals(
             self.runs,
             resamples=config.resamples,
@@ -106,7 +106,11 @@ class Comparison:
     def default_baseline(self) -> str | None:
         """The baseline, if it is only the first model because nobody chose one."""
         baselines = {baseline for baseline, _ in self.pairs}
-        if self.config.baseline or len(baselines) != 1 or not all(run.first_is_baseline for run in self.runs):
+        if (
+            self.config.baseline
+            or len(baselines) != 1
+            or not all(run.has_default_baseline for run in self.runs)
+        ):
             return None
         return baselines.pop()
 

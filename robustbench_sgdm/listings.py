@@ -49,6 +49,13 @@ def list_corruptions(folders: Sequence[Path] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "family", "aliases", "strengths"])
 
 
+def corruption_groups() -> tuple[str, ...]:
+    """The names of groups of corruptions, for `noise`."""
+    from robustbench_sgdm import corruption
+
+    return tuple(corruption.GROUPS)
+
+
 def measure_corruptions(
     folders: Sequence[Path] = (),
     data: str | None = None,
@@ -125,16 +132,16 @@ def _describe_run(path: Path) -> tuple[str, str, int, int, tuple[str, ...], str]
     from robustbench_sgdm.store import Run
 
     run = Run.open(path)
-    done = len(run.cells) - len(run.missing())
+    done = len(run.cells) - len(run.missing_cells())
     state = "complete" if done == len(run.cells) else "partial"
-    complete = [cell for cell in run.cells if run.store.complete(cell)]
-    if run.plan.get("inference", inference_version()) != inference_version():
+    complete = [cell for cell in run.cells if run.store.is_complete(cell)]
+    if run.manifest.inference not in ("", inference_version()):
         state = f"{state}, outdated: made by other versions"
-    elif old := sum(run.store.stale(cell) for cell in run.cells):
+    elif old := sum(run.store.is_outdated(cell) for cell in run.cells):
         state = f"{state}, {old} cells outdated"
-    elif any(run.store.has_old_scores(cell, scoring_version()) for cell in complete):
+    elif any(run.store.has_outdated_scores(cell, scoring_version()) for cell in complete):
         state = f"{state}, scores outdated"
-    return path.name, state, done, len(run.cells), tuple(run.plan["models"]), run.plan["data"]["name"]
+    return path.name, state, done, len(run.cells), tuple(run.manifest.models), run.manifest.data.name
 
 
 def clean_runs(project: Path, names: Sequence[str] | None = None, *, remove: bool = False) -> pd.DataFrame:
@@ -152,12 +159,12 @@ def clean_runs(project: Path, names: Sequence[str] | None = None, *, remove: boo
         UsageError: no such project.
         DataError: no such run.
     """
-    from robustbench_sgdm.store import remove_litter
+    from robustbench_sgdm.store import remove_stale_files
 
     rows = []
     for path in _run_directories(project, names):
         try:
-            files = remove_litter(path, dry=not remove)
+            files = remove_stale_files(path, dry=not remove)
         except RobustBenchError as error:
             _LOG.warning("%s is left as it is: %s", path, error)
             continue

@@ -29,7 +29,8 @@ from robustbench_sgdm.datasets import Image, image_decoding, image_headers
 from robustbench_sgdm.detectors.ultralytics import architecture
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
-from robustbench_sgdm.store.checks import parse_csv, read_frame
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.parquet import read_frame
 
 readers: Any = resources.import_file(Path(__file__).parent / "fuzz/readers.py")
 harness: Any = resources.import_file(Path(__file__).parent / "fuzz/harness.py")
@@ -508,23 +509,24 @@ def test_exif_orientation_is_pillows() -> None:
 @pytest.mark.parametrize(
     ("models", "corruptions", "message"),
     [
-        (1, 5000, "5,002 corruptions, may name 1,000"),
-        (5000, 1, "5,002 models, may name 1,000"),
-        (200, 200, "202 models and 202 corruptions"),
+        (1, 5000, "corruptions .* must have 1,000 entries at most, not 5,001"),
+        (5000, 1, "models .* must have 1,000 entries at most, not 5,002"),
+        (200, 200, "202 models and 201 corruptions"),
         (1, 900, ""),
     ],
 )
-def test_a_plan_names_what_tables_can_hold(
+def test_a_manifest_names_what_tables_can_hold(
     tmp_path: Path, models: int, corruptions: int, message: str
 ) -> None:
     """Tables have a row for every model, set of corruptions and metric, whatever is stored."""
     run = readers.sound_run(tmp_path)
-    plan = yaml.safe_load((run / "plan.yaml").read_text())
-    plan["models"] |= {f"m{n}": {} for n in range(models)} if models > 1 else {}
-    plan["cells"] += [
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["models"] |= {f"m{n}": {"weights": "w"} for n in range(models)} if models > 1 else {}
+    manifest["corruptions"] |= {f"c{n}": {"family": "", "fingerprint": ""} for n in range(corruptions)}
+    manifest["cells"] += [
         {"model": "base", "corruption": f"c{n}", "severity": 1, "key": "k"} for n in range(corruptions)
     ]
-    (run / "plan.yaml").write_text(yaml.dump(plan, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    (run / "manifest.json").write_text(json.dumps(manifest))
     with within(500, 30):
         if message:
             with pytest.raises(DataError, match=message):
@@ -536,7 +538,7 @@ def test_a_plan_names_what_tables_can_hold(
 def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     readers.sound_run(tmp_path)
     breaks = {
-        "hex": "schema: 0x" + "f" * 20_000,
+        "hex": '{"schema": 0x' + "f" * 20_000,
         "json": '{"schema": ' + "9" * 20_000 + "}",
         "empty": "",
         "deep": "[" * 5000,
@@ -544,10 +546,10 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCapture
     }
     for name, text in breaks.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "plan.yaml").write_text(text)
+        (tmp_path / name / "manifest.json").write_text(text)
     (tmp_path / "loop").mkdir()
-    (tmp_path / "loop/plan.yaml").symlink_to(tmp_path / "loop/plan.yaml")
-    (tmp_path / "folder/plan.yaml").mkdir(parents=True)
+    (tmp_path / "loop/manifest.json").symlink_to(tmp_path / "loop/manifest.json")
+    (tmp_path / "folder/manifest.json").mkdir(parents=True)
     os.utime(tmp_path / "r", (1, 1))  # the oldest: listed first
     assert list_runs(tmp_path)[0].name == "r"
     assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
@@ -560,7 +562,7 @@ def test_what_nobody_thought_of_hides_no_run_either(
 ) -> None:
     readers.sound_run(tmp_path)
     (tmp_path / "new").mkdir()
-    (tmp_path / "new/plan.yaml").write_text("")
+    (tmp_path / "new/manifest.json").write_text("")
     opened = Run.open
     monkeypatch.setattr(Run, "open", lambda path: opened(path) if path.name == "r" else [][1])
     assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]

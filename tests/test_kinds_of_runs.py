@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import changed, rewrite
 from robustbench_sgdm import api, cli, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
@@ -34,21 +34,16 @@ def make(
 ) -> Run:
     """A stored run of these models; with `same` all put out what the first does."""
     run = made_run.make_run(folder, "run", list(models), LEVELS, images=6, resamples=True)
-    plan = {
-        **run.plan,
-        "models": {m: {**run.plan["models"][m], "baseline": None} | dict(models[m]) for m in models},
-        "cells": [c for c in run.plan["cells"] if clean or c["corruption"] != CLEAN],
-    }
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    run = Run.open(run.path)
+    baselines = {m: {"baseline": None} | dict(models[m]) for m in models}
+    run = rewrite(run, models=baselines, cells=[c for c in run.cells if clean or c.corruption != CLEAN])
     first = next(iter(models))
     for cell in run.cells:
         if same and cell.model != first:
             twin = next(c for c in run.cells if c == replace(cell, model=first, key=c.key))
-            found = run.store.detections(twin)
+            found = run.store.read_detections(twin)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            run.store.merge(cell, 1)
-            run.store.finish(cell, {**run.store.scores(twin), "key": cell.key})
+            run.store.merge_shards(cell, 1)
+            run.store.commit(cell, run.store.read_scores(twin).metrics, detections=len(found))
         place = 0 if same else list(models).index(cell.model)
         made_run._resampled(run, cell, 45 - 6 * cell.severity + place)
     return run
@@ -96,11 +91,10 @@ def test_an_untrained_module_is_called_so_by_every_result(
 
 def page(name: str) -> None:
     from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
+    ((run, path),) = sources.available_runs().items()
+    pages.load_page(resources.root() / "app/views" / f"{name}.py").function(run_data.open_run(run, path))
 
 
 @pytest.mark.parametrize("name", ["overview", "curves"])
@@ -201,10 +195,7 @@ def test_side_by_side_takes_networks_of_several_seeds(tmp_path: Path) -> None:
 def test_a_baseline_may_be_changed_under_the_same_name(tmp_path: Path) -> None:
     run = make(tmp_path, {"a": {}, "b": {}})
     kept = {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")}
-    plan = {
-        **run.plan,
-        "models": {"a": {**run.plan["models"]["a"], "baseline": "b"}, "b": run.plan["models"]["b"]},
-    }
-    again = Run.start(tmp_path, "run", plan)
-    assert again.path == run.path and again.pairs == [("b", "a")] and not again.missing()
+    manifest = changed(run.manifest, models={"a": {"baseline": "b"}})
+    again = Run.create_or_resume(tmp_path, "run", manifest)
+    assert again.path == run.path and again.baseline_pairs == [("b", "a")] and not again.missing_cells()
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")} == kept

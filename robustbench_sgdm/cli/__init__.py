@@ -25,7 +25,7 @@ from robustbench_sgdm.core.errors import RobustBenchError, StoppedError
 
 app = typer.Typer(
     name="robustbench",
-    help="Does a detector survive noise, and does a module help? Measured, in pairs, on identical pixels.",
+    help="Does a detector survive noise, and does a module help? Measured in pairs on identical pixels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,7 +47,7 @@ app.command("checks")(lists.checks)
 
 
 class _Notes(logging.Handler):
-    """Writes records where notes go: to standard error, whatever that is at the time, around progress bars."""
+    """Prints log records to the current standard error, above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from robustbench_sgdm.cli.console import info
@@ -74,9 +74,7 @@ def main() -> None:
         sys.exit(StoppedError.exit_code)
     except OSError as error:  # a file or folder that no more specific message covers
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = (
-            "; free space: what is written is kept, and the same command goes on from there" if full else ""
-        )
+        remedy = "; free some space and run the same command again to resume" if full else ""
         _fail(f"{error}{remedy}")
         sys.exit(1)
 

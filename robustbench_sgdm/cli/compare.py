@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.shared_options import ResamplesOption
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import UsageError
 
 if TYPE_CHECKING:

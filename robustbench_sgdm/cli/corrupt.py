@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.data import resolve_paths
 from robustbench_sgdm.cli.shared_options import (
     CorruptionDirOption,
@@ -18,6 +17,7 @@ from robustbench_sgdm.cli.shared_options import (
     SeverityOption,
     SplitOption,
 )
+from robustbench_sgdm.core import parsing
 
 
 class Format(StrEnum):

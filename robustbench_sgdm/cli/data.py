@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robustbench_sgdm.cli import parsing
+from robustbench_sgdm.core import parsing
 
 
 def resolve_paths(source: str, images: Path | None = None) -> tuple[str, Path | None]:

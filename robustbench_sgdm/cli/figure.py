@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.results import print_baseline
 from robustbench_sgdm.cli.shared_options import (
     BaselineOption,
@@ -16,6 +15,7 @@ from robustbench_sgdm.cli.shared_options import (
     ResamplesOption,
     RunArgument,
 )
+from robustbench_sgdm.core import parsing
 
 if TYPE_CHECKING:
     from robustbench_sgdm.api import Run

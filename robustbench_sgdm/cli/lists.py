@@ -63,7 +63,6 @@ def corruptions(
     from robustbench_sgdm.cli.console import print_table, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
     from robustbench_sgdm.core.errors import UsageError
-    from robustbench_sgdm.corruption import GROUPS
 
     if measure:
         with progress_bars() as progress:
@@ -78,7 +77,9 @@ def corruptions(
         first, *others = strengths or ("",)
         rows.append([name, family, ", ".join(aliases) or "–", first])
         rows += [["", "", "", text] for text in others]
-    notes = [f"Groups for --noise: {', '.join(GROUPS)}. Any real severity in [0, 5] is interpolated."]
+    notes = [
+        f"Groups for --noise: {', '.join(listings.corruption_groups())}. Any real severity in [0, 5] is interpolated."
+    ]
     columns = ["corruption", "family", "aliases", "strength at severity 1 to 5"]
     print_table(tables.Table("corruptions", columns, rows, notes))
 

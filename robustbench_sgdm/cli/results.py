@@ -20,7 +20,7 @@ def print_results(run: "Run") -> None:
 
     with progress_bars() as progress:
         analysis = replace(run, progress=progress).analysis()
-        if run.directory.pairs:
+        if run.directory.baseline_pairs:
             with suppress(DataError):  # the report says why there are no intervals
                 _ = analysis.intervals
     if not run.results().empty:
@@ -50,7 +50,7 @@ def _tables(analysis: "RunAnalysis") -> "list[tuple[Table, list[Table]]]":
     from robustbench_sgdm.cli.console import fits_terminal
     from robustbench_sgdm.core.errors import DataError
 
-    results, all_pairs, intervals = analysis.results, analysis.run.pairs, None
+    results, all_pairs, intervals = analysis.results, analysis.run.baseline_pairs, None
     with suppress(DataError):
         intervals = analysis.intervals if all_pairs else None
     metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import parsing
 from robustbench_sgdm.cli.data import resolve_paths
 from robustbench_sgdm.cli.figure import write_report
 from robustbench_sgdm.cli.results import print_results
@@ -25,6 +24,7 @@ from robustbench_sgdm.cli.shared_options import (
     SeverityOption,
     SplitOption,
 )
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -232,9 +232,9 @@ def _weights(values: list[str], models: list[str], baselines: bool) -> dict[str,
     """Files by model; baselines that come with variants can be given theirs by name."""
     if not values:
         return {}
-    from robustbench_sgdm.detectors import added_baselines
+    from robustbench_sgdm import api
 
-    return parsing.parse_weights(values, models, added_baselines(models) if baselines else [])
+    return parsing.parse_weights(values, models, api.added_baselines(models) if baselines else [])
 
 
 def _ask_about_identical(evaluation: "Evaluation", proceed: bool) -> bool:

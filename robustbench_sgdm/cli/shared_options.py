@@ -14,7 +14,7 @@ DataOption = Annotated[
 ]
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", help="Image folder of a COCO json, if not in a usual place beside it."),
+    typer.Option("--images", help="Image folder of a COCO json, unless it is in a usual place beside it."),
 ]
 SplitOption = Annotated[
     str,
@@ -43,7 +43,8 @@ CorruptionDirOption = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="What corrupts: torch (ours) or imgaug (the reference, slow).")
+    str,
+    typer.Option("--engine", help="Engine of the corruptions: torch (ours) or imgaug (the reference, slow)."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")]
 DeviceOption = Annotated[
@@ -51,19 +52,21 @@ DeviceOption = Annotated[
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
 ]
 ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run directory, as `robustbench run` leaves it.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
 BaselineOption = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        help="Compare all others with this model; default: a module variant with its own, else all with the first.",
+        help="Compare all others with this model; default: a variant with its own baseline, else all with the first.",
     ),
 ]
 ResamplesOption = Annotated[
     int,
     typer.Option(
-        "--resamples", min=2, help="Resamples of the images behind every interval; kept in the run directory."
+        "--resamples",
+        min=2,
+        help="Resamples of the images behind every interval; cached in the run directory.",
     ),
 ]
 RUNS = Path("runs/robustness")
-"""Where run directories go."""
+"""The default folder of run directories."""

@@ -1,4 +1,4 @@
-"""What the corruptions share: filters that give the same pixels whatever the batch and the threads.
+"""Filters that the corruptions share; pixels depend neither on the batch nor on the number of threads.
 
 Fourier and convolution routines of torch choose their order of summation by batch and thread count, and
 one rounding more or less moves a truncated pixel by a grey level. So images are filtered one at a time
@@ -50,7 +50,7 @@ def to_uint8(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
     if levels.dtype == torch.float64:
         return levels.add_(_SLACK_DOUBLE).clamp_(0, 255).to(torch.uint8)
-    levels.clamp_(min=0)
+    levels.clamp_(min=0)  # convertScaleAbs takes the absolute value
     if not is_on_cpu(levels) or not levels.is_contiguous():
         return levels.add_(float(TO_BYTE)).round_().clamp_(0, 255).to(torch.uint8)
     rows = levels.view(-1, levels.shape[-1])
@@ -66,8 +66,8 @@ def transpose(planes: Tensor) -> Tensor:
         return planes.transpose(-1, -2).contiguous()
     out = torch.empty(*planes.shape[:-2], planes.shape[-1], planes.shape[-2], dtype=planes.dtype)
     stacks = (stack.reshape(-1, *stack.shape[-2:]).numpy() for stack in (planes, out))
-    for plane, done in zip(*stacks, strict=True):
-        cv2.transpose(plane, dst=done)
+    for plane, target in zip(*stacks, strict=True):
+        cv2.transpose(plane, dst=target)
     return out
 
 
@@ -84,9 +84,9 @@ def apply_lut(images: Tensor, tables: Tensor) -> Tensor:
     if not is_on_cpu(images):
         return tables.gather(2, images.flatten(2).long()).view(images.shape)
     out = np.empty(images.shape, np.uint8)
-    for image, table, done in zip(images.numpy(), tables.numpy(), out, strict=True):
+    for image, table, target in zip(images.numpy(), tables.numpy(), out, strict=True):
         for channel, plane in enumerate(image):
-            cv2.LUT(plane, table[channel], dst=done[channel])
+            cv2.LUT(plane, table[channel], dst=target[channel])
     return torch.from_numpy(out)
 
 
@@ -128,7 +128,7 @@ def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Te
 
 
 def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
-    """`separable` in torch alone, for devices that OpenCV cannot reach."""
+    """`correlate_separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
         _pad_indices(size, len(weights) // 2, border).to(images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)
@@ -143,6 +143,7 @@ def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> T
 def _pad_indices(size: int, radius: int, border: Border) -> Tensor:
     """The indices of `size` pixels with `radius` more on either side, for any size."""
     index = torch.arange(-radius, size + radius)
+    # By remainders, since F.pad reflects no border wider than the image, and small images under wide kernels have one.
     if border == "reflect" and size > 1:
         index = index.abs() % (2 * size - 2)
         return (size - 1) - (size - 1 - index).abs()
@@ -154,6 +155,7 @@ def _pad_indices(size: int, radius: int, border: Border) -> Tensor:
 
 def _correlate_axis(padded: Tensor, weights: Kernel1d, axis: int) -> Tensor:
     size = padded.shape[axis] - len(weights) + 1
+    # Tap by tap, in the order of the weights: the sum is then rounded alike for every batch and thread count.
     total = torch.zeros_like(padded.narrow(axis, 0, size))
     for start, weight in enumerate(weights.tolist()):
         total.add_(padded.narrow(axis, start, size), alpha=weight)
@@ -297,6 +299,8 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     Returns:
         float32 (B, C, H, W) in grey levels.
     """
+    # As products with a truncated DCT basis in double precision: an FFT chooses its order of summation by size and
+    # threads, and only the low frequencies are wanted.
     rows, cols = (
         torch.from_numpy(_dct_vectors(size, int(2 * cutoff * size) + 1)).to(images.device)
         for size in images.shape[-2:]

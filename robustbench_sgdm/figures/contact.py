@@ -15,7 +15,7 @@ from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
 from robustbench_sgdm.figures.style import PAGE, plot_style
-from robustbench_sgdm.store import read_picture
+from robustbench_sgdm.store import read_image
 from robustbench_sgdm.tables import humanize
 
 _DETECTOR_SIDE = 640  # px of an image's longer side as a detector sees it
@@ -96,7 +96,7 @@ def _scale_down(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 def sheet_of(analysis: RunAnalysis) -> FigureResult:
     """One image under every corruption of a run."""
     sheet = analysis.contact_sheet
-    pictures = {(c, s): read_picture(analysis.run, c, s, i) for c, s, i in sheet}
+    pictures = {(c, s): read_image(analysis.run, c, s, i) for c, s, i in sheet}
     severities = sorted({s for _, s in pictures if s > 0})
     if not severities:
         raise DataError(f"{analysis.run.path} has clean cells only: no corruption to show")

@@ -15,14 +15,14 @@ from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
 from robustbench_sgdm.figures.style import colors_of, plot_style
-from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs
+from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs
 
 Values = NDArray[np.float64]
 
 _DASHES = ("-", "--", "-.", ":")
 
 
-def draw_loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02) -> Figure:
+def draw_loss_curves(logs: Sequence[TrainingLog], split: str = "train", smooth: float = 0.02) -> Figure:
     """A line per training: its seeds' mean, smoothed, the raw mean behind it and their range as a band.
 
     Args:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.robustness import CorruptionSet, Intervals
-from robustbench_sgdm.store import Log, Run, read_logs
+from robustbench_sgdm.store import Run, TrainingLog, read_logs
 from robustbench_sgdm.tables import Verdict, humanize, verdicts
 
 ImageRef = tuple[str, float, int]
@@ -107,7 +107,7 @@ class RunAnalysis:
     def verdicts(self) -> list[Verdict]:
         """One for each pair of the run; raises as `bootstrap`."""
         primary = self.primary_set if self.corruption_sets else None
-        return verdicts(self.intervals, self.run.pairs, self.metric_name, primary, self.identical)
+        return verdicts(self.intervals, self.run.baseline_pairs, self.metric_name, primary, self.identical)
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:
@@ -170,7 +170,7 @@ class RunAnalysis:
         Raises:
             DataError: none was measured.
         """
-        family = {c: about.get("family", "") for c, about in self.run.plan["corruptions"].items()}
+        family = {name: one.family for name, one in self.run.manifest.corruptions.items()}
         joined = self.results[self.results["psnr"].notna()]
         if joined.empty:
             raise DataError(f"{self.run.path} has no measured PSNR; run the same command again")
@@ -206,12 +206,12 @@ class RunAnalysis:
             UsageError: a model that is not in the run.
         """
         if self.models is None:
-            if not self.run.pairs:
+            if not self.run.baseline_pairs:
                 raise DataError(f"{self.run.path} has only one model; nothing to compare")
-            return self.run.trained_pairs[0]
+            return self.run.training_pairs[0]
         for name in self.models:
-            if name not in self.run.plan["models"]:
-                raise errors.unknown_name_error("model", name, self.run.plan["models"])
+            if name not in self.run.manifest.models:
+                raise errors.unknown_name_error("model", name, self.run.manifest.models)
         return self.models
 
     @cached_property
@@ -220,16 +220,17 @@ class RunAnalysis:
 
         A pair of networks that were trained from several seeds is shown by the first seed that both have.
         """
-        count = max(1, self.max_images // max(len(self.run.pairs), 1))
+        count = max(1, self.max_images // max(len(self.run.baseline_pairs), 1))
         return [
-            replace(self, models=self.run.trainings(*pair)[0], max_images=count) for pair in self.run.pairs
+            replace(self, models=self.run.match_trainings(*pair)[0], max_images=count)
+            for pair in self.run.baseline_pairs
         ]
 
     @property
     def sampling_units(self) -> str:
         """What intervals are over: trainings too, where every compared network was trained several times."""
         groups = self.run.groups
-        compared = {name for pair in self.run.pairs for name in pair} or set(groups)
+        compared = {name for pair in self.run.baseline_pairs for name in pair} or set(groups)
         return "images and trainings" if all(len(groups[name]) > 1 for name in compared) else "images"
 
     @property
@@ -288,7 +289,7 @@ class RunAnalysis:
         return {keeper: refs for keeper, refs in selected.items() if refs}
 
     def _image_ref(self, image_id: int) -> ImageRef:
-        ids = self.run.truth().images["image_id"]
+        ids = self.run.ground_truth().images["image_id"]
         if image_id not in set(ids):
             raise errors.UsageError(
                 f"image {image_id} is not in {self.run.path}; its first ids are {', '.join(map(str, ids[:5]))}"
@@ -317,21 +318,21 @@ class RunAnalysis:
     @property
     def contact_sheet(self) -> list[ImageRef]:
         """The images of the contact sheet: the data set's first image under every corruption."""
-        first = int(self.run.truth().images["image_id"].iloc[0])
+        first = int(self.run.ground_truth().images["image_id"].iloc[0])
         cells = dict.fromkeys((c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN)
         return [(CLEAN, 0.0, first), *((c, s, first) for c, s in cells)]
 
     @cached_property
-    def training_logs(self) -> list[Log]:
+    def training_logs(self) -> list[TrainingLog]:
         """The training logs that are beside the run's weights.
 
         Raises:
             DataError: no model has one.
         """
         logs = []
-        for model, about in self.run.plan["models"].items():
-            for path in _log_files(model, str(about.get("weights", ""))):
-                logs += [replace(log, model=model) for log in read_logs([path])]
+        for name, model in self.run.manifest.models.items():
+            for path in _log_files(name, model.weights):
+                logs += [replace(log, model=name) for log in read_logs([path])]
         if not logs:
             raise DataError(f"no training log beside the weights of {self.run.path}")
         return logs
@@ -351,7 +352,7 @@ def short_title(corruption_set: CorruptionSet) -> str:
 
 def _log_files(model: str, weights: str) -> list[Path]:
     if weights == "embedded":
-        file = Path(resources.__file__).parent / "weights" / f"{model}.csv"
+        file = Path(__file__).parents[1] / "weights" / f"{model}.csv"
         return [file] if file.is_file() else []
     folder = Path(weights).parent
     candidates = [folder / "results.csv", folder.parent / "results.csv"]  # ours; Ultralytics' weights/best.pt

@@ -23,7 +23,7 @@ from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
 from robustbench_sgdm.figures.style import PAGE, plot_style
-from robustbench_sgdm.store import GroundTruth, read_picture
+from robustbench_sgdm.store import GroundTruth, read_image
 from robustbench_sgdm.tables import humanize
 
 _LOOKS = {  # outcome -> line style, width in points: distinct without colour, too
@@ -163,7 +163,7 @@ def draw_side_by_side(analysis: RunAnalysis, pictures: list[ImageRef]) -> Figure
     views = [(level, model) for level in ("clean", "noisy") for model in analysis.pair]
     if not analysis.has_clean:
         views = views[2:]
-    truth, detections = analysis.run.truth(), _detections(analysis, pictures)
+    truth, detections = analysis.run.ground_truth(), _detections(analysis, pictures)
     for corruption, severity, image_id in pictures:
         panels = _panels(analysis, _of_image(truth, image_id), detections, (corruption, severity, image_id))
         rows.append((f"image {image_id}\n{humanize(corruption)}, severity {severity:g}", panels))
@@ -198,7 +198,7 @@ def _panels(
     wide, high = (int(truth.images[side].iloc[0]) for side in ("width", "height"))
     row = []
     for name, level in [*([(CLEAN, 0.0)] if analysis.has_clean else []), (corruption, severity)]:
-        picture = read_picture(analysis.run, name, level, image_id)
+        picture = read_image(analysis.run, name, level, image_id)
         for model in analysis.pair:
             boxes = detections[model, name, level]
             outcomes = robustness.match_outcomes(
@@ -219,11 +219,11 @@ def _detections(
     boxes = {}
     for model, (corruption, severity) in itertools.product(analysis.pair, sorted(levels)):
         cell = cells.get((model, corruption, severity))
-        if cell is None or not analysis.run.store.complete(cell):
+        if cell is None or not analysis.run.store.is_complete(cell):
             raise DataError(
                 f"{analysis.run.path} has no {model} under {corruption} at severity {severity:g}; run it too"
             )
-        frame = analysis.run.store.detections(cell)
+        frame = analysis.run.store.read_detections(cell)
         boxes[model, corruption, severity] = frame[frame["image_id"].isin(images)]
     return boxes
 

@@ -42,7 +42,7 @@ def plot_style() -> Iterator[None]:
 
 
 def colors_of(models: Sequence[str]) -> dict[str, Color]:
-    """A colour for each model, as `palette.models` has it."""
+    """A colour for each model, as `palette.model_colors` has it."""
     return {model: to_rgb(color) for model, color in palette.model_colors(models).items()}
 
 

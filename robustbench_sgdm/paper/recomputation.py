@@ -5,12 +5,13 @@ rule that the verdict names, or by none, and then why. Printed AP is listed besi
 beside the model to measure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.detectors import select_device, timing
 from robustbench_sgdm.detectors.timing import Timing
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.flops import ModelCost
@@ -72,6 +73,31 @@ def latency_numbers(
         for cell, low, high in _times(table)
         if cell.row == row and (timing := timings[cell.model])
     ]
+
+
+def measure_times(
+    table: int,
+    *,
+    rounds: int = 15,
+    device: str | None = None,
+    report: Callable[[str], object] = lambda _: None,
+) -> list[PrintedNumber]:
+    """Measure the models of a table with latency, interleaved by row; see `latency_numbers`.
+
+    Args:
+        table: of `LATENCY`.
+        rounds: passes of each model.
+        device: the first GPU, or the CPU without one, if None.
+        report: called with a line before each row.
+    """
+    device = select_device(device)
+    classes = paper_data()["recompute"][table]["classes"][0]
+    numbers = []
+    for row, models in latency_models(table).items():
+        report(f"timing {', '.join(models)} on {device}, {rounds} rounds interleaved")
+        timings = timing.benchmark_forward(models, classes, device=device, rounds=rounds)
+        numbers += latency_numbers(table, row, timings, f"{device}, batch 1, {rounds} rounds interleaved")
+    return numbers
 
 
 def _times(table: int) -> Iterator[tuple[PrintedNumber, float, float]]:

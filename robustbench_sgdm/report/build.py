@@ -17,7 +17,7 @@ from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import Section, make_sections
-from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.store import Run, resume_command
 
 _WHITESPACE = "\n\t"  # as good as a space in HTML
 _POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
@@ -44,7 +44,7 @@ def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
     context: dict[str, Any] = {
         "run": run,
         "heading": _heading(run),
-        "plan": run.plan,
+        "manifest": run.manifest.content(),
         "analysis": analysis,
         "sections": sections,
         "sources": sources,
@@ -52,11 +52,11 @@ def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
         "reason": reason,
         "intervals": not reason and bool(analysis.intervals["low"].notna().any()),
         "trainings": "trainings" in analysis.sampling_units,
-        "notes": _notes(run.plan),
-        "missing": [str(c) for c in run.missing()],
+        "notes": _notes(run),
+        "missing": [str(c) for c in run.missing_cells()],
         "command": command,
         "why_no_command": why_no_command,
-        "latencies": tables.latency_summary(run.latency()),
+        "latencies": tables.latency_summary(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "policy": _POLICY.format("'none'"),
@@ -69,7 +69,7 @@ def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
         text = _add_style_digest(escape_control_chars(template.render(context, pages=None), _WHITESPACE))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
+            f"{run.path / 'manifest.json'} cannot be shown: {error}; run again under another --name"
         ) from error
     run.files.write_text(html, text)
     context["fallback_font"] = fonts.DEJAVU.as_uri()  # for machines without fonts
@@ -92,7 +92,7 @@ def _add_style_digest(text: str) -> str:
 def _command(run: Run) -> tuple[str, str]:
     """The command that computes the run's cells, or why there is none."""
     try:
-        return repeat_command(run), ""
+        return resume_command(run), ""
     except DataError as error:
         return "", str(error)
 
@@ -100,18 +100,16 @@ def _command(run: Run) -> tuple[str, str]:
 def _heading(run: Run) -> str:
     """Which models are compared; the networks' names if none is."""
     by_baseline: dict[str, list[str]] = {}
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         by_baseline.setdefault(baseline, []).append(model)
     pairs = [f"{' and '.join(models)} against {baseline}" for baseline, models in by_baseline.items()]
     return "; ".join(pairs or run.groups)
 
 
-def _notes(plan: Mapping[str, Any]) -> list[str]:
+def _notes(run: Run) -> list[str]:
     """Notes from reading data and predictions, those of a model after its name."""
-    notes = [str(note) for note in plan["data"].get("notes", ())]
-    return notes + [
-        f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
-    ]
+    models = run.manifest.models.items()
+    return [*run.manifest.data.notes, *(f"{name}: {note}" for name, model in models for note in model.notes)]
 
 
 def breakable(text: str, most: int) -> Markup:

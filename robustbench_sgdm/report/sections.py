@@ -55,7 +55,7 @@ class Section:
 
 def make_sections(analysis: RunAnalysis) -> list[Section]:
     """All sections that the run has data for."""
-    run, pairs = analysis.run, analysis.run.pairs
+    run, pairs = analysis.run, analysis.run.baseline_pairs
     results = _figures(analysis, "results")
     sizes = _tables(lambda: [tables.sizes_table(analysis.intervals, analysis.primary_set.name, pairs)])
     classes = _tables(lambda: [tables.class_table(analysis.class_drops, pairs)])
@@ -66,7 +66,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
             tables.calibration_table(analysis.calibration),
         ]
     )
-    sheet = _figures(analysis, "corruptions") if run.plan["corruptions"] else []
+    sheet = _figures(analysis, "corruptions") if run.manifest.corruptions else []
     all_sections = [
         Section("run", "What was run"),
         Section("results", "Results by corruption", results, _results(analysis)),
@@ -83,7 +83,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
         Section("data", "Files"),
     ]
     always = {"run", "results", "method", "limits", "provenance", "data"}
-    always |= {"corruptions"} if run.plan["corruptions"] else set()
+    always |= {"corruptions"} if run.manifest.corruptions else set()
     return _number_figures([s for s in all_sections if s.id in always or s.figures or s.tables])
 
 
@@ -139,7 +139,7 @@ def _results(analysis: RunAnalysis) -> list[Table]:
     result_tables: list[Table] = []
     if intervals is not None and analysis.corruption_sets:
         means = tables.means_table(
-            intervals, analysis.set_names, first, run.pairs, analysis.primary_set.severity_text
+            intervals, analysis.set_names, first, run.baseline_pairs, analysis.primary_set.severity_text
         )
         result_tables += [means] if means.rows else []
     if intervals is not None:
@@ -150,13 +150,13 @@ def _results(analysis: RunAnalysis) -> list[Table]:
                 else []
             )
         )
-    for table in tables.corruption_tables(analysis.results, run.pairs, metrics, intervals):
+    for table in tables.corruption_tables(analysis.results, run.baseline_pairs, metrics, intervals):
         parts = [table]
         if len(table.columns) > _MAX_COLUMNS:
             parts = [
                 t
                 for m in metrics
-                for t in tables.corruption_tables(analysis.results, run.pairs, [m], intervals)
+                for t in tables.corruption_tables(analysis.results, run.baseline_pairs, [m], intervals)
                 if t.title == table.title
             ]
         result_tables += parts

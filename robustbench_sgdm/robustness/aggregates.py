@@ -144,8 +144,8 @@ def corruption_sets(*runs: Run) -> dict[CorruptionSet, str]:
     sets: dict[CorruptionSet, str] = {}
     if all(set(SEVERITIES) <= set(planned.get(c, ())) for c in BENCHMARK):
         sets[_BENCHMARK] = ""
-    described = {c: about for run in runs for c, about in run.plan["corruptions"].items()}
-    family = {c: str(described.get(c, {}).get("family", "")) for c in planned}
+    described = {name: one for run in runs for name, one in run.manifest.corruptions.items()}
+    family = {c: described[c].family for c in planned}
     groups = [("", list(planned))]
     groups += [(f, [c for c in planned if family[c] == f]) for f in dict.fromkeys(family.values()) if f]
     groups += [("", [c]) for c in planned]
@@ -164,7 +164,7 @@ def primary_metric(run: Run) -> str:
     AP for a run without ground truth.
     """
     try:
-        names = run.truth().categories["name"]
+        names = run.ground_truth().categories["name"]
     except errors.DataError:
         return "AP"
     return "AP50" if set(names) == _VOC else "AP"
@@ -185,7 +185,7 @@ def summary(
 
     Args:
         sets: by default `sets(run)`.
-        baseline: that mCE is relative to; by default as in `run.pairs`.
+        baseline: that mCE is relative to; by default as in `run.baseline_pairs`.
         metrics: of COCO's twelve.
         by_class: AP of each class instead, with a column `class`.
     """
@@ -194,13 +194,13 @@ def summary(
     groups = run.groups
     if baseline is not None and baseline not in groups:
         raise errors.unknown_name_error("baseline", baseline, groups)
-    baselines = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.pairs}
+    baselines = dict.fromkeys(groups, baseline) if baseline else {m: b for b, m in run.baseline_pairs}
     frame = run.results()
     if by_class:
         frame, metrics = class_scores(run), ["AP"]
     table = summarize(average_trainings(frame, groups), list(groups), chosen, metrics, baselines)
-    if len(groups) < len(run.plan["models"]):  # the mean of the trainings' rPC, not the rPC of their means
-        by_training = summarize(frame, list(run.plan["models"]), chosen, metrics, {})
+    if len(groups) < len(run.manifest.models):  # the mean of the trainings' rPC, not the rPC of their means
+        by_training = summarize(frame, list(run.manifest.models), chosen, metrics, {})
         table["rPC"] = average_trainings(by_training, groups)["rPC"]
     return table
 
@@ -236,8 +236,8 @@ def class_scores(run: Run) -> pd.DataFrame:
     rows = [
         (cell.model, cell.corruption, cell.severity, name, ap)
         for cell in run.cells
-        if run.store.complete(cell)
-        for name, ap in run.store.scores(cell)["per_class"].items()
+        if run.store.is_complete(cell)
+        for name, ap in run.store.read_scores(cell).per_class.items()
     ]
     return pd.DataFrame(rows, columns=["model", "corruption", "severity", "class", "AP"]).astype(
         {"AP": float}

@@ -5,7 +5,7 @@ Calibration: expected and maximum calibration error, Naeini et al. 2015, over te
 if it finds an object at an overlap of 0.5.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.robustness.matching import check_pair_count, closest_objects
 from robustbench_sgdm.robustness.outcomes import evaluate_with_hotcoco, match_outcomes, to_hotcoco
 from robustbench_sgdm.store import Cell, GroundTruth, Run
+from robustbench_sgdm.store.schema import ErrorAnalysis
 
 ERROR_TYPES = {
     "classification": "Cls",
@@ -31,8 +31,7 @@ ERROR_TYPES = {
 OBJECT_OUTCOMES = ("found", "badly_located", "wrong_class", "missed")
 """The outcomes of an object, at the confidence from which boxes are shown; see `count_object_outcomes`."""
 
-_MAX_BYTES = 2**20  # of a cached file
-_VERSION = 2  # of the cached files; those of another version are computed again
+_VERSION = 3  # of the cached files; those of another version are computed again
 _NEAR_IOU, _MATCH_IOU = 0.1, 0.5  # from which a box is near an object, and on it: TIDE's
 _CELL = ["model", "corruption", "severity"]
 
@@ -51,14 +50,14 @@ def error_types(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
     """
     rows = []
     for cell, analysis in _analyses(run, progress):
-        objects = sum(analysis["objects"][name] for name in OBJECT_OUTCOMES)
+        objects = sum(analysis.objects[name] for name in OBJECT_OUTCOMES)
         shares = {
-            f"{name}_percent": 100 * analysis["objects"][name] / objects if objects else np.nan
+            f"{name}_percent": 100 * analysis.objects[name] / objects if objects else np.nan
             for name in OBJECT_OUTCOMES
         }
-        gains = {name: 100 * analysis["delta_ap"][key] for name, key in ERROR_TYPES.items()}
-        counts = {f"{name}_count": analysis["counts"][key] for name, key in ERROR_TYPES.items()}
-        false = {"false_per_image": analysis["false"] / max(run.plan["data"]["images"], 1)}
+        gains = {name: 100 * analysis.delta_ap[key] for name, key in ERROR_TYPES.items()}
+        counts = {f"{name}_count": analysis.counts[key] for name, key in ERROR_TYPES.items()}
+        false = {"false_per_image": analysis.false / max(run.manifest.data.images, 1)}
         rows.append({**_label(cell), **shares, **false, **gains, **counts})
     shown = [*(f"{name}_percent" for name in OBJECT_OUTCOMES), "false_per_image"]
     return pd.DataFrame(
@@ -76,9 +75,9 @@ def calibration(run: Run, progress: Callable[[int], None] = lambda _: None) -> p
     rows = [
         {
             **_label(cell),
-            "ece": analysis["ece"],
-            "max_calibration_error": analysis["mce"],
-            "detections": analysis["detections"],
+            "ece": analysis.ece,
+            "max_calibration_error": analysis.max_calibration_error,
+            "detections": analysis.detections,
         }
         for cell, analysis in _analyses(run, progress)
     ]
@@ -90,7 +89,7 @@ def calibration_bins(run: Run) -> pd.DataFrame:
     rows = [
         {**_label(cell), **dict(zip(_BINS, row, strict=True))}
         for cell, analysis in _analyses(run, lambda _: None)
-        for row in analysis["bins"]
+        for row in analysis.bins
     ]
     return pd.DataFrame(rows, columns=[*_CELL, *_BINS])
 
@@ -148,20 +147,21 @@ def count_object_outcomes(truth: GroundTruth, detections: pd.DataFrame) -> tuple
     return dict(zip(OBJECT_OUTCOMES, counts.tolist(), strict=True)), len(false)
 
 
-def _analyses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, Mapping[str, Any]]]:
+def _analyses(run: Run, progress: Callable[[int], None]) -> list[tuple[Cell, ErrorAnalysis]]:
     truth: GroundTruth | None = None
     hotcoco_truth: Any = None
-    analyses: list[tuple[Cell, Mapping[str, Any]]] = []
-    for cell in (c for c in run.cells if run.store.complete(c) and run.store.has_detections(c)):
-        file = run.statistics(cell) / "error_analysis.json"
+    analyses: list[tuple[Cell, ErrorAnalysis]] = []
+    for cell in (c for c in run.cells if run.store.is_complete(c) and run.store.has_detections(c)):
+        file = run.statistics_folder(cell) / "error_analysis.json"
         analysis = _load(run, file, cell)
         if analysis is None:
             if truth is None:
-                truth = run.truth()
+                truth = run.ground_truth()
                 hotcoco_truth = to_hotcoco(truth)
-            detections = run.store.detections(cell)
-            analysis = analyze_errors(truth, hotcoco_truth, detections)
-            run.files.write_json(file, {"key": cell.key, "version": _VERSION, **analysis})
+            detections = run.store.read_detections(cell)
+            results = analyze_errors(truth, hotcoco_truth, detections)
+            analysis = ErrorAnalysis(key=cell.key, version=_VERSION, **results)
+            analysis.write(file, run.files)
         analyses.append((cell, analysis))
         progress(1)
     return analyses
@@ -190,25 +190,18 @@ def _analyze_with_hotcoco(truth: Any, detections: pd.DataFrame) -> dict[str, Any
         "delta_ap": {key: errors["delta_ap"][key] for key in ERROR_TYPES.values()},
         "counts": {key: errors["counts"][key] for key in ERROR_TYPES.values()},
         "ece": calibrated["ece"],
-        "mce": calibrated["mce"],
+        "max_calibration_error": calibrated["mce"],
         "detections": calibrated["num_detections"],
         "bins": [[row[key] for key in _BINS.values()] for row in calibrated["bins"]],
     }
 
 
-def _load(run: Run, file: Path, cell: Cell) -> dict[str, Any] | None:
+def _load(run: Run, file: Path, cell: Cell) -> ErrorAnalysis | None:
     """The cached analysis, if it is of this cell and version."""
     try:
-        analysis: dict[str, Any] = read_json(file, _MAX_BYTES, run.files)
-        numbers = [analysis[part][key] for part in ("delta_ap", "counts") for key in ERROR_TYPES.values()]
-        numbers += [analysis[key] for key in ("ece", "mce", "detections", "false")]
-        numbers += [analysis["objects"][key] for key in OBJECT_OUTCOMES]
-        is_valid = all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers)
-        is_valid = is_valid and {len(r) for r in analysis["bins"]} <= {len(_BINS)}
-    except (DataError, LookupError, TypeError, AttributeError):
+        analysis = ErrorAnalysis.read(file, run.files)
+    except DataError:
         return None
-    return (
-        analysis
-        if is_valid and (analysis.get("key"), analysis.get("version")) == (cell.key, _VERSION)
-        else None
-    )
+    types = {*analysis.counts} & {*analysis.delta_ap}
+    is_whole = {*OBJECT_OUTCOMES} <= {*analysis.objects} and {*ERROR_TYPES.values()} <= types
+    return analysis if is_whole and (analysis.key, analysis.version) == (cell.key, _VERSION) else None

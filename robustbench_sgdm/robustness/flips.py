@@ -20,7 +20,7 @@ from robustbench_sgdm.robustness.matching import match_objects
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, sort_truth
 from robustbench_sgdm.robustness.significance import mark_significant
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import read_table
+from robustbench_sgdm.store.parquet import read_table
 
 _VERSION = b"1"  # of the cached files; those of another version are computed again
 _FOUND_SCHEMA = pa.schema([("found", pa.bool_())])
@@ -104,14 +104,14 @@ def find_flips(
         UsageError: a model that is not in the run, or twice the same model.
     """
     for name in (baseline, model):
-        if name not in run.plan["models"]:
-            raise errors.unknown_name_error("model", name, run.plan["models"])
+        if name not in run.manifest.models:
+            raise errors.unknown_name_error("model", name, run.manifest.models)
     if baseline == model:
         raise errors.UsageError(f"{model} cannot be compared with itself; name two models of the run")
     stored = {
         (c.model, c.corruption, c.severity): c
         for c in run.cells
-        if run.store.complete(c) and run.store.has_detections(c)
+        if run.store.is_complete(c) and run.store.has_detections(c)
     }
     found = _FoundObjects(run, confidence)
     cells = []
@@ -153,7 +153,7 @@ class _FoundObjects:
     def __init__(self, run: Run, confidence: float) -> None:
         self.run = run
         self.confidence = confidence
-        self.truth = run.truth()
+        self.truth = run.ground_truth()
         self._sorted = sort_truth(self.truth)
         self._by_cell: dict[Cell, NDArray[np.bool_]] = {}
 
@@ -164,7 +164,7 @@ class _FoundObjects:
         return self._by_cell[cell]
 
     def _load(self, cell: Cell) -> NDArray[np.bool_]:
-        file = self.run.statistics(cell) / f"found-{self.confidence:g}.parquet"
+        file = self.run.statistics_folder(cell) / f"found-{self.confidence:g}.parquet"
         stamp = {b"key": cell.key.encode(), b"version": _VERSION}
         cached = _read_cached(self.run, file, stamp)
         if cached is not None and len(cached) == len(self.truth.annotations):
@@ -175,7 +175,7 @@ class _FoundObjects:
         return found
 
     def _find(self, cell: Cell) -> NDArray[np.bool_]:
-        boxes = self.run.store.detections(cell)
+        boxes = self.run.store.read_detections(cell)
         indices = match_objects(self._sorted, boxes[boxes["score"] >= self.confidence])
         objects = np.zeros(len(self.truth.annotations), bool)
         objects[indices[indices >= 0]] = True

@@ -20,8 +20,8 @@ def find_identical_pairs(
         pairs: (baseline, model), names of `Run.groups`; by default the run's.
     """
     reasons = {}
-    for pair in run.pairs if pairs is None else pairs:
-        if why := why_identical([((run, one), (run, two)) for one, two in run.trainings(*pair)]):
+    for pair in run.baseline_pairs if pairs is None else pairs:
+        if why := why_identical([((run, one), (run, two)) for one, two in run.match_trainings(*pair)]):
             reasons[pair] = why
     return reasons
 
@@ -35,7 +35,7 @@ def why_identical(trainings: Iterable[tuple[Source, Source]]) -> str:
     pairs = list(trainings)
     if not pairs or not all(_have_same_outputs(*pair) for pair in pairs):
         return ""
-    modules = [run.plan["models"][name].get("module") for run, name in pairs[0]]
+    modules = [run.manifest.models[name].module for run, name in pairs[0]]
     return "module untrained" if modules[1] and modules[1] != modules[0] else "same outputs"
 
 
@@ -43,8 +43,8 @@ def _have_same_outputs(baseline: Source, model: Source) -> bool:
     theirs, own = _complete_cells(*baseline), _complete_cells(*model)
     shared = [(theirs[at], own[at]) for at in own if at in theirs]
     stores = baseline[0].store, model[0].store
-    scores = ([store.scores(cell) for store, cell in zip(stores, pair, strict=True)] for pair in shared)
-    if not shared or any(one["metrics"] != two["metrics"] for one, two in scores):
+    scores = ([store.read_scores(cell) for store, cell in zip(stores, pair, strict=True)] for pair in shared)
+    if not shared or any(one.metrics != two.metrics for one, two in scores):
         return False
     checked = [
         pair
@@ -52,9 +52,9 @@ def _have_same_outputs(baseline: Source, model: Source) -> bool:
         if all(store.has_detections(cell) for store, cell in zip(stores, pair, strict=True))
     ][:_CHECKED_CELLS]
     return bool(checked) and all(
-        stores[0].detections(one).equals(stores[1].detections(two)) for one, two in checked
+        stores[0].read_detections(one).equals(stores[1].read_detections(two)) for one, two in checked
     )
 
 
 def _complete_cells(run: Run, model: str) -> dict[tuple[str, float], Cell]:
-    return {(c.corruption, c.severity): c for c in run.cells if c.model == model and run.store.complete(c)}
+    return {(c.corruption, c.severity): c for c in run.cells if c.model == model and run.store.is_complete(c)}

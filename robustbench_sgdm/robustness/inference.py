@@ -21,7 +21,7 @@ from robustbench_sgdm.robustness.significance import (
     pool_variances,
     student_interval,
 )
-from robustbench_sgdm.store import Run, same_seeds
+from robustbench_sgdm.store import Run, match_seeds
 
 Cells = Mapping[tuple[str, float], BootstrapSamples]
 
@@ -137,13 +137,13 @@ class Intervals:
 
     def seed_pairs(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """The trainings (of baseline, of model) with the same seed; none where fewer than two seeds are shared."""
-        same = same_seeds(self.groups[baseline], self.groups[model], self.seeds)
+        same = match_seeds(self.groups[baseline], self.groups[model], self.seeds)
         return same if len(same) > 1 else []
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
         """The trainings of the same seed, or else the first of each; as `Run.trainings`."""
         sides = self.groups[baseline], self.groups[model]
-        return same_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
+        return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
     def _items(self, group: str, sets: Mapping[CorruptionSet, str]) -> dict[_Item, _TrainingSamples]:
         """Every statistic of a network."""

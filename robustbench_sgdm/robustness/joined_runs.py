@@ -8,7 +8,7 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.aggregates import corruption_sets
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, load_distributions
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import ModelInfo, Run
 
 
 def bootstrap_intervals(
@@ -45,7 +45,7 @@ def bootstrap_intervals(
     samples = load_distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
     renamed = unique_model_names(several)
     sources = {
-        names[m]: (run, m) for run, names in zip(several, renamed, strict=True) for m in run.plan["models"]
+        names[m]: (run, m) for run, names in zip(several, renamed, strict=True) for m in run.manifest.models
     }
     cells: dict[str, dict[tuple[str, float], BootstrapSamples]] = {}
     known_groups: dict[str, list[str]] = {}
@@ -53,23 +53,23 @@ def bootstrap_intervals(
     pairs, repeated, distinct = [], [], []
     first_name: dict[str, str] = {}
     for run, by_cell, names in zip(several, samples, renamed, strict=True):
-        cells |= {names[m]: {} for m in run.plan["models"]}
+        cells |= {names[m]: {} for m in run.manifest.models}
         known_groups |= {names[g]: [names[m] for m in members] for g, members in run.groups.items()}
         seeds |= {names[m]: s for m, s in run.seeds.items()}
-        pairs += [(names[b], names[m]) for b, m in run.trained_pairs]
-        distinct += [] if run.first_is_baseline else [(names[b], names[m]) for b, m in run.pairs]
+        pairs += [(names[b], names[m]) for b, m in run.training_pairs]
+        distinct += [] if run.has_default_baseline else [(names[b], names[m]) for b, m in run.baseline_pairs]
         repeated += [
-            (first_name[m], name) for m, name in names.items() if m in first_name and m in run.plan["models"]
+            (first_name[m], name) for m, name in names.items() if m in first_name and m in run.manifest.models
         ]
         first_name = names | first_name
         for cell, of_cell in by_cell.items():
             cells[names[cell.model]][cell.corruption, cell.severity] = of_cell
     joined = _join_groups(cells, groups or {}, known_groups)
     group_of = {m: group for group, members in joined.items() for m in members}
-    plans = {name: run.plan["models"][m] for name, (run, m) in sources.items()}
+    infos = {name: run.manifest.models[m] for name, (run, m) in sources.items()}
     for baseline, model in distinct:
         theirs, own = ({group_of[m]: m for m in known_groups[network]} for network in (baseline, model))
-        mixed = [g for g in own if g in theirs and not _same_network(plans[own[g]], plans[theirs[g]])]
+        mixed = [g for g in own if g in theirs and not _same_network(infos[own[g]], infos[theirs[g]])]
         if mixed:
             raise errors.UsageError(
                 f"group {mixed[0]!r} joins {own[mixed[0]]} with its baseline {theirs[mixed[0]]}; a group is one network "
@@ -77,7 +77,7 @@ def bootstrap_intervals(
             )
     tested = [(group_of[b], group_of[m]) for b, m in [*pairs, *repeated]]
     tested = list(dict.fromkeys(pair for pair in tested if pair[0] != pair[1]))
-    if all(run.first_is_baseline for run in several):
+    if all(run.has_default_baseline for run in several):
         first, *others = joined
         unpaired = set(others) - {name for pair in tested for name in pair}
         tested += [(first, group) for group in others if group in unpaired]
@@ -86,19 +86,19 @@ def bootstrap_intervals(
 
 def unique_model_names(runs: Sequence[Run]) -> list[dict[str, str]]:
     """For each run, the names of its models and groups among those of all; see `bootstrap_intervals`."""
-    count = Counter(name for run in runs for name in {*run.plan["models"], *run.groups})
+    count = Counter(name for run in runs for name in {*run.manifest.models, *run.groups})
     directories = Counter(run.path.name for run in runs)
     renamed = []
     for run in runs:
         where = run.path.name if directories[run.path.name] == 1 else run.path
-        names = dict.fromkeys([*run.plan["models"], *run.groups])
+        names = dict.fromkeys([*run.manifest.models, *run.groups])
         renamed.append({m: m if count[m] == 1 else f"{m}@{where}" for m in names})
     return renamed
 
 
-def _same_network(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two models of plans are known to be trainings of one network."""
-    return "parameters" in one and all(one.get(key) == two.get(key) for key in ("parameters", "module"))
+def _same_network(one: ModelInfo, two: ModelInfo) -> bool:
+    """Whether two models are known to be trainings of one network."""
+    return one.parameters is not None and (one.parameters, one.module) == (two.parameters, two.module)
 
 
 def _join_groups(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sgdm.robustness.matching import SortedTruth, match_objects
-from robustbench_sgdm.scoring import rows
+from robustbench_sgdm.scoring import coco_rows
 from robustbench_sgdm.store import GroundTruth
 
 CONFIDENCE = 0.25
@@ -81,6 +81,6 @@ def evaluate_with_hotcoco(truth: Any, detections: pd.DataFrame) -> Any:
     """hotcoco's evaluation, with its matching done; detection number i has id i + 1."""
     import hotcoco
 
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(rows(detections)), "bbox")
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(coco_rows(detections)), "bbox")
     evaluation.evaluate()
     return evaluation

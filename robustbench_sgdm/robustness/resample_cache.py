@@ -24,7 +24,7 @@ from robustbench_sgdm.robustness.matching import match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.checks import read_table, stamp
+from robustbench_sgdm.store.parquet import read_stamp, read_table
 
 JACKKNIFE_GROUPS = 200
 """Groups of images that the jackknife leaves out in turn; with fewer images, each image is a group."""
@@ -114,7 +114,7 @@ def load_distributions(
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
     check_comparable(runs)
     by_run = [
-        {c: _load_or_none(run, c, resamples, seed) for c in run.cells if run.store.complete(c)}
+        {c: _load_or_none(run, c, resamples, seed) for c in run.cells if run.store.is_complete(c)}
         for run in runs
     ]
     missing = [
@@ -122,12 +122,12 @@ def load_distributions(
     ]
     progress(sum(map(len, by_run)) - len(missing))
     if missing:
-        truth = sort_truth(runs[0].truth())
+        truth = sort_truth(runs[0].ground_truth())
         weights = bootstrap_weights(len(truth.images), resamples, seed)
 
         def compute(which: tuple[int, Cell]) -> None:
             run, cell = runs[which[0]], which[1]
-            matches = match_detections(truth, run.store.detections(cell))
+            matches = match_detections(truth, run.store.read_detections(cell))
             samples = resample_cell(Resampler(truth, matches), weights)
             _check_scores(run, cell, samples)
             _save(run, cell, seed, samples)
@@ -145,7 +145,7 @@ def _load_or_none(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapS
     """The cached samples; for a cell with scores but no detections, those scores without a distribution."""
     if run.store.has_detections(cell):
         return _load(run, cell, resamples, seed)
-    scores = run.store.scores(cell)["metrics"]
+    scores = run.store.read_scores(cell).metrics
     empty = np.empty((0, len(METRICS)))
     return BootstrapSamples(np.array([scores[m] for m in METRICS], float), empty, empty)
 
@@ -153,9 +153,9 @@ def _load_or_none(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapS
 def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
     """Whether the distributions of all complete cells are cached, so that `bootstrap_intervals` is instant."""
     return all(
-        stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
+        read_stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
         for cell in run.cells
-        if run.store.complete(cell) and run.store.has_detections(cell)
+        if run.store.is_complete(cell) and run.store.has_detections(cell)
     )
 
 
@@ -167,14 +167,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """
     first, *others = runs
     for other in others:
-        for what, name in (
-            (("data", "fingerprint"), "data set"),
-            (("settings", "seed"), "seed of the corruptions"),
-            (("settings", "engine"), "corruption engine"),
-        ):
-            _check_same(first, other, name, *(r.plan[what[0]].get(what[1]) for r in (first, other)))
-        for name in set(first.plan["corruptions"]) & set(other.plan["corruptions"]):
-            prints = [r.plan["corruptions"][name].get("fingerprint") for r in (first, other)]
+        ours, theirs = first.manifest, other.manifest
+        _check_same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
+        _check_same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
+        _check_same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)
+        for name in ours.corruptions.keys() & theirs.corruptions.keys():
+            prints = [manifest.corruptions[name].fingerprint for manifest in (ours, theirs)]
             _check_same(first, other, f"definition of {name}", *prints)
 
 
@@ -188,7 +186,7 @@ def _check_same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:
 
 
 def _check_scores(run: Run, cell: Cell, samples: BootstrapSamples) -> None:
-    stored: Mapping[str, float | None] = run.store.scores(cell)["metrics"]
+    stored: Mapping[str, float | None] = run.store.read_scores(cell).metrics
     for name, ours in zip(METRICS, samples.estimate, strict=True):
         theirs = stored[name]
         if (theirs is None) != bool(np.isnan(ours)) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
@@ -199,7 +197,7 @@ def _check_scores(run: Run, cell: Cell, samples: BootstrapSamples) -> None:
 
 
 def _file(run: Run, cell: Cell) -> Path:
-    return run.statistics(cell) / "bootstrap.parquet"
+    return run.statistics_folder(cell) / "bootstrap.parquet"
 
 
 def _stamp(cell: Cell, seed: int) -> str:

@@ -9,7 +9,7 @@ from robustbench_sgdm.sweep.executors.ray import check_ray_options, ray_executor
 from robustbench_sgdm.sweep.executors.threads import ThreadExecutor, available_cores
 from robustbench_sgdm.sweep.image_quality import count_measurements, measure_image_quality
 from robustbench_sgdm.sweep.latency import measure_latency
-from robustbench_sgdm.sweep.plan import Plan, Settings, WorkUnit, make_plan, pending_units
+from robustbench_sgdm.sweep.plan import Plan, WorkUnit, make_plan, pending_units
 from robustbench_sgdm.sweep.preflight import check_corruptions, have_same_outputs
 from robustbench_sgdm.sweep.runner import run_sweep, score_cell
 
@@ -19,7 +19,6 @@ __all__ = [
     "Executor",
     "Plan",
     "ProcessExecutor",
-    "Settings",
     "ThreadExecutor",
     "WorkUnit",
     "available_cores",

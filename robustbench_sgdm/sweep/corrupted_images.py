@@ -13,7 +13,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
-from robustbench_sgdm.store import Run, has_picture, keep_picture
+from robustbench_sgdm.store import Run, has_image, write_image
 
 
 def make_corrupted_images(
@@ -39,7 +39,7 @@ def make_corrupted_images(
     """
     todo: dict[int, list[tuple[str, float]]] = {}
     for corruption, severity, image_id in wanted:
-        if not has_picture(run, corruption, severity, image_id):
+        if not has_image(run, corruption, severity, image_id):
             todo.setdefault(image_id, []).append((corruption, severity))
     if not todo:
         return 0
@@ -51,19 +51,19 @@ def make_corrupted_images(
         for name, severity in dict.fromkeys(versions):
             pixels = clean
             if name != CLEAN:
-                corrupting.check_reproducible(run.plan["settings"]["engine"])
+                corrupting.check_reproducible(run.manifest.settings.engine)
                 if name not in corruptions:
                     raise DataError(
                         f"corruption {name!r} is not installed; pass its folder with --corruption-dir"
                     )
                 pixels = _reproduce(run, corruptions[name], severity, clean, image_id)
-            keep_picture(run, name, severity, image_id, pixels)
+            write_image(run, name, severity, image_id, pixels)
             progress(1)
     return sum(map(len, todo.values()))
 
 
 def _images(run: Run) -> dict[int, Image]:
-    rows: Iterable[Any] = run.truth().images.itertuples(index=False)
+    rows: Iterable[Any] = run.ground_truth().images.itertuples(index=False)
     return {
         int(row.image_id): Image(
             int(row.image_id),
@@ -79,15 +79,15 @@ def _images(run: Run) -> dict[int, Image]:
 def _reproduce(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int
 ) -> NDArray[np.uint8]:
-    settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
+    settings, recorded = run.manifest.settings, run.manifest.corruptions.get(corruption.name)
     return corrupting.reproduce(
         corruption,
         clean,
         severity,
-        seed=settings["seed"],
+        seed=settings.seed,
         image_id=image_id,
-        engine=settings["engine"],
-        fingerprint=about.get("fingerprint"),
+        engine=settings.engine,
+        fingerprint=recorded.fingerprint if recorded else None,
     )
 
 

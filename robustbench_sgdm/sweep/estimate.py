@@ -15,7 +15,7 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import timing
-from robustbench_sgdm.scoring import Scorer, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows
 from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.image_quality import count_measurements
@@ -105,7 +105,7 @@ def combine_costs(
     quality = quality / max(sum(levels.values()), 1) * count_measurements(plan, run)
     # Stored cells may have their statistics or not: at least none of them, at most all are computed.
     statistics = costs.statistics * np.array([len(cells), len(plan.cells)])
-    has_latency = run is not None and not run.latency().empty
+    has_latency = run is not None and not run.read_latency().empty
     return {
         "predictions": _unit_seconds(plan, units, capacity, costs)
         + _share(costs.scores * len(cells), capacity.cores(len(units))),
@@ -208,7 +208,7 @@ def _measure_cell(plan: Plan, boxes: int) -> tuple[Span, Span]:
     scorer, ordering, known = Scorer(plan.dataset), sort_truth(truth), to_hotcoco(truth)
     # The first call compiles the numba functions, or loads them from disk.
     Resampler(ordering, match_detections(ordering, detections)).score(np.ones(len(ids), np.uint16))
-    scores, _ = _time(lambda: scorer.score([rows(detections)]))
+    scores, _ = _time(lambda: scorer.score([coco_rows(detections)]))
     matching, resampler = _time(lambda: Resampler(ordering, match_detections(ordering, detections)))
     resampling, _ = _time(lambda: resampler.score(np.ones(len(ids), np.uint16)))
     diagnosis, _ = _time(lambda: analyze_errors(truth, known, detections))

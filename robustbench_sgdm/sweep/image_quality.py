@@ -37,7 +37,7 @@ def measure_image_quality(
         The errors of corruptions that therefore have no row.
     """
     keys = _keys(plan)
-    stored = run.image_quality()
+    stored = run.read_image_quality()
     stored = stored[stored["key"].isin(keys.values())]
     missing = [cell for cell, key in keys.items() if key not in set(stored["key"])]
     if not missing:
@@ -59,7 +59,7 @@ def measure_image_quality(
 
 def count_measurements(plan: Plan, run: Run | None = None) -> int:
     """How many measurements `measure_image_quality` will make; without a run, of one that has none."""
-    stored, keys = set() if run is None else set(run.image_quality()["key"]), _keys(plan)
+    stored, keys = set() if run is None else set(run.read_image_quality()["key"]), _keys(plan)
     return sum(key not in stored for key in keys.values()) * len(
         sample_evenly(plan.dataset.images, len(keys))
     )

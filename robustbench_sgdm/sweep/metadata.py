@@ -1,42 +1,38 @@
-"""The data set and the corruptions as the run directory describes them: plain types and tables."""
+"""The data set and the corruptions as the run directory describes them, in its manifest and in tables."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.store import CorruptionInfo, DatasetInfo, GroundTruth
 
 
-def data_metadata(dataset: Dataset) -> dict[str, Any]:
+def dataset_info(dataset: Dataset) -> DatasetInfo:
     """Name, source, counts, fingerprint, and what was noted while reading."""
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "images": len(dataset),
-        "boxes": len(dataset.annotations),
-        "truth": dataset.ground_truth_summary,
-        "fingerprint": dataset.fingerprint,
-        "notes": list(dataset.notes),
-    }
+    return DatasetInfo(
+        name=dataset.name,
+        source=dataset.source,
+        images=len(dataset),
+        boxes=len(dataset.annotations),
+        ground_truth=dataset.ground_truth_summary,
+        fingerprint=dataset.fingerprint,
+        notes=tuple(dataset.notes),
+    )
 
 
-def corruption_metadata(
-    corruption: Corruption, severities: Sequence[float], fingerprint: str
-) -> dict[str, Any]:
+def corruption_info(corruption: Corruption, severities: Sequence[float], fingerprint: str) -> CorruptionInfo:
     """Family, summary, source, the strengths at the severities above 0, and what decides the pixels."""
-    strengths = {
-        f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items()) for s in severities
-    }
-    return {
-        "family": corruption.family,
-        "summary": corruption.summary,
-        "source": corruption.source,
-        "strengths": strengths,
-        "fingerprint": fingerprint,
-    }
+    return CorruptionInfo(
+        family=corruption.family,
+        summary=corruption.summary,
+        source=corruption.source,
+        strengths={
+            f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items()) for s in severities
+        },
+        fingerprint=fingerprint,
+    )
 
 
 def ground_truth(dataset: Dataset) -> GroundTruth:

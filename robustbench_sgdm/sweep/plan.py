@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,18 @@ from robustbench_sgdm.core.versions import inference_version, installed_versions
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors import DetectorEntry
-from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
+from robustbench_sgdm.store import (
+    Cell,
+    CellStore,
+    CorruptionInfo,
+    GroundTruth,
+    Manifest,
+    Settings,
+    cell_key,
+    shard_size,
+)
 from robustbench_sgdm.sweep.class_matching import match_detector
-from robustbench_sgdm.sweep.metadata import corruption_metadata, data_metadata, ground_truth
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What determines a cell besides its model, data, corruption and severity.
-
-    Attributes:
-        device: `cpu`, `cuda`, `cuda:1`; only its kind enters the key.
-        engine: `torch` or `imgaug`; it corrupts the images.
-        seed: of every random draw.
-        batch: images in a forward pass; it never changes a corrupted pixel, so it is not part of the key.
-    """
-
-    device: str
-    engine: str
-    seed: int
-    batch: int
+from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
 
 
 @dataclass(frozen=True)
@@ -49,32 +41,37 @@ class Plan:
     command: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 
-    def describe(self) -> dict[str, Any]:
-        """`plan.yaml`'s content: plain types only."""
-        return {
+    def to_manifest(self) -> Manifest:
+        """What the run directory keeps of it.
+
+        Raises:
+            DataError: a name that no folder can have, or a detector that describes itself otherwise than it should.
+        """
+        fields = {
             "command": self.command,
-            **({"config": dict(self.config)} if self.config else {}),
+            "config": dict(self.config),
             "models": {name: self._model(name, entrant) for name, entrant in self.models.items()},
-            "data": data_metadata(self.dataset),
-            "corruptions": {n: self._corruption(c) for n, c in self.corruptions.items()},
+            "data": dataset_info(self.dataset),
+            "corruptions": {name: self._corruption(one) for name, one in self.corruptions.items()},
             "severities": list(self.severities),
-            "settings": asdict(self.settings),
+            "settings": self.settings,
             "hardware": hardware(self.settings.device),
             "inference": inference_version(),
             "versions": installed_versions(),
-            "cells": [asdict(c) for c in self.cells],
+            "cells": list(self.cells),
         }
+        return Manifest.make(fields, "what this run would record")
 
-    def truth(self) -> GroundTruth:
+    def ground_truth(self) -> GroundTruth:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
 
     def _model(self, name: str, entrant: DetectorEntry) -> dict[str, Any]:
         return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
 
-    def _corruption(self, corruption: Corruption) -> dict[str, Any]:
+    def _corruption(self, corruption: Corruption) -> CorruptionInfo:
         at = corruption.effective_severities(self.severities)
-        return corruption_metadata(corruption, at, corruption.fingerprint(self.settings.engine))
+        return corruption_info(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -171,7 +168,7 @@ def pending_units(plan: Plan, store: CellStore) -> list[WorkUnit]:
 
     Stored files are read and checked: damaged ones count as missing.
     """
-    stored = {c: store.sound_shards(c) for c in plan.cells if not store.sound(c)}
+    stored = {c: store.verified_shards(c) for c in plan.cells if not store.verify(c)}
     size = shard_size(len(plan.dataset))
     shards = [plan.dataset.images[start : start + size] for start in range(0, len(plan.dataset), size)]
     units = []

@@ -3,11 +3,10 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.core.versions import scoring_version
-from robustbench_sgdm.scoring import Scorer, Scores, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows
 from robustbench_sgdm.store import Cell, CellStore, shard_count
 from robustbench_sgdm.sweep.class_matching import map_classes
 from robustbench_sgdm.sweep.executors.base import Executor, UnitOutcome
@@ -95,10 +94,10 @@ class CellWriter:
 
     def _repair(self, cell: Cell) -> None:
         """Complete a cell that lacks no shard, wherever an earlier run stopped."""
-        if self._store.complete(cell) and not self._store.shards(cell):
-            if self._store.has_old_scores(cell, scoring_version()):
+        if self._store.is_complete(cell) and not self._store.stored_shards(cell):
+            if self._store.has_outdated_scores(cell, scoring_version()):
                 rescore_cell(self._store, cell, self._scorer)
-        elif self._store.sound(cell):  # stopped before its shards were removed
+        elif self._store.verify(cell):  # stopped before its shards were removed
             self._store.drop_shards(cell)
         else:  # stopped between its last shard and its scores
             score_cell(self._store, cell, self._shards, self._scorer)
@@ -117,9 +116,9 @@ def score_cell(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None
     Raises:
         DataError: a shard is missing or cannot be read.
     """
-    detections = store.merge(cell, count)
-    scores = scorer.score(rows(shard) for shard in store.read_shards(cell, count))
-    store.finish(cell, {**_to_json(scores), "detections": detections})
+    detections = store.merge_shards(cell, count)
+    scores = scorer.score(coco_rows(shard) for shard in store.read_shards(cell, count))
+    store.commit(cell, scores.metrics, scores.per_class, detections=detections, scoring=scoring_version())
 
 
 def rescore_cell(store: CellStore, cell: Cell, scorer: Scorer) -> None:
@@ -128,14 +127,8 @@ def rescore_cell(store: CellStore, cell: Cell, scorer: Scorer) -> None:
     Raises:
         DataError: they cannot be read.
     """
-    detections = store.detections(cell)
-    store.finish(cell, {**_to_json(scorer.score([rows(detections)])), "detections": len(detections)})
-
-
-def _to_json(scores: Scores) -> dict[str, Any]:
-    """What `scores.json` holds of them."""
-    return {
-        "scoring": scoring_version(),
-        "metrics": dict(scores.metrics),
-        "per_class": dict(scores.per_class),
-    }
+    detections = store.read_detections(cell)
+    scores = scorer.score([coco_rows(detections)])
+    store.commit(
+        cell, scores.metrics, scores.per_class, detections=len(detections), scoring=scoring_version()
+    )

@@ -16,8 +16,8 @@ from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBen
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import Detector, is_out_of_memory
-from robustbench_sgdm.store import Cell
-from robustbench_sgdm.sweep.plan import Settings, WorkUnit
+from robustbench_sgdm.store import Cell, Settings
+from robustbench_sgdm.sweep.plan import WorkUnit
 
 _LOG = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from robustbench_sgdm import figures, tables
 from robustbench_sgdm.core import palette
 from robustbench_sgdm.figures import Panel, all_figures
 from robustbench_sgdm.robustness import OBJECT_OUTCOMES
-from robustbench_sgdm.store import Log
+from robustbench_sgdm.store import TrainingLog
 
 FOLDER = Path(__file__).parent / "baselines"
 TOLERANCE = 6.0
@@ -128,11 +128,11 @@ def drops() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "class", "drop"])
 
 
-def logs() -> list[Log]:
+def logs() -> list[TrainingLog]:
     epochs = np.arange(1, 31)
     columns = {f"train/{part}_loss": 1 + 3 / epochs for part in ("box", "cls", "dfl")}
     frame = pd.DataFrame({"epoch": epochs, **columns})
-    return [Log(m, Path("x"), frame * (1 if m == MODELS[0] else 0.9)) for m in MODELS]
+    return [TrainingLog(m, Path("x"), frame * (1 if m == MODELS[0] else 0.9)) for m in MODELS]
 
 
 def picture() -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustbench_sgdm import cli, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.store import read_logs, unrecorded
+from robustbench_sgdm.store import logs_without_record, read_logs
 
 WEIGHTS = Path(__file__).parents[2] / "robustbench_sgdm/weights"
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_told_in_a_few_words_is_told_by_its_folder(tmp_path: Path
 def test_runs_without_a_record_are_never_pooled(tmp_path: Path) -> None:
     paths = [log(tmp_path / f"a-seed{seed}", [3, 2]) for seed in (0, 1)]
     assert list(lines(paths)) == ["a-seed0", "a-seed1"]
-    assert unrecorded(read_logs(paths)) == [path / "results.csv" for path in paths]
+    assert logs_without_record(read_logs(paths)) == [path / "results.csv" for path in paths]
     assert list(lines(paths[:1])) == ["a"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.figures import RunAnalysis
@@ -13,7 +14,7 @@ from robustbench_sgdm.figures.error_types import KINDS
 from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.robustness import OBJECT_OUTCOMES
-from robustbench_sgdm.store import Run, has_picture, picture_path
+from robustbench_sgdm.store import Run, has_image, image_path
 from robustbench_sgdm.sweep import make_corrupted_images
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
@@ -96,10 +97,10 @@ def test_any_two_models_may_be_shown(analysis: RunAnalysis) -> None:
 def test_every_pair_of_a_run_has_its_share_of_images(analysis: RunAnalysis) -> None:
     baseline, model = analysis.pair
     models = {
-        m: {**about, "baseline": other}
-        for (m, about), other in zip(analysis.run.plan["models"].items(), (model, baseline), strict=True)
+        m: {"baseline": other}
+        for m, other in zip(analysis.run.manifest.models, (model, baseline), strict=True)
     }
-    both = RunAnalysis(Run(analysis.run.path, {**analysis.run.plan, "models": models}), max_images=4)
+    both = RunAnalysis(Run(analysis.run.path, changed(analysis.run.manifest, models=models)), max_images=4)
     assert [one.pair for one in both.by_pair] == [(model, baseline), (baseline, model)]
     assert all(len(pictures) <= 2 for one in both.by_pair for pictures in one.selected_images.values())
 
@@ -109,7 +110,7 @@ def test_counts_below_a_panel_are_the_outcomes(analysis: RunAnalysis) -> None:
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
     rows = drawn.data.to_dict("records")
     assert texts == [f"{r['found']} of {r['found'] + r['missed']} found, {r['false']} false" for r in rows]
-    objects = analysis.run.truth().annotations.groupby("image_id").size().to_dict()
+    objects = analysis.run.ground_truth().annotations.groupby("image_id").size().to_dict()
     assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 
 
@@ -125,15 +126,15 @@ def test_the_user_may_name_images_and_noise(told_run: Run) -> None:
 def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(analysis: RunAnalysis) -> None:
     run = analysis.run
     corruption_, severity, image = next(iter(analysis.selected_images.values()))[0]
-    assert has_picture(run, corruption_, severity, image)
-    other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
-    assert not has_picture(other, corruption_, severity, image)
-    changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
+    assert has_image(run, corruption_, severity, image)
+    other = Run(run.path, changed(run.manifest, settings={"seed": 1}))
+    assert not has_image(other, corruption_, severity, image)
+    altered = Run(run.path, changed(run.manifest, corruptions={corruption_: {"fingerprint": "x"}}))
     with pytest.raises(DataError, match="changed since the run was made"):
         make_corrupted_images(
-            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
+            altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
         )
-    assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
+    assert image_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])

@@ -19,10 +19,10 @@ from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
 from robustbench_sgdm.figures import RunAnalysis
-from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
-from robustbench_sgdm.sweep.metadata import data_metadata, ground_truth
+from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
 
 made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
@@ -145,7 +145,7 @@ def sound_run(project: Path) -> Path:
 def use_dataset(path: Path) -> None:
     """As `run` and `train` do; what is written goes into `out` beside the file."""
     data = datasets.load_dataset(str(path))
-    data_metadata(data)
+    dataset_info(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
     Scorer(data).score([])
     to_yolo(data, path.parent / "out/yolo")
@@ -154,7 +154,7 @@ def use_dataset(path: Path) -> None:
 def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
     data = datasets.load_dataset(str(path.parent / "sound.json"))
-    Scorer(data).score([rows(read_predictions(path, data))])
+    Scorer(data).score([coco_rows(read_predictions(path, data))])
 
 
 def use_nested(path: Path) -> None:
@@ -179,14 +179,14 @@ def use_run(path: Path) -> None:
     """What the commands and the dashboard read of a run."""
     lists.runs(path.parent)
     run = Run.open(path)
-    tables.corruption_tables(run.results(), run.pairs)
-    run.latency()
+    tables.corruption_tables(run.results(), run.baseline_pairs)
+    run.read_latency()
     run.write_results()
     analysis = RunAnalysis(run, resamples=4)
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
     _ = analysis.intervals
-    for baseline, model in run.trained_pairs:
+    for baseline, model in run.training_pairs:
         robustness.find_flips(run, baseline, model)
     _ = analysis.verdicts
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pypdf
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, report, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
@@ -79,7 +80,7 @@ def test_results_csv_terminal_and_report_agree(
     from robustbench_sgdm.cli import console
 
     monkeypatch.setattr(console.out, "_width", 400)
-    for table in tables.corruption_tables(written.results(), written.pairs):
+    for table in tables.corruption_tables(written.results(), written.baseline_pairs):
         console.print_table(table)
     printed = capsys.readouterr().out
     for name in ("gaussian_noise", "fog"):
@@ -106,7 +107,9 @@ def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def told(analysis: RunAnalysis) -> list[tables.Verdict]:
     """The verdicts on the material's intervals as they are now."""
-    return tables.verdicts(analysis.intervals, analysis.run.pairs, analysis.metric_name, analysis.primary_set)
+    return tables.verdicts(
+        analysis.intervals, analysis.run.baseline_pairs, analysis.metric_name, analysis.primary_set
+    )
 
 
 def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
@@ -224,7 +227,9 @@ def test_facts_are_in_words(written: Run) -> None:
 
 def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     models = {"base": {"baseline": MODEL}, MODEL: {"baseline": "base"}}
-    analysis = RunAnalysis(Run(written.path, {**written.plan, "models": models}), resamples=200, max_images=2)
+    analysis = RunAnalysis(
+        Run(written.path, changed(written.manifest, models=models)), resamples=200, max_images=2
+    )
     (section,) = (s for s in make_sections(analysis) if s.id == "detections")
     assert [p.title for p in section.figures] == [
         *(f"where {a} finds more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
@@ -245,7 +250,7 @@ def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
     document = pypdf.PdfReader(written.path / "report.pdf")
     texts = [page.extract_text() for page in document.pages]
     whole = " ".join(texts)
-    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to repeat it" in whole
+    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to reproduce it" in whole
     assert f"1 / {len(texts)}" in texts[0] and f"{len(texts)} / {len(texts)}" in texts[-1]
     assert all("against base on" in text for text in texts)  # the running head
     places = {
@@ -376,7 +381,7 @@ def test_an_empty_run_is_refused_and_a_partial_one_says_so(small_run: Run) -> No
     text = text_of(small_run)
     html5lib.HTMLParser(strict=True).parse(text)
     assert "<strong>Incomplete:</strong> 1 of 6" in text
-    assert "No interval can be given" in text and "&lt;script&gt;" in text
+    assert "No intervals, so no verdict" in text and "&lt;script&gt;" in text
     for cell in small_run.cells[:-1]:
         (small_run.store.folder(cell) / "scores.json").unlink()
     with pytest.raises(DataError, match="no complete cell"):
@@ -398,7 +403,7 @@ def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> N
         [sys.executable, "-c", script, str(written.path)], check=True, env=environment, timeout=300
     )
     document = pypdf.PdfReader(written.path / "report.pdf")
-    assert "How to repeat it" in " ".join(page.extract_text() for page in document.pages)
+    assert "How to reproduce it" in " ".join(page.extract_text() for page in document.pages)
 
 
 def test_the_command_ends_with_the_paths(
@@ -420,9 +425,9 @@ def test_the_command_ends_with_the_paths(
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
-        (None, "has no plan.yaml"),
-        ("schema: 99", "has schema 99, this version reads 1"),
-        ("a: [", "cannot be read"),
+        (None, "has no manifest.json"),
+        ('{"schema": 99}', "has schema 99, and this version reads 2: update"),
+        ('{"a": [', "cannot be read"),
     ],
 )
 def test_a_foreign_directory_is_told(
@@ -433,7 +438,7 @@ def test_a_foreign_directory_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if plan:
-        (tmp_path / "plan.yaml").write_text(plan)
+        (tmp_path / "manifest.json").write_text(plan)
     monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

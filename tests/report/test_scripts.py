@@ -20,11 +20,13 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import corruption, datasets, figures, report
 from robustbench_sgdm.figures import RunAnalysis, fonts
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep import Plan, Settings, make_corrupted_images, score_cell
+from robustbench_sgdm.sweep import make_corrupted_images, score_cell
+from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
 
 SCRIPTS = {
     "Chinese": "类别 車輛",
@@ -102,9 +104,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for m in MODELS
         for c, s in (("clean", 0.0), ("fog", 3.0))
     ]
-    plan = Plan({}, dataset, chosen, [0, 3], Settings("cpu", "torch", 0, 4), cells, "robustbench run")
-    about = {m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in MODELS.items()}
-    made = Run.start(root, "told", plan.describe() | {"models": about}, truth=plan.truth())
+    manifest = make_manifest(
+        cells,
+        models={
+            m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in MODELS.items()
+        },
+        data=dict(dataset_info(dataset)),
+        corruptions={
+            name: dict(corruption_info(one, [3.0], one.fingerprint())) for name, one in chosen.items()
+        },
+    )
+    made = Run.create_or_resume(root, "told", manifest, ground_truth=ground_truth(dataset))
     x, y, w, h = np.array(boxes).T
     for cell in made.cells:
         keep = rng.random(len(NAMES)) > cell.severity / 6
@@ -283,9 +293,9 @@ def test_the_browser_uses_the_fonts_of_the_page(written: Path, browser: Any) -> 
 def test_bold_text_says_nothing_on_the_terminal() -> None:
     """matplotlib reports a weight that a font lacks through logging, which no warnings filter sees."""
     code = (
-        "from robustbench_sgdm.figures.style import styled\n"
+        "from robustbench_sgdm.figures.style import plot_style\n"
         "from matplotlib.figure import Figure\n"
-        "with styled():\n"
+        "with plot_style():\n"
         "    figure = Figure()\n"
         "    figure.text(0, 0, '\\u7c7b \\u0baf bold', weight='bold')\n"
         "    figure.savefig(__import__('io').BytesIO())\n"

@@ -1,15 +1,14 @@
 """Intervals of cells, means and differences: paired, kept, honest about what is missing."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
@@ -235,11 +234,11 @@ def test_trainings_whose_seeds_nobody_knows_are_two_samples(make_run: Any) -> No
     assert error["se_seeds"] > 0 and error["seeds"] == 2
 
 
-def test_a_plan_tells_its_groups_and_seeds(make_run: Any) -> None:
+def test_a_manifest_tells_its_groups_and_seeds(make_run: Any) -> None:
     run = make_run({"p": None, "q": None, "r": "p", "s": "q"}, {"fog": [3.0]})
-    for name, group, seed in (("p", "base", 4), ("q", "base", 7), ("r", "new", 7), ("s", "new", 4)):
-        run.plan["models"][name] |= {"group": group, "seed": seed}
-    assert run.pairs == [("base", "new")] and run.trained_pairs == [("q", "r"), ("p", "s")]
+    trainings = (("p", "base", 4), ("q", "base", 7), ("r", "new", 7), ("s", "new", 4))
+    run = rewrite(run, models={name: {"group": group, "seed": seed} for name, group, seed in trainings})
+    assert run.baseline_pairs == [("base", "new")] and run.training_pairs == [("q", "r"), ("p", "s")]
     found = bootstrap_intervals(run, resamples=20)
     assert found.groups == {"base": ["p", "q"], "new": ["r", "s"]} and found.pairs == [("base", "new")]
     (row,) = rows(found.table(["AP"]), statistic="rPC", baseline="new", model="base").to_dict("records") or [
@@ -256,8 +255,6 @@ def test_a_plan_tells_its_groups_and_seeds(make_run: Any) -> None:
 def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
     """One seed in common, all, none, and a seed that a group has twice, which pairs nothing."""
     run = make_run(dict.fromkeys("pqrs"), {"fog": [3.0]})
-    for name, group in zip("pqrs", ("base", "base", "new", "new"), strict=True):
-        run.plan["models"][name] |= {"group": group}
     for seeds, pairs in (
         ((4, 7, 7, 5), [("q", "r")]),
         ((4, 7, 7, 4), [("q", "r"), ("p", "s")]),
@@ -265,10 +262,10 @@ def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
         ((4, 4, 4, 5), [("p", "r")]),
         ((4, 7, 7, 7), [("p", "r")]),
     ):
-        for name, seed in zip("pqrs", seeds, strict=True):
-            run.plan["models"][name] |= {"seed": seed}
+        groups = zip("pqrs", ("base", "base", "new", "new"), seeds, strict=True)
+        run = rewrite(run, models={name: {"group": group, "seed": seed} for name, group, seed in groups})
         found = bootstrap_intervals(run, resamples=5)
-        assert run.trainings("base", "new") == found.trainings("base", "new") == pairs
+        assert run.match_trainings("base", "new") == found.trainings("base", "new") == pairs
         assert found.seed_pairs("base", "new") == (pairs if len(pairs) > 1 else [])
         (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
         clean = run.results().set_index(["model", "corruption"])["AP"].xs("clean", level=1)
@@ -277,39 +274,38 @@ def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
         )
 
 
-def test_a_plan_that_compares_a_model_with_itself_says_nothing(make_run: Any) -> None:
+def test_a_manifest_that_compares_a_model_with_itself_says_nothing(make_run: Any) -> None:
     run = make_run({"one": "one", "two": None}, {"fog": [3.0]})
-    assert run.pairs == [("one", "two")] and run.first_is_baseline
-    assert bootstrap_intervals(run, resamples=5).pairs == run.pairs
+    assert run.baseline_pairs == [("one", "two")] and run.has_default_baseline
+    assert bootstrap_intervals(run, resamples=5).pairs == run.baseline_pairs
 
 
 @pytest.mark.parametrize("group", ["two", "g" * 600])
 def test_a_group_is_called_as_no_other_model(make_run: Any, group: str) -> None:
     run = make_run({"one": None, "two": None}, {"fog": [3.0]})
-    run.plan["models"]["one"] |= {"group": group}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
-    with pytest.raises(DataError, match=r"plan\.yaml is damaged: .*group"):
-        Run.open(run.path)
-    run.plan["models"]["two"] |= {"group": group}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
+    with pytest.raises(DataError, match="group"):
+        rewrite(run, models={"one": {"group": group}})
+    both = {"one": {"group": group}, "two": {"group": group}}
     if group == "two":
-        assert Run.open(run.path).groups == {"two": ["one", "two"]}
+        assert rewrite(run, models=both).groups == {"two": ["one", "two"]}
+    else:
+        with pytest.raises(DataError, match="group"):
+            rewrite(run, models=both)
 
 
-def test_a_plan_that_describes_a_model_without_cells_is_found_again(make_run: Any) -> None:
+def test_a_manifest_that_describes_a_model_without_cells_is_found_again(make_run: Any) -> None:
     run = make_run({"one": None}, {"fog": [3.0]})
-    again = {part: content for part, content in run.plan.items() if part not in ("schema", "name")}
-    models = {**run.plan["models"], "two": {"baseline": None}}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump({**run.plan, "models": models}))
-    assert list(Run.start(run.path.parent, run.path.name, again).plan["models"]) == ["one", "two"]
+    rewrite(run, models={"two": {"weights": "none"}})
+    again = Run.create_or_resume(run.path.parent, run.path.name, run.manifest)
+    assert list(again.manifest.models) == ["one", "two"]
 
 
 def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> None:
     run = make_run({"one": None, "two": None, "three": None}, {"fog": [3.0]})
-    assert run.first_is_baseline and run.pairs == [("one", "two"), ("one", "three")]
+    assert run.has_default_baseline and run.baseline_pairs == [("one", "two"), ("one", "three")]
     other = run.against("two")
-    assert other.pairs == [("two", "one"), ("two", "three")] and not other.first_is_baseline
-    assert bootstrap_intervals(other, resamples=5).pairs == other.pairs
+    assert other.baseline_pairs == [("two", "one"), ("two", "three")] and not other.has_default_baseline
+    assert bootstrap_intervals(other, resamples=5).pairs == other.baseline_pairs
     runs = [make_run({name: None}, {"fog": [3.0]}, name=f"run-{name}") for name in ("x", "y", "z")]
     assert bootstrap_intervals(runs, resamples=5).pairs == [("x", "y"), ("x", "z")]
     with pytest.raises(UsageError, match="did you mean two"):
@@ -320,8 +316,7 @@ def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> N
 
 def test_impossible_requests(make_run: Any) -> None:
     run = make_run({**MODELS, "t0": None, "t1": None}, NOISE)
-    for name in ("t0", "t1"):
-        run.plan["models"][name] |= {"group": "told"}
+    run = rewrite(run, models={name: {"group": "told"} for name in ("t0", "t1")})
     for arguments, words in (
         ({"resamples": 1}, "too few"),
         ({"level": 1.0}, "outside"),
@@ -329,7 +324,7 @@ def test_impossible_requests(make_run: Any) -> None:
         ({"groups": {"a": ["base"], "b": ["base"]}}, "two groups"),
         ({"groups": {"a": []}}, "has no model"),
         ({"groups": {"base": ["module"]}}, "use another name"),
-        ({"groups": {"told": ["module"]}}, "called as one of the run"),
+        ({"groups": {"told": ["module"]}}, "has the name of a group of the run"),
         ({"groups": {"a": ["base", "module"]}}, "joins module with its baseline base"),
     ):
         with pytest.raises(UsageError, match=words):
@@ -362,9 +357,8 @@ def test_few_resamples_prove_little(make_run: Any) -> None:
 
 def test_a_baseline_may_be_a_training_of_the_same_network(make_run: Any) -> None:
     run = make_run({"one": None, "two": "one", "three": "one"}, {"fog": [3.0]})
-    about = {name: {**facts, "parameters": 10} for name, facts in run.plan["models"].items()}
-    same = replace(run, plan={**run.plan, "models": about})
+    same = rewrite(run, models={name: {"parameters": 10} for name in run.manifest.models})
     assert bootstrap_intervals(same, resamples=5, groups={"g": ["one", "two"]}).pairs == [("g", "three")]
-    about["two"]["module"] = "sgdm"
+    same = rewrite(same, models={"two": {"module": "sgdm"}})
     with pytest.raises(UsageError, match="joins two with its baseline one"):
         bootstrap_intervals(same, resamples=5, groups={"g": ["one", "two"]})

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     ERROR_TYPES,
@@ -112,16 +113,16 @@ def test_full_images_are_refused_before_boxes_are_held_to_objects(
 ) -> None:
     run = make_run(MODELS, NOISE)
     monkeypatch.setattr(matching, "_MAX_PAIRS", 10)
-    with pytest.raises(DataError, match="pairs within images, may make 10"):
-        analyze_errors(run.truth(), None, run.store.detections(run.cells[0]))
+    with pytest.raises(DataError, match="pairs within images; the limit is 10"):
+        analyze_errors(run.ground_truth(), None, run.store.read_detections(run.cells[0]))
 
 
 def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     run = make_run(MODELS, NOISE, worse=3.0)
     got = find_flips(run, "base", "module")
-    truth = run.truth()
+    truth = run.ground_truth()
     found = {
-        (c.model, c.corruption, c.severity): set(_literal(truth, run.store.detections(c), 0.25))
+        (c.model, c.corruption, c.severity): set(_literal(truth, run.store.read_detections(c), 0.25))
         for c in run.cells
     }
     both = found["base", "clean", 0.0] & found["module", "clean", 0.0]
@@ -253,7 +254,7 @@ def test_shares_of_objects_add_up(make_run: Any) -> None:
 
 def test_missed_objects_are_counted_as_missed(make_run: Any) -> None:
     """Boxes removed from a perfect answer: TIDE must call every one missed and nothing else an error."""
-    truth = make_run(MODELS, {}).truth()
+    truth = make_run(MODELS, {}).ground_truth()
     seen = truth.annotations[truth.annotations["iscrowd"] == 0]
     perfect = seen.assign(
         x1=seen["x"], y1=seen["y"], x2=seen["x"] + seen["w"], y2=seen["y"] + seen["h"], score=0.9
@@ -360,9 +361,9 @@ def test_crossings_by_hand() -> None:
 def test_without_clean_images_every_object_is_asked_about(make_run: Any) -> None:
     run = make_run({"a": None, "b": None}, {"fog": [3.0]})
     whole = find_flips(run, "a", "b").counts.iloc[0]
-    noisy = Run(run.path, {**run.plan, "cells": [c for c in run.plan["cells"] if c["corruption"] != "clean"]})
+    noisy = Run(run.path, changed(run.manifest, cells=[c for c in run.cells if c.corruption != "clean"]))
     counts = find_flips(noisy, "a", "b").counts.iloc[0]
-    objects = run.truth().annotations
+    objects = run.ground_truth().annotations
     assert counts["both"] == (objects["iscrowd"] == 0).sum() > whole["both"]
     assert counts["kept"] >= whole["kept"] and counts["lost"] >= whole["lost"]
     assert bool(whole["clean"]) and not counts["clean"]

@@ -16,12 +16,11 @@ from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.detectors import load_detectors
 from robustbench_sgdm.evaluation import planned_capacity
-from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.store.runs import LATENCY
 from robustbench_sgdm.sweep import (
     Capacity,
     Plan,
-    Settings,
     available_cores,
     estimate_seconds,
     make_plan,
@@ -116,7 +115,7 @@ def test_workers_share_gpus_and_processes_have_to_start(
 
 
 def test_what_a_run_has_is_not_made_again(plan: Plan, tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan.describe(), truth=plan.truth())
+    run = Run.create_or_resume(tmp_path, "r", plan.to_manifest(), ground_truth=plan.ground_truth())
     assert no_more(before := spans(plan, tmp_path, Capacity(2), run), spans(plan, tmp_path, Capacity(2)))
     run.write_latency(pd.DataFrame([("m", 1.0, 1.0, 1.0, 1.0, "cpu")], columns=list(LATENCY)))
     after = spans(plan, tmp_path, Capacity(2), run)

@@ -24,12 +24,11 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors import load_detectors
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, Settings
 from robustbench_sgdm.sweep import (
     Executor,
     Plan,
     ProcessExecutor,
-    Settings,
     make_plan,
     pending_units,
     ray_executor,
@@ -69,7 +68,7 @@ def plan() -> Plan:
 
 @pytest.fixture
 def start(tmp_path: Path, plan: Plan) -> Callable[[str], Run]:
-    return lambda name: Run.start(tmp_path, name, plan.describe())
+    return lambda name: Run.create_or_resume(tmp_path, name, plan.to_manifest())
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def reference(plan: Plan, start: Callable[[str], Run]) -> Stored:
 
 def stored(run: Run) -> Stored:
     run.write_results()
-    files = (p for p in run.path.rglob("*") if p.is_file() and p.name not in ("plan.yaml", ".lock"))
+    files = (p for p in run.path.rglob("*") if p.is_file() and p.name not in ("manifest.json", ".lock"))
     return {str(p.relative_to(run.path)): p.read_bytes() for p in files}
 
 

@@ -111,17 +111,20 @@ class CallableDetector:
         order = np.argsort(-scores, kind="stable")
         limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
         xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
-        found = Detections(
+        detections = Detections(
             np.clip(xyxy, 0, limit),
             np.asarray(scores, np.float32)[order],
             np.asarray(labels, np.int64)[order],
         )
-        if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(self.classes):
+        if len(detections) and not 0 <= detections.labels.min() <= detections.labels.max() < len(
+            self.classes
+        ):
             raise ValueError(
-                f"labels span {found.labels.min()} to {found.labels.max()}, must be 0 to {len(self.classes) - 1}: "
+                f"labels span {detections.labels.min()} to {detections.labels.max()}, "
+                f"must be 0 to {len(self.classes) - 1}: "
                 "indices into the classes"
             )
-        return found
+        return detections
 
 
 def wrap_detector(
@@ -132,7 +135,7 @@ def wrap_detector(
     version: str | None = None,
     thread_safe: bool = False,
 ) -> CallableDetector:
-    """Make a function a detector that `evaluate` takes; arguments as `FunctionDetector`'s.
+    """Make a function a detector that `evaluate` takes; arguments as `CallableDetector`'s.
 
     >>> nothing = wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["cat"], name="nothing")
     >>> nothing.classes

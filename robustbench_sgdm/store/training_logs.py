@@ -14,7 +14,7 @@ import pandas as pd
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
-from robustbench_sgdm.store.checks import parse_csv
+from robustbench_sgdm.store.csv_files import parse_csv
 
 LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
@@ -29,7 +29,7 @@ _OF_A_RUN = ("model", "start", "runs", "seeds", "effective")
 
 
 @dataclass(frozen=True)
-class Log:
+class TrainingLog:
     """One training run's log.
 
     Attributes:
@@ -60,7 +60,7 @@ class LogGroup:
 
     name: str
     model: str
-    logs: tuple[Log, ...]
+    logs: tuple[TrainingLog, ...]
 
     @property
     def label(self) -> str:
@@ -73,7 +73,7 @@ class LogGroup:
         return pd.concat(series, axis=1) if series else pd.DataFrame()
 
 
-def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
+def read_logs(paths: Sequence[Path], split: str = "train") -> list[TrainingLog]:
     """Read the logs of training runs, of folders that hold several, or the csv files themselves.
 
     Args:
@@ -82,18 +82,18 @@ def read_logs(paths: Sequence[Path], split: str = "train") -> list[Log]:
     Raises:
         DataError: there is none, or one is damaged or not of an Ultralytics detector.
     """
-    found = {file.resolve(): (file, files) for path in paths for file, files in _files(path)}
-    return [_log(file, split, files) for file, files in found.values()]
+    logs = {file.resolve(): (file, files) for path in paths for file, files in _files(path)}
+    return [_log(file, split, files) for file, files in logs.values()]
 
 
-def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
+def group_logs(logs: Sequence[TrainingLog]) -> list[LogGroup]:
     """Put the seeds of one training together, in the order in which trainings first appear.
 
     Runs are pooled only where both have a record and the records differ in the seed alone: same model, data, classes,
     recipe, epochs, initial weights and versions. A seed that is there twice is not two seeds: runs are then pooled within
     their comparison's folder, or not at all.
     """
-    groups: dict[Any, list[Log]] = {}
+    groups: dict[Any, list[TrainingLog]] = {}
     for log in logs:
         groups.setdefault((log.model, *_identity(log)), []).append(log)
     split = [part for group in groups.values() for part in _distinct_seeds(group)]
@@ -101,33 +101,33 @@ def group_logs(logs: Sequence[Log]) -> list[LogGroup]:
     return [LogGroup(name, part[0].model, tuple(part)) for name, part in zip(names, split, strict=True)]
 
 
-def unrecorded(logs: Iterable[Log]) -> list[Path]:
+def logs_without_record(logs: Iterable[TrainingLog]) -> list[Path]:
     """The logs beside which nothing says what was trained, and that are therefore seeds of no other."""
     return [log.path for log in logs if not log.record and log.path.name == "results.csv"]
 
 
-def same_comparison(one: object, other: object) -> bool:
+def is_same_comparison(one: object, other: object) -> bool:
     """Whether two `recipe.yaml` are of one comparison: they differ in models and seeds, and where they ran, alone.
 
     Args:
         one: content of a run's or a comparison's file; not necessarily sound.
         other: as `one`.
     """
-    return bool(found := shared_leaves(one)) and found == shared_leaves(other)
+    return bool(settings := shared_settings(one)) and settings == shared_settings(other)
 
 
-def shared_leaves(content: object) -> dict[str, str]:
+def shared_settings(content: object) -> dict[str, str]:
     """What runs of one comparison have in common, of the record of one of them or of all: text by path."""
-    leaves = _leaves(content)
+    leaves = _settings(content)
     return {key: value for key, value in leaves.items() if key.split(" ")[0] not in _OF_A_RUN}
 
 
-def _leaves(content: object) -> dict[str, str]:
+def _settings(content: object) -> dict[str, str]:
     """The leaves of a record as text by their path, without the seed and what plays no part in a training."""
     flat = flatten(content) if isinstance(content, dict) else {}
     ours = any(key.startswith("arguments ") for key in flat)
-    passed = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")}
-    return {key: value for key, value in flat.items() if key not in passed}
+    ignored = {f"arguments {key}" if ours else key for key in (*_PLACES, *_OUTPUTS, "seed")} | {"schema"}
+    return {key: value for key, value in flat.items() if key not in ignored}
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
@@ -157,16 +157,16 @@ def _files(path: Path) -> list[tuple[Path, SafeDirectory | None]]:
     if path.is_file():
         return [(path, None)]
     files = SafeDirectory(path)
-    found = [path / "results.csv"]
+    logs = [path / "results.csv"]
     if not files.is_file("results.csv"):
         below = [path / name / "results.csv" for name in files.names()]
-        found = [file for file in below if os.path.lexists(file) and files.is_file(file)]
-    if not found:
+        logs = [file for file in below if os.path.lexists(file) and files.is_file(file)]
+    if not logs:
         raise DataError(
             f"{path} holds no training log: give the folder of an Ultralytics run (with its results.csv) "
             "or of a comparison, for example runs/train/scenes"
         )
-    return [(file, files) for file in found]
+    return [(file, files) for file in logs]
 
 
 def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
     return frame
 
 
-def _log(file: Path, split: str, files: SafeDirectory | None) -> Log:
+def _log(file: Path, split: str, files: SafeDirectory | None) -> TrainingLog:
     """A log and what the record beside it says: our `recipe.yaml`, or Ultralytics' `args.yaml`."""
     frame = _read(file, split, files)
     for name in _RECORDS if file.name == "results.csv" else ():
@@ -199,15 +199,15 @@ def _log(file: Path, split: str, files: SafeDirectory | None) -> Log:
             arguments = content.get("arguments")
             if isinstance(arguments, dict):
                 seed = arguments.get("seed")
-            leaves = _leaves(content)
+            leaves = _settings(content)
             start = (
                 {"start": re.sub(r"(?<=initialised with seed )\d+", "", leaves["start"])}
                 if "start" in leaves
                 else {}
             )
-            return Log(model, file, frame, seed if type(seed) is int else None, leaves | start)
+            return TrainingLog(model, file, frame, seed if type(seed) is int else None, leaves | start)
     stem = file.parent.name if file.name == "results.csv" else file.stem
-    return Log(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
+    return TrainingLog(re.sub(r"[-_]seed\d+$", "", stem), file, frame)
 
 
 def _model(named: str, file: Path) -> str:
@@ -218,17 +218,17 @@ def _model(named: str, file: Path) -> str:
     return file.parent.name if model.parts[-2:] == ("weights", "last.pt") else model.stem
 
 
-def _identity(log: Log) -> tuple[str, ...]:
+def _identity(log: TrainingLog) -> tuple[str, ...]:
     if not log.record or log.seed is None:
         return "log", str(log.path)
     return "record", json.dumps(log.record, sort_keys=True)
 
 
-def _distinct_seeds(logs: Sequence[Log]) -> list[list[Log]]:
+def _distinct_seeds(logs: Sequence[TrainingLog]) -> list[list[TrainingLog]]:
     """The logs together if no seed is there twice, else by comparison, else each alone."""
     if len({log.seed for log in logs}) == len(logs):
         return [list(logs)]
-    parts: dict[Path, list[Log]] = {}
+    parts: dict[Path, list[TrainingLog]] = {}
     for log in logs:
         parts.setdefault(log.path.parent.parent, []).append(log)
     if len(parts) > 1:
@@ -236,7 +236,7 @@ def _distinct_seeds(logs: Sequence[Log]) -> list[list[Log]]:
     return [[log] for log in logs]
 
 
-def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
+def _names(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
     """The model's name, and in brackets what tells groups of one model apart: what was set otherwise, or the folder."""
     names = []
     for group in groups:
@@ -245,12 +245,12 @@ def _names(groups: Sequence[Sequence[Log]]) -> list[str]:
         if len(rivals) == 1:
             names.append(model)
             continue
-        told = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
-        names.append(told if told.startswith(model) else f"{model} ({told})")
+        label = (_difference(rivals) or _folders(rivals))[[other is group for other in rivals].index(True)]
+        names.append(label if label.startswith(model) else f"{model} ({label})")
     return names
 
 
-def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
+def _difference(groups: Sequence[Sequence[TrainingLog]]) -> list[str] | None:
     """One or two entries of the records that tell all groups apart, in words; None where none do."""
     records = [group[0].record for group in groups]
     if not all(records):
@@ -261,13 +261,15 @@ def _difference(groups: Sequence[Sequence[Log]]) -> list[str] | None:
     short = [key for key in keys if all(len(record.get(key, "")) <= _LONGEST for record in records)]
     for count in (1, 2):
         for chosen in combinations(short[:12], count):
-            told = [", ".join(f"{_word(key)} {r.get(key, 'unset')}" for key in chosen) for r in records]
-            if len(set(told)) == len(told):
-                return told
+            labels = [
+                ", ".join(f"{_legend_text(key)} {r.get(key, 'unset')}" for key in chosen) for r in records
+            ]
+            if len(set(labels)) == len(labels):
+                return labels
     return None
 
 
-def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
+def _folders(groups: Sequence[Sequence[TrainingLog]]) -> list[str]:
     """The folder of each group's comparison, or else of its first run: as much of its end as no other one has."""
     places = [group[0].path.parent.parent for group in groups]  # of comparisons
     if len(set(places)) < len(places):
@@ -281,6 +283,6 @@ def _folders(groups: Sequence[Sequence[Log]]) -> list[str]:
     return ends
 
 
-def _word(key: str) -> str:
+def _legend_text(key: str) -> str:
     """A leaf of a record as a legend says it."""
     return "data" if key == "data name" else key.removeprefix("arguments ")

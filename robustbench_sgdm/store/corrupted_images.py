@@ -1,7 +1,8 @@
-"""Pictures that a run keeps: images as its detectors saw them, for figures on machines without the data."""
+"""Images as a run's detectors saw them, kept for figures on machines without the data."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +17,27 @@ LONGEST = 800
 """Pixels of the longer side; larger images are kept smaller."""
 
 
-def picture_path(run: Run, corruption: str, severity: float, image_id: int) -> Path:
-    """Where a picture lies, `pictures/<corruption>/<severity>/<image id>.jpg`, whether or not it is there."""
-    return run.path / "pictures" / corruption / f"{severity:g}" / f"{image_id}.jpg"
+def image_path(run: Run, corruption: str, severity: float, image_id: int) -> Path:
+    """Where an image lies, `images/<corruption>/<severity>/<image id>.jpg`, whether or not it is there."""
+    return run.path / "images" / corruption / f"{severity:g}" / f"{image_id}.jpg"
 
 
-def keep_picture(
-    run: Run, corruption: str, severity: float, image_id: int, pixels: NDArray[np.uint8]
-) -> Path:
+def write_image(run: Run, corruption: str, severity: float, image_id: int, pixels: NDArray[np.uint8]) -> Path:
     """Write (H, W, 3) RGB pixels as JPEG, with what they were made from as its comment."""
     picture = Pillow.fromarray(pixels)
     picture.thumbnail((LONGEST, LONGEST), Pillow.Resampling.LANCZOS)
     stamp = _stamp(run, corruption, severity)
-    path = picture_path(run, corruption, severity, image_id)
+    path = image_path(run, corruption, severity, image_id)
     buffer = io.BytesIO()  # Pillow, writing to a full disk itself, leaves half a JPEG and says nothing
     picture.save(buffer, "JPEG", quality=92, subsampling=0, comment=stamp.encode())
     run.files.write_bytes(path, buffer.getvalue(), sync=False)
     return path
 
 
-def has_picture(run: Run, corruption: str, severity: float, image_id: int) -> bool:
-    """Whether a picture is there and shows what the run's detectors saw."""
+def has_image(run: Run, corruption: str, severity: float, image_id: int) -> bool:
+    """Whether an image is there and shows what the run's detectors saw."""
     try:
-        path = picture_path(run, corruption, severity, image_id)
+        path = image_path(run, corruption, severity, image_id)
         with run.files.open(path) as file, Pillow.open(file, formats=("JPEG",)) as picture:
             return picture.info.get("comment") == _stamp(run, corruption, severity).encode()
     except UnsafeFileError:
@@ -47,14 +46,14 @@ def has_picture(run: Run, corruption: str, severity: float, image_id: int) -> bo
         return False
 
 
-def read_picture(run: Run, corruption: str, severity: float, image_id: int) -> NDArray[np.uint8]:
-    """A kept picture, (H, W, 3) RGB.
+def read_image(run: Run, corruption: str, severity: float, image_id: int) -> NDArray[np.uint8]:
+    """A kept image, (H, W, 3) RGB.
 
     Raises:
         DataError: it is not there, damaged, or of another run.
     """
-    path = picture_path(run, corruption, severity, image_id)
-    if not has_picture(run, corruption, severity, image_id):
+    path = image_path(run, corruption, severity, image_id)
+    if not has_image(run, corruption, severity, image_id):
         raise DataError(
             f"{path} is missing or of another run; make it with: robustbench figure side-by-side {run.path}"
         )
@@ -71,11 +70,10 @@ def read_picture(run: Run, corruption: str, severity: float, image_id: int) -> N
 
 def _stamp(run: Run, corruption: str, severity: float) -> str:
     """Hash of all that decides the pixels beside the image's id."""
-    settings = run.plan["settings"]
-    parts = {"data": run.plan["data"].get("fingerprint"), "severity": float(severity)}
+    manifest = run.manifest
+    parts: dict[str, Any] = {"data": manifest.data.fingerprint, "severity": float(severity)}
     if corruption != CLEAN:
-        about = run.plan["corruptions"].get(corruption, {})
-        kind = str(settings.get("device", "")).partition(":")[0]
-        parts |= {"corruption": about.get("fingerprint"), "seed": settings.get("seed")}
-        parts |= {"engine": settings.get("engine"), "device": kind}
+        settings, recorded = manifest.settings, manifest.corruptions.get(corruption)
+        parts |= {"corruption": recorded and recorded.fingerprint, "seed": settings.seed}
+        parts |= {"engine": settings.engine, "device": settings.device_kind}
     return cell_key(**parts)

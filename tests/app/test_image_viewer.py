@@ -1,7 +1,7 @@
 """What the viewer shows: each run its own pixels, little of them kept, of uploads nothing."""
 
 import io
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,15 @@ from streamlit.runtime.caching import get_data_cache_stats_provider
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import corruption
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.dashboard import image_viewer, run_images
 from robustbench_sgdm.store import GroundTruth, Run
-
-pictures = resources.import_file(resources.root() / "app/pictures.py")
 
 
 @pytest.fixture
 def picture(complete: Run) -> Any:
-    (row,) = pictures.rows(complete.truth().images[:1])
-    return pictures.Picture.of(complete.plan, row, "gaussian_noise", 3)
+    (row,) = image_viewer.rows(complete.ground_truth().images[:1])
+    return run_images.RunImage.from_manifest(complete.manifest, row, "gaussian_noise", 3)
 
 
 def kept() -> int:
@@ -45,12 +43,12 @@ def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
         {"severity": 2},
         {"corruption": "clean"},
     )
-    seen = [pictures.url(replace(picture, **other)) for other in ({}, *others)]
+    seen = [run_images.image_url(replace(picture, **other)) for other in ({}, *others)]
     assert len(set(seen)) == len(seen)
     for lost in ({"fingerprint": "other"}, {"engine": "elsewhere"}, {"data": "other", "file": "gone.png"}):
         with pytest.raises(DataError):
-            pictures.url(replace(picture, **lost))
-    assert seen[0] == pictures.encoded(picture.pixels)
+            run_images.image_url(replace(picture, **lost))
+    assert seen[0] == image_viewer.data_url(picture.pixels)
 
 
 def test_what_cannot_be_made_again_says_why(picture: Any) -> None:
@@ -71,13 +69,13 @@ def test_large_pictures_do_not_fill_the_memory(picture: Any, tmp_path: Path) -> 
     )
     before = kept()
     for image_id in range(20):
-        pictures.url(replace(large, image_id=image_id))
+        run_images.image_url(replace(large, image_id=image_id))
     assert 50e6 < kept() - before < 200e6
 
 
 def test_a_run_that_claims_a_huge_image_costs_nothing(picture: Any) -> None:
     """The grey one in the place of an image that is gone is as long as any."""
-    assert len(pictures.grey(10**9, 10**9)) < 400
+    assert len(image_viewer.placeholder_url(10**9, 10**9)) < 400
 
 
 def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
@@ -92,7 +90,7 @@ def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
     )
     found = pd.DataFrame([(1, 10.0), (1, 10.0), (2, 10.0), (1, 90.0)], columns=["category_id", "x1"])
     found = found.assign(image_id=1, score=0.5, y1=10.0, x2=found["x1"] + 20, y2=30.0)
-    boxes = pictures.judged(truth, found)
+    boxes = image_viewer.viewer_boxes(truth, found)
     matched = [(b["object"], b["label"], b["x"]) for b in boxes if b["kind"] == "matched"]
     missed = {b["object"]: b["score"] for b in boxes if b["kind"] == "missed"}
     assert len({number for number, *_ in matched}) == 4
@@ -103,15 +101,8 @@ def test_equal_boxes_are_linked_each_to_its_own_object() -> None:
     assert objects[lost] == (1, 10.0)
 
 
-def live() -> None:
-    from robustbench_sgdm.core import resources
-
-    resources.import_file(resources.root() / "app/views/live.py").page()
-
-
-def test_nothing_of_an_upload_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(project)])
-    shown = AppTest.from_function(live, default_timeout=200).run()
+def test_nothing_of_an_upload_is_kept(view: Callable[..., AppTest], project: Path) -> None:
+    shown = view("live", "--project", project)
     before = kept()
     photograph = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 255, (300, 400, 3), np.uint8)

@@ -10,7 +10,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring.references import Reference
 
-Readings = Callable[[], Sequence[tuple[str, Mapping[Reference, int]]]]
+AlternativeReadings = Callable[[], Sequence[tuple[str, Mapping[Reference, int]]]]
 """Other meanings of `category_id`: what to do for each, and the category of each reference."""
 
 _MOST = 1000  # predictions of a file that are looked at, the most confident ones
@@ -21,7 +21,7 @@ _CONTRARY = 0.2  # share of the right class below which ids are in doubt
 _PLAIN = 0.6  # share of the right class from which another reading of the ids is meant
 
 
-class Agreement:
+class OverlapCheck:
     """Counts of predictions on objects, over files.
 
     Args:
@@ -71,7 +71,7 @@ class Agreement:
         if len(first) >= _FEWEST:
             self._best = max(self._best, (on_objects / len(first), on_objects, len(first)))
 
-    def notes(self, categories: Mapping[Reference, int], readings: Readings) -> list[str]:
+    def notes(self, categories: Mapping[Reference, int], readings: AlternativeReadings) -> list[str]:
         """What is in doubt, one sentence each.
 
         Args:

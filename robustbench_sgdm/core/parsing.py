@@ -1,4 +1,4 @@
-"""Options that take lists: commas and repeats alike; commas inside brackets and in files' names belong to the item."""
+"""Parses options that take lists: by commas or repeats; commas in brackets and in file names belong to the item."""
 
 import itertools
 import math
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from robustbench_sgdm.core.errors import UsageError
 
-_COMMAS = 16  # in a path that stands among others: each is a place where it may end
+_MAX_COMMAS = 16  # in a path within a list: each is a place where it may end
 LIST_HELP = "Several: commas or repeats; a comma in the name of an existing file belongs to it."
-"""What help says of a list of files."""
+"""For the help of options that take files."""
 
 
 def split_list(values: Iterable[str], whole: Callable[[str], object] = lambda _: False) -> list[str]:
@@ -18,7 +18,7 @@ def split_list(values: Iterable[str], whole: Callable[[str], object] = lambda _:
 
     Args:
         values: the option as given.
-        whole: whether a text is an item as it stands, whatever commas and brackets are in it.
+        whole: whether a text is one item, in spite of commas and brackets in it.
 
     >>> split_list(["a,b", "c[x=1,y=2]", "a"])
     ['a', 'b', 'c[x=1,y=2]']
@@ -30,17 +30,17 @@ def split_list(values: Iterable[str], whole: Callable[[str], object] = lambda _:
 
 
 def parse_models(values: Iterable[str]) -> list[str]:
-    """The models of `--model`: names of the zoo, and paths, as the file system writes them.
+    """The models of `--model`: names, and paths as the file system writes them.
 
     Raises:
-        UsageError: a part of a path that does not exist as a whole, or brackets that do not match.
+        UsageError: a path that does not exist, or brackets that do not match.
     """
     given = list(values)
     items = split_list(given, find_file)
     for item in items:
         if ("/" in item or "\\" in item) and item not in given and not find_file(item):
             raise UsageError(
-                f"--model: there is no file {item!r}. Commas separate models, except in the name of a file that exists"
+                f"--model: no file {item!r}. Commas separate models, except in the name of an existing file"
             )
     found = {item: find_file(item) for item in items}
     return list(
@@ -49,39 +49,39 @@ def parse_models(values: Iterable[str]) -> list[str]:
 
 
 def find_path(name: str) -> Path | None:
-    """What is called so, also where the file system has the letters in another Unicode normal form.
+    """The path of this name, also if the file system has it in another Unicode normal form.
 
-    None where there is nothing, or where two names differ in the form alone.
+    None if there is none, or if two names differ only in the form.
     """
     path, place = Path(name), Path()
     try:
         if path.exists():
             return path
         for part in () if name.isascii() else path.parts:
-            same = [place / part] if (place / part).exists() else _alike(place, part)
+            same = [place / part] if (place / part).exists() else _same_in_any_form(place, part)
             if len(same) != 1:
                 return None
             place = same[0]
-    except (OSError, ValueError):  # nothing can be called so, or a folder is closed to us
+    except (OSError, ValueError):  # an impossible name, or a folder without permission
         return None
     return None if name.isascii() else place
 
 
 def find_file(name: str) -> Path | None:
-    """As `find_path`, where it is a regular file."""
+    """As `find_path`, for regular files."""
     path = find_path(name)
     return path if path and path.is_file() else None
 
 
 def require_items(values: Iterable[str], option: str, example: str) -> list[str]:
-    """As `split_list`, where at least one is needed.
+    """As `split_list`, but at least one item is required.
 
     Raises:
-        UsageError: there is none; names the option.
+        UsageError: there is none.
     """
     items = split_list(values)
     if not items:
-        raise UsageError(f"{option} names nothing; give at least one, such as {example}")
+        raise UsageError(f"{option} is empty; choose at least one, such as {example}")
     return items
 
 
@@ -106,7 +106,7 @@ def parse_severities(values: Iterable[str]) -> list[float]:
         except ValueError:
             raise UsageError(f"severity {item!r} is neither a number nor a range such as 0-5") from None
         if dash and int(low) > int(high):
-            raise UsageError(f"severity range {item!r} runs backwards; write {high}-{low}")
+            raise UsageError(f"severity range {item!r} is reversed; write {high}-{low}")
     fine = [s for s in found if math.isfinite(s) and round(s, 3) != s]
     if fine:
         raise UsageError(f"severity {fine[0]!r} is finer than 0.001; round it")
@@ -125,12 +125,11 @@ def parse_weights(
 
     Args:
         values: the option as given.
-        models: what the user named, in order.
-        baselines: what runs beside them; these too can be given weights by name.
+        models: of the user, in order.
+        baselines: that run beside them; they can have weights by name too.
 
     Raises:
-        UsageError: a name that is not a model of this run or is there twice, what can be read in two ways, or a
-            count that fits neither rule.
+        UsageError: an unknown or repeated name, an ambiguous item, or a number of files that fits neither rule.
     """
     known = [*models, *baselines]
 
@@ -149,23 +148,23 @@ def parse_weights(
             )
         if name and not file:
             if name in named:
-                raise UsageError(f"--weights gives {name} two files: {named[name]} and {rest}")
+                raise UsageError(f"--weights has two files for {name}: {named[name]} and {rest}")
             named[name] = find_file(rest) or Path(rest)
         elif "=" in item and not file:
             raise UsageError(
-                f"--weights {item!r}: there is no such file, and {item.partition('=')[0]!r} is not a model of this run "
+                f"--weights {item!r}: no such file, and {item.partition('=')[0]!r} is not a model of this run "
                 f"({', '.join(known)})"
             )
         else:
             plain.append(file or Path(item))
     plain = plain if len(set(plain)) > 1 else plain[:1]
     if plain and len(plain) not in (1, len(models)):
-        raise UsageError(f"{len(plain)} --weights for {len(models)} models; give one, one each, or NAME=FILE")
+        raise UsageError(f"{len(plain)} --weights for {len(models)} models; pass one, one each, or NAME=FILE")
     return dict(zip(models, plain * len(models) if len(plain) == 1 else plain, strict=False)) | named
 
 
 def _named(item: str, known: Sequence[str]) -> tuple[str, str]:
-    """The model and the path of `NAME=FILE`; empty where it begins with no model's name."""
+    """The model and the path of `NAME=FILE`; empty if it does not begin with a model's name."""
     names = {unicodedata.normalize("NFC", name): name for name in known}
     for place in (i for i in range(len(item) - 1, 0, -1) if item[i] == "="):
         name = names.get(unicodedata.normalize("NFC", item[:place]))
@@ -178,7 +177,7 @@ def _items(value: str, whole: Callable[[str], object]) -> Iterator[str]:
     """The items of one value, repeats included."""
     rest = value
     while True:
-        commas = itertools.islice((place for place, c in enumerate(rest) if c == ","), _COMMAS + 1)
+        commas = itertools.islice((place for place, c in enumerate(rest) if c == ","), _MAX_COMMAS + 1)
         end = next((e for e in (len(rest), *reversed([*commas])) if e and whole(rest[:e])), None)
         if end is not None:
             yield rest[:end]
@@ -192,7 +191,7 @@ def _items(value: str, whole: Callable[[str], object]) -> Iterator[str]:
 
 
 def _end(rest: str, value: str) -> int:
-    """Where the first item ends: at a comma outside brackets."""
+    """The end of the first item: a comma outside brackets."""
     depth = 0
     for place, character in enumerate(rest):
         depth += {"[": 1, "]": -1}.get(character, 0)
@@ -201,11 +200,11 @@ def _end(rest: str, value: str) -> int:
         if character == "," and depth == 0:
             return place
     if depth:
-        raise UsageError(f"{value!r} has unbalanced brackets, and there is no file of that name")
+        raise UsageError(f"{value!r} has unbalanced brackets and is not the name of a file")
     return len(rest)
 
 
-def _alike(folder: Path, name: str) -> list[Path]:
-    """The entries of a folder whose names are the same text in any normal form."""
+def _same_in_any_form(folder: Path, name: str) -> list[Path]:
+    """The entries of a folder with this name in any normal form."""
     wanted = unicodedata.normalize("NFC", name)
     return [one for one in folder.iterdir() if unicodedata.normalize("NFC", one.name) == wanted]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robustbench_sgdm.cli import parsing
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import UsageError
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}(\[[a-z]=[0-9](,[a-z]=[0-9]){0,2}\])?", fullmatch=True)
@@ -38,7 +38,7 @@ def test_severities(given_: list[str], expected: list[float]) -> None:
 
 @pytest.mark.parametrize("bad", ["6", "-1", "x", "5-0", "nan", "inf", "1e9", "0-9", "1-"])
 def test_bad_severities_name_the_bound(bad: str) -> None:
-    with pytest.raises(UsageError, match=r"outside \[0, 5\]|neither a number|backwards"):
+    with pytest.raises(UsageError, match=r"outside \[0, 5\]|neither a number|is reversed"):
         parsing.parse_severities([bad])
 
 
@@ -138,7 +138,7 @@ def test_what_is_not_plain_is_told(folder: Path) -> None:
     assert parsing.parse_weights(["m=./w.pt"], ["m"]) == {"m": Path("w.pt")}
     with pytest.raises(UsageError, match="gives m two files"):
         parsing.parse_weights(["m=1.pt", "m=2.pt"], ["m"])
-    with pytest.raises(UsageError, match=r"'runs/a'.*the name of a file that exists"):
+    with pytest.raises(UsageError, match=r"'runs/a'.*the name of an existing file"):
         parsing.parse_models(["runs/a,b/best.pt"])
     with pytest.raises(UsageError, match="no such file, and '/data/x' is not a model"):
         parsing.parse_weights(["/data/x=1/best.pt"], ["m"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.store.checks import columns, read_frame, stamp
+from robustbench_sgdm.store.parquet import column_names, read_frame, read_stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
 _TABLES = {
@@ -62,7 +62,7 @@ class GroundTruth:
         files = files or SafeDirectory(folder)
         for name in _TABLES:
             path, schema = folder / f"{name}.parquet", _schema(name, getattr(self, name).columns)
-            if stamp(path, "data", files) == data:
+            if read_stamp(path, "data", files) == data:
                 with contextlib.suppress(DataError):
                     read_frame(path, schema, files)
                     continue
@@ -81,11 +81,11 @@ class GroundTruth:
         tables, files = {}, files or SafeDirectory(folder)
         for name in _TABLES:
             path = folder / f"{name}.parquet"
-            if stamp(path, "data", files) != data:
+            if read_stamp(path, "data", files) != data:
                 raise DataError(
                     f"{path} is missing or of other data; start the run again with the same command"
                 )
-            tables[name] = read_frame(path, _schema(name, columns(path, files)), files)
+            tables[name] = read_frame(path, _schema(name, column_names(path, files)), files)
         for name, key in (("images", "image_id"), ("categories", "category_id")):
             known = tables[name][key]
             if _collide(known.to_numpy()):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.core.errors import UnsafeFileError
-from robustbench_sgdm.store import Cell, Run, find_litter, remove_litter
-from robustbench_sgdm.store.cleaning import SHARDS, STALE, TEMPORARY
+from robustbench_sgdm.store import Cell, Run, find_stale_files, remove_stale_files
+from robustbench_sgdm.store.garbage import OUTDATED, SHARDS, TEMPORARY
 
 HALF = f".scores.json.{'0123456789abcdef' * 2}"
 
@@ -33,7 +34,7 @@ def littered(small_run: Run) -> tuple[Run, dict[Path, str]]:
     expected = {small_run.path / HALF: TEMPORARY, store.folder(cells[1]) / HALF: TEMPORARY}
     expected |= dict.fromkeys((store.folder(cells[0]) / "shards").iterdir(), SHARDS)
     expected |= dict.fromkeys((store.folder(cells[-2]) / "shards").glob("older*"), SHARDS)
-    expected |= {store.folder(cells[-1]) / n: STALE for n in ("scores.json", "detections.parquet")}
+    expected |= {store.folder(cells[-1]) / n: OUTDATED for n in ("scores.json", "detections.parquet")}
     return small_run, expected
 
 
@@ -44,13 +45,13 @@ def everything(run: Run) -> set[Path]:
 def test_only_litter_goes(littered: tuple[Run, dict[Path, str]]) -> None:
     run, expected = littered
     before, complete = everything(run), len(run.results())
-    assert {one.path: one.kind for one in find_litter(run.path)} == expected
-    assert {one.path for one in remove_litter(run.path, dry=True)} == set(expected)
+    assert {one.path: one.kind for one in find_stale_files(run.path)} == expected
+    assert {one.path for one in remove_stale_files(run.path, dry=True)} == set(expected)
     assert everything(run) == before
-    remove_litter(run.path)
+    remove_stale_files(run.path)
     assert everything(run) == before - set(expected)
-    assert len(run.results()) == complete == 4 and run.store.sound_shards(run.cells[-2]) == {0}
-    assert remove_litter(run.path) == []
+    assert len(run.results()) == complete == 4 and run.store.verified_shards(run.cells[-2]) == {0}
+    assert remove_stale_files(run.path) == []
 
 
 def test_a_dry_listing_writes_nothing(
@@ -80,7 +81,7 @@ def test_nothing_outside_goes(littered: tuple[Run, dict[Path, str]], tmp_path: P
     run.store.folder(run.cells[-1]).symlink_to(outside)
     (outside / HALF).write_text("")
     with pytest.raises(UnsafeFileError, match="is a link"):
-        remove_litter(run.path)
+        remove_stale_files(run.path)
     assert {p.name for p in outside.iterdir()} >= {HALF, "scores.json", "detections.parquet"}
 
 
@@ -97,7 +98,7 @@ def test_a_run_with_a_link_does_not_hide_the_others(
 def test_a_folder_that_is_no_run_keeps_everything(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / HALF).write_bytes(b"mine")
-    assert find_litter(tmp_path) == find_litter(tmp_path / "photos") == []
+    assert find_stale_files(tmp_path) == find_stale_files(tmp_path / "photos") == []
 
 
 def robustbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -132,6 +133,5 @@ def test_the_list_says_what_is_stale(
     run, _ = littered
     words = ("list", "runs", "--project", str(run.path.parent))
     assert "partial, 1 cells outdated" in robustbench(monkeypatch, capsys, *words)
-    plan = run.path / "plan.yaml"
-    plan.write_text(f"inference: 0; torch 1.0\n{plan.read_text()}")
+    rewrite(run, inference="0; torch 1.0")
     assert "partial, outdated: made by other versions" in robustbench(monkeypatch, capsys, *words)

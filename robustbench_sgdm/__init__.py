@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         loss_curves,
         score,
         train,
+        verify_pixels,
         wrap_detector,
     )
     from robustbench_sgdm.comparison import Comparison
@@ -55,6 +56,7 @@ _API = (
         "score",
         "train",
     ),
+    "verify_pixels",
     "wrap_detector",
 )
 _CONFIGS = (
@@ -100,6 +102,7 @@ __all__ = [
     "loss_curves",
     "score",
     "train",
+    "verify_pixels",
     "wrap_detector",
 ]
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.core.poisson import normal_quantiles
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import TO_BYTE, is_on_cpu, to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         corrupt,
         corrupt_dataset,
         evaluate,
+        export,
         load_detector,
         loss_curves,
         score,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         ComparisonConfig,
         CopyConfig,
         EvaluationConfig,
+        ExportConfig,
         InferenceConfig,
         ScoringConfig,
         TrainingConfig,
@@ -51,6 +53,7 @@ _API = (
         "corrupt",
         "corrupt_dataset",
         "evaluate",
+        "export",
         "load_detector",
         "loss_curves",
         "score",
@@ -60,8 +63,8 @@ _API = (
     "wrap_detector",
 )
 _CONFIGS = (
-    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig"),
-    "TrainingConfig",
+    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig", "InferenceConfig"),
+    *("ScoringConfig", "TrainingConfig"),
 )
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
@@ -84,6 +87,7 @@ __all__ = [
     "Detections",
     "DeviceError",
     "EvaluationConfig",
+    "ExportConfig",
     "IncompleteError",
     "InferenceConfig",
     "RobustBenchError",
@@ -98,6 +102,7 @@ __all__ = [
     "corrupt",
     "corrupt_dataset",
     "evaluate",
+    "export",
     "load_detector",
     "loss_curves",
     "score",

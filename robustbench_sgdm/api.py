@@ -12,6 +12,7 @@ from robustbench_sgdm.config import (
     ComparisonConfig,
     CopyConfig,
     EvaluationConfig,
+    ExportConfig,
     InferenceConfig,
     ScoringConfig,
     TrainingConfig,
@@ -236,6 +237,29 @@ def loss_curves(
     return figures.draw_loss_curves(logs, split, smooth)
 
 
+@takes(ExportConfig)
+def export(config: ExportConfig) -> Path:
+    """Export a checkpoint to ONNX or OpenVINO, in float32 or in 8 bits, and hold its boxes against the checkpoint's.
+
+    Takes the arguments of `ExportConfig`, the model first:
+
+        export("yolov8n", format="onnx", out="y.onnx")
+
+    Returns:
+        the file, or OpenVINO's folder.
+
+    Raises:
+        UsageError: an unknown name, no calibration data for 8 bits, or a package that is not installed.
+        DataError: a file is missing or damaged.
+        RobustBenchError: the model cannot be exported, or the export in float32 finds other boxes.
+    """
+    from robustbench_sgdm.detectors.runtimes import export_model
+    from robustbench_sgdm.evaluation import load_dataset
+
+    images = load_dataset(config).images if config.int8 else ()
+    return export_model(config, images)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run directory, and what can be asked of it. In a notebook it shows itself as a table.
@@ -332,7 +356,10 @@ class Run:
         from robustbench_sgdm import report
 
         analysis = self.analysis()
-        for each, wanted in [*((pair, "pictures") for pair in analysis.by_pair), (analysis, "sheet")]:
+        for each, wanted in [
+            *((pair, "image_refs") for pair in analysis.by_pair),
+            (analysis, "contact_sheet"),
+        ]:
             try:
                 self._make_pictures(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
@@ -374,7 +401,7 @@ class Run:
             metric=metric,
             images=images,
             noise=noise,
-            most=rows,
+            max_images=rows,
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
@@ -463,7 +490,8 @@ def load_detector(
     """Load a detector.
 
     Args:
-        model: a zoo name, the path of a checkpoint, or what a plug-in is called (`module:factory`).
+        model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`), or
+            what a plug-in is called (`module:factory`).
         config: sizes, thresholds and device; the CPU where it names none.
         weights: of a zoo name; the embedded ones if None.
         classes: names in place of those in the file.
@@ -476,7 +504,7 @@ def load_detector(
 
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
-    return detectors.load_detector(model, config, weights=weights, classes=classes)
+    return detectors.load_file(model, config, weights=weights, classes=classes)
 
 
 def wrap_detector(

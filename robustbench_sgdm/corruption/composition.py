@@ -87,8 +87,8 @@ def compose(parts: Sequence[Part]) -> Composition:
     if not 2 <= len(parts) <= MAX_PARTS:
         raise UsageError(f"{name} has {len(parts)} parts; a composition has 2 to {MAX_PARTS}")
     for i, one in enumerate(corruptions):
-        if one.base in [other.base for other in corruptions[:i]]:
-            raise UsageError(f"{name} names {one.base} twice; a composition names each corruption once")
+        if one.base_name in [other.base_name for other in corruptions[:i]]:
+            raise UsageError(f"{name} names {one.base_name} twice; a composition names each corruption once")
     for part in parts:
         if part.severity is not None and part.corruption.explicit_parameters is not None:
             raise UsageError(f"{part.name} gives both a strength and a severity; give one of them")

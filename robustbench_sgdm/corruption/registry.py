@@ -68,7 +68,7 @@ class CorruptionRegistry:
         return [
             corruption
             for corruption in self
-            if corruption.base in (BENCHMARK if name == "benchmark" else HOLDOUT)
+            if corruption.base_name in (BENCHMARK if name == "benchmark" else HOLDOUT)
         ]
 
     def get(self, name: str) -> Corruption:
@@ -123,7 +123,7 @@ class CorruptionRegistry:
             members = self.group(name) if name in GROUPS else [self.get(name)]
             chosen.update({corruption.name: corruption for corruption in members})
         places = {name: place for place, name in enumerate(self.names)}
-        return sorted(chosen.values(), key=lambda one: places.get(one.base, len(places)))
+        return sorted(chosen.values(), key=lambda one: places.get(one.base_name, len(places)))
 
 
 def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:

@@ -17,7 +17,7 @@ from ultralytics.utils.checks import check_yaml
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import check_expanded_size, short_repr, validate_class_name
 from robustbench_sgdm.detectors.ultralytics import layer_settings, yolov5
-from robustbench_sgdm.detectors.ultralytics.architecture import Config, tasks
+from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, tasks
 from robustbench_sgdm.detectors.ultralytics.layer_settings import Layers
 from robustbench_sgdm.detectors.ultralytics.pickle_records import (
     Global,
@@ -63,7 +63,7 @@ class Checkpoint:
     """
 
     state: dict[str, Tensor]
-    config: Config
+    config: ModelConfig
     classes: list[str]
     meta: dict[str, str] = field(default_factory=dict)
     layers: Layers | None = None
@@ -129,7 +129,8 @@ def parse_class_names(names: Any) -> list[str]:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise DataError(
-            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing else is made "
+            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing "
+            "else is made "
             "from a file without --trust-weights"
         ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):

@@ -15,7 +15,6 @@ from robustbench_sgdm import api, cli, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import print_results
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
@@ -89,6 +88,7 @@ def test_an_untrained_module_is_called_so_by_every_result(
 
 
 def page(name: str) -> None:
+    from robustbench_sgdm.core import resources
     from robustbench_sgdm.dashboard import pages, run_data, sources
 
     ((run, path),) = sources.available_runs().items()

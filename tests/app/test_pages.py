@@ -451,8 +451,8 @@ def test_uploads(tmp_path: Path) -> None:
     from PIL import Image
 
     for content_, why in (
-        (b"no picture at all", "no picture"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
+        (b"no picture at all", "not an image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "image"),
         (b"x" * (uploads.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):

@@ -34,7 +34,7 @@ from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 7680  # px
-_MOST_BATCH = 1024
+_MAX_BATCH = 1024
 _PIXELS = ("float32", "float16", "uint8")
 _OPENVINO_FOLDER = "_openvino_model"
 _PROCESSOR = "preprocessor_config.json"  # Hugging Face's, beside a model
@@ -393,8 +393,8 @@ class _Loading:
         if not 1 <= imgsz <= _LARGEST:
             raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
         batch = 1 if len(shape) == 3 else shape[0]
-        if batch is not None and batch > _MOST_BATCH:
-            raise DataError(f"{path} takes batches of {batch} images, may at most {_MOST_BATCH}")
+        if batch is not None and batch > _MAX_BATCH:
+            raise DataError(f"{path} takes batches of {batch} images, may at most {_MAX_BATCH}")
         return batch, imgsz
 
     def _classes(self, outputs: Sequence[Output]) -> tuple[str, ...]:

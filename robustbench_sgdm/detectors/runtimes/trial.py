@@ -28,9 +28,7 @@ SECONDS = 8.0
 """Of processor time for a small file and an image of 640 px; a megabyte of weights may take `SECONDS_A_MEGABYTE` more."""
 
 SECONDS_A_MEGABYTE = 1.0
-_MOST_OUTPUT = (
-    64 * 2**20
-)  # bytes of what a network puts out for an image; YOLOv8 with 80 classes takes 2.8 MB
+_MAX_OUTPUT = 64 * 2**20  # bytes of what a network puts out for an image; YOLOv8 with 80 classes takes 2.8 MB
 _WALL = 10.0  # the clock may show so many times the processor's time before a trial ends, on a busy machine
 
 
@@ -147,8 +145,8 @@ def _main() -> int:
             outputs = run_onnx(open_onnx(contents, "cpu"), images)
         else:
             outputs = run_openvino(open_openvino(contents, 1).create_infer_request(), images)
-        if sum(one.nbytes for one in outputs) > _MOST_OUTPUT:
-            raise ValueError(f"puts out more than {_MOST_OUTPUT / 2**20:.0f} MB for an image")
+        if sum(one.nbytes for one in outputs) > _MAX_OUTPUT:
+            raise ValueError(f"puts out more than {_MAX_OUTPUT / 2**20:.0f} MB for an image")
         if any(one.dtype == object for one in outputs):
             raise ValueError("puts out texts")
         stream = io.BytesIO()

@@ -39,8 +39,8 @@ EDGES = (
 )
 
 CAMERA = (
-    "sensor_noise, low_light, banding and bit_depth are placed at the PSNR of gaussian_noise. lens_aberration, hand_shake "
-    "and rolling_shutter only move content about and end above it, as ringing does."
+    "sensor_noise, low_light, banding and bit_depth are placed at the PSNR of gaussian_noise. lens_aberration, "
+    "hand_shake and rolling_shutter only move content about and end above it, as ringing does."
 )
 
 HEAD = """# Corruptions

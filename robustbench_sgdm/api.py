@@ -1,7 +1,7 @@
 """One function for each thing this package does; the command line, the dashboard and notebooks call these."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from robustbench_sgdm import store
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.detectors.adapters.function import Function
+    from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
     from robustbench_sgdm.training import TrainedRun
@@ -323,9 +323,10 @@ def load_detector(
     """Load a detector.
 
     Args:
-        model: a zoo name, the path of a checkpoint, or what a plug-in is called (`module:factory`).
+        model: a zoo name, the path of a checkpoint, `torchvision:NAME`, `hf:FOLDER_OR_NAME`, or what a plug-in is called
+            (`module:factory`).
         config: sizes, thresholds and device; the CPU where it names none.
-        weights: of a zoo name; the embedded ones if None.
+        weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
 
     Raises:
@@ -334,6 +335,8 @@ def load_detector(
     """
     from robustbench_sgdm import detectors
 
+    if detectors.is_library_model(str(model)):
+        return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
     return detectors.load(model, config, weights=weights, classes=classes)
@@ -341,25 +344,35 @@ def load_detector(
 
 def wrap_detector(
     function: "Function",
-    classes: Sequence[str],
+    classes: "Sequence[str] | Mapping[int, str]",
     *,
     name: str | None = None,
-    version: str | None = None,
+    fingerprint: str | None = None,
+    imgsz: int = 0,
     thread_safe: bool = False,
 ) -> "Detector":
-    """Make a function a detector that `evaluate` takes.
+    """Make a function a detector that `evaluate` takes. Results are clipped to the image and sorted by score.
 
     Args:
-        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image `Detections`, (xyxy, scores, labels),
-            or rows of x1, y1, x2, y2, score, label, in its pixels.
-        classes: class names; a label is an index into them.
+        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image, in its pixels, one of: `Detections`,
+            Ultralytics' `Results`, `supervision.Detections`, a MAITE target, the dict of torchvision or transformers
+            (boxes, scores, labels), a tuple (xyxy, scores, labels), or rows of x1, y1, x2, y2, score, label.
+        classes: class names; a label is an index into them, or a key where they are a dict.
         name: what results call it; the function's own if None.
-        version: of the function and its weights: results that are stored under it are used again. None uses none again.
+        fingerprint: names the function, its weights and settings: results stored under it are used again. Where the
+            function is an `nn.Module`, or has one as `.model`, its state dict and structure count too, and are enough
+            by themselves. With neither, nothing stored is used again.
+        imgsz: the size it works at, for tables; images come as they are.
         thread_safe: whether several threads may call the function at once.
+
+    Raises:
+        UsageError: no class.
     """
     from robustbench_sgdm import detectors
 
-    return detectors.wrap_detector(function, classes, name=name, version=version, thread_safe=thread_safe)
+    return detectors.wrap_detector(
+        function, classes, name=name, fingerprint=fingerprint, imgsz=imgsz, thread_safe=thread_safe
+    )
 
 
 def corrupt(

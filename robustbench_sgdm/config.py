@@ -64,6 +64,7 @@ class InferenceConfig:
         end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
             Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
         trust_weights: run the code that a `.pt` holds. For files that you trust fully.
+        download: fetch what a model of another library lacks here: published weights of torchvision, a name of the hub.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -77,6 +78,7 @@ class InferenceConfig:
     max_det: int = 300
     end2end: bool | None = None
     trust_weights: bool = False
+    download: bool = False
 
     def __post_init__(self) -> None:
         if self.imgsz and (not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32):

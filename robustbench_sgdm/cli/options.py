@@ -36,8 +36,10 @@ def models(values: Iterable[str]) -> list[str]:
         UsageError: a part of a path that does not exist as a whole, or brackets that do not match.
     """
     given = list(values)
-    items = split(given, find_file)
+    items = split(given, lambda text: find_file(text) or Path(text.removeprefix("hf:")).is_dir())
     for item in items:
+        if item.startswith("hf:"):  # a folder, or a name of the hub, which has a slash
+            continue
         if ("/" in item or "\\" in item) and item not in given and not find_file(item):
             raise UsageError(
                 f"--model: there is no file {item!r}. Commas separate models, except in the name of a file that exists"

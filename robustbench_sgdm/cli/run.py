@@ -14,6 +14,7 @@ from robustbench_sgdm.cli.common import (
     CorruptionDirOption,
     DataOption,
     DeviceOption,
+    DownloadOption,
     EngineOption,
     ImagesOption,
     NoiseOption,
@@ -36,8 +37,9 @@ def run(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, or model "
-            f"YAML with --weights. {options.SEVERAL}",
+            help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, model YAML with "
+            "--weights, torchvision:NAME, hf:FOLDER_OR_NAME (transformers), or package.module:factory. "
+            f"{options.SEVERAL}",
         ),
     ] = None,
     from_train: Annotated[
@@ -128,6 +130,7 @@ def run(
             "--trust-weights", help="Let a .pt file run the code it holds. Only for files you trust fully."
         ),
     ] = False,
+    download: DownloadOption = False,
     project: ProjectOption = RUNS,
     name: Annotated[
         str | None,
@@ -189,6 +192,7 @@ def run(
                 max_det=max_det,
                 end2end=end2end,
                 trust_weights=trust_weights,
+                download=download,
                 executor=on,
                 workers=workers,
                 address=address,

@@ -10,7 +10,7 @@ from robustbench_sgdm.detectors.quiet import import_ultralytics
 import_ultralytics()
 
 from robustbench_sgdm.detectors import graft, weights, yolo, zoo
-from robustbench_sgdm.detectors.adapters import wrap_detector
+from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, wrap_detector
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.device import out_of_memory, pick_device
 from robustbench_sgdm.detectors.lineup import Entrant, added_baselines, against, line_up, line_up_trained
@@ -26,10 +26,12 @@ __all__ = [
     "against",
     "embedded",
     "graft",
+    "is_library_model",
     "is_plugin",
     "line_up",
     "line_up_trained",
     "load",
+    "load_library_model",
     "load_plugin",
     "out_of_memory",
     "pick_device",

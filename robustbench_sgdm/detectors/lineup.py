@@ -10,6 +10,7 @@ from typing import Any
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, model_name
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.plugins import is_plugin, load_plugin
 from robustbench_sgdm.detectors.yolo import NoEnd2EndError, load
@@ -64,7 +65,10 @@ def line_up(
         raise UsageError(
             "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
         )
-    ready = [load_plugin(m) if isinstance(m, str) and is_plugin(m) else m for m in models]
+    ready = [
+        load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
+        for m in models
+    ]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
     named = [m.name if isinstance(m, Detector) else str(m) for m in ready]
     if twice := [name for name, count in Counter(named).items() if count > 1 and name in loaded]:
@@ -89,7 +93,9 @@ def line_up(
         if model in loaded:
             entrants[model] = Entrant(loaded[model], "given")
             continue
-        load_it = partial(load, model, weights=files.get(model))
+        load_it = partial(
+            load_library_model if is_library_model(model) else load, model, weights=files.get(model)
+        )
         try:
             try:
                 detector = load_it(config)
@@ -104,7 +110,9 @@ def line_up(
                 f"(--weights {model}=FILE) or leave it out (--no-baseline)"
             ) from error
         detector.name = names[model]
-        origin = str(files.get(model) or (model if _is_file(model) else "embedded"))
+        origin = getattr(detector, "weights", None) or str(
+            files.get(model) or (model if _is_file(model) else "embedded")
+        )
         entrants[detector.name] = Entrant(detector, origin, baseline)
     if single and len(single) == len(wanted) - len(loaded):
         raise single[0]
@@ -175,7 +183,9 @@ def _with_baselines(
     wanted: dict[str, str | None] = {}
     for model in models:
         baseline = (
-            None if _is_file(model) or model in loaded or is_plugin(model) else zoo.resolve(model).baseline
+            None
+            if _is_file(model) or model in loaded or is_library_model(model) or is_plugin(model)
+            else zoo.resolve(model).baseline
         )
         if baseline and baseline not in models and add:
             wanted.setdefault(baseline, None)
@@ -192,6 +202,7 @@ def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str
     """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
     files = [m for m in models if m not in loaded and (_is_file(m) or zoo.is_yaml(m))]
     names = {m: Path(m).stem if m in files else m for m in models}
+    names |= {m: model_name(m) for m in models if m not in loaded and is_library_model(m)}
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())
         for model in [m for m in files if counts[names[m].casefold()] > 1]:

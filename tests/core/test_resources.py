@@ -74,7 +74,9 @@ def test_a_file_that_failed_leaves_nothing_and_is_tried_again(tmp_path: Path) ->
 def test_files_may_load_each_other(tmp_path: Path) -> None:
     text = "from pathlib import Path\nfrom robustbench_sgdm.core import resources\n"
     for name, other in ("one", "two"), ("two", "one"):
-        file = f"{text}mine = '{name}'\nother = resources.import_file(Path({str(tmp_path / other)!r} + '.py'))\n"
+        file = (
+            f"{text}mine = '{name}'\nother = resources.import_file(Path({str(tmp_path / other)!r} + '.py'))\n"
+        )
         (tmp_path / f"{name}.py").write_text(file)
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(resources.import_file, [tmp_path / "one.py", tmp_path / "two.py"])

@@ -321,7 +321,14 @@ _FUNCTIONS = {
         "safetensors.safe_open",
     ),
     *("cv2.imread", "cv2.imwrite", "load_plain", "open_checkpoint", "weights.read", "weights.write"),
-    *("atomic_io.write", "atomic_io.write_bytes", "atomic_io.write_text", "read_bytes", "read_json", "read_yaml"),
+    *(
+        "atomic_io.write",
+        "atomic_io.write_bytes",
+        "atomic_io.write_text",
+        "read_bytes",
+        "read_json",
+        "read_yaml",
+    ),
 }
 _SAVERS = {"savefig", "to_csv", "to_parquet", "to_json", "tofile", "save"}  # of frames, figures, pictures
 _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(text)"}
@@ -425,7 +432,9 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
         name, arguments = ast.unparse(node.func), [ast.unparse(one) for one in node.args]
         receiver, _, method = name.rpartition(".")
         is_root = (
-            receiver.rpartition(".")[2] == "files" or receiver.startswith("SafeDirectory(") or "files_of(" in receiver
+            receiver.rpartition(".")[2] == "files"
+            or receiver.startswith("SafeDirectory(")
+            or "files_of(" in receiver
         )
         if name in _FUNCTIONS:
             safe = bool(_OPEN_ALREADY & {*arguments[:2]}) or any(

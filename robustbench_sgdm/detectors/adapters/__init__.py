@@ -1,5 +1,69 @@
-"""Detectors of other libraries as a `Detector`."""
+"""Detectors of other libraries as a `Detector`, and ours as other libraries take them."""
 
-from robustbench_sgdm.detectors.adapters.function import FunctionDetector, wrap_detector
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
 
-__all__ = ["FunctionDetector", "wrap_detector"]
+from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.detectors.adapters.base import AdaptedDetector, LibraryDetector, model_name
+from robustbench_sgdm.detectors.adapters.callable import CallableDetector, wrap_detector
+from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
+
+LIBRARIES = {"torchvision": "torchvision", "hf": "transformers"}
+"""What `--model LIBRARY:NAME` begins with, and the module of this package that loads it."""
+
+__all__ = [
+    "LIBRARIES",
+    "AdaptedDetector",
+    "CallableDetector",
+    "LibraryDetector",
+    "RawBoxes",
+    "is_library_model",
+    "load_library_model",
+    "model_name",
+    "read_result",
+    "wrap_detector",
+]
+
+
+def is_library_model(model: str) -> bool:
+    """Whether a model is `LIBRARY:NAME`.
+
+    >>> is_library_model("torchvision:fasterrcnn_resnet50_fpn_v2"), is_library_model("my.module:factory")
+    (True, False)
+    """
+    library, colon, _ = model.partition(":")
+    return bool(colon) and library in LIBRARIES
+
+
+def load_library_model(
+    model: str,
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> LibraryDetector:
+    """Load a detector of another library; nothing of the library is imported before.
+
+    Args:
+        model: `LIBRARY:NAME`.
+        config: sizes, thresholds and device; the CPU where it names none.
+        weights: file or folder, where the library takes one beside the name.
+        classes: names in place of those in the weights.
+
+    Raises:
+        UsageError: the library is not installed, or as its module's `load_...`.
+        DataError: damaged weights.
+    """
+    library = LIBRARIES[model.partition(":")[0]]
+    try:
+        module = import_module(f"robustbench_sgdm.detectors.adapters.{library}")
+    except ImportError as error:
+        raise UsageError(
+            f"--model {model} needs {library}, which cannot be imported here ({error}); "
+            'install it: pip install "robustbench-sgdm[hf]"'
+        ) from error
+    load = cast(Callable[..., LibraryDetector], getattr(module, f"load_{library}"))
+    return load(model, config, weights=weights, classes=classes)

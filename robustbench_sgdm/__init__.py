@@ -10,8 +10,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.api import Run, corrupt, evaluate, load_detector, score, train, wrap_detector
-    from robustbench_sgdm.config import EvaluationConfig, InferenceConfig, ScoringConfig, TrainingConfig
+    from robustbench_sgdm.api import (
+        Run,
+        checks,
+        corrupt,
+        evaluate,
+        load_detector,
+        score,
+        train,
+        wrap_detector,
+    )
+    from robustbench_sgdm.config import (
+        ChecksConfig,
+        EvaluationConfig,
+        InferenceConfig,
+        ScoringConfig,
+        TrainingConfig,
+    )
     from robustbench_sgdm.core.detections import Detections
     from robustbench_sgdm.core.errors import (
         CorruptionError,
@@ -30,14 +45,17 @@ _ERRORS = (
 )
 _FROM = {
     **dict.fromkeys(
-        ("Run", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
+        ("Run", "checks", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
     ),
-    **dict.fromkeys(("EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"),
+    **dict.fromkeys(
+        ("ChecksConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"
+    ),
     "Detections": "core.detections",
     **dict.fromkeys(_ERRORS, "core.errors"),
 }
 
 __all__ = [
+    "ChecksConfig",
     "CorruptionError",
     "DataError",
     "Detections",
@@ -53,6 +71,7 @@ __all__ = [
     "UnsafeFileError",
     "UsageError",
     "__version__",
+    "checks",
     "corrupt",
     "evaluate",
     "load_detector",

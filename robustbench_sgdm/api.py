@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robustbench_sgdm.config import (
+    ChecksConfig,
     EvaluationConfig,
     InferenceConfig,
     ScoringConfig,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
+    from robustbench_sgdm.model_checks import ModelChecks
     from robustbench_sgdm.training import TrainedRun
 
 Picture = TypeVar("Picture")
@@ -91,6 +93,24 @@ def score(config: ScoringConfig) -> "Run":
     for text in run.plan["models"][config.model]["notes"]:
         _LOG.warning("%s", text)
     return Run(run)
+
+
+@takes(ChecksConfig)
+def checks(config: ChecksConfig) -> "ModelChecks":
+    """Look for what makes AP lower than published: class names, thresholds, box format, labels, colours, sizes.
+
+    Takes the arguments of `ChecksConfig`, the model first:
+
+        checks("best.pt", data="coco").problems
+
+    Raises:
+        UsageError: unknown names, or settings that do not go together.
+        DataError: a file is missing, damaged, or not what it should be.
+    """
+    from robustbench_sgdm import model_checks
+    from robustbench_sgdm.evaluation import load_dataset
+
+    return model_checks.check_model(config, load_dataset(config))
 
 
 @takes(TrainingConfig)

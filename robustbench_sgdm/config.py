@@ -196,6 +196,40 @@ class EvaluationConfig(InferenceConfig):
 
 
 @dataclass(frozen=True)
+class ChecksConfig(InferenceConfig):
+    """Why is this not the published AP: a detector or stored predictions, and the data to look at.
+
+    Attributes:
+        model: a zoo name, a path, or whatever else `--model` takes, or a detector that is loaded already.
+        weights: of a name.
+        predictions: in place of `model`: a COCO results json.
+        data: as in `EvaluationConfig`, also `images` and `split`.
+        limit: images to run a detector on.
+        progress: called after every image; not kept.
+
+    Raises:
+        UsageError: a value is outside its bounds, or not exactly one of `model` and `predictions`.
+    """
+
+    model: "str | Path | Detector | None" = None
+    _: KW_ONLY
+    weights: Path | None = None
+    predictions: Path | None = None
+    data: str | Path = "scenes"
+    images: Path | None = None
+    split: str = "val"
+    limit: int = 32
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.model is None) == (self.predictions is None):
+            raise UsageError("give either a model or stored predictions to check: --model or --predictions")
+        if self.limit < 1:
+            raise UsageError(f"limit is {self.limit}, must be 1 or more images")
+
+
+@dataclass(frozen=True)
 class ScoringConfig:
     """Predictions of a detector that ran somewhere else, to be scored like a run's own.
 

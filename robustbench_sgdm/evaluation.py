@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import EvaluationConfig, ScoringConfig
+from robustbench_sgdm.config import ChecksConfig, EvaluationConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -261,7 +261,7 @@ def planned_crew(config: EvaluationConfig, device: str, threads: int) -> Crew:
     return Crew(workers or room, gpus=config.gpus, elsewhere=remote, start=True)
 
 
-def load_dataset(config: EvaluationConfig | ScoringConfig) -> Dataset:
+def load_dataset(config: ChecksConfig | EvaluationConfig | ScoringConfig) -> Dataset:
     """The data set; what was noticed while it was read is logged as warnings."""
     data = datasets.load(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:
@@ -299,7 +299,8 @@ def _check_detectors(entrants: Mapping[str, Entrant], dataset: Dataset, imgsz: i
 
 def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
     """At which size models run, where the user did not choose it or chose another than their files say."""
-    for one in detectors:
+    sized = [one for one in detectors if one.imgsz]  # the others scale images by rules of their own
+    for one in sized:
         trained: int | None = getattr(one, "trained_imgsz", None)
         if not imgsz and trained:
             _LOG.info("%s: %d px, as its file says", one.name, one.imgsz)
@@ -309,7 +310,7 @@ def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
             )
         elif trained not in (None, imgsz):
             _LOG.info("%s: %d px by --imgsz; its file says it was trained at %d px", one.name, imgsz, trained)
-    if len({one.imgsz for one in detectors}) > 1:
+    if len({one.imgsz for one in sized}) > 1:
         _LOG.warning("models run at different sizes; --imgsz gives all the same")
 
 

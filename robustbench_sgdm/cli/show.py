@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli.common import RUNS, CorruptionDirOption, ProjectOption
+from robustbench_sgdm.cli import options
+from robustbench_sgdm.cli.common import (
+    RUNS,
+    CorruptionDirOption,
+    DataOption,
+    DeviceOption,
+    DownloadOption,
+    ImagesOption,
+    ProjectOption,
+    SplitOption,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +189,73 @@ def _run_row(path: Path) -> list[str]:
     return [path.name, state, f"{done} / {len(run.cells)}", models, data]
 
 
-def checks() -> None:
+def checks(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Check this model against --data; whatever `run` takes.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Check a COCO results json against --data instead.")
+    ] = None,
+    data: DataOption = "scenes",
+    images: ImagesOption = None,
+    split: SplitOption = "val",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a --model by name.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Images to run the model on.")] = 32,
+    imgsz: Annotated[int, typer.Option("--imgsz", help="As in `run`.")] = 0,
+    conf: Annotated[float, typer.Option("--conf", help="As in `run`.")] = 0.001,
+    iou: Annotated[float, typer.Option("--iou", help="As in `run`.")] = 0.7,
+    max_det: Annotated[int, typer.Option("--max-det", help="As in `run`.")] = 300,
+    device: DeviceOption = None,
+    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="As in `run`.")] = False,
+    download: DownloadOption = False,
+) -> None:
+    """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
+
+    Runs a few images and looks for what lowers AP, each with evidence: class names, thresholds, box format, labels,
+    suppression, colour order, image size, images without boxes. Exit code 1 where something is to change, or missing.
+    """
+    if model is None and predictions is None:
+        _check_installation()
+        return
+    from robustbench_sgdm import api
+    from robustbench_sgdm.cli.console import line, show, stages
+    from robustbench_sgdm.cli.data import find
+    from robustbench_sgdm.tables import Table
+
+    source, folder = find(data, images)
+    with stages() as progress:
+        found = api.checks(
+            options.models([model])[0] if model else None,
+            weights=weights,
+            predictions=predictions,
+            data=source,
+            images=folder,
+            split=split,
+            limit=limit,
+            imgsz=imgsz,
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            device=device,
+            trust_weights=trust_weights,
+            download=download,
+            progress=progress,
+        )
+    rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in found.findings]
+    show(
+        Table(
+            f"{found.model} on {found.images} images of {found.data}", ["check", "result", "evidence"], rows
+        )
+    )
+    for one in found.problems:
+        line(f"{one.check}: {one.remedy}")
+    if not found.problems:
+        line("nothing to change")
+        return
+    raise typer.Exit(1)
+
+
+def _check_installation() -> None:
     """Versions, devices, and what is missing; exit code 1 where something is."""
     import os
     import shutil

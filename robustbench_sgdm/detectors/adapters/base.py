@@ -37,6 +37,9 @@ class AdaptedDetector(ABC):
 
     Raises:
         UsageError: no class.
+
+    Attributes:
+        label_index: our label for each of the library's, -1 where it has no class.
     """
 
     fingerprint: str
@@ -58,8 +61,8 @@ class AdaptedDetector(ABC):
         self.name, self.classes = name, tuple(kept.values())
         self.imgsz, self.parameters = imgsz, parameters
         self._conf, self._max_det = conf, max_det
-        self._index = np.full(max(by_label) + 1, -1, np.int64)  # ours by the library's label; -1 for none
-        self._index[list(kept)] = range(len(kept))
+        self.label_index = np.full(max(by_label) + 1, -1, np.int64)
+        self.label_index[list(kept)] = range(len(kept))
 
     @abstractmethod
     def _call(self, images: Sequence[Tensor]) -> Sequence[Any]:
@@ -110,12 +113,12 @@ class AdaptedDetector(ABC):
         Raises:
             ValueError: a label that no class can have.
         """
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._index):
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.label_index):
             raise ValueError(
-                f"labels span {labels.min()} to {labels.max()}, must be 0 to {len(self._index) - 1}: indices into the "
+                f"labels span {labels.min()} to {labels.max()}, must be 0 to {len(self.label_index) - 1}: indices into the "
                 "classes"
             )
-        return self._index[labels]
+        return self.label_index[labels]
 
     def _read(self, images: Sequence[Tensor]) -> list[RawBoxes]:
         results = list(self._call(images))

@@ -46,7 +46,7 @@ class CallableDetector(AdaptedDetector):
         self._given = fingerprint or (None if network else uuid.uuid4().hex)
         # The structure too: strides and activations are in no state dict.
         held = [digest(network.state_dict()), repr(network)] if network else []
-        parts = ("callable", self._given, held, self.classes, self._index.tolist(), imgsz)
+        parts = ("callable", self._given, held, self.classes, self.label_index.tolist(), imgsz)
         self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
         self._function = function
         self._lock = None if thread_safe else threading.Lock()

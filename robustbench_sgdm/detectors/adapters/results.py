@@ -9,7 +9,6 @@ from torch import Tensor
 
 from robustbench_sgdm.core.detections import Detections
 
-
 Result = Any
 """For one image: `Detections`; Ultralytics `Results`; `supervision.Detections`; a MAITE target; the dict of torchvision
 or transformers (boxes, scores, labels); a tuple (xyxy, scores, labels); or rows of x1, y1, x2, y2, score, label."""

@@ -12,11 +12,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
-from robustbench_sgdm.datasets.classes import match_classes
+from robustbench_sgdm.datasets.class_matching import match_classes
 
 if TYPE_CHECKING:
     from app.pictures import Picture
-    from robustbench_sgdm.detectors import YoloDetector
+    from robustbench_sgdm.detectors import UltralyticsDetector
 
 COLUMNS = ["category_id", "score", "x1", "y1", "x2", "y2"]
 
@@ -43,7 +43,7 @@ def turn() -> Iterator[None]:
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
 def _loaded(
     model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
-) -> "YoloDetector":
+) -> "UltralyticsDetector":
     from robustbench_sgdm import detectors
     from robustbench_sgdm.config import InferenceConfig
 
@@ -53,7 +53,7 @@ def _loaded(
         imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"
     )
     with turn():
-        return detectors.load(name, settings, weights=None if name == file else file)
+        return detectors.load_detector(name, settings, weights=None if name == file else file)
 
 
 def can_load(about: Mapping[str, Any]) -> bool:
@@ -62,7 +62,7 @@ def can_load(about: Mapping[str, Any]) -> bool:
     return weights == "embedded" or _is_file(weights)
 
 
-def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
+def of_run(plan: Mapping[str, Any], model: str) -> "UltralyticsDetector":
     """A detector of a run, which must be the one that made its cells.
 
     Raises:
@@ -80,34 +80,34 @@ def of_run(plan: Mapping[str, Any], model: str) -> "YoloDetector":
     return detector
 
 
-def embedded(model: str) -> "YoloDetector":
+def embedded(model: str) -> "UltralyticsDetector":
     """A detector whose weights come with the package, at the size they were made for."""
-    from robustbench_sgdm.detectors import embedded as file
+    from robustbench_sgdm.detectors import bundled_weights as file
 
     if file(model) is None:
         raise DataError(f"{model} has no weights in this package")
     return _loaded(model, "embedded", 0, 0.001, 0.7, 300, None)
 
 
-def detect(detector: "YoloDetector", picture: "Picture") -> pd.DataFrame:
+def detect(detector: "UltralyticsDetector", picture: "Picture") -> pd.DataFrame:
     """What a detector finds in a run's picture, as `find` gives it; from cache where it looked before."""
     return _detected(detector, detector.fingerprint, picture)
 
 
 @st.cache_data(max_entries=64, show_spinner="Detecting")
-def _detected(_detector: "YoloDetector", fingerprint: str, picture: "Picture") -> pd.DataFrame:
+def _detected(_detector: "UltralyticsDetector", fingerprint: str, picture: "Picture") -> pd.DataFrame:
     with turn():
         return find(_detector, picture.pixels)
 
 
-def find(detector: "YoloDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
+def find(detector: "UltralyticsDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
     """What a detector finds in (H, W, 3) RGB: label (index into its classes), score, x1, y1, x2, y2 (px)."""
     import torch
 
     with turn():
         (found,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
     frame = pd.DataFrame(found.xyxy, columns=["x1", "y1", "x2", "y2"])
-    return frame.assign(score=found.score, label=found.label)
+    return frame.assign(score=found.scores, label=found.labels)
 
 
 def named(frame: pd.DataFrame, classes: tuple[str, ...], categories: pd.DataFrame) -> pd.DataFrame:

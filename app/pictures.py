@@ -21,7 +21,7 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.store import GroundTruth
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ class Picture:
         Raises:
             DataError: the file is gone, or no such picture.
         """
-        return decoding.read(Image(self.image_id, Path(self.file), self.width, self.height, self.upright))
+        return decoding.read_image(
+            Image(self.image_id, Path(self.file), self.width, self.height, self.upright)
+        )
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -109,10 +111,10 @@ class Picture:
         from robustbench_sgdm import corruption as corrupting
 
         try:
-            one = corrupting.load().get(self.corruption)
+            one = corrupting.load_corruptions().get(self.corruption)
         except UsageError as error:
             raise DataError(f"{self.corruption} is not among this version's corruptions: {error}") from error
-        return corrupting.apply_again(
+        return corrupting.reproduce(
             one,
             self.clean,
             self.severity,

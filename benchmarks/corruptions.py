@@ -26,8 +26,8 @@ from torch import Tensor
 
 from robustbench_sgdm import detectors
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.corruption import Corruption, apply, load
-from robustbench_sgdm.detectors import pick_device
+from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
+from robustbench_sgdm.detectors import select_device
 
 
 def main() -> None:
@@ -36,8 +36,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
     warnings.simplefilter("ignore")  # the reference's, on every call
-    device = pick_device(options.device)
-    chosen, picture = load().select(options.noise), _picture()
+    device = select_device(options.device)
+    chosen, picture = load_corruptions().select(options.noise), _picture()
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].contiguous()
     images = images.repeat(1 if device == "cpu" else 32, 1, 1, 1).to(device)
     forward = _forward(len(images), device, options.repeats)
@@ -48,8 +48,8 @@ def main() -> None:
     for corruption in chosen:
         rows[corruption.name] = _row(corruption, picture, images, options.repeats)
         _print(corruption.name, *rows[corruption.name], forward)
-    _summary("benchmark", [rows[c.name] for c in chosen if c.benchmark], forward)
-    published = [rows[c.name] for c in chosen if c.benchmark or c.holdout]
+    _summary("benchmark", [rows[c.name] for c in chosen if c.is_benchmark], forward)
+    published = [rows[c.name] for c in chosen if c.is_benchmark or c.is_holdout]
     _summary("with the holdout ones", published, forward)
     _summary("all", list(rows.values()), forward)
 
@@ -73,7 +73,9 @@ def _picture() -> NDArray[np.uint8]:
 
 def _forward(batch: int, device: str, repeats: int) -> float:
     """Milliseconds of YOLOv8n's forward pass for one image of a batch."""
-    detector = detectors.load("yolov8n", InferenceConfig(imgsz=640, device=device, half=device != "cpu"))
+    detector = detectors.load_detector(
+        "yolov8n", InferenceConfig(imgsz=640, device=device, half=device != "cpu")
+    )
     squares = torch.full((batch, 3, 640, 640), 114, dtype=torch.uint8, device=device)
     return 1e3 * _fastest([lambda: detector.forward(squares)], repeats)[0] / batch
 
@@ -82,10 +84,10 @@ def _row(
     corruption: Corruption, picture: NDArray[np.uint8], images: Tensor, repeats: int
 ) -> tuple[float, float]:
     """Mean milliseconds an image of the reference, NaN where it is not timed, and of ours."""
-    compared = images.device.type == "cpu" and (corruption.benchmark or corruption.holdout)
+    compared = images.device.type == "cpu" and (corruption.is_benchmark or corruption.is_holdout)
     times = []
     for severity in range(1, 6):
-        ours = partial(apply, corruption, images, severity, seed=0, image_ids=range(len(images)))
+        ours = partial(apply_corruption, corruption, images, severity, seed=0, image_ids=range(len(images)))
         theirs = partial(reference, picture, severity, corruption.name) if compared else _nothing
         times.append(_fastest([theirs, ours], repeats))
     there, here = (1e3 * statistics.fmean(seconds) for seconds in zip(*times, strict=True))

@@ -42,7 +42,7 @@ def main() -> None:
         if not (project / "large/plan.yaml").is_file():
             models = [f"model{i}" if i else "base" for i in range(options.models)]
             corruptions = {c: [1, 2, 3, 4, 5] for c in (*BENCHMARK, *HOLDOUT)}
-            known = {c.name: c.fingerprint() for c in corruption.load()}
+            known = {c.name: c.fingerprint() for c in corruption.load_corruptions()}
             made_run.make_run(
                 project,
                 "large",

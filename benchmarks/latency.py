@@ -29,10 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.detectors import pick_device, zoo
-from robustbench_sgdm.detectors.timing import Timing, in_turns
+from robustbench_sgdm.detectors import select_device
+from robustbench_sgdm.detectors.timing import Timing, benchmark_interleaved
+from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.modules import SGDM
-from robustbench_sgdm.modules.rdconv import fit_guide
+from robustbench_sgdm.modules.rdconv import resize_guide
 
 _CLASSES = 80
 _SAME = 0.05  # of outputs, px and shares, in single precision
@@ -40,7 +41,7 @@ _SAME = 0.05  # of outputs, px and shares, in single precision
 
 def main() -> None:
     options = _options()
-    device = pick_device(options.device)
+    device = select_device(options.device)
     half = device.startswith("cuda")
     print(f"{options.imgsz} px on {device}{' in half precision' if half else ''}, {options.rounds} rounds")
     for plain in options.models.split(","):
@@ -65,7 +66,7 @@ def _compare(pair: list[str], images: Tensor, rounds: int, device: str) -> None:
                 pair[1],
                 len(images),
                 title,
-                *in_turns(dict(zip(calls, timed, strict=True)), rounds, device).values(),
+                *benchmark_interleaved(dict(zip(calls, timed, strict=True)), rounds, device).values(),
             )
 
 
@@ -78,7 +79,7 @@ def _print(name: str, batch: int, title: str, base: Timing, other: Timing) -> No
 
 
 def _network(name: str) -> Any:
-    network: Any = zoo.build(name, _CLASSES).eval().requires_grad_(False)
+    network: Any = zoo.build_model(name, _CLASSES).eval().requires_grad_(False)
     return network.fuse(verbose=False)
 
 
@@ -105,7 +106,7 @@ def equations(module: SGDM, x: Tensor) -> Tensor:
     """SGDM's output for x (B, c, H, W), as the paper writes it."""
     rd, (alphas, taps) = module.rd, module.attention(x)  # (5), (6)
     x_rd, x_h, x_w, *x_id = torch.split(x, module.sections, 1)  # (8)
-    guide = fit_guide(module.guide(), rd.channels, rd.intrinsic)
+    guide = resize_guide(module.guide(), rd.channels, rd.intrinsic)
     y = rd.razor(x_rd)
     each = []
     for sample, alpha, tap in zip(y, alphas, taps, strict=True):

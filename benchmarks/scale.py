@@ -24,7 +24,7 @@ import torch
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.detectors import load_detectors
 from robustbench_sgdm.store import CellStore
 from robustbench_sgdm.sweep import Executor, Processes, Settings, Threads, make_plan, on_ray, sweep
 from robustbench_sgdm.sweep.local import cores
@@ -115,8 +115,8 @@ def _one(on: str, workers: int, images: int, severities: int, imgsz: int) -> dic
     """
     torch.set_num_threads(1)
     levels = [0.0, *(round(5 * (i + 1) / severities, 3) for i in range(severities))]
-    entrants = line_up(["yolov8n"], InferenceConfig(imgsz=imgsz))
-    chosen = corruption.load().select(["gaussian_noise"])
+    entrants = load_detectors(["yolov8n"], InferenceConfig(imgsz=imgsz))
+    chosen = corruption.load_corruptions().select(["gaussian_noise"])
     plan = make_plan(entrants, _repeated(images), chosen, levels, Settings("cpu", "torch", 0, 4))
     moments: list[tuple[float, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +153,7 @@ def _executor(on: str, workers: int) -> AbstractContextManager[Executor]:
 
 def _repeated(count: int) -> Dataset:
     """So many images: the embedded ones again and again, each time under new ids."""
-    scenes = datasets.load("scenes")
+    scenes = datasets.load_dataset("scenes")
     boxes: dict[int, list[Any]] = {}
     for one in scenes.annotations:
         boxes.setdefault(one["image_id"], []).append(one)

@@ -23,8 +23,8 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detectors import Entrant, YoloDetector, load, pick_device
+from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.detectors import DetectorEntry, UltralyticsDetector, load_detector, select_device
 from robustbench_sgdm.detectors.letterbox import letterbox
 from robustbench_sgdm.store import CellStore
 from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
@@ -32,15 +32,15 @@ from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
 
 def main() -> None:
     options = _options()
-    device, cores = pick_device(None), os.cpu_count() or 1
-    detector = load(
+    device, cores = select_device(None), os.cpu_count() or 1
+    detector = load_detector(
         options.model, InferenceConfig(imgsz=options.imgsz, device=device), weights=options.weights
     )
     data = load_dataset(options.data)
     data = data.subset(min(1.0, options.images / len(data)))
-    chosen = corruption.load().select(options.noise)
+    chosen = corruption.load_corruptions().select(options.noise)
     settings = Settings(device=device, engine="torch", seed=0, batch=4 if device == "cpu" else 32)
-    plan = make_plan({detector.name: Entrant(detector, "benchmark")}, data, chosen, range(6), settings)
+    plan = make_plan({detector.name: DetectorEntry(detector, "benchmark")}, data, chosen, range(6), settings)
     squares = _squares(plan, options.imgsz)
     forms = _forms(detector, squares, device, cores)
     count = len(plan.cells) * len(data)
@@ -85,18 +85,22 @@ def _squares(plan: Plan, imgsz: int) -> list[Tensor]:
     """Every (cell, image) of the plan as the network's input, uint8 (3, imgsz, imgsz)."""
     found = []
     for image in plan.dataset.images:
-        array = torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()).to(plan.settings.device)
+        array = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(
+            plan.settings.device
+        )
         for cell in plan.cells:
             seen = array
             if cell.corruption != CLEAN:
                 how = plan.corruptions[cell.corruption]
-                seen = corruption.apply(how, array[None], cell.severity, seed=0, image_ids=[image.id])[0]
+                seen = corruption.apply_corruption(
+                    how, array[None], cell.severity, seed=0, image_ids=[image.id]
+                )[0]
             found.append(letterbox(seen, imgsz)[0])
     return found
 
 
 def _forms(
-    detector: YoloDetector, squares: Sequence[Tensor], device: str, cores: int
+    detector: UltralyticsDetector, squares: Sequence[Tensor], device: str, cores: int
 ) -> dict[str, Callable[[], None]]:
     if device != "cpu":
         return {f"batch {b}": lambda b=b: _stream(detector, squares, b) for b in (8, 32)}  # type: ignore[misc]
@@ -107,12 +111,12 @@ def _forms(
     return forms
 
 
-def _stream(detector: YoloDetector, squares: Sequence[Tensor], batch: int) -> None:
+def _stream(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int) -> None:
     for i in range(0, len(squares), batch):
         detector.rows(torch.stack(list(squares[i : i + batch])))
 
 
-def _streams(detector: YoloDetector, squares: Sequence[Tensor], batch: int, count: int) -> None:
+def _streams(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int, count: int) -> None:
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(lambda k: _stream(detector, squares[k::count], batch), range(count)))
 
@@ -126,12 +130,12 @@ def _left_over(plan: Plan, imgsz: int) -> None:
     """Each part that is not the detector, in one thread, on the first images."""
     torch.set_num_threads(1)
     images = plan.dataset.images[:8]
-    arrays = [torch.from_numpy(decoding.read(i).transpose(2, 0, 1).copy()) for i in images]
-    parts = {"read (once for all cells)": _seconds(lambda: [decoding.read(i) for i in images])}
+    arrays = [torch.from_numpy(decoding.read_image(i).transpose(2, 0, 1).copy()) for i in images]
+    parts = {"read (once for all cells)": _seconds(lambda: [decoding.read_image(i) for i in images])}
     for name, how in plan.corruptions.items():
         parts[name] = _seconds(
             lambda how=how: [  # type: ignore[misc]
-                corruption.apply(how, a[None], 3, seed=0, image_ids=[0]) for a in arrays
+                corruption.apply_corruption(how, a[None], 3, seed=0, image_ids=[0]) for a in arrays
             ]
         )
     parts["letterbox"] = _seconds(lambda: [letterbox(a, imgsz) for a in arrays])

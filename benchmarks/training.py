@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from ultralytics.cfg import get_cfg
 
-from robustbench_sgdm.detectors import pick_device, zoo
-from robustbench_sgdm.detectors.timing import in_turns
+from robustbench_sgdm.detectors import select_device
+from robustbench_sgdm.detectors.timing import benchmark_interleaved
+from robustbench_sgdm.detectors.ultralytics import zoo
 
 _CLASSES = 80
 _BOXES = 8  # an image, as COCO has on average
@@ -25,7 +26,7 @@ _BOXES = 8  # an image, as COCO has on average
 
 def main() -> None:
     options = _options()
-    device = pick_device(options.device)
+    device = select_device(options.device)
     names = [options.model, *(f"{options.model}-{module}" for module in options.modules.split(","))]
     print(f"{options.imgsz} px, batch {options.batch} on {device}, {options.rounds} rounds")
     networks = {name: _network(name, device) for name in names}
@@ -33,7 +34,7 @@ def main() -> None:
     forward = {name: _forward(network, batch) for name, network in networks.items()}
     step = {name: _step(network, batch) for name, network in networks.items()}
     for what, calls in (("forward", forward), ("forward + backward", step)):
-        for name, timing in in_turns(calls, options.rounds, device).items():
+        for name, timing in benchmark_interleaved(calls, options.rounds, device).items():
             speed = options.batch / timing.milliseconds * 1e3
             print(
                 f"  {name:16s} {what:18s} {speed:8.1f} images/s, time ratio {timing.ratio:.3f} "
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def _network(name: str, device: str) -> Any:
-    network: Any = zoo.build(name, _CLASSES).to(device).train()
+    network: Any = zoo.build_model(name, _CLASSES).to(device).train()
     network.args = get_cfg()  # the loss reads its gains there
     return network
 

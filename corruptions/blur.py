@@ -14,12 +14,12 @@ from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     Terms,
-    gaussian,
+    correlate_separable,
+    gaussian_kernel,
     motion_path,
-    separable,
-    shifted_sum,
-    to_bytes,
-    turned,
+    sum_shifted,
+    to_uint8,
+    transpose,
     zoom_sizes,
 )
 
@@ -33,22 +33,24 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
 )
 def gaussian_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Gaussian blur, cut off at four standard deviations, edge pixels repeated."""
-    kernel = gaussian(strength["sigma"])
-    return to_bytes(separable(images, [(kernel, kernel)], "replicate"))
+    kernel = gaussian_kernel(strength["sigma"])
+    return to_uint8(correlate_separable(images, [(kernel, kernel)], "replicate"))
 
 
 @corruption(
     family="blur",
     parameters=(
         Parameter("radius", (3, 4, 6, 8, 10), "px", "of the disk"),
-        Parameter("soften", (0.1, 0.5, 0.5, 0.5, 0.5), "px", "of what smooths its rim", zero=0.1, low=0.01),
+        Parameter(
+            "soften", (0.1, 0.5, 0.5, 0.5, 0.5), "px", "of what smooths its rim", identity_value=0.1, low=0.01
+        ),
     ),
     aliases=("defocus",),
     source=_SOURCE,
 )
 def defocus_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Blur by a disk, as of a lens out of focus, the image mirrored at its edges."""
-    return to_bytes(separable(images, _disk(strength["radius"], strength["soften"]), "reflect"))
+    return to_uint8(correlate_separable(images, _disk(strength["radius"], strength["soften"]), "reflect"))
 
 
 @lru_cache(maxsize=32)
@@ -102,16 +104,23 @@ def _draw_angles(rng: BatchRng) -> list[float]:
 
 def _apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequence[float]) -> Tensor:
     taps = [motion_path(strength["radius"], strength["sigma"], angle) for angle in angles]
-    return torch.stack([to_bytes(shifted_sum(image, path)) for image, path in zip(images, taps, strict=True)])
+    return torch.stack([to_uint8(sum_shifted(image, path)) for image, path in zip(images, taps, strict=True)])
 
 
 @corruption(
     family="blur",
     parameters=(
         Parameter(
-            "farthest", (1.11, 1.16, 1.21, 1.26, 1.31), "x", "magnification not reached", zero=1, low=1
+            "farthest",
+            (1.11, 1.16, 1.21, 1.26, 1.31),
+            "x",
+            "magnification not reached",
+            identity_value=1,
+            low=1,
         ),
-        Parameter("step", (0.01, 0.01, 0.02, 0.02, 0.03), "x", "from one to the next", zero=0.01, low=1e-3),
+        Parameter(
+            "step", (0.01, 0.01, 0.02, 0.02, 0.03), "x", "from one to the next", identity_value=0.01, low=1e-3
+        ),
     ),
     aliases=("zoom",),
     source=_SOURCE,
@@ -131,10 +140,10 @@ def _zoomed(image: Tensor, factors: Sequence[float]) -> Tensor:
     stretches = [[_stretch(side, factor, image.device) for factor in factors] for side in (width, height)]
     out = torch.empty_like(image)
     for plane, done in zip(image.float(), out, strict=True):
-        sideways, total = turned(plane), plane.clone()
+        sideways, total = transpose(plane), plane.clone()
         for across, down in zip(*stretches, strict=True):
-            total += _stretched(turned(_stretched(sideways, across)), down)
-        done.copy_(to_bytes(total.div_(len(factors) + 1)))
+            total += _stretched(transpose(_stretched(sideways, across)), down)
+        done.copy_(to_uint8(total.div_(len(factors) + 1)))
     return out
 
 

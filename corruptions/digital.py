@@ -13,13 +13,13 @@ from torch import Tensor
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
-    displaced,
-    gaussian,
-    lookup,
-    separable,
-    to_bytes,
-    turned,
-    uniform,
+    apply_lut,
+    correlate_separable,
+    gaussian_kernel,
+    remap,
+    to_uint8,
+    transpose,
+    uniform_draws,
 )
 
 Runs = Sequence[tuple[int, NDArray[np.intp], NDArray[np.intp]]]
@@ -29,7 +29,9 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
 
 @corruption(
     family="digital",
-    parameters=(Parameter("gain", (0.4, 0.3, 0.2, 0.1, 0.05), "x", "of the distance from the mean", zero=1),),
+    parameters=(
+        Parameter("gain", (0.4, 0.3, 0.2, 0.1, 0.05), "x", "of the distance from the mean", identity_value=1),
+    ),
     source=_SOURCE,
 )
 def contrast(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
@@ -37,7 +39,7 @@ def contrast(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     gain = strength["gain"]
     means = _sums(images) / images[0, 0].numel()
     levels = torch.arange(256, dtype=torch.float64, device=images.device) * gain
-    return lookup(images, to_bytes(levels + (means * (1 - gain))[..., None]))
+    return apply_lut(images, to_uint8(levels + (means * (1 - gain))[..., None]))
 
 
 def _sums(images: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def _sums(images: Tensor) -> Tensor:
 @corruption(
     family="digital",
     parameters=(
-        Parameter("gain", (0.3, 0.1, 2, 5, 20), "x", "of the saturation", zero=1),
+        Parameter("gain", (0.3, 0.1, 2, 5, 20), "x", "of the saturation", identity_value=1),
         Parameter("shift", (0, 0, 0, 0.1, 0.2), "of full scale", "added to the saturation", high=1),
     ),
     source=_SOURCE,
@@ -70,13 +72,15 @@ def saturate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     levels = images.float().neg_().add_(value).mul_(wanted / span.clamp_(min=1)).neg_().add_(value)
     if strength["shift"]:
         levels[:, 1:] -= wanted * grey
-    return to_bytes(levels)
+    return to_uint8(levels)
 
 
 @corruption(
     family="digital",
     parameters=(
-        Parameter("size", (0.6, 0.5, 0.4, 0.3, 0.25), "of the size", "kept", zero=1, low=1e-3, high=1),
+        Parameter(
+            "size", (0.6, 0.5, 0.4, 0.3, 0.25), "of the size", "kept", identity_value=1, low=1e-3, high=1
+        ),
     ),
     source=_SOURCE,
 )
@@ -132,8 +136,8 @@ def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
     rows, columns = _nearest(high, height).to(images.device), _nearest(wide, width).to(images.device)
     out = torch.empty_like(images)
     for plane, done in zip(images.flatten(0, 1), out.flatten(0, 1), strict=True):
-        small = turned(_means(turned(_means(turned(plane), across)), down))
-        torch.index_select(turned(small.index_select(0, columns)), 0, rows, out=done)
+        small = transpose(_means(transpose(_means(transpose(plane), across)), down))
+        torch.index_select(transpose(small.index_select(0, columns)), 0, rows, out=done)
     return out
 
 
@@ -164,7 +168,7 @@ def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     total = plane.index_select(0, first).float().mul_(weight)
     for rows, weight in others:
         total.addcmul_(plane.index_select(0, rows).float(), weight)
-    return to_bytes(total.add_(0.5))
+    return to_uint8(total.add_(0.5))
 
 
 @lru_cache(maxsize=32)
@@ -190,23 +194,25 @@ def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: BatchR
 
     G is a Gaussian of 0.01 H px down and 0.01 W px across. Boxes are not moved along.
     """
-    return _apply_field(images, strength, uniform(rng, 2, *images.shape[2:]))
+    return _apply_field(images, strength, uniform_draws(rng, 2, *images.shape[2:]))
 
 
 def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -> Tensor:
     """`field` is uniform in [-1, 1), (B, 2, H, W): displacement to the right, then down."""
     height, width = images.shape[2:]
-    kernels = gaussian(0.01 * height, 3), gaussian(0.01 * width, 3)
-    moved = separable(field, [kernels], "symmetric").mul_(0.005 * height * strength["alpha"])
+    kernels = gaussian_kernel(0.01 * height, 3), gaussian_kernel(0.01 * width, 3)
+    moved = correlate_separable(field, [kernels], "symmetric").mul_(0.005 * height * strength["alpha"])
     return torch.stack(
-        [to_bytes(displaced(image, down, right)) for image, (right, down) in zip(images, moved, strict=True)]
+        [to_uint8(remap(image, down, right)) for image, (right, down) in zip(images, moved, strict=True)]
     )
 
 
 @corruption(
     family="digital",
     parameters=(
-        Parameter("quality", (25, 18, 15, 10, 7), "of 100", "libjpeg's scale", zero=100, low=1, high=100),
+        Parameter(
+            "quality", (25, 18, 15, 10, 7), "of 100", "libjpeg's scale", identity_value=100, low=1, high=100
+        ),
     ),
     aliases=("jpeg",),
     source=_SOURCE,

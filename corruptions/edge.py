@@ -23,7 +23,13 @@ from torch import Tensor
 
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import displaced, gaussian, low_pass, separable, to_bytes
+from robustbench_sgdm.corruption.filters import (
+    correlate_separable,
+    gaussian_kernel,
+    low_pass,
+    remap,
+    to_uint8,
+)
 
 # Of the blur that over-sharpening subtracts: halos are then about 4 px wide on either side of an edge.
 _HALO_WIDTH = 2.0
@@ -37,7 +43,7 @@ _HALO_WIDTH = 2.0
             (0.10, 0.07, 0.05, 0.035, 0.02),
             "cycles/px",
             "highest frequency kept along each axis",
-            zero=0.5,
+            identity_value=0.5,
             scale="reciprocal",
             high=0.5,
         ),
@@ -50,7 +56,7 @@ def ringing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Te
 
     An ideal low-pass filter, |f_x| and |f_y| <= cutoff, on the image mirrored at its edges.
     """
-    return to_bytes(low_pass(images, strength["cutoff"]))
+    return to_uint8(low_pass(images, strength["cutoff"]))
 
 
 @corruption(
@@ -65,14 +71,14 @@ def halo(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tenso
 
     x + amount (x - G x), G a Gaussian blur of 2 px.
     """
-    kernel = gaussian(_HALO_WIDTH)
-    blurred = separable(images, [(kernel, kernel)], "replicate")
-    return to_bytes(blurred.mul_(-strength["amount"]).add_(images, alpha=1 + strength["amount"]))
+    kernel = gaussian_kernel(_HALO_WIDTH)
+    blurred = correlate_separable(images, [(kernel, kernel)], "replicate")
+    return to_uint8(blurred.mul_(-strength["amount"]).add_(images, alpha=1 + strength["amount"]))
 
 
 @corruption(
     family="edge",
-    parameters=(Parameter("pitch", (4, 8, 16, 24, 40), "px", "between samples", zero=1, low=1),),
+    parameters=(Parameter("pitch", (4, 8, 16, 24, 40), "px", "between samples", identity_value=1, low=1),),
     aliases=("undersampling",),
     source="Shannon 1949 (doi:10.1109/JRPROC.1949.232969); in detectors: Zhang 2019 (arXiv:1904.11486)",
 )
@@ -96,7 +102,7 @@ def aliasing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
         part = (place - before).float().view(-1, 1) if axis == 2 else (place - before).float()
         left, right = (levels.index_select(axis, nearest[i].to(levels.device)) for i in (before, after))
         levels = left.lerp_(right, part.to(levels.device).expand_as(left))
-    return to_bytes(levels)
+    return to_uint8(levels)
 
 
 @corruption(
@@ -118,8 +124,8 @@ def chromatic_fringes(images: Tensor, strength: Mapping[str, float], _rng: Batch
     out = images.clone()
     for image, done in zip(images, out, strict=True):
         for channel, sign in ((0, 1), (2, -1)):
-            plane = displaced(image[channel : channel + 1], sign * down[:, None], sign * right[None])
-            done[channel] = to_bytes(plane)[0]
+            plane = remap(image[channel : channel + 1], sign * down[:, None], sign * right[None])
+            done[channel] = to_uint8(plane)[0]
     return out
 
 
@@ -139,4 +145,4 @@ def block_edges(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -
     means = F.avg_pool2d(images.float(), 8, ceil_mode=True, count_include_pad=False)
     shift = (means / strength["step"]).round_().mul_(strength["step"]).sub_(means)
     shift = shift.repeat_interleave(8, 2)[:, :, : images.shape[2]]
-    return to_bytes(shift.repeat_interleave(8, 3)[..., : images.shape[3]].add(images))
+    return to_uint8(shift.repeat_interleave(8, 3)[..., : images.shape[3]].add(images))

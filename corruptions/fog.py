@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import enlarge, to_bytes, uniform
+from robustbench_sgdm.corruption.filters import to_uint8, uniform_draws, upscale
 
 # Midpoints of a map this wide lie 11 halvings deep and are moved by under 0.2 grey levels.
 _WIDEST_MAP = 2048
@@ -18,14 +18,16 @@ _WIDEST_MAP = 2048
     family="weather",
     parameters=(
         Parameter("amount", (1.5, 2, 2.5, 2.5, 3), "of full scale", "thickness where the fog is thickest"),
-        Parameter("decay", (2, 2, 1.7, 1.5, 1.4), "x", "per halving of the cloud's size", zero=2, low=1.01),
+        Parameter(
+            "decay", (2, 2, 1.7, 1.5, 1.4), "x", "per halving of the cloud's size", identity_value=2, low=1.01
+        ),
     ),
     source="Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)",
     random=True,
 )
 def fog(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Fog as a plasma fractal in [0, 1]: (x + amount plasma) m / (m + amount), m the image's maximum."""
-    return _apply_fog(images, strength, uniform(rng, _map_side(images) ** 2 - 1))
+    return _apply_fog(images, strength, uniform_draws(rng, _map_side(images) ** 2 - 1))
 
 
 def _map_side(images: Tensor) -> int:
@@ -40,7 +42,7 @@ def _apply_fog(images: Tensor, strength: Mapping[str, float], draws: Tensor) -> 
         cloud = _fitted(drawn, strength["decay"], *image.shape[1:])
         most = image.amax().double() / 255
         thin = (most / (most + amount).clamp(min=1e-9)).float()
-        done.append(to_bytes(image.float().mul_(thin).add_(cloud.mul_(255 * amount * thin))))
+        done.append(to_uint8(image.float().mul_(thin).add_(cloud.mul_(255 * amount * thin))))
     return torch.stack(done)
 
 
@@ -53,7 +55,7 @@ def _fitted(draws: Tensor, decay: float, height: int, width: int) -> Tensor:
     cloud = _plasma(draws, decay, side, side)
     rows, cols = (torch.arange(-(-size // times) + 1, device=draws.device) % side for size in (height, width))
     part = cloud.index_select(0, rows).index_select(1, cols)
-    return enlarge(part[None], ((len(rows) - 1) * times + 1, (len(cols) - 1) * times + 1))[0, :height, :width]
+    return upscale(part[None], ((len(rows) - 1) * times + 1, (len(cols) - 1) * times + 1))[0, :height, :width]
 
 
 def _plasma(draws: Tensor, decay: float, height: int, width: int) -> Tensor:

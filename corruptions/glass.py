@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import gaussian, separable, to_bytes
+from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_kernel, to_uint8
 
 
 @corruption(
@@ -42,9 +42,9 @@ def _draw_moves(images: Tensor, strength: Mapping[str, float], rng: BatchRng) ->
 
 
 def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -> Tensor:
-    kernel = gaussian(strength["sigma"])
+    kernel = gaussian_kernel(strength["sigma"])
     terms = [(kernel, kernel)]
-    out = to_bytes(separable(images, terms, "replicate"))
+    out = to_uint8(correlate_separable(images, terms, "replicate"))
     delta = round(strength["delta"])
     if delta and moves.numel():
         height, width = images.shape[2:]
@@ -54,7 +54,7 @@ def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -
             for plane, target in zip(image, shuffled, strict=True):
                 torch.index_select(plane, 0, sources, out=target)
         out = done
-    return to_bytes(separable(out, terms, "replicate"))
+    return to_uint8(correlate_separable(out, terms, "replicate"))
 
 
 def _sources(moves: Tensor, height: int, width: int, delta: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import to_bytes
+from robustbench_sgdm.corruption.filters import to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
 
@@ -24,7 +24,7 @@ _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constan
 def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Additive Gaussian noise, as of a sensor in poor light: x + N(0, sigma)."""
     noise = rng.normal(*images.shape[1:])
-    return to_bytes(noise.mul_(255 * strength["sigma"]).add_(images))
+    return to_uint8(noise.mul_(255 * strength["sigma"]).add_(images))
 
 
 @corruption(
@@ -35,7 +35,7 @@ def gaussian_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng)
             (60, 25, 12, 5, 3),
             "photons",
             "mean count of a white pixel",
-            zero=math.inf,
+            identity_value=math.inf,
             scale="reciprocal",
             low=0.01,
         ),
@@ -134,4 +134,4 @@ def impulse_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) 
 def speckle_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Multiplicative noise, as of coherent light and radar: x + x N(0, sigma)."""
     noise = rng.normal(*images.shape[1:])
-    return to_bytes(noise.mul_(strength["sigma"]).add_(1).mul_(images))
+    return to_uint8(noise.mul_(strength["sigma"]).add_(1).mul_(images))

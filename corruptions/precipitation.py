@@ -11,12 +11,12 @@ from torch import Tensor
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
-    enlarge,
-    gaussian,
+    correlate_separable,
+    gaussian_kernel,
     motion_path,
-    separable,
-    shifted_sum,
-    to_bytes,
+    sum_shifted,
+    to_uint8,
+    upscale,
     zoom_sizes,
 )
 
@@ -30,11 +30,20 @@ _RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     parameters=(
         Parameter("mean", (0.1, 0.2, 0.55, 0.55, 0.55), "of full scale", "of the random field"),
         Parameter("deviation", (0.3, 0.3, 0.3, 0.3, 0.3), "of full scale", "of the random field"),
-        Parameter("size", (3, 2, 4, 4.5, 2.5), "px", "of a flake", zero=1, low=1),
-        Parameter("threshold", (0.5, 0.5, 0.9, 0.85, 0.85), "of full scale", "below it no flake", zero=0.5),
-        Parameter("radius", (10, 12, 12, 12, 12), "px", "half the length of a fall", zero=10),
-        Parameter("sigma", (4, 4, 8, 8, 12), "px", "decay along it", zero=4, low=0.01),
-        Parameter("keep", (0.8, 0.7, 0.7, 0.65, 0.55), "of the image", "share not whitened", zero=1, high=1),
+        Parameter("size", (3, 2, 4, 4.5, 2.5), "px", "of a flake", identity_value=1, low=1),
+        Parameter(
+            "threshold", (0.5, 0.5, 0.9, 0.85, 0.85), "of full scale", "below it no flake", identity_value=0.5
+        ),
+        Parameter("radius", (10, 12, 12, 12, 12), "px", "half the length of a fall", identity_value=10),
+        Parameter("sigma", (4, 4, 8, 8, 12), "px", "decay along it", identity_value=4, low=0.01),
+        Parameter(
+            "keep",
+            (0.8, 0.7, 0.7, 0.65, 0.55),
+            "of the image",
+            "share not whitened",
+            identity_value=1,
+            high=1,
+        ),
     ),
     source=_SOURCE,
     random=True,
@@ -62,7 +71,7 @@ def _apply_snow(
     for image, field, angle in zip(images, fields, angles, strict=True):
         flakes = _flakes(field, strength, angle, image.shape[1:])
         levels = _whitened(image, strength["keep"]).add_(flakes).add_(flakes.rot90(2))
-        done.append(to_bytes(levels))
+        done.append(to_uint8(levels))
     return torch.stack(done)
 
 
@@ -70,10 +79,10 @@ def _flakes(field: Tensor, strength: Mapping[str, float], angle: float, shape: S
     """Grey levels of an image of `shape` (H, W), whole numbers as in the reference."""
     layer = field * strength["deviation"] + strength["mean"]
     height, width = (zoom_sizes(side, strength["size"])[1] for side in shape)
-    layer = enlarge(layer[None], (height, width))
+    layer = upscale(layer[None], (height, width))
     layer = layer.mul_(layer >= strength["threshold"]).clamp_(0, 1)
     path = motion_path(strength["radius"], strength["sigma"], angle)
-    return shifted_sum(layer, path)[0, : shape[0], : shape[1]].mul(255).round_()
+    return sum_shifted(layer, path)[0, : shape[0], : shape[1]].mul(255).round_()
 
 
 def _whitened(image: Tensor, keep: float) -> Tensor:
@@ -89,10 +98,24 @@ def _whitened(image: Tensor, keep: float) -> Tensor:
 @corruption(
     family="weather",
     parameters=(
-        Parameter("mean", (0.65, 0.65, 0.65, 0.65, 0.67), "of full scale", "of the random field", zero=0.65),
-        Parameter("deviation", (0.3, 0.3, 0.3, 0.3, 0.4), "of full scale", "of the random field", zero=0.3),
-        Parameter("sigma", (4, 3, 2, 1, 1), "px", "smoothing of the field", zero=4, low=0.01),
-        Parameter("threshold", (0.69, 0.68, 0.68, 0.65, 0.65), "of full scale", "below it clear", zero=0.69),
+        Parameter(
+            "mean",
+            (0.65, 0.65, 0.65, 0.65, 0.67),
+            "of full scale",
+            "of the random field",
+            identity_value=0.65,
+        ),
+        Parameter(
+            "deviation", (0.3, 0.3, 0.3, 0.3, 0.4), "of full scale", "of the random field", identity_value=0.3
+        ),
+        Parameter("sigma", (4, 3, 2, 1, 1), "px", "smoothing of the field", identity_value=4, low=0.01),
+        Parameter(
+            "threshold",
+            (0.69, 0.68, 0.68, 0.65, 0.65),
+            "of full scale",
+            "below it clear",
+            identity_value=0.69,
+        ),
         Parameter("amount", (0.6, 0.6, 0.5, 1.5, 1.5), "x or px", "brightness of water, softness of mud"),
         Parameter("mud", (0, 0, 0, 1, 1), "yes or no", "mud from 0.5 on, water below"),
     ),
@@ -112,7 +135,7 @@ def _apply_spatter(images: Tensor, strength: Mapping[str, float], fields: Tensor
     for image, field in zip(images, fields.cpu(), strict=True):
         mask = _blots(field, strength, muddy).to(images.device)
         levels = image.float().mul_(1 - mask) if muddy else image.float()
-        done.append(to_bytes(levels.addcmul_(mask, colour)))
+        done.append(to_uint8(levels.addcmul_(mask, colour)))
     return torch.stack(done)
 
 
@@ -126,8 +149,8 @@ def _blots(field: Tensor, strength: Mapping[str, float], muddy: bool) -> Tensor:
 
 
 def _smooth(plane: Tensor, sigma: float) -> Tensor:
-    kernel = gaussian(sigma)
-    return separable(plane[None, None], [(kernel, kernel)], "replicate")[0, 0]
+    kernel = gaussian_kernel(sigma)
+    return correlate_separable(plane[None, None], [(kernel, kernel)], "replicate")[0, 0]
 
 
 def _water(liquid: Tensor, threshold: float) -> NDArray[np.float32]:

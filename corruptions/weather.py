@@ -15,10 +15,10 @@ from torch import Tensor
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Parameter, corruption
-from robustbench_sgdm.corruption.filters import to_bytes
+from robustbench_sgdm.corruption.filters import to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"
-_MOST_KEPT = 4_000_000  # px of an enlarged texture that is kept for the next image of that size
+_MAX_KEPT = 4_000_000  # px of an enlarged texture that is kept for the next image of that size
 _TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
 
 
@@ -40,13 +40,15 @@ def brightness(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) ->
     brightest = torch.maximum(torch.maximum(images[:, 0], images[:, 1]), images[:, 2])
     gains = gain.index_select(0, brightest.int().flatten()).view_as(brightest)
     levels = images.float().mul_(gains[:, None])
-    return to_bytes(levels.add_((brightest == 0)[:, None], alpha=lift))
+    return to_uint8(levels.add_((brightest == 0)[:, None], alpha=lift))
 
 
 @corruption(
     family="weather",
     parameters=(
-        Parameter("keep", (1, 0.8, 0.7, 0.65, 0.6), "of the image", "share that shines through", zero=1),
+        Parameter(
+            "keep", (1, 0.8, 0.7, 0.65, 0.6), "of the image", "share that shines through", identity_value=1
+        ),
         Parameter("frost", (0.4, 0.6, 0.7, 0.7, 0.75), "of the texture", "share that is added"),
     ),
     source=_SOURCE,
@@ -74,11 +76,11 @@ def _apply_frost(
     done = []
     for image, (number, top, left) in zip(images, cuts, strict=True):
         size = _size(number, height, width)
-        photograph = (_kept if math.prod(size) <= _MOST_KEPT else _enlarged)(number, size)
+        photograph = (_kept if math.prod(size) <= _MAX_KEPT else _enlarged)(number, size)
         cut = cv2.split(photograph[top : top + height, left : left + width])
         texture = torch.from_numpy(np.stack(cut)).to(images.device)
         levels = texture.float().mul_(strength["frost"])
-        done.append(to_bytes(levels.add_(image, alpha=strength["keep"])))
+        done.append(to_uint8(levels.add_(image, alpha=strength["keep"])))
     return torch.stack(done)
 
 

@@ -50,8 +50,8 @@ published benchmark.
 
 def main() -> None:
     """Measure on scikit-image's photographs and run the parity tests, a few minutes, and write the page."""
-    registry, pictures = corruption.load(), corruption.photographs()
-    measured = {one.name: corruption.damage(one, pictures) for one in registry}
+    registry, pictures = corruption.load_corruptions(), corruption.photographs()
+    measured = {one.name: corruption.measure_image_quality(one, pictures) for one in registry}
     damage = tables.damage_table(measured, f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}")
     damage = replace(damage, notes=[*damage.notes, EDGES])
     shown = [to_markdown(table) for table in (damage, *_parity(registry.names), _detector_parity())]

@@ -16,7 +16,7 @@ import pandas as pd
 from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
-from robustbench_sgdm.detectors import Entrant, load
+from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import Settings, cores, make_plan, sweep
 
@@ -48,12 +48,12 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     """Results of one engine and seed; without a draw one seed is enough."""
-    chosen = corruption.load().select(["benchmark", "holdout"])
+    chosen = corruption.load_corruptions().select(["benchmark", "holdout"])
     chosen = [one for one in chosen if one.random or not seed]
-    detector = load(options.model, weights=options.weights, imgsz=640, device="cpu")
+    detector = load_detector(options.model, weights=options.weights, imgsz=640, device="cpu")
     data = load_dataset(options.data)
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
-    plan = make_plan({detector.name: Entrant(detector, "parity")}, data, chosen, [SEVERITY], settings)
+    plan = make_plan({detector.name: DetectorEntry(detector, "parity")}, data, chosen, [SEVERITY], settings)
     run = Run.start(options.project, f"{engine}-{seed}", plan.describe(), truth=plan.truth())
     with run.lock():
         sweep(plan, run.store, workers=cores())

@@ -45,7 +45,7 @@ _ERRORS = (
 )
 _FROM = {
     **dict.fromkeys(
-        ("Run", "checks", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
+        ("Run", "as_maite", "checks", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
     ),
     **dict.fromkeys(
         ("ChecksConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"
@@ -71,6 +71,7 @@ __all__ = [
     "UnsafeFileError",
     "UsageError",
     "__version__",
+    "as_maite",
     "checks",
     "corrupt",
     "evaluate",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm import store
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.detectors.adapters.callable import Function
+    from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import Drawn, Material, Shown
     from robustbench_sgdm.model_checks import ModelChecks
@@ -88,7 +89,7 @@ def score(config: ScoringConfig) -> "Run":
                 text,
                 unread[0],
             )
-    data, registry = load_dataset(config), corruption.load(config.corruptions)
+    data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
     for text in run.plan["models"][config.model]["notes"]:
         _LOG.warning("%s", text)
@@ -295,7 +296,7 @@ class Run:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
 
-        registry, known = corruption.load(self.corruptions), {}
+        registry, known = corruption.load_corruptions(self.corruptions), {}
         for name in dict.fromkeys(name for name, *_ in todo):
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
@@ -359,7 +360,7 @@ def load_detector(
         return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
-    return detectors.load(model, config, weights=weights, classes=classes)
+    return detectors.load_detector(model, config, weights=weights, classes=classes)
 
 
 def wrap_detector(
@@ -395,6 +396,33 @@ def wrap_detector(
     )
 
 
+def as_maite(
+    what: "Detector | str", severity: float | None = None, *, seed: int = 0
+) -> "MaiteModel | MaiteAugmentation":
+    """A detector as MAITE's object detection `Model`, or a corruption as its `Augmentation`; MAITE is not needed.
+
+    Args:
+        what: a detector, or the name of a corruption, whose images keep their boxes.
+        severity: of the corruption, 0 to 5.
+        seed: of the corruption's draws.
+
+    Raises:
+        UsageError: an unknown corruption, or a severity that is missing, outside [0, 5], or given with a detector.
+    """
+    from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
+
+    if not isinstance(what, str):
+        if severity is not None:
+            raise UsageError("a detector has no severity; give a corruption's name with it")
+        return MaiteModel(what)
+    if severity is None:
+        raise UsageError(f"give {what} a severity from 0 to 5, such as as_maite({what!r}, severity=3)")
+    from robustbench_sgdm.corruption import load_corruptions
+
+    (severity,) = check_severities([severity])
+    return MaiteAugmentation(load_corruptions().get(what), severity, seed)
+
+
 def corrupt(
     image: Picture,
     corruption: str,
@@ -423,5 +451,5 @@ def corrupt(
     from robustbench_sgdm import corruption as corrupting
 
     (severity,) = check_severities([severity])
-    one = corrupting.load().get(corruption)
-    return corrupting.apply_to_any(one, image, severity, seed=seed, image_id=image_id, engine=engine)
+    one = corrupting.load_corruptions().get(corruption)
+    return corrupting.corrupt_any_image(one, image, severity, seed=seed, image_id=image_id, engine=engine)

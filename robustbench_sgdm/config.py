@@ -14,8 +14,7 @@ from robustbench_sgdm.core.progress import Progress, no_progress
 if TYPE_CHECKING:
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.scoring import CategoryIds, ImageIds
-    from robustbench_sgdm.training import Progress as TrainingProgress
-    from robustbench_sgdm.training import TrainData
+    from robustbench_sgdm.training import TrainingData, TrainingProgress
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -45,7 +44,7 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 
 EXECUTORS = ("local", "ray")
 _LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
-_MOST_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
+_MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +87,8 @@ class InferenceConfig:
             raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
         if not 0 < self.iou <= 1:
             raise UsageError(f"iou is {self.iou}, must be in (0, 1]; Ultralytics validates with 0.7")
-        if not 1 <= self.max_det <= _MOST_BOXES:
-            raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MOST_BOXES}")
+        if not 1 <= self.max_det <= _MAX_BOXES:
+            raise UsageError(f"max_det is {self.max_det}, must be from 1 to {_MAX_BOXES}")
 
     @property
     def inference(self) -> "InferenceConfig":
@@ -310,7 +309,7 @@ class TrainingConfig:
         name: of the comparison's folder; the data's name if None. An existing one gets a number.
         exist_ok: write into an existing folder instead.
         resume: go on in an existing folder: finished runs are read, an interrupted one continues.
-        report: called after every batch and every epoch with a `training.Progress`.
+        report: called after every batch and every epoch with a `training.TrainingProgress`.
         progress: called while data are rendered.
 
     Raises:
@@ -319,7 +318,7 @@ class TrainingConfig:
 
     models: str | Sequence[str]
     _: KW_ONLY
-    data: "str | Path | TrainData" = "scenes"
+    data: "str | Path | TrainingData" = "scenes"
     val: str | None = None
     classes: Sequence[str] | None = None
     fraction: float = 1.0

@@ -16,7 +16,14 @@ from robustbench_sgdm.config import ChecksConfig, EvaluationConfig, ScoringConfi
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.detectors import Detector, Entrant, against, line_up, line_up_trained, pick_device
+from robustbench_sgdm.detectors import (
+    Detector,
+    DetectorEntry,
+    compare_with_baseline,
+    load_detectors,
+    load_trained_detectors,
+    select_device,
+)
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.sweep import (
     Crew,
@@ -93,10 +100,10 @@ class Evaluation:
             DataError: a file is missing, damaged, or not what it should be.
             RobustBenchError: no Ray cluster answers.
         """
-        device = pick_device(config.device)
+        device = select_device(config.device)
         if config.executor == "ray":
             check_ray(config.address, device=device, gpus=config.gpus, connect=False)
-        chosen = corruption.load(config.corruptions).select(config.noise)
+        chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
         rehearse(chosen, config.severities, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
@@ -106,7 +113,7 @@ class Evaluation:
         _check_detectors(entrants, dataset, config.imgsz)
         name = _default_name(config, entrants, dataset.name)
         if config.baseline:  # no part of the name: the cells are the same
-            entrants = against(entrants, config.baseline)
+            entrants = compare_with_baseline(entrants, config.baseline)
         settings = Settings(
             device=device,
             engine=config.engine,
@@ -263,17 +270,17 @@ def planned_crew(config: EvaluationConfig, device: str, threads: int) -> Crew:
 
 def load_dataset(config: ChecksConfig | EvaluationConfig | ScoringConfig) -> Dataset:
     """The data set; what was noticed while it was read is logged as warnings."""
-    data = datasets.load(config.data, config.images, split=config.split, progress=config.progress)
+    data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:
         _LOG.warning("%s", text)
     return data
 
 
-def _load_detectors(config: EvaluationConfig) -> dict[str, Entrant]:
+def _load_detectors(config: EvaluationConfig) -> dict[str, DetectorEntry]:
     if config.from_train:
         trained = training.read_comparison(config.from_train)
-        return line_up_trained([(run.model, run.seed, run.weights) for run in trained], config)
-    return line_up(
+        return load_trained_detectors([(run.model, run.seed, run.weights) for run in trained], config)
+    return load_detectors(
         cast(Sequence[str | Path | Detector], config.models),
         config,
         weights=config.weights,
@@ -281,7 +288,7 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, Entrant]:
     )
 
 
-def _check_detectors(entrants: Mapping[str, Entrant], dataset: Dataset, imgsz: int) -> None:
+def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, imgsz: int) -> None:
     """Refuse detectors whose classes do not go with the data; log what a user should know of the others."""
     for entrant in entrants.values():
         detector = entrant.detector
@@ -314,7 +321,7 @@ def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
         _LOG.warning("models run at different sizes; --imgsz gives all the same")
 
 
-def _default_name(config: EvaluationConfig, entrants: Mapping[str, Entrant], data: str) -> str:
+def _default_name(config: EvaluationConfig, entrants: Mapping[str, DetectorEntry], data: str) -> str:
     models = [name for name, entrant in entrants.items() if entrant.baseline] or list(entrants)
     if config.from_train:
         models = [config.from_train.resolve().name]

@@ -19,17 +19,17 @@ import yaml
 
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.detectors.counting import Summary
 from robustbench_sgdm.detectors.timing import Timing
-from robustbench_sgdm.modules import cost
+from robustbench_sgdm.detectors.ultralytics import zoo
+from robustbench_sgdm.detectors.ultralytics.flops import ModelCost
+from robustbench_sgdm.modules import SGDMOptions, sgdm_cost
 from robustbench_sgdm.tables import Table, time_ratio
 
 TABLES = (2, 3, 4, 5, 6, 7, 8)
 Outcome = Literal["equal", "by rule", "differs", "to train", "to measure"]
 Quantity = Literal["params", "flops", "time", "ap50", "ap"]
 LATENCY = (3, 5)
-_TABLE_6 = (512, 40, 40, 2)  # channels, height, width, batch
+_TABLE_6 = (2, 512, 40, 40)  # batch, channels, height, width
 
 
 class Verdict(NamedTuple):
@@ -215,8 +215,8 @@ def _facts() -> dict[str, Any]:
 
 
 @cache
-def _summary(model: str, classes: int) -> Summary:
-    return zoo.summary(model, classes)
+def _summary(model: str, classes: int) -> ModelCost:
+    return zoo.model_cost(model, classes)
 
 
 def _rows(key: str) -> list[tuple[str, Any]]:
@@ -270,7 +270,7 @@ def _distance(verdicts: Sequence[Verdict], aims: Sequence[float]) -> tuple[int, 
 
 
 def _judge_both(
-    summary: Summary, unused: Mapping[str, Any] | None, aims: Sequence[float]
+    summary: ModelCost, unused: Mapping[str, Any] | None, aims: Sequence[float]
 ) -> tuple[Verdict, Verdict]:
     millions = summary.parameters / 1e6
     more = [(unused["what"], millions + unused["parameters"] / 1e6)] if unused else []
@@ -284,7 +284,7 @@ def _judge_both(
 def _table_6() -> Iterator[Cell]:
     for row, numbers in _rows("table_6_razor_ratio"):
         razor = float(row)
-        fixed, tied = (cost(*_TABLE_6, split=split, razor=razor) for split in (0.25, razor / 2))
+        fixed, tied = (sgdm_cost(_TABLE_6, SGDMOptions(split, razor)) for split in (0.25, razor / 2))
         remark = _facts()["reasons"][6].get(row, "")
         pairs: tuple[tuple[Quantity, float, float], ...] = (
             ("params", fixed.params / 1e6, tied.params / 1e6),

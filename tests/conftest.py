@@ -236,9 +236,9 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (root / "<i>odd & data.json").write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})
     )
-    dataset = datasets.load(str(root / "<i>odd & data.json"), root / "images")
+    dataset = datasets.load_dataset(str(root / "<i>odd & data.json"), root / "images")
     models = {"base": None, "base-sgdm[razor=0.25,a<b]": "base"}
-    chosen = {c.name: c for c in corruption.load().select(["gaussian_noise", "fog"])}
+    chosen = {c.name: c for c in corruption.load_corruptions().select(["gaussian_noise", "fog"])}
     severities = {"clean": [0.0], "gaussian_noise": [1.0, 3.0, 5.0], "fog": [1.0, 3.0, 5.0]}
     cells = [
         Cell(m, c, s, cell_key(model=m, corruption=c, severity=s))

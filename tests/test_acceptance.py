@@ -10,7 +10,8 @@ import yaml
 
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.detectors import Entrant, load
+from robustbench_sgdm.datasets.image_decoding import read_image
+from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.scoring import Scorer, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import Settings, make_plan, sweep
@@ -19,10 +20,10 @@ from robustbench_sgdm.sweep import Settings, make_plan, sweep
 @pytest.fixture(scope="module")
 def run(coco_json: Path, coco_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Clean and gaussian noise at severities 1, 3 and 5 on 128 images."""
-    models = {"yolov8n": Entrant(load("yolov8n", weights=coco_weights), str(coco_weights))}
-    noise = corruption.load().select(["gaussian"])
+    models = {"yolov8n": DetectorEntry(load_detector("yolov8n", weights=coco_weights), str(coco_weights))}
+    noise = corruption.load_corruptions().select(["gaussian"])
     plan = make_plan(
-        models, datasets.load(str(coco_json)), noise, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4)
+        models, datasets.load_dataset(str(coco_json)), noise, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4)
     )
     opened = Run.start(tmp_path_factory.mktemp("runs"), "acceptance", plan.describe())
     sweep(plan, opened.store)
@@ -40,7 +41,7 @@ def test_clean_ap_is_that_of_ultralytics_val(
     """Within 0.1: Ultralytics rounds boxes to 1/1000 px and scores to 1e-5 in its json."""
     from ultralytics.models.yolo.detect import DetectionValidator
 
-    data = datasets.load(str(coco_json))
+    data = datasets.load_dataset(str(coco_json))
     to_yolo(data, tmp_path)
     described = {
         "path": str(tmp_path),
@@ -57,7 +58,9 @@ def test_clean_ap_is_that_of_ultralytics_val(
     validator = DetectionValidator(args=settings)
     validator(model=str(coco_weights))
     found = json.loads((Path(validator.save_dir) / "predictions.json").read_text())
-    own = datasets.load(str(tmp_path / "data.yaml"))  # what `score --data data.yaml` makes of them, untouched
+    own = datasets.load_dataset(
+        str(tmp_path / "data.yaml")
+    )  # what `score --data data.yaml` makes of them, untouched
     read = read_predictions(Path(validator.save_dir) / "predictions.json", own)
     names = {image.path.name: image.id for image in own.images}
     told = [(names[d["file_name"]], d["category_id"] - 1, d["score"]) for d in found]
@@ -82,7 +85,7 @@ def test_scores_under_noise_are_those_of_an_independent_pipeline(run: Run) -> No
 
 
 def test_pycocotools_gives_the_same_twelve_numbers(run: Run, coco_json: Path) -> None:
-    data = datasets.load(str(coco_json))
+    data = datasets.load_dataset(str(coco_json))
     for cell in run.cells[::3]:
         frame = run.store.detections(cell)
         boxes = frame[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
@@ -100,14 +103,14 @@ def test_pycocotools_gives_the_same_twelve_numbers(run: Run, coco_json: Path) ->
 
 def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: Path) -> None:
     images = [
-        torch.from_numpy(datasets.images.read(i).transpose(2, 0, 1).copy())
-        for i in datasets.load(str(coco_json)).images[:3]
+        torch.from_numpy(read_image(i).transpose(2, 0, 1).copy())
+        for i in datasets.load_dataset(str(coco_json)).images[:3]
     ]
     plain, grafted = (
-        load(name, weights=coco_weights).predict(images) for name in ("yolov8n", "yolov8n-sgdm")
+        load_detector(name, weights=coco_weights).predict(images) for name in ("yolov8n", "yolov8n-sgdm")
     )
     for a, b in zip(plain, grafted, strict=True):
         np.testing.assert_allclose(
             a.xyxy, b.xyxy, atol=1e-2
         )  # folding the graft rounds its additions to zero
-        np.testing.assert_allclose(a.score, b.score, atol=1e-4)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)

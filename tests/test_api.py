@@ -95,8 +95,8 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
     (found,) = mine.predict([image])
     assert (
         found.xyxy.tolist() == [[40, 0, 70, 25]]
-        and found.score.tolist() == [1]
-        and found.label.tolist() == [0]
+        and found.scores.tolist() == [1]
+        and found.labels.tolist() == [0]
     )
     run = rb.evaluate([mine, "yolov8n"], project=tmp_path, name="r", **TWO)
     assert run.directory.pairs == [("bright", "yolov8n")] and len(run.results()) == 4
@@ -139,7 +139,7 @@ def test_forms_of_boxes_are_the_same() -> None:
     image = torch.zeros((3, 9, 9), dtype=torch.uint8)
     for form in forms:
         (found,) = rb.wrap_detector(partial(given, form), classes=["a", "b"], name="x").predict([image])
-        assert found.xyxy.tolist() == [[2, 2, 6, 7], [1, 2, 3, 4]] and found.label.tolist() == [1, 0]
+        assert found.xyxy.tolist() == [[2, 2, 6, 7], [1, 2, 3, 4]] and found.labels.tolist() == [1, 0]
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
     assert detectors.plugin_names() == ["theirs-broken", "theirs-nothing"]
     for name in ("theirs-nothing", "theirs:nothing"):
         assert rb.load_detector(name).classes == ("ball",)
-        assert list(detectors.line_up([name])) == ["nothing"]
+        assert list(detectors.load_detectors([name])) == ["nothing"]
     for name, reason in (
         ("theirs-broken", "theirs:broken cannot be loaded: ValueError: no licence"),
         ("theirs:wrong", "theirs:wrong gave a int, which is no detector"),
@@ -201,9 +201,9 @@ def {name}(images, strength, rng):
 def test_a_name_that_is_taken_is_left_out_and_said(
     package: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = corruption.load().names
+    before = corruption.load_corruptions().names
     package(CORRUPTION.format(name="fog") + CORRUPTION.format(name="darker"), corruptions="theirs = theirs")
-    assert corruption.load().names == [*before, "darker"]
+    assert corruption.load_corruptions().names == [*before, "darker"]
     assert "theirs.py (fog) left out: the name fog is taken" in caplog.text
     image = np.full((8, 8, 3), 99, np.uint8)
     assert (rb.corrupt(image, "darker", 2) == 79).all()
@@ -212,17 +212,17 @@ def test_a_name_that_is_taken_is_left_out_and_said(
 def test_a_package_that_cannot_be_loaded_is_left_out_and_said(
     package: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = corruption.load().names
+    before = corruption.load_corruptions().names
     package("raise ImportError('no licence')", corruptions="theirs = theirs")
-    assert corruption.load().names == before
+    assert corruption.load_corruptions().names == before
     assert "corruptions of theirs left out: ImportError: no licence" in caplog.text
 
 
 def test_corruptions_take_and_give_any_kind_of_image() -> None:
     rng = np.random.default_rng(0)
     array = rng.integers(0, 256, (40, 60, 3), np.uint8)
-    expected = corruption.apply_to_picture(
-        corruption.load().get("gaussian_noise"), array, 3, seed=5, image_id=9
+    expected = corruption.corrupt_image(
+        corruption.load_corruptions().get("gaussian_noise"), array, 3, seed=5, image_id=9
     )
     noisy = rb.corrupt(array, "gaussian_noise", 3, seed=5, image_id=9)
     assert np.array_equal(noisy, expected) and not np.array_equal(noisy, array)

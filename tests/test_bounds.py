@@ -25,8 +25,8 @@ from robustbench_sgdm import datasets
 from robustbench_sgdm.core import resources, untrusted_input
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.datasets import Image, image_claims, images
-from robustbench_sgdm.detectors import architecture
+from robustbench_sgdm.datasets import Image, image_decoding, image_headers
+from robustbench_sgdm.detectors.ultralytics import architecture
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.checks import parse_csv, read_frame
@@ -260,13 +260,13 @@ def test_an_image_that_is_named_again_costs_little(tmp_path: Path) -> None:
     (root / "a.yaml").write_text(yaml.safe_dump({"path": ".", "val": "list.txt", "names": ["a", "b"]}))
     lines = [f"./images/{'./' * (n % 7)}val/a.png\n" for n in range(4000)]
     (root / "list.txt").write_text("".join(lines[:20]))
-    assert len(datasets.load(str(root / "a.yaml")).annotations) == 80_000
+    assert len(datasets.load_dataset(str(root / "a.yaml")).annotations) == 80_000
     (root / "list.txt").write_text("".join(lines))
     with within(1000, 20), pytest.raises(DataError, match="name each image once"):
-        datasets.load(str(root / "a.yaml"))
+        datasets.load_dataset(str(root / "a.yaml"))
     (root / "labels/val/a.txt").write_text("0 .5 .5 .1 .1\n" * 20_000)
     with within(100, 20):
-        data = datasets.load(str(root / "a.yaml"))
+        data = datasets.load_dataset(str(root / "a.yaml"))
     assert len(data.images) == len(data.annotations) == 4000
 
 
@@ -324,7 +324,7 @@ def test_model_yamls_are_counted_before_they_are_built(
 ) -> None:
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(config))
     with within(300, 20), pytest.raises(UsageError, match=why):
-        architecture.from_file(tmp_path / "m.yaml")
+        architecture.read_config(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("F4", 4), ("F8_E8M0", 8), ("C64", 64), ("U32", 32)])
@@ -354,7 +354,7 @@ def test_a_large_plain_picture_takes_what_its_pixels_do(tmp_path: Path, mode: st
     side = 6000
     (tmp_path / "a.png").write_bytes(encoded(Pillow.new(mode, (side, side)), "PNG", compress_level=1))
     with within(10 * side * side // 2**20, 30):
-        assert images.read(Image(1, tmp_path / "a.png", side, side)).shape == (side, side, 3)
+        assert image_decoding.read_image(Image(1, tmp_path / "a.png", side, side)).shape == (side, side, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "P", "RGBA", "LA", "1", "CMYK"])
@@ -363,9 +363,9 @@ def test_bands_are_converted_as_the_whole(mode: str, monkeypatch: pytest.MonkeyP
     grey = Pillow.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
     picture = grey if mode == "I;16" else Pillow.fromarray(pixels).convert(mode)
     data = encoded(picture, "TIFF")
-    whole = images.decode(data)
-    monkeypatch.setattr(images, "_BAND", 37 * 7)
-    np.testing.assert_array_equal(images.decode(data), whole)
+    whole = image_decoding.decode_image(data)
+    monkeypatch.setattr(image_decoding, "_BAND", 37 * 7)
+    np.testing.assert_array_equal(image_decoding.decode_image(data), whole)
 
 
 def progressive(size: int, scans: int) -> bytes:
@@ -380,15 +380,15 @@ def test_what_no_decoder_draws_is_no_scan() -> None:
     for progressive in (False, True):
         plain = encoded(picture, "JPEG", progressive=progressive)
         data = encoded(picture, "JPEG", progressive=progressive, comment=film) + film
-        assert image_claims.jpeg_scans(data) == image_claims.jpeg_scans(plain)
-        assert images.decode(data).shape == (2000, 3000, 3)
+        assert image_headers.jpeg_scans(data) == image_headers.jpeg_scans(plain)
+        assert image_decoding.decode_image(data).shape == (2000, 3000, 3)
 
 
 def test_scans_are_counted_as_a_decoder_meets_them() -> None:
     noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     for how, scans in (({}, 1), ({"restart_marker_blocks": 1}, 1), ({"progressive": True}, 10)):
         data = encoded(noise, "JPEG", quality=100, **how)
-        assert image_claims.jpeg_scans(data) == scans
+        assert image_headers.jpeg_scans(data) == scans
         at = data.rfind(b"\xff\xda")
         for hidden in (
             b"\xff\xff",
@@ -399,9 +399,11 @@ def test_scans_are_counted_as_a_decoder_meets_them() -> None:
             b"\0\0",
         ):
             more = data[:at] + hidden + data[at:]
-            assert image_claims.jpeg_scans(more) == scans, hidden
+            assert image_headers.jpeg_scans(more) == scans, hidden
             if scans > 1:  # before the first one Pillow reads, which passes less than the decoder does
-                np.testing.assert_array_equal(images.decode(more), images.decode(data))
+                np.testing.assert_array_equal(
+                    image_decoding.decode_image(more), image_decoding.decode_image(data)
+                )
 
 
 def shared_tags(count: int) -> bytes:
@@ -465,18 +467,18 @@ def test_pictures_claim_what_they_are(make: Callable[[], bytes], message: str) -
     with within(200, 10):
         if message:
             with pytest.raises(DataError, match=message):
-                images.decode(data)
+                image_decoding.decode_image(data)
         else:
-            assert images.decode(data).shape == (24, 24, 3)
+            assert image_decoding.decode_image(data).shape == (24, 24, 3)
 
 
 def test_a_jpeg_2000_holds_the_size_of_its_header() -> None:
     data = bytearray(encoded(Pillow.new("RGB", (24, 24)), "JPEG2000"))
-    assert images.decode(bytes(data)).shape == (24, 24, 3)
+    assert image_decoding.decode_image(bytes(data)).shape == (24, 24, 3)
     at = data.index(b"\xff\x4f\xff\x51") + 8
     data[at : at + 4] = (60_000).to_bytes(4, "big")
     with pytest.raises(DataError):
-        images.decode(bytes(data))
+        image_decoding.decode_image(bytes(data))
 
 
 def test_no_jpeg_2000_hides_its_size() -> None:
@@ -485,9 +487,9 @@ def test_no_jpeg_2000_hides_its_size() -> None:
     begin = data.index(b"\xff\x4f\xff\x51")
     decoy = b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">4I", 24, 24, 0, 0)
     large = data[begin : begin + 8] + struct.pack(">I", 60_000) + data[begin + 12 :]
-    image_claims.check_pixels(io.BytesIO(data), "JPEG2000", (24, 24))
+    image_headers.check_pixels(io.BytesIO(data), "JPEG2000", (24, 24))
     with pytest.raises(ValueError, match="60000 x 24"):
-        image_claims.check_pixels(io.BytesIO(data[:begin] + decoy + large), "JPEG2000", (24, 24))
+        image_headers.check_pixels(io.BytesIO(data[:begin] + decoy + large), "JPEG2000", (24, 24))
 
 
 def test_exif_orientation_is_pillows() -> None:
@@ -499,7 +501,7 @@ def test_exif_orientation_is_pillows() -> None:
             exif = Pillow.Exif()
             exif.load(data)
             said = exif.get(0x0112)
-            ours = image_claims.exif_orientation(data)
+            ours = image_headers.exif_orientation(data)
             assert (ours if 2 <= ours <= 8 else 1) == (said if said in range(2, 9) else 1)
 
 

@@ -73,7 +73,7 @@ def test_a_data_set(put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch)
     package = sys.modules["robustbench_sgdm.datasets.sources"]
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
     dataset_sources.cache_clear()
-    assert len(datasets.load("first-scenes")) == 10
+    assert len(datasets.load_dataset("first-scenes")) == 10
     assert "first-scenes" in {one.name for one in dataset_sources()}
 
 

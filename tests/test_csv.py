@@ -28,7 +28,7 @@ EMPTY: dict[str, Callable[[Run], pd.DataFrame]] = {
     "calibration": robustness.calibration,
     "bins": robustness.calibration_bins,
     "runs": lambda _: comparison.runs_table([]),
-    "runs' summary": lambda _: comparison.summary(comparison.runs_table([])),
+    "runs' summary": lambda _: comparison.summarize_runs(comparison.runs_table([])),
     "comparison": lambda _: tables.comparison_rows(
         pd.DataFrame(columns=["model", "baseline", "metric", "estimate", "low", "high"]),
         pd.DataFrame(columns=["model", "corruption", "metric", "severity", "low", "high", "used"]),

@@ -73,7 +73,7 @@ def alone() -> list[str]:
 
 
 def test_nothing_asks_for_a_network(alone: list[str], tmp_path: Path) -> None:
-    data = scenes.make(tmp_path / "data", "val", 4)
+    data = scenes.write_split(tmp_path / "data", "val", 4)
     (tmp_path / "watch").mkdir()
     (tmp_path / "watch/sitecustomize.py").write_text(WATCH)
     asked = tmp_path / "asked"

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 from robustbench_sgdm import paper, tables
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.detectors import timing, zoo
-from robustbench_sgdm.detectors.timing import Timing, in_turns, median_interval
+from robustbench_sgdm.detectors import timing
+from robustbench_sgdm.detectors.timing import Timing, benchmark_interleaved, median_interval
+from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.paper import Cell, Verdict
 from robustbench_sgdm.tables import are_distinguishable
 
@@ -53,7 +54,7 @@ def test_every_printed_count_has_a_verdict(table: int) -> None:
         assert cell.value is not None and cell.verdict.value is not None
         assert cell.verdict.outcome in ("equal", "by rule", "differs")
         assert bool(cell.verdict.why) == (cell.verdict.outcome != "equal")
-        zoo.resolve(cell.model if cell.classes else f"yolov8n-{cell.model}")
+        zoo.resolve_model(cell.model if cell.classes else f"yolov8n-{cell.model}")
 
 
 @pytest.mark.parametrize("table", KEYS)
@@ -110,7 +111,7 @@ def test_ablations_are_models_beside_their_printed_ap(table: int) -> None:
     assert len(to_train) == 2 * (len(rows) - 1)
     for cell in to_train:
         assert cell.printed in rows[cell.row]
-        assert zoo.config(cell.model, 20)["nc"] == 20
+        assert zoo.model_config(cell.model, 20)["nc"] == 20
 
 
 def test_csv_reads_back() -> None:
@@ -164,7 +165,7 @@ def test_latency_is_a_ratio_beside_its_spread() -> None:
 def test_calls_are_timed_in_turns_in_random_order() -> None:
     order: list[str] = []
     calls: Any = {name: (lambda name=name: order.append(name)) for name in ("a", "b")}
-    found = in_turns(calls, rounds=20)
+    found = benchmark_interleaved(calls, rounds=20)
     rounds = ["".join(order[i : i + 2]) for i in range(len(order) - 40, len(order), 2)]
     assert set(rounds) == {"ab", "ba"}
     assert found["a"].ratio == found["a"].low == found["a"].high == 1
@@ -196,7 +197,7 @@ def test_two_copies_of_a_network_are_not_distinguishable(
 
     monkeypatch.setattr(timing, "_seconds", seconds)
     same: Any = {"a": int, "b": int}
-    found = [in_turns(same, timing.ROUNDS)["b"] for _ in range(400)]
+    found = [benchmark_interleaved(same, timing.ROUNDS)["b"] for _ in range(400)]
     assert sum(are_distinguishable(one.low, one.high) for one in found) <= 0.05 * len(found)
 
 

@@ -24,12 +24,12 @@ else:
     detecting = resources.import_file(resources.root() / "app" / "detecting.py")
     Shown = stored.Shown
 
-MOST_DIFFERENT = "most different"
+MAX_DIFFERENT = "most different"
 RIGHT_FINDS_MORE = "right finds more"
 LEFT_FINDS_MORE = "left finds more"
 AS_IN_THE_DATA = "as in the data"
 ORDERS = {
-    MOST_DIFFERENT: "only one of the two models",
+    MAX_DIFFERENT: "only one of the two models",
     RIGHT_FINDS_MORE: "the right model",
     LEFT_FINDS_MORE: "the left model",
     AS_IN_THE_DATA: "",
@@ -138,14 +138,14 @@ def _ranked(
         return every, "No severity is complete for both models, so the order is that of the data set."
     nearest = min(levels, key=lambda s: abs(s - severity))
     apart = _apart(shown.run, shown.stamp, left, right, name, nearest)
-    if order == MOST_DIFFERENT:
+    if order == MAX_DIFFERENT:
         first = apart.sort_values(["either", "net"], ascending=False, kind="stable", key=abs)
     else:
         sign = 1 if order == RIGHT_FINDS_MORE else -1
         first = apart[sign * apart["net"] > 0].sort_values("net", ascending=sign < 0, kind="stable")
     ranked = [int(i) for i in first["image_id"]]
     known = set(ranked)
-    finds = f"{'finds' if name == CLEAN else 'still finds'} {'some' if order == MOST_DIFFERENT else 'more'} objects"
+    finds = f"{'finds' if name == CLEAN else 'still finds'} {'some' if order == MAX_DIFFERENT else 'more'} objects"
     where = f"In {len(ranked)} of {len(every)} images" if ranked else "In no image"
     remark = f"{where} {ORDERS[order]} {finds} at severity {nearest:g}{'; they come first' * bool(ranked)}."
     return ranked + [i for i in every if i not in known], remark

@@ -24,8 +24,8 @@ EMBEDDED = ("yolov8n", "yolov8n-sgdm")
 SCENES = {f"scene {number}": number for number in range(1, 7)}
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 KINDS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
-MOST_MEGABYTES = 10
-MOST_PIXELS = 25_000_000
+MAX_MEGABYTES = 10
+MAX_PIXELS = 25_000_000
 LARGEST = 1600  # px; a larger picture is shrunk before anything else
 SMALLEST = 8  # px
 OVERLAP = 0.5  # IoU from which two boxes of one class are the same find
@@ -50,9 +50,9 @@ def page() -> None:
         corruption = controls.pick_corruption(_corruptions(), default="gaussian_noise")
     severity = float(controls.slide("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
-        f"Or a photograph of your own, up to {MOST_MEGABYTES} MB",
+        f"Or a photograph of your own, up to {MAX_MEGABYTES} MB",
         type=list(KINDS),
-        max_upload_size=MOST_MEGABYTES,
+        max_upload_size=MAX_MEGABYTES,
         key="upload",
     )
     agreed = [_may_load(name) for name in dict.fromkeys((left, right)) if name not in EMBEDDED]
@@ -103,7 +103,7 @@ def _photographs() -> list[str]:
 def _corruptions() -> list[str]:
     from robustbench_sgdm import corruption
 
-    return corruption.load().names
+    return corruption.load_corruptions().names
 
 
 @st.cache_data(max_entries=16, show_spinner="Rendering the scene")
@@ -111,7 +111,7 @@ def _scene_or_photograph(name: str) -> tuple[NDArray[np.uint8], str]:
     if name in SCENES:
         from robustbench_sgdm.datasets import scenes
 
-        return np.ascontiguousarray(scenes.render(SCENES[name]).image), name
+        return np.ascontiguousarray(scenes.render_scene(SCENES[name]).image), name
     from skimage import data
 
     return np.ascontiguousarray(getattr(data, name)()[..., :3]), name
@@ -126,14 +126,12 @@ def _upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     """
     import cv2
 
-    from robustbench_sgdm.datasets import images
+    from robustbench_sgdm.datasets import image_decoding
 
-    if len(content) > MOST_MEGABYTES * 2**20:
-        raise DataError(
-            f"{len(content) / 2**20:.1f} MB is more than {MOST_MEGABYTES}; give a smaller picture"
-        )
+    if len(content) > MAX_MEGABYTES * 2**20:
+        raise DataError(f"{len(content) / 2**20:.1f} MB is more than {MAX_MEGABYTES}; give a smaller picture")
     with detecting.turn():
-        pixels = images.decode(content, MOST_PIXELS)
+        pixels = image_decoding.decode_image(content, MAX_PIXELS)
         scale = LARGEST / max(pixels.shape[:2])
         if min(pixels.shape[:2]) < SMALLEST:
             raise DataError(f"the picture is under {SMALLEST} pixels high or wide; give a larger one")
@@ -203,8 +201,8 @@ def _seen(
         from robustbench_sgdm import corruption as corrupting
 
         with st.spinner("Making the noise and detecting"), detecting.turn():
-            one = corrupting.load().get(corruption)
-            noisy = corrupting.apply_to_picture(one, pixels, severity, seed=0, image_id=0)
+            one = corrupting.load_corruptions().get(corruption)
+            noisy = corrupting.corrupt_image(one, pixels, severity, seed=0, image_id=0)
             found = [_named(detector, detecting.find(detector, noisy)) for detector in detectors]
         st.session_state["seen"] = which, (pictures.encoded(noisy), _paired(*found))
     seen: tuple[str, list[pd.DataFrame]] = st.session_state["seen"][1]

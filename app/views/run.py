@@ -104,7 +104,7 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
         raise UsageError("choose at least one model and one corruption")
     if code := [item for item in items if ":" in item and not options.find_file(item)]:
         raise UsageError(f"{code[0]} names code to run; a page runs none, so start it in a terminal")
-    corruption.load().select(selected)
+    corruption.load_corruptions().select(selected)
     arguments = [word for item in items for word in ("--model", item)]
     arguments += [word for item in selected for word in ("--noise", item)]
     return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]

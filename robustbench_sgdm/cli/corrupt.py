@@ -89,7 +89,7 @@ def corrupt(
     if sheet is not None:
         check_ending(sheet)
     levels = options.severities(severity)
-    chosen = corrupting.load(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
+    chosen = corrupting.load_corruptions(corruptions or []).select(options.some(noise, "--noise", "gaussian"))
     rehearse(chosen, levels, engine)
     dataset = _first(load_dataset(data, images, split), limit)
     corrupted = _corruptor(engine, seed)
@@ -112,7 +112,7 @@ def corrupt(
 
 
 def _with_clean(one: "Corruption", levels: Sequence[float]) -> list[float]:
-    return [0.0] * (0 in levels) + one.levels(levels)
+    return [0.0] * (0 in levels) + one.effective_severities(levels)
 
 
 def _first(dataset: "Dataset", limit: int) -> "Dataset":
@@ -126,12 +126,12 @@ def _first(dataset: "Dataset", limit: int) -> "Dataset":
 
 
 def _corruptor(engine: str, seed: int) -> "Corrupted":
-    from robustbench_sgdm.corruption import apply_to_picture
+    from robustbench_sgdm.corruption import corrupt_image
 
     def corrupted(
         one: "Corruption", severity: float, picture: "NDArray[np.uint8]", image_id: int
     ) -> "NDArray[np.uint8]":
-        return apply_to_picture(one, picture, severity, seed=seed, image_id=image_id, engine=engine)
+        return corrupt_image(one, picture, severity, seed=seed, image_id=image_id, engine=engine)
 
     return corrupted
 
@@ -160,9 +160,9 @@ def _copy(
     from PIL import Image as Pillow
 
     from robustbench_sgdm.core import atomic_io
-    from robustbench_sgdm.datasets.images import read
+    from robustbench_sgdm.datasets.image_decoding import read_image
 
-    picture = read(image)
+    picture = read_image(image)
     how = {"quality": quality, "subsampling": 0} if name.endswith(".jpg") else {"compress_level": 1}
     form = "JPEG" if name.endswith(".jpg") else "PNG"
     for one, severity in copies:
@@ -205,12 +205,12 @@ def _draw(
     levels: Sequence[float],
     corrupted: "Corrupted",
 ) -> None:
-    from robustbench_sgdm.datasets.images import read
+    from robustbench_sgdm.datasets.image_decoding import read_image
     from robustbench_sgdm.figures import contact_sheet, save
 
-    picture = read(image)
+    picture = read_image(image)
     rows = {
-        one.name: {s: corrupted(one, s, picture, image.id) for s in (0.0, *one.levels(levels))}
+        one.name: {s: corrupted(one, s, picture, image.id) for s in (0.0, *one.effective_severities(levels))}
         for one in chosen
     }
     save(contact_sheet(rows), sheet)

@@ -26,7 +26,7 @@ def load_dataset(source: str, images: Path | None = None, split: str = "val") ->
 
     name, folder = find(source, images)
     with stages() as progress:
-        dataset = datasets.load(name, folder, split=split, progress=progress)
+        dataset = datasets.load_dataset(name, folder, split=split, progress=progress)
     for text in dataset.notes:
         note(f"warning: {text}")
     return dataset

@@ -76,13 +76,13 @@ def paper(
 def _latency(table: int, rounds: int, device: str | None) -> "list[Cell]":
     from robustbench_sgdm import paper
     from robustbench_sgdm.cli.console import note
-    from robustbench_sgdm.detectors import pick_device, timing
+    from robustbench_sgdm.detectors import select_device, timing
 
-    on = pick_device(device)
+    on = select_device(device)
     cells = []
     classes = paper.facts()["recompute"][table]["classes"][0]
     for row, models in paper.latency_models(table).items():
         note(f"timing {', '.join(models)} on {on}, {rounds} rounds in turns")
-        found = timing.forward_passes(models, classes, device=on, rounds=rounds)
+        found = timing.benchmark_forward(models, classes, device=on, rounds=rounds)
         cells += paper.latency_cells(table, row, found, f"{on}, batch 1, {rounds} rounds in turns")
     return cells

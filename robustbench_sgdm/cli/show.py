@@ -20,7 +20,7 @@ from robustbench_sgdm.cli.common import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robustbench_sgdm.corruption import Registry
+    from robustbench_sgdm.corruption import CorruptionRegistry
     from robustbench_sgdm.tables import Table
 
 app = typer.Typer(
@@ -34,17 +34,20 @@ app = typer.Typer(
 def models() -> None:
     """Zoo models: parameters, GFLOPs at 640 px with BatchNorm folded, embedded weights, source."""
     from robustbench_sgdm.cli.console import counting, show
-    from robustbench_sgdm.detectors import embedded, zoo
+    from robustbench_sgdm.detectors import bundled_weights
+    from robustbench_sgdm.detectors.ultralytics import zoo
     from robustbench_sgdm.tables import Table
 
-    rows, names = [], zoo.names()
+    rows, names = [], zoo.model_names()
     numbers: dict[str, int] = {}
     with counting("counting", len(names)) as update:
         for name in names:
-            summary = zoo.summary(name, classes=80)
+            summary = zoo.model_cost(name, classes=80)
             counts = [f"{summary.parameters / 1e6:.3f}", f"{summary.gflops:.2f}"]
-            sources = [str(numbers.setdefault(source, len(numbers) + 1)) for source in zoo.sources(name)]
-            rows.append([name, *counts, "scenes" if embedded(name) else "–", ", ".join(sources)])
+            sources = [
+                str(numbers.setdefault(source, len(numbers) + 1)) for source in zoo.model_sources(name)
+            ]
+            rows.append([name, *counts, "scenes" if bundled_weights(name) else "–", ", ".join(sources)])
             update(1)
     notes = [
         "Counts are for 80 classes, GFLOPs with BatchNorm folded as Ultralytics reports them (`robustbench paper` "
@@ -77,7 +80,7 @@ def corruptions(
     from robustbench_sgdm.corruption import GROUPS
     from robustbench_sgdm.tables import Table
 
-    registry = corruption.load(folders or [])
+    registry = corruption.load_corruptions(folders or [])
     if measure:
         show(_damage_table(registry, data, limit))
         return
@@ -92,7 +95,7 @@ def corruptions(
     show(Table("corruptions", ["corruption", "family", "also", "strength at severity 1 to 5"], rows, notes))
 
 
-def _damage_table(registry: "Registry", data: str | None, limit: int) -> "Table":
+def _damage_table(registry: "CorruptionRegistry", data: str | None, limit: int) -> "Table":
     from robustbench_sgdm import corruption, tables
     from robustbench_sgdm.cli.console import counting
 
@@ -103,7 +106,7 @@ def _damage_table(registry: "Registry", data: str | None, limit: int) -> "Table"
     measured = {}
     with counting("measuring", len(registry)) as update:
         for one in registry:
-            measured[one.name] = corruption.damage(one, pictures)
+            measured[one.name] = corruption.measure_image_quality(one, pictures)
             update(1)
     return tables.damage_table(measured, where)
 
@@ -112,10 +115,10 @@ def _pictures(source: str, limit: int) -> "list[Tensor]":
     import torch
 
     from robustbench_sgdm.cli.data import load_dataset
-    from robustbench_sgdm.datasets import images
+    from robustbench_sgdm.datasets import image_decoding
 
     chosen = load_dataset(source).images[:limit]
-    return [torch.from_numpy(images.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+    return [torch.from_numpy(image_decoding.read_image(image).transpose(2, 0, 1).copy()) for image in chosen]
 
 
 @app.command()
@@ -269,12 +272,12 @@ def _check_installation() -> None:
         import torch
 
         from robustbench_sgdm.core.versions import installed_versions
-        from robustbench_sgdm.detectors import embedded
+        from robustbench_sgdm.detectors import bundled_weights
 
         rows += [[name, version] for name, version in installed_versions().items()]
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         rows.append(["GPU", ", ".join(gpus) or "none: everything runs on the CPU"])
-        missing += [f"embedded weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not embedded(n)]
+        missing += [f"embedded weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not bundled_weights(n)]
     rows.append(["CPU cores", str(os.cpu_count())])
     rows.append(["free disk here", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB"])
     verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"

@@ -142,7 +142,7 @@ def train(
             report=training.print_epochs,
             progress=_print_rendering,
         )
-    except training.ArmsFailed as failure:
+    except training.TrainingFailedError as failure:
         runs = failure.runs
         raise
     except KeyboardInterrupt:
@@ -153,11 +153,11 @@ def train(
     finally:
         if runs:
             folder = runs[0].folder.parent
-            frame, data_facts = training.runs_table(runs), training.read_record(folder)["data"]
+            frame, data_facts = training.runs_table(runs), training.read_recipe(folder)["data"]
             truth = (
                 f"Validation: {data_facts['validation images']:,} images, {data_facts['validation truth']}"
             )
-            show(training_table(training.summary(frame), frame, truth=truth))
+            show(training_table(training.summarize_runs(frame), frame, truth=truth))
             note(f"comparison  {folder}")
 
 

@@ -32,8 +32,8 @@ MAX_NAME_BYTES = 255
 
 _DEEPEST = 50
 _LONG = 100  # characters of a text, or bytes, that count as one value
-_MOST_DIGITS = 20  # of a whole number, as 64 bits have at most: thousands of larger ones can share a hash
-_MOST_TAGS = 100  # that a YAML declares: libyaml compares each with all others
+_MAX_DIGITS = 20  # of a whole number, as 64 bits have at most: thousands of larger ones can share a hash
+_MAX_TAGS = 100  # that a YAML declares: libyaml compares each with all others
 _LONGEST_PATH = 4000  # bytes of a path that file systems take
 _INT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "timestamp"))
 _PLAIN_TAGS = frozenset(
@@ -86,7 +86,7 @@ def read_yaml(
         files: of the run directory that it lies in, if it lies in one.
 
     Raises:
-        DataError: it is missing, no plain file, over `MOST_YAML`, `MOST_NODES` or `MOST_VALUES`, cannot be read, or is
+        DataError: it is missing, no plain file, over `MAX_YAML`, `MAX_NODES` or `MAX_VALUES`, cannot be read, or is
             no YAML of plain values.
     """
     data = read_bytes(path, MAX_YAML_BYTES, files)
@@ -107,13 +107,13 @@ def read_yaml(
 
 
 def _plain(text: str) -> Any:
-    if text.count("%TAG") > _MOST_TAGS:
-        raise ValueError(f"it declares more than {_MOST_TAGS} tags")
+    if text.count("%TAG") > _MAX_TAGS:
+        raise ValueError(f"it declares more than {_MAX_TAGS} tags")
     try:
         return _constructed(_Loader(text))
     except yaml.scanner.ScannerError:
         # How Python writes a file's name that is not UTF-8, and libyaml takes no such escape.
-        if not _SURROGATE.search(text) or len(text) > _MOST_SLOW:
+        if not _SURROGATE.search(text) or len(text) > _MAX_SLOW:
             raise
         return _constructed(_SlowLoader(text))
 
@@ -130,7 +130,7 @@ def _constructed(loader: Any) -> Any:
 
 
 class _Counted(yaml.composer.Composer):
-    """Composes nodes of plain values, no more than `MOST_NODES`, not nested deeper than any file of them."""
+    """Composes nodes of plain values, no more than `MAX_NODES`, not nested deeper than any file of them."""
 
     _count = _depth = 0
 
@@ -172,7 +172,7 @@ def _loader(parser: Any) -> Any:
 _SlowLoader = _loader(yaml.SafeLoader)
 _Loader = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml's, where PyYAML was built with it
 _SURROGATE = re.compile(r"\\(u|U0000)[dD][89a-fA-F]")
-_MOST_SLOW = (
+_MAX_SLOW = (
     2**19
 )  # characters that are read without libyaml, in seconds; a plan of a thousand cells has 2**17
 
@@ -190,7 +190,7 @@ def check_expanded_size(value: T, below: Callable[[T], Iterable[T]], deepest: in
         deepest: values within each other; what reads them calls itself as often.
 
     Raises:
-        ValueError: over `MOST_VALUES`, nested deeper, or a value lies within itself.
+        ValueError: over `MAX_VALUES`, nested deeper, or a value lies within itself.
     """
     known: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
 
@@ -386,8 +386,8 @@ def _read_rooted(path: Path, most: int | None, files: SafeDirectory) -> bytes:
 def _below(node: yaml.Node) -> Iterable[yaml.Node]:
     if node.tag not in _PLAIN_TAGS:
         raise ValueError(f"it holds a {short_repr(node.tag)}, which is no plain value")
-    if node.tag == _INT and len(node.value) > _MOST_DIGITS:
-        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MOST_DIGITS}")
+    if node.tag == _INT and len(node.value) > _MAX_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MAX_DIGITS}")
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()

@@ -5,19 +5,24 @@ noisy = apply(found, images, severity=3, seed=0, image_ids=[139, 285])
 """
 
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
-from robustbench_sgdm.corruption.declare import (
+from robustbench_sgdm.corruption.decorator import (
     FAMILIES,
     MAX_SEVERITY,
+    CorruptionFunction,
     Declaration,
-    Function,
     Parameter,
     corruption,
 )
-from robustbench_sgdm.corruption.engine import ENGINES, apply
-from robustbench_sgdm.corruption.entry import Corruption
-from robustbench_sgdm.corruption.measure import PHOTOGRAPHS, damage, photographs
-from robustbench_sgdm.corruption.picture import apply_again, apply_to_any, apply_to_picture, check_own
-from robustbench_sgdm.corruption.registry import GROUPS, Registry, load
+from robustbench_sgdm.corruption.definition import Corruption
+from robustbench_sgdm.corruption.engine import ENGINES, apply_corruption
+from robustbench_sgdm.corruption.image_quality import PHOTOGRAPHS, measure_image_quality, photographs
+from robustbench_sgdm.corruption.registry import GROUPS, CorruptionRegistry, load_corruptions
+from robustbench_sgdm.corruption.single_image import (
+    check_reproducible,
+    corrupt_any_image,
+    corrupt_image,
+    reproduce,
+)
 
 __all__ = [
     "BENCHMARK",
@@ -28,17 +33,17 @@ __all__ = [
     "MAX_SEVERITY",
     "PHOTOGRAPHS",
     "Corruption",
+    "CorruptionFunction",
+    "CorruptionRegistry",
     "Declaration",
-    "Function",
     "Parameter",
-    "Registry",
-    "apply",
-    "apply_again",
-    "apply_to_any",
-    "apply_to_picture",
-    "check_own",
+    "apply_corruption",
+    "check_reproducible",
+    "corrupt_any_image",
+    "corrupt_image",
     "corruption",
-    "damage",
-    "load",
+    "load_corruptions",
+    "measure_image_quality",
     "photographs",
+    "reproduce",
 ]

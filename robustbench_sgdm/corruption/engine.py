@@ -13,13 +13,13 @@ from robustbench_sgdm.core import errors, resources
 from robustbench_sgdm.core.errors import CorruptionError, RobustBenchError, UsageError
 from robustbench_sgdm.core.seeding import BatchRng, derive_seed
 from robustbench_sgdm.corruption import imgaug_engine
-from robustbench_sgdm.corruption.declare import MAX_SEVERITY
-from robustbench_sgdm.corruption.entry import Corruption
+from robustbench_sgdm.corruption.decorator import MAX_SEVERITY
+from robustbench_sgdm.corruption.definition import Corruption
 
 Engine = Callable[[Corruption, Tensor, float, Sequence[int]], Tensor]
 
 
-def apply(
+def apply_corruption(
     corruption: Corruption,
     images: Tensor,
     severity: float,
@@ -45,7 +45,7 @@ def apply(
         UsageError: the images, the severity or the engine are not such.
         CorruptionError: the corruption's function raised or returned something else than it must.
     """
-    _check(images, image_ids)
+    _check_batch(images, image_ids)
     if not (math.isfinite(severity) and 0 <= severity <= MAX_SEVERITY):
         raise UsageError(f"severity {severity} is not in [0, {MAX_SEVERITY}]")
     if engine not in ENGINES:
@@ -58,32 +58,32 @@ def apply(
 
 def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Sequence[int]) -> Tensor:
     strength = corruption.strength(severity)
-    before = None if _ours(corruption.path) else images.clone()
+    before = None if _is_ours(corruption.path) else images.clone()
     try:
         out = corruption.function(images, strength, BatchRng(seeds, images.device))
     except (RobustBenchError, torch.OutOfMemoryError):  # both mean something to the caller
         raise
     except Exception as error:
         raise CorruptionError(f"{_where(corruption)} raised {type(error).__name__}: {error}") from error
-    if before is not None and not _same(before, images):
+    if before is not None and not _are_equal(before, images):
         raise CorruptionError(f"{_where(corruption)} changed its input; work on a copy, `images.clone()`")
     _check_output(corruption, images, out)
     return out.clone() if out.data_ptr() == images.data_ptr() else out
 
 
 @cache
-def _ours(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     """Whether a file is one of our folder, which the contract tests hold to leaving their input as it is."""
     return path.is_relative_to((resources.root() / "corruptions").resolve())
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _are_equal(a: Tensor, b: Tensor) -> bool:
     """Whether two batches of bytes are equal; NumPy sees that ten times as fast as torch."""
     return np.array_equal(a.numpy(), b.numpy()) if a.device.type == "cpu" else torch.equal(a, b)
 
 
 def _imgaug(corruption: Corruption, images: Tensor, severity: float, seeds: Sequence[int]) -> Tensor:
-    if corruption.fixed is not None:
+    if corruption.explicit_parameters is not None:
         raise UsageError(f"the imgaug engine has the published strengths only, not {corruption.name}")
     done = []
     for image, image_seed in zip(images.permute(0, 2, 3, 1).cpu().numpy(), seeds, strict=True):
@@ -94,9 +94,9 @@ def _imgaug(corruption: Corruption, images: Tensor, severity: float, seeds: Sequ
 ENGINES: dict[str, Engine] = {"torch": _torch, "imgaug": _imgaug}
 
 
-def _check(images: Tensor, image_ids: Sequence[int]) -> None:
+def _check_batch(images: Tensor, image_ids: Sequence[int]) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-        raise UsageError(f"images must be uint8 (B, 3, H, W), not {_look(images)}")
+        raise UsageError(f"images must be uint8 (B, 3, H, W), not {_describe(images)}")
     if len(image_ids) != len(images):
         raise UsageError(f"{len(images)} images need as many image ids, not {len(image_ids)}")
 
@@ -105,10 +105,12 @@ def _check_output(corruption: Corruption, images: Tensor, out: object) -> None:
     if not isinstance(out, Tensor):
         raise CorruptionError(f"{_where(corruption)} returned {type(out).__name__}, not a tensor")
     if (out.dtype, out.shape, out.device) != (images.dtype, images.shape, images.device):
-        raise CorruptionError(f"{_where(corruption)} returned {_look(out)}; it must return {_look(images)}")
+        raise CorruptionError(
+            f"{_where(corruption)} returned {_describe(out)}; it must return {_describe(images)}"
+        )
 
 
-def _look(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} on {tensor.device}"
 
 

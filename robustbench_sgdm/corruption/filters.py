@@ -36,7 +36,7 @@ _SLACK = 1e-3
 _SLACK_DOUBLE = 1e-9
 
 
-def to_bytes(levels: Tensor) -> Tensor:
+def to_uint8(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
     if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
         slack = _SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK
@@ -46,7 +46,7 @@ def to_bytes(levels: Tensor) -> Tensor:
     return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)
 
 
-def turned(planes: Tensor) -> Tensor:
+def transpose(planes: Tensor) -> Tensor:
     """Transpose (..., H, W) in memory; OpenCV does it four times as fast as torch."""
     if planes.device.type != "cpu":
         return planes.transpose(-1, -2).contiguous()
@@ -57,14 +57,14 @@ def turned(planes: Tensor) -> Tensor:
     return out
 
 
-def uniform(rng: BatchRng, *shape: int) -> Tensor:
+def uniform_draws(rng: BatchRng, *shape: int) -> Tensor:
     """Uniform draws in [-1, 1) in steps of 2^-15, float32 (B, *shape): four for the price of one."""
     count = math.prod(shape)
     words = rng.integers(-(2**63), 2**63 - 1, -(-count // 4))
     return words.view(torch.int16)[:, :count].float().div_(2**15).view(len(rng), *shape)
 
 
-def lookup(images: Tensor, tables: Tensor) -> Tensor:
+def apply_lut(images: Tensor, tables: Tensor) -> Tensor:
     """Replace each byte by what its channel's table says.
 
     Args:
@@ -84,14 +84,14 @@ def lookup(images: Tensor, tables: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def gaussian(sigma: float, truncate: float = 4.0) -> Kernel1d:
+def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Kernel1d:
     """Gaussian weights that sum to 1, `sigma` px wide and cut off at `truncate` sigma."""
     radius = int(truncate * sigma + 0.5)
     weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * max(sigma, 1e-9) ** 2))
     return np.asarray(weights / weights.sum(), np.float32)
 
 
-def separable(images: Tensor, terms: Terms, border: Border) -> Tensor:
+def correlate_separable(images: Tensor, terms: Terms, border: Border) -> Tensor:
     """Correlate with a sum of separable kernels.
 
     Args:
@@ -103,11 +103,11 @@ def separable(images: Tensor, terms: Terms, border: Border) -> Tensor:
         float32 (B, C, H, W) in the images' units.
     """
     if images.device.type == "cpu":
-        return _separable_cv2(images, terms, border)
-    return separable_taps(images, terms, border)
+        return _correlate_separable_cv2(images, terms, border)
+    return correlate_separable_torch(images, terms, border)
 
 
-def _separable_cv2(images: Tensor, terms: Terms, border: Border) -> Tensor:
+def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Tensor:
     planes, edge = images.flatten(0, 1).numpy(), _CV_BORDER[border]
     out = np.empty(planes.shape, np.float32)
     part = np.empty(planes.shape[1:], np.float32)  # allocated once: fresh memory costs as much as a filter
@@ -120,20 +120,20 @@ def _separable_cv2(images: Tensor, terms: Terms, border: Border) -> Tensor:
     return torch.from_numpy(out).view(images.shape)
 
 
-def separable_taps(images: Tensor, terms: Terms, border: Border) -> Tensor:
+def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
     """`separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
-        _beyond(size, len(weights) // 2, border).to(images.device)
+        _pad_indices(size, len(weights) // 2, border).to(images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)
     )
     padded = images.float()[..., rows, :]
     total = torch.zeros_like(images, dtype=torch.float32)
     for column, row in terms:
-        total += _taps(_taps(padded, column, -2)[..., cols], row, -1)
+        total += _correlate_axis(_correlate_axis(padded, column, -2)[..., cols], row, -1)
     return total
 
 
-def _beyond(size: int, radius: int, border: Border) -> Tensor:
+def _pad_indices(size: int, radius: int, border: Border) -> Tensor:
     """The indices of `size` pixels with `radius` more on either side, for any size."""
     index = torch.arange(-radius, size + radius)
     if border == "reflect" and size > 1:
@@ -145,7 +145,7 @@ def _beyond(size: int, radius: int, border: Border) -> Tensor:
     return index.clamp(0, size - 1)
 
 
-def _taps(padded: Tensor, weights: Kernel1d, axis: int) -> Tensor:
+def _correlate_axis(padded: Tensor, weights: Kernel1d, axis: int) -> Tensor:
     size = padded.shape[axis] - len(weights) + 1
     total = torch.zeros_like(padded.narrow(axis, 0, size))
     for start, weight in enumerate(weights.tolist()):
@@ -153,7 +153,7 @@ def _taps(padded: Tensor, weights: Kernel1d, axis: int) -> Tensor:
     return total
 
 
-def shifted_sum(image: Tensor, taps: Sequence[Tap]) -> Tensor:
+def sum_shifted(image: Tensor, taps: Sequence[Tap]) -> Tensor:
     """Sum of weight * image moved by (dy, dx) whole pixels, edge pixels repeated.
 
     Args:
@@ -200,13 +200,13 @@ def zoom_sizes(size: int, factor: float) -> tuple[int, int]:
     return part, round(part * factor)
 
 
-def enlarge(planes: Tensor, size: tuple[int, int]) -> Tensor:
+def upscale(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear enlargement of float32 (C, h, w) to (C, *size), the corner pixels kept in the corners."""
     # A batch of single planes: with three channels torch picks its kernel, and so its rounding, by threads.
     return F.interpolate(planes[:, None], size, mode="bilinear", align_corners=True)[:, 0]
 
 
-def displaced(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def remap(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Read each pixel from a place beside it, bilinearly; the image is mirrored at its edges.
 
     OpenCV's `remap` rounds places to 1/32 px, which is several grey levels at an edge.
@@ -222,18 +222,18 @@ def displaced(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     down, right = down.expand(height, width), right.expand(height, width)
     reach = 2 + int(max(by.abs().max() for by in (down, right)))
-    rows, cols = (_beyond(size, reach, "symmetric").to(image.device) for size in (height, width))
+    rows, cols = (_pad_indices(size, reach, "symmetric").to(image.device) for size in (height, width))
     padded = image.index_select(1, rows).index_select(2, cols)
     out = torch.empty(image.shape, device=image.device)
     # On the CPU a band of rows at a time, whose intermediate results stay in the cache.
     band = 32 if image.device.type == "cpu" else height
     for start in range(0, height, band):
         part = slice(start, start + band)
-        _read(padded[:, start:], down[part], right[part], reach, out[:, part])
+        _remap_rows(padded[:, start:], down[part], right[part], reach, out[:, part])
     return out
 
 
-def _read(padded: Tensor, down: Tensor, right: Tensor, reach: int, out: Tensor) -> None:
+def _remap_rows(padded: Tensor, down: Tensor, right: Tensor, reach: int, out: Tensor) -> None:
     """Fill `out` (C, h, w) with what lies (down, right) of each pixel; `padded` has `reach` more around it."""
     height, width = down.shape
     across = padded.shape[2]
@@ -265,12 +265,14 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     Returns:
         float32 (B, C, H, W) in grey levels.
     """
-    rows, cols = (_cosines(size, int(2 * cutoff * size) + 1).to(images.device) for size in images.shape[-2:])
+    rows, cols = (
+        _dct_vectors(size, int(2 * cutoff * size) + 1).to(images.device) for size in images.shape[-2:]
+    )
     return torch.stack([(rows.T @ ((rows @ image @ cols.T) @ cols)).float() for image in images.double()])
 
 
 @lru_cache(maxsize=32)
-def _cosines(size: int, kept: int) -> Tensor:
+def _dct_vectors(size: int, kept: int) -> Tensor:
     """The first `kept` orthonormal DCT-II vectors (min(kept, size), size), float64."""
     k = torch.arange(min(kept, size), dtype=torch.float64)[:, None]
     waves = torch.cos(torch.pi * k * (torch.arange(size) + 0.5) / size) * math.sqrt(2 / size)

@@ -19,7 +19,7 @@ _LIBRARIES = (
 )
 
 # The reference draws from NumPy's global state, which threads share.
-_ONE_AT_A_TIME = threading.Lock()
+_LOCK = threading.Lock()
 
 
 def corrupt(name: str, image: NDArray[np.uint8], severity: float, seed: int) -> NDArray[np.uint8]:
@@ -37,21 +37,21 @@ def corrupt(name: str, image: NDArray[np.uint8], severity: float, seed: int) -> 
         raise UsageError(
             f"the imgaug engine needs {MIN_SIZE} px a side, not {size}; the torch engine takes any size"
         )
-    with _ONE_AT_A_TIME, _numpy_state_kept():
+    with _LOCK, _preserve_numpy_state():
         from imgaug.augmenters import imgcorruptlike
 
         function = getattr(imgcorruptlike, f"apply_{name}")
         return np.array(function(np.ascontiguousarray(image), int(severity), seed=seed % 2**32), np.uint8)
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """The versions that decide this engine's pixels, by distribution."""
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return {name: installed[name] for name in _LIBRARIES if name in installed}
 
 
 @contextmanager
-def _numpy_state_kept() -> Iterator[None]:
+def _preserve_numpy_state() -> Iterator[None]:
     state = np.random.get_state()  # noqa: NPY002
     try:
         yield

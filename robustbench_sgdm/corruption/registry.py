@@ -11,8 +11,8 @@ from pathlib import Path
 from robustbench_sgdm.core import errors, resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.corruption.declare import FAMILIES
-from robustbench_sgdm.corruption.entry import Corruption, tagged
+from robustbench_sgdm.corruption.decorator import FAMILIES
+from robustbench_sgdm.corruption.definition import Corruption, declared_corruptions
 
 _LOG = logging.getLogger(__name__)
 GROUP = "robustbench_sgdm.corruptions"
@@ -23,7 +23,7 @@ _BRACKETS = re.compile(r"(?P<name>[^\[\]]+)\[(?P<strength>[^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
-class Registry:
+class CorruptionRegistry:
     """The known corruptions: COCO-C's in its order, then the others in the order they were found."""
 
     corruptions: tuple[Corruption, ...]
@@ -73,7 +73,7 @@ class Registry:
         """
         bracketed = _BRACKETS.fullmatch(name)
         if bracketed:
-            return _fix(self.get(bracketed["name"]), bracketed["strength"])
+            return _with_parameters(self.get(bracketed["name"]), bracketed["strength"])
         for found in self:
             if name in (found.name, *found.aliases):
                 return found
@@ -93,7 +93,7 @@ class Registry:
         return sorted(chosen.values(), key=lambda found: self.names.index(found.base))
 
 
-def load(extra: Sequence[Path] = ()) -> Registry:
+def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:
     """Collect our corruptions, those of installed packages, and those of the `extra` folders.
 
     A package names a module of corruptions as an entry point of the group `robustbench_sgdm.corruptions`. One that
@@ -103,18 +103,18 @@ def load(extra: Sequence[Path] = ()) -> Registry:
         DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
     """
     folders = [folder.resolve() for folder in (resources.root() / "corruptions", *extra)]
-    found = [one for folder in dict.fromkeys(folders) for one in _folder(folder)]
-    found += _of_packages({name for one in found for name in (one.name, *one.aliases)})
+    found = [one for folder in dict.fromkeys(folders) for one in _from_folder(folder)]
+    found += _from_packages({name for one in found for name in (one.name, *one.aliases)})
     order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
-    return Registry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
+    return CorruptionRegistry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
 
 
-def _of_packages(taken: Collection[str]) -> list[Corruption]:
+def _from_packages(taken: Collection[str]) -> list[Corruption]:
     """The corruptions of installed packages, but those whose name is taken."""
     found: list[Corruption] = []
     for point in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
         try:
-            declared = tagged(point.load())
+            declared = declared_corruptions(point.load())
             if not declared:
                 raise DataError("declares no corruption; tag a function there with @corruption(...)")
         except Exception as error:  # noqa: BLE001 - whatever the other package does
@@ -134,16 +134,20 @@ def _of_packages(taken: Collection[str]) -> list[Corruption]:
     return found
 
 
-def _folder(folder: Path) -> list[Corruption]:
-    found = [corruption for module in resources.import_folder(folder) for corruption in tagged(module)]
+def _from_folder(folder: Path) -> list[Corruption]:
+    found = [
+        corruption
+        for module in resources.import_folder(folder)
+        for corruption in declared_corruptions(module)
+    ]
     if not found:
         raise DataError(f"{folder} declares no corruption; tag a function there with @corruption(...)")
     return found
 
 
-def _fix(corruption: Corruption, text: str) -> Corruption:
+def _with_parameters(corruption: Corruption, text: str) -> Corruption:
     """`corruption` at the strength that `text`, such as "sigma=0.15", says."""
-    given = _parse(corruption, text)
+    given = _parse_parameters(corruption, text)
     for parameter in corruption.parameters:
         if parameter.name not in given:
             raise UsageError(f"{corruption.name}[{text}] lacks {parameter.name}: {corruption.describe()}")
@@ -152,10 +156,12 @@ def _fix(corruption: Corruption, text: str) -> Corruption:
             raise UsageError(f"{corruption.name}[{text}]: {parameter.name} must lie in {bounds}")
     ordered = {parameter.name: given[parameter.name] for parameter in corruption.parameters}
     inside = ",".join(f"{name}={value:.12g}" for name, value in ordered.items())
-    return replace(corruption, name=f"{corruption.name}[{inside}]", fixed=tuple(ordered.values()))
+    return replace(
+        corruption, name=f"{corruption.name}[{inside}]", explicit_parameters=tuple(ordered.values())
+    )
 
 
-def _parse(corruption: Corruption, text: str) -> dict[str, float]:
+def _parse_parameters(corruption: Corruption, text: str) -> dict[str, float]:
     """The `name=value` pairs of a strength, checked against the corruption's parameters."""
     known = [parameter.name for parameter in corruption.parameters]
     given: dict[str, float] = {}

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
-from robustbench_sgdm.datasets.base import Dataset, Image, Request, Source
+from robustbench_sgdm.datasets.base import Dataset, DatasetRequest, DatasetSource, Image
 from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
 
-__all__ = ["SCENES_VAL", "Dataset", "Image", "Source", "dataset_sources", "load", "load_scenes"]
+__all__ = ["SCENES_VAL", "Dataset", "DatasetSource", "Image", "dataset_sources", "load", "load_scenes"]
 
 
-def load(
+def load_dataset(
     source: str | Path,
     images: Path | None = None,
     *,
@@ -46,4 +46,4 @@ def load(
         if len(found.splits) == 1:
             raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {wanted} has one split")
         raise unknown_name_error("split", split, found.splits)
-    return found.load(Request(wanted, images, split, progress))
+    return found.load(DatasetRequest(wanted, images, split, progress))

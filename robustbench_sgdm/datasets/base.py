@@ -13,7 +13,7 @@ from typing import Any, Self
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.progress import Progress, no_progress
 
-MOST_CLASSES = 20_000
+MAX_CLASSES = 20_000
 """Of a data set; V3Det, which has the most, has 13,204."""
 
 
@@ -33,7 +33,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Request:
+class DatasetRequest:
     """What the user asked for.
 
     Attributes:
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetSource:
     """One thing that `--data` takes: a name, or a kind of file.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
 
     name: str
     description: str
-    load: "Callable[[Request], Dataset]"
+    load: "Callable[[DatasetRequest], Dataset]"
     suffixes: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("val",)
     takes_images: bool = False
@@ -106,9 +106,9 @@ class Dataset:
     annotation_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if len(self.categories) > MOST_CLASSES:  # each takes memory, with or without boxes
+        if len(self.categories) > MAX_CLASSES:  # each takes memory, with or without boxes
             raise DataError(
-                f"{self.source} has {len(self.categories):,} categories, may have {MOST_CLASSES:,}; leave out those "
+                f"{self.source} has {len(self.categories):,} categories, may have {MAX_CLASSES:,}; leave out those "
                 "without boxes"
             )
 
@@ -120,25 +120,25 @@ class Dataset:
         """Category names, in the order of their ids."""
         return tuple(str(c["name"]) for c in self.categories)
 
-    def objects(self, classes: Collection[str] | None = None) -> int:
+    def count_objects(self, classes: Collection[str] | None = None) -> int:
         """How many objects there are to find: boxes that are no crowds, of some classes or of all."""
         ids = {c["id"] for c in self.categories if classes is None or c["name"] in classes}
         return sum(not a["iscrowd"] and a["category_id"] in ids for a in self.annotations)
 
     @cached_property
-    def truth(self) -> str:
+    def ground_truth_summary(self) -> str:
         """How many boxes there are to find, and what AP by size goes by, in words.
 
         The same images give other counts and another AP_S as a COCO json and as YOLO labels, which have neither crowds
         nor areas of objects.
         """
-        total, crowds = len(self.annotations), len(self.annotations) - self.objects()
+        total, crowds = len(self.annotations), len(self.annotations) - self.count_objects()
         of_crowds = f"{crowds:,} of them crowds, which AP leaves out" if crowds else "none a crowd"
         boxed = all(isclose(a["area"], a["bbox"][2] * a["bbox"][3], rel_tol=1e-6) for a in self.annotations)
         area = "the area of each box, as the data give none of objects" if boxed else "the areas in the data"
         return f"{total:,} boxes, {of_crowds}; AP_S, AP_M and AP_L go by {area}"
 
-    def coco(self) -> dict[str, Any]:
+    def to_coco(self) -> dict[str, Any]:
         """The ground truth as a COCO json object."""
         return {
             "info": {"description": self.name},

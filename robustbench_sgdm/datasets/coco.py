@@ -18,15 +18,15 @@ from robustbench_sgdm.core.untrusted_input import (
     validate_class_name,
 )
 from robustbench_sgdm.datasets.base import Dataset, Image
-from robustbench_sgdm.datasets.boxes import check_boxes
-from robustbench_sgdm.datasets.locate import Name, find_images, parse_name
-from robustbench_sgdm.datasets.orientation import Annotated, settle
+from robustbench_sgdm.datasets.box_checks import check_boxes
+from robustbench_sgdm.datasets.image_search import FileName, find_images, parse_name
+from robustbench_sgdm.datasets.orientation import AnnotatedImage, resolve_orientation
 
 _EXACT = 2**53  # ids below it, scores can hold exactly
 _LISTS = ("images", "annotations", "categories")
 
 
-def load(path: Path, images: Path | None = None) -> Dataset:
+def load_coco(path: Path, images: Path | None = None) -> Dataset:
     """Read a COCO json.
 
     What is written otherwise than COCO writes it, but plainly, is read: numbers as text, null for what has a default
@@ -42,7 +42,7 @@ def load(path: Path, images: Path | None = None) -> Dataset:
             or the format.
     """
     content = _parse(path)
-    tally = _Tally(path)
+    tally = _IssueCounter(path)
     entries = _images(content["images"], path, tally)
     files, notes = find_images(path, [entry.name for entry in entries], images)
     for name, file in _repeated(entries, files):
@@ -51,9 +51,9 @@ def load(path: Path, images: Path | None = None) -> Dataset:
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     for annotation in truth.annotations:
         boxes[annotation["image_id"]].append(annotation["bbox"])
-    listed = [Annotated(e.id, file, e.size) for e, file in zip(entries, files, strict=True)]
-    placed, turned = settle(path, listed, {i: np.array(b, np.float64) for i, b in boxes.items()})
-    odd = _hold(path, truth, {image.id: image for image in placed})
+    listed = [AnnotatedImage(e.id, file, e.size) for e, file in zip(entries, files, strict=True)]
+    placed, turned = resolve_orientation(path, listed, {i: np.array(b, np.float64) for i, b in boxes.items()})
+    odd = _check_boxes_fit(path, truth, {image.id: image for image in placed})
     return Dataset(
         name=path.stem,
         source=str(path),
@@ -81,14 +81,14 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
     """
     path = dataset.annotation_file
     if path is None:
-        content = dataset.coco()
+        content = dataset.to_coco()
         content["images"] = [image | {"file_name": names[image["id"]]} for image in content["images"]]
         content["categories"] = [{**category, "supercategory": "none"} for category in content["categories"]]
         return content
     content = _parse(path)
     kept = {image.id: image for image in dataset.images}
     entries = {_image(e, n, path).id: e for n, e in enumerate(content["images"], 1)}
-    truth = _Truth.of(content, set(entries), path, _Tally(path))
+    truth = _Truth.of(content, set(entries), path, _IssueCounter(path))
     rows = [
         (raw, read)
         for raw, read in zip(truth.raw, truth.annotations, strict=True)
@@ -100,7 +100,7 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
         or [read for _, read in rows] != list(dataset.annotations)
     ):
         raise DataError(f"{path} has changed since it was read; start again")
-    free = count(1 + max((i for raw, _ in rows if isinstance(i := _own_id(raw), int)), default=0))
+    free = count(1 + max((i for raw, _ in rows if isinstance(i := _annotation_id(raw), int)), default=0))
     return content | {
         "images": [
             entries[image.id] | {"file_name": names[image.id], "width": image.width, "height": image.height}
@@ -113,7 +113,7 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
 def _completed(raw: Mapping[str, Any], read: Mapping[str, Any], free: Iterator[int]) -> dict[str, Any]:
     """An annotation as written, with what it leaves to a default."""
     left = {key: read[key] for key in ("bbox", "area", "iscrowd") if _absent(raw.get(key)) or raw[key] == []}
-    if _own_id(raw) is None:
+    if _annotation_id(raw) is None:
         left["id"] = next(free)
     return {**raw, **left}
 
@@ -162,7 +162,7 @@ def _what_else(content: Any) -> str:
     return text
 
 
-class _Tally:
+class _IssueCounter:
     """Counts what is read otherwise than it is written, or left out, with the first example."""
 
     def __init__(self, path: Path) -> None:
@@ -187,7 +187,7 @@ class _Entry:
     """An image entry: id, file name, and size in pixels if it has one."""
 
     id: int
-    name: Name
+    name: FileName
     size: tuple[int, int] | None
 
 
@@ -209,7 +209,7 @@ def _image(entry: Any, number: int, path: Path) -> _Entry:
     if any(map(_absent, sides)):
         return _Entry(identity, name, None)
     try:
-        width, height = map(_whole, sides)
+        width, height = map(_parse_whole, sides)
     except ValueError as error:
         raise DataError(f"{where} has width or height {error}; give pixels, or leave both out") from error
     if not (0 < width < 2**31 and 0 < height < 2**31):
@@ -239,7 +239,7 @@ class _Truth:
     raw: list[Any]
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], images: set[int], path: Path, tally: _Tally) -> "_Truth":
+    def of(cls, content: Mapping[str, Any], images: set[int], path: Path, tally: _IssueCounter) -> "_Truth":
         """Of a json's lists; `images` are the ids that it lists."""
         ids = {_identity(c, "id", f"{path}: category {n}") for n, c in enumerate(content["categories"], 1)}
         raw, annotations = [], []
@@ -264,7 +264,9 @@ class _Truth:
         return cls(_categories(content["categories"], used, path, tally), annotations, raw)
 
 
-def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tally) -> list[dict[str, Any]]:
+def _categories(
+    entries: Sequence[Any], used: set[int], path: Path, tally: _IssueCounter
+) -> list[dict[str, Any]]:
     """Those that boxes use, and those without boxes whose name is no other's.
 
     Uniqueness is asked only of what is used: Roboflow's exports begin with a root that no box has, often called as a
@@ -309,7 +311,7 @@ def _categories(entries: Sequence[Any], used: set[int], path: Path, tally: _Tall
 
 
 def _annotation(
-    entry: dict[str, Any], number: int, image: int, categories: set[int], path: Path, tally: _Tally
+    entry: dict[str, Any], number: int, image: int, categories: set[int], path: Path, tally: _IssueCounter
 ) -> dict[str, Any]:
     """One annotation with every field scores need; `area` falls back to w * h and `iscrowd` to 0."""
     where = f"{path}: annotation {number}"
@@ -336,7 +338,9 @@ def _annotation(
         )
     crowd = entry.get("iscrowd")
     try:
-        crowd = 0 if _absent(crowd) else int(bool(_whole(int(crowd) if isinstance(crowd, bool) else crowd)))
+        crowd = (
+            0 if _absent(crowd) else int(bool(_parse_whole(int(crowd) if isinstance(crowd, bool) else crowd)))
+        )
     except ValueError as error:
         raise DataError(f"{where} has iscrowd {error}; it must be 0 or 1") from error
     return {
@@ -349,7 +353,7 @@ def _annotation(
     }
 
 
-def _box(entry: Mapping[str, Any], where: str, tally: _Tally) -> list[float]:
+def _box(entry: Mapping[str, Any], where: str, tally: _IssueCounter) -> list[float]:
     """The box; that of the polygons where there is none."""
     box, outlines = entry.get("bbox"), entry.get("segmentation")
     if box is None or box == []:
@@ -379,7 +383,7 @@ def _box(entry: Mapping[str, Any], where: str, tally: _Tally) -> list[float]:
     return [_number(v, f"{where} has bbox") for v in box]
 
 
-def _hold(path: Path, truth: _Truth, images: Mapping[int, Image]) -> list[str]:
+def _check_boxes_fit(path: Path, truth: _Truth, images: Mapping[int, Image]) -> list[str]:
     """Notes on boxes that do not fit their images; where most do not, an error."""
     owners = [images[a["image_id"]] for a in truth.annotations]
     return check_boxes(
@@ -395,7 +399,7 @@ def _identity(entry: Any, key: str, where: str) -> int:
     """A whole number from 0 that scores hold exactly; as text or 12.0 too."""
     value = entry.get(key) if isinstance(entry, dict) else None
     try:
-        whole = _whole(value)
+        whole = _parse_whole(value)
     except ValueError:
         whole = -1
     if not 0 <= whole < _EXACT:
@@ -403,13 +407,13 @@ def _identity(entry: Any, key: str, where: str) -> int:
     return whole
 
 
-def _own_id(annotation: Any) -> Any:
+def _annotation_id(annotation: Any) -> Any:
     """An annotation's own id, which nothing but other tools need; None where there is none."""
     value = annotation.get("id") if isinstance(annotation, dict) else None
     return value if isinstance(value, int | str) else None
 
 
-def _images(listed: Sequence[Any], path: Path, tally: _Tally) -> list["_Entry"]:
+def _images(listed: Sequence[Any], path: Path, tally: _IssueCounter) -> list["_Entry"]:
     """Image entries, each id once: pycocotools keeps one of two with the same id."""
     found: dict[int, tuple[int, _Entry]] = {}
     for number, raw in enumerate(listed, 1):
@@ -425,12 +429,14 @@ def _images(listed: Sequence[Any], path: Path, tally: _Tally) -> list["_Entry"]:
     return [entry for _, entry in found.values()]
 
 
-def _count_repeated(raw: Sequence[Any], annotations: Sequence[Mapping[str, Any]], tally: _Tally) -> None:
+def _count_repeated(
+    raw: Sequence[Any], annotations: Sequence[Mapping[str, Any]], tally: _IssueCounter
+) -> None:
     """Say which annotations repeat an id, which nothing here uses, or a whole box, and whether most are crowds."""
     ids: set[Any] = set()
     boxes: set[tuple[Any, ...]] = set()
     for number, (written, read) in enumerate(zip(raw, annotations, strict=True), 1):
-        identity = _own_id(written)
+        identity = _annotation_id(written)
         box = (read["image_id"], read["category_id"], read["iscrowd"], *read["bbox"])
         if box in boxes:
             tally.add("annotations that repeat another's box, scored as they are", f"annotation {number}")
@@ -455,7 +461,7 @@ def _absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _whole(value: Any) -> int:
+def _parse_whole(value: Any) -> int:
     """A whole number, as 12, 12.0 or "12".
 
     Raises:

@@ -36,7 +36,7 @@ def coco_json(split: str = "val") -> Path:
         RobustBenchError: the download failed, or is not the file that COCO published.
     """
     if split == "val":
-        return coco_val()
+        return download_coco_val()
     if split != "train":
         raise UsageError(f"coco has the splits train and val, not {split!r}")
     root = coco_folder()
@@ -51,7 +51,7 @@ def coco_json(split: str = "val") -> Path:
     return json
 
 
-def coco_val() -> Path:
+def download_coco_val() -> Path:
     """`instances_val2017.json` with its images beside it; downloads what is missing.
 
     Raises:
@@ -61,9 +61,9 @@ def coco_val() -> Path:
     json = root / "annotations" / "instances_val2017.json"
     try:
         if not json.is_file():
-            _fetch(*_ANNOTATIONS, root)
-        if not _whole(json):
-            _fetch(*_IMAGES, root / "images")
+            _download(*_ANNOTATIONS, root)
+        if not _is_complete(json):
+            _download(*_IMAGES, root / "images")
     except (OSError, ConnectionError, MemoryError) as error:
         raise RobustBenchError(
             f"COCO val2017 could not be downloaded to {root} ({error}); put annotations/ and images/val2017/ there, "
@@ -79,17 +79,17 @@ def _folders(split: str) -> list[Path]:
     return [p for p in (coco_folder() / "images" / split, coco_folder() / split) if p.is_dir()]
 
 
-def _whole(json: Path) -> bool:
+def _is_complete(json: Path) -> bool:
     """Whether the images of val2017 are there: all 5,000, or those that the annotations list."""
     if any(len(list(folder.glob("*.jpg"))) >= 5000 for folder in _folders("val2017")):
         return True
     try:
-        return bool(_folders("val2017")) and len(coco.load(json)) > 0
+        return bool(_folders("val2017")) and len(coco.load_coco(json)) > 0
     except DataError:  # absent, or half unpacked
         return False
 
 
-def _fetch(address: str, md5: str, folder: Path) -> None:
+def _download(address: str, md5: str, folder: Path) -> None:
     """Download an archive, and unpack it if it is the one that is meant."""
     archive = folder / address.rpartition("/")[2]
     try:

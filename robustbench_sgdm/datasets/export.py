@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm.core.errors import DataError, unknown_name_error
 from robustbench_sgdm.datasets.base import Dataset, Image
-from robustbench_sgdm.datasets.images import read
+from robustbench_sgdm.datasets.image_decoding import read_image
 
 _SLACK = 1.0  # px by which a box may stick out before it is an error: annotators round
 
@@ -52,7 +52,7 @@ def to_yolo(dataset: Dataset, out: Path, classes: Sequence[str] | None = None) -
         if image.upright:
             _link(image.path, out / "images" / f"{stem}{image.path.suffix.lower()}")
         else:  # Ultralytics would turn it by its EXIF orientation, away from its boxes
-            Pillow.fromarray(read(image)).save(out / "images" / f"{stem}.png", compress_level=1)
+            Pillow.fromarray(read_image(image)).save(out / "images" / f"{stem}.png", compress_level=1)
     return out / "images"
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.datasets.base import Image
-from robustbench_sgdm.datasets.boxes import fits
+from robustbench_sgdm.datasets.box_checks import boxes_fit
 
 _PLAIN = 9  # boxes for one reading to each against it, from which it is taken to be meant
 _AS_OPENCV = "as OpenCV and browsers do"
@@ -24,7 +24,7 @@ _DEFAULT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class AnnotatedImage:
     """An image as an annotation file has it.
 
     Attributes:
@@ -38,8 +38,8 @@ class Annotated:
     size: tuple[int, int] | None
 
 
-def settle(
-    source: Path, listed: Sequence[Annotated], boxes: Mapping[int, NDArray[np.float64]]
+def resolve_orientation(
+    source: Path, listed: Sequence[AnnotatedImage], boxes: Mapping[int, NDArray[np.float64]]
 ) -> tuple[list[Image], list[str]]:
     """Hold sizes and boxes against the files, and decide which way up each image is meant.
 
@@ -80,7 +80,7 @@ def settle(
         as_file, as_written = evidence(other)
         if not (swapped and as_file > _PLAIN * as_written):
             raise DataError(
-                _other_size(source, [listed[n] for n in other], [images[n] for n in other], len(listed))
+                _size_error(source, [listed[n] for n in other], [images[n] for n in other], len(listed))
             )
         say(other, "width and height swapped; their boxes fit the file's own size, which is taken")
 
@@ -121,7 +121,7 @@ def settle(
     return images, notes
 
 
-def _group(one: Annotated, header: decoding.Header) -> str:
+def _group(one: AnnotatedImage, header: decoding.ImageHeader) -> str:
     if one.size not in {None, header.stored, header.upright}:
         return "other"
     if header.stored != header.upright:
@@ -138,19 +138,19 @@ def _evidence(images: Sequence[Image], boxes: Mapping[int, NDArray[np.float64]])
     widths, heights = (
         np.repeat(np.array([h[side] for h in held], np.float64), [len(h[0]) for h in held]) for side in (1, 2)
     )
-    as_is, swapped = fits(values, widths, heights), fits(values, heights, widths)
+    as_is, swapped = boxes_fit(values, widths, heights), boxes_fit(values, heights, widths)
     return int((as_is & ~swapped).sum()), int((swapped & ~as_is).sum())
 
 
 def _keep_stored(
-    images: list[Image], headers: Sequence[decoding.Header | None], group: Sequence[int]
+    images: list[Image], headers: Sequence[decoding.ImageHeader | None], group: Sequence[int]
 ) -> None:
     for n in group:
         width, height = headers[n].stored  # type: ignore[union-attr]
         images[n] = replace(images[n], width=width, height=height, upright=False)
 
 
-def _other_size(source: Path, listed: Sequence[Annotated], images: Sequence[Image], total: int) -> str:
+def _size_error(source: Path, listed: Sequence[AnnotatedImage], images: Sequence[Image], total: int) -> str:
     first, image = listed[0], images[0]
     wide, high = first.size or (0, 0)
     return (
@@ -160,9 +160,9 @@ def _other_size(source: Path, listed: Sequence[Annotated], images: Sequence[Imag
     )
 
 
-def _header(one: Annotated) -> decoding.Header | None:
+def _header(one: AnnotatedImage) -> decoding.ImageHeader | None:
     try:
-        return decoding.header(one.path)
+        return decoding.read_header(one.path)
     except DataError:
         if one.size is None:
             raise

@@ -22,9 +22,9 @@ _OTHERS = frozenset({
     "arw", "cr2", "cr3", "exr", "gif", "hdr", "hif", "ico", "j2k", "jfif", "jpe", "jpx", "jxl", "nef", "orf", "pbm",
     "pfm", "pgm", "pnm", "ppm", "psd", "rw2", "svg", "tga",
 })  # fmt: skip
-_MOST_FOLDERS = 100_000
-_MOST_BYTES = 256 * 2**20  # of a list
-_MOST_SHOWN = 200  # characters of a line, in a message
+_MAX_FOLDERS = 100_000
+_MAX_BYTES = 256 * 2**20  # of a list
+_MAX_SHOWN = 200  # characters of a line, in a message
 
 
 @dataclass
@@ -47,7 +47,7 @@ class _Search:
         if repeated := sorted(path for path, times in Counter(paths).items() if times > 1):
             self.skipped["images named more than once, which count each time as in Ultralytics"] += repeated
         counted = [
-            f"{reason}: {len(names):,} (first: {shown_path(min(names))})"
+            f"{reason}: {len(names):,} (first: {printable_path(min(names))})"
             for reason, names in self.skipped.items()
         ]
         return paths, self.notes + counted
@@ -72,7 +72,7 @@ class _Root:
         return Path(os.path.realpath(place)).is_relative_to(self.real)
 
 
-def find(
+def find_split_images(
     source: Path, named: str | None, split: str, entries: Sequence[str], datasets: Path | None
 ) -> tuple[list[str], list[str]]:
     """The images of a split.
@@ -102,7 +102,8 @@ def find(
     search = _Search()
     if others := [name for name, _ in complete[1:] if os.path.realpath(name) != base.real]:
         search.notes.append(
-            f"`path: {named}` is read as {shown_path(base.name)}, as Ultralytics does; {shown_path(others[0])} has "
+            f"`path: {named}` is read as {printable_path(base.name)}, as Ultralytics does; "
+            f"{printable_path(others[0])} has "
             f"the {split} split too: an absolute path says which is meant"
         )
     for entry, place in zip(entries, places, strict=True):
@@ -140,7 +141,7 @@ def datasets_dir() -> Path | None:
         return None
 
 
-def shown_path(path: str) -> str:
+def printable_path(path: str) -> str:
     """A path in a message: as it is where that can be printed, else escaped."""
     return path if path.isprintable() and path == path.strip() else repr(path)
 
@@ -187,7 +188,8 @@ def _absent(source: Path, split: str, entries: Sequence[str], roots: Sequence[st
     if any(c in entry for c in "*?["):
         reason += " (patterns are not expanded; name the folder, or write a list)"
     return (
-        f"{source}: {split} {short_repr(entry)} {reason}, looked for in {' and '.join(map(shown_path, roots))}; download "
+        f"{source}: {split} {short_repr(entry)} {reason}, looked for in {' and '.join(map(printable_path, roots))}; "
+        "download "
         "the data first, or correct `path` (Ultralytics' `download` key is not run)"
     )
 
@@ -200,7 +202,7 @@ def _outside(source: Path, split: str, entry: str, places: Sequence[str], root: 
     folder = Path(*parts[:last]) if last else Path(parts[0])
     new = [os.path.relpath(place, folder) for place in real]
     instead = _instead(folder, split, new[0] if len(new) == 1 else str(new))
-    return f"{instead} in {source}: {short_repr(entry)} lies outside {shown_path(root.name)}, the folder of the data"
+    return f"{instead} in {source}: {short_repr(entry)} lies outside {printable_path(root.name)}, the folder of the data"
 
 
 def _instead(folder: Path, split: str, entry: str) -> str:
@@ -224,10 +226,8 @@ def _walk(top: str, search: _Search) -> None:
     while waiting:
         folder, above = waiting.pop()
         folders += 1
-        if folders > _MOST_FOLDERS:
-            raise DataError(
-                f"{top} holds more than {_MOST_FOLDERS:,} folders; name the folders of the images"
-            )
+        if folders > _MAX_FOLDERS:
+            raise DataError(f"{top} holds more than {_MAX_FOLDERS:,} folders; name the folders of the images")
         for entry, is_folder in _entries(folder, search):
             suffix = entry.name.rpartition(".")[2].lower() if "." in entry.name else ""
             if entry.name.startswith("."):
@@ -278,21 +278,21 @@ def _listed(place: str, root: _Root, split: str, search: _Search) -> None:
         if line.rpartition(".")[2].lower() not in SUFFIXES or "\0" in line:
             if line.strip() and not line.startswith("#"):
                 search.skipped[
-                    f"lines of {shown_path(place)} skipped because they do not end in the suffix of an image"
-                ].append(line[:_MOST_SHOWN])
+                    f"lines of {printable_path(place)} skipped because they do not end in the suffix of an image"
+                ].append(line[:_MAX_SHOWN])
             continue
         if _windows(line):
             search.skipped[
-                f"lines of {shown_path(place)} skipped because they are paths of a Windows machine (write ./ and the "
+                f"lines of {printable_path(place)} skipped because they are paths of a Windows machine (write ./ and the "
                 "path from the list)"
-            ].append(line[:_MOST_SHOWN])
+            ].append(line[:_MAX_SHOWN])
             continue
         name, path = _named(line, parent, root)
         if not root.holds(path):
             folder = Path(os.path.commonpath([root.real, os.path.realpath(path)]))
             raise DataError(
                 f"{_instead(folder, split, os.path.relpath(place, folder))}: {short_repr(line)} of the list {place} lies "
-                f"outside {shown_path(root.name)}, the folder of the data"
+                f"outside {printable_path(root.name)}, the folder of the data"
             )
         search.images.append((name, path))
 
@@ -320,8 +320,8 @@ def _lines(place: str) -> list[str]:
     if place.lower().endswith(".json"):
         raise DataError(f"{place} is not a list of images; a COCO json is data of its own: give it as --data")
     try:
-        if (size := os.stat(place).st_size) > _MOST_BYTES:
-            raise DataError(f"{place} has {size:,} bytes; a list may have {_MOST_BYTES:,}")
+        if (size := os.stat(place).st_size) > _MAX_BYTES:
+            raise DataError(f"{place} has {size:,} bytes; a list may have {_MAX_BYTES:,}")
         return Path(place).read_text("utf-8").removeprefix("\ufeff").strip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         what = (

@@ -11,12 +11,12 @@ from robustbench_sgdm.core.untrusted_input import short_repr
 Box = tuple[int, float, float, float, float]
 """Class, then x and y of the centre, width and height, in shares of the image."""
 
-_MOST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 # Ultralytics compares in single precision; these are its bounds as it sees them.
 _LOW, _HIGH = array("f", [-0.01, 1.01])
 
 
-class Rejected(Exception):
+class InvalidLabelsError(Exception):
     """A label file that Ultralytics takes for corrupt; it skips the image.
 
     Attributes:
@@ -29,7 +29,7 @@ class Rejected(Exception):
         self.kind, self.example = kind, example
 
 
-def read(path: str, classes: int, pose: int = 0) -> tuple[list[Box], int] | None:
+def read_labels(path: str, classes: int, pose: int = 0) -> tuple[list[Box], int] | None:
     """The boxes of one label file.
 
     Args:
@@ -51,15 +51,15 @@ def read(path: str, classes: int, pose: int = 0) -> tuple[list[Box], int] | None
         return None
     if not stat.S_ISREG(status.st_mode):  # a pipe would keep its reader waiting
         return None
-    if status.st_size > _MOST_BYTES:
-        raise DataError(f"{path} has {status.st_size:,} bytes; a label file may have {_MOST_BYTES:,}")
+    if status.st_size > _MAX_BYTES:
+        raise DataError(f"{path} has {status.st_size:,} bytes; a label file may have {_MAX_BYTES:,}")
     try:
         with open(path, "rb") as file:  # noqa: PTH123  pathlib is slower, and there is one for each image
             text = file.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Rejected("the label file is not UTF-8 text", f"{path}: {error}") from error
+        raise InvalidLabelsError("the label file is not UTF-8 text", f"{path}: {error}") from error
     except OSError as error:
-        raise Rejected("the label file cannot be read", f"{path}: {error.strerror}") from error
+        raise InvalidLabelsError("the label file cannot be read", f"{path}: {error.strerror}") from error
     lines = text.removeprefix("\ufeff").splitlines()
     rows = [(number, row) for number, line in enumerate(lines, start=1) if (row := line.split())]
     return _boxes(path, rows, classes, pose)
@@ -75,16 +75,18 @@ def _boxes(
     seen: set[tuple[float, ...]] = set()
     for number, row in rows:
         if fault := _wrong_length(len(row), polygons, pose):
-            raise Rejected(fault, f"{path}, row {number} has {len(row)}")
+            raise InvalidLabelsError(fault, f"{path}, row {number} has {len(row)}")
         try:
             category, *values = map(float, row)
         except ValueError as error:
             fault = "a label row holds something that is not a number"
-            raise Rejected(fault, f"{path}, row {number}: {error}") from error
+            raise InvalidLabelsError(fault, f"{path}, row {number}: {error}") from error
         single = array("f", (category, *values))
-        box, checked = (_around(values), _around(single[1:])) if polygons else (values, single[1:])
+        box, checked = (
+            (_bounding_box(values), _bounding_box(single[1:])) if polygons else (values, single[1:])
+        )
         if fault := _out_of_range(single[0], checked, classes):
-            raise Rejected(fault, f"{path}, row {number}: {short_repr(' '.join(row))}")
+            raise InvalidLabelsError(fault, f"{path}, row {number}: {short_repr(' '.join(row))}")
         if (key := tuple(single)) not in seen:
             seen.add(key)
             boxes.append((int(category), box[0], box[1], box[2], box[3]))
@@ -115,7 +117,7 @@ def _out_of_range(category: float, box: Sequence[float], classes: int) -> str:
     return ""
 
 
-def _around(points: Sequence[float]) -> Sequence[float]:
+def _bounding_box(points: Sequence[float]) -> Sequence[float]:
     """The box around a polygon, in the precision of its points."""
     xs, ys = points[::2], points[1::2]
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)

@@ -1,43 +1,40 @@
-"""Detectors: a zoo, modules grafted into it, weights read without running code, the Ultralytics adapter.
+"""Detectors: what `--model` means, the protocol that all follow, and adapters of what is none yet.
 
-Importing this package imports Ultralytics, quietly: every submodule, and whoever imports this first, may then
-import it plainly.
+`detectors.ultralytics` has the zoo, the grafting of modules and the reading of weights.
 """
-# ruff: noqa: E402 (what Ultralytics reads from the environment, it reads at its first import)
 
-from robustbench_sgdm.detectors.quiet import import_ultralytics
-
-import_ultralytics()
-
-from robustbench_sgdm.detectors import graft, weights, yolo, zoo
 from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, wrap_detector
 from robustbench_sgdm.detectors.base import Detector
-from robustbench_sgdm.detectors.device import out_of_memory, pick_device
-from robustbench_sgdm.detectors.lineup import Entrant, added_baselines, against, line_up, line_up_trained
-from robustbench_sgdm.detectors.plugins import is_plugin, load_plugin, plugin_names
-from robustbench_sgdm.detectors.weights import embedded
-from robustbench_sgdm.detectors.yolo import YoloDetector, load
+from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
+from robustbench_sgdm.detectors.registry import (
+    DetectorEntry,
+    added_baselines,
+    compare_with_baseline,
+    is_plugin,
+    load_detectors,
+    load_plugin,
+    load_trained_detectors,
+    plugin_names,
+)
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector, load_detector
+from robustbench_sgdm.detectors.ultralytics.weights import bundled_weights
 
 __all__ = [
     "Detector",
-    "Entrant",
-    "YoloDetector",
+    "DetectorEntry",
+    "UltralyticsDetector",
     "added_baselines",
-    "against",
-    "embedded",
-    "graft",
+    "bundled_weights",
+    "compare_with_baseline",
     "is_library_model",
+    "is_out_of_memory",
     "is_plugin",
-    "line_up",
-    "line_up_trained",
-    "load",
+    "load_detector",
+    "load_detectors",
     "load_library_model",
     "load_plugin",
-    "out_of_memory",
-    "pick_device",
+    "load_trained_detectors",
     "plugin_names",
-    "weights",
+    "select_device",
     "wrap_detector",
-    "yolo",
-    "zoo",
 ]

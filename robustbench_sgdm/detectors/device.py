@@ -8,13 +8,13 @@ from robustbench_sgdm.core.errors import UsageError
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
-def out_of_memory(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether memory ran out, on the device or beside it; an "illegal memory access" is another matter."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(error) for words in _NO_MEMORY)
 
 
-def pick_device(device: str | torch.device | None = None) -> str:
+def select_device(device: str | torch.device | None = None) -> str:
     """A device that works here, as torch names it.
 
     Args:

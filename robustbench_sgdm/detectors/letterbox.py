@@ -13,7 +13,7 @@ from torch.nn import functional as F
 _GREY = 114
 
 
-class Fit(NamedTuple):
+class Placement(NamedTuple):
     """Where an image of `original` (height, width) lies in the square: new size and top left corner, px."""
 
     original: tuple[int, int]
@@ -28,21 +28,21 @@ class Fit(NamedTuple):
         return (self.height / self.original[0], self.width / self.original[1]), (self.left, self.top)
 
 
-def fit(height: int, width: int, imgsz: int) -> Fit:
+def letterbox_placement(height: int, width: int, imgsz: int) -> Placement:
     """Scale the longer side to `imgsz`, the other rounded up, and centre the result."""
     ratio = imgsz / max(height, width)
     new_h, new_w = (min(math.ceil(side * ratio), imgsz) for side in (height, width))
     top, left = (round((imgsz - side) / 2 - 0.1) for side in (new_h, new_w))  # an odd row goes below
-    return Fit((height, width), new_h, new_w, top, left)
+    return Placement((height, width), new_h, new_w, top, left)
 
 
-def letterbox(image: Tensor, imgsz: int) -> tuple[Tensor, Fit]:
+def letterbox(image: Tensor, imgsz: int) -> tuple[Tensor, Placement]:
     """Fit a uint8 (3, H, W) image into a uint8 (3, imgsz, imgsz) one on the same device, the border grey.
 
     On the CPU by OpenCV, bit for bit as Ultralytics. On other devices by `interpolate` in float32, rounded:
     OpenCV's fixed-point weights make that differ by at most 1 grey level.
     """
-    where = fit(image.shape[1], image.shape[2], imgsz)
+    where = letterbox_placement(image.shape[1], image.shape[2], imgsz)
     resize = _resize_cpu if image.device.type == "cpu" else resize_float
     square = torch.full((imgsz, imgsz, 3), _GREY, dtype=torch.uint8, device=image.device).permute(2, 0, 1)
     inside = square[:, where.top : where.top + where.height, where.left : where.left + where.width]
@@ -50,10 +50,10 @@ def letterbox(image: Tensor, imgsz: int) -> tuple[Tensor, Fit]:
     return square, where
 
 
-def stretch(image: Tensor, imgsz: int) -> tuple[Tensor, Fit]:
+def resize_square(image: Tensor, imgsz: int) -> tuple[Tensor, Placement]:
     """As `letterbox`, but fill the square, whatever becomes of the aspect: what Ultralytics does for RT-DETR."""
     resize = _resize_cpu if image.device.type == "cpu" else resize_float
-    return resize(image, imgsz, imgsz), Fit((image.shape[1], image.shape[2]), imgsz, imgsz, 0, 0)
+    return resize(image, imgsz, imgsz), Placement((image.shape[1], image.shape[2]), imgsz, imgsz, 0, 0)
 
 
 def resize_float(image: Tensor, height: int, width: int) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.detectors.yolo import YoloDetector
+from robustbench_sgdm.detectors.ultralytics import zoo
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector
 
 WARM_UP = 3
 """Calls before a call is timed."""
@@ -21,10 +21,10 @@ WARM_UP = 3
 ROUNDS = 25
 """Enough for an interval of the median that leaves out the 7 least and greatest."""
 
-LONGEST = 60.0
+MAX_SECONDS = 60.0
 """Seconds after which no further round of a run's models begins, where there are enough for any interval."""
 
-_FEWEST = 6  # rounds of which `median_interval` can say anything
+_MIN_ROUNDS = 6  # rounds of which `median_interval` can say anything
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Timing:
     high: float
 
 
-def in_turns(
+def benchmark_interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", longest: float = math.inf
 ) -> dict[str, Timing]:
     """Time each call once a round, in random order; the first is what the others are compared with.
@@ -64,7 +64,7 @@ def in_turns(
     each, rng = list(calls.values()), np.random.default_rng(0)
     taken: list[NDArray[np.float64]] = []
     start = time.perf_counter()
-    while len(taken) < rounds and (len(taken) < _FEWEST or time.perf_counter() - start <= longest):
+    while len(taken) < rounds and (len(taken) < _MIN_ROUNDS or time.perf_counter() - start <= longest):
         taken.append(np.empty(len(each)))
         for i in rng.permutation(len(each)):
             taken[-1][i] = _seconds(each[i], device)
@@ -92,7 +92,7 @@ def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return (float(ordered[cut - 1]), float(ordered[count - cut])) if cut else (0.0, math.inf)
 
 
-def forward_passes(
+def benchmark_forward(
     names: list[str],
     classes: int,
     *,
@@ -109,10 +109,12 @@ def forward_passes(
     image = torch.full((batch, 3, imgsz, imgsz), 114, dtype=torch.uint8)
 
     def forward(name: str) -> Callable[[], object]:
-        detector = YoloDetector(zoo.build(name, classes), name, InferenceConfig(imgsz=imgsz, device=device))
+        detector = UltralyticsDetector(
+            zoo.build_model(name, classes), name, InferenceConfig(imgsz=imgsz, device=device)
+        )
         return lambda: detector.forward(image)
 
-    return in_turns({name: forward(name) for name in names}, rounds, device)
+    return benchmark_interleaved({name: forward(name) for name in names}, rounds, device)
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:

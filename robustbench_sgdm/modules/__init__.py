@@ -11,11 +11,12 @@ from torch import nn
 from robustbench_sgdm.core.errors import unknown_name_error
 from robustbench_sgdm.modules.attention import CoordinateAttention, UltralyticsCBAM, WooCBAM
 from robustbench_sgdm.modules.condconv import SGDMCondConv
-from robustbench_sgdm.modules.cost import Cost, cost
+from robustbench_sgdm.modules.cost import ModuleCost, sgdm_cost
 from robustbench_sgdm.modules.dcd import SGDMDCD
 from robustbench_sgdm.modules.dyconv import SGDMDyConv
 from robustbench_sgdm.modules.dynamic import set_temperature
 from robustbench_sgdm.modules.odconv import SGDMODConv
+from robustbench_sgdm.modules.options import RDConvOptions, SGDMOptions
 from robustbench_sgdm.modules.rdconv import Attention, RDConv
 from robustbench_sgdm.modules.rfaconv import RFAConv
 from robustbench_sgdm.modules.sgdm import SGDM
@@ -24,12 +25,14 @@ __all__ = [
     "MODULES",
     "SGDM",
     "Attention",
-    "Cost",
+    "ModuleCost",
     "ModuleSpec",
     "RDConv",
-    "build",
-    "cost",
+    "RDConvOptions",
+    "SGDMOptions",
+    "build_module",
     "set_temperature",
+    "sgdm_cost",
 ]
 
 _SGDM = "SGDM: Static-Guided Dynamic Module Make Stronger Visual Models"
@@ -123,7 +126,7 @@ _SPECS = (
 MODULES: dict[str, ModuleSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def build(name: str, channels: int, **options: Any) -> nn.Module:
+def build_module(name: str, channels: int, **options: Any) -> nn.Module:
     """Build the module `name` of `MODULES` for `channels` channels.
 
     Raises:

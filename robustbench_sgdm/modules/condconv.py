@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.dynamic import BankConv, mix_kernels
-from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
+from robustbench_sgdm.modules.dynamic import MixtureConv, mix_kernels
+from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
-class CondConv(BankConv):
+class CondConv(MixtureConv):
     """Conditionally parameterised convolution (Yang et al. 2019), (B, n, H, W) -> (B, n, H, W).
 
     Equations (1), (2): the kernel is sum_k r_k W_k with the routing weights r = sigmoid(Linear(GAP(x))).
@@ -34,19 +34,7 @@ class CondConv(BankConv):
         return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
-class SGDMCondConv(StaticGuided):
-    """SGDM with CondConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+class SGDMCondConv(StaticGuidedMixture):
+    """SGDM with CondConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W)."""
 
-    Args:
-        channels: c.
-        split: share of c in each of three branches.
-        kernels: K.
-        static: length of the static strip kernels, the square of an odd number.
-        gamma: first BatchNorm weight.
-    """
-
-    def __init__(
-        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
-    ) -> None:
-        conv = CondConv(branch_width(channels, split), kernels, square_side(static))
-        super().__init__(channels, conv, static, gamma)
+    dynamic_conv = CondConv

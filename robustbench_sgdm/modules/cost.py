@@ -8,58 +8,42 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Rule = Literal["paper", "full"]
-Spatial = Literal["shared", "channel"]
-Cheap = Literal["depthwise", "pointwise"]
+from robustbench_sgdm.modules.options import SGDMOptions, channel_count
+
+CountingRule = Literal["paper", "full"]
 
 # thop 0.1.1: subtract, divide, scale and shift, each one operation per element of an affine BatchNorm.
 _NORM_OPERATIONS = 4
 
 
-class Cost(NamedTuple):
+class ModuleCost(NamedTuple):
     """Parameters and multiply-accumulates (MACs) of a module for a whole batch, both plain counts."""
 
     params: int
     macs: int
 
 
-def share(channels: int, ratio: float) -> int:
-    """Whole channels in `ratio` of `channels`, rounded down so that three shares of a third always fit."""
-    return int(channels * ratio + 1e-9)
-
-
-def cost(
-    channels: int,
-    height: int,
-    width: int,
-    batch: int = 1,
-    split: float = 0.25,
-    razor: float = 0.5,
-    *,
-    strip: int = 15,
-    kernels: int = 4,
-    static: int = 9,
-    hidden: int | None = None,
-    spatial: Spatial = "shared",
-    cheap: Cheap = "depthwise",
-    rule: Rule = "paper",
-) -> Cost:
-    """Cost of one SGDM on a (batch, channels, height, width) tensor; the options are those of `SGDM`.
+def sgdm_cost(
+    shape: tuple[int, int, int, int], options: SGDMOptions = SGDMOptions(), rule: CountingRule = "paper"
+) -> ModuleCost:
+    """Cost of one SGDM on a tensor of shape (batch, channels, height, width).
 
     `rule="paper"` is what thop 0.1.1 counts and the paper's table 6 prints (with split = razor / 2): only the
     layers that are modules, neither the kernel bank's parameters nor the convolution with computed kernels.
     `rule="full"` adds both, and the mixing of the bank: its parameters are those a module really holds. The
     guide, which depends on no input, is free.
     """
-    n = share(channels, split)
-    m = share(n, razor)
-    hidden = n if hidden is None else hidden
-    maps = static if spatial == "shared" else static * m
+    batch, channels, height, width = shape
+    strip, kernels, static = options.strip, options.kernels, options.static
+    n = channel_count(channels, options.split)
+    m = channel_count(n, options.razor)
+    hidden = n if options.hidden is None else options.hidden
+    maps = static if options.spatial == "shared" else static * m
     pixels = batch * height * width
     layers = (  # (weights, positions each weight is used at)
         (2 * static * n * n, pixels),
         (n * m, pixels),
-        ((static if cheap == "depthwise" else m) * (n - m), pixels),
+        ((static if options.cheap == "depthwise" else m) * (n - m), pixels),
         (strip * n * maps, batch * width),
         (strip * n * maps, batch * height),
         (n * hidden + hidden * kernels, batch),
@@ -70,4 +54,4 @@ def cost(
         kernel = static * m * m
         params += kernels * kernel
         macs += kernel * pixels + batch * kernels * kernel
-    return Cost(params, macs)
+    return ModuleCost(params, macs)

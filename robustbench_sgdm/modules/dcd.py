@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustbench_sgdm.modules.checks import check_odd, check_positive
-from robustbench_sgdm.modules.dynamic import DynamicConv, per_sample_conv, scale_conv_, start_near_one_
+from robustbench_sgdm.modules.dynamic import (
+    DynamicConv,
+    fuse_affine_into_conv_,
+    init_near_one_,
+    per_sample_conv,
+)
 from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
 
 
@@ -45,7 +50,7 @@ class DCD(DynamicConv):
         self.fc_gate = nn.Linear(squeeze, squeeze, bias=False)
         self.fc_phi = nn.Linear(squeeze, latent**2, bias=False)
         self.fc_scale = nn.Linear(squeeze, channels, bias=False)
-        start_near_one_(self.conv.weight, total=1.0)
+        init_near_one_(self.conv.weight, total=1.0)
         for conv in (self.q, self.p):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
 
@@ -64,10 +69,10 @@ class DCD(DynamicConv):
         return [self.conv(x, guide) * scale + self.p(fused)]
 
     @torch.no_grad()
-    def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
-        """As `DynamicConv.absorb_`."""
+    def fuse_affine_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
+        """As `DynamicConv.fuse_affine_`."""
         self.conv.weight.mul_(guide * scale.view(-1, 1, 1, 1))
-        scale_conv_(self.p, scale, shift)
+        fuse_affine_into_conv_(self.p, scale, shift)
 
 
 class GuidedConv2d(nn.Conv2d):

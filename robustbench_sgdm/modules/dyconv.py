@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.modules.dynamic import BankConv, Tempered, mix_kernels
-from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
+from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
+from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
-class DyConv(BankConv, Tempered):
+class DyConv(MixtureConv, TemperatureMixin):
     """Dynamic convolution by attention over kernels (Chen et al. 2020), (B, n, H, W) -> (B, n, H, W).
 
     Equations (2), (3): the kernel is sum_k pi_k W_k with pi = softmax(fc2(relu(fc1(GAP(x)))) / T). The
@@ -41,19 +41,7 @@ class DyConv(BankConv, Tempered):
         return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
-class SGDMDyConv(StaticGuided):
-    """SGDM with DyConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+class SGDMDyConv(StaticGuidedMixture):
+    """SGDM with DyConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W)."""
 
-    Args:
-        channels: c.
-        split: share of c in each of three branches.
-        kernels: K.
-        static: length of the static strip kernels, the square of an odd number.
-        gamma: first BatchNorm weight.
-    """
-
-    def __init__(
-        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
-    ) -> None:
-        conv = DyConv(branch_width(channels, split), kernels, square_side(static))
-        super().__init__(channels, conv, static, gamma)
+    dynamic_conv = DyConv

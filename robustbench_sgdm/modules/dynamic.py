@@ -72,7 +72,7 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
-def start_near_one_(bank: Tensor, total: float) -> None:
+def init_near_one_(bank: Tensor, total: float) -> None:
     """Initialise kernels that a guide multiplies, given the sum of the attention weights they start under.
 
     The guide is a sum of two Kaiming kernels, so a bank near 1 / sqrt(2) keeps unit gain. A Kaiming kernel
@@ -82,7 +82,7 @@ def start_near_one_(bank: Tensor, total: float) -> None:
 
 
 @torch.no_grad()
-def scale_conv_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
+def fuse_affine_into_conv_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
     """Fold `* scale + shift`, both (channels out,), into a convolution without bias."""
     conv.weight.mul_(scale.view(-1, 1, 1, 1))
     conv.bias = nn.Parameter(shift.to(conv.weight.dtype))
@@ -103,7 +103,7 @@ class DynamicConv(nn.Module):
         """The parts of the output, apart so that the caller joins all its branches with one copy."""
         raise NotImplementedError
 
-    def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
+    def fuse_affine_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
         """Make `forward(x)` what `forward(x, guide) * scale + shift` was; scale and shift are (n,)."""
         raise NotImplementedError
 
@@ -154,7 +154,7 @@ class BankedConv(DynamicConv):
             self.bank = nn.Parameter(matrix, requires_grad=held.requires_grad)
 
 
-class BankConv(BankedConv):
+class MixtureConv(BankedConv):
     """A dynamic convolution whose kernel is a mixture of a bank of K kernels (equation (2)), without bias.
 
     Args:
@@ -171,7 +171,7 @@ class BankConv(BankedConv):
         self.channels = channels
         self._add_bank(kernels, channels, kernel_size)
         self.register_parameter("bias", None)
-        start_near_one_(self.bank, total)
+        init_near_one_(self.bank, total)
 
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """The kernels (B, n, n, k, k) of x (B, n, H, W), in float32."""
@@ -182,13 +182,13 @@ class BankConv(BankedConv):
         return [per_sample_conv(x, self.dynamic_kernels(x, guide), self.bias, self._sliced())]
 
     @torch.no_grad()
-    def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
-        """As `DynamicConv.absorb_`: the mixture is linear in the bank."""
+    def fuse_affine_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
+        """As `DynamicConv.fuse_affine_`: the mixture is linear in the bank."""
         self.bank_kernels().mul_(guide * scale.view(-1, 1, 1, 1))
         self.bias = nn.Parameter(shift.to(self.bank.dtype))
 
 
-class Tempered:
+class TemperatureMixin:
     """A module whose attention is divided by a temperature before the softmax.
 
     The buffer `temperature` is saved with the weights, since these were trained for it. It is 1 unless
@@ -210,6 +210,6 @@ def set_temperature(model: nn.Module, epoch: float, epochs: float = 10, start: f
     """
     temperature = 1 + (start - 1) * max(0.0, 1 - epoch / epochs)
     for part in model.modules():
-        if isinstance(part, Tempered):
+        if isinstance(part, TemperatureMixin):
             part.temperature.fill_(temperature)
     return temperature

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.modules.dynamic import BankConv, Tempered, mix_kernels
-from robustbench_sgdm.modules.sgdm import StaticGuided, branch_width, square_side
+from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
+from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
 class OmniAttention(NamedTuple):
@@ -28,7 +28,7 @@ class OmniAttention(NamedTuple):
     kernel: Tensor
 
 
-class ODConv(BankConv, Tempered):
+class ODConv(MixtureConv, TemperatureMixin):
     """Omni-dimensional dynamic convolution (Li et al. 2022), (B, n, H, W) -> (B, n, H, W).
 
     Equation (2): the kernel is sum_k a_wk (a_f a_c a_s W_k), with four attentions from one
@@ -87,19 +87,7 @@ class PooledNorm(nn.BatchNorm1d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
-class SGDMODConv(StaticGuided):
-    """SGDM with ODConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+class SGDMODConv(StaticGuidedMixture):
+    """SGDM with ODConv in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W)."""
 
-    Args:
-        channels: c.
-        split: share of c in each of three branches.
-        kernels: K.
-        static: length of the static strip kernels, the square of an odd number.
-        gamma: first BatchNorm weight.
-    """
-
-    def __init__(
-        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
-    ) -> None:
-        conv = ODConv(branch_width(channels, split), kernels, square_side(static))
-        super().__init__(channels, conv, static, gamma)
+    dynamic_conv = ODConv

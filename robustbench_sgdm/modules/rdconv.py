@@ -6,22 +6,22 @@ Shapes below: B samples, n channels, m = razor x n intrinsic channels, K kernels
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustbench_sgdm.modules.checks import check_choice, check_odd, check_positive
-from robustbench_sgdm.modules.cost import Cheap, Spatial, share
 from robustbench_sgdm.modules.dynamic import (
     BankedConv,
     full_precision,
+    fuse_affine_into_conv_,
+    init_near_one_,
     mix_kernels,
     per_sample_conv,
-    scale_conv_,
-    start_near_one_,
 )
+from robustbench_sgdm.modules.options import Cheap, RDConvOptions, Spatial, channel_count, module_signature
 
 
 class Attention(NamedTuple):
@@ -36,7 +36,7 @@ class Attention(NamedTuple):
     spatial: Tensor
 
 
-def fit_guide(guide: Tensor, n: int, m: int) -> Tensor:
+def resize_guide(guide: Tensor, n: int, m: int) -> Tensor:
     """Shrink a guide (n, n, k, k) to (m, m, k, k): the mean over channel groups, times n / m.
 
     The factor keeps the standard deviation; n == m is the identity. A choice: the paper does not say how the
@@ -63,38 +63,24 @@ class RDConv(BankedConv):
 
     Args:
         channels: n.
-        razor: m / n, in (0, 1]; 0.5 in the paper (table 6).
-        kernels: K, 4 in the paper.
-        strip: length of the spatial branch's strip kernels, odd; 15 in the paper (table 7).
-        hidden: width between fc1 and fc2. A choice; n if None.
-        kernel_size: k, odd.
-        spatial: "shared", one k x k map for all channels, or "channel", one per intrinsic channel. A choice.
-        cheap: "depthwise" k x k or "pointwise" 1 x 1. A choice.
-        guided: start the bank as a modulator near 1, for use with a guide; else as a plain convolution.
+        values, options: those of `RDConvOptions`, in order or by name.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        razor: float = 0.5,
-        kernels: int = 4,
-        strip: int = 15,
-        hidden: int | None = None,
-        kernel_size: int = 3,
-        spatial: Spatial = "shared",
-        cheap: Cheap = "depthwise",
-        guided: bool = False,
-    ) -> None:
+    __signature__ = module_signature(RDConvOptions)
+
+    def __init__(self, channels: int, *values: Any, **options: Any) -> None:
         super().__init__()
-        hidden = channels if hidden is None else hidden
+        chosen = RDConvOptions(*values, **options)
+        kernels, strip, kernel_size = chosen.kernels, chosen.strip, chosen.kernel_size
+        hidden = channels if chosen.hidden is None else chosen.hidden
         check_positive(channels=channels, kernels=kernels, hidden=hidden)
         check_odd(strip=strip, kernel_size=kernel_size)
-        check_choice("spatial", spatial, get_args(Spatial))
-        check_choice("cheap", cheap, get_args(Cheap))
+        check_choice("spatial", chosen.spatial, get_args(Spatial))
+        check_choice("cheap", chosen.cheap, get_args(Cheap))
         self.channels, self.kernel_size = channels, kernel_size
-        self.intrinsic = m = _intrinsic(channels, razor)
+        self.intrinsic = m = _intrinsic(channels, chosen.razor)
         square = (kernel_size, kernel_size)
-        per_map = () if spatial == "shared" else (m,)
+        per_map = () if chosen.spatial == "shared" else (m,)
         self.spatial_shape = (-1, *per_map, *square)
         maps = math.prod((*per_map, *square))
         self.fc1 = nn.Linear(channels, hidden, bias=False)
@@ -105,8 +91,8 @@ class RDConv(BankedConv):
         self._add_bank(kernels, m, kernel_size)
         self.register_parameter("bias", None)
         self.source: Tensor | None
-        self.cheap = self._make_cheap(cheap)
-        self._initialise(guided)
+        self.cheap = self._make_cheap(chosen.cheap)
+        self._initialise(chosen.guided)
 
     def _make_cheap(self, kind: Cheap) -> nn.Conv2d | None:
         """The convolution of m intrinsic channels to the other n - m; None if razor is 1.
@@ -130,7 +116,7 @@ class RDConv(BankedConv):
         nn.init.zeros_(self.fc2.bias)
         kernels = self._bank_shape[0]
         if guided:
-            start_near_one_(self.bank, total=kernels / 2)
+            init_near_one_(self.bank, total=kernels / 2)
         else:
             nn.init.normal_(self.bank, 0.0, 2 / math.sqrt(kernels * self.bank.shape[1]))
 
@@ -147,7 +133,7 @@ class RDConv(BankedConv):
         """Kernels (B, m, m, k, k), float32 also under autocast; `guide` (n, n, k, k) multiplies them (10)."""
         size = self.kernel_size
         with full_precision(self.bank):
-            fitted = None if guide is None else fit_guide(guide.float(), self.channels, self.intrinsic)
+            fitted = None if guide is None else resize_guide(guide.float(), self.channels, self.intrinsic)
             mixed = mix_kernels(attention.kernel, self.bank_kernels(), fitted)
             return mixed * attention.spatial.view(mixed.shape[0], 1, -1, size, size)
 
@@ -161,19 +147,19 @@ class RDConv(BankedConv):
         return parts
 
     @torch.no_grad()
-    def absorb_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
-        """As `DynamicConv.absorb_`."""
+    def fuse_affine_(self, guide: Tensor, scale: Tensor, shift: Tensor) -> None:
+        """As `DynamicConv.fuse_affine_`."""
         m = self.intrinsic
-        self.bank_kernels().mul_(fit_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
+        self.bank_kernels().mul_(resize_guide(guide.float(), self.channels, m) * scale[:m].view(-1, 1, 1, 1))
         self.bias = nn.Parameter(shift[:m].to(self.bank.dtype))
         if self.cheap is not None:
-            scale_conv_(self.cheap, scale[m:], shift[m:])
+            fuse_affine_into_conv_(self.cheap, scale[m:], shift[m:])
 
 
 def _intrinsic(channels: int, razor: float) -> int:
     if not 0 < razor <= 1:
         raise ValueError(f"razor is {razor}: a share of channels, it must be in (0, 1]; the paper's is 0.5")
-    if (width := share(channels, razor)) < 1:
+    if (width := channel_count(channels, razor)) < 1:
         raise ValueError(
             f"razor {razor} of a branch of width {channels} leaves no dynamic channel: "
             f"take razor >= {1 / channels:.4g} or a width of at least {math.ceil(1 / razor)}"

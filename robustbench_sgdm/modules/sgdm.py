@@ -6,17 +6,17 @@ Shapes below: B samples, c channels, n = split x c in each of three branches, ma
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.cost import Cheap, Spatial, share
-from robustbench_sgdm.modules.dynamic import DynamicConv, scale_conv_
+from robustbench_sgdm.modules.dynamic import DynamicConv, fuse_affine_into_conv_
+from robustbench_sgdm.modules.options import SGDMOptions, channel_count, module_signature
 from robustbench_sgdm.modules.rdconv import Attention, RDConv
 
 
-def psi(weight: Tensor) -> Tensor:
+def strip_to_square(weight: Tensor) -> Tensor:
     """Equation (10)'s psi: a strip kernel (o, i, k * k, 1) or (o, i, 1, k * k) as (o, i, k, k), row-major."""
     size = math.isqrt(weight[0, 0].numel())
     return weight.reshape(*weight.shape[:2], size, size)
@@ -58,7 +58,7 @@ class StaticGuided(nn.Module):
 
     def guide(self) -> Tensor:
         """psi(W_h) + psi(W_w) of equation (10), (n, n, k, k) in float32; gradients reach both kernels."""
-        return psi(self.conv_h.weight.float()) + psi(self.conv_w.weight.float())
+        return strip_to_square(self.conv_h.weight.float()) + strip_to_square(self.conv_w.weight.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """x + BatchNorm(the four branches), (B, c, H, W)."""
@@ -90,9 +90,9 @@ class StaticGuided(nn.Module):
         self.eval()
         scale, shift = _affine(self.bn)
         parts = list(zip(torch.split(scale, self.sections), torch.split(shift, self.sections), strict=True))
-        self.rd.absorb_(self.guide(), *parts[0])
+        self.rd.fuse_affine_(self.guide(), *parts[0])
         for conv, (factor, offset) in zip((self.conv_h, self.conv_w), parts[1:3], strict=True):
-            scale_conv_(conv, factor, offset)
+            fuse_affine_into_conv_(conv, factor, offset)
             height, width = conv.kernel_size
             conv.weight[:, :, height // 2, width // 2].diagonal().add_(1)
         for factor, offset in parts[3:]:
@@ -110,41 +110,46 @@ class StaticGuided(nn.Module):
         return self
 
 
+class StaticGuidedMixture(StaticGuided):
+    """SGDM with another dynamic convolution in RDConv's place (table 3), (B, c, H, W) -> (B, c, H, W).
+
+    Args:
+        channels: c.
+        split: share of c in each of three branches.
+        kernels: K.
+        static: length of the static strip kernels, the square of an odd number.
+        gamma: first BatchNorm weight.
+
+    Attributes:
+        dynamic_conv: makes the convolution from its channels, K, and the side of its kernels.
+    """
+
+    dynamic_conv: ClassVar[type[DynamicConv]]
+
+    def __init__(
+        self, channels: int, split: float = 0.25, kernels: int = 4, static: int = 9, gamma: float = 1.0
+    ) -> None:
+        conv = self.dynamic_conv(branch_width(channels, split), kernels, square_side(static))
+        super().__init__(channels, conv, static, gamma)
+
+
 class SGDM(StaticGuided):
     """Static-guided dynamic module, (B, c, H, W) -> (B, c, H, W): `StaticGuided` with RDConv.
 
     Args:
         channels: c, already scaled by the detector's width factor.
-        split: n / c, in (0, 1/3]; 0.25 in the paper (table 8).
-        razor: share of n that is convolved dynamically, in (0, 1]; 0.5 in the paper (table 6).
-        strip: length of the spatial attention's strip kernels, odd; 15 in the paper (table 7).
-        kernels: K, 4 in the paper.
-        static: length k * k of the static strip kernels, the square of an odd k; 9 in the paper.
-        hidden: width inside the kernel attention. A choice; n if None.
-        spatial: "shared" or "channel", see `RDConv`. A choice.
-        cheap: "depthwise" or "pointwise", see `RDConv`. A choice.
-        gamma: first BatchNorm weight. A choice: 1 to train from scratch; 0 makes the module exactly the
-            identity, for grafting into a pretrained detector.
+        values, options: those of `SGDMOptions`, in order or by name.
     """
 
+    __signature__ = module_signature(SGDMOptions)
     rd: RDConv
 
-    def __init__(
-        self,
-        channels: int,
-        split: float = 0.25,
-        razor: float = 0.5,
-        strip: int = 15,
-        kernels: int = 4,
-        static: int = 9,
-        hidden: int | None = None,
-        spatial: Spatial = "shared",
-        cheap: Cheap = "depthwise",
-        gamma: float = 1.0,
-    ) -> None:
-        n, size = branch_width(channels, split), square_side(static)
-        conv = RDConv(n, razor, kernels, strip, hidden, size, spatial, cheap, guided=True)
-        super().__init__(channels, conv, static, gamma)
+    def __init__(self, channels: int, *values: Any, **options: Any) -> None:
+        chosen = SGDMOptions(*values, **options)
+        n, size = branch_width(channels, chosen.split), square_side(chosen.static)
+        kernels = (chosen.razor, chosen.kernels, chosen.strip, chosen.hidden, size)
+        conv = RDConv(n, *kernels, chosen.spatial, chosen.cheap, guided=True)
+        super().__init__(channels, conv, chosen.static, chosen.gamma)
 
     def attention(self, x: Tensor) -> Attention:
         """The attention that x (B, c, H, W) would meet, for monitoring; `forward` stores nothing."""
@@ -163,7 +168,7 @@ def branch_width(channels: int, split: float) -> int:
     """Channels n of each of the three convolved branches; ValueError if impossible."""
     if not 0 < split <= 1 / 3 + 1e-9:
         raise ValueError(f"split is {split}: three branches need 3 x split <= 1, so it must be in (0, 1/3]")
-    if (width := share(channels, split)) < 1:
+    if (width := channel_count(channels, split)) < 1:
         raise ValueError(
             f"channels is {channels}: split {split} of it leaves no channel for a branch; "
             f"take at least {math.ceil(1 / split)} channels or a larger split, up to 1/3"

@@ -31,7 +31,7 @@ ERRORS = {
 OBJECTS = ("found", "badly_located", "wrong_class", "missed")
 """What becomes of an object, at the confidence from which boxes are shown; see `fates`."""
 
-_MOST_BYTES = 2**20  # of what is kept of a cell
+_MAX_BYTES = 2**20  # of what is kept of a cell
 _VERSION = 2  # of what is kept; another one is computed again
 _NEAR, _SAME = 0.1, 0.5  # overlaps from which a box is near an object, and on it: TIDE's
 _LABEL = ["model", "corruption", "severity"]
@@ -187,7 +187,7 @@ def _diagnose(truth: Any, detections: pd.DataFrame) -> dict[str, Any]:
 def _load(run: Run, file: Path, cell: Cell) -> dict[str, Any] | None:
     """What was kept, if it was made from this cell in this way."""
     try:
-        kept: dict[str, Any] = read_json(file, _MOST_BYTES, run.files)
+        kept: dict[str, Any] = read_json(file, _MAX_BYTES, run.files)
         numbers = [kept[part][key] for part in ("delta_ap", "counts") for key in ERRORS.values()]
         numbers += [kept[key] for key in ("ece", "mce", "detections", "false")]
         numbers += [kept["objects"][key] for key in OBJECTS]

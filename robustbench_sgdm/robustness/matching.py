@@ -26,8 +26,8 @@ AREAS: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) 
 """Area ranges all, small, medium, large in px^2, both ends included."""
 
 _MOST = 100  # detections per image and class
-_MOST_PLACES = 2**27  # images times classes: LVIS's training images have 120 million
-_MOST_PAIRS = 2**32  # of a box and an object in its image: COCO's validation images have 130 million
+_MAX_PLACES = 2**27  # images times classes: LVIS's training images have 120 million
+_MAX_PAIRS = 2**32  # of a box and an object in its image: COCO's validation images have 130 million
 EVERY = (1 << len(THRESHOLDS)) - 1
 """The mask of all thresholds."""
 
@@ -69,9 +69,9 @@ class Truth:
         """
         ids = np.unique(np.asarray(images, np.int64))
         classes = np.unique(np.asarray(categories, np.int64))
-        if len(ids) * len(classes) > _MOST_PLACES:
+        if len(ids) * len(classes) > _MAX_PLACES:
             raise DataError(
-                f"{len(ids):,} images times {len(classes):,} categories is more than {_MOST_PLACES:,}; leave out the "
+                f"{len(ids):,} images times {len(classes):,} categories is more than {_MAX_PLACES:,}; leave out the "
                 "categories without boxes, or take fewer images"
             )
         key = _keys(ids, classes, boxes)
@@ -192,15 +192,15 @@ def check_pairs(boxes: ArrayLike, objects: ArrayLike) -> None:
         objects: image id of each object.
 
     Raises:
-        DataError: more than `_MOST_PAIRS` pairs within images.
+        DataError: more than `_MAX_PAIRS` pairs within images.
     """
     (images, counts), (others, more) = (np.unique(ids, return_counts=True) for ids in (boxes, objects))
     common, here, there = np.intersect1d(images, others, assume_unique=True, return_indices=True)
     pairs = counts[here].astype(float) * more[there]
-    if pairs.sum() > _MOST_PAIRS:
+    if pairs.sum() > _MAX_PAIRS:
         most = int(pairs.argmax())
         raise DataError(
-            f"its boxes and objects make {pairs.sum():,.0f} pairs within images, may make {_MOST_PAIRS:,} (image "
+            f"its boxes and objects make {pairs.sum():,.0f} pairs within images, may make {_MAX_PAIRS:,} (image "
             f"{common[most]} has {counts[here][most]:,} boxes and {more[there][most]:,} objects); leave out the least "
             "certain boxes"
         )

@@ -7,7 +7,7 @@ from typing import Literal, NoReturn
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.datasets.classes import match_classes
+from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.scoring.image_ids import ImageMatch
 from robustbench_sgdm.scoring.references import Found, Reference, Tally, numbered_here
 

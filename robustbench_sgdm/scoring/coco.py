@@ -72,7 +72,7 @@ class Scorer:
     def __init__(self, dataset: Dataset, engine: Engine = "hotcoco") -> None:
         self.dataset = dataset
         self.engine = engine
-        truth = dataset.coco()
+        truth = dataset.to_coco()
         self._images = {int(image["id"]): image for image in truth["images"]}
         self._objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in truth["annotations"]:
@@ -145,7 +145,7 @@ class Scorer:
             return self._unmatched()
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
-            truth.dataset = self.dataset.coco()
+            truth.dataset = self.dataset.to_coco()
             truth.createIndex()
             evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
             evaluation.evaluate()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.datasets.boxes import check_boxes
+from robustbench_sgdm.datasets.box_checks import check_boxes
 from robustbench_sgdm.scoring.agreement import Agreement, Readings
 from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories, other_readings
 from robustbench_sgdm.scoring.image_ids import ImageIds, match_images

@@ -20,7 +20,7 @@ LOSSES = ("box", "cls", "dfl")
 """The three losses of an Ultralytics detector, in its order."""
 
 _RECORDS = ("recipe.yaml", "args.yaml")  # ours says more than Ultralytics'
-_MOST_EPOCHS = 1_000_000
+_MAX_EPOCHS = 1_000_000
 _LONGEST = 24  # characters of a value that tells two lines apart in a legend
 # Where a run was made and what it left there, not what was trained.
 _PLACES = ("device", "workers", "cache", "project", "name", "save_dir", "exist_ok", "resume")
@@ -181,8 +181,8 @@ def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
         frame = frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{file} holds something else than numbers: {short_repr(str(error))}") from error
-    if not frame["epoch"].between(0, _MOST_EPOCHS).all():
-        raise DataError(f"{file} holds epochs that are not from 0 to {_MOST_EPOCHS:,}")
+    if not frame["epoch"].between(0, _MAX_EPOCHS).all():
+        raise DataError(f"{file} holds epochs that are not from 0 to {_MAX_EPOCHS:,}")
     return frame
 
 

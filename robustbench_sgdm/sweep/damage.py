@@ -10,12 +10,12 @@ import torch
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import CorruptionError
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.store import DAMAGE, Run, cell_key
 from robustbench_sgdm.sweep.local import one_thread
 from robustbench_sgdm.sweep.plan import Plan
 
-_MOST_IMAGES, _FEWEST_IMAGES = 16, 4
+_MAX_IMAGES, _FEWEST_IMAGES = 16, 4
 _MEASUREMENTS = 256  # a few seconds
 
 
@@ -60,7 +60,7 @@ def measurements(plan: Plan, run: Run | None = None) -> int:
 
 def spread(images: Sequence[Image], cells: int) -> list[Image]:
     """Evenly spread images: 16, or fewer where there are many cells to measure on them, but 4."""
-    count = min(len(images), _MOST_IMAGES, max(_FEWEST_IMAGES, _MEASUREMENTS // max(cells, 1)))
+    count = min(len(images), _MAX_IMAGES, max(_FEWEST_IMAGES, _MEASUREMENTS // max(cells, 1)))
     return [images[i * len(images) // count] for i in range(count)]
 
 
@@ -77,7 +77,7 @@ def _keys(plan: Plan) -> dict[tuple[str, float], str]:
             seed=settings.seed,
         )
         for name, one in plan.corruptions.items()
-        for severity in one.levels(plan.severities)
+        for severity in one.effective_severities(plan.severities)
     }
 
 
@@ -90,11 +90,11 @@ def _of_image(
 ) -> dict[tuple[str, float], tuple[float, float]]:
     settings = plan.settings
     found: dict[tuple[str, float], tuple[float, float]] = {}
-    picture = torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()).to(settings.device)
+    picture = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(settings.device)
     for name, severity in todo:
         try:
             if name not in failed:
-                (found[name, severity],) = corrupting.damage(
+                (found[name, severity],) = corrupting.measure_image_quality(
                     plan.corruptions[name], [picture], [severity],
                     seed=settings.seed, image_ids=[image.id], engine=settings.engine,
                 )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.scoring import Scorer, rows
 from robustbench_sgdm.store import GroundTruth, Run
@@ -98,7 +98,7 @@ def expected(
 ) -> dict[str, Span]:
     """As `estimate`, from what little things cost."""
     cells = {cell for unit in units for cell in unit.cells}
-    levels = {name: len(one.levels(plan.severities)) for name, one in plan.corruptions.items()}
+    levels = {name: len(one.effective_severities(plan.severities)) for name, one in plan.corruptions.items()}
     damage = sum((cost * levels[name] for name, cost in costs.damage.items()), np.zeros(2))
     damage = damage / max(sum(levels.values()), 1) * measurements(plan, run)
     # What is kept of stored cells' statistics is not looked for.
@@ -107,7 +107,7 @@ def expected(
     return {
         "predictions": _of_units(plan, units, crew, costs)
         + _shared(costs.scores * len(cells), crew.cores(len(units))),
-        "timing the models": np.minimum(costs.latency, timing.LONGEST) * (not timed),
+        "timing the models": np.minimum(costs.latency, timing.MAX_SECONDS) * (not timed),
         "damage to the images": _shared(damage, cores()),
         "resampling and error types": _shared(statistics, cores()),
         "report": _DRAWING,
@@ -152,7 +152,7 @@ def _measure(plan: Plan) -> Costs:
     settings, first = plan.settings, plan.dataset.images[0]
     threads = torch.get_num_threads()
     latency = np.zeros(2)
-    read, array = _timed(lambda: decoding.read(first))
+    read, array = _timed(lambda: decoding.read_image(first))
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(settings.device)
     size = min(settings.batch, len(plan.dataset))
     batch = image.expand(size, -1, -1, -1)
@@ -171,13 +171,15 @@ def _measure(plan: Plan) -> Costs:
     corrupt, damage = {}, {}
     how: dict[str, Any] = {"seed": 0, "engine": settings.engine}
     for name, one in plan.corruptions.items():
-        levels = [level for level in one.levels(plan.severities) if level] or [0.0]
+        levels = [level for level in one.effective_severities(plan.severities) if level] or [0.0]
         ends = [
-            _timed(partial(corrupting.apply, one, batch, level, image_ids=range(size), **how))[0]
+            _timed(partial(corrupting.apply_corruption, one, batch, level, image_ids=range(size), **how))[0]
             for level in (levels[0], levels[-1])
         ]
         corrupt[name] = np.array([min(e[0] for e in ends), max(e[1] for e in ends)]) / size
-        damage[name], _ = _timed(partial(corrupting.damage, one, [image], [levels[-1]], image_ids=[0], **how))
+        damage[name], _ = _timed(
+            partial(corrupting.measure_image_quality, one, [image], [levels[-1]], image_ids=[0], **how)
+        )
     scores, statistics = _of_cell(plan, found)
     return Costs(read, predict, corrupt, damage, scores, statistics, latency)
 

@@ -15,7 +15,7 @@ from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.core.versions import installed_versions, scoring_version
-from robustbench_sgdm.corruption import Registry
+from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
@@ -207,7 +207,7 @@ def _severity(text: str, where: str) -> float:
 
 
 def import_predictions(
-    sources: Sequence[PredictionSource], dataset: Dataset, registry: Registry, config: ScoringConfig
+    sources: Sequence[PredictionSource], dataset: Dataset, registry: CorruptionRegistry, config: ScoringConfig
 ) -> Run:
     """Score predictions into a run directory; another model over the same data joins the directory that is there.
 
@@ -259,7 +259,7 @@ def import_predictions(
     return run
 
 
-def _place(one: PredictionSource, registry: Registry) -> tuple[str, float]:
+def _place(one: PredictionSource, registry: CorruptionRegistry) -> tuple[str, float]:
     """The corruption's own name, and the severity."""
     if one.corruption == CLEAN or one.severity == 0:
         return CLEAN, 0.0
@@ -306,7 +306,7 @@ def _digest(one: PredictionSource) -> str:
 def _plan(
     cells: Sequence[Cell],
     dataset: Dataset,
-    registry: Registry,
+    registry: CorruptionRegistry,
     models: Mapping[str, Mapping[str, Any]],
     config: ScoringConfig,
 ) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "source": dataset.source,
         "images": len(dataset),
         "boxes": len(dataset.annotations),
-        "truth": dataset.truth,
+        "truth": dataset.ground_truth_summary,
         "fingerprint": dataset.fingerprint,
         "notes": list(dataset.notes),
     }

@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.store.runs import LATENCY
 from robustbench_sgdm.sweep.plan import Plan
@@ -11,9 +11,9 @@ from robustbench_sgdm.sweep.plan import Plan
 
 def latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
     """Milliseconds for one image, from pixels to boxes, and the ratio to the first model's; a row per model."""
-    array = decoding.read(plan.dataset.images[0])
+    array = decoding.read_image(plan.dataset.images[0])
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(plan.settings.device)
     calls = {name: (lambda d=entrant.detector: d.predict([image])) for name, entrant in plan.models.items()}
-    timed = timing.in_turns(calls, rounds, plan.settings.device, timing.LONGEST)
+    timed = timing.benchmark_interleaved(calls, rounds, plan.settings.device, timing.MAX_SECONDS)
     rows = [(n, t.milliseconds, t.ratio, t.low, t.high, plan.settings.device) for n, t in timed.items()]
     return pd.DataFrame(rows, columns=list(LATENCY))

@@ -14,7 +14,7 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.store import Run, has_picture, keep_picture
 
 _LOG = logging.getLogger(__name__)
@@ -49,11 +49,11 @@ def make_pictures(
     for image_id, versions in todo.items():
         if image_id not in images:
             raise DataError(f"{run.path} has no image {image_id}; its ids begin with {_few(images)}")
-        clean = decoding.read(images[image_id])
+        clean = decoding.read_image(images[image_id])
         for name, severity in dict.fromkeys(versions):
             seen = clean
             if name != CLEAN:
-                corrupting.check_own(run.plan["settings"]["engine"])
+                corrupting.check_reproducible(run.plan["settings"]["engine"])
                 if name not in corruptions:
                     raise DataError(
                         f"corruption {name!r} is not there; give its folder with --corruption-dir"
@@ -93,7 +93,7 @@ def _seen(
     run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
 ) -> NDArray[np.uint8]:
     settings, about = run.plan["settings"], run.plan["corruptions"].get(corruption.name, {})
-    return corrupting.apply_again(
+    return corrupting.reproduce(
         corruption,
         clean,
         severity,

@@ -18,9 +18,9 @@ from robustbench_sgdm.core.untrusted_input import make_names_unique, short_list
 from robustbench_sgdm.core.versions import inference_version, installed_versions
 from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.datasets.classes import match_classes
-from robustbench_sgdm.detectors import Detector, Entrant
+from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.datasets.class_matching import match_classes
+from robustbench_sgdm.detectors import Detector, DetectorEntry
 from robustbench_sgdm.store import Cell, CellStore, GroundTruth, cell_key, shard_size
 from robustbench_sgdm.sweep.facts import corruption_facts, data_facts, ground_truth
 
@@ -48,7 +48,7 @@ class Settings:
 class Plan:
     """Everything a run needs: models by name, corruptions by name, data, settings, cells in order."""
 
-    models: Mapping[str, Entrant]
+    models: Mapping[str, DetectorEntry]
     dataset: Dataset
     corruptions: Mapping[str, Corruption]
     severities: Sequence[float]
@@ -77,11 +77,11 @@ class Plan:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
 
-    def _model(self, name: str, entrant: Entrant) -> dict[str, Any]:
+    def _model(self, name: str, entrant: DetectorEntry) -> dict[str, Any]:
         return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
 
     def _corruption(self, corruption: Corruption) -> dict[str, Any]:
-        at = corruption.levels(self.severities)
+        at = corruption.effective_severities(self.severities)
         return corruption_facts(corruption, at, corruption.fingerprint(self.settings.engine))
 
 
@@ -122,7 +122,7 @@ class Unit:
 
 
 def make_plan(
-    models: Mapping[str, Entrant],
+    models: Mapping[str, DetectorEntry],
     dataset: Dataset,
     corruptions: Sequence[Corruption],
     severities: Sequence[float],
@@ -157,7 +157,7 @@ def make_plan(
                 ),
             )
             for corruption in corruptions
-            for severity in corruption.levels(wanted)
+            for severity in corruption.effective_severities(wanted)
         ]
     return Plan(
         models, dataset, {c.name: c for c in corruptions}, wanted, settings, cells, command, config or {}
@@ -182,8 +182,8 @@ def rehearse(
     """
     grey = torch.full((1, 3, *(min(side, 64) for side in size)), 128, dtype=torch.uint8, device=device)
     for corruption in corruptions:
-        for severity in corruption.levels(severities):
-            corrupting.apply(corruption, grey, severity, seed=0, image_ids=[0], engine=engine)
+        for severity in corruption.effective_severities(severities):
+            corrupting.apply_corruption(corruption, grey, severity, seed=0, image_ids=[0], engine=engine)
 
 
 def same_outputs(plan: Plan, baseline: str, model: str) -> bool:
@@ -192,12 +192,14 @@ def same_outputs(plan: Plan, baseline: str, model: str) -> bool:
     Rounding aside: a hundredth of a pixel, and of a percent of confidence.
     """
     for image in plan.dataset.images[:_TRIED]:
-        pixels = torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()).to(plan.settings.device)
+        pixels = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(
+            plan.settings.device
+        )
         one, two = (plan.models[name].detector.predict([pixels])[0] for name in (baseline, model))
-        if len(one.score) or len(two.score):
-            return len(one.score) == len(two.score) and all(
+        if len(one.scores) or len(two.scores):
+            return len(one.scores) == len(two.scores) and all(
                 np.allclose(getattr(one, part), getattr(two, part), rtol=0, atol=most)
-                for part, most in (("xyxy", 1e-2), ("score", 1e-4), ("label", 0))
+                for part, most in (("xyxy", 1e-2), ("scores", 1e-4), ("labels", 0))
             )
     return False
 

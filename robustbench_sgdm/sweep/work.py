@@ -14,8 +14,8 @@ from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.datasets import Image
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detectors import Detector, out_of_memory
+from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.detectors import Detector, is_out_of_memory
 from robustbench_sgdm.store import Cell
 from robustbench_sgdm.sweep.plan import Settings, Unit
 
@@ -78,7 +78,7 @@ class Worker:
                 return
             except (RuntimeError, MemoryError, CorruptionError) as error:
                 cause = error.__cause__ if isinstance(error, CorruptionError) else error
-                if not out_of_memory(cause):
+                if not is_out_of_memory(cause):
                     if isinstance(error, CorruptionError) and "CUDA error" not in str(cause):
                         raise
                     reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
@@ -105,7 +105,7 @@ class Worker:
 
     def _show(self, unit: Unit, chunk: Sequence[int], found: dict[Cell, dict[int, Detections]]) -> None:
         device = self.settings.device
-        arrays = [decoding.read(unit.images[i]) for i in chunk]
+        arrays = [decoding.read_image(unit.images[i]) for i in chunk]
         tensors = [torch.from_numpy(a.transpose(2, 0, 1).copy()).to(device) for a in arrays]
         ids = [unit.images[i].id for i in chunk]
         for severity in sorted({c.severity for c in unit.cells}):
@@ -127,7 +127,7 @@ class Worker:
         seen: dict[int, Tensor] = {}
         for shape in dict.fromkeys(i.shape for i in images):
             same = [k for k, image in enumerate(images) if image.shape == shape]
-            corrupted = corrupting.apply(
+            corrupted = corrupting.apply_corruption(
                 unit.corruption,
                 torch.stack([images[k] for k in same]),
                 severity,
@@ -150,12 +150,12 @@ def _columns(
 ) -> dict[str, Any]:
     """A shard's columns, in the data set's order; classes that the data does not have are left out."""
     each = [found[i] for i in range(len(images))]
-    label = np.concatenate([d.label for d in each])
+    label = np.concatenate([d.labels for d in each])
     keep = categories[label] >= 0
     xyxy = np.concatenate([d.xyxy for d in each])[keep]
     return {
         "image_id": np.repeat(np.array([i.id for i in images], np.int64), [len(d) for d in each])[keep],
         "category_id": categories[label][keep],
-        "score": np.concatenate([d.score for d in each])[keep],
+        "score": np.concatenate([d.scores for d in each])[keep],
         **{name: np.ascontiguousarray(xyxy[:, k]) for k, name in enumerate(("x1", "y1", "x2", "y2"))},
     }

@@ -4,26 +4,32 @@ Importing this package imports Ultralytics, quietly: every submodule may then im
 """
 
 import robustbench_sgdm.detectors  # noqa: F401
-from robustbench_sgdm.training.comparison import TrainedRun, read_comparison, read_record, runs_table, summary
-from robustbench_sgdm.training.data import TrainData, named_data, scenes_data
-from robustbench_sgdm.training.progress import Progress, print_epochs
+from robustbench_sgdm.training.comparison import (
+    TrainedRun,
+    read_comparison,
+    read_recipe,
+    runs_table,
+    summarize_runs,
+)
+from robustbench_sgdm.training.data import TrainingData, load_training_data, make_scenes_data
+from robustbench_sgdm.training.progress import TrainingProgress, print_epochs
 from robustbench_sgdm.training.recipes import RECIPES
-from robustbench_sgdm.training.run import ArmsFailed, train
+from robustbench_sgdm.training.runner import TrainingFailedError, train
 from robustbench_sgdm.training.trainer import LOGGERS
 
 __all__ = [
     "LOGGERS",
     "RECIPES",
-    "ArmsFailed",
-    "Progress",
-    "TrainData",
     "TrainedRun",
-    "named_data",
+    "TrainingData",
+    "TrainingFailedError",
+    "TrainingProgress",
+    "load_training_data",
+    "make_scenes_data",
     "print_epochs",
     "read_comparison",
-    "read_record",
+    "read_recipe",
     "runs_table",
-    "scenes_data",
-    "summary",
+    "summarize_runs",
     "train",
 ]

@@ -14,15 +14,15 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import MAX_NAME_BYTES, read_yaml, short_list, short_repr
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store.checks import read_scores
 from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
-from robustbench_sgdm.training import checkpoint, record
+from robustbench_sgdm.training import model_card, training_state
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
-_MOST_RUNS = 10_000
+_MAX_RUNS = 10_000
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "seed": int,
@@ -76,7 +76,7 @@ class TrainedRun:
         }
         files = SafeDirectory(self.folder.parent)
         files.write_json(self.folder / _RESULT, content)
-        files.unlink(self.folder / "weights" / checkpoint.NAME)
+        files.unlink(self.folder / "weights" / training_state.STATE_FILE)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -97,10 +97,10 @@ class TrainedRun:
         return cls(folder=folder, scores=scores, **facts)
 
 
-def clear(folder: Path) -> None:
+def clear_run_folder(folder: Path) -> None:
     """Remove what an earlier run in a comparison's folder could be taken for."""
     files = SafeDirectory(folder.parent)
-    checkpoints = [f"weights/{name}" for name in (checkpoint.NAME, "last.pt", "best.pt")]
+    checkpoints = [f"weights/{name}" for name in (training_state.STATE_FILE, "last.pt", "best.pt")]
     for name in (_RESULT, _RECIPE, "results.csv", "health.csv", "best.safetensors", "best.md", *checkpoints):
         files.unlink(folder / name)
 
@@ -127,7 +127,7 @@ def check_names(models: Iterable[str]) -> None:
             raise UsageError(f"{other} and {model} would share a folder; rename one of the files")
 
 
-def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
+def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
     """Refuse to go on with a run, or with a comparison, that was begun otherwise.
 
     Args:
@@ -144,7 +144,7 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
     if not (isinstance(content, dict) and isinstance(content.get("versions"), dict)):
         raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
     leaves = flatten if "model" in facts else shared_leaves
-    then, now = leaves(content), leaves(yaml.safe_load(record.as_yaml(facts)))
+    then, now = leaves(content), leaves(yaml.safe_load(model_card.as_yaml(facts)))
     then = {key: value for key, value in then.items() if not key.startswith("effective ")}
     if "init" not in then:
         now.pop("init", None)  # an earlier version said it in `start` alone
@@ -189,10 +189,12 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
             "it is of; give its folder, for example runs/train/scenes"
         )
     pairs = [(model, seed) for model, seeds in runs.items() for seed in seeds]
-    if not 0 < len(pairs) <= _MOST_RUNS:
-        raise DataError(f"{path} plans {len(pairs)} runs, must be from 1 to {_MOST_RUNS}")
+    if not 0 < len(pairs) <= _MAX_RUNS:
+        raise DataError(f"{path} plans {len(pairs)} runs, must be from 1 to {_MAX_RUNS}")
     if odd := [
-        pair for pair in pairs if not (isinstance(pair[0], str) and type(pair[1]) is int and _fits(*pair))
+        pair
+        for pair in pairs
+        if not (isinstance(pair[0], str) and type(pair[1]) is int and _is_valid_folder_name(*pair))
     ]:
         raise DataError(
             f"{path} is damaged: it plans model {short_repr(odd[0][0])} with seed {short_repr(odd[0][1])}"
@@ -200,12 +202,12 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
     return pairs
 
 
-def _fits(model: str, seed: int) -> bool:
+def _is_valid_folder_name(model: str, seed: int) -> bool:
     """Whether file systems can have the run's folder."""
     return len(run_name(model, seed).encode()) <= MAX_NAME_BYTES
 
 
-def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
+def write_recipe(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
     """Write a comparison's `recipe.yaml` before its first run begins: what its runs share, and which are planned.
 
     Runs planned before in the folder stay planned where they are of the same comparison.
@@ -214,18 +216,18 @@ def write_record(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
     for model, seed in [*_planned_before(folder, facts), *runs]:
         if seed not in seeds.setdefault(model, []):
             seeds[model].append(seed)
-    SafeDirectory(folder).write_text(_RECIPE, record.as_yaml({"runs": seeds, **facts}))
+    SafeDirectory(folder).write_text(_RECIPE, model_card.as_yaml({"runs": seeds, **facts}))
 
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = same_comparison(read_record(folder), yaml.safe_load(record.as_yaml(facts)))
+        same = same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []
 
 
-def unfinished(folder: Path) -> list[str]:
+def unfinished_runs(folder: Path) -> list[str]:
     """The planned runs of a comparison that have no result yet, in words; none where the folder is no comparison's."""
     files = SafeDirectory(folder)
     try:
@@ -250,7 +252,7 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
             to finish them.
     """
     plan = read_plan(folder)
-    if absent := unfinished(folder):
+    if absent := unfinished_runs(folder):
         raise DataError(
             f"{folder} is not finished: {len(absent)} of its {len(plan)} runs have no result yet "
             f"({short_list(absent, 5)}); "
@@ -270,7 +272,7 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
     return done
 
 
-def read_record(folder: Path, files: SafeDirectory | None = None) -> dict[str, Any]:
+def read_recipe(folder: Path, files: SafeDirectory | None = None) -> dict[str, Any]:
     """The `recipe.yaml` of a run or of a comparison; empty where it holds something else.
 
     Args:
@@ -291,16 +293,16 @@ def write_tables(folder: Path) -> list[str]:
         Folders of finished runs that are not, trained on other data or with another recipe.
     """
     files = SafeDirectory(folder)
-    whole = read_record(folder)
+    whole = read_recipe(folder)
     found: list[TrainedRun] = []
     others: list[TrainedRun] = []
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
-            is_part = own and same_comparison(read_record(path, files), whole)
+            is_part = own and same_comparison(read_recipe(path, files), whole)
             (found if is_part else others).append(run)
     runs = runs_table(found)
-    for name, frame in (("runs.csv", runs), ("summary.csv", summary(runs))):
+    for name, frame in (("runs.csv", runs), ("summary.csv", summarize_runs(runs))):
         files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
@@ -322,7 +324,7 @@ def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "seed", *METRICS, "best_epoch", "seconds", "batch", "health"])
 
 
-def summary(runs: pd.DataFrame) -> pd.DataFrame:
+def summarize_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over seeds, a row for each model and metric.
 
     Columns: `seeds` is how many have the metric; `sd` is the sample's (n - 1), absent for one seed; `difference`
@@ -330,7 +332,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for model in dict.fromkeys(runs["model"]):
-        baseline = zoo.resolve(model).baseline
+        baseline = zoo.resolve_model(model).baseline
         for metric in METRICS:
             table = runs.pivot_table(index="seed", columns="model", values=metric, dropna=False).astype(float)
             values = table[model].dropna()

@@ -17,19 +17,19 @@ from torch import Tensor
 from robustbench_sgdm import datasets
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.progress import Progress, no_progress
-from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, images, scenes, yolo
+from robustbench_sgdm.datasets import SCENES_VAL, Dataset, coco, image_decoding, scenes, ultralytics_yaml
 from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.datasets.coco_2017 import coco_folder, coco_json
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.letterbox import letterbox
-from robustbench_sgdm.training.trainer import Splits
+from robustbench_sgdm.training.trainer import SplitFolders
 
 SCENES_TRAIN = 2000
 """Images in the training split of `scenes`."""
 
 
 @dataclass(frozen=True)
-class TrainData:
+class TrainingData:
     """A training split and a validation split.
 
     Attributes:
@@ -57,7 +57,9 @@ class TrainData:
         return cls(name, train, val, {"train": train.source, "val": val.source})
 
 
-def scenes_data(count: int = SCENES_TRAIN, seed: int = 0, progress: Progress = no_progress) -> TrainData:
+def make_scenes_data(
+    count: int = SCENES_TRAIN, seed: int = 0, progress: Progress = no_progress
+) -> TrainingData:
     """The rendered `scenes`, made in the cache folder on first use.
 
     Args:
@@ -67,7 +69,7 @@ def scenes_data(count: int = SCENES_TRAIN, seed: int = 0, progress: Progress = n
     """
     train = _scenes("train", count, seed, progress)
     val = _scenes("val", SCENES_VAL, seed, progress)
-    return TrainData("scenes", train, val, _renderer(seed))
+    return TrainingData("scenes", train, val, _renderer(seed))
 
 
 def _renderer(seed: int) -> dict[str, Any]:
@@ -76,13 +78,13 @@ def _renderer(seed: int) -> dict[str, Any]:
 
 def _scenes(split: str, count: int, seed: int, progress: Progress) -> Dataset:
     root = cache_dir() / f"scenes-v{scenes.VERSION}"
-    loaded = coco.load(
-        scenes.make(root, split, count, seed=seed, progress=partial(progress, "rendering scenes"))
+    loaded = coco.load_coco(
+        scenes.write_split(root, split, count, seed=seed, progress=partial(progress, "rendering scenes"))
     )
     return replace(loaded, source=f"scenes, {split}")
 
 
-def named_data(train: str, val: str | None = None, progress: Progress = no_progress) -> TrainData:
+def load_training_data(train: str, val: str | None = None, progress: Progress = no_progress) -> TrainingData:
     """Data by the name or path that a user gives.
 
     Args:
@@ -97,7 +99,7 @@ def named_data(train: str, val: str | None = None, progress: Progress = no_progr
         DataError: the data are not what they should be, or not on this machine.
     """
     if train == "scenes" and val is None:
-        return scenes_data(progress=progress)
+        return make_scenes_data(progress=progress)
     if val is None and train != "coco" and Path(train).suffix not in _YAML:
         if Path(train).exists():
             raise UsageError(f"{train} is the training split alone; give the validation split with --val")
@@ -106,7 +108,7 @@ def named_data(train: str, val: str | None = None, progress: Progress = no_progr
             "the training split as a COCO json and the validation split with --val"
         )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
-    found = TrainData.of(Path(train).stem, *loaded)
+    found = TrainingData.of(Path(train).stem, *loaded)
     return replace(found, facts=found.facts | _renderer(0)) if "scenes" in (train, val) else found
 
 
@@ -121,41 +123,41 @@ def _split(source: str, split: str, progress: Progress) -> Dataset:
         # Ultralytics' own download of the training split has lists and label files, and no json of it.
         lists = split == "train" and (coco_folder() / "train2017.txt").is_file()
         if not lists or (coco_folder() / "annotations" / "instances_train2017.json").is_file():
-            return datasets.load(str(coco_json(split)))
+            return datasets.load_dataset(str(coco_json(split)))
         source = "coco.yaml"
     path = Path(source)
     bundled = _DATASETS / source
     if path.suffix in _YAML and (path.is_file() or bundled.is_file()):
-        return yolo.load(path if path.is_file() else bundled, split)
-    return datasets.load(source, progress=progress)  # a json is the split that its place says
+        return ultralytics_yaml.load_ultralytics_yaml(path if path.is_file() else bundled, split)
+    return datasets.load_dataset(source, progress=progress)  # a json is the split that its place says
 
 
 _DATASETS = Path(ultralytics.cfg.__file__).parent / "datasets"
 
 
-def sample(dataset: Dataset, imgsz: int, count: int = 64, batch: int = 8) -> list[Tensor]:
+def sample_batches(dataset: Dataset, imgsz: int, count: int = 64, batch: int = 8) -> list[Tensor]:
     """Some images of a data set, spread over it, as a network sees them: float (B, 3, imgsz, imgsz) in [0, 1]."""
     chosen = dataset.images[:: max(1, len(dataset) // count)][:count]
-    pictures = (torch.from_numpy(images.read(i).transpose(2, 0, 1).copy()) for i in chosen)
+    pictures = (torch.from_numpy(image_decoding.read_image(i).transpose(2, 0, 1).copy()) for i in chosen)
     squares = torch.stack([letterbox(picture, imgsz)[0] for picture in pictures])
     return [squares[i : i + batch].float() / 255 for i in range(0, len(squares), batch)]
 
 
-def export(data: TrainData, classes: Sequence[str] | None) -> Splits:
+def export_splits(data: TrainingData, classes: Sequence[str] | None) -> SplitFolders:
     """Both splits as Ultralytics reads them, in the cache folder; made once for each content.
 
     Raises:
         DataError: an empty split, or a box outside its image.
         UsageError: a class that the data does not have.
     """
-    return Splits(
-        _exported(data.train, classes),
-        _exported(data.val, classes),
+    return SplitFolders(
+        _export_dataset(data.train, classes),
+        _export_dataset(data.val, classes),
         tuple(classes) if classes is not None else data.train.classes,
     )
 
 
-def _exported(dataset: Dataset, classes: Sequence[str] | None) -> Path:
+def _export_dataset(dataset: Dataset, classes: Sequence[str] | None) -> Path:
     folder = cache_dir() / "yolo" / _key(dataset, classes)
     if not folder.is_dir():
         # Two runs may export the same split at once: whole folders are moved into place, the first one stays.

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.datasets import Dataset, Image, images
-from robustbench_sgdm.detectors import yolo
+from robustbench_sgdm.datasets import Dataset, Image, image_decoding
+from robustbench_sgdm.detectors.ultralytics import adapter
 from robustbench_sgdm.scoring import Scorer, Scores
 
 
-def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "cpu") -> Scores:
+def evaluate_weights(
+    weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "cpu"
+) -> Scores:
     """Score a weights file as `yolo.load` reads it: what a user will get, rounded to half precision.
 
     Args:
@@ -25,7 +27,7 @@ def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device:
         batch: images at a time; plays no part in the scores.
         device: `cpu`, `cuda:0`...
     """
-    detector = yolo.load(weights, InferenceConfig(imgsz=imgsz, device=device))
+    detector = adapter.load_detector(weights, InferenceConfig(imgsz=imgsz, device=device))
     ids = {str(c["name"]): int(c["id"]) for c in dataset.categories}
     categories = np.array([ids[name] for name in detector.classes])
     rows: list[NDArray[np.float64]] = []
@@ -38,7 +40,7 @@ def evaluate(weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device:
 
 def _tensor(image: Image) -> Tensor:
     """uint8 (3, H, W) RGB."""
-    return torch.from_numpy(images.read(image)).permute(2, 0, 1)
+    return torch.from_numpy(image_decoding.read_image(image)).permute(2, 0, 1)
 
 
 def _rows(image: int, found: Detections, categories: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -49,7 +51,7 @@ def _rows(image: int, found: Detections, categories: NDArray[np.int64]) -> NDArr
         identity,
         corner,
         size,
-        found.score[:, None],
-        categories[found.label][:, None],
+        found.scores[:, None],
+        categories[found.labels][:, None],
     ]
     return np.concatenate(parts, 1, dtype=np.float64)

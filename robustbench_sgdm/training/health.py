@@ -29,28 +29,28 @@ from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import DynamicConv
 from robustbench_sgdm.modules.rdconv import Attention
 from robustbench_sgdm.modules.sgdm import StaticGuided
-from robustbench_sgdm.training import checkpoint
-from robustbench_sgdm.training.trainer import Event
+from robustbench_sgdm.training import training_state
+from robustbench_sgdm.training.trainer import Callback
 
 VANISHED = 1e-6
 """Share of the gradient below which a step drowns in float32's rounding of the others (2^-24 is 6e-8)."""
 COLLAPSED = 0.1
 """Entropy over log K below which one of four kernels has a weight above 0.97."""
-FEW_STEPS = 100
+MIN_STEPS = 100
 """Optimiser steps below which a score says nothing of a model; Ultralytics long warmed up for no fewer."""
 STATIC = 1e-3
 """Spread and modulation below which an attention is the same for every image."""
 
 
 @dataclass
-class Health:
+class HealthMonitor:
     """Watches a run through Ultralytics' callbacks and writes `health.csv` in its folder."""
 
     _inputs: dict[int, Tensor] = field(default_factory=dict, init=False)
     _shares: list[Tensor] = field(default_factory=list, init=False)
     _rates: list[float] = field(default_factory=list, init=False)
 
-    def events(self) -> dict[str, Event]:
+    def events(self) -> dict[str, Callback]:
         """Callbacks by the name of Ultralytics' event."""
         return {
             "on_train_start": self._hook,
@@ -60,7 +60,7 @@ class Health:
         }
 
     def _hook(self, run: Any) -> None:
-        for place, layer in inserted(unwrap_model(run.model)).items():
+        for place, layer in inserted_modules(unwrap_model(run.model)).items():
             layer.register_forward_pre_hook(lambda _, inputs, place=place: self._keep(place, inputs[0]))
 
     def _keep(self, place: int, x: Tensor) -> None:
@@ -73,7 +73,7 @@ class Health:
     def _gradients(self, run: Any) -> None:
         """Norms (1 + modules,): of the whole network and of each module. Left on the device, so nothing waits."""
         network = unwrap_model(run.model)
-        parts = [network, *inserted(network).values()]
+        parts = [network, *inserted_modules(network).values()]
         self._shares.append(torch.stack([_norm(part) for part in parts]))
         self._rates.append(max(float(group["lr"]) for group in run.optimizer.param_groups))
 
@@ -81,7 +81,7 @@ class Health:
         if RANK > 0:
             return
         loss = sum(float(part) for part in run.tloss.values())
-        modules = inserted(unwrap_model(run.model))
+        modules = inserted_modules(unwrap_model(run.model))
         norms = torch.stack(self._shares).double().cpu() if self._shares else torch.zeros(0, 1 + len(modules))
         # Under a loss scale that is too high the first steps overflow and are skipped: no fault of the run.
         finite = math.isfinite(loss) and bool(norms.isfinite().all() or run.scaler.is_enabled())
@@ -93,14 +93,15 @@ class Health:
             if isinstance(layer, StaticGuided):
                 row[f"gamma/{place}"] = float(layer.bn.weight.detach().abs().mean())
             row |= {
-                f"{name}/{place}": value for name, value in dynamics(layer, self._inputs.get(place)).items()
+                f"{name}/{place}": value
+                for name, value in attention_statistics(layer, self._inputs.get(place)).items()
             }
-        with checkpoint.files_of(run).open(Path(run.save_dir) / "health.csv", "a+b") as file:
+        with training_state.files_of(run).open(Path(run.save_dir) / "health.csv", "a+b") as file:
             begins = not os.fstat(file.fileno()).st_size
             file.write(pd.DataFrame([row]).to_csv(header=begins, index=False, float_format="%.6g").encode())
 
 
-def inserted(model: nn.Module) -> dict[int, nn.Module]:
+def inserted_modules(model: nn.Module) -> dict[int, nn.Module]:
     """The modules of `MODULES` in an Ultralytics model, by layer."""
     kinds = tuple(spec.cls for spec in MODULES.values())
     layers = enumerate(model.get_submodule("model").children())
@@ -116,7 +117,7 @@ def _norm(part: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def dynamics(layer: nn.Module, x: Tensor | None) -> dict[str, float]:
+def attention_statistics(layer: nn.Module, x: Tensor | None) -> dict[str, float]:
     """`entropy`, `spread` and `modulation` of a module's attention for x (B, c, H, W), as far as it has them."""
     conv = layer.rd if isinstance(layer, StaticGuided) else layer
     if x is None or not isinstance(conv, DynamicConv):
@@ -137,7 +138,7 @@ def dynamics(layer: nn.Module, x: Tensor | None) -> dict[str, float]:
     return measured
 
 
-def findings(table: pd.DataFrame) -> list[str]:
+def diagnose_log(table: pd.DataFrame) -> list[str]:
     """What is wrong with how a run went, a line each; none if all is well.
 
     Args:
@@ -151,27 +152,27 @@ def findings(table: pd.DataFrame) -> list[str]:
         found.append(
             f"the learning rate was 0 in all {steps} optimiser steps: the weights are those of the start"
         )
-    elif steps < FEW_STEPS:
+    elif steps < MIN_STEPS:
         found.append(
-            f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model by; from {FEW_STEPS} on it can be"
+            f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model by; from {MIN_STEPS} on it can be"
         )
-    if bad := _epochs(table, table["finite"] == 0):
+    if bad := _epochs_in_words(table, table["finite"] == 0):
         found.append(f"loss or gradients were not finite in {bad}")
     names = [str(name) for name in table]
     for place in sorted({int(name.rpartition("/")[2]) for name in names if "/" in name}):
         column = {name.partition("/")[0]: table[name] for name in names if name.endswith(f"/{place}")}
-        if bad := _epochs(table, column["gradient"] < VANISHED):
+        if bad := _epochs_in_words(table, column["gradient"] < VANISHED):
             found.append(f"layer {place}: the module's gradients vanished in {bad}")
-        if "entropy" in column and (bad := _epochs(table, column["entropy"] < COLLAPSED)):
+        if "entropy" in column and (bad := _epochs_in_words(table, column["entropy"] < COLLAPSED)):
             found.append(f"layer {place}: the attention collapsed to one kernel in {bad}")
         if {"spread", "modulation"} <= column.keys():
             still = (column["spread"] < STATIC) & (column["modulation"] < STATIC)
-            if bad := _epochs(table, still):
+            if bad := _epochs_in_words(table, still):
                 found.append(f"layer {place}: the kernels were the same for every image in {bad}")
     return found
 
 
-def shortfalls(images: int, batch: int, objects: int, ap: float | None) -> list[str]:
+def diagnose_run(images: int, batch: int, objects: int, ap: float | None) -> list[str]:
     """What a run lacked, a line each; none if it had enough.
 
     Args:
@@ -194,7 +195,7 @@ def shortfalls(images: int, batch: int, objects: int, ap: float | None) -> list[
     return found
 
 
-def _epochs(table: pd.DataFrame, where: "pd.Series[bool]") -> str:
+def _epochs_in_words(table: pd.DataFrame, where: "pd.Series[bool]") -> str:
     """The epochs in words: `epoch 3`, `epochs 1, 2`, `5 epochs, 3 to 9`; empty for none."""
     numbers = [int(n) for n in dict.fromkeys(table["epoch"][where])]
     if len(numbers) > 3:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from ultralytics.utils import RANK
 
 from robustbench_sgdm.core.escaping import terminal
-from robustbench_sgdm.training.trainer import ArmRun, Event
+from robustbench_sgdm.training.trainer import Callback, ReproducibleTraining
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """The state of one run after a batch, or after an epoch's validation.
 
     Attributes:
@@ -38,10 +38,10 @@ class Progress:
     map50_95: float | None
 
 
-Report = Callable[[Progress], None]
+ProgressFunction = Callable[[TrainingProgress], None]
 
 
-def print_epochs(progress: Progress) -> None:
+def print_epochs(progress: TrainingProgress) -> None:
     """A line on stderr after the first ten batches, as a first estimate, and after each epoch."""
     if progress.map50_95 is None and (progress.epoch, progress.batch) != (1, 10):
         return
@@ -56,15 +56,15 @@ def print_epochs(progress: Progress) -> None:
 
 
 @dataclass
-class Clock:
+class ProgressCallback:
     """Turns Ultralytics' events of one run into `Progress`."""
 
     model: str
-    report: Report
+    report: ProgressFunction
     _start: float = field(default=0.0, init=False)
     _batch: int = field(default=0, init=False)
 
-    def events(self) -> dict[str, Event]:
+    def events(self) -> dict[str, Callback]:
         """Callbacks by the name of Ultralytics' event."""
         return {
             "on_train_start": self._begin,
@@ -73,27 +73,29 @@ class Clock:
             "on_fit_epoch_end": self._epoch_end,
         }
 
-    def _begin(self, _: ArmRun) -> None:
+    def _begin(self, _: ReproducibleTraining) -> None:
         self._start = time.perf_counter()
 
-    def _new_epoch(self, _: ArmRun) -> None:
+    def _new_epoch(self, _: ReproducibleTraining) -> None:
         self._batch = 0
 
-    def _batch_end(self, run: ArmRun) -> None:
+    def _batch_end(self, run: ReproducibleTraining) -> None:
         self._batch += 1
         if RANK <= 0:  # of several processes, the first one tells
             self._tell(run, None)
 
-    def _epoch_end(self, run: ArmRun) -> None:
+    def _epoch_end(self, run: ReproducibleTraining) -> None:
         if RANK <= 0:
             self._tell(run, 100 * float(run.metrics["metrics/mAP50-95(B)"]))
 
-    def _tell(self, run: ArmRun, score: float | None) -> None:
+    def _tell(self, run: ReproducibleTraining, score: float | None) -> None:
         batches = len(run.train_loader)
         done = (run.epoch - run.start_epoch) * batches + self._batch
         seconds = time.perf_counter() - self._start
         left = seconds / done * ((run.epochs - run.epoch) * batches - self._batch)
         loss = sum(float(part) for part in run.tloss.values())
         self.report(
-            Progress(self.model, run.epoch + 1, run.epochs, self._batch, batches, seconds, left, loss, score)
+            TrainingProgress(
+                self.model, run.epoch + 1, run.epochs, self._batch, batches, seconds, left, loss, score
+            )
         )

@@ -12,7 +12,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.ultralytics import zoo
 
 # Common to every recipe: nothing is downloaded, drawn or sent, and a seed decides everything.
 _COMMON = {
@@ -166,7 +166,7 @@ def _check(arguments: Mapping[str, Any]) -> None:
 
 def _detector(models: Sequence[str]) -> str:
     """The one detector that the paper's recipe is for, of the models with and without modules."""
-    plain = sorted({zoo.resolve(model).plain for model in models})
+    plain = sorted({zoo.resolve_model(model).base_model for model in models})
     if len(plain) > 1:
         raise UsageError(
             f"the paper's recipe depends on the detector, and {' and '.join(plain)} are two: "

@@ -22,18 +22,18 @@ from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.seeding import derive_seed
 from robustbench_sgdm.core.untrusted_input import read_yaml
 from robustbench_sgdm.modules.dynamic import set_temperature
-from robustbench_sgdm.training import checkpoint
-from robustbench_sgdm.training.noise import Noise
+from robustbench_sgdm.training import training_state
+from robustbench_sgdm.training.augmentation import CorruptionAugmentation
 
-Event = Callable[[Any], None]
-Callbacks = defaultdict[str, list[Event]]
+Callback = Callable[[Any], None]
+Callbacks = defaultdict[str, list[Callback]]
 
 LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 """Ultralytics' loggers, attached where a user names them."""
 
 
 @dataclass(frozen=True)
-class Splits:
+class SplitFolders:
     """Image folders with label folders beside them, and the names of the labels."""
 
     train: Path
@@ -53,7 +53,7 @@ class Splits:
         )
 
 
-def callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Event]]) -> Callbacks:
+def make_callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Callback]]) -> Callbacks:
     """Ultralytics' own callbacks, those of the named loggers, and `events` by Ultralytics' names.
 
     Raises:
@@ -78,7 +78,7 @@ _PACKAGES = {"raytune": "'ray[tune]'", "comet": "comet-ml", "dvc": "dvclive"}
 
 # Ultralytics attaches the loggers that the user's settings name (wandb, TensorBoard, its own platform) to
 # every class with "Trainer" in its name. A run here sends nothing that was not asked for, hence this name.
-class ArmRun(DetectionTrainer):
+class ReproducibleTraining(DetectionTrainer):
     """One run: Ultralytics' loop, our network (`run.model = ...`), the splits that `args.data` describes.
 
     Its arguments are those of Ultralytics' trainer, because a process spawned for a further GPU builds it anew
@@ -103,7 +103,7 @@ class ArmRun(DetectionTrainer):
     ema: Any
     metrics: Any
     tloss: Any
-    noise: Noise | None = None
+    noise: CorruptionAugmentation | None = None
     seconds_before = 0.0
 
     def __init__(
@@ -120,13 +120,13 @@ class ArmRun(DetectionTrainer):
         super().__init__(cfg, arguments, _callbacks)
         self.requested_batch = self.batch_size
         self._batches = 0
-        self.add_callback("on_train_start", _keep_clock)
+        self.add_callback("on_train_start", _continue_clock)
         self.add_callback("on_train_epoch_start", _start_epoch)
 
     @property
     def state_file(self) -> Path:
         """Where the whole state lies after each epoch."""
-        return Path(self.wdir) / checkpoint.NAME
+        return Path(self.wdir) / training_state.STATE_FILE
 
     def get_dataset(self) -> dict[str, Any]:
         """The splits as given: nothing is looked up, and no font is fetched to draw their names."""
@@ -174,18 +174,18 @@ class ArmRun(DetectionTrainer):
             saved = bool(super().save_model())  # type: ignore[no-untyped-call]
         finally:
             self.last, self.best = kept
-        files = checkpoint.files_of(self)
+        files = training_state.files_of(self)
         for draft, path in reversed(list(zip(drafts, kept, strict=True))):
             if files.is_file(draft):
                 files.rename(draft, path.name)
-        checkpoint.save(self, self.state_file)
+        training_state.save_state(self, self.state_file)
         return saved
 
     def resume_training(self, ckpt: Any) -> None:
         """Go on from the state in this folder, where there is one."""
         super().resume_training(ckpt)  # type: ignore[no-untyped-call]
-        if checkpoint.files_of(self).is_file(self.state_file):
-            checkpoint.restore(self, self.state_file)
+        if training_state.files_of(self).is_file(self.state_file):
+            training_state.restore_state(self, self.state_file)
 
     def final_eval(self) -> None:
         """Nothing: the best weights are scored by COCO's rules elsewhere."""
@@ -198,12 +198,12 @@ def _channels_last(model: nn.Module) -> None:
             layer.to(memory_format=torch.channels_last)
 
 
-def _keep_clock(run: ArmRun) -> None:
+def _continue_clock(run: ReproducibleTraining) -> None:
     """Let the times in `results.csv` go on where an interrupted run left them."""
     run.train_time_start -= run.seconds_before
 
 
-def _start_epoch(run: ArmRun) -> None:
+def _start_epoch(run: ReproducibleTraining) -> None:
     """Draw everything that is random in an epoch from (seed, epoch, rank), and anneal the attention.
 
     Then all arms see the same whatever they drew before, and so does a resumed run. The temperature falls over

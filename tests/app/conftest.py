@@ -34,7 +34,7 @@ def _main_stays() -> Iterator[None]:
 def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[np.uint8]]) -> Path:
     """A folder with a complete run, one that misses cells, one of another version and one half written."""
     folder = tmp_path_factory.mktemp("project")
-    known = {c.name: c.fingerprint() for c in corruption.load() if c.name in LEVELS}
+    known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name in LEVELS}
     models = ["base", "base-sgdm"]
     for name, leave in (("unfinished", 3), ("complete", 0)):
         made_run.make_run(

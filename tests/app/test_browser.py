@@ -252,7 +252,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
     import torch
 
     from robustbench_sgdm import corruption
-    from robustbench_sgdm.corruption import apply
+    from robustbench_sgdm.corruption import apply_corruption
 
     visitor = visit()
     image_id = 3
@@ -261,8 +261,8 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
     seen = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
     file = complete.truth().images.set_index("image_id")["file"][image_id]
     clean = torch.from_numpy(np.asarray(Pillow.open(file).convert("RGB")).transpose(2, 0, 1)[None].copy())
-    one = corruption.load().get("gaussian_noise")
-    made = apply(one, clean, 5, seed=0, image_ids=[image_id])[0].permute(1, 2, 0).numpy()
+    one = corruption.load_corruptions().get("gaussian_noise")
+    made = apply_corruption(one, clean, 5, seed=0, image_ids=[image_id])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(seen, made)
 
 

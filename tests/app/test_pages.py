@@ -248,7 +248,7 @@ def test_every_metric_of_the_paper_has_its_place() -> None:
 
 def test_the_form_offers_what_there_is() -> None:
     view = resources.import_file(APP / "views/run.py")
-    assert corruption.load().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
+    assert corruption.load_corruptions().select([*view.GROUPS, *view.BENCHMARK, *view.HOLDOUT])
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x", "a\0b", "\u00e9" * 101])
@@ -457,7 +457,7 @@ def test_uploads(tmp_path: Path) -> None:
     for content_, why in (
         (b"no picture at all", "no picture"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
-        (b"x" * (live.MOST_MEGABYTES * 2**20 + 1), "MB is more"),
+        (b"x" * (live.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):
             live._upload(content_, "a.png")

@@ -37,7 +37,7 @@ def kept() -> int:
 
 
 def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
-    imgaug = corruption.load().get("gaussian_noise").fingerprint("imgaug")
+    imgaug = corruption.load_corruptions().get("gaussian_noise").fingerprint("imgaug")
     others = (
         {"engine": "imgaug", "fingerprint": imgaug},
         {"image_id": 2},

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 
 from robustbench_sgdm import cli, datasets
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.corruption import apply, load
-from robustbench_sgdm.datasets import images as decoding
+from robustbench_sgdm.corruption import apply_corruption, load_corruptions
+from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.datasets.coco import describe_copy
 
 FRAGILE = """
@@ -44,15 +44,17 @@ def test_copies_are_data_sets_with_the_pixels_of_a_run(
 ) -> None:
     words = ("--noise", "gaussian,elastic", "--severity", "2,3.5", "--limit", "3", "--seed", "5")
     assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), "--out", str(tmp_path), *words)
-    clean = datasets.load(str(tiny_coco))
+    clean = datasets.load_dataset(str(tiny_coco))
     for name in ("gaussian_noise", "elastic_transform"):
         for severity in (2, 3.5):
-            copy = datasets.load(str(tmp_path / name / f"{severity:g}" / "annotations" / "val.json"))
+            copy = datasets.load_dataset(str(tmp_path / name / f"{severity:g}" / "annotations" / "val.json"))
             assert [image.id for image in copy.images] == [1, 2, 3]
             assert list(copy.annotations) == list(clean.annotations)[:3]
             for image, original in zip(copy.images, clean.images, strict=False):
                 picture = torch.from_numpy(np.array(Image.open(original.path))).permute(2, 0, 1)[None]
-                expected = apply(load().get(name), picture, severity, seed=5, image_ids=[image.id])[0]
+                expected = apply_corruption(
+                    load_corruptions().get(name), picture, severity, seed=5, image_ids=[image.id]
+                )[0]
                 assert np.array_equal(np.array(Image.open(image.path)), expected.permute(1, 2, 0))
 
 
@@ -104,7 +106,7 @@ def test_a_copy_keeps_every_field_of_its_json(
     content["annotations"][1] |= {"area": 64 + 4, "bbox": [1, 1, 8, 8.5]}
     content["annotations"][2] |= {"iscrowd": 0, "id": 901}
     assert copy["annotations"] == content["annotations"][:count]
-    clean, again = datasets.load(str(tiny_coco)), datasets.load(str(path))
+    clean, again = datasets.load_dataset(str(tiny_coco)), datasets.load_dataset(str(path))
     assert list(again.annotations) == list(clean.annotations)[:count]
     assert again.categories == clean.categories
     assert [(i.id, i.width, i.height) for i in again.images] == [
@@ -131,14 +133,14 @@ def test_copies_of_turned_pictures_are_upright_and_say_so(
     tiny_coco.write_text(json.dumps(content))
     words = ("--noise", "contrast", "--severity", "0", "--out", str(tmp_path / "o"))
     assert not robustbench(monkeypatch, "corrupt", "--data", str(tiny_coco), *words)
-    again = datasets.load(str(tmp_path / "o/contrast/0/annotations/val.json"))
+    again = datasets.load_dataset(str(tmp_path / "o/contrast/0/annotations/val.json"))
     assert [(i.width, i.height) for i in again.images] == [(96, 96), (128, 80)] * 2 and not again.notes
-    for image, original in zip(again.images, datasets.load(str(tiny_coco)).images, strict=True):
-        np.testing.assert_array_equal(decoding.read(image), decoding.read(original))
+    for image, original in zip(again.images, datasets.load_dataset(str(tiny_coco)).images, strict=True):
+        np.testing.assert_array_equal(decoding.read_image(image), decoding.read_image(original))
 
 
 def test_a_json_that_changes_meanwhile_describes_no_copy(tiny_coco: Path) -> None:
-    data = datasets.load(str(tiny_coco))
+    data = datasets.load_dataset(str(tiny_coco))
     names = {image.id: f"{image.id}.png" for image in data.images}
     before = tiny_coco.read_text()
     for change in (("41", "42"), ('"cat"', '"dog"'), ('"id": 4', '"id": 5')):
@@ -161,7 +163,7 @@ def test_copies_of_other_sources_are_coco_too(
     words = ("--noise", "contrast", "--severity", "0", "--out", str(tmp_path / "o"))
     assert not robustbench(monkeypatch, "corrupt", "--data", str(tmp_path / "d.yaml"), *words)
     path = tmp_path / "o/contrast/0/annotations/d.json"
-    original, again = datasets.load(str(tmp_path / "d.yaml")), datasets.load(str(path))
+    original, again = datasets.load_dataset(str(tmp_path / "d.yaml")), datasets.load_dataset(str(path))
     assert again.categories == original.categories and list(again.annotations) == list(original.annotations)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(path))
@@ -267,7 +269,7 @@ def test_a_corruption_that_fails_costs_the_others_nothing(
     assert robustbench(monkeypatch, *command) == 1
     assert "fragile.py: fragile raised ValueError: too wide" in capsys.readouterr().err
     assert not stale.exists()
-    assert len(datasets.load(str(tmp_path / "contrast/1/annotations/val.json"))) == 4
+    assert len(datasets.load_dataset(str(tmp_path / "contrast/1/annotations/val.json"))) == 4
 
 
 def test_damage_is_measured_on_a_data_set(
@@ -276,7 +278,7 @@ def test_damage_is_measured_on_a_data_set(
     words = ("list", "corruptions", "--measure", "--data", str(tiny_coco), "--limit", "1")
     assert not robustbench(monkeypatch, *words)
     shown = capsys.readouterr().out
-    assert all(name in shown for name in load().names)
+    assert all(name in shown for name in load_corruptions().names)
     assert "mean" in shown and "1 images of" in shown
     assert robustbench(monkeypatch, "list", "corruptions", "--data", str(tiny_coco)) == 2
 
@@ -288,7 +290,7 @@ def test_the_documented_tables_have_every_corruption() -> None:
         title: [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][2:]
         for title, text in parts.items()
     }
-    published = [one.name for one in load() if one.benchmark or one.holdout]
-    assert named["Damage"] == load().names
+    published = [one.name for one in load_corruptions() if one.is_benchmark or one.is_holdout]
+    assert named["Damage"] == load_corruptions().names
     assert {*named["Parity of pixels"], *named["Parity of noise in law"]} == set(published)
     assert named["Parity of a detector's AP"] == published

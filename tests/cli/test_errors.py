@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.detectors import yolo
+from robustbench_sgdm.detectors.ultralytics import adapter
 
 
 def outcome(
@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
     tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path], coco_weights: Path
 ) -> None:
     """A limit on file size stands in for the disk: the write fails as it would there."""
-    names = yolo.load("yolov8n", weights=coco_weights).classes
+    names = adapter.load_detector("yolov8n", weights=coco_weights).classes
     data = coco_of(
         tmp_path / "data", photographs, categories=[{"id": i, "name": n} for i, n in enumerate(names)]
     )

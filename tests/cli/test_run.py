@@ -12,8 +12,8 @@ from torch import Tensor
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.detectors import embedded
-from robustbench_sgdm.detectors.yolo import YoloDetector
+from robustbench_sgdm.detectors import bundled_weights
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector
 from robustbench_sgdm.store import Run
 
 
@@ -75,7 +75,7 @@ def test_an_estimate_states_its_parts_and_writes_nothing(
 def test_a_checkpoint_without_baseline(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = embedded("yolov8n-sgdm")
+    path = bundled_weights("yolov8n-sgdm")
     assert path
     shutil.copy(path, "mine.safetensors")
     robustbench(monkeypatch, "run", "--model", "mine.safetensors", "--imgsz", "320", *SHORT, "--name", "mine")
@@ -90,7 +90,7 @@ def test_a_checkpoint_without_baseline(
 def test_an_untrained_module_is_asked_about_before_it_is_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = embedded("yolov8n")
+    path = bundled_weights("yolov8n")
     assert path
     words = ["robustbench", "run", "--model", "yolov8n-sgdm", "--weights", str(path), "--severity", "3"]
     words += ["--imgsz", "128", "--fraction", "0.03"]
@@ -108,10 +108,10 @@ def test_an_untrained_module_is_asked_about_before_it_is_run(
 def test_another_baseline_is_no_other_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = embedded("yolov8n")
+    path = bundled_weights("yolov8n")
     assert path
     shutil.copy(path, "a.safetensors")
-    shutil.copy(embedded("yolov8n-sgdm") or "", "b.safetensors")
+    shutil.copy(bundled_weights("yolov8n-sgdm") or "", "b.safetensors")
     words = ("run", "--model", "a.safetensors,b.safetensors", "--severity", "3", "--imgsz", "64")
     robustbench(monkeypatch, *words, "--fraction", "0.02")
     assert "a is the baseline, as the first model" in capsys.readouterr().err
@@ -139,14 +139,14 @@ def fail_predictions(
     monkeypatch: pytest.MonkeyPatch, error: RuntimeError, fails: Callable[[int], bool]
 ) -> None:
     """Raise what torch raises, at batches of these sizes."""
-    whole = YoloDetector.predict
+    whole = UltralyticsDetector.predict
 
-    def predict(self: YoloDetector, images: Sequence[Tensor]) -> list[Detections]:
+    def predict(self: UltralyticsDetector, images: Sequence[Tensor]) -> list[Detections]:
         if fails(len(images)):
             raise error
         return whole(self, images)
 
-    monkeypatch.setattr(YoloDetector, "predict", predict)
+    monkeypatch.setattr(UltralyticsDetector, "predict", predict)
 
 
 def test_a_device_that_fails_ends_with_what_is_missing(

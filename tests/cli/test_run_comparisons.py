@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from robustbench_sgdm.core.constants import METRICS
-from robustbench_sgdm.detectors import embedded, weights
+from robustbench_sgdm.detectors import bundled_weights
+from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.training import TrainedRun
-from robustbench_sgdm.training.comparison import write_record
+from robustbench_sgdm.training.comparison import write_recipe
 
 FEW = ("--fraction", "0.02", "--noise", "fog", "--severity", "0,3", "--imgsz", "128")
 Command = Callable[..., str]
@@ -24,9 +25,9 @@ Command = Callable[..., str]
 
 def checkpoint(path: Path, model: str = "yolov8n", noise: float = 0.0) -> Path:
     """Embedded weights under another name, with some noise."""
-    found = embedded(model)
+    found = bundled_weights(model)
     assert found
-    read, generator = weights.read(found), torch.Generator().manual_seed(1)
+    read, generator = weights.read_weights(found), torch.Generator().manual_seed(1)
     state: Mapping[str, torch.Tensor] = {
         name: values + noise * values.abs().mean() * torch.randn(values.shape, generator=generator)
         if values.ndim == 4
@@ -34,7 +35,7 @@ def checkpoint(path: Path, model: str = "yolov8n", noise: float = 0.0) -> Path:
         for name, values in read.state.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.write(path, state, read.config, list(read.classes), layers=read.layers)
+    weights.write_weights(path, state, read.config, list(read.classes), layers=read.layers)
     return path
 
 
@@ -120,7 +121,7 @@ def comparison(folder: Path, seeds: Mapping[str, tuple[int, ...]], lacking: str 
     """A comparison's folder as `train` leaves it, of embedded weights with noise."""
     runs = [(model, seed) for model, trained in seeds.items() for seed in trained]
     folder.mkdir()
-    write_record(folder, {}, runs)
+    write_recipe(folder, {}, runs)
     for model, seed in runs:
         place = folder / f"{model}-seed{seed}"
         module = "yolov8n-sgdm" if "sgdm" in model else "yolov8n"

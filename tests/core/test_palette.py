@@ -86,6 +86,9 @@ def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> 
 
 
 def test_no_plotting_library_is_loaded() -> None:
-    code = "import sys; from robustbench_sgdm import tables; from robustbench_sgdm.core import palette; print({'matplotlib', 'torch'} & {*sys.modules})"
+    code = (
+        "import sys; from robustbench_sgdm import tables; from robustbench_sgdm.core import palette; "
+        "print({'matplotlib', 'torch'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

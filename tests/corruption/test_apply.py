@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.corruption import BENCHMARK, Corruption, apply, load
+from robustbench_sgdm.corruption import BENCHMARK, Corruption, apply_corruption, load_corruptions
 
-REGISTRY = load()
+REGISTRY = load_corruptions()
 GAUSSIAN = REGISTRY.get("gaussian")
 HEAD = """
 import torch
@@ -31,7 +31,7 @@ def images(photographs: list[NDArray[np.uint8]]) -> Tensor:
 
 def mine(folder: Path, body: str) -> Corruption:
     (folder / "mine.py").write_text(f"{HEAD}    {body}\n")
-    return load([folder]).get("mine")
+    return load_corruptions([folder]).get("mine")
 
 
 @pytest.mark.parametrize(
@@ -47,35 +47,36 @@ def mine(folder: Path, body: str) -> Corruption:
 )
 def test_images_must_be_a_batch_of_bytes(wrong: Tensor) -> None:
     with pytest.raises(UsageError, match=r"images must be uint8 \(B, 3, H, W\), not "):
-        apply(GAUSSIAN, wrong, 1, seed=0, image_ids=[1])
+        apply_corruption(GAUSSIAN, wrong, 1, seed=0, image_ids=[1])
 
 
 @pytest.mark.parametrize("severity", [-1, 5.1, float("nan"), float("inf")])
 def test_severity_has_bounds(images: Tensor, severity: float) -> None:
     for engine in ("torch", "imgaug"):
         with pytest.raises(UsageError, match=r"severity .* is not in \[0, 5\]"):
-            apply(GAUSSIAN, images, severity, seed=0, image_ids=[1, 2], engine=engine)
+            apply_corruption(GAUSSIAN, images, severity, seed=0, image_ids=[1, 2], engine=engine)
 
 
 def test_ids_and_engine_are_checked(images: Tensor) -> None:
     with pytest.raises(UsageError, match="2 images need as many image ids, not 1"):
-        apply(GAUSSIAN, images, 1, seed=0, image_ids=[1])
+        apply_corruption(GAUSSIAN, images, 1, seed=0, image_ids=[1])
     with pytest.raises(UsageError, match="unknown engine 'imgag'; did you mean imgaug"):
-        apply(GAUSSIAN, images, 1, seed=0, image_ids=[1, 2], engine="imgag")
+        apply_corruption(GAUSSIAN, images, 1, seed=0, image_ids=[1, 2], engine="imgag")
 
 
 def test_an_empty_batch_stays_empty(images: Tensor) -> None:
-    assert apply(GAUSSIAN, images[:0], 3, seed=0, image_ids=[]).shape == (0, 3, 64, 80)
+    assert apply_corruption(GAUSSIAN, images[:0], 3, seed=0, image_ids=[]).shape == (0, 3, 64, 80)
 
 
 def test_a_fixed_strength_is_applied(images: Tensor) -> None:
     weak, strong = (REGISTRY.get(f"gaussian[sigma={sigma}]") for sigma in (0.01, 0.3))
     spread = [
-        (apply(c, images, 1, seed=0, image_ids=[1, 2]).float() - images).std().item() for c in (weak, strong)
+        (apply_corruption(c, images, 1, seed=0, image_ids=[1, 2]).float() - images).std().item()
+        for c in (weak, strong)
     ]
     assert spread[0] < 4 < 40 < spread[1]
     with pytest.raises(UsageError, match="has one strength"):
-        apply(weak, images, 2, seed=0, image_ids=[1, 2])
+        apply_corruption(weak, images, 2, seed=0, image_ids=[1, 2])
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,12 @@ def test_a_fixed_strength_is_applied(images: Tensor) -> None:
 )
 def test_a_broken_function_is_named(tmp_path: Path, images: Tensor, body: str, message: str) -> None:
     with pytest.raises(DataError, match=rf"mine\.py: mine {message}"):
-        apply(mine(tmp_path, body), images, 2, seed=0, image_ids=[1, 2])
+        apply_corruption(mine(tmp_path, body), images, 2, seed=0, image_ids=[1, 2])
 
 
 def test_the_original_error_is_chained(tmp_path: Path, images: Tensor) -> None:
     with pytest.raises(DataError) as caught:
-        apply(mine(tmp_path, "return images[9]"), images, 2, seed=0, image_ids=[1, 2])
+        apply_corruption(mine(tmp_path, "return images[9]"), images, 2, seed=0, image_ids=[1, 2])
     assert isinstance(caught.value.__cause__, IndexError)
 
 
@@ -113,11 +114,11 @@ def test_errors_that_mean_something_pass_through(
     tmp_path: Path, images: Tensor, raised: str, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind):
-        apply(mine(tmp_path, f"raise {raised}"), images, 2, seed=0, image_ids=[1, 2])
+        apply_corruption(mine(tmp_path, f"raise {raised}"), images, 2, seed=0, image_ids=[1, 2])
 
 
 def test_the_result_shares_no_memory(tmp_path: Path, images: Tensor) -> None:
-    out = apply(mine(tmp_path, "return images"), images, 2, seed=0, image_ids=[1, 2])
+    out = apply_corruption(mine(tmp_path, "return images"), images, 2, seed=0, image_ids=[1, 2])
     assert torch.equal(out, images)
     assert out.data_ptr() != images.data_ptr()
 
@@ -126,12 +127,12 @@ def test_the_result_shares_no_memory(tmp_path: Path, images: Tensor) -> None:
 def test_imgaug_depends_on_seed_and_image_only(images: Tensor, name: str) -> None:
     corruption = REGISTRY.get(name)
     state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
-    both = apply(corruption, images, 3, seed=0, image_ids=[1, 2], engine="imgaug")
-    alone = apply(corruption, images[1:], 3, seed=0, image_ids=[2], engine="imgaug")
+    both = apply_corruption(corruption, images, 3, seed=0, image_ids=[1, 2], engine="imgaug")
+    alone = apply_corruption(corruption, images[1:], 3, seed=0, image_ids=[2], engine="imgaug")
     assert both.dtype == torch.uint8
     assert both.is_contiguous()
     assert torch.equal(both[1:], alone)
-    other = apply(corruption, images, 3, seed=1, image_ids=[1, 2], engine="imgaug")
+    other = apply_corruption(corruption, images, 3, seed=1, image_ids=[1, 2], engine="imgaug")
     assert torch.equal(both, other) != corruption.random
     assert np.array_equal(state, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
 
@@ -139,7 +140,7 @@ def test_imgaug_depends_on_seed_and_image_only(images: Tensor, name: str) -> Non
 def test_imgaug_says_what_it_lacks(images: Tensor) -> None:
     def run(name: str, severity: float, some: Tensor = images) -> Tensor:
         ids = range(len(some))
-        return apply(REGISTRY.get(name), some, severity, seed=0, image_ids=ids, engine="imgaug")
+        return apply_corruption(REGISTRY.get(name), some, severity, seed=0, image_ids=ids, engine="imgaug")
 
     with pytest.raises(UsageError, match="has no 'ringing', only gaussian_noise, shot_noise"):
         run("ringing", 1)

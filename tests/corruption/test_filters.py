@@ -8,17 +8,17 @@ from scipy import fft, ndimage, stats
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption.filters import (
     Border,
-    displaced,
-    enlarge,
-    gaussian,
-    lookup,
+    apply_lut,
+    correlate_separable,
+    correlate_separable_torch,
+    gaussian_kernel,
     low_pass,
-    separable,
-    separable_taps,
-    shifted_sum,
-    to_bytes,
-    turned,
-    uniform,
+    remap,
+    sum_shifted,
+    to_uint8,
+    transpose,
+    uniform_draws,
+    upscale,
     zoom_sizes,
 )
 
@@ -35,15 +35,15 @@ def test_both_ways_to_filter_agree(size: tuple[int, int], border: Border, scipy_
     kernel = sum(np.outer(column, row) for column, row in terms)
     planes = images.flatten(0, 1).double().numpy()
     expected = np.stack([ndimage.correlate(plane, kernel, mode=scipy_mode) for plane in planes])
-    for way in (separable, separable_taps):
+    for way in (correlate_separable, correlate_separable_torch):
         np.testing.assert_allclose(way(images, terms, border).flatten(0, 1).numpy(), expected, rtol=1e-5)
 
 
 def test_shifts_repeat_the_edge() -> None:
     image = torch.arange(6.0).view(1, 2, 3)
-    assert shifted_sum(image, [(0, 1, 1.0)]).tolist() == [[[0, 0, 1], [3, 3, 4]]]
-    assert shifted_sum(image, [(-1, 0, 2.0), (0, 0, 1.0)]).tolist() == [[[6, 9, 12], [9, 12, 15]]]
-    assert shifted_sum(image, [(0, -7, 1.0)]).tolist() == [[[2, 2, 2], [5, 5, 5]]]
+    assert sum_shifted(image, [(0, 1, 1.0)]).tolist() == [[[0, 0, 1], [3, 3, 4]]]
+    assert sum_shifted(image, [(-1, 0, 2.0), (0, 0, 1.0)]).tolist() == [[[6, 9, 12], [9, 12, 15]]]
+    assert sum_shifted(image, [(0, -7, 1.0)]).tolist() == [[[2, 2, 2], [5, 5, 5]]]
 
 
 def test_low_pass_removes_high_frequencies_and_keeps_low_ones() -> None:
@@ -58,7 +58,7 @@ def test_low_pass_removes_high_frequencies_and_keeps_low_ones() -> None:
 
 def test_bytes_are_truncated_but_not_by_rounding_errors() -> None:
     levels = torch.tensor([-3, 0.9, 1.998, 254.9999, 300])
-    assert to_bytes(levels).tolist() == [0, 0, 1, 255, 255]
+    assert to_uint8(levels).tolist() == [0, 0, 1, 255, 255]
 
 
 def test_bytes_are_the_same_by_either_way() -> None:
@@ -66,7 +66,7 @@ def test_bytes_are_the_same_by_either_way() -> None:
     expected = (levels + 1e-3).clamp(0, 255).to(torch.uint8)
     strided = levels.transpose(2, 3).contiguous().transpose(2, 3)  # what OpenCV is not given
     for given in (levels, strided):
-        assert (to_bytes(given.clone(memory_format=torch.preserve_format)) != expected).sum() <= 2
+        assert (to_uint8(given.clone(memory_format=torch.preserve_format)) != expected).sum() <= 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 31), (70, 20)], ids=str)
@@ -77,14 +77,14 @@ def test_displacement_reads_as_scipy_does(size: tuple[int, int]) -> None:
     expected = [
         ndimage.map_coordinates(p.astype(float), places, order=1, mode="reflect") for p in image.numpy()
     ]
-    np.testing.assert_allclose(displaced(image, down, right).numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose(remap(image, down, right).numpy(), expected, atol=1e-3)
 
 
 def test_displacement_may_be_given_for_rows_and_columns() -> None:
     image = torch.from_numpy(RNG.integers(0, 256, (3, 40, 30), dtype=np.uint8))
     down, right = torch.linspace(-2, 3, 40)[:, None], torch.linspace(-4, 1, 30)[None]
-    full = displaced(image, down.expand(40, 30).contiguous(), right.expand(40, 30).contiguous())
-    assert torch.equal(displaced(image, down, right), full)
+    full = remap(image, down.expand(40, 30).contiguous(), right.expand(40, 30).contiguous())
+    assert torch.equal(remap(image, down, right), full)
 
 
 @pytest.mark.parametrize("factor", [1, 1.11, 2.5, 4.5])
@@ -94,7 +94,7 @@ def test_zoomed_sides_cover_the_side_and_seldom_more(size: int, factor: float) -
     assert part * factor >= size
     assert size <= enlarged <= size + factor
     planes = torch.from_numpy(RNG.random((1, part, 3), np.float32))
-    larger = enlarge(planes, (enlarged, 3))
+    larger = upscale(planes, (enlarged, 3))
     assert torch.equal(larger[:, 0], planes[:, 0])
     torch.testing.assert_close(larger[:, -1], planes[:, -1])
 
@@ -103,27 +103,27 @@ def test_tables_are_looked_up_by_image_and_channel() -> None:
     images = torch.from_numpy(RNG.integers(0, 256, (2, 3, 5, 7), dtype=np.uint8))
     tables = torch.from_numpy(RNG.integers(0, 256, (2, 3, 256), dtype=np.uint8))
     expected = tables.gather(2, images.flatten(2).long()).view(images.shape)
-    assert torch.equal(lookup(images, tables), expected)
+    assert torch.equal(apply_lut(images, tables), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 1), (3, 4, 6), (2, 3, 7, 5)], ids=str)
 def test_planes_are_turned(shape: tuple[int, ...]) -> None:
     planes = torch.from_numpy(RNG.random(shape, np.float32))
-    assert torch.equal(turned(planes), planes.transpose(-1, -2))
-    assert turned(planes).is_contiguous()
+    assert torch.equal(transpose(planes), planes.transpose(-1, -2))
+    assert transpose(planes).is_contiguous()
 
 
 def test_gaussian_is_normalised_and_cut_off() -> None:
-    assert gaussian(2.0).sum() == pytest.approx(1)
-    assert len(gaussian(2.0)) == 17
-    assert len(gaussian(2.0, truncate=3)) == 13
-    assert gaussian(0.0).tolist() == [1]
+    assert gaussian_kernel(2.0).sum() == pytest.approx(1)
+    assert len(gaussian_kernel(2.0)) == 17
+    assert len(gaussian_kernel(2.0, truncate=3)) == 13
+    assert gaussian_kernel(0.0).tolist() == [1]
 
 
 def test_uniform_draws_fill_the_interval_and_depend_on_the_seed_alone() -> None:
-    draws = uniform(BatchRng([1, 2]), 50, 101)
+    draws = uniform_draws(BatchRng([1, 2]), 50, 101)
     assert draws.shape == (2, 50, 101)
-    assert torch.equal(draws[1:], uniform(BatchRng([2]), 50, 101))
+    assert torch.equal(draws[1:], uniform_draws(BatchRng([2]), 50, 101))
     assert stats.kstest(draws.flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-6
     neighbours = draws.flatten()[: 4 * 2500].view(-1, 4)  # the four out of one word
     assert (torch.corrcoef(neighbours.T) - torch.eye(4)).abs().max() < 5 / 50

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.corruption import BENCHMARK, HOLDOUT, Parameter, Registry, load
-from robustbench_sgdm.corruption.entry import code
+from robustbench_sgdm.corruption import BENCHMARK, HOLDOUT, CorruptionRegistry, Parameter, load_corruptions
+from robustbench_sgdm.corruption.definition import normalized_code
 
 DIMMED = '''
 """A user's file."""
@@ -25,8 +25,8 @@ def NAME(images, strength, rng):
 
 
 @pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load()
+def registry() -> CorruptionRegistry:
+    return load_corruptions()
 
 
 def folder(root: Path, **files: str) -> Path:
@@ -36,7 +36,7 @@ def folder(root: Path, **files: str) -> Path:
     return root
 
 
-def test_order_is_coco_cs_then_the_others(registry: Registry) -> None:
+def test_order_is_coco_cs_then_the_others(registry: CorruptionRegistry) -> None:
     coco = [name for name in (*BENCHMARK, *HOLDOUT) if name in registry.names]
     assert registry.names[: len(coco)] == coco
     assert "ringing" in registry.names[len(coco) :]
@@ -54,23 +54,23 @@ def test_order_is_coco_cs_then_the_others(registry: Registry) -> None:
         ("jpeg", "jpeg_compression"),
     ],
 )
-def test_aliases(registry: Registry, alias: str, name: str) -> None:
+def test_aliases(registry: CorruptionRegistry, alias: str, name: str) -> None:
     assert registry.get(alias) == registry.get(name)
 
 
-def test_groups(registry: Registry) -> None:
+def test_groups(registry: CorruptionRegistry) -> None:
     assert registry.group("all") == list(registry)
     assert [c.name for c in registry.group("benchmark")] == list(BENCHMARK)
     assert [c.name for c in registry.group("holdout")] == list(HOLDOUT)
     assert {c.family for c in registry.group("edge")} == {"edge"}
     assert registry.get("gaussian_blur").family == "blur"
-    assert registry.get("gaussian_blur").holdout
-    assert not registry.get("gaussian_blur").benchmark
+    assert registry.get("gaussian_blur").is_holdout
+    assert not registry.get("gaussian_blur").is_benchmark
     with pytest.raises(UsageError, match="unknown group 'blurs'"):
         registry.group("blurs")
 
 
-def test_a_selection_is_a_union_in_the_registrys_order(registry: Registry) -> None:
+def test_a_selection_is_a_union_in_the_registrys_order(registry: CorruptionRegistry) -> None:
     chosen = registry.select(["jpeg", "blur", "gaussian", "motion_blur", "gaussian_noise"])
     assert len(set(chosen)) == len(chosen)
     blurs = [c.name for c in registry.group("blur")]
@@ -81,13 +81,13 @@ def test_a_selection_is_a_union_in_the_registrys_order(registry: Registry) -> No
     assert registry.select([]) == []
 
 
-def test_an_unknown_name_lists_what_there_is(registry: Registry) -> None:
+def test_an_unknown_name_lists_what_there_is(registry: CorruptionRegistry) -> None:
     with pytest.raises(UsageError, match="did you mean gaussian_noise") as caught:
         registry.select(["gausian_noise"])
     assert all(word in str(caught.value) for word in ("shot_noise", "benchmark", "blur", "jpeg"))
 
 
-def test_brackets_fix_a_strength(registry: Registry) -> None:
+def test_brackets_fix_a_strength(registry: CorruptionRegistry) -> None:
     fixed = registry.get("gaussian[ sigma = 0.150 ]")
     assert fixed.name == "gaussian_noise[sigma=0.15]"
     assert fixed.strength(1) == {"sigma": 0.15}
@@ -119,18 +119,18 @@ def test_brackets_fix_a_strength(registry: Registry) -> None:
         ("gaussian[sigma=1][sigma=1]", "unknown corruption"),
     ],
 )
-def test_brackets_that_do_not_fit(registry: Registry, text: str, message: str) -> None:
+def test_brackets_that_do_not_fit(registry: CorruptionRegistry, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         registry.get(text)
 
 
 @pytest.mark.parametrize("severity", [-0.1, 5.01, float("nan"), float("inf")])
-def test_severities_have_bounds(registry: Registry, severity: float) -> None:
+def test_severities_have_bounds(registry: CorruptionRegistry, severity: float) -> None:
     with pytest.raises(UsageError, match=r"is not in \[0, 5\]"):
         registry.get("shot").strength(severity)
 
 
-def test_strengths_between_the_published(registry: Registry) -> None:
+def test_strengths_between_the_published(registry: CorruptionRegistry) -> None:
     assert registry.get("gaussian").strength(1.5)["sigma"] == pytest.approx(0.10)
     assert registry.get("gaussian").strength(0.5)["sigma"] == pytest.approx(0.04)
     assert registry.get("shot").strength(0.5)["photons"] == pytest.approx(120)
@@ -139,9 +139,9 @@ def test_strengths_between_the_published(registry: Registry) -> None:
 
 def test_a_users_folder_is_added(tmp_path: Path) -> None:
     extra = folder(tmp_path / "mine", dusk=DIMMED.replace("NAME", "dusk"), _draft="not python")
-    both = load([extra])
+    both = load_corruptions([extra])
     assert both.names[-1] == "dusk"
-    assert load([extra, extra / "../mine"]).names == both.names
+    assert load_corruptions([extra, extra / "../mine"]).names == both.names
     assert both.get("dusk").summary == "Less light."
     assert [c.name for c in both.group("weather")][-1] == "dusk"
     assert pickle.loads(pickle.dumps(both.get("dusk"))) == both.get("dusk")
@@ -152,14 +152,14 @@ def test_a_name_twice_names_both_places(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"'shot_noise' is declared twice, in .*noise.py \(shot_noise\) and .*again.py"
     ):
-        load([extra])
+        load_corruptions([extra])
 
 
 def test_an_alias_or_group_cannot_be_a_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'gaussian' is declared twice"):
-        load([folder(tmp_path / "a", one=DIMMED.replace("NAME", "gaussian"))])
+        load_corruptions([folder(tmp_path / "a", one=DIMMED.replace("NAME", "gaussian"))])
     with pytest.raises(DataError, match="'weather' is reserved"):
-        load([folder(tmp_path / "b", one=DIMMED.replace("NAME", "weather"))])
+        load_corruptions([folder(tmp_path / "b", one=DIMMED.replace("NAME", "weather"))])
 
 
 @pytest.mark.parametrize(
@@ -172,28 +172,31 @@ def test_an_alias_or_group_cannot_be_a_name(tmp_path: Path) -> None:
         (DIMMED.replace("NAME", "dusk").replace('"weather"', '"wether"'), "did you mean weather"),
         (DIMMED.replace("0.1, 0.2", "float('nan'), 0.2"), "share needs 5 finite strengths, not .nan, 0.2"),
         (DIMMED.replace("0.1, 0.2", "0.2"), "share needs 5 finite strengths"),
-        (DIMMED.replace('"of light"', '"x", zero=float("inf")'), "share needs a finite zero, not inf"),
+        (
+            DIMMED.replace('"of light"', '"x", identity_value=float("inf")'),
+            "share needs a finite zero, not inf",
+        ),
         (DIMMED.replace('"of light"', '"x", scale="reciprocal"'), "reciprocal scale, so no value may be 0"),
         (DIMMED.replace("NAME", "dusk") + "\ndusk.__qualname__ = 'make.<locals>.dusk'", "at the top level"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load([folder(tmp_path / "mine", file=text)])
+        load_corruptions([folder(tmp_path / "mine", file=text)])
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a folder"):
-        load([tmp_path / "nowhere"])
+        load_corruptions([tmp_path / "nowhere"])
 
 
 def test_an_imported_corruption_is_not_collected_again(tmp_path: Path) -> None:
     again = "from robustbench_sgdm.corruption import load\nshot = load().get('shot').function\n"
     extra = folder(tmp_path / "mine", one=again + DIMMED.replace("NAME", "dusk") + "\nalso = dusk\n")
-    assert load([extra]).names.count("dusk") == 1
+    assert load_corruptions([extra]).names.count("dusk") == 1
 
 
-def test_it_pickles_as_a_reference(registry: Registry) -> None:
+def test_it_pickles_as_a_reference(registry: CorruptionRegistry) -> None:
     for corruption in (*registry, registry.get("jpeg[quality=50]")):
         stored = pickle.dumps(corruption)
         assert pickle.loads(stored) == corruption
@@ -210,13 +213,13 @@ def test_a_fingerprint_is_of_what_runs(tmp_path: Path) -> None:
     }
     prints = {}
     for name, variant in {"base": text, **variants}.items():
-        prints[name] = load([folder(tmp_path / name, dusk=variant)]).get("dusk").fingerprint()
+        prints[name] = load_corruptions([folder(tmp_path / name, dusk=variant)]).get("dusk").fingerprint()
     assert prints["base"] == prints["same"]
     assert len(set(prints.values())) == 3
     assert all(len(value) == 64 for value in prints.values())
 
 
-def test_fingerprints_differ_by_corruption_and_engine(registry: Registry) -> None:
+def test_fingerprints_differ_by_corruption_and_engine(registry: CorruptionRegistry) -> None:
     prints = [c.fingerprint(engine) for c in registry for engine in ("torch", "imgaug")]
     assert len(set(prints)) == len(prints)
     with pytest.raises(UsageError, match="unknown engine 'imaug'; did you mean imgaug"):
@@ -227,9 +230,9 @@ def test_code_keeps_no_wording(tmp_path: Path) -> None:
     path = tmp_path / "file.py"
     lines = ['"""Doc."""', '@corruption(family="x")', "@other", "def f():", '    """Doc."""', "x = 1"]
     path.write_text("\n".join(lines))
-    assert code(path) == "@other\ndef f():\n    pass\nx = 1"
+    assert normalized_code(path) == "@other\ndef f():\n    pass\nx = 1"
 
 
 def test_a_parameter_describes_itself() -> None:
     assert Parameter("a", (1, 2.5, 3, 4, 5), "px", "width").describe() == "a 1 2.5 3 4 5 px (width)"
-    assert "sigma 0.08 0.12 0.18 0.26 0.38 of full scale" in load().get("gaussian").describe()
+    assert "sigma 0.08 0.12 0.18 0.26 0.38 of full scale" in load_corruptions().get("gaussian").describe()

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import apply, load
-from robustbench_sgdm.corruption.filters import uniform, zoom_sizes
+from robustbench_sgdm.corruption import apply_corruption, load_corruptions
+from robustbench_sgdm.corruption.filters import uniform_draws, zoom_sizes
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as reference
 
 Picture = NDArray[np.uint8]
 Strength = Mapping[str, float]
 Applied = Callable[[Any, Tensor, Strength, RandomState], Tensor]
-REGISTRY = load()
+REGISTRY = load_corruptions()
 severities = pytest.mark.parametrize("severity", range(1, 6))
 
 
@@ -133,7 +133,7 @@ def test_every_random_corruption_of_coco_c_is_compared() -> None:
     # Ours take a byte's outcome from one number, where the reference counts photons or draws a mask and a coin:
     # no field of its serves ours. Their laws are known exactly and tested in `test_parity.py`, as is motion blur.
     elsewhere = {"shot_noise", "impulse_noise", "motion_blur"}
-    published = {c.name for c in REGISTRY if c.random and (c.benchmark or c.holdout)}
+    published = {c.name for c in REGISTRY if c.random and (c.is_benchmark or c.is_holdout)}
     assert published == elsewhere | set(FIELDS)
 
 
@@ -165,7 +165,7 @@ def test_the_references_field_gives_the_references_pixels(
 def test_own_draws_do_as_much_damage(name: str, severity: int, photographs: list[Picture]) -> None:
     clean = photographs[1][100:196, 150:278].astype(float)
     picture = clean.astype(np.uint8)
-    ours = apply(
+    ours = apply_corruption(
         REGISTRY.get(name), tensor(picture).repeat(24, 1, 1, 1), severity, seed=0, image_ids=range(24)
     )
     theirs = [reference(name, picture, severity, seed) for seed in range(24)]
@@ -205,7 +205,7 @@ def test_snow_falls_as_the_references() -> None:
 
 def test_fog_wider_than_its_map_is_the_map_enlarged() -> None:
     ours: Any = module("fog")
-    draws = uniform(BatchRng([1]), 64**2 - 1)[0]
+    draws = uniform_draws(BatchRng([1]), 64**2 - 1)[0]
     small, large = ours._fitted(draws, 2.0, 25, 64), ours._fitted(draws, 2.0, 99, 256)
     assert large.shape == (99, 256)
     torch.testing.assert_close(large[::4, ::4], small)

@@ -34,19 +34,19 @@ from scipy import stats
 
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Corruption, apply, load
+from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as seeded_reference
 
 Picture = NDArray[np.uint8]
-REGISTRY = load()
-COCO_C = [c for c in REGISTRY if c.benchmark or c.holdout]
+REGISTRY = load_corruptions()
+COCO_C = [c for c in REGISTRY if c.is_benchmark or c.is_holdout]
 NOISES = [c for c in COCO_C if c.family == "noise"]
 severities = pytest.mark.parametrize("severity", range(1, 6))
 
 
 def ours(corruption: Corruption, picture: Picture, severity: float, seed: int = 0) -> Picture:
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
-    out = apply(corruption, images, severity, seed=seed, image_ids=[1])
+    out = apply_corruption(corruption, images, severity, seed=seed, image_ids=[1])
     return np.asarray(out[0].permute(1, 2, 0).numpy(), np.uint8)
 
 

@@ -21,7 +21,7 @@ from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.datasets import coco_2017
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.training import named_data
+from robustbench_sgdm.training import load_training_data
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -44,13 +44,13 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_the_published_archive_is_unpacked(served: tuple[str, str], tmp_path: Path) -> None:
-    coco_2017._fetch(*served, tmp_path / "coco")
+    coco_2017._download(*served, tmp_path / "coco")
     assert [p.name for p in (tmp_path / "coco").rglob("*") if p.is_file()] == ["instances_val2017.json"]
 
 
 def test_another_archive_is_not_unpacked(served: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(RobustBenchError, match="it is not unpacked"):
-        coco_2017._fetch(served[0], "0" * 32, tmp_path / "coco")
+        coco_2017._download(served[0], "0" * 32, tmp_path / "coco")
     assert not [p for p in (tmp_path / "coco").rglob("*") if p.is_file()]
 
 
@@ -108,9 +108,9 @@ def test_every_command_takes_it(
 def test_training_takes_both_splits(laid: Callable[[str], Path]) -> None:
     root = laid("val")
     with pytest.raises(DataError, match="train2017 is not on this machine"):
-        named_data("coco")
+        load_training_data("coco")
     laid("train")
-    found = named_data("coco")
+    found = load_training_data("coco")
     assert found.name == "coco" and len(found.train) == len(found.val) == 2
     assert found.train.source == str(root / "annotations/instances_train2017.json")
     assert load_dataset("coco", split="train").fingerprint == found.train.fingerprint != found.val.fingerprint
@@ -127,7 +127,7 @@ def test_training_takes_what_ultralytics_downloads(laid: Callable[[str], Path]) 
     (root / "labels/train2017/001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (root / "train2017.txt").write_text("./images/train2017/001.png\n")
     with pytest.raises(UsageError, match="differ in classes"):  # the small json here has two
-        named_data("coco")
+        load_training_data("coco")
     path = root / "annotations/instances_val2017.json"
     names = yaml.safe_load((Path(ultralytics.cfg.__file__).parent / "datasets/coco.yaml").read_text())[
         "names"
@@ -135,7 +135,7 @@ def test_training_takes_what_ultralytics_downloads(laid: Callable[[str], Path]) 
     content = json.loads(path.read_text())
     content["categories"] = [{"id": i, "name": names[n]} for n, i in enumerate(COCO_IDS)]
     path.write_text(json.dumps(content))
-    found = named_data("coco")
+    found = load_training_data("coco")
     assert [len(found.train.annotations), len(found.val)] == [1, 2] and found.val.classes[79] == "toothbrush"
 
 
@@ -146,5 +146,5 @@ def test_what_is_half_unpacked_is_fetched(
     next((root / "images/val2017").glob("*.png")).unlink()
     fetched: list[str] = []
     monkeypatch.setattr(coco_2017, "_fetch", lambda address, *_: fetched.append(address))
-    coco_2017.coco_val()
+    coco_2017.download_coco_val()
     assert [address.rpartition("/")[2] for address in fetched] == ["val2017.zip"]

@@ -29,7 +29,7 @@ def with_box(dataset: Dataset, box: list[float], **changes: int) -> Dataset:
 
 
 def test_labels_and_images_are_those_of_the_json(tiny_coco: Path, tmp_path: Path) -> None:
-    dataset = coco.load(tiny_coco)
+    dataset = coco.load_coco(tiny_coco)
     images = to_yolo(dataset, tmp_path / "out")
     files = sorted(images.iterdir())
     assert [file.resolve() for file in files] == [image.path.resolve() for image in dataset.images]
@@ -40,14 +40,14 @@ def test_labels_and_images_are_those_of_the_json(tiny_coco: Path, tmp_path: Path
 
 
 def test_every_box_of_genuine_coco_survives(coco_json: Path, tmp_path: Path) -> None:
-    dataset = coco.load(coco_json)
+    dataset = coco.load_coco(coco_json)
     to_yolo(dataset, tmp_path / "out")
     rows = [line for f in (tmp_path / "out/labels").iterdir() for line in f.read_text().splitlines()]
     assert len(rows) == sum(not a["iscrowd"] for a in dataset.annotations)
 
 
 def test_classes_choose_and_order_the_labels(tiny_coco: Path, tmp_path: Path) -> None:
-    to_yolo(coco.load(tiny_coco), tmp_path / "out", ["cat"])
+    to_yolo(coco.load_coco(tiny_coco), tmp_path / "out", ["cat"])
     rows = [f.read_text() for f in sorted((tmp_path / "out/labels").iterdir())]
     assert [row[:1] for row in rows] == ["0", "", "0", ""]
 
@@ -55,12 +55,12 @@ def test_classes_choose_and_order_the_labels(tiny_coco: Path, tmp_path: Path) ->
 def test_nothing_is_written_beside_the_data(tiny_coco: Path, tmp_path: Path) -> None:
     root = tiny_coco.parent.parent
     before = sorted(root.rglob("*"))
-    to_yolo(coco.load(tiny_coco), tmp_path / "out")
+    to_yolo(coco.load_coco(tiny_coco), tmp_path / "out")
     assert sorted(root.rglob("*")) == before
 
 
 def test_a_second_export_leaves_nothing_of_the_first(tiny_coco: Path, tmp_path: Path) -> None:
-    dataset = coco.load(tiny_coco)
+    dataset = coco.load_coco(tiny_coco)
     to_yolo(dataset, tmp_path / "out")
     (tmp_path / "out/labels.cache").touch()
     images = to_yolo(dataset.subset(0.5), tmp_path / "out")
@@ -69,7 +69,7 @@ def test_a_second_export_leaves_nothing_of_the_first(tiny_coco: Path, tmp_path: 
 
 
 def test_a_box_that_sticks_out_by_rounding_is_cut(tiny_coco: Path, tmp_path: Path) -> None:
-    to_yolo(with_box(coco.load(tiny_coco), [-0.5, 20, 50, 76.5]), tmp_path / "out")
+    to_yolo(with_box(coco.load_coco(tiny_coco), [-0.5, 20, 50, 76.5]), tmp_path / "out")
     first = min((tmp_path / "out/labels").iterdir())
     np.testing.assert_allclose(boxes_of(first, 96, 96)[0, 1:], [0, 20, 49.5, 76], atol=1e-5)
 
@@ -77,11 +77,11 @@ def test_a_box_that_sticks_out_by_rounding_is_cut(tiny_coco: Path, tmp_path: Pat
 @pytest.mark.parametrize("box", [[90, 10, 20, 20], [-5, 10, 20, 20], [10, 10, 20, 200]])
 def test_a_box_outside_its_image_is_refused(tiny_coco: Path, tmp_path: Path, box: list[float]) -> None:
     with pytest.raises(DataError, match=r"annotation 1 has box .* outside image 1 \(001.png, 96 x 96\)"):
-        to_yolo(with_box(coco.load(tiny_coco), box), tmp_path / "out")
+        to_yolo(with_box(coco.load_coco(tiny_coco), box), tmp_path / "out")
 
 
 def test_crowds_and_boxes_without_area_are_left_out(tiny_coco: Path, tmp_path: Path) -> None:
-    dataset = coco.load(tiny_coco)
+    dataset = coco.load_coco(tiny_coco)
     for changed in (with_box(dataset, [5, 5, 0, 9]), with_box(dataset, [5, 5, 9, 9], iscrowd=1)):
         to_yolo(changed, tmp_path / "out")
         assert min((tmp_path / "out/labels").iterdir()).read_text() == ""
@@ -89,12 +89,12 @@ def test_crowds_and_boxes_without_area_are_left_out(tiny_coco: Path, tmp_path: P
 
 def test_an_empty_split_is_refused(tiny_coco: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no image"):
-        to_yolo(replace(coco.load(tiny_coco), images=[], annotations=[]), tmp_path / "out")
+        to_yolo(replace(coco.load_coco(tiny_coco), images=[], annotations=[]), tmp_path / "out")
 
 
 def test_an_unknown_class_is_refused_with_the_nearest(tiny_coco: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean person"):
-        to_yolo(coco.load(tiny_coco), tmp_path / "out", ["persn"])
+        to_yolo(coco.load_coco(tiny_coco), tmp_path / "out", ["persn"])
 
 
 def test_a_copy_takes_the_place_of_a_link_that_is_not_allowed(
@@ -104,7 +104,7 @@ def test_a_copy_takes_the_place_of_a_link_that_is_not_allowed(
         raise OSError("not allowed")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    dataset = coco.load(tiny_coco)
+    dataset = coco.load_coco(tiny_coco)
     first = min(to_yolo(dataset, tmp_path / "out").iterdir())
     assert not first.is_symlink()
     assert first.read_bytes() == dataset.images[0].path.read_bytes()

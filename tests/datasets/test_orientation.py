@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.datasets import Dataset, images
+from robustbench_sgdm.datasets import Dataset, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.store import GroundTruth
 from robustbench_sgdm.sweep.facts import ground_truth
@@ -57,7 +57,7 @@ def is_upright(data: Dataset) -> list[bool]:
     for image in data.images:
         with Pillow.open(image.path) as file:
             upright = np.asarray(ImageOps.exif_transpose(file))
-        pixels = images.read(image)
+        pixels = image_decoding.read_image(image)
         assert pixels.shape[:2] == (image.height, image.width)
         found.append(np.array_equal(pixels, upright))
     return found
@@ -73,7 +73,7 @@ def test_boxes_that_fit_the_picture_turned_turn_it(
     content = json.loads(path.read_text())
     content["annotations"].pop()  # the third picture has no orientation
     path.write_text(json.dumps(content))
-    data = datasets.load(str(path))
+    data = datasets.load_dataset(str(path))
     assert is_upright(data) == [True] * 3
     assert [(i.width, i.height) for i in data.images] == [(120, 160)] * 2 + [(160, 120)]
     assert (
@@ -88,14 +88,16 @@ def test_boxes_that_fit_the_picture_turned_turn_it(
 def test_boxes_that_fit_the_picture_as_stored_keep_it(
     tmp_path: Path, photographs: Photographs, size: tuple[int, int] | None, suffix: str
 ) -> None:
-    data = datasets.load(str(written(tmp_path, photographs, [6, 8], [WIDE, SMALL], size, suffix=suffix)))
+    data = datasets.load_dataset(
+        str(written(tmp_path, photographs, [6, 8], [WIDE, SMALL], size, suffix=suffix))
+    )
     assert is_upright(data) == [False, False]
     assert {(i.width, i.height) for i in data.images} == {(160, 120)}
     assert len(data.notes) == 1 and "as stored" in data.notes[0]
 
 
 def test_size_and_boxes_as_displayed_need_no_word(tmp_path: Path, photographs: Photographs) -> None:
-    data = datasets.load(str(written(tmp_path, photographs, [6, 8], [HIGH, SMALL], (120, 160))))
+    data = datasets.load_dataset(str(written(tmp_path, photographs, [6, 8], [HIGH, SMALL], (120, 160))))
     assert is_upright(data) == [True, True] and not data.notes
 
 
@@ -105,7 +107,7 @@ def test_where_nothing_tells_pictures_are_upright_and_a_note_says_so(
     for number, (orientations, shape) in enumerate(
         [([6, 1], (160, 120)), ([3, 2, 4], (160, 120)), ([6], (120, 120))]
     ):
-        data = datasets.load(
+        data = datasets.load_dataset(
             str(written(tmp_path / str(number), photographs, orientations, [SMALL], shape, shape))
         )
         assert all(is_upright(data))
@@ -116,18 +118,18 @@ def test_where_nothing_tells_pictures_are_upright_and_a_note_says_so(
 
 
 def test_pictures_that_cannot_tell_go_with_those_that_can(tmp_path: Path, photographs: Photographs) -> None:
-    data = datasets.load(str(written(tmp_path / "a", photographs, [6, 3, 4], [WIDE], (160, 120))))
+    data = datasets.load_dataset(str(written(tmp_path / "a", photographs, [6, 3, 4], [WIDE], (160, 120))))
     assert is_upright(data) == [False] * 3
     other = written(tmp_path / "b", photographs, [6, 3], [HIGH], (160, 120))
     content = json.loads(other.read_text())
     content["annotations"][1]["bbox"] = list(SMALL)
     other.write_text(json.dumps(content))
-    assert is_upright(datasets.load(str(other))) == [True, True]
+    assert is_upright(datasets.load_dataset(str(other))) == [True, True]
 
 
 def test_a_few_sloppy_boxes_do_not_turn_the_verdict(tmp_path: Path, photographs: Photographs) -> None:
     boxes = [HIGH] * 19 + [WIDE]
-    data = datasets.load(str(written(tmp_path, photographs, [6], boxes)))
+    data = datasets.load_dataset(str(written(tmp_path, photographs, [6], boxes)))
     assert is_upright(data) == [True]
     assert any("1 of 20 boxes leave" in note for note in data.notes)
 
@@ -136,36 +138,40 @@ def test_boxes_that_contradict_each_other_are_refused(tmp_path: Path, photograph
     with pytest.raises(
         DataError, match="2 of their boxes fit only the picture turned by it, 2 only the picture as stored"
     ):
-        datasets.load(str(written(tmp_path, photographs, [6, 8], [HIGH, WIDE])))
+        datasets.load_dataset(str(written(tmp_path, photographs, [6, 8], [HIGH, WIDE])))
 
 
 def test_a_verdict_against_exif_is_part_of_the_fingerprint(tmp_path: Path, photographs: Photographs) -> None:
     path = written(tmp_path, photographs, [6], [WIDE])
-    stored = datasets.load(str(path)).fingerprint
-    assert stored == datasets.load(str(path)).fingerprint
-    images_as = [i.__class__(i.id, i.path, i.width, i.height) for i in datasets.load(str(path)).images]
-    data = datasets.load(str(path))
+    stored = datasets.load_dataset(str(path)).fingerprint
+    assert stored == datasets.load_dataset(str(path)).fingerprint
+    images_as = [
+        i.__class__(i.id, i.path, i.width, i.height) for i in datasets.load_dataset(str(path)).images
+    ]
+    data = datasets.load_dataset(str(path))
     assert Dataset(data.name, data.source, images_as, data.categories, data.annotations).fingerprint != stored
 
 
 def test_width_and_height_in_the_wrong_order(tmp_path: Path, photographs: Photographs) -> None:
-    data = datasets.load(str(written(tmp_path / "a", photographs, [1, 1], [WIDE, SMALL], (120, 160))))
+    data = datasets.load_dataset(str(written(tmp_path / "a", photographs, [1, 1], [WIDE, SMALL], (120, 160))))
     assert {(i.width, i.height) for i in data.images} == {(160, 120)} and "swapped" in data.notes[0]
     for number, boxes in enumerate(([HIGH], [SMALL])):
         with pytest.raises(DataError, match="2 of 2 images have another size than annotated"):
-            datasets.load(str(written(tmp_path / str(number), photographs, [1, 1], boxes, (120, 160))))
+            datasets.load_dataset(
+                str(written(tmp_path / str(number), photographs, [1, 1], boxes, (120, 160)))
+            )
 
 
 def test_images_of_another_size_are_counted(tmp_path: Path, photographs: Photographs) -> None:
     with pytest.raises(
         DataError, match=r"3 of 3 images have another size .* 160 x 120 px but annotated as 320 x 240"
     ):
-        datasets.load(str(written(tmp_path, photographs, [1, 1, 6], [SMALL], (320, 240))))
+        datasets.load_dataset(str(written(tmp_path, photographs, [1, 1, 6], [SMALL], (320, 240))))
 
 
 def test_a_run_remembers_which_pictures_are_not_upright(tmp_path: Path, photographs: Photographs) -> None:
-    data = datasets.load(str(written(tmp_path / "a", photographs, [6, 3], [WIDE])))
-    plain = datasets.load(str(written(tmp_path / "b", photographs, [1, 1], [WIDE])))
+    data = datasets.load_dataset(str(written(tmp_path / "a", photographs, [6, 3], [WIDE])))
+    plain = datasets.load_dataset(str(written(tmp_path / "b", photographs, [1, 1], [WIDE])))
     for one, columns in ((data, 5), (plain, 4)):
         truth = ground_truth(one)
         truth.write(tmp_path / one.fingerprint, one.fingerprint)
@@ -177,11 +183,11 @@ def test_a_run_remembers_which_pictures_are_not_upright(tmp_path: Path, photogra
 
 def test_training_reads_the_picture_that_the_boxes_are_of(tmp_path: Path, photographs: Photographs) -> None:
     """Ultralytics reads with OpenCV, which would turn a picture whose boxes fit it as stored."""
-    data = datasets.load(str(written(tmp_path, photographs, [6, 3, 1], [WIDE])))
+    data = datasets.load_dataset(str(written(tmp_path, photographs, [6, 3, 1], [WIDE])))
     assert [image.upright for image in data.images] == [False, False, True]
     files = sorted(to_yolo(data, tmp_path / "out").iterdir())
     for file, image in zip(files, data.images, strict=True):
         pixels: Any = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         assert pixels.shape[:2] == (image.height, image.width)
         if not image.upright:
-            np.testing.assert_array_equal(pixels, images.read(image))
+            np.testing.assert_array_equal(pixels, image_decoding.read_image(image))

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
-from robustbench_sgdm.datasets.scenes import CLASSES, Scene, make, render
-from robustbench_sgdm.datasets.scenes.background import background
+from robustbench_sgdm.datasets.scenes import CLASSES, Scene, render_scene, write_split
+from robustbench_sgdm.datasets.scenes.background import render_background
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [render(index) for index in range(24)]
+    return [render_scene(index) for index in range(24)]
 
 
 def same(first: Scene, second: Scene) -> bool:
@@ -28,11 +28,11 @@ def same(first: Scene, second: Scene) -> bool:
 
 
 def test_a_scene_depends_on_its_index_only(scenes: list[Scene]) -> None:
-    assert all(same(render(index), scenes[index]) for index in (5, 0, 3))
+    assert all(same(render_scene(index), scenes[index]) for index in (5, 0, 3))
 
 
 def test_splits_seeds_and_indices_differ(scenes: list[Scene]) -> None:
-    others = (render(0, split="train"), render(0, seed=1), scenes[1])
+    others = (render_scene(0, split="train"), render_scene(0, seed=1), scenes[1])
     assert not any(same(scenes[0], other) for other in others)
 
 
@@ -68,7 +68,7 @@ def spectral_slope(picture: NDArray[np.float32]) -> float:
 
 def test_backgrounds_have_the_spectrum_of_photographs() -> None:
     slopes = [
-        spectral_slope(np.sqrt(background(np.random.default_rng(seed), 320, 320)).mean(-1))
+        spectral_slope(np.sqrt(render_background(np.random.default_rng(seed), 320, 320)).mean(-1))
         for seed in range(16)
     ]
     assert -3 < np.median(slopes) < -1.5
@@ -81,30 +81,30 @@ def test_scenes_have_the_spectrum_of_photographs(scenes: list[Scene]) -> None:
 
 def test_make_writes_coco_once(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    path = make(tmp_path, "val", 3, progress=lambda done, count: calls.append((done, count)))
+    path = write_split(tmp_path, "val", 3, progress=lambda done, count: calls.append((done, count)))
     coco = COCO(str(path))
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert len(coco.getImgIds()) == 3 and len(coco.getCatIds()) == len(CLASSES)
     assert all((tmp_path / "images" / "val" / entry["file_name"]).exists() for entry in coco.imgs.values())
-    assert len(coco.anns) == sum(len(render(index).labels) for index in range(3))
+    assert len(coco.anns) == sum(len(render_scene(index).labels) for index in range(3))
     before = path.stat().st_mtime_ns
-    assert make(tmp_path, "val", 3, progress=lambda *_: pytest.fail("rendered again")) == path
+    assert write_split(tmp_path, "val", 3, progress=lambda *_: pytest.fail("rendered again")) == path
     assert path.stat().st_mtime_ns == before
 
 
 def test_make_renders_again_when_asked_for_something_else(tmp_path: Path) -> None:
-    make(tmp_path, "val", 1)
-    assert len(json.loads(make(tmp_path, "val", 2).read_text())["images"]) == 2
-    assert json.loads(make(tmp_path, "val", 2, seed=3).read_text())["info"]["seed"] == 3
+    write_split(tmp_path, "val", 1)
+    assert len(json.loads(write_split(tmp_path, "val", 2).read_text())["images"]) == 2
+    assert json.loads(write_split(tmp_path, "val", 2, seed=3).read_text())["info"]["seed"] == 3
 
 
 def test_an_interrupted_make_leaves_no_annotations(tmp_path: Path) -> None:
-    make(tmp_path, "val", 1)
+    write_split(tmp_path, "val", 1)
 
     def interrupt(done: int, count: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, "val", 2, progress=interrupt)
+        write_split(tmp_path, "val", 2, progress=interrupt)
     assert not list((tmp_path / "annotations").iterdir())
-    assert make(tmp_path, "val", 2).exists()
+    assert write_split(tmp_path, "val", 2).exists()

@@ -22,7 +22,7 @@ from ultralytics.utils import LOGGER
 
 import robustbench_sgdm.detectors  # noqa: F401  imports Ultralytics so that it asks for no network
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.datasets import yolo, yolo_files
+from robustbench_sgdm.datasets import ultralytics_yaml, yolo_files
 
 # Ultralytics leaves files open that it cannot read.
 pytestmark = pytest.mark.filterwarnings(
@@ -56,7 +56,7 @@ def theirs(path: Path, split: str = "val") -> Meaning:
 
 def ours(path: Path, split: str = "val") -> Meaning:
     """The same of this package."""
-    data = yolo.load(path, split)
+    data = ultralytics_yaml.load_ultralytics_yaml(path, split)
     boxes: dict[int, list[list[float]]] = {image.id: [] for image in data.images}
     sizes = {image.id: (image.width, image.height) for image in data.images}
     for one in data.annotations:

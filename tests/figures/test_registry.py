@@ -22,7 +22,7 @@ WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have n
 @pytest.fixture(scope="module")
 def material(told_run: Run) -> Material:
     made = Material(told_run, resamples=50, most=2)
-    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load_corruptions()})
     return made
 
 
@@ -124,7 +124,9 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(ma
     assert not has_picture(other, corruption_, severity, image)
     changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
     with pytest.raises(DataError, match="is not what it was when"):
-        make_pictures(changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load()})
+        make_pictures(
+            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
+        )
     assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 

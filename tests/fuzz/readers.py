@@ -15,9 +15,9 @@ from robustbench_sgdm import datasets, robustness, tables
 from robustbench_sgdm.cli import show
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
-from robustbench_sgdm.datasets import Image, images
+from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
-from robustbench_sgdm.detectors import architecture, layer_settings, yolo
+from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
 from robustbench_sgdm.figures import Material
 from robustbench_sgdm.scoring import Scorer, read_predictions, rows
 from robustbench_sgdm.store import Run
@@ -115,12 +115,12 @@ PICTURES: tuple[Callable[[], bytes], ...] = (
 
 def mini() -> Any:
     """The small detector."""
-    return architecture.build(MINI, CLASSES).eval()
+    return architecture.build_network(MINI, CLASSES).eval()
 
 
 def layers() -> layer_settings.Layers:
     """What its layers are set to."""
-    return layer_settings.of_network(mini().get_submodule("model"))
+    return layer_settings.from_network(mini().get_submodule("model"))
 
 
 def checkpoint() -> bytes:
@@ -142,7 +142,7 @@ def sound_run(project: Path) -> Path:
 
 def use_dataset(path: Path) -> None:
     """As `run` and `train` do; what is written goes into `out` beside the file."""
-    data = datasets.load(str(path))
+    data = datasets.load_dataset(str(path))
     data_facts(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
     Scorer(data).score([])
@@ -151,7 +151,7 @@ def use_dataset(path: Path) -> None:
 
 def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
-    data = datasets.load(str(path.parent / "sound.json"))
+    data = datasets.load_dataset(str(path.parent / "sound.json"))
     Scorer(data).score([rows(read_predictions(path, data))])
 
 
@@ -162,15 +162,15 @@ def use_nested(path: Path) -> None:
 
 def use_picture(path: Path) -> None:
     """As a data set's image and as an upload."""
-    images.size(path)
-    pixels = images.read(Image(1, path, 24, 24))
+    image_decoding.image_size(path)
+    pixels = image_decoding.read_image(Image(1, path, 24, 24))
     assert pixels.shape == (24, 24, 3) and pixels.dtype == np.uint8
-    images.decode(path.read_bytes())
+    image_decoding.decode_image(path.read_bytes())
 
 
 def use_weights(path: Path) -> None:
     """What `robustbench run --model FILE` does with it before it sees an image."""
-    yolo.load(path, InferenceConfig(imgsz=64))
+    adapter.load_detector(path, InferenceConfig(imgsz=64))
 
 
 def use_run(path: Path) -> None:

@@ -38,7 +38,7 @@ KINDS = ("link", "link", "hard link", "hard link", "dangling link", "pipe", "soc
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with all that commands and the dashboard leave in one."""
     project = tmp_path_factory.mktemp("sound")
-    known = {c.name: c.fingerprint() for c in corruption.load() if c.name == "fog"}
+    known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name == "fog"}
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [3]}, images=4, fingerprints=known)
     (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")

@@ -136,8 +136,8 @@ def test_training_directories(tmp_path: Path) -> None:
 
     def use(path: Path) -> None:
         group_logs(read_logs([path]))
-        comparison.unfinished(path)
-        comparison.read_record(path)
+        comparison.unfinished_runs(path)
+        comparison.read_recipe(path)
 
     def spoil(rng: random.Random) -> Path:
         for file, text in sound.items():

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from robustbench_sgdm.core import resources
-from robustbench_sgdm.detectors.architecture import tasks
+from robustbench_sgdm.detectors.ultralytics.architecture import tasks
 
 harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))

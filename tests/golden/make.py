@@ -15,7 +15,7 @@ import torch
 
 from robustbench_sgdm import corruption, datasets, detectors
 from robustbench_sgdm.core import versions
-from robustbench_sgdm.datasets import images
+from robustbench_sgdm.datasets import image_decoding
 from robustbench_sgdm.scoring import Scorer
 
 FILE = Path(__file__).with_name("golden.json")
@@ -29,10 +29,10 @@ def corruptions() -> dict[str, dict[str, Any]]:
     coarse = rng.integers(0, 256, (3, 7, 9), np.uint8).repeat(16, 1).repeat(16, 2)[:, :100, :140]
     picture = torch.from_numpy(coarse.copy())[None]
     found = {}
-    for one in corruption.load():
+    for one in corruption.load_corruptions():
         blocks = []
         for severity in SEVERITIES:
-            noisy = corruption.apply(one, picture, severity, seed=3, image_ids=[7])[0].double()
+            noisy = corruption.apply_corruption(one, picture, severity, seed=3, image_ids=[7])[0].double()
             parts = noisy.unfold(1, _BLOCK, _BLOCK).unfold(2, _BLOCK, _BLOCK).flatten(3)
             blocks.append([parts.mean(3).flatten().tolist(), parts.std(3).flatten().tolist()])
         found[one.name] = {"version": one.version, "blocks": np.round(blocks, 3).tolist()}
@@ -42,19 +42,21 @@ def corruptions() -> dict[str, dict[str, Any]]:
 def inference() -> dict[str, Any]:
     """The boxes of the embedded detectors on two images: xyxy px, score, label."""
     boxes = {}
-    chosen = datasets.load("scenes").images[3:5]
-    pixels = [torch.from_numpy(images.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+    chosen = datasets.load_dataset("scenes").images[3:5]
+    pixels = [
+        torch.from_numpy(image_decoding.read_image(image).transpose(2, 0, 1).copy()) for image in chosen
+    ]
     for name in ("yolov8n", "yolov8n-sgdm"):
-        found = detectors.load(name).predict(pixels)
+        found = detectors.load_detector(name).predict(pixels)
         boxes[name] = [
-            np.column_stack([one.xyxy, one.score, one.label])[:6].round(4).tolist() for one in found
+            np.column_stack([one.xyxy, one.scores, one.labels])[:6].round(4).tolist() for one in found
         ]
     return boxes
 
 
 def scoring() -> dict[str, float | None]:
     """COCO's twelve numbers of made detections: every third box shifted, every fifth lost, some invented."""
-    data = datasets.load("scenes").subset(0.2)
+    data = datasets.load_dataset("scenes").subset(0.2)
     rows = []
     for number, one in enumerate(data.annotations):
         x, y, w, h = one["bbox"]

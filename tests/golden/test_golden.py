@@ -20,7 +20,7 @@ RAISE = "raise its version ({}), say in CHANGELOG.md what changed, and run `make
 def test_the_file_is_of_these_versions() -> None:
     numbers = {name: getattr(versions, name) for name in ("CORRUPTIONS", "INFERENCE", "SCORING")}
     assert {name: GOLDEN[name] for name in numbers} == numbers, "run `make golden`"
-    assert {one.name: one.version for one in corruption.load()} == {
+    assert {one.name: one.version for one in corruption.load_corruptions()} == {
         name: about["version"] for name, about in GOLDEN["corruptions"].items()
     }, "run `make golden`"
 
@@ -31,7 +31,7 @@ def blocks() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", corruption.load().names)
+@pytest.mark.parametrize("name", corruption.load_corruptions().names)
 def test_pixels(name: str, blocks: dict[str, Any]) -> None:
     found, golden = (np.array(one[name]["blocks"]) for one in (blocks, GOLDEN["corruptions"]))
     hint = RAISE.format(f"`version` of @corruption, or CORRUPTIONS where {name} is not alone")

@@ -18,9 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ultralytics.cfg import get_cfg
 
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.detectors import weights, zoo
-from robustbench_sgdm.modules import MODULES, build
-from robustbench_sgdm.modules.dynamic import DynamicConv, Tempered
+from robustbench_sgdm.detectors.ultralytics import weights, zoo
+from robustbench_sgdm.modules import MODULES, build_module
+from robustbench_sgdm.modules.dynamic import DynamicConv, TemperatureMixin
 from robustbench_sgdm.modules.sgdm import StaticGuided
 
 WIDTH = 32
@@ -42,7 +42,7 @@ def trained(name: str, seed: int = 0, **options: Any) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = build(name, WIDTH, **options)
+        module = build_module(name, WIDTH, **options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in module.parameters():
@@ -52,7 +52,7 @@ def trained(name: str, seed: int = 0, **options: Any) -> nn.Module:
                 assert part.running_mean is not None and part.running_var is not None
                 part.running_mean.normal_(generator=generator)
                 part.running_var.uniform_(0.5, 2, generator=generator)
-            if isinstance(part, Tempered):
+            if isinstance(part, TemperatureMixin):
                 part.temperature.fill_(1.5)
     return module.eval()
 
@@ -69,7 +69,7 @@ def test_registered_under_its_name_and_documented(name: str) -> None:
     first, *options = inspect.signature(spec.cls).parameters.values()
     assert first.name == "channels"
     assert all(option.default is not option.empty for option in options)
-    assert type(build(name, WIDTH)) is spec.cls
+    assert type(build_module(name, WIDTH)) is spec.cls
 
 
 @every_module
@@ -89,7 +89,7 @@ def test_keeps_shape_and_type_and_leaves_its_input_alone(name: str, shape: tuple
 @pytest.mark.parametrize("channels", [16, 50, 64])
 def test_fits_other_widths(name: str, channels: int) -> None:
     x = normal(2, channels, 5, 6)
-    assert build(name, channels)(x).shape == x.shape
+    assert build_module(name, channels)(x).shape == x.shape
 
 
 @every_module
@@ -135,7 +135,7 @@ def test_survives_state_dict_and_pickle(name: str) -> None:
     torch.save({"state": module.state_dict(), "module": module}, buffer)
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=False)
-    fresh = build(name, WIDTH).eval()
+    fresh = build_module(name, WIDTH).eval()
     fresh.load_state_dict(loaded["state"])
     for other in (fresh, loaded["module"], copy.deepcopy(module)):
         assert torch.equal(other(x), expected)
@@ -175,7 +175,7 @@ def test_the_memory_format_goes_through(name: str, folded: bool) -> None:
 
 @every_sgdm
 def test_branches_of_sgdm_start_at_one_scale(name: str) -> None:
-    module, x = build(name, 256), normal(2, 64, 16, 16)
+    module, x = build_module(name, 256), normal(2, 64, 16, 16)
     assert isinstance(module, StaticGuided)
     parts = [*module.rd.branches(x, module.guide()), module.conv_h(x), module.conv_w(x)]
     scales = [part.std().item() for part in parts]
@@ -185,7 +185,7 @@ def test_branches_of_sgdm_start_at_one_scale(name: str) -> None:
 @every_sgdm
 @pytest.mark.parametrize("training", [False, True])
 def test_gamma_zero_is_exactly_the_identity(name: str, training: bool) -> None:
-    module, x = build(name, WIDTH, gamma=0).train(training), 10 * normal(2, WIDTH, 7, 9)
+    module, x = build_module(name, WIDTH, gamma=0).train(training), 10 * normal(2, WIDTH, 7, 9)
     for _ in range(2):
         assert torch.equal(module(x), x)
 
@@ -225,7 +225,7 @@ def _train(model: Any, images: Tensor) -> None:
 
 @every_module
 def test_in_a_detector_it_trains_fuses_and_comes_back_from_a_checkpoint(name: str, tmp_path: Path) -> None:
-    model: Any = zoo.build(f"yolov8n-{name}", 3)
+    model: Any = zoo.build_model(f"yolov8n-{name}", 3)
     images = normal(2, 3, 64, 64).sigmoid()
     inserted = [layer for layer in model.model if type(layer) is MODULES[name].cls]
     assert len(inserted) == 3
@@ -239,7 +239,7 @@ def test_in_a_detector_it_trains_fuses_and_comes_back_from_a_checkpoint(name: st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.save({"model": copy.deepcopy(model), "ema": None}, tmp_path / "best.pt")
-    back = weights.rebuild(weights.read(tmp_path / "best.pt"))
+    back = weights.copy_network(weights.read_weights(tmp_path / "best.pt"))
     with torch.inference_mode():
         assert torch.equal(back.eval()(images)[0], expected)
         fused = model.fuse(verbose=False)(images)[0]
@@ -266,4 +266,4 @@ def test_in_a_detector_it_trains_fuses_and_comes_back_from_a_checkpoint(name: st
 )
 def test_impossible_names_and_options_say_what_would_be_right(name: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        zoo.config(name, 80)
+        zoo.model_config(name, 80)

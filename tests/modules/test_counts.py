@@ -9,8 +9,8 @@ from math import floor
 
 import pytest
 
-from robustbench_sgdm.detectors import zoo
-from robustbench_sgdm.detectors.architecture import skeleton
+from robustbench_sgdm.detectors.ultralytics import zoo
+from robustbench_sgdm.detectors.ultralytics.architecture import build_meta
 
 # Table 2: parameters (M), GFLOPs, and the classes of the head that the row was counted with. The paper trains
 # for 20 classes throughout, but all rows fit 80 except these of YOLOv5n.
@@ -40,7 +40,7 @@ TABLE_2 = {
 @pytest.mark.parametrize("name", TABLE_2)
 def test_table_2(name: str) -> None:
     params, gflops, classes = TABLE_2[name]
-    summary = zoo.summary(name, classes)
+    summary = zoo.model_cost(name, classes)
     assert round(summary.parameters / 1e6, 1) == params
     assert round(summary.gflops_paper, 1) == gflops
 
@@ -56,7 +56,7 @@ WOO = {
 @pytest.mark.parametrize("name", WOO)
 def test_table_2_is_not_woos_cbam(name: str) -> None:
     counted, printed = WOO[name]
-    networks = [skeleton(zoo.config(name, classes)) for classes in (20, 80)]
+    networks = [build_meta(zoo.model_config(name, classes)) for classes in (20, 80)]
     found = tuple(round(sum(p.numel() for p in network.parameters()) / 1e6, 2) for network in networks)
     assert found == counted
     assert printed not in {round(value, 1) for value in found}
@@ -80,7 +80,7 @@ TABLE_3 = {
 @pytest.mark.parametrize("name", TABLE_3)
 def test_table_3(name: str) -> None:
     counted, printed = TABLE_3[name]
-    summary = zoo.summary(name, 80)
+    summary = zoo.model_cost(name, 80)
     found = (summary.parameters / 1e6, summary.gflops_paper)
     assert tuple(round(value, 2) for value in found) == counted
     assert (tuple(round(value, 1) for value in found) == printed) is name.endswith("dcd")
@@ -98,7 +98,7 @@ TABLE_5 = {
 @pytest.mark.parametrize("name", TABLE_5)
 def test_table_5(name: str) -> None:
     counted, printed, cut_off = TABLE_5[name]
-    summary = zoo.summary(name, 80)
+    summary = zoo.model_cost(name, 80)
     found = (summary.parameters / 1e6, summary.gflops_paper)
     assert tuple(round(value, 2) for value in found) == counted
     assert (tuple(floor(value * 10) / 10 for value in found) == printed) is cut_off

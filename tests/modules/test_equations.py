@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from ultralytics.nn.modules import CBAM as LIBRARY_CBAM
 
-from robustbench_sgdm.modules import MODULES, RDConv, build, set_temperature
+from robustbench_sgdm.modules import MODULES, RDConv, build_module, set_temperature
 from robustbench_sgdm.modules.condconv import CondConv
 from robustbench_sgdm.modules.dcd import DCD
 from robustbench_sgdm.modules.dyconv import DyConv
@@ -152,14 +152,14 @@ BLOCKS: dict[str, Callable[[Array, State], Array]] = {
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("shape", [(2, 6, 5, 4), (1, 40, 3, 7), (1, 6, 1, 1)])
 def test_block_is_its_equations(name: str, shape: tuple[int, ...]) -> None:
-    module, x = trained(build(name, shape[1])), normal(*shape)
+    module, x = trained(build_module(name, shape[1])), normal(*shape)
     expected = np.stack([BLOCKS[name](one, arrays(module)) for one in x.double().numpy()])
     np.testing.assert_allclose(module(x).detach().numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 7])
 def test_cbam_ultralytics_is_the_librarys(kernel_size: int) -> None:
-    ours, x = trained(build("cbam_ultralytics", 12, kernel_size=kernel_size)), normal(2, 12, 6, 5)
+    ours, x = trained(build_module("cbam_ultralytics", 12, kernel_size=kernel_size)), normal(2, 12, 6, 5)
     library: Any = LIBRARY_CBAM(12, kernel_size)  # type: ignore[no-untyped-call]
     library.load_state_dict(
         dict(zip(library.state_dict(), ours.state_dict().values(), strict=True))  # both: layer, then kernel
@@ -169,7 +169,7 @@ def test_cbam_ultralytics_is_the_librarys(kernel_size: int) -> None:
 
 @pytest.mark.parametrize(("channels", "inside"), [(16, 8), (256, 8), (512, 16), (1024, 32)])
 def test_ca_narrows_by_hous_rule(channels: int, inside: int) -> None:
-    assert build("ca", channels).get_parameter("conv1.weight").shape[0] == inside
+    assert build_module("ca", channels).get_parameter("conv1.weight").shape[0] == inside
 
 
 @pytest.mark.parametrize("channels", [32, 64, 256])
@@ -182,7 +182,7 @@ def test_parameters_of_the_blocks(channels: int) -> None:
         "rfaconv": 9 * c * c + 111 * c,
     }
     for name, expected in closed.items():
-        assert sum(value.numel() for value in build(name, c).parameters()) == expected
+        assert sum(value.numel() for value in build_module(name, c).parameters()) == expected
 
 
 # --- dynamic convolutions; each also inside SGDM, where a guide multiplies its kernels
@@ -272,7 +272,7 @@ def literal_guided(x: Array, w: State, literal: Callable[..., Array]) -> Array:
 
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_inside_sgdm_the_static_branches_guide_it(name: str) -> None:
-    module, x = trained(build(f"sgdm+{name}", 18, split=0.3)), normal(2, 18, 4, 6)
+    module, x = trained(build_module(f"sgdm+{name}", 18, split=0.3)), normal(2, 18, 4, 6)
     expected = [literal_guided(one, arrays(module), DYNAMIC[name][1]) for one in x.double().numpy()]
     np.testing.assert_allclose(module(x).detach().numpy(), np.stack(expected), atol=5e-5)
 
@@ -312,7 +312,9 @@ def test_a_training_batch_of_one_is_normed_by_the_running_statistics() -> None:
 
 
 def test_temperature_falls_linearly_to_one_and_stays() -> None:
-    model = nn.Sequential(build("sgdm+dyconv", 16), build("sgdm+odconv", 16), build("sgdm", 16))
+    model = nn.Sequential(
+        build_module("sgdm+dyconv", 16), build_module("sgdm+odconv", 16), build_module("sgdm", 16)
+    )
     buffers = [value for key, value in model.named_buffers() if key.endswith("temperature")]
     assert [value.item() for value in buffers] == [1, 1]
     for epoch, expected in ((0, 30), (2.5, 22.75), (5, 15.5), (10, 1), (200, 1)):

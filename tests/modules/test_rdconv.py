@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from robustbench_sgdm.modules import RDConv
 from robustbench_sgdm.modules.dynamic import per_sample_conv
-from robustbench_sgdm.modules.rdconv import fit_guide
+from robustbench_sgdm.modules.rdconv import resize_guide
 
 SMALLEST_NORMAL_HALF = 2.0**-14
 
@@ -49,7 +49,7 @@ def test_both_forms_convolve_each_sample_with_its_own_kernels(
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (4, 2), (8, 2), (6, 1)])
 def test_guide_is_the_mean_over_channel_groups_times_q(n: int, m: int) -> None:
     guide, q = normal(n, n, 3, 3), n // m
-    fitted = fit_guide(guide, n, m)
+    fitted = resize_guide(guide, n, m)
     assert fitted.shape == (m, m, 3, 3)
     for a in range(m):
         for b in range(m):
@@ -62,14 +62,14 @@ def test_guide_is_the_mean_over_channel_groups_times_q(n: int, m: int) -> None:
 def test_guide_keeps_its_standard_deviation() -> None:
     guide = normal(96, 96, 3, 3)
     for m in (96, 48, 32, 12):
-        assert fit_guide(guide, 96, m).std().item() == pytest.approx(guide.std().item(), rel=0.05)
+        assert resize_guide(guide, 96, m).std().item() == pytest.approx(guide.std().item(), rel=0.05)
 
 
 def test_guide_groups_share_border_channels_by_area() -> None:
     guide = normal(3, 3, 1, 1)
     weights = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]) / 1.5
     expected = 1.5 * weights @ guide[:, :, 0, 0] @ weights.T
-    torch.testing.assert_close(fit_guide(guide, 3, 2)[:, :, 0, 0], expected)
+    torch.testing.assert_close(resize_guide(guide, 3, 2)[:, :, 0, 0], expected)
 
 
 @pytest.mark.parametrize("razor", [0.25, 0.4, 0.5, 0.75])

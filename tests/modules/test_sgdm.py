@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustbench_sgdm.modules import SGDM, RDConv, build, cost
-from robustbench_sgdm.modules.sgdm import psi
+from robustbench_sgdm.modules import SGDM, RDConv, SGDMOptions, build_module, sgdm_cost
+from robustbench_sgdm.modules.sgdm import strip_to_square
 
 Array = NDArray[np.float64]
 # razor: (parameters / 1e6, MACs / 1e9) to four digits, then as printed; 512 channels, 40 x 40, batch 2,
@@ -60,7 +60,7 @@ def parameters(module: nn.Module) -> int:
 def test_parameter_formula(n: int) -> None:
     expected = 28.5 * n**2 + 286.5 * n + 4
     assert parameters(SGDM(4 * n)) == expected
-    assert cost(4 * n, 1, 1, rule="full").params == expected
+    assert sgdm_cost((1, 4 * n, 1, 1), rule="full").params == expected
 
 
 def test_three_heads_of_yolov8n_add_what_the_abstract_says() -> None:
@@ -71,13 +71,13 @@ def test_three_heads_of_yolov8n_add_what_the_abstract_says() -> None:
 
 @pytest.mark.parametrize("razor", TABLE_6)
 def test_cost_rounds_to_table_6(razor: float) -> None:
-    params, macs = cost(512, 40, 40, 2, razor / 2, razor)
+    params, macs = sgdm_cost((2, 512, 40, 40), SGDMOptions(razor / 2, razor))
     for digits, expected in zip((4, 2), TABLE_6[razor], strict=True):
         assert (f"{params / 1e6:.{digits}f}", f"{macs / 1e9:.{digits}f}") == expected
 
 
 def test_with_the_split_fixed_only_the_papers_own_razor_fits_table_6() -> None:
-    found = {razor: cost(512, 40, 40, 2, 0.25, razor) for razor in TABLE_6}
+    found = {razor: sgdm_cost((2, 512, 40, 40), SGDMOptions(0.25, razor)) for razor in TABLE_6}
     fits = [r for r, (p, m) in found.items() if (f"{p / 1e6:.2f}", f"{m / 1e9:.2f}") == TABLE_6[r][1]]
     assert fits == [0.5]
 
@@ -96,13 +96,13 @@ THOP = [(9580, 1376128), (3610, 422328), (25326, 4864804), (128106, 4915680), (6
 
 @pytest.mark.parametrize(("options", "counted"), list(zip(SIZES, THOP, strict=True)))
 def test_cost_agrees_with_thop_on_a_built_module(options: dict[str, Any], counted: tuple[int, int]) -> None:
-    assert cost(64, 9, 14, 2, **options) == counted
+    assert sgdm_cost((2, 64, 9, 14), SGDMOptions(**options)) == counted
 
 
 @pytest.mark.parametrize("options", SIZES)
 def test_full_cost_agrees_with_what_is_really_computed(options: dict[str, Any]) -> None:
     module, x = SGDM(64, **options), normal(2, 64, 9, 14)
-    counted = cost(64, 9, 14, 2, **options, rule="full")
+    counted = sgdm_cost((2, 64, 9, 14), SGDMOptions(**options), rule="full")
     assert counted.params == parameters(module)
     module.fold_()  # makes the guide free
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -176,7 +176,11 @@ def test_equations_5_to_10(split: float, razor: float, n: int, m: int) -> None:
 def test_psi_is_row_major() -> None:
     strip = torch.arange(9.0)
     square = [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert psi(strip.view(1, 1, 9, 1))[0, 0].tolist() == psi(strip.view(1, 1, 1, 9))[0, 0].tolist() == square
+    assert (
+        strip_to_square(strip.view(1, 1, 9, 1))[0, 0].tolist()
+        == strip_to_square(strip.view(1, 1, 1, 9))[0, 0].tolist()
+        == square
+    )
 
 
 def test_gradients_reach_both_static_kernels_through_the_guide() -> None:
@@ -375,7 +379,7 @@ def test_torchscript_is_dynamic_in_batch_height_and_width(options: dict[str, Any
 
 
 def test_build_passes_options_and_yaml_order_is_stable() -> None:
-    module = build("sgdm", 64, split=0.2, razor=0.25, strip=7, kernels=2, gamma=0)
+    module = build_module("sgdm", 64, split=0.2, razor=0.25, strip=7, kernels=2, gamma=0)
     positional = SGDM(64, 0.2, 0.25, 7, 2, 9)
     assert parameters(module) == parameters(positional)
     assert isinstance(module, SGDM) and isinstance(module.rd, RDConv)
@@ -401,7 +405,7 @@ def test_build_passes_options_and_yaml_order_is_stable() -> None:
 )
 def test_bad_names_and_options(name: str, channels: int, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build(name, channels, **options)
+        build_module(name, channels, **options)
 
 
 @pytest.mark.parametrize("split", [0.15, 0.2, 0.25, 0.3, 1 / 3])

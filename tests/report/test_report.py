@@ -27,7 +27,9 @@ MODEL = "base-sgdm[razor=0.25,a<b]"
 def written(told_run: Run) -> Run:
     """A run with its report."""
     material = Material(told_run, resamples=200, most=2)
-    make_pictures(told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load()})
+    make_pictures(
+        told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load_corruptions()}
+    )
     report.write(material)
     return told_run
 

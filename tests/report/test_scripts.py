@@ -95,8 +95,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, 1)],
     }
     (root / "data.json").write_text(json.dumps(content))
-    dataset = datasets.load(str(root / "data.json"), root)
-    chosen = {c.name: c for c in corruption.load().select(["fog"])}
+    dataset = datasets.load_dataset(str(root / "data.json"), root)
+    chosen = {c.name: c for c in corruption.load_corruptions().select(["fog"])}
     cells = [
         Cell(m, c, s, cell_key(model=m, corruption=c, severity=s))
         for m in MODELS
@@ -126,7 +126,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def material(run: Run) -> Material:
     made = Material(run, resamples=20, images=[1], most=1)
-    make_pictures(run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load()})
+    make_pictures(run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load_corruptions()})
     return made
 
 

@@ -107,7 +107,7 @@ def test_full_images_are_refused_before_boxes_are_held_to_objects(
     make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(MODELS, NOISE)
-    monkeypatch.setattr(matching, "_MOST_PAIRS", 10)
+    monkeypatch.setattr(matching, "_MAX_PAIRS", 10)
     with pytest.raises(DataError, match="pairs within images, may make 10"):
         diagnose(run.truth(), None, run.store.detections(run.cells[0]))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.datasets import Dataset, Image, load
+from robustbench_sgdm.datasets import Dataset, Image, load_dataset
 from robustbench_sgdm.scoring import Scorer, Scores, coco
 
 
@@ -94,7 +94,7 @@ def test_random_detections_score_alike(seed: int) -> None:
 
 def test_real_images_score_alike(coco_json: Path) -> None:
     """Ground truth as detections, jittered: crowds, every size, 75 classes."""
-    data = load(str(coco_json))
+    data = load_dataset(str(coco_json))
     rng = np.random.default_rng(0)
     rows = np.array(
         [

@@ -384,7 +384,7 @@ def test_a_file_with_images_and_categories_of_its_own(tmp_path: Path) -> None:
     content["annotations"] = [entry(7, 1)]
     with pytest.raises(DataError, match="of its own"):
         read(tmp_path, named, content)
-    truth = named.coco()
+    truth = named.to_coco()
     with pytest.raises(DataError, match="score"):
         read(tmp_path, named, truth)
 
@@ -412,7 +412,7 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
     ]
     entries += [entries[0], entries[7], entry(1, 2, bbox=[5, 5, 0, 9]), entry(1, 2, bbox=[25, 5, -20, 9])]
     truth, evaluation = COCO(), None
-    truth.dataset = copy.deepcopy(dataset.coco())
+    truth.dataset = copy.deepcopy(dataset.to_coco())
     truth.createIndex()
     evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(entries)), "bbox")
     evaluation.evaluate()

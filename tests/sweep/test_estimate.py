@@ -14,7 +14,7 @@ import torch
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.detectors import load_detectors
 from robustbench_sgdm.evaluation import planned_crew
 from robustbench_sgdm.store import CellStore, Run
 from robustbench_sgdm.store.runs import LATENCY
@@ -34,9 +34,9 @@ HERE = cores()
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """Two models, three corruptions, three severities, and more units than cores."""
-    entrants = line_up(["yolov8n-sgdm"], InferenceConfig(imgsz=64))
-    chosen = corruption.load().select(["gaussian_noise", "fog", "contrast"])
-    data = datasets.load("scenes").subset(0.5)
+    entrants = load_detectors(["yolov8n-sgdm"], InferenceConfig(imgsz=64))
+    chosen = corruption.load_corruptions().select(["gaussian_noise", "fog", "contrast"])
+    data = datasets.load_dataset("scenes").subset(0.5)
     return make_plan(entrants, data, chosen, [0, 1, 3], Settings("cpu", "torch", 0, 2))
 
 

@@ -23,7 +23,7 @@ import pytest
 from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
-from robustbench_sgdm.detectors import line_up
+from robustbench_sgdm.detectors import load_detectors
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import (
     Executor,
@@ -61,9 +61,9 @@ def ray(downloads: Path) -> Iterator[Executor]:
 
 @pytest.fixture
 def plan() -> Plan:
-    entrants = line_up(["yolov8n"], InferenceConfig(imgsz=64))
-    chosen = corruption.load().select(["gaussian_noise"])
-    data = datasets.load("scenes").subset(0.08)
+    entrants = load_detectors(["yolov8n"], InferenceConfig(imgsz=64))
+    chosen = corruption.load_corruptions().select(["gaussian_noise"])
+    data = datasets.load_dataset("scenes").subset(0.08)
     return make_plan(entrants, data, chosen, [0, 3], Settings("cpu", "torch", 0, 4))
 
 

@@ -24,8 +24,8 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import CorruptionError, DataError, UsageError
 from robustbench_sgdm.core.versions import scoring_version
-from robustbench_sgdm.datasets import images as decoding
-from robustbench_sgdm.detectors import Entrant
+from robustbench_sgdm.datasets import image_decoding as decoding
+from robustbench_sgdm.detectors import DetectorEntry
 from robustbench_sgdm.store import DAMAGE, CellStore, Run
 from robustbench_sgdm.sweep import (
     Plan,
@@ -87,13 +87,13 @@ def forty(
 ) -> datasets.Dataset:
     """Forty images, so that there are several shards."""
     pictures = [np.roll(photographs[i % 4], 17 * i, axis=1)[:200, :200] for i in range(40)]
-    return datasets.load(str(coco_of(tmp_path / "forty", pictures)))
+    return datasets.load_dataset(str(coco_of(tmp_path / "forty", pictures)))
 
 
 def plan(data: datasets.Dataset, *detectors: PixelDetector, batch: int = 4, **changes: Any) -> Plan:
     settings: dict[str, Any] = {"device": "cpu", "engine": "torch", "seed": 0, "batch": batch, **changes}
-    models = {d.name: Entrant(d, "none") for d in detectors or (PixelDetector(),)}
-    chosen = corruption.load().select(["gaussian_noise", "gaussian_blur"])
+    models = {d.name: DetectorEntry(d, "none") for d in detectors or (PixelDetector(),)}
+    chosen = corruption.load_corruptions().select(["gaussian_noise", "gaussian_blur"])
     return make_plan(models, data, chosen, [0, 1, 3.5], Settings(**settings))
 
 
@@ -227,9 +227,9 @@ def test_a_broken_corruption_costs_the_others_nothing(tmp_path: Path, forty: dat
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "fragile.py").write_text(FRAGILE)
-    chosen = corruption.load([folder]).select(["fragile", "gaussian_noise"])
+    chosen = corruption.load_corruptions([folder]).select(["fragile", "gaussian_noise"])
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
-    made = make_plan({"p": Entrant(PixelDetector(), "none")}, forty, chosen, [0, 1, 2], settings)
+    made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1, 2], settings)
     opened = Run.start(tmp_path, "r", made.describe())
     (failure,) = sweep(made, opened.store, workers=2)
     assert "fragile.py: fragile raised ValueError: too bright" in str(failure)
@@ -295,7 +295,7 @@ def test_out_of_memory_in_a_corruption_halves_the_batch_too(
     tmp_path: Path, forty: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = stored(run(tmp_path / "a", plan(forty)))
-    apply = corruption.apply
+    apply = corruption.apply_corruption
 
     def cramped(one: corruption.Corruption, images: Tensor, *rest: Any, **how: Any) -> Tensor:
         if len(images) > 1:
@@ -360,7 +360,7 @@ def test_two_classes_never_become_one(
     tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path]
 ) -> None:
     classes = [{"id": 1, "name": "chair"}, {"id": 2, "name": "Chair"}, {"id": 5, "name": "tvmonitor"}]
-    data = datasets.load(str(coco_of(tmp_path / "chairs", photographs, categories=classes)))
+    data = datasets.load_dataset(str(coco_of(tmp_path / "chairs", photographs, categories=classes)))
     assert category_ids(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
     assert category_ids(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
     lone = match_detector(PixelDetector("d", ("chair", "CHAIR", "tv")), data)
@@ -381,9 +381,13 @@ def test_the_plan_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> N
 
 
 def test_a_fixed_strength_has_one_level(forty: datasets.Dataset) -> None:
-    fixed = corruption.load().select(["gaussian_noise[sigma=0.15]"])
+    fixed = corruption.load_corruptions().select(["gaussian_noise[sigma=0.15]"])
     made = make_plan(
-        {"a": Entrant(PixelDetector("a"), "none")}, forty, fixed, [0, 2, 4], Settings("cpu", "torch", 0, 4)
+        {"a": DetectorEntry(PixelDetector("a"), "none")},
+        forty,
+        fixed,
+        [0, 2, 4],
+        Settings("cpu", "torch", 0, 4),
     )
     assert [(c.corruption, c.severity) for c in made.cells] == [(CLEAN, 0), ("gaussian_noise[sigma=0.15]", 1)]
 
@@ -399,9 +403,9 @@ def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
     frame = opened.damage()
     assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not measurements(made, opened)
     chosen = [forty.images[i * 40 // 16] for i in range(16)]
-    pictures = [torch.from_numpy(decoding.read(image).transpose(2, 0, 1).copy()) for image in chosen]
+    pictures = [torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()) for image in chosen]
     for name, part in frame.groupby("corruption"):
-        expected = corruption.damage(
+        expected = corruption.measure_image_quality(
             made.corruptions[str(name)], pictures, [1, 3.5], seed=7, image_ids=[i.id for i in chosen]
         )
         np.testing.assert_allclose(part[["psnr", "ssim"]], expected)
@@ -431,9 +435,9 @@ def test_damage_is_measured_where_it_is_missing_only(tmp_path: Path, forty: data
 def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Dataset) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/fragile.py").write_text(FRAGILE)
-    chosen = corruption.load([tmp_path / "mine"]).select(["fragile", "gaussian_noise"])
+    chosen = corruption.load_corruptions([tmp_path / "mine"]).select(["fragile", "gaussian_noise"])
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
-    made = make_plan({"p": Entrant(PixelDetector(), "none")}, forty, chosen, [0, 1], settings)
+    made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1], settings)
     opened = Run.start(tmp_path, "r", made.describe())
     (failure,) = measure_damage(made, opened)
     assert "fragile raised ValueError: too bright" in str(failure)

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image as Pillow
 
 from robustbench_sgdm.datasets import coco
-from robustbench_sgdm.training import TrainData
+from robustbench_sgdm.training import TrainingData
 
 
 @pytest.fixture(scope="session")
-def boxes() -> Callable[[Path], TrainData]:
+def boxes() -> Callable[[Path], TrainingData]:
     """`given`, for a folder of a test's own."""
     return given
 
 
-def given(root: Path) -> TrainData:
+def given(root: Path) -> TrainingData:
     """Ten noisy images with a bright box each as COCO jsons, the same ones for every process."""
     for name, count in (("train", 10), ("val", 3)):
         if (root / f"{name}.json").is_file():
@@ -35,4 +35,4 @@ def given(root: Path) -> TrainData:
             boxes.append({"id": number, "image_id": number, "category_id": 1, **box})
         content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
         (root / f"{name}.json").write_text(json.dumps(content))
-    return TrainData.of("boxes", coco.load(root / "train.json"), coco.load(root / "val.json"))
+    return TrainingData.of("boxes", coco.load_coco(root / "train.json"), coco.load_coco(root / "val.json"))

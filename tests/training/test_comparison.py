@@ -21,30 +21,30 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.datasets import coco
-from robustbench_sgdm.detectors import weights, yolo
+from robustbench_sgdm.detectors.ultralytics import adapter, weights
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.scoring import Scores
 from robustbench_sgdm.training import (
-    TrainData,
     TrainedRun,
-    arms,
-    named_data,
+    TrainingData,
+    initialization,
+    load_training_data,
+    make_scenes_data,
     runs_table,
-    scenes_data,
-    summary,
+    summarize_runs,
 )
 from robustbench_sgdm.training import data as data_module
 from robustbench_sgdm.training.comparison import (
     check_names,
-    check_same,
+    check_resumable,
     read_comparison,
     read_plan,
     run_name,
-    write_record,
+    write_recipe,
     write_tables,
 )
-from robustbench_sgdm.training.evaluate import evaluate
-from robustbench_sgdm.training.trainer import callbacks
+from robustbench_sgdm.training.evaluate import evaluate_weights
+from robustbench_sgdm.training.trainer import make_callbacks
 
 
 def run_of(
@@ -62,7 +62,7 @@ def row(table: pd.DataFrame, model: str, metric: str = "AP") -> Any:
 def test_mean_sd_range_and_paired_difference() -> None:
     runs = [run_of("yolov8n", seed, ap) for seed, ap in enumerate((40.0, 42.0, 47.0))]
     runs += [run_of("yolov8n-sgdm", seed, ap) for seed, ap in ((0, 41.0), (2, 46.0))]
-    table = summary(runs_table(runs))
+    table = summarize_runs(runs_table(runs))
     base, grafted = row(table, "yolov8n"), row(table, "yolov8n-sgdm")
     assert (base["seeds"], base["mean"], base["low"], base["high"]) == (3, 43.0, 40.0, 47.0)
     assert base["sd"] == pytest.approx(13**0.5)  # (9 + 1 + 16) / 2
@@ -72,7 +72,9 @@ def test_mean_sd_range_and_paired_difference() -> None:
 
 
 def test_what_is_absent_is_not_averaged_and_one_seed_has_no_spread() -> None:
-    table = summary(runs_table([run_of("yolov8n", 0, 40.0), run_of("yolov8n-sgdm", 0, 41.0, small=3.0)]))
+    table = summarize_runs(
+        runs_table([run_of("yolov8n", 0, 40.0), run_of("yolov8n-sgdm", 0, 41.0, small=3.0)])
+    )
     assert row(table, "yolov8n", "AP_S")["seeds"] == 0
     assert pd.isna(row(table, "yolov8n-sgdm", "AP_S")["difference"])
     assert table["sd"].isna().all()
@@ -108,7 +110,7 @@ def test_a_damaged_result_is_named(tmp_path: Path, damage: dict[str, Any]) -> No
 def test_a_damaged_recipe_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(DataError, match=r"recipe\.yaml"):
-        check_same(tmp_path, {"versions": {}})
+        check_resumable(tmp_path, {"versions": {}})
 
 
 def test_the_table_shows_spread_difference_and_what_went_wrong() -> None:
@@ -119,7 +121,7 @@ def test_the_table_shows_spread_difference_and_what_went_wrong() -> None:
             run_of("yolov8n-sgdm", 1, 42.5, ill=("NaN",)),
         ]
     )
-    shown = tables.training_table(summary(runs), runs, ["AP"])
+    shown = tables.training_table(summarize_runs(runs), runs, ["AP"])
     assert shown.rows == [["yolov8n", "2", "41.00 ± 1.41", "–"], ["yolov8n-sgdm", "1", "42.50", "+0.50"]]
     assert "yolov8n-sgdm seed 1: NaN" in shown.notes
 
@@ -127,48 +129,50 @@ def test_the_table_shows_spread_difference_and_what_went_wrong() -> None:
 def test_a_grafted_arm_at_epoch_0_scores_exactly_what_its_baseline_does(
     tmp_path: Path, coco_json: Path, coco_weights: Path
 ) -> None:
-    val = coco.load(coco_json).subset(0.06)
-    begin = weights.read(coco_weights)
+    val = coco.load_coco(coco_json).subset(0.06)
+    begin = weights.read_weights(coco_weights)
     found = []
     for name in ("yolov8n", "yolov8n-sgdm"):
-        arm = arms.build(name, begin.classes, 0, begin)
+        arm = initialization.initialize_model(name, begin.classes, 0, begin)
         path = tmp_path / f"{name}.safetensors"
-        weights.write(path, arm.model.state_dict(), arm.config, begin.classes)
-        found.append(evaluate(path, val, imgsz=320, batch=8))
+        weights.write_weights(path, arm.model.state_dict(), arm.config, begin.classes)
+        found.append(evaluate_weights(path, val, imgsz=320, batch=8))
     assert found[0] == found[1]
     assert found[0].metrics["AP"] > 20  # type: ignore[operator]
 
 
 def test_a_grafted_arm_at_epoch_0_detects_exactly_what_its_baseline_does(tmp_path: Path) -> None:
     """Without data at hand: random weights that BatchNorm and the head turn into thousands of boxes."""
-    base = arms.build("yolov8n", ["cat", "dog"], 0)
+    base = initialization.initialize_model("yolov8n", ["cat", "dog"], 0)
     start = tmp_path / "start.safetensors"
-    weights.write(start, base.model.state_dict(), base.config, ["cat", "dog"], half=False)
-    begin = weights.read(start)
+    weights.write_weights(start, base.model.state_dict(), base.config, ["cat", "dog"], half=False)
+    begin = weights.read_weights(start)
     picture = torch.randint(
         0, 256, (3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     boxes = []
     for name in ("yolov8n", "yolov8n-sgdm"):
-        arm = arms.build(name, ["cat", "dog"], 1, begin)
+        arm = initialization.initialize_model(name, ["cat", "dog"], 1, begin)
         path = tmp_path / f"{name}.safetensors"
-        weights.write(path, arm.model.state_dict(), arm.config, ["cat", "dog"], half=False)
-        (found,) = yolo.load(path, InferenceConfig(imgsz=96, conf=0.0)).predict([picture])
+        weights.write_weights(path, arm.model.state_dict(), arm.config, ["cat", "dog"], half=False)
+        (found,) = adapter.load_detector(path, InferenceConfig(imgsz=96, conf=0.0)).predict([picture])
         boxes.append(found)
     assert len(boxes[0]) > 50
     assert all(
-        (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "score", "label")
+        (getattr(boxes[0], part) == getattr(boxes[1], part)).all() for part in ("xyxy", "scores", "labels")
     )
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_starts_from_weights(tmp_path: Path, module: str) -> None:
     """As its baseline's function where it can; else from the tensors that both have, which is said."""
-    base = arms.build("yolov8n", ["cat"], 0)
+    base = initialization.initialize_model("yolov8n", ["cat"], 0)
     start = tmp_path / "w.safetensors"
-    weights.write(start, base.model.state_dict(), base.config, ["cat"], half=False)
-    begin = weights.read(start)
-    baseline, arm = (arms.build(name, ["cat"], 1, begin) for name in ("yolov8n", f"yolov8n-{module}"))
+    weights.write_weights(start, base.model.state_dict(), base.config, ["cat"], half=False)
+    begin = weights.read_weights(start)
+    baseline, arm = (
+        initialization.initialize_model(name, ["cat"], 1, begin) for name in ("yolov8n", f"yolov8n-{module}")
+    )
     held = arm.model.state_dict()
     moved = {
         key.replace("model.22.", "model.25."): tensor for key, tensor in baseline.model.state_dict().items()
@@ -188,19 +192,23 @@ def test_weights_for_other_classes_start_all_but_the_classifier(
     tmp_path: Path, name: str, classes: int
 ) -> None:
     """Widths of a head go by the number of classes; those of YOLO11's classifier inside too."""
-    base = arms.build(name, [str(number) for number in range(80)], 0)
+    base = initialization.initialize_model(name, [str(number) for number in range(80)], 0)
     start = tmp_path / "w.safetensors"
-    weights.write(start, base.model.state_dict(), base.config, [str(n) for n in range(80)], half=False)
-    begin = weights.read(start)
+    weights.write_weights(
+        start, base.model.state_dict(), base.config, [str(n) for n in range(80)], half=False
+    )
+    begin = weights.read_weights(start)
     for model in (name, f"{name}-sgdm", f"{name}-cbam"):
-        arm = arms.build(model, [f"class {number}" for number in range(classes)], 1, begin)
+        arm = initialization.initialize_model(
+            model, [f"class {number}" for number in range(classes)], 1, begin
+        )
         held = arm.model.state_dict()
         assert torch.equal(held["model.0.conv.weight"], begin.state["model.0.conv.weight"])
         assert arm.model.names == {number: f"class {number}" for number in range(classes)}
 
 
 def test_seeds_and_noise_are_recorded(
-    tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, boxes: Callable[[Path], TrainingData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path / "cache"))
     settings: dict[str, Any] = {
@@ -224,7 +232,7 @@ def test_seeds_and_noise_are_recorded(
 
 
 def test_ultralytics_yaml_by_name_is_looked_for_where_ultralytics_puts_its_data(
-    tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, boxes: Callable[[Path], TrainingData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A miniature in VOC's layout stands in for its 2.8 GB."""
     data = boxes(tmp_path / "boxes")
@@ -238,23 +246,23 @@ def test_ultralytics_yaml_by_name_is_looked_for_where_ultralytics_puts_its_data(
     for split in ("train2007", "val2012", "val2007"):
         (root / "images" / split).mkdir()
     monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path / "datasets"))
-    found = named_data("VOC.yaml")
+    found = load_training_data("VOC.yaml")
     assert (len(found.train), len(found.val), len(found.train.classes)) == (10, 3, 20)
     assert found.train.classes[14] == "person"
     assert (Path(ultralytics.cfg.__file__).parent / "datasets" / "coco.yaml").is_file()
     with pytest.raises(DataError, match="download the data first"):
-        named_data("coco.yaml")
+        load_training_data("coco.yaml")
 
 
 def test_a_json_needs_its_validation_split(coco_of: Callable[..., Path], tmp_path: Path) -> None:
     path = coco_of(tmp_path / "tiny", [np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(UsageError, match="give the validation split with --val"):
-        named_data(str(path))
-    assert len(named_data(str(path), str(path)).val) == 1
+        load_training_data(str(path))
+    assert len(load_training_data(str(path), str(path)).val) == 1
 
 
 def test_what_was_skipped_while_reading_is_said(
-    tmp_path: Path, boxes: Callable[[Path], TrainData], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, boxes: Callable[[Path], TrainingData], caplog: pytest.LogCaptureFixture
 ) -> None:
     for image in boxes(tmp_path / "boxes").train.images:
         label = tmp_path / "boxes/train" / f"{image.path.stem}.txt"
@@ -278,16 +286,16 @@ def test_scenes_with_another_validation_split_trains_on_its_training_split(
     for module in (data_module, import_module("robustbench_sgdm.datasets.sources.scenes")):
         monkeypatch.setattr(module, "SCENES_VAL", 3)
     monkeypatch.setattr(data_module, "SCENES_TRAIN", 4)
-    found = named_data("scenes", "scenes")
-    own = scenes_data(4)
+    found = load_training_data("scenes", "scenes")
+    own = make_scenes_data(4)
     assert found.train.fingerprint == own.train.fingerprint != found.val.fingerprint
     assert found.facts.items() >= own.facts.items()
-    assert found.val.fingerprint == own.val.fingerprint == datasets.load("scenes").fingerprint
+    assert found.val.fingerprint == own.val.fingerprint == datasets.load_dataset("scenes").fingerprint
     assert str(tmp_path) not in str(found.facts)
 
 
 def test_unknown_classes_and_boxes_outside_are_named(
-    tmp_path: Path, boxes: Callable[[Path], TrainData]
+    tmp_path: Path, boxes: Callable[[Path], TrainingData]
 ) -> None:
     data = boxes(tmp_path)
     folder = tmp_path / "yolo"
@@ -303,22 +311,22 @@ def test_unknown_classes_and_boxes_outside_are_named(
     ):
         (folder / "labels" / f"{image.stem}.txt").write_text(row + "\n")
         with pytest.raises(DataError, match=message):
-            named_data(str(yaml))
+            load_training_data(str(yaml))
 
 
 def test_loggers_are_attached_when_asked_for() -> None:
     seen: list[str] = []
-    found = callbacks([], [{"on_train_start": lambda _: seen.append("ours")}])
+    found = make_callbacks([], [{"on_train_start": lambda _: seen.append("ours")}])
     found["on_train_start"][-1](None)
     assert seen == ["ours"]
     with pytest.raises(UsageError, match="unknown logger 'wandbb'; did you mean wandb"):
-        callbacks(["wandbb"], [])
+        make_callbacks(["wandbb"], [])
     with pytest.raises(UsageError, match="logger clearml needs its package: pip install clearml"):
-        callbacks(["clearml"], [])  # Ultralytics keeps its loggers out of tests, installed or not
+        make_callbacks(["clearml"], [])  # Ultralytics keeps its loggers out of tests, installed or not
 
 
-def test_a_gpu_that_is_not_there(tmp_path: Path, boxes: Callable[[Path], TrainData]) -> None:
-    data = TrainData.of("x", boxes(tmp_path).train, boxes(tmp_path).val)
+def test_a_gpu_that_is_not_there(tmp_path: Path, boxes: Callable[[Path], TrainingData]) -> None:
+    data = TrainingData.of("x", boxes(tmp_path).train, boxes(tmp_path).val)
     for device in ("cuda:99", "98,99", "cpu,99"):
         with pytest.raises(UsageError, match="cannot be used here"):
             train(["yolov8n"], data=data, device=device, project=tmp_path / "runs")
@@ -350,7 +358,7 @@ OPTION = "yolov8n-sgdm[razor=0.25]"
 
 
 def test_a_comparison_is_read_in_the_order_in_which_it_was_planned(tmp_path: Path) -> None:
-    write_record(tmp_path, SHARED, [(model, seed) for seed in (1, 0) for model in ("yolov8n", OPTION)])
+    write_recipe(tmp_path, SHARED, [(model, seed) for seed in (1, 0) for model in ("yolov8n", OPTION)])
     made = [finished(tmp_path, m, s, 40.0 + s) for m in ("yolov8n", OPTION) for s in (1, 0)]
     assert read_comparison(tmp_path) == made
     assert not write_tables(tmp_path)
@@ -366,7 +374,7 @@ def test_the_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 def test_what_an_unfinished_comparison_lacks_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    write_record(folder, SHARED, [(model, seed) for seed in (0, 1) for model in ("yolov8n", OPTION)])
+    write_recipe(folder, SHARED, [(model, seed) for seed in (0, 1) for model in ("yolov8n", OPTION)])
     finished(folder, "yolov8n", 0, 40.0)
     done = finished(folder, OPTION, 0, 40.0)
     with pytest.raises(DataError) as error:
@@ -418,7 +426,7 @@ def test_a_run_given_in_place_of_its_comparison_is_recognised(tmp_path: Path) ->
 
 def test_results_under_another_runs_name_and_links_outside_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    write_record(folder, SHARED, [("yolov8n", 0)])
+    write_recipe(folder, SHARED, [("yolov8n", 0)])
     made = finished(folder, "yolov8n", 0, 40.0)
     replace(made, seed=7).write()
     with pytest.raises(DataError, match="is of 'yolov8n' seed 7, not of yolov8n seed 0"):
@@ -432,19 +440,19 @@ def test_results_under_another_runs_name_and_links_outside_are_refused(tmp_path:
 
 
 def test_a_plan_grows_with_the_same_comparison_and_is_replaced_by_another(tmp_path: Path) -> None:
-    write_record(tmp_path, SHARED, [("yolov8n", 0), ("yolov8n", 1)])
-    write_record(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:1"}}, [(OPTION, 0)])
+    write_recipe(tmp_path, SHARED, [("yolov8n", 0), ("yolov8n", 1)])
+    write_recipe(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:1"}}, [(OPTION, 0)])
     assert read_plan(tmp_path) == [("yolov8n", 0), ("yolov8n", 1), (OPTION, 0)]
-    check_same(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:2"}})
+    check_resumable(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:2"}})
     other = {**SHARED, "recipe": "paper"}
     with pytest.raises(UsageError, match=r"begun otherwise \(.*recipe quick, now paper"):
-        check_same(tmp_path, other)
-    write_record(tmp_path, other, [(OPTION, 1)])
+        check_resumable(tmp_path, other)
+    write_recipe(tmp_path, other, [(OPTION, 1)])
     assert read_plan(tmp_path) == [(OPTION, 1)]
 
 
 def test_runs_of_another_recipe_in_the_folder_are_no_part_of_the_comparison(tmp_path: Path) -> None:
-    write_record(tmp_path, SHARED, [("yolov8n", 0), (OPTION, 0)])
+    write_recipe(tmp_path, SHARED, [("yolov8n", 0), (OPTION, 0)])
     finished(tmp_path, "yolov8n", 0, 40.0)
     finished(tmp_path, OPTION, 0, 41.0)
     finished(tmp_path, "yolov8n", 1, 90.0, recipe="paper")

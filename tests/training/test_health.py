@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.modules import MODULES, SGDM
-from robustbench_sgdm.training.health import dynamics, findings, inserted, shortfalls
+from robustbench_sgdm.training.health import (
+    attention_statistics,
+    diagnose_log,
+    diagnose_run,
+    inserted_modules,
+)
 
 
 def generator() -> torch.Generator:
@@ -31,8 +36,8 @@ def attending(weights: Sequence[float]) -> SGDM:
 
 
 def test_entropy_is_one_for_equal_kernels_and_that_of_the_shares_otherwise() -> None:
-    assert dynamics(attending([0.3] * 4), images())["entropy"] == pytest.approx(1, abs=1e-6)
-    measured = dynamics(attending([0.9, 0.3, 0.3, 0.3]), images())
+    assert attention_statistics(attending([0.3] * 4), images())["entropy"] == pytest.approx(1, abs=1e-6)
+    measured = attention_statistics(attending([0.9, 0.3, 0.3, 0.3]), images())
     shares = [0.5, 1 / 6, 1 / 6, 1 / 6]
     assert measured["entropy"] == pytest.approx(-sum(s * math.log(s) for s in shares) / math.log(4), abs=1e-6)
     assert measured["spread"] == pytest.approx(0, abs=1e-6)
@@ -40,17 +45,17 @@ def test_entropy_is_one_for_equal_kernels_and_that_of_the_shares_otherwise() -> 
 
 def test_modulation_is_zero_where_the_strips_see_nothing() -> None:
     module = SGDM(32)
-    assert dynamics(module, images())["modulation"] > 1e-3
+    assert attention_statistics(module, images())["modulation"] > 1e-3
     for strip in (module.rd.strip_h, module.rd.strip_w):
         nn.init.zeros_(strip.weight)
-    assert dynamics(module, images())["modulation"] == 0
+    assert attention_statistics(module, images())["modulation"] == 0
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_can_be_watched_and_is_left_as_it_was(name: str) -> None:
     module = MODULES[name].cls(32)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    measured = dynamics(module, images())
+    measured = attention_statistics(module, images())
     assert all(math.isfinite(value) for value in measured.values())
     assert ("entropy" in measured) == (name.startswith(("sgdm", "rdconv")) and name != "sgdm+dcd")
     assert module.training
@@ -58,8 +63,8 @@ def test_every_module_can_be_watched_and_is_left_as_it_was(name: str) -> None:
 
 
 def test_inserted_modules_are_found_by_layer() -> None:
-    assert list(inserted(zoo.build("yolov8n-cbam", 2))) == [22, 23, 24]
-    assert not inserted(zoo.build("yolov8n", 2))
+    assert list(inserted_modules(zoo.build_model("yolov8n-cbam", 2))) == [22, 23, 24]
+    assert not inserted_modules(zoo.build_model("yolov8n", 2))
 
 
 def table(**changed: list[float]) -> pd.DataFrame:
@@ -109,7 +114,7 @@ def table(**changed: list[float]) -> pd.DataFrame:
     ],
 )
 def test_findings(changed: dict[str, list[float]], said: list[str]) -> None:
-    assert findings(table(**changed)) == said
+    assert diagnose_log(table(**changed)) == said
 
 
 @pytest.mark.parametrize(
@@ -127,5 +132,5 @@ def test_findings(changed: dict[str, list[float]], said: list[str]) -> None:
     ],
 )
 def test_shortfalls(run: tuple[int, int, int, float | None], said: list[str]) -> None:
-    found = shortfalls(*run)
+    found = diagnose_run(*run)
     assert len(found) == len(said) and all(map(str.startswith, found, said))

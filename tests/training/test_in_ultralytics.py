@@ -20,10 +20,10 @@ from PIL import Image as Pillow
 from robustbench_sgdm import detectors
 from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.detectors import weights, zoo
+from robustbench_sgdm.detectors.ultralytics import weights, zoo
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import BankedConv
-from robustbench_sgdm.training import TrainData
+from robustbench_sgdm.training import TrainingData
 from robustbench_sgdm.training.comparison import run_name
 
 INSTALLED = "installed"
@@ -79,7 +79,7 @@ found["ours"] = sorted(name for name in sys.modules if name.startswith("robustbe
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainData]) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainingData]) -> Path:
     """A comparison's folder of every module, and two of its checkpoints as an earlier version pickled them."""
     root = tmp_path_factory.mktemp("modules")
     with pytest.MonkeyPatch.context() as patch:
@@ -115,13 +115,13 @@ def base_that_sees(path: Path) -> Path:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        network = zoo.build("yolov8n", 1, ["box"])
+        network = zoo.build_model("yolov8n", 1, ["box"])
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = 1.0
     with torch.no_grad():
         network.train()(torch.rand(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)))
-    weights.write(path, network.state_dict(), zoo.config("yolov8n", 1), ["box"])
+    weights.write_weights(path, network.state_dict(), zoo.model_config("yolov8n", 1), ["box"])
     return path
 
 
@@ -176,7 +176,9 @@ def test_it_predicts_validates_exports_and_is_benchmarked(alone: Path, folder: s
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder: str) -> None:
     """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
-    detector = detectors.load(trained / "all" / folder / "weights" / "best.pt", InferenceConfig(imgsz=SIZE))
+    detector = detectors.load_detector(
+        trained / "all" / folder / "weights" / "best.pt", InferenceConfig(imgsz=SIZE)
+    )
     pictures = [np.asarray(Pillow.open(path)) for path in sorted((trained / "pictures").glob("*.png"))]
     batch = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
     ours = detector.forward(batch).numpy()
@@ -195,35 +197,37 @@ def test_nothing_of_ours_is_needed_but_the_modules(alone: Path) -> None:
 @pytest.mark.parametrize("name", OLD)
 def test_files_of_five_axes_load_to_the_same_bank(trained: Path, name: str, tmp_path: Path) -> None:
     """As `.pt`, and as the `.safetensors` that an earlier version wrote."""
-    new = weights.read(trained / "all" / run_name(NAMES[name], 0) / "best.safetensors")
-    old = weights.read(trained / "all" / f"old-{name}" / "weights" / "best.pt")
-    assert weights.digest(old.state) == weights.digest(new.state)
+    new = weights.read_weights(trained / "all" / run_name(NAMES[name], 0) / "best.safetensors")
+    old = weights.read_weights(trained / "all" / f"old-{name}" / "weights" / "best.pt")
+    assert weights.hash_tensors(old.state) == weights.hash_tensors(new.state)
     shapes = {
         f"model.{key}.bank": part._bank_shape
         for key, part in new.network.get_submodule("model").named_modules()
         if isinstance(part, BankedConv)
     }
     state = {key: value.view(shapes.get(key, value.shape)) for key, value in new.state.items()}
-    weights.write(tmp_path / "old.safetensors", state, new.config, new.classes, layers=new.layers)
+    weights.write_weights(tmp_path / "old.safetensors", state, new.config, new.classes, layers=new.layers)
     assert len(shapes) == 3
-    assert weights.digest(weights.read(tmp_path / "old.safetensors").state) == weights.digest(new.state)
+    assert weights.hash_tensors(
+        weights.read_weights(tmp_path / "old.safetensors").state
+    ) == weights.hash_tensors(new.state)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
     """Ultralytics turns whole networks into it on CUDA for training, and on the CPU to predict."""
-    network = zoo.build(f"yolov8n-{name}", 2)
+    network = zoo.build_model(f"yolov8n-{name}", 2)
     network.to(memory_format=torch.channels_last)
     assert {t.ndim for t in [*network.parameters(), *network.buffers()]} <= {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("name", ["sgdm", "sgdm+odconv", "cbam"])
 def test_ultralytics_optimizer_of_long_trainings_takes_every_tensor(
-    name: str, tmp_path: Path, boxes: Callable[[Path], TrainData]
+    name: str, tmp_path: Path, boxes: Callable[[Path], TrainingData]
 ) -> None:
     options: dict[str, Any] = {"epochs": 1, "imgsz": SIZE, "batch": 4, "fraction": 0.4}
     options["arguments"] = {"optimizer": "MuSGD"}
     (run,) = train(
         [f"yolov8n-{name}"], data=boxes(tmp_path / "d"), project=tmp_path, report=lambda _: None, **options
     )
-    assert all(tensor.isfinite().all() for tensor in weights.read(run.weights).state.values())
+    assert all(tensor.isfinite().all() for tensor in weights.read_weights(run.weights).state.values())

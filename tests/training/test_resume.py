@@ -17,11 +17,11 @@ import yaml
 from robustbench_sgdm.api import train
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.training import ArmsFailed, TrainData, TrainedRun, checkpoint, run
-from robustbench_sgdm.training.checkpoint import strip
-from robustbench_sgdm.training.evaluate import evaluate
-from robustbench_sgdm.training.trainer import ArmRun
+from robustbench_sgdm.detectors.ultralytics import weights
+from robustbench_sgdm.training import TrainedRun, TrainingData, TrainingFailedError, runner, training_state
+from robustbench_sgdm.training.evaluate import evaluate_weights
+from robustbench_sgdm.training.trainer import ReproducibleTraining
+from robustbench_sgdm.training.training_state import strip_checkpoint
 
 MODEL = "yolov8n-sgdm"
 SETTINGS: dict[str, Any] = {
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 def quiet(_: object) -> None: ...
 
 
-def go(data: TrainData, root: Path, name: str, **changed: Any) -> TrainedRun:
+def go(data: TrainingData, root: Path, name: str, **changed: Any) -> TrainedRun:
     options = {**SETTINGS, "project": root / "runs", "name": name, "report": quiet, **changed}
     (done,) = train([MODEL], data=data, **options)
     return done
@@ -49,7 +49,7 @@ def curves(done: TrainedRun) -> list[pd.DataFrame]:
 @dataclass
 class Whole:
     root: Path
-    data: TrainData
+    data: TrainingData
     done: TrainedRun
 
     def go(self, name: str, **changed: Any) -> TrainedRun:
@@ -57,7 +57,7 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainData]) -> Whole:
+def whole(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainingData]) -> Whole:
     """Three epochs without interruption; the data and the cache serve the interrupted runs too."""
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +71,7 @@ def check_equal(whole: Whole, resumed: TrainedRun) -> None:
     for ours, theirs in zip(curves(resumed), curves(whole.done), strict=True):
         assert list(ours["epoch"]) == [1, 2, 3]
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
-    one, two = (weights.digest(weights.read(d.weights).state) for d in (whole.done, resumed))
+    one, two = (weights.hash_tensors(weights.read_weights(d.weights).state) for d in (whole.done, resumed))
     assert one == two
     assert resumed.best_epoch == whole.done.best_epoch
     assert not (resumed.folder / "weights" / "state.pt").exists()
@@ -121,7 +121,7 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
     name = moment.split()[0]
 
-    class Stopping(ArmRun):
+    class Stopping(ReproducibleTraining):
         def save_model(self) -> bool:
             if name == "between" and self.epoch == 1:
                 raise Pulled
@@ -135,12 +135,12 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
         if path.name == "best.pt":
             path.with_name(".best.pt.draft").write_bytes(path.read_bytes()[:5000])
             raise Pulled
-        strip(path, files)
+        strip_checkpoint(path, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "ArmRun", Stopping)
+        patch.setattr(runner, "ArmRun", Stopping)
         if name == "while":
-            patch.setattr(checkpoint, "strip", cut)
+            patch.setattr(training_state, "strip", cut)
         with pytest.raises(Pulled):
             whole.go(name)
     check_equal(whole, whole.go(name, resume=True))
@@ -177,7 +177,7 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
     folder = whole.root / "runs" / "damaged" / f"{MODEL}-seed0" / "weights"
     folder.mkdir(parents=True)
     (folder / "state.pt").write_bytes(b"no state")
-    with pytest.raises((DataError, ArmsFailed), match=r"state.pt cannot be read .*remove it"):
+    with pytest.raises((DataError, TrainingFailedError), match=r"state.pt cannot be read .*remove it"):
         whole.go("damaged", resume=True)
     logs = {"results.csv": "a", "health.csv": "b"}
     sound = {"epoch": 1, "finished": True, "batch": 4, "logs": logs}
@@ -185,10 +185,10 @@ def test_a_damaged_state_is_named(whole: Whole, monkeypatch: pytest.MonkeyPatch)
     changes: list[dict[str, Any]] = [{"epoch": "x"}, {"batch": 0}, *({"logs": one} for one in torn)]
     for change in changes:
         torch.save(sound | change, folder / "state.pt")
-        with pytest.raises(ArmsFailed, match=r"state.pt cannot be read .*remove it"):
+        with pytest.raises(TrainingFailedError, match=r"state.pt cannot be read .*remove it"):
             whole.go("damaged", resume=True)
     torch.save(sound, folder / "state.pt")
-    with pytest.raises(ArmsFailed, match="finished without weights"):
+    with pytest.raises(TrainingFailedError, match="finished without weights"):
         whole.go("damaged", resume=True)
 
 
@@ -210,10 +210,10 @@ TINY: dict[str, Any] = {
 }
 
 
-def stopped(data: TrainData, root: Path, patch: pytest.MonkeyPatch, epoch: int) -> Path:
+def stopped(data: TrainingData, root: Path, patch: pytest.MonkeyPatch, epoch: int) -> Path:
     """The folder of a tiny run that stopped after an epoch, from 0."""
 
-    class Stopping(ArmRun):
+    class Stopping(ReproducibleTraining):
         def save_model(self) -> bool:
             saved = super().save_model()
             if self.epoch == epoch:
@@ -221,7 +221,7 @@ def stopped(data: TrainData, root: Path, patch: pytest.MonkeyPatch, epoch: int) 
             return saved
 
     with patch.context() as inner:
-        inner.setattr(run, "ArmRun", Stopping)
+        inner.setattr(runner, "ArmRun", Stopping)
         with pytest.raises(Pulled):
             go(data, root, "stopped", **TINY)
     return root / "runs" / "stopped" / f"{MODEL}-seed0"
@@ -238,7 +238,9 @@ def test_code_in_a_checkpoint_is_not_run_at_resume(
         path = folder / "weights" / name
         sound = path.read_bytes()
         torch.save({"model": Code(tmp_path / "ran")}, path)
-        with pytest.raises(ArmsFailed, match=rf"{name} is damaged or not from here: remove .*state.pt"):
+        with pytest.raises(
+            TrainingFailedError, match=rf"{name} is damaged or not from here: remove .*state.pt"
+        ):
             go(whole.data, tmp_path, "stopped", resume=True, **TINY)
         assert not (tmp_path / "ran").exists()
         path.write_bytes(sound)
@@ -278,13 +280,13 @@ def test_an_old_checkpoint_is_never_a_new_runs(
     (folder / "weights").mkdir(parents=True)
     torch.save({"model": Code(tmp_path / "ran")}, folder / "weights" / "best.pt")
 
-    class Worst(ArmRun):
+    class Worst(ReproducibleTraining):
         def validate(self) -> tuple[Any, Any]:
             metrics, _ = super().validate()  # type: ignore[no-untyped-call]
             return metrics, float("nan")
 
-    monkeypatch.setattr(run, "ArmRun", Worst)
-    with pytest.raises(ArmsFailed, match="finished without weights"):
+    monkeypatch.setattr(runner, "ArmRun", Worst)
+    with pytest.raises(TrainingFailedError, match="finished without weights"):
         go(whole.data, tmp_path, "old", resume=True, **{**TINY, "epochs": 1})
     assert not (tmp_path / "ran").exists()
 
@@ -295,17 +297,17 @@ def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     """It ends in Ultralytics' own error, after three recoveries."""
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
 
-    class Broken(ArmRun):
+    class Broken(ReproducibleTraining):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             batch = super().preprocess_batch(batch)
             if self.args.model == MODEL and self.epoch == 1:
                 batch["img"] = batch["img"] * float("nan")
             return batch
 
-    monkeypatch.setattr(run, "ArmRun", Broken)
+    monkeypatch.setattr(runner, "ArmRun", Broken)
     options: dict[str, Any] = {"epochs": 2, "imgsz": 64, "batch": 4, "fraction": 0.4}
     options |= {"project": whole.root / "runs", "name": "nan", "report": quiet}
-    with pytest.raises(ArmsFailed, match=rf"{MODEL}-seed0: .*NaN.*last.pt is kept") as failure:
+    with pytest.raises(TrainingFailedError, match=rf"{MODEL}-seed0: .*NaN.*last.pt is kept") as failure:
         train([MODEL, "yolov8n"], data=whole.data, **options)
     assert [done.model for done in failure.value.runs] == ["yolov8n"]
     folder = whole.root / "runs" / "nan"
@@ -321,9 +323,9 @@ def test_scores_that_fail_cost_no_other_run(
     def failing(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.parent.name.startswith(MODEL):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return evaluate(path, *arguments, **options)
+        return evaluate_weights(path, *arguments, **options)
 
-    monkeypatch.setattr(run, "evaluate", failing)
+    monkeypatch.setattr(runner, "evaluate", failing)
     options: dict[str, Any] = {
         **TINY,
         "epochs": 1,
@@ -331,7 +333,7 @@ def test_scores_that_fail_cost_no_other_run(
         "name": "two",
         "report": quiet,
     }
-    with pytest.raises(ArmsFailed, match=rf"{MODEL}-seed0: memory ran out") as failure:
+    with pytest.raises(TrainingFailedError, match=rf"{MODEL}-seed0: memory ran out") as failure:
         train([MODEL, "yolov8n"], data=whole.data, **options)
     assert [done.model for done in failure.value.runs] == ["yolov8n"]
 
@@ -354,12 +356,12 @@ def test_memory_that_never_suffices_is_said(
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
 
-    class Full(ArmRun):
+    class Full(ReproducibleTraining):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             raise RuntimeError(error)
 
-    monkeypatch.setattr(run, "ArmRun", Full)
-    with pytest.raises(ArmsFailed, match=said):
+    monkeypatch.setattr(runner, "ArmRun", Full)
+    with pytest.raises(TrainingFailedError, match=said):
         whole.go("full", arguments=TINY["arguments"])
 
 
@@ -367,13 +369,13 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
     """The error is raised as CUDA raises it; what follows is Ultralytics' recovery."""
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
 
-    class Small(ArmRun):
+    class Small(ReproducibleTraining):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             if len(batch["img"]) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().preprocess_batch(batch)
 
-    monkeypatch.setattr(run, "ArmRun", Small)
+    monkeypatch.setattr(runner, "ArmRun", Small)
     done = whole.go("halved", epochs=1, fraction=0.4, arguments=TINY["arguments"])
     assert done.batch == 2
     said = next(line for line in done.health if "memory" in line)

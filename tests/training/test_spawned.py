@@ -14,21 +14,21 @@ import pytest
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
 from robustbench_sgdm.api import train
-from robustbench_sgdm.detectors import weights
-from robustbench_sgdm.training import TrainData, run
-from robustbench_sgdm.training.trainer import ArmRun
+from robustbench_sgdm.detectors.ultralytics import weights
+from robustbench_sgdm.training import TrainingData, runner
+from robustbench_sgdm.training.trainer import ReproducibleTraining
 
 
 def test_the_program_of_a_spawned_process_trains_the_same(
-    tmp_path: Path, boxes: Callable[[Path], TrainData], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, boxes: Callable[[Path], TrainingData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    class Spawned(ArmRun):
+    class Spawned(ReproducibleTraining):
         def train(self) -> None:
             """As Ultralytics' for several GPUs: a program of its own, given what is pickled."""
-            self.__class__ = ArmRun  # type: ignore[assignment]
+            self.__class__ = ReproducibleTraining  # type: ignore[assignment]
             file = generate_ddp_file(self)
             try:
                 done = subprocess.run([sys.executable, file], capture_output=True, text=True)
@@ -46,10 +46,10 @@ def test_the_program_of_a_spawned_process_trains_the_same(
     settings["noise"] = ["gaussian_noise"]
     data = boxes(tmp_path / "data")
     (here,) = train(["yolov8n-sgdm"], data=data, project=tmp_path, name="here", **settings)
-    monkeypatch.setattr(run, "ArmRun", Spawned)
+    monkeypatch.setattr(runner, "ArmRun", Spawned)
     (there,) = train(["yolov8n-sgdm"], data=data, project=tmp_path, name="there", **settings)
     first, second = (pd.read_csv(d.folder / "results.csv").drop(columns="time") for d in (here, there))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
-    one, two = (weights.digest(weights.read(d.weights).state) for d in (here, there))
+    one, two = (weights.hash_tensors(weights.read_weights(d.weights).state) for d in (here, there))
     assert one == two
     assert (there.folder / "health.csv").read_text() == (here.folder / "health.csv").read_text()

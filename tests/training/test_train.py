@@ -20,20 +20,20 @@ from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.detectors import weights, yolo, zoo
+from robustbench_sgdm.detectors.ultralytics import adapter, weights, zoo
 from robustbench_sgdm.store import read_logs
 from robustbench_sgdm.training import (
-    ArmsFailed,
-    Progress,
-    TrainData,
     TrainedRun,
-    arms,
+    TrainingData,
+    TrainingFailedError,
+    TrainingProgress,
     comparison,
-    embed,
-    run,
+    initialization,
+    make_bundled_weights,
+    runner,
 )
 from robustbench_sgdm.training.comparison import read_comparison, run_name
-from robustbench_sgdm.training.trainer import ArmRun
+from robustbench_sgdm.training.trainer import ReproducibleTraining
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
 SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 4}
@@ -56,8 +56,8 @@ def drawn(root: Path, name: str, count: int) -> Dataset:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> TrainData:
-    return TrainData.of("drawn", drawn(tmp_path / "data", "train", 12), drawn(tmp_path / "data", "val", 4))
+def data(tmp_path: Path) -> TrainingData:
+    return TrainingData.of("drawn", drawn(tmp_path / "data", "train", 12), drawn(tmp_path / "data", "val", 4))
 
 
 @dataclass
@@ -66,18 +66,18 @@ class Watched:
 
     runs: list[TrainedRun]
     batches: dict[str, list[tuple[tuple[str, ...], bytes]]]
-    reports: list[Progress]
-    data: TrainData
+    reports: list[TrainingProgress]
+    data: TrainingData
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """One run of both arms, for the tests that only look."""
     root = tmp_path_factory.mktemp("comparison")
-    given = TrainData.of("drawn", drawn(root / "data", "train", 12), drawn(root / "data", "val", 4))
+    given = TrainingData.of("drawn", drawn(root / "data", "train", 12), drawn(root / "data", "val", 4))
     made = Watched([], {}, [], given)
 
-    class Watch(ArmRun):
+    class Watch(ReproducibleTraining):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             seen = made.batches.setdefault(str(self.args.model), [])
             seen.append((tuple(batch["im_file"]), batch["img"].numpy().tobytes()))
@@ -86,7 +86,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
-        patch.setattr(run, "ArmRun", Watch)
+        patch.setattr(runner, "ArmRun", Watch)
         made.runs = train(MODELS, data=given, project=root / "runs", report=made.reports.append, **SMALL)
         yield made
 
@@ -116,7 +116,9 @@ def test_both_arms_see_the_same_pixels_in_the_same_order(watched: Watched) -> No
 
 
 def test_arms_start_equal_wherever_they_share_a_tensor() -> None:
-    baseline, grafted = (arms.build(name, ["cat", "dog"], seed=5).model.state_dict() for name in MODELS)
+    baseline, grafted = (
+        initialization.initialize_model(name, ["cat", "dog"], seed=5).model.state_dict() for name in MODELS
+    )
     moved = {name.replace("model.22.", "model.25."): tensor for name, tensor in baseline.items()}
     assert all(torch.equal(grafted[name], tensor) for name, tensor in moved.items())
     assert {name.split(".")[1] for name in grafted.keys() - moved.keys()} == {"22", "23", "24"}
@@ -124,7 +126,9 @@ def test_arms_start_equal_wherever_they_share_a_tensor() -> None:
 
 def test_a_seed_decides_the_start_and_leaves_the_callers_randomness_alone() -> None:
     before = torch.get_rng_state()
-    first, again, other = (arms.build(MODELS[1], ["cat"], seed).model.state_dict() for seed in (1, 1, 2))
+    first, again, other = (
+        initialization.initialize_model(MODELS[1], ["cat"], seed).model.state_dict() for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -133,11 +137,11 @@ def test_a_seed_decides_the_start_and_leaves_the_callers_randomness_alone() -> N
 @pytest.mark.parametrize("arm", range(2))
 def test_the_weights_are_read_and_detect(watched: Watched, arm: int) -> None:
     trained = watched.runs[arm]
-    read = weights.read(trained.weights)
+    read = weights.read_weights(trained.weights)
     assert read.classes == ("cat", "dog")
     assert read.meta["model"] == MODELS[arm]
     assert read.meta["imgsz"] == "64"
-    detector = yolo.load(trained.weights, InferenceConfig(imgsz=64, conf=0.0))
+    detector = adapter.load_detector(trained.weights, InferenceConfig(imgsz=64, conf=0.0))
     (found,) = detector.predict([torch.zeros(3, 96, 96, dtype=torch.uint8)])
     assert len(found) > 0
 
@@ -149,13 +153,15 @@ def test_checkpoints_say_what_they_were_trained_with(watched: Watched, arm: int,
     path = folder / f"weights/{name}.pt"
     said = torch.load(path, weights_only=False)["train_args"]
     wanted = yaml.safe_load((folder / "args.yaml").read_text())
-    assert said == wanted and weights.read(path).imgsz == wanted["imgsz"] != 640
+    assert said == wanted and weights.read_weights(path).imgsz == wanted["imgsz"] != 640
 
 
 @pytest.mark.parametrize("arm", range(2))
 def test_best_safetensors_holds_what_best_pt_holds(watched: Watched, arm: int) -> None:
     trained = watched.runs[arm]
-    ours, theirs = (weights.read(p).state for p in (trained.weights, trained.folder / "weights/best.pt"))
+    ours, theirs = (
+        weights.read_weights(p).state for p in (trained.weights, trained.folder / "weights/best.pt")
+    )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -165,7 +171,7 @@ def test_the_card_and_the_recipe_tell_of_the_run(watched: Watched, arm: int) -> 
     trained = watched.runs[arm]
     card = (trained.folder / "best.md").read_text()
     assert f"| AP | {trained.scores.metrics['AP']:.1f} |" in card
-    assert weights.read(trained.weights).sha256 in card
+    assert weights.read_weights(trained.weights).sha256 in card
     recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
     assert recipe["model"] == MODELS[arm]
     assert recipe["data"]["training images"] == 12
@@ -183,16 +189,20 @@ def test_progress_counts_batches_and_estimates_what_is_left(watched: Watched) ->
 
 def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp_path: Path) -> None:
     for trained in watched.runs:
-        embed.install(replace(trained, health=("layer 22: odd",)), watched.data, tmp_path)
+        make_bundled_weights.install_weights(
+            replace(trained, health=("layer 22: odd",)), watched.data, tmp_path
+        )
     suffixes = ("safetensors", "md", "csv")
     assert {f.name for f in tmp_path.iterdir()} == {
         "recipe.yaml",
         *(f"{model}.{suffix}" for model in MODELS for suffix in suffixes),
     }
     for trained in watched.runs:
-        installed = weights.read(tmp_path / f"{trained.model}.safetensors")
+        installed = weights.read_weights(tmp_path / f"{trained.model}.safetensors")
         assert installed.meta["imgsz"] == "320"
-        assert weights.digest(installed.state) == weights.digest(weights.read(trained.weights).state)
+        assert weights.hash_tensors(installed.state) == weights.hash_tensors(
+            weights.read_weights(trained.weights).state
+        )
         card = (tmp_path / f"{trained.model}.md").read_text()
         assert "| metric | 320 px | 640 px |" in card
         assert "Health of the training: layer 22: odd." in card
@@ -222,7 +232,7 @@ def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp
     ],
 )
 def test_what_takes_effect_is_recorded(
-    data: TrainData,
+    data: TrainingData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -232,12 +242,12 @@ def test_what_takes_effect_is_recorded(
     """Against the optimiser as it is after its last step."""
     seen: list[Any] = []
 
-    class Watch(ArmRun):
+    class Watch(ReproducibleTraining):
         def optimizer_step(self) -> None:
             super().optimizer_step()
             seen.append(self.optimizer)
 
-    monkeypatch.setattr(run, "ArmRun", Watch)
+    monkeypatch.setattr(runner, "ArmRun", Watch)
     options: dict[str, Any] = {"data": data, "project": tmp_path, "report": lambda _: None, **SMALL, **given}
     (trained,) = train(MODELS[:1], **options)
     recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
@@ -251,14 +261,14 @@ def test_what_takes_effect_is_recorded(
     health = pd.read_csv(trained.folder / "health.csv")
     assert health["steps"].sum() == len(seen)
     assert any("optimiser step" in line for line in trained.health)
-    assert weights.read(trained.weights).meta["effective"]
+    assert weights.read_weights(trained.weights).meta["effective"]
     arguments = given.get("arguments", {})
     is_auto = arguments.get("optimizer") == "auto"
     assert (effective["lr0"] != arguments.get("lr0", effective["lr0"])) == is_auto
     assert ("optimizer=auto" in caplog.text) == is_auto
 
 
-def test_one_step_on_one_image_is_not_a_training(data: TrainData, tmp_path: Path) -> None:
+def test_one_step_on_one_image_is_not_a_training(data: TrainingData, tmp_path: Path) -> None:
     (trained,) = train(MODELS[:1], data=data, project=tmp_path, report=lambda _: None, fraction=0.01, **SMALL)
     said = "; ".join(trained.health)
     for part in ("1 optimiser step, too few", "1 training image, fewer than a batch of 4", "AP is 0"):
@@ -267,7 +277,7 @@ def test_one_step_on_one_image_is_not_a_training(data: TrainData, tmp_path: Path
     assert said in pd.read_csv(trained.folder.parent / "runs.csv")["health"][0]
 
 
-def test_a_validation_split_without_objects_is_said(data: TrainData, tmp_path: Path) -> None:
+def test_a_validation_split_without_objects_is_said(data: TrainingData, tmp_path: Path) -> None:
     empty = replace(data, val=replace(data.val, annotations=[]))
     (trained,) = train(MODELS[:1], data=empty, project=tmp_path, report=lambda _: None, fraction=0.4, **SMALL)
     assert any("hold no object to find" in line for line in trained.health)
@@ -275,14 +285,14 @@ def test_a_validation_split_without_objects_is_said(data: TrainData, tmp_path: P
 
 
 def test_a_second_start_says_where_the_unfinished_comparison_lies(
-    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And one that was meant to be continued under a name that is not there begins, and says so."""
 
     class Killed(BaseException):
         pass
 
-    class Dying(ArmRun):
+    class Dying(ReproducibleTraining):
         def optimizer_step(self) -> None:
             raise Killed
 
@@ -294,7 +304,7 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
         **SMALL,
     }
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run, "ArmRun", Dying)
+        patch.setattr(runner, "ArmRun", Dying)
         train(MODELS, seeds=(0, 1), **options, fraction=0.4)
     with pytest.raises(DataError, match=r"4 of its 4 runs have no result.*--resume --name s"):
         read_comparison(tmp_path / "s")
@@ -313,9 +323,9 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
 
 
 def test_resuming_what_is_not_there_is_said(
-    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run, "_train_all", lambda *_: [])
+    monkeypatch.setattr(runner, "_train_all", lambda *_: [])
     for told in (True, False):  # the first start leaves something to resume
         train(MODELS[:1], data=data, project=tmp_path, name="typo", resume=True, **SMALL)
         assert (f"{tmp_path / 'typo'} holds no comparison to resume" in caplog.text) == told
@@ -326,36 +336,36 @@ def losses(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv").drop(columns="time")
 
 
-def test_the_same_seed_gives_the_same_losses(watched: Watched, data: TrainData, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_losses(watched: Watched, data: TrainingData, tmp_path: Path) -> None:
     """To every digit of results.csv (six) and every bit of the weights, on one thread of one machine."""
     again = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **SMALL)[0]
     first = watched.runs[1]
     pd.testing.assert_frame_equal(losses(first.folder), losses(again.folder), check_exact=True)
-    one, two = (weights.digest(weights.read(r.weights).state) for r in (first, again))
+    one, two = (weights.hash_tensors(weights.read_weights(r.weights).state) for r in (first, again))
     assert one == two
 
 
-def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainData, tmp_path: Path) -> None:
+def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainingData, tmp_path: Path) -> None:
     changed = {**SMALL, "classes": ["dog"], "fraction": 0.5, "arguments": {"amp": "bf16"}}
     (trained,) = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **changed)
     assert not torch.is_autocast_enabled("cpu")
     recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
     assert recipe["arguments"]["amp"] == "bf16"
     assert recipe["data"]["training images"] == 6
-    read = weights.read(trained.weights)
+    read = weights.read_weights(trained.weights)
     assert read.classes == ("dog",)
     assert all(tensor.isfinite().all() for tensor in read.state.values())
 
 
 def test_a_taken_folder_gets_a_number(tmp_path: Path) -> None:
-    taken = [run.free_folder(tmp_path, "a", exist_ok).name for exist_ok in (False, False, False, True)]
+    taken = [runner.free_folder(tmp_path, "a", exist_ok).name for exist_ok in (False, False, False, True)]
     assert taken == ["a", "a2", "a3", "a"]
     (tmp_path / "file").touch()
     with pytest.raises(RobustBenchError, match=r"cannot make .*give another --project"):
-        run.free_folder(tmp_path / "file", "a", False)
+        runner.free_folder(tmp_path / "file", "a", False)
     (tmp_path / "unmounted").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RobustBenchError, match="give another --project"):
-        run.free_folder(tmp_path / "unmounted", "a", False)
+        runner.free_folder(tmp_path / "unmounted", "a", False)
 
 
 def test_starts_at_once_get_a_folder_each(tmp_path: Path) -> None:
@@ -363,7 +373,7 @@ def test_starts_at_once_get_a_folder_each(tmp_path: Path) -> None:
 
     def start(_: int) -> Path:
         together.wait()
-        return run.free_folder(tmp_path, "a", False)
+        return runner.free_folder(tmp_path, "a", False)
 
     for number in range(1, 9):
         with ThreadPoolExecutor(8) as pool:
@@ -371,12 +381,12 @@ def test_starts_at_once_get_a_folder_each(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 8 * number
 
 
-def test_a_comparison_is_worked_on_by_one_process(data: TrainData, tmp_path: Path) -> None:
+def test_a_comparison_is_worked_on_by_one_process(data: TrainingData, tmp_path: Path) -> None:
     """That a dead one holds nothing is shown where one is killed and resumed."""
     options: dict[str, Any] = {"data": data, "project": tmp_path, "name": "a", **SMALL, "fraction": 0.4}
     refused: list[str] = []
 
-    def meanwhile(_: Progress) -> None:
+    def meanwhile(_: TrainingProgress) -> None:
         with pytest.raises(RobustBenchError) as error:
             train(MODELS[:1], exist_ok=True, **options)
         refused.append(str(error.value))
@@ -391,7 +401,9 @@ def test_a_comparison_is_worked_on_by_one_process(data: TrainData, tmp_path: Pat
     "name",
     ["yolov8n-seed0/health.csv", "yolov8n-seed0/args.yaml", "yolov8n-seed0/weights/.last.pt", "data.yaml"],
 )
-def test_links_do_not_lead_out_of_a_comparison(data: TrainData, tmp_path: Path, name: str, kind: str) -> None:
+def test_links_do_not_lead_out_of_a_comparison(
+    data: TrainingData, tmp_path: Path, name: str, kind: str
+) -> None:
     """Ultralytics writes into its folder by path, so nothing of it may be there before."""
     outside = tmp_path / "outside.csv"
     outside.write_text("mine")
@@ -440,13 +452,15 @@ def test_links_are_not_read_in_a_comparison(watched: Watched, tmp_path: Path) ->
 
 def test_a_model_yaml_starts_as_the_model_that_it_says(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(zoo.config("yolov8n-sgdm[razor=0.25]", 2)))
-    named, own = (arms.build(n, ["cat", "dog"], 5) for n in ("yolov8n-sgdm[razor=0.25]", str(path)))
+    path.write_text(yaml.safe_dump(zoo.model_config("yolov8n-sgdm[razor=0.25]", 2)))
+    named, own = (
+        initialization.initialize_model(n, ["cat", "dog"], 5) for n in ("yolov8n-sgdm[razor=0.25]", str(path))
+    )
     assert own.model.state_dict().keys() == named.model.state_dict().keys()
     assert run_name(own.name, 0).endswith("mine.yaml-seed0") and "/" not in run_name(own.name, 0)
 
 
-def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
+def test_errors_come_before_any_work(data: TrainingData, tmp_path: Path) -> None:
     empty = replace(data, val=replace(data.val, images=[], annotations=[]))
     wild = [{**data.train.annotations[0], "bbox": [90.0, 0.0, 50.0, 10.0]}]
     outside = replace(data, train=replace(data.train, annotations=wild))
@@ -471,33 +485,33 @@ def test_errors_come_before_any_work(data: TrainData, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_ultralytics_meets_only_in_training_fails_that_run(data: TrainData, tmp_path: Path) -> None:
+def test_what_ultralytics_meets_only_in_training_fails_that_run(data: TrainingData, tmp_path: Path) -> None:
     options: dict[str, Any] = {"data": data, "project": tmp_path, **SMALL, "fraction": 0.4}
-    with pytest.raises(ArmsFailed, match="yolov8n-seed0: ZeroDivisionError: float division by zero"):
+    with pytest.raises(TrainingFailedError, match="yolov8n-seed0: ZeroDivisionError: float division by zero"):
         train(MODELS[:1], arguments={"momentum": 1.0}, **options)  # Adam divides by 1 - momentum
 
 
-def test_splits_with_different_classes_are_refused(data: TrainData) -> None:
+def test_splits_with_different_classes_are_refused(data: TrainingData) -> None:
     odd = replace(data.val, categories=[{"id": 3, "name": "cat"}, {"id": 4, "name": "cow"}])
     with pytest.raises(UsageError, match="differ in classes: cow, dog"):
-        TrainData.of("odd", data.train, odd)
+        TrainingData.of("odd", data.train, odd)
 
 
 def test_the_trainer_drives_the_temperature_of_dynamic_kernels(
-    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Linearly from 30 in the first epoch to 1 in the last of three, in the network and in its average."""
     seen: list[set[float]] = []
 
-    class Watch(ArmRun):
+    class Watch(ReproducibleTraining):
         def optimizer_step(self) -> None:
             states = (self.model.state_dict(), self.ema.ema.state_dict())
             seen.append({float(v) for s in states for name, v in s.items() if name.endswith("temperature")})
             super().optimizer_step()
 
-    monkeypatch.setattr(run, "ArmRun", Watch)
+    monkeypatch.setattr(runner, "ArmRun", Watch)
     settings = {**SMALL, "epochs": 3, "batch": 12}  # a step an epoch
     (done,) = train(["yolov8n-sgdm+dyconv"], data=data, project=tmp_path, **settings)
     assert seen == [{30.0}, {15.5}, {1.0}]
-    last = weights.read(done.folder / "weights" / "last.pt").state
+    last = weights.read_weights(done.folder / "weights" / "last.pt").state
     assert [float(v) for name, v in last.items() if name.endswith("temperature")] == [1, 1, 1]

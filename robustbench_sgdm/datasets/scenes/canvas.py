@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 F32 = NDArray[np.float32]
 
 
-def fractal(
+def fractal_field(
     rng: np.random.Generator, height: int, width: int, beta: float = 2.0, stretch: float = 1.0
 ) -> F32:
     """Gaussian field (height, width), unit deviation and power ~ 1/f^beta; stretch > 1 elongates along x."""
@@ -35,7 +35,7 @@ def _bank() -> F32:
     """Fixed fields (6, 512, 512) to crop object textures from, as one transform per object is slow."""
     rng = np.random.Generator(np.random.PCG64(20240))
     return np.stack(
-        [fractal(rng, 512, 512, beta, 1.0 + i % 2 * 2) for i, beta in enumerate((1.4, 1.8, 2.2) * 2)]
+        [fractal_field(rng, 512, 512, beta, 1.0 + i % 2 * 2) for i, beta in enumerate((1.4, 1.8, 2.2) * 2)]
     )
 
 
@@ -70,7 +70,7 @@ def _blend(under: F32, over: F32, mask: ArrayLike) -> None:
         under[:] = cv2.blendLinear(over, under, share, 1 - share)
 
 
-def soften(field: F32, sigma: float) -> F32:
+def blur_field(field: F32, sigma: float) -> F32:
     """About a Gaussian blur; two box passes from 2 px up, whose cost does not grow with sigma."""
     if sigma < 2:
         return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
@@ -78,13 +78,13 @@ def soften(field: F32, sigma: float) -> F32:
     return np.asarray(cv2.blur(cv2.blur(field, box), box), np.float32)
 
 
-def mixed(first: F32, second: F32, share: F32) -> F32:
+def blend_colours(first: F32, second: F32, share: F32) -> F32:
     """Colour map (h, w, 3): `first` (3,) where `share` (h, w) is 0, `second` where it is 1."""
     planes = [share * (b - a) + a for a, b in zip(first, second, strict=True)]
     return np.asarray(cv2.merge(planes), np.float32)
 
 
-def scaled(colours: F32, gain: F32) -> F32:
+def multiply_colours(colours: F32, gain: F32) -> F32:
     """Colour map (h, w, 3) times a map (h, w)."""
     return np.asarray(cv2.multiply(colours, cv2.merge([gain, gain, gain])), np.float32)
 
@@ -134,7 +134,7 @@ class Canvas:
         )
         return inside, slope.astype(np.float32), across
 
-    def bulge(self, mask: F32, radius: float, depth: float = 1.0) -> F32:
+    def bevel_normals(self, mask: F32, radius: float, depth: float = 1.0) -> F32:
         """Slope (s, s, 2) of a rim rounded over `radius` canvas units from the edge of the mask inwards."""
         solid = cv2.copyMakeBorder(
             (mask > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0.0,)
@@ -142,7 +142,7 @@ class Canvas:
         inside = cv2.distanceTransform(solid, cv2.DIST_L2, 3)[1:-1, 1:-1] * (2 / self.size)
         rest = np.clip(1 - inside / radius, 0, 1)
         height = (depth * radius * np.sqrt(1 - rest * rest)).astype(np.float32)
-        return self.gradient(soften(height, max(0.6, 0.02 * self.size)))
+        return self.gradient(blur_field(height, max(0.6, 0.02 * self.size)))
 
     def gradient(self, height: ArrayLike) -> F32:
         """Slope (s, s, 2) of a height field in canvas units."""
@@ -174,7 +174,7 @@ class Canvas:
         _fill(fresh, colour, window)
         _blend(self.albedo[window], fresh, mask[window])
 
-    def lit(self, light: F32, sky: F32, sun: F32) -> F32:
+    def shade(self, light: F32, sky: F32, sun: F32) -> F32:
         """Premultiplied linear RGBA (s, s, 4) under a sun towards unit vector `light` and an ambient sky."""
         gx, gy, gloss, alpha = np.moveaxis(self.relief, -1, 0).copy()
         norm = 1 / np.sqrt(1 + gx * gx + gy * gy)

@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from .canvas import F32, Canvas
-from .coats import coat, metal
+from robustbench_sgdm.datasets.scenes.canvas import F32, Canvas
+from robustbench_sgdm.datasets.scenes.textures import coat_texture, metal_texture
 
 
-def distractor(canvas: Canvas, rng: np.random.Generator) -> None:
+def paint_distractor(canvas: Canvas, rng: np.random.Generator) -> None:
     """One random shape: pebble, stick, shard, crescent or slab."""
     mask = _SHAPES[rng.integers(len(_SHAPES))](canvas, rng)
-    slope = canvas.bulge(mask, rng.uniform(0.05, 0.5), rng.uniform(0.5, 1.2))
-    albedo = metal(rng, canvas, slope) if rng.random() < 0.2 else coat(rng, canvas)
+    slope = canvas.bevel_normals(mask, rng.uniform(0.05, 0.5), rng.uniform(0.5, 1.2))
+    albedo = metal_texture(rng, canvas, slope) if rng.random() < 0.2 else coat_texture(rng, canvas)
     canvas.paint(mask, albedo, slope, rng.uniform(0.05, 0.7))
     if rng.random() < 0.4:
-        canvas.decal(_SHAPES[rng.integers(len(_SHAPES))](canvas, rng) * mask, coat(rng, canvas))
+        canvas.decal(_SHAPES[rng.integers(len(_SHAPES))](canvas, rng) * mask, coat_texture(rng, canvas))
 
 
 def _pebble(canvas: Canvas, rng: np.random.Generator) -> F32:

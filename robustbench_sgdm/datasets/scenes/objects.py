@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .canvas import Canvas
-from .living import fish, leaf
-from .made import ball, clock, key, umbrella
-from .solids import book, die
-from .turned import bolt, bottle, mug, mushroom
+from robustbench_sgdm.datasets.scenes.boxes import book, die
+from robustbench_sgdm.datasets.scenes.canvas import Canvas
+from robustbench_sgdm.datasets.scenes.lathe import bolt, bottle, mug, mushroom
+from robustbench_sgdm.datasets.scenes.misc import ball, clock, key, umbrella
+from robustbench_sgdm.datasets.scenes.organic import fish, leaf
 
 Painter = Callable[[Canvas, np.random.Generator], None]
 
 # Painter, smallest long side in px at which it can be told, and whether it usually stands upright.
-KINDS: dict[str, tuple[Painter, int, bool]] = {
+CLASS_SPECS: dict[str, tuple[Painter, int, bool]] = {
     "ball": (ball, 8, False),
     "bolt": (bolt, 12, False),
     "book": (book, 10, False),

@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .background import background
-from .canvas import F32, Canvas, Window, scaled, soften
-from .distractors import distractor
-from .objects import KINDS, Painter
+from robustbench_sgdm.datasets.scenes.background import render_background
+from robustbench_sgdm.datasets.scenes.canvas import F32, Canvas, Window, blur_field, multiply_colours
+from robustbench_sgdm.datasets.scenes.distractors import paint_distractor
+from robustbench_sgdm.datasets.scenes.objects import CLASS_SPECS, Painter
 
 VERSION = 1
-CLASSES: tuple[str, ...] = tuple(KINDS)
+CLASSES: tuple[str, ...] = tuple(CLASS_SPECS)
 
 _FRAMES = ((320, 320), (240, 320), (320, 240), (256, 320), (320, 256))
 _VISIBLE = 0.35  # least share of an object that is left in view
-_LEAST = 6  # least long side of the part in view, px
+_MIN_VISIBLE_PIXELS = 6  # least long side of the part in view, px
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class _Stage:
     full: list[int] = field(default_factory=lambda: [0])  # whole mask of the k-th object, px
 
 
-def render(index: int, *, split: str = "val", seed: int = 0) -> Scene:
+def render_scene(index: int, *, split: str = "val", seed: int = 0) -> Scene:
     """Image `index` of a split; depends on these three values only."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, crc32(split.encode()), index])))
     height, width = _FRAMES[rng.choice(len(_FRAMES), p=(0.4, 0.25, 0.1, 0.15, 0.1))]
     light = _light(rng)
-    ground = background(rng, height, width)
+    ground = render_background(rng, height, width)
     stage = _Stage(rng, ground, np.zeros((height, width), np.int16), light)
     _populate(stage)
-    image = _photograph(rng, stage.canvas)
+    image = _apply_camera(rng, stage.canvas)
     return Scene(image, *_annotate(stage))
 
 
@@ -95,12 +95,12 @@ def _populate(stage: _Stage) -> None:
 
 def _add(stage: _Stage, name: str | None, size: float) -> None:
     """Paint one object or distractor (`name` None) about `size` px long, where it hides none too much."""
-    painter, least, upright = KINDS[name] if name else (distractor, 8, False)
+    painter, least, upright = CLASS_SPECS[name] if name else (paint_distractor, 8, False)
     layer = _sprite(stage, painter, max(size, least), upright)
     solid = layer[..., 3] > 0.5
     whole = int(solid.sum())
     for _ in range(8):
-        at = _spot(stage, layer.shape[0], layer.shape[1])
+        at = _random_position(stage, layer.shape[0], layer.shape[1])
         if _fits(stage, solid, at, whole if name else 0):
             break
     else:
@@ -124,7 +124,7 @@ def _sprite(stage: _Stage, painter: Painter, size: float, upright: bool) -> F32:
     if rng.random() < 0.5:
         frame = frame @ np.diag([-1, 1])
     towards = np.append(light.towards[:2] @ frame, light.towards[2]).astype(np.float32)
-    picture = canvas.lit(towards, light.sky, light.sun)
+    picture = canvas.shade(towards, light.sky, light.sun)
     if detail > 1.5 * size:
         # Averaged down first, as the warp alone would skip over pixels.
         picture = np.asarray(
@@ -162,7 +162,7 @@ def _overlap(stage: _Stage, shape: tuple[int, ...], at: tuple[int, int]) -> tupl
     return (window[0], window[1]), (part[0], part[1])
 
 
-def _spot(stage: _Stage, height: int, width: int) -> tuple[int, int]:
+def _random_position(stage: _Stage, height: int, width: int) -> tuple[int, int]:
     """Top left corner that leaves most of a layer inside the picture."""
     rows, columns = stage.owner.shape
     top = stage.rng.uniform(-0.25 * height, rows - 0.75 * height)
@@ -174,22 +174,22 @@ def _fits(stage: _Stage, solid: NDArray[np.bool_], at: tuple[int, int], whole: i
     """Whether enough of this object (`whole` px, 0 for a distractor) and of all it covers would be seen."""
     window, part = _overlap(stage, solid.shape, at)
     seen = solid[part]
-    if whole and not _recognisable(seen, whole):
+    if whole and not _is_recognisable(seen, whole):
         return False
     for k in np.unique(stage.owner[window][seen]):
         if k > 0:
             left = stage.owner == k
             left[window] &= ~seen
-            if not _recognisable(left, stage.full[k]):
+            if not _is_recognisable(left, stage.full[k]):
                 return False
     return True
 
 
-def _recognisable(seen: NDArray[np.bool_], whole: int) -> bool:
+def _is_recognisable(seen: NDArray[np.bool_], whole: int) -> bool:
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     if not rows.size or seen.sum() < _VISIBLE * whole:
         return False
-    return bool(max(np.ptp(rows), np.ptp(columns)) + 1 >= _LEAST)
+    return bool(max(np.ptp(rows), np.ptp(columns)) + 1 >= _MIN_VISIBLE_PIXELS)
 
 
 def _composite(stage: _Stage, layer: F32, at: tuple[int, int], size: float) -> None:
@@ -199,17 +199,19 @@ def _composite(stage: _Stage, layer: F32, at: tuple[int, int], size: float) -> N
         blur = max(0.7, light.softness * size * (0.4 + 6 * reach))
         pad = int(np.ceil(2.5 * blur))
         alpha = cv2.copyMakeBorder(layer[..., 3], pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0.0,))
-        shade = 1 - share * soften(np.asarray(alpha, np.float32), blur)
+        shade = 1 - share * blur_field(np.asarray(alpha, np.float32), blur)
         drift = -reach * size * light.towards[:2] / max(float(light.towards[2]), 0.3)
         window, part = _overlap(
             stage, shade.shape[:2], (at[0] - pad + round(drift[1]), at[1] - pad + round(drift[0]))
         )
-        stage.canvas[window] = scaled(stage.canvas[window], shade[part])
+        stage.canvas[window] = multiply_colours(stage.canvas[window], shade[part])
     window, part = _overlap(stage, layer.shape[:2], at)
-    stage.canvas[window] = scaled(stage.canvas[window], 1 - layer[part][..., 3]) + layer[part][..., :3]
+    stage.canvas[window] = (
+        multiply_colours(stage.canvas[window], 1 - layer[part][..., 3]) + layer[part][..., :3]
+    )
 
 
-def _photograph(rng: np.random.Generator, linear: F32) -> NDArray[np.uint8]:
+def _apply_camera(rng: np.random.Generator, linear: F32) -> NDArray[np.uint8]:
     """Exposure, lens blur, tone curve and sensor noise: (H, W, 3) uint8 sRGB-like."""
     exposure = rng.uniform(0.22, 0.4) / max(float(linear.mean()), 0.02)
     exposed = linear * np.float32(np.clip(exposure, 0.5, 2.5))

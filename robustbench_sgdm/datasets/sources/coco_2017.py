@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from robustbench_sgdm.datasets import coco
-from robustbench_sgdm.datasets.base import Source
+from robustbench_sgdm.datasets.base import DatasetSource
 from robustbench_sgdm.datasets.coco_2017 import coco_folder, coco_json
 
 
@@ -13,10 +13,10 @@ def _status() -> tuple[str, Path]:
     return "there" if there else "downloaded on first use (1 GB)", folder
 
 
-SOURCE = Source(
+SOURCE = DatasetSource(
     name="coco",
     description="COCO 2017; val2017 has 5,000 images",
-    load=lambda request: coco.load(coco_json(request.split)),
+    load=lambda request: coco.load_coco(coco_json(request.split)),
     status=_status,
     splits=("val", "train"),
 )

@@ -1,12 +1,12 @@
 """A COCO json."""
 
 from robustbench_sgdm.datasets import coco
-from robustbench_sgdm.datasets.base import Source
+from robustbench_sgdm.datasets.base import DatasetSource
 
-SOURCE = Source(
+SOURCE = DatasetSource(
     name="COCO json",
     description="path of a json with images, annotations and categories",
-    load=lambda request: coco.load(request.path, request.images),
+    load=lambda request: coco.load_coco(request.path, request.images),
     suffixes=(".json",),
     takes_images=True,
 )

@@ -5,7 +5,7 @@ from functools import partial
 
 from robustbench_sgdm.core.progress import Progress, no_progress
 from robustbench_sgdm.datasets import coco, scenes
-from robustbench_sgdm.datasets.base import Dataset, Source
+from robustbench_sgdm.datasets.base import Dataset, DatasetSource
 from robustbench_sgdm.datasets.cache import cache_dir
 
 SCENES_VAL = 256
@@ -16,11 +16,11 @@ def load_scenes(progress: Progress = no_progress) -> Dataset:
     """The validation split."""
     root = cache_dir() / f"scenes-v{scenes.VERSION}"
     step = partial(progress, "rendering scenes")
-    loaded = coco.load(scenes.make(root, "val", SCENES_VAL, progress=step))
+    loaded = coco.load_coco(scenes.write_split(root, "val", SCENES_VAL, progress=step))
     return replace(loaded, name="scenes", source="scenes")
 
 
-SOURCE = Source(
+SOURCE = DatasetSource(
     name="scenes",
     description=f"embedded, {SCENES_VAL} images",
     load=lambda request: load_scenes(request.progress),

@@ -18,7 +18,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
-from robustbench_sgdm.detectors.device import out_of_memory, pick_device
+from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 """Names that COCO's 91 labels have where there is no class; boxes with such a label are left out."""
@@ -83,7 +83,7 @@ class AdaptedDetector(ABC):
         except RobustBenchError:
             raise
         except Exception as error:
-            if out_of_memory(error):  # a smaller batch may do
+            if is_out_of_memory(error):  # a smaller batch may do
                 raise
             raise self._failed(error) from error
 
@@ -115,8 +115,8 @@ class AdaptedDetector(ABC):
         """
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.label_index):
             raise ValueError(
-                f"labels span {labels.min()} to {labels.max()}, must be 0 to {len(self.label_index) - 1}: indices into the "
-                "classes"
+                f"labels span {labels.min()} to {labels.max()}, must be 0 to {len(self.label_index) - 1}: "
+                "indices into the classes"
             )
         return self.label_index[labels]
 
@@ -188,7 +188,7 @@ class LibraryDetector(AdaptedDetector):
             max_det=config.max_det,
         )
         self.model, self.weights = model, weights
-        self.device = torch.device(pick_device(config.device or "cpu"))
+        self.device = torch.device(select_device(config.device or "cpu"))
         self._network = network.to(self.device).eval().requires_grad_(False)
         self._settings = {"imgsz": config.imgsz, "conf": config.conf, "max_det": config.max_det}
         parts = [model.partition(":")[0], digest, sorted(classes.items()), self._settings, self.device.type]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustbench_sgdm.detectors.adapters.base import AdaptedDetector
 from robustbench_sgdm.detectors.adapters.results import Result
-from robustbench_sgdm.detectors.weights import digest
+from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ class CallableDetector(AdaptedDetector):
             )
         self._given = fingerprint or (None if network else uuid.uuid4().hex)
         # The structure too: strides and activations are in no state dict.
-        held = [digest(network.state_dict()), repr(network)] if network else []
+        held = [hash_tensors(network.state_dict()), repr(network)] if network else []
         parts = ("callable", self._given, held, self.classes, self.label_index.tolist(), imgsz)
-        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexhash_tensors()
         self._function = function
         self._lock = None if thread_safe else threading.Lock()
 

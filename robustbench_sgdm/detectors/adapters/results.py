@@ -35,7 +35,7 @@ def read_result(result: Result) -> RawBoxes:
         ValueError: none of the forms, or its parts do not go together.
     """
     if isinstance(result, Detections):
-        return RawBoxes(result.xyxy, result.score, result.label)
+        return RawBoxes(result.xyxy, result.scores, result.labels)
     if hasattr(result, "xyxy") and hasattr(result, "class_id"):  # supervision
         if result.confidence is None or result.class_id is None:
             raise ValueError("supervision.Detections without confidence or class_id; fill both in")

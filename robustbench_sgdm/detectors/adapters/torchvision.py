@@ -17,9 +17,9 @@ from torchvision.models import detection, get_model_builder, get_model_weights, 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
-from robustbench_sgdm.detectors import checkpoints
 from robustbench_sgdm.detectors.adapters.base import PLACEHOLDERS, LibraryDetector
-from robustbench_sgdm.detectors.weights import digest
+from robustbench_sgdm.detectors.ultralytics import checkpoints
+from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _COCO = 91  # labels of COCO's classes, the background first
 _SHA = 8  # digits of a published file's hash that stand in its name
@@ -56,7 +56,7 @@ class TorchvisionDetector(LibraryDetector):
                 )
         elif config.imgsz:
             transform.min_size, transform.max_size = (config.imgsz,), config.imgsz
-        state = digest(network.state_dict()) + repr(network)
+        state = hash_tensors(network.state_dict()) + repr(network)
         real = {label: name for label, name in classes.items() if label}
         super().__init__(model, network, real, state, config, weights=weights)
 
@@ -144,7 +144,7 @@ def _read(path: Path, *, legacy: bool) -> tuple[dict[str, Tensor], list[str] | N
             file: Any = safetensors.safe_open(path, framework="pt")
             names = (file.metadata() or {}).get("classes")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-            return state, names and checkpoints.class_names(json.loads(names))
+            return state, names and checkpoints.parse_class_names(json.loads(names))
         if legacy and not zipfile.is_zipfile(path):
             return dict(torch.load(path, map_location="cpu", weights_only=True)), None
     except Exception as error:  # whatever the bytes of a damaged file provoke

@@ -20,7 +20,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
 from robustbench_sgdm.detectors.adapters.base import LibraryDetector
-from robustbench_sgdm.detectors.weights import digest
+from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _JSON_BYTES = 2**22
 _MAX_INTEGER = 100_000  # of a config: labels, widths; the largest that detectors have is 20,000
@@ -56,7 +56,7 @@ class TransformersDetector(LibraryDetector):
         weights: str,
     ) -> None:
         settings = {key: value for key, value in network.config.to_dict().items() if key not in _OWN}
-        parts = [digest(network.state_dict()), settings, processor.to_dict()]
+        parts = [hash_tensors(network.state_dict()), settings, processor.to_dict()]
         state = json.dumps(parts, sort_keys=True, default=str)
         labels = {
             int(label): validate_class_name(name) for label, name in (network.config.id2label or {}).items()

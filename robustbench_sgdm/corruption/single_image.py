@@ -1,0 +1,113 @@
+"""One picture instead of a batch, and the pixels that a run saw."""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.corruption.definition import Corruption
+from robustbench_sgdm.corruption.engine import ENGINES, apply_corruption
+
+AnyImage = TypeVar("AnyImage")
+
+
+def corrupt_image(
+    corruption: Corruption,
+    picture: NDArray[np.uint8],
+    severity: float,
+    *,
+    seed: int,
+    image_id: int,
+    engine: str = "torch",
+    device: str = "cpu",
+) -> NDArray[np.uint8]:
+    """`apply` for one picture, (H, W, 3) RGB."""
+    batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).to(device)
+    noisy = apply_corruption(corruption, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
+    return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
+
+
+def corrupt_any_image(
+    corruption: Corruption,
+    image: AnyImage,
+    severity: float,
+    *,
+    seed: int = 0,
+    image_id: int = 0,
+    engine: str = "torch",
+) -> AnyImage:
+    """`apply` for a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; gives the same.
+
+    Raises:
+        UsageError: the image is something else.
+    """
+    result: Any
+    if isinstance(image, Pillow.Image):
+        pixels = np.array(image.convert("RGB"))
+        result = Pillow.fromarray(
+            corrupt_image(corruption, pixels, severity, seed=seed, image_id=image_id, engine=engine)
+        )
+    elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        result = corrupt_image(corruption, image, severity, seed=seed, image_id=image_id, engine=engine)
+    elif isinstance(image, torch.Tensor) and image.dtype == torch.uint8 and image.shape[-3:-2] == (3,):
+        batch = image.reshape(-1, *image.shape[-3:])
+        ids = range(image_id, image_id + len(batch))
+        result = apply_corruption(
+            corruption, batch, severity, seed=seed, image_ids=ids, engine=engine
+        ).reshape(image.shape)
+    else:
+        kind = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
+        raise UsageError(
+            f"the image is {kind}; give a PIL picture, a uint8 (H, W, 3) array or a uint8 (B, 3, H, W) tensor"
+        )
+    found: AnyImage = result
+    return found
+
+
+def reproduce(
+    corruption: Corruption,
+    picture: NDArray[np.uint8],
+    severity: float,
+    *,
+    seed: int,
+    image_id: int,
+    engine: str,
+    fingerprint: str | None,
+    device: str = "cpu",
+) -> NDArray[np.uint8]:
+    """The pixels that a run saw.
+
+    Args:
+        corruption: of the run, as it is now.
+        picture: clean, (H, W, 3) RGB.
+        severity: 0 to 5.
+        seed: of the run.
+        image_id: of the picture.
+        engine: of the run.
+        fingerprint: of the corruption when the run was made.
+        device: of the run's kind; pixels of another kind differ in their noise.
+
+    Raises:
+        DataError: the images were corrupted elsewhere, or the corruption is another one by now.
+    """
+    check_reproducible(engine)
+    if corruption.fingerprint(engine) != fingerprint:
+        raise DataError(
+            f"{corruption.name} is not what it was when the run was made; run again to see it as it is now"
+        )
+    return corrupt_image(
+        corruption, picture, severity, seed=seed, image_id=image_id, engine=engine, device=device
+    )
+
+
+def check_reproducible(engine: str) -> None:
+    """Refuse to make again what no engine of ours made.
+
+    Raises:
+        DataError: the images were corrupted elsewhere.
+    """
+    if engine not in ENGINES:
+        raise DataError("the run's images were corrupted elsewhere, so they cannot be made again")

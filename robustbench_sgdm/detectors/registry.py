@@ -1,0 +1,268 @@
+"""What `--model` means: a zoo name, a file, or a plug-in; and the detectors of a run beside their baselines.
+
+A plug-in is an entry point of the group `robustbench_sgdm.detectors`, or `module:factory`: a function without arguments
+that returns a `Detector`. Nothing of a package is imported before its detector is asked for by name.
+"""
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, model_name
+from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.ultralytics import zoo
+from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, load_detector
+
+GROUP = "robustbench_sgdm.detectors"
+_FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """A detector of a run.
+
+    Attributes:
+        detector: ready to predict.
+        weights: the file they came from, or `embedded`.
+        baseline: the entrant it is compared with, if that is in the run.
+        group: the network that it is one training of, where there may be several.
+        seed: of that training.
+    """
+
+    detector: Detector
+    weights: str
+    baseline: str | None = None
+    group: str | None = None
+    seed: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What rebuilds it, as plain types."""
+        trained = {"group": self.group, "seed": self.seed} if self.group else {}
+        return {"baseline": self.baseline, **trained, "weights": self.weights, **self.detector.describe()}
+
+
+def load_detectors(
+    models: Sequence[str | Path | Detector],
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: Mapping[str, Path] | None = None,
+    baselines: bool = True,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, DetectorEntry]:
+    """Load every model, each module variant behind its baseline.
+
+    Args:
+        models: zoo names, paths of checkpoints and model YAMLs, and detectors that are loaded already.
+        config: of all that are loaded here. `end2end` goes to the models that have a one-to-one branch.
+        weights: files by the name of a model or of an added baseline. A baseline without a file takes its
+            variant's, which must then hold a baseline.
+        baselines: add the baseline of each module variant.
+        names: what to call the models; by default zoo names, and files by their stem and folders.
+
+    Raises:
+        UsageError: no model, a name twice, weights that do not fit or are missing.
+    """
+    if not models:
+        raise UsageError(
+            "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
+        )
+    ready = [
+        load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
+        for m in models
+    ]
+    loaded = {m.name: m for m in ready if isinstance(m, Detector)}
+    named = [m.name if isinstance(m, Detector) else str(m) for m in ready]
+    if twice := [name for name, count in Counter(named).items() if count > 1 and name in loaded]:
+        raise UsageError(f"two models are called {twice[0]}; give one of them another name")
+    wanted = _with_baselines(named, loaded, add=baselines)
+    files = dict(weights or {})
+    if stray := [name for name in files if name not in wanted]:
+        raise unknown_name_error("model (--weights)", stray[0], wanted)
+    for model, baseline in wanted.items():
+        if baseline and model in files and baseline not in named:
+            files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
+    names = names or _names(list(wanted), loaded)
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        same = [model for model, name in names.items() if name == twice[0]]
+        raise UsageError(
+            f"{' and '.join(same)} would both be called {twice[0]} in the results; name one of the files otherwise"
+        )
+    config = config.inference  # detectors travel to workers, and what a run has beside would go along
+    entrants: dict[str, DetectorEntry] = {}
+    single: list[NoEnd2EndError] = []
+    for model, baseline in wanted.items():
+        if model in loaded:
+            entrants[model] = DetectorEntry(loaded[model], "given")
+            continue
+        load_it = partial(
+            load_library_model if is_library_model(model) else load_detector, model, weights=files.get(model)
+        )
+        try:
+            try:
+                detector = load_it(config)
+            except NoEnd2EndError as error:
+                detector = load_it(replace(config, end2end=None))
+                single.append(error)
+        except UsageError as error:
+            if model in named:
+                raise
+            raise UsageError(
+                f"{error}. As the baseline it came with {', '.join(named)}: give it weights of its own "
+                f"(--weights {model}=FILE) or leave it out (--no-baseline)"
+            ) from error
+        detector.name = names[model]
+        origin = getattr(detector, "weights", None) or str(
+            files.get(model) or (model if _is_file(model) else "embedded")
+        )
+        entrants[detector.name] = DetectorEntry(detector, origin, baseline)
+    if single and len(single) == len(wanted) - len(loaded):
+        raise single[0]
+    return entrants
+
+
+def load_trained_detectors(
+    runs: Sequence[tuple[str, int, Path]], config: InferenceConfig = InferenceConfig()
+) -> dict[str, DetectorEntry]:
+    """Load the detectors of a comparison of trainings, each beside the training of its baseline with the same seed.
+
+    Args:
+        runs: (model of the zoo, seed, file of weights).
+        config: as for `line_up`.
+
+    Raises:
+        UsageError: as `line_up`.
+    """
+    models = {model: Path(model).stem if zoo.is_model_yaml(model) else model for model, *_ in runs}
+    names = {str(file): f"{models[model]}-seed{seed}" for model, seed, file in runs}
+    loaded = load_detectors([file for *_, file in runs], config, names=names)
+    entrants = {}
+    for (model, seed, file), entrant in zip(runs, loaded.values(), strict=True):
+        baseline = zoo.resolve_model(model).baseline
+        theirs = [s for other, s, _ in runs if other == baseline]
+        twin = seed if seed in theirs else min(theirs, default=None)
+        entrants[names[str(file)]] = replace(
+            entrant,
+            baseline=None if twin is None else f"{baseline}-seed{twin}",
+            group=models[model],
+            seed=seed,
+        )
+    return entrants
+
+
+def compare_with_baseline(entrants: Mapping[str, DetectorEntry], baseline: str) -> dict[str, DetectorEntry]:
+    """The same, every one compared with the named one; trainings of a group with that of the same seed.
+
+    Args:
+        entrants: of a run.
+        baseline: name of a detector that is in no group, or of a group; a path where it is that of a file.
+
+    Raises:
+        UsageError: no such detector, or no other.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, entrant in entrants.items():
+        groups.setdefault(entrant.group or name, []).append(name)
+    chosen = next((n for n, e in entrants.items() if e.weights == baseline and _is_file(baseline)), baseline)
+    if chosen not in groups:
+        raise unknown_name_error("--baseline", baseline, groups)
+    if len(groups) == 1:
+        raise UsageError(f"--baseline {baseline} is the only model of the run; there is nothing to compare")
+    seeds = {entrants[name].seed: name for name in reversed(groups[chosen])}
+    return {
+        name: replace(
+            entrant,
+            baseline=None if name in groups[chosen] else seeds.get(entrant.seed, groups[chosen][0]),
+        )
+        for name, entrant in entrants.items()
+    }
+
+
+def _with_baselines(
+    models: Sequence[str], loaded: Collection[str] = (), *, add: bool = True
+) -> dict[str, str | None]:
+    """Every model's baseline, if that is in the run; added before it, where wanted and not named itself."""
+    wanted: dict[str, str | None] = {}
+    for model in models:
+        baseline = (
+            None
+            if _is_file(model) or model in loaded or is_library_model(model) or is_plugin(model)
+            else zoo.resolve_model(model).baseline
+        )
+        if baseline and baseline not in models and add:
+            wanted.setdefault(baseline, None)
+        wanted[model] = baseline if add or baseline in models else None
+    return wanted
+
+
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines of module variants that `line_up` would add."""
+    return [name for name in _with_baselines(models) if name not in models]
+
+
+def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str]:
+    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
+    files = [m for m in models if m not in loaded and (_is_file(m) or zoo.is_model_yaml(m))]
+    names = {m: Path(m).stem if m in files else m for m in models}
+    names |= {m: model_name(m) for m in models if m not in loaded and is_library_model(m)}
+    for depth in range(2, 10):
+        counts = Counter(name.casefold() for name in names.values())
+        for model in [m for m in files if counts[names[m].casefold()] > 1]:
+            parts = Path(model).resolve().with_suffix("").parts[-depth:]
+            names[model] = "-".join(p for p in parts if p not in ("weights", "/"))
+    return names
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() in {".pt", ".safetensors"}
+
+
+def plugin_names() -> list[str]:
+    """The detectors that installed packages bring."""
+    return sorted({one.name for one in entry_points(group=GROUP)})
+
+
+def is_plugin(model: str) -> bool:
+    """Whether a model is `module:factory` or one that an installed package brings."""
+    return bool(_FACTORY.fullmatch(model) and model[1:2] != ":") or model in plugin_names()
+
+
+def load_plugin(model: str) -> Detector:
+    """Import a plug-in's module and call its factory.
+
+    Raises:
+        UsageError: it cannot be imported, raised, or gave something else than a detector; names the module.
+    """
+    points = [one for one in entry_points(group=GROUP) if one.name == model]
+    if len({one.value for one in points}) > 1:
+        places = " and ".join(sorted({one.value for one in points}))
+        raise UsageError(f"detector {model!r} is brought by {places}; uninstall one of them")
+    place = points[0].value if points else model
+    try:
+        detector = _factory(points[0] if points else model)()
+    except Exception as error:  # whatever the other package does
+        raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(detector, Detector):
+        raise UsageError(
+            f"{place} gave a {type(detector).__name__}, which is no detector; return robustbench_sgdm.wrap_detector(...)"
+        )
+    return detector
+
+
+def _factory(place: EntryPoint | str) -> Callable[[], Any]:
+    if isinstance(place, EntryPoint):
+        found: Callable[[], Any] = place.load()
+        return found
+    module, _, name = place.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in name.split("."):
+        target = getattr(target, part)
+    factory: Callable[[], Any] = target
+    return factory

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from robustbench_sgdm.api import (
         Run,
+        as_maite,
         checks,
         corrupt,
         evaluate,
@@ -45,7 +46,18 @@ _ERRORS = (
 )
 _FROM = {
     **dict.fromkeys(
-        ("Run", "as_maite", "checks", "corrupt", "evaluate", "load_detector", "score", "train", "wrap_detector"), "api"
+        (
+            "Run",
+            "as_maite",
+            "checks",
+            "corrupt",
+            "evaluate",
+            "load_detector",
+            "score",
+            "train",
+            "wrap_detector",
+        ),
+        "api",
     ),
     **dict.fromkeys(
         ("ChecksConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"

@@ -47,7 +47,7 @@ class CallableDetector(AdaptedDetector):
         # The structure too: strides and activations are in no state dict.
         held = [hash_tensors(network.state_dict()), repr(network)] if network else []
         parts = ("callable", self._given, held, self.classes, self.label_index.tolist(), imgsz)
-        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexhash_tensors()
+        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
         self._function = function
         self._lock = None if thread_safe else threading.Lock()
 

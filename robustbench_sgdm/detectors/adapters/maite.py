@@ -42,7 +42,10 @@ class MaiteModel:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.metadata: dict[str, Any] = {"id": detector.name, "index2label": dict(enumerate(detector.classes))}
+        self.metadata: dict[str, Any] = {
+            "id": detector.name,
+            "index2label": dict(enumerate(detector.classes)),
+        }
 
     def __call__(self, batch: Sequence[ArrayLike], /) -> list[MaiteTarget]:
         """Detect in uint8 (3, H, W) RGB images, arrays or tensors.

@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from robustbench_sgdm.robustness.bootstrap import draw, weights
-from robustbench_sgdm.robustness.matching import Truth, match
-from robustbench_sgdm.robustness.outcomes import coco, evaluation
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
+from robustbench_sgdm.robustness.outcomes import evaluate_with_hotcoco, to_hotcoco
+from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import GroundTruth
 
@@ -58,10 +58,12 @@ def ours(truth: GroundTruth, models: list[pd.DataFrame], resamples: int) -> floa
     from concurrent.futures import ThreadPoolExecutor
 
     start = time.perf_counter()
-    ordered = Truth.build(truth.images["image_id"], truth.categories["category_id"], truth.annotations)
-    drawn = weights(len(truth.images), resamples, 0)
+    ordered = SortedTruth.build(truth.images["image_id"], truth.categories["category_id"], truth.annotations)
+    drawn = bootstrap_weights(len(truth.images), resamples, 0)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda m: draw(Resampler(ordered, match(ordered, m)), drawn), models))
+        list(
+            pool.map(lambda m: resample_cell(Resampler(ordered, match_detections(ordered, m)), drawn), models)
+        )
     return time.perf_counter() - start
 
 
@@ -70,8 +72,8 @@ def theirs(truth: GroundTruth, models: list[pd.DataFrame], resamples: int) -> fl
     import hotcoco
 
     start = time.perf_counter()
-    index = coco(truth)
-    first, second = (evaluation(index, m) for m in models)
+    index = to_hotcoco(truth)
+    first, second = (evaluate_with_hotcoco(index, m) for m in models)
     hotcoco.compare(first, second, n_bootstrap=resamples, seed=0)
     return time.perf_counter() - start
 

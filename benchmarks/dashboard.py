@@ -39,7 +39,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         project = options.keep or Path(folder)
-        if not (project / "large/plan.yaml").is_file():
+        if not (project / "large/manifest.json").is_file():
             models = [f"model{i}" if i else "base" for i in range(options.models)]
             corruptions = {c: [1, 2, 3, 4, 5] for c in (*BENCHMARK, *HOLDOUT)}
             known = {c.name: c.fingerprint() for c in corruption.load_corruptions()}

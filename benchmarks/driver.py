@@ -1,8 +1,8 @@
 """What one driver and its disk can take: its costs a unit, measured, and many workers, simulated from them.
 
-The processor's time hardly depends on who else uses the machine; the clock's does. The simulation has the driver's
-loop (`sweep/dealing.py`), its storing threads and its workers as queues in virtual time. Nothing in it is measured
-beyond this machine.
+The processor's time hardly depends on who else uses the machine; the clock's does. The simulation models the loop
+of `sweep/executors/scheduler.py`, its writer threads and its workers as queues in virtual time. Nothing in it is
+measured beyond this machine.
 
     python benchmarks/driver.py [--prediction 0.02]
 """
@@ -24,14 +24,19 @@ import numpy as np
 
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.store import Cell, CellStore
-from robustbench_sgdm.sweep import Settings, finish
-from robustbench_sgdm.sweep.dealing import AHEAD, STORING, News, deal
-from robustbench_sgdm.sweep.executor import Outcome
-from robustbench_sgdm.sweep.local import cores
-from robustbench_sgdm.sweep.plan import Unit
-from robustbench_sgdm.sweep.remote import Report
-from robustbench_sgdm.sweep.work import Worker
+from robustbench_sgdm.store import Cell, CellStore, Settings
+from robustbench_sgdm.sweep import score_cell
+from robustbench_sgdm.sweep.executors.base import UnitOutcome
+from robustbench_sgdm.sweep.executors.scheduler import (
+    PREFETCH_PER_WORKER,
+    WRITER_THREADS,
+    EventQueue,
+    run_scheduled,
+)
+from robustbench_sgdm.sweep.executors.threads import available_cores
+from robustbench_sgdm.sweep.executors.worker_process import UnitResult
+from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.worker import Worker
 
 SHARD, MODELS, SEVERITIES, CORRUPTIONS = 32, 10, 5, 19
 BOXES = 100  # an image, at confidence 0.001
@@ -64,27 +69,27 @@ class Costs:
 
 
 class _Answers:
-    """A crew that has every answer before it is asked, as bytes, as it would come from another process."""
+    """A pool that has every answer before it is asked, as bytes, as it would come from another process."""
 
-    workers, losses = 8, (OSError,)
+    workers, loss_errors = 8, (OSError,)
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
 
-    def free(self) -> bool:
+    def has_capacity(self) -> bool:
         return True
 
-    def send(self, _: Unit) -> Future[Report]:
-        done: Future[Report] = Future()
+    def submit(self, _: WorkUnit) -> Future[UnitResult]:
+        done: Future[UnitResult] = Future()
         done.set_result(pickle.loads(self._answer))
         return done
 
 
 class _Nowhere:
-    def wants(self, _: Unit) -> bool:
+    def should_run(self, _: WorkUnit) -> bool:
         return True
 
-    def take(self, unit: Unit, outcome: Outcome) -> None:
+    def submit(self, unit: WorkUnit, outcome: UnitOutcome) -> None:
         pass
 
 
@@ -93,21 +98,23 @@ def _costs() -> Costs:
     draw = np.random.default_rng(0)
     images = _data(SHARD).images
     cells = [Cell(f"m{m}", "c", float(s), f"{m}{s}" * 32) for m in range(MODELS) for s in range(SEVERITIES)]
-    units = [Unit(number, images, None, cells) for number in range(200)]
+    units = [WorkUnit(number, images, None, cells) for number in range(200)]
     columns = {name: draw.random(SHARD * BOXES, np.float32) for name in ("score", "x1", "y1", "x2", "y2")}
     shard: dict[str, Any] = {
         "image_id": np.repeat(np.array([i.id for i in images], np.int64), BOXES),
         "category_id": draw.integers(1, 11, SHARD * BOXES),
         **columns,
     }
-    answer = pickle.dumps(Report({cell: {k: v.copy() for k, v in shard.items()} for cell in cells}, 4))
+    answer = pickle.dumps(UnitResult({cell: {k: v.copy() for k, v in shard.items()} for cell in cells}, 4))
     worker = Worker({}, {}, Settings("cpu", "torch", 0, 4))
-    news: News = SimpleQueue()
-    dealt = _processor(lambda: deal(units, _Answers(answer), worker, _Nowhere(), news)) / len(units)
+    events: EventQueue = SimpleQueue()
+    dealt = _processor(lambda: run_scheduled(units, _Answers(answer), worker, _Nowhere(), events)) / len(
+        units
+    )
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))
         written = _processor(lambda: _write(store, cells, shard, range(8))) / 8
-        threads = {n: _in_threads(store, cells, shard, n) for n in sorted({1, STORING, 8})}
+        threads = {n: _in_threads(store, cells, shard, n) for n in sorted({1, WRITER_THREADS, 8})}
         scored = _score(store, 2_000)
     print("\nthe driver, a unit of 32 images x 50 cells x 100 boxes:")
     print(f"  deal and unpack           {1e3 * dealt:8.2f} ms of the processor ({len(answer) / 1e6:.1f} MB)")
@@ -117,8 +124,8 @@ def _costs() -> Costs:
             f"                            {1e3 * took:8.2f} ms on the clock, {count} threads writing units at once"
         )
     print(f"  merge and score a cell    {1e3 * scored:8.3f} ms of the processor an image")
-    crowded = STORING / min(STORING, cores())  # threads that score share the cores
-    return Costs(dealt, threads[STORING] * STORING, scored * crowded, STORING)
+    crowded = WRITER_THREADS / min(WRITER_THREADS, available_cores())  # threads that score share the cores
+    return Costs(dealt, threads[WRITER_THREADS] * WRITER_THREADS, scored * crowded, WRITER_THREADS)
 
 
 def _write(store: CellStore, cells: Sequence[Cell], shard: dict[str, Any], numbers: Sequence[int]) -> None:
@@ -174,7 +181,7 @@ def _score(store: CellStore, images: int) -> float:
             },
         }
         store.write_shard(cell, number, shard)
-    return _processor(lambda: finish(store, cell, count, scorer)) / images
+    return _processor(lambda: score_cell(store, cell, count, scorer)) / images
 
 
 def _processor(call: Callable[[], object]) -> float:
@@ -243,7 +250,7 @@ def simulate(
         while held and held[0] <= now:
             heapq.heappop(held)
         if left:
-            full = len(running) + len(held) >= (AHEAD + 1) * workers
+            full = len(running) + len(held) >= (PREFETCH_PER_WORKER + 1) * workers
             start = heapq.heappop(held) if full else now
             heapq.heappush(running, start + left.popleft())
     total = len(durations)

@@ -13,21 +13,21 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robustbench_sgdm import figures, report
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report import pdf
-from robustbench_sgdm.report.sections import sections
+from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key, keep_picture
-from robustbench_sgdm.sweep import finish
+from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run, cell_key, write_image
+from robustbench_sgdm.sweep import score_cell
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
 SIZE = 640, 640
@@ -42,9 +42,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = made(Path(folder), options.images, options.resamples)
-        material = Material(run, resamples=options.resamples)
-        seconds, (html, paper) = timed(lambda: report.write(material))
-        bare = bare_seconds(material, html)
+        analysis = RunAnalysis(run, resamples=options.resamples)
+        seconds, (html, paper) = timed(lambda: report.write_report(analysis))
+        bare = bare_seconds(analysis, html)
         sizes = f"HTML {html.stat().st_size / 1e6:.1f} MB, PDF {paper.stat().st_size / 1e6:.1f} MB"
     print(
         f"{len(run.cells)} cells on {options.images} images, {options.resamples} resamples kept; {sizes} (aim: 6)"
@@ -67,45 +67,45 @@ def made(folder: Path, images: int, resamples: int) -> Run:
         for s in v
     ]
     few = [c for c in cells if c.corruption in (CLEAN, BENCHMARK[0]) and c.severity <= 1]
-    run = Run.start(folder, "small", _plan(images, few), truth=truth)
+    run = Run.create_or_resume(folder, "small", _manifest(images, few), ground_truth=truth)
     scorer = Scorer(_dataset(truth))
     for cell in few:
         boxes = synthetic.detections_of(truth, rng)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
-    small = Material(run, resamples=resamples)
-    _ = small.intervals, small.errors, small.flips
-    whole = Run.start(folder, "whole", _plan(images, cells), truth=truth)
+        score_cell(run.store, cell, 1, scorer)
+    small = RunAnalysis(run, resamples=resamples)
+    _ = small.intervals, small.error_types, small.flips
+    whole = Run.create_or_resume(folder, "whole", _manifest(images, cells), ground_truth=truth)
     for cell in cells:
         like = next(c for c in few if c.key == cell.key)
         for part in ("cells", "statistics"):
             _link(run.path / part / like.folder, whole.path / part / cell.folder)
-    material = Material(whole, resamples=resamples)
-    for picture in {*material.pictures, *material.sheet}:
+    analysis = RunAnalysis(whole, resamples=resamples)
+    for picture in {*analysis.image_refs, *analysis.contact_sheet}:
         noise = (
             rng.normal(128, 25 * picture[1] / 5 + 1, (*SIZE, 3))
             + 60 * np.sin(np.arange(SIZE[0]) / 40)[:, None]
         )
-        keep_picture(whole, *picture, noise.clip(0, 255).astype(np.uint8))
+        write_image(whole, *picture, noise.clip(0, 255).astype(np.uint8))
     return whole
 
 
-def _plan(images: int, cells: list[Cell]) -> dict[str, Any]:
-    about = {"family": "noise", "summary": "As in COCO-C.", "source": "benchmark", "fingerprint": "f"}
+def _manifest(images: int, cells: list[Cell]) -> Manifest:
+    about = {"summary": "As in COCO-C.", "source": "benchmark"}
+    strengths = {f"{s}": f"sigma={s}" for s in range(1, 6)}
     names = dict.fromkeys(c.corruption for c in cells if c.corruption != CLEAN)
     families = ("noise", "blur", "weather", "digital")
-    return {
-        "command": "robustbench run",
-        "models": {m: {"baseline": b} for m, b in MODELS.items()},
-        "data": {"name": "synthetic", "source": "x", "images": images, "boxes": 0, "fingerprint": "f"},
-        "corruptions": {
-            c: {**about, "family": families[i % 4], "strengths": {f"{s}": f"sigma={s}" for s in range(1, 6)}}
-            for i, c in enumerate(names)
+    manifests = resources.import_file(Path(__file__).parent / "support/manifests.py")
+    manifest: Manifest = manifests.make_manifest(
+        cells,
+        command="robustbench run",
+        models={m: {"baseline": b} for m, b in MODELS.items()},
+        data={"name": "synthetic", "source": "x", "images": images},
+        corruptions={
+            c: {**about, "family": families[i % 4], "strengths": strengths} for i, c in enumerate(names)
         },
-        "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
-        "versions": {},
-        "cells": [asdict(c) for c in cells],
-    }
+    )
+    return manifest
 
 
 def _dataset(truth: GroundTruth) -> Dataset:
@@ -133,14 +133,16 @@ def _link(source: Path, target: Path) -> None:
             os.link(file, path)
 
 
-def bare_seconds(material: Material, html: Path) -> float:
+def bare_seconds(analysis: RunAnalysis, html: Path) -> float:
     """What matplotlib and plutoprint need for the finished figures and the finished page."""
-    drawn = [picture.drawn for section in sections(material) for picture in section.pictures]
+    drawn = [picture.result for section in make_sections(analysis) for picture in section.figures]
     text = html.read_text("utf-8")
     saving, _ = timed(
-        lambda: [figures.jpeg(d.figure) if d.photographs else figures.svg(d.figure) for d in drawn]
+        lambda: [
+            figures.encode_jpeg(d.figure) if d.photographs else figures.encode_svg(d.figure) for d in drawn
+        ]
     )
-    printing, _ = timed(lambda: [pdf.printed(text) for _ in range(2)])
+    printing, _ = timed(lambda: [pdf.render_pdf(text) for _ in range(2)])
     return saving + printing
 
 

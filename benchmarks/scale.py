@@ -25,10 +25,17 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import load_detectors
-from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Executor, Processes, Settings, Threads, make_plan, on_ray, sweep
-from robustbench_sgdm.sweep.local import cores
-from robustbench_sgdm.sweep.plan import needed_units
+from robustbench_sgdm.store import CellStore, Settings
+from robustbench_sgdm.sweep import (
+    Executor,
+    ProcessExecutor,
+    ThreadExecutor,
+    make_plan,
+    ray_executor,
+    run_sweep,
+)
+from robustbench_sgdm.sweep.executors.threads import available_cores
+from robustbench_sgdm.sweep.plan import pending_units
 
 
 def main() -> None:
@@ -38,7 +45,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     print(
-        f"{cores()} cores, torch {torch.__version__}, yolov8n on the CPU; peak memory includes the libraries\n"
+        f"{available_cores()} cores, torch {torch.__version__}, yolov8n on the CPU; peak memory includes the libraries\n"
     )
     recorded = _throughput(options.images, options.imgsz)
     _growth()
@@ -121,14 +128,14 @@ def _one(on: str, workers: int, images: int, severities: int, imgsz: int) -> dic
     moments: list[tuple[float, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))
-        units = needed_units(plan, store)
+        units = pending_units(plan, store)
 
         def note(count: int) -> None:
             moments.append((time.perf_counter(), time.process_time(), count))
 
         began = time.perf_counter()
         with _executor(on, workers) as executor:
-            sweep(plan, store, units=units, on=executor, progress=note)
+            run_sweep(plan, store, units=units, executor=executor, progress=note)
             ended = time.process_time()
     (first, cpu, some), (last, used, _) = moments[0], moments[-1]
     predictions = sum(count for _, _, count in moments)
@@ -147,8 +154,8 @@ def _one(on: str, workers: int, images: int, severities: int, imgsz: int) -> dic
 
 def _executor(on: str, workers: int) -> AbstractContextManager[Executor]:
     if on == "ray":
-        return on_ray(workers=workers)
-    return nullcontext(Processes(workers) if on == "processes" else Threads(workers))
+        return ray_executor(workers=workers)
+    return nullcontext(ProcessExecutor(workers) if on == "processes" else ThreadExecutor(workers))
 
 
 def _repeated(count: int) -> Dataset:

@@ -19,15 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustbench_sgdm import corruption
-from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import DetectorEntry, UltralyticsDetector, load_detector, select_device
 from robustbench_sgdm.detectors.letterbox import letterbox
-from robustbench_sgdm.store import CellStore
-from robustbench_sgdm.sweep import Plan, Settings, make_plan, sweep
+from robustbench_sgdm.store import CellStore, Settings
+from robustbench_sgdm.sweep import Plan, ThreadExecutor, make_plan, run_sweep
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     detector = load_detector(
         options.model, InferenceConfig(imgsz=options.imgsz, device=device), weights=options.weights
     )
-    data = load_dataset(options.data)
+    data = datasets.load_dataset(options.data)
     data = data.subset(min(1.0, options.images / len(data)))
     chosen = corruption.load_corruptions().select(options.noise)
     settings = Settings(device=device, engine="torch", seed=0, batch=4 if device == "cpu" else 32)
@@ -123,7 +122,7 @@ def _streams(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: in
 
 def _run(plan: Plan, workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        sweep(plan, CellStore(Path(folder)), workers=workers)
+        run_sweep(plan, CellStore(Path(folder)), executor=ThreadExecutor(workers))
 
 
 def _left_over(plan: Plan, imgsz: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_sgdm import corruption, tables
-from robustbench_sgdm.tables import Table, number, to_markdown
+from robustbench_sgdm.tables import Table, format_number, to_markdown
 
 HERE = Path(__file__).parent
 
@@ -52,7 +52,7 @@ def main() -> None:
     """Measure on scikit-image's photographs and run the parity tests, a few minutes, and write the page."""
     registry, pictures = corruption.load_corruptions(), corruption.photographs()
     measured = {one.name: corruption.measure_image_quality(one, pictures) for one in registry}
-    damage = tables.damage_table(measured, f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}")
+    damage = tables.image_quality_table(measured, f"scikit-image's {', '.join(corruption.PHOTOGRAPHS)}")
     damage = replace(damage, notes=[*damage.notes, EDGES])
     shown = [to_markdown(table) for table in (damage, *_parity(registry.names), _detector_parity())]
     about = [
@@ -119,11 +119,11 @@ def _detector_parity() -> Table:
     rows = [
         [
             row.corruption,
-            number(row.torch),
-            number(row.imgaug),
+            format_number(row.torch),
+            format_number(row.imgaug),
             str(row.draws),
-            number(row.difference, signed=True),
-            number(row.error),
+            format_number(row.difference, signed=True),
+            format_number(row.error),
             "yes" if row.same else "no",
         ]
         for row in frame.itertuples()

@@ -17,8 +17,8 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.corruption import ENGINES
 from robustbench_sgdm.detectors import DetectorEntry, load_detector
-from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Settings, cores, make_plan, sweep
+from robustbench_sgdm.store import Run, Settings
+from robustbench_sgdm.sweep import ThreadExecutor, available_cores, make_plan, run_sweep
 
 SEVERITY = 3
 
@@ -54,9 +54,11 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     data = load_dataset(options.data)
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
     plan = make_plan({detector.name: DetectorEntry(detector, "parity")}, data, chosen, [SEVERITY], settings)
-    run = Run.start(options.project, f"{engine}-{seed}", plan.describe(), truth=plan.truth())
+    run = Run.create_or_resume(
+        options.project, f"{engine}-{seed}", plan.to_manifest(), truth=plan.ground_truth()
+    )
     with run.lock():
-        sweep(plan, run.store, workers=cores())
+        run_sweep(plan, run.store, executor=ThreadExecutor(available_cores()))
     return run.results().assign(engine=engine)
 
 

@@ -14,15 +14,21 @@ if TYPE_CHECKING:
         Run,
         as_maite,
         checks,
+        compare,
         corrupt,
+        corrupt_dataset,
         evaluate,
         load_detector,
+        loss_curves,
         score,
         train,
         wrap_detector,
     )
+    from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
         ChecksConfig,
+        ComparisonConfig,
+        CopyConfig,
         EvaluationConfig,
         InferenceConfig,
         ScoringConfig,
@@ -40,34 +46,50 @@ if TYPE_CHECKING:
         UsageError,
     )
 
+_API = (
+    *(
+        "Run",
+        "as_maite",
+        "checks",
+        "compare",
+        "corrupt",
+        "corrupt_dataset",
+        "evaluate",
+        "load_detector",
+        "loss_curves",
+        "score",
+        "train",
+    ),
+    "wrap_detector",
+)
+_CONFIGS = (
+    *(
+        "ChecksConfig",
+        "ComparisonConfig",
+        "CopyConfig",
+        "EvaluationConfig",
+        "InferenceConfig",
+        "ScoringConfig",
+    ),
+    "TrainingConfig",
+)
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
     *("CorruptionError", "DeviceError", "IncompleteError", "StoppedError"),
 )
 _FROM = {
-    **dict.fromkeys(
-        (
-            "Run",
-            "as_maite",
-            "checks",
-            "corrupt",
-            "evaluate",
-            "load_detector",
-            "score",
-            "train",
-            "wrap_detector",
-        ),
-        "api",
-    ),
-    **dict.fromkeys(
-        ("ChecksConfig", "EvaluationConfig", "InferenceConfig", "ScoringConfig", "TrainingConfig"), "config"
-    ),
+    **dict.fromkeys(_API, "api"),
+    **dict.fromkeys(_CONFIGS, "config"),
+    "Comparison": "comparison",
     "Detections": "core.detections",
     **dict.fromkeys(_ERRORS, "core.errors"),
 }
 
 __all__ = [
     "ChecksConfig",
+    "Comparison",
+    "ComparisonConfig",
+    "CopyConfig",
     "CorruptionError",
     "DataError",
     "Detections",
@@ -85,9 +107,12 @@ __all__ = [
     "__version__",
     "as_maite",
     "checks",
+    "compare",
     "corrupt",
+    "corrupt_dataset",
     "evaluate",
     "load_detector",
+    "loss_curves",
     "score",
     "train",
     "wrap_detector",

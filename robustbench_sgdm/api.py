@@ -6,10 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from robustbench_sgdm.config import (
     ChecksConfig,
+    ComparisonConfig,
+    CopyConfig,
     EvaluationConfig,
     InferenceConfig,
     ScoringConfig,
@@ -19,17 +21,21 @@ from robustbench_sgdm.config import (
 )
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.core.untrusted_input import short_list
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from robustbench_sgdm import store
+    from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
     from robustbench_sgdm.evaluation import Evaluation
-    from robustbench_sgdm.figures import Drawn, Material, Shown
+    from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
     from robustbench_sgdm.model_checks import ModelChecks
+    from robustbench_sgdm.sweep.corrupted_copies import CopyResult
     from robustbench_sgdm.training import TrainedRun
 
 Picture = TypeVar("Picture")
@@ -91,7 +97,7 @@ def score(config: ScoringConfig) -> "Run":
             )
     data, registry = load_dataset(config), corruption.load_corruptions(config.corruptions)
     run = external_predictions.import_predictions(sources, data, registry, config)
-    for text in run.plan["models"][config.model]["notes"]:
+    for text in run.manifest.models[config.model].notes:
         _LOG.warning("%s", text)
     return Run(run)
 
@@ -132,14 +138,93 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     return training.train(config)
 
 
+@takes(ComparisonConfig)
+def compare(config: ComparisonConfig) -> "Comparison":
+    """Compare models of one run, or of several over the same images, seed and engine.
+
+    Takes the arguments of `ComparisonConfig`, the runs first:
+
+        compare(["runs/robustness/a", "runs/robustness/b"], baseline="yolov8n").table
+
+    Raises:
+        UsageError: an unknown metric.
+        DataError: not a run directory, or one without a complete cell.
+    """
+    from robustbench_sgdm.comparison import Comparison
+
+    runs = [one if isinstance(one, Run) else Run.open(one) for one in config.runs]  # type: ignore[union-attr]
+    return Comparison.create(config, [run.directory for run in runs])
+
+
+def comparison_names(runs: "Sequence[Run]") -> set[str]:
+    """The names of all models and groups when these runs are compared; a model of several runs is `name@run`."""
+    from robustbench_sgdm import comparison
+
+    return comparison.comparison_names([run.directory for run in runs])
+
+
+@takes(CopyConfig)
+def corrupt_dataset(config: CopyConfig) -> "CopyResult":
+    """Write corrupted copies of a data set in COCO layout; their pixels are those that `evaluate` sees.
+
+    Takes the arguments of `CopyConfig`, the data first.
+
+    Raises:
+        UsageError: unknown names, or settings that do not go together.
+        DataError: the data set or a corruption is broken.
+    """
+    from robustbench_sgdm import corruption, figures, sweep
+    from robustbench_sgdm.evaluation import load_dataset
+    from robustbench_sgdm.sweep import corrupted_copies
+
+    if config.sheet is not None:
+        figures.check_suffix(config.sheet)
+    chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
+    sweep.check_corruptions(chosen, config.severities, config.engine)
+    dataset = load_dataset(config)
+    if config.sheet is not None:
+        versions = corrupted_copies.first_image_versions(dataset, chosen, config)
+        figures.save_figure(figures.draw_contact_sheet(versions), config.sheet)
+    return corrupted_copies.write_copies(dataset, chosen, config)
+
+
+def loss_curves(
+    runs: Sequence[str | Path], *, split: Literal["train", "val"] = "train", smooth: float = 0.02
+) -> "Figure":
+    """Draw the losses of trainings, ours or Ultralytics': a line per training, its seeds as a band.
+
+    Args:
+        runs: directories of trainings or of comparisons, or results.csv files.
+        split: whose losses.
+        smooth: width of the smoothing window as a share of the epochs.
+
+    Raises:
+        UsageError: another split.
+        DataError: no log, or a damaged one.
+    """
+    from robustbench_sgdm import figures
+    from robustbench_sgdm.store import logs_without_record, read_logs
+
+    if split not in ("train", "val"):
+        raise unknown_name_error("split", split, ("train", "val"))
+    logs = read_logs([Path(run) for run in runs], split)
+    if absent := logs_without_record(logs):
+        _LOG.warning(
+            "no recipe.yaml or args.yaml beside %s: it is unknown which runs are seeds of one training, so each has "
+            "its own line",
+            short_list(map(str, absent), 3),
+        )
+    return figures.draw_loss_curves(logs, split, smooth)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run directory, and what can be asked of it. In a notebook it shows itself as a table.
 
     Attributes:
         directory: the files.
-        resamples: of the images, behind every interval; the statistics are kept in the directory.
-        corruptions: folders with corruptions of the user's own, whose pictures may have to be made.
+        resamples: of the images, behind every interval; statistics are cached in the directory.
+        corruptions: folders with corruptions of the user's own, to reproduce their images.
         progress: called while something is computed that is not stored yet.
     """
 
@@ -169,6 +254,12 @@ class Run:
     def path(self) -> Path:
         """The run directory."""
         return self.directory.path
+
+    @property
+    def default_baseline(self) -> str | None:
+        """The baseline, if it is only the first model because nobody chose one."""
+        pairs = self.directory.baseline_pairs
+        return pairs[0][0] if self.directory.has_default_baseline and pairs else None
 
     def against(self, baseline: str) -> "Run":
         """The same run, every other model compared with this one.
@@ -217,7 +308,7 @@ class Run:
     def report(self) -> tuple[Path, Path]:
         """Write `report.html` and `report.pdf` into the run directory; gives their paths.
 
-        What the run has no data for is left out; pictures that cannot be made are logged as warnings.
+        Sections without data are left out; images that cannot be reproduced are logged.
         """
         from robustbench_sgdm import report
 
@@ -227,7 +318,7 @@ class Run:
                 self._make_pictures(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
                 _LOG.info("without some pictures: %s", error)
-        return report.write(analysis)
+        return report.write_report(analysis)
 
     def figure(
         self,
@@ -239,7 +330,7 @@ class Run:
         noise: tuple[str, float] | None = None,
         rows: int = 2,
         confidence: float = 0.25,
-    ) -> "Drawn":
+    ) -> "FigureResult":
         """Draw one figure; `robustbench list figures` shows them.
 
         Args:
@@ -253,13 +344,13 @@ class Run:
             confidence: least score of a box that is shown.
 
         Raises:
-            UsageError: there is no such figure, metric or model.
-            DataError: the run lacks what it needs.
+            UsageError: an unknown figure, metric or model.
+            DataError: the run lacks data for it.
         """
         from robustbench_sgdm import figures
 
-        if name not in figures.figures():
-            raise unknown_name_error("figure", name, figures.figures())
+        if name not in figures.all_figures():
+            raise unknown_name_error("figure", name, figures.all_figures())
         analysis = self.analysis(
             metric=metric,
             images=images,
@@ -269,29 +360,31 @@ class Run:
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
         if name in ("side-by-side", "contact-sheet"):
-            self._make_pictures(analysis, analysis.sheet if name == "contact-sheet" else analysis.pictures)
+            self._make_pictures(
+                analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
+            )
         return figures.draw(name, analysis)
 
-    def analysis(self, **what: Any) -> "Material":
+    def analysis(self, **what: Any) -> "RunAnalysis":
         """The frames behind figures and reports; `what` changes what of the run they show."""
         return replace(self._whole, **what) if what else self._whole
 
     @cached_property
-    def _whole(self) -> "Material":
-        from robustbench_sgdm.figures import Material
+    def _whole(self) -> "RunAnalysis":
+        from robustbench_sgdm.figures import RunAnalysis
 
-        return Material(self.directory, resamples=self.resamples, progress=self.progress)
+        return RunAnalysis(self.directory, resamples=self.resamples, progress=self.progress)
 
     def _metrics(self, metrics: Sequence[str]) -> list[str]:
         from robustbench_sgdm import robustness
 
-        return list(metrics) or [robustness.headline(self.directory)]
+        return list(metrics) or [robustness.primary_metric(self.directory)]
 
-    def _make_pictures(self, analysis: "Material", wanted: "Sequence[Shown]") -> None:
+    def _make_pictures(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
         """Keep the pictures that the run lacks, from its data set's images."""
-        from robustbench_sgdm.store import has_picture
+        from robustbench_sgdm.store import has_image
 
-        todo = [one for one in dict.fromkeys(wanted) if not has_picture(analysis.run, *one)]
+        todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
         if not todo:
             return  # neither torch nor the images are needed
         from robustbench_sgdm import corruption, sweep
@@ -301,7 +394,7 @@ class Run:
             with suppress(UsageError):  # one that is not there is told of where it is needed
                 known[name] = registry.get(name)
         update = make_counter(self.progress, "making pictures", len(todo))
-        sweep.make_pictures(analysis.run, todo, known, progress=update)
+        sweep.make_corrupted_images(analysis.run, todo, known, progress=update)
 
     def _repr_html_(self) -> str:
         return str(self.results().to_html(index=False, max_rows=60))
@@ -315,23 +408,30 @@ def trained_pair(run: "store.Run", wanted: str | tuple[str, str]) -> tuple[str, 
         wanted: the model, or (baseline, model); trainings, or networks of several.
 
     Raises:
-        UsageError: the run has no such model, or nothing to compare it with.
+        UsageError: an unknown model, or nothing to compare it with.
     """
     groups, seeds = run.groups, run.seeds
-    known = dict.fromkeys([*groups, *run.plan["models"]])
+    known = dict.fromkeys([*groups, *run.manifest.models])
     names = (wanted,) if isinstance(wanted, str) else wanted
     for name in names:
         if name not in known:
             raise unknown_name_error("model", name, known)
     model = names[-1]
-    baselines = names[:-1] or [b for b, m in [*run.pairs, *run.trained_pairs] if m == model]
+    baselines = names[:-1] or [b for b, m in [*run.baseline_pairs, *run.training_pairs] if m == model]
     if not baselines:
-        raise UsageError(f"--model {model} has no baseline in this run; give --baseline too")
+        raise UsageError(f"--model {model} has no baseline in this run; choose one with --baseline")
     sides = [groups.get(name, [name]) for name in (baselines[0], model)]
     pairs = [(b, m) for b in sides[0] for m in sides[1] if b != m]
     if not pairs or model == baselines[0]:
         raise UsageError(f"--model and --baseline are both {model}; name another model")
     return next(((b, m) for b, m in pairs if b in seeds and seeds[b] == seeds.get(m)), pairs[0])
+
+
+def added_baselines(models: Sequence[str]) -> list[str]:
+    """The baselines that `evaluate` adds for module variants such as `yolov8n-sgdm`."""
+    from robustbench_sgdm import detectors
+
+    return list(detectors.added_baselines(models))
 
 
 def load_detector(

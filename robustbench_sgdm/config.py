@@ -1,4 +1,4 @@
-"""What the user decides of a run: checked once when it is made, and kept in the run's manifest as it is."""
+"""The settings that users choose: validated once, and written into the manifest of a run as they are."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,12 +6,13 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from robustbench_sgdm.api import Run
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.scoring import CategoryIds, ImageIds
     from robustbench_sgdm.training import TrainingData, TrainingProgress
@@ -22,13 +23,13 @@ R = TypeVar("R")
 
 
 def ignore(_: object) -> None:
-    """Does nothing with what it is told."""
+    """Do nothing."""
 
 
 def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
-    """Let a function of a configuration take the configuration's own arguments instead.
+    """Let a function of a configuration take the configuration's arguments instead.
 
-    So that every setting is named, typed, documented and checked in one place, the configuration.
+    So every setting is named, typed, documented and validated in one place, the configuration.
     """
 
     def decorate(function: Callable[[C], R]) -> Callable[P, R]:
@@ -43,27 +44,27 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 
 
 EXECUTORS = ("local", "ray")
-_LARGEST = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
+_MAX_IMGSZ = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
 _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """What decides a detector's output beside its weights; the defaults are those of Ultralytics' `val`.
+    """The settings that decide a detector's output besides its weights; defaults as in Ultralytics' `val`.
 
     Attributes:
-        imgsz: side in pixels of the square that images are fitted into, a multiple of 32; 0 takes the size that each
-            model's file says it was trained at, or 640. Ultralytics rounds other sizes up; they are refused here, so
-            that a result is at the size that was asked for.
+        imgsz: side in pixels of the square that images are letterboxed into, a multiple of 32; 0 for the training size in
+            each model's file, or 640. Other sizes, which Ultralytics would round up, are rejected, so that a result has
+            the requested size.
         device: `cpu`, `cuda`, `cuda:1` or an index; None is the first GPU, or the CPU without one.
         half: float16 weights and activations; CUDA only.
-        conf: score above which a box is kept, in [0, 1).
+        conf: score above which a box counts, in [0, 1).
         iou: overlap above which suppression drops the weaker box, in (0, 1].
-        max_det: most boxes in an image.
-        end2end: take the one-to-one branch of a head that has two (YOLOv10, YOLO26), whose boxes need no suppression.
-            Ultralytics' `val` takes the other one, unless fusion has removed it; None does the same.
-        trust_weights: run the code that a `.pt` holds. For files that you trust fully.
-        download: fetch what a model of another library lacks here: published weights of torchvision, a name of the hub.
+        max_det: maximum boxes per image.
+        end2end: use the one-to-one branch of a head that has two (YOLOv10, YOLO26); its boxes need no suppression. None
+            does as Ultralytics' `val`: the other branch, unless fusion has removed it.
+        trust_weights: run the code in a `.pt`. Only for files that you trust fully.
+        download: fetch missing weights of other libraries' models: torchvision's published ones, a name of the hub.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -80,9 +81,9 @@ class InferenceConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
-        if self.imgsz and (not 32 <= self.imgsz <= _LARGEST or self.imgsz % 32):
-            nearest = min(max(round(self.imgsz / 32), 1) * 32, _LARGEST)
-            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_LARGEST} pixels; try {nearest}")
+        if self.imgsz and (not 32 <= self.imgsz <= _MAX_IMGSZ or self.imgsz % 32):
+            nearest = min(max(round(self.imgsz / 32), 1) * 32, _MAX_IMGSZ)
+            raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_MAX_IMGSZ} pixels; try {nearest}")
         if not 0 <= self.conf < 1:
             raise UsageError(f"conf is {self.conf}, must be in [0, 1); 0.001 for average precision")
         if not 0 < self.iou <= 1:
@@ -92,12 +93,12 @@ class InferenceConfig:
 
     @property
     def inference(self) -> "InferenceConfig":
-        """These settings alone, where the configuration has more."""
+        """Only these settings, of a configuration that has more."""
         return InferenceConfig(**{one.name: getattr(self, one.name) for one in fields(InferenceConfig)})
 
     @property
     def output_settings(self) -> dict[str, Any]:
-        """The part that decides boxes, and so belongs to a detector's fingerprint."""
+        """The part that decides boxes and so belongs to a detector's fingerprint."""
         return {name: getattr(self, name) for name in _OUTPUT}
 
 
@@ -109,14 +110,14 @@ class EvaluationConfig(InferenceConfig):
     """A run: detectors, data, corruptions, severities, and where it is computed and stored.
 
     Attributes:
-        models: zoo names, paths of checkpoints or model YAMLs, and detectors that are loaded already. A module variant
-            such as `yolov8n-sgdm` brings its baseline.
+        models: zoo names, paths of checkpoints or model YAMLs, and detectors that are loaded already. For a module
+            variant such as `yolov8n-sgdm` its baseline is added.
         weights: files by the name of a model or of a baseline that runs beside one.
-        from_train: in place of `models`: the directory of a comparison of trainings; each training runs beside the one
-            of its baseline with the same seed.
+        from_train: instead of `models`: the directory of a comparison of trainings; each training runs beside the one of
+            its baseline with the same seed.
         baseline: the model that all others are compared with; None for a module variant's own, else the first model.
         add_baselines: also run the baseline of each module variant.
-        allow_identical: go on where two compared models detect the same, such as an untrained module.
+        allow_identical: continue if two compared models detect the same, such as an untrained module.
         data: `scenes`, `coco`, a COCO json or an Ultralytics dataset YAML.
         images: image folder of a COCO json, if not in a usual place beside it.
         split: of `coco` or of a dataset YAML.
@@ -124,7 +125,7 @@ class EvaluationConfig(InferenceConfig):
         noise: corruptions, groups, or corruptions with a strength (`gaussian_noise[sigma=0.15]`).
         severity: from 0 (clean) to 5, any real numbers.
         corruptions: folders with corruptions of the user's own. Their code is run.
-        engine: what corrupts: `torch` (ours) or `imgaug` (the reference, slow).
+        engine: `torch` (ours) or `imgaug` (the reference, slow); it corrupts the images.
         seed: of every random draw.
         batch: images in a forward pass; 0 for 4 on the CPU and 32 on a GPU. No result depends on it.
         executor: `local` or `ray`.
@@ -132,10 +133,10 @@ class EvaluationConfig(InferenceConfig):
         address: `host:port` of a Ray cluster, or `auto`; None starts one for the run.
         gpus: of each Ray worker on a GPU; a half lets two share one.
         project: folder of run directories.
-        name: of the run directory; None for one made of models, corruptions and data.
+        name: of the run directory; by default from models, corruptions and data.
         exist_ok: put another plan into an existing directory, and keep the cells that fit.
-        command: what started the run, kept in its manifest.
-        progress: called while the run is prepared and computed; not kept.
+        command: that started the run, for its manifest.
+        progress: called while the run is prepared and computed; not in the manifest.
 
     Raises:
         UsageError: a value is outside its bounds, or two do not go together.
@@ -171,11 +172,11 @@ class EvaluationConfig(InferenceConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("models", "noise", "severity"):
-            object.__setattr__(self, name, _several(getattr(self, name)))
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if self.from_train and (self.models or self.weights):
-            raise UsageError("--from-train brings models and weights; leave out --model and --weights")
+            raise UsageError("--from-train sets models and weights; leave out --model and --weights")
         if not self.noise:
-            raise UsageError("--noise names nothing; give at least one, such as gaussian")
+            raise UsageError("--noise is empty; choose at least one, such as gaussian")
         object.__setattr__(self, "severity", check_severities(self.severities))
         if self.executor not in EXECUTORS:
             raise unknown_name_error("executor", self.executor, EXECUTORS)
@@ -190,7 +191,7 @@ class EvaluationConfig(InferenceConfig):
         return self.severity if isinstance(self.severity, tuple) else ()
 
     def manifest(self) -> dict[str, Any]:
-        """Every setting as plain types; a detector that was loaded already by its name."""
+        """Every setting as plain types; a detector object by its name."""
         return _manifest(self)
 
 
@@ -238,19 +239,19 @@ class ScoringConfig:
         model: name of the detector.
         data: as in `EvaluationConfig`, also `images` and `split`.
         baseline: model of the same run directory to compare it with.
-        engine: what corrupted the images: `elsewhere`, or `torch` or `imgaug` where `corrupt` did, which makes them
+        engine: that corrupted the images: `elsewhere`, or `torch` or `imgaug` if `corrupt_dataset` did, which makes them
             comparable with our runs.
-        seed: that they were corrupted with.
-        image_ids: what finds the image of a prediction: `id`, `file-name`, or `auto`, what all predictions agree with.
+        seed: of the corruptions.
+        image_ids: how to find the image of a prediction: `id`, `file-name`, or `auto`, whatever fits all predictions.
         category_ids: what `category_id` is: `id`, `from-0`, `from-1`, `coco`, `name`, or `auto`.
         corruptions: folders with corruptions of the user's own. Their code is run.
         project: folder of run directories.
-        name: of the run directory, which other models may be in; None for that of the data.
-        command: what started it, kept in the manifest.
-        progress: called with the cells that are scored; not kept.
+        name: of the run directory, which may have other models; by default from the data.
+        command: that started it, for the manifest.
+        progress: called with the cells scored; not in the manifest.
 
     Raises:
-        UsageError: no source, or a model that no folder can be called after.
+        UsageError: no source, or a model name that cannot be the name of a folder.
     """
 
     sources: str | Sequence[str]
@@ -271,15 +272,105 @@ class ScoringConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", _several(self.sources))
+        object.__setattr__(self, "sources", _as_tuple(self.sources))
         if not self.sources:
-            raise UsageError("no predictions given; give a directory or CORRUPTION@SEVERITY=FILE")
+            raise UsageError("no predictions; pass a directory or CORRUPTION@SEVERITY=FILE")
         if Path(self.model).name != self.model or self.model in {"", "..", "."}:
-            raise UsageError(f"--model {self.model!r} must be a plain name: a folder is called after it")
+            raise UsageError(f"--model {self.model!r} must be a plain name: it becomes the name of a folder")
 
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types."""
         return _manifest(self)
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Models to compare, of one run or of several over the same images, seed and engine.
+
+    Attributes:
+        runs: run directories.
+        baseline: compare with this model; None for a module variant's own, for a model of several runs the first run's,
+            else the first model.
+        models: compare only these with the baseline; all others if none.
+        metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own and AP_S if none.
+        seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
+        resamples: of the images, behind every interval; cached in the run directories.
+        seed: of the resamples.
+        level: of the intervals, in (0, 1).
+        progress: called while statistics are computed that are not cached.
+
+    Raises:
+        UsageError: no run.
+    """
+
+    runs: "str | Path | Run | Sequence[str | Path | Run]"
+    _: KW_ONLY
+    baseline: str | None = None
+    models: str | Sequence[str] = ()
+    metrics: str | Sequence[str] = ()
+    seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    resamples: int = 1000
+    seed: int = 0
+    level: float = 0.95
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "models", "metrics"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        if not self.runs:
+            raise UsageError("no run to compare; pass at least one run directory")
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """Corrupted copies of a data set, for detectors that run somewhere else.
+
+    Attributes:
+        data: as in `EvaluationConfig`, also `images`, `split`, `noise`, `severity`, `corruptions`, `engine` and `seed`.
+        out: folder of the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}.
+        format: `png` keeps every pixel; `jpg` is a second corruption.
+        quality: of JPEG files, 1 to 100.
+        limit: copy only the first images; 0 for all.
+        sheet: also draw the middle of the first image, clean and under every corruption and severity, into this file.
+        progress: called with the images written.
+
+    Raises:
+        UsageError: a value is outside its bounds.
+    """
+
+    data: str | Path = "scenes"
+    _: KW_ONLY
+    images: Path | None = None
+    split: str = "val"
+    noise: str | Sequence[str] = "gaussian"
+    severity: float | Sequence[float] = (1, 2, 3, 4, 5)
+    corruptions: Sequence[Path] = ()
+    engine: str = "torch"
+    seed: int = 0
+    out: Path = Path("runs/corrupted")
+    format: Literal["png", "jpg"] = "png"
+    quality: int = 95
+    limit: int = 0
+    sheet: Path | None = None
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "severity"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        if not self.noise:
+            raise UsageError("--noise is empty; choose at least one, such as gaussian")
+        object.__setattr__(self, "severity", check_severities(self.severities))
+        if self.format not in ("png", "jpg"):
+            raise unknown_name_error("format", self.format, ("png", "jpg"))
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"quality is {self.quality}, must be from 1 to 100")
+        if self.limit < 0:
+            raise UsageError(f"limit is {self.limit}, must be 0 or more")
+
+    @property
+    def severities(self) -> tuple[float, ...]:
+        """`severity`, always a sequence."""
+        return self.severity if isinstance(self.severity, tuple) else ()
 
 
 @dataclass(frozen=True)
@@ -308,7 +399,7 @@ class TrainingConfig:
         project: folder of comparisons.
         name: of the comparison's folder; the data's name if None. An existing one gets a number.
         exist_ok: write into an existing folder instead.
-        resume: go on in an existing folder: finished runs are read, an interrupted one continues.
+        resume: in an existing folder: finished runs are read, interrupted ones continue.
         report: called after every batch and every epoch with a `training.TrainingProgress`.
         progress: called while data are rendered.
 
@@ -342,7 +433,7 @@ class TrainingConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "models", _several(self.models))
+        object.__setattr__(self, "models", _as_tuple(self.models))
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
 
@@ -354,7 +445,7 @@ def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
         UsageError: none, one is outside [0, 5], or finer than 0.001.
     """
     if not severities:
-        raise UsageError("--severity names nothing; give at least one, such as 0-5")
+        raise UsageError("--severity is empty; choose at least one, such as 0-5")
     for severity in severities:
         if not (math.isfinite(severity) and 0 <= severity <= 5):
             raise UsageError(
@@ -365,21 +456,23 @@ def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({float(severity) for severity in severities}))
 
 
-def _several(value: Any) -> tuple[Any, ...]:
-    """One value, or several, as several."""
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """One value or a sequence, as a tuple."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
 
 
 def _manifest(config: Any) -> dict[str, Any]:
-    hidden = ("progress", "command")
-    return {one.name: _plain(getattr(config, one.name)) for one in fields(config) if one.name not in hidden}
+    left_out = ("progress", "command")
+    return {
+        one.name: _to_plain(getattr(config, one.name)) for one in fields(config) if one.name not in left_out
+    }
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _to_plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_to_plain(one) for one in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
     return str(getattr(value, "name", value)) if not isinstance(value, Path) else str(value)

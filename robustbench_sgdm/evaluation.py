@@ -1,4 +1,4 @@
-"""A run from its configuration to a finished run directory: load, plan, estimate, sweep, measure."""
+"""A run from its configuration to a complete run directory: load, plan, estimate, sweep, measure."""
 
 import logging
 import tempfile
@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import ChecksConfig, EvaluationConfig, ScoringConfig
+from robustbench_sgdm.config import ChecksConfig, CopyConfig, EvaluationConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -24,28 +24,27 @@ from robustbench_sgdm.detectors import (
     load_trained_detectors,
     select_device,
 )
-from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
-    Crew,
+    Capacity,
     Executor,
     Plan,
-    Processes,
-    Settings,
-    Threads,
-    Unit,
-    check_ray,
-    cores,
-    estimate,
-    latency,
+    ProcessExecutor,
+    ThreadExecutor,
+    WorkUnit,
+    available_cores,
+    check_corruptions,
+    check_ray_options,
+    count_measurements,
+    estimate_seconds,
+    have_same_outputs,
     make_plan,
     match_detector,
-    measure_damage,
-    measurements,
-    needed_units,
-    on_ray,
-    rehearse,
-    same_outputs,
-    sweep,
+    measure_image_quality,
+    measure_latency,
+    pending_units,
+    ray_executor,
+    run_sweep,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -53,13 +52,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run costs.
+    """How long a run takes.
 
     Attributes:
         parts: seconds (at least, at most) of each part of the run.
         predictions: images times cells to compute.
         workers: that share them.
-        device: they run on.
+        device: that they use.
     """
 
     parts: Mapping[str, tuple[float, float]]
@@ -69,7 +68,7 @@ class Estimate:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of the whole run: at least, at most."""
+        """The whole run: at least, at most."""
         low, high = zip(*self.parts.values(), strict=True)
         return sum(low), sum(high)
 
@@ -79,13 +78,13 @@ class Estimate:
 
     @property
     def details(self) -> list[str]:
-        """Each part and its span, in words."""
+        """Each part and its duration, in words."""
         return [f"{name}: {format_duration_range(*span)}" for name, span in self.parts.items()]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run that is ready to start: everything is loaded and checked, nothing is written yet."""
+    """A run that is ready to start: everything is loaded and checked, and nothing is written yet."""
 
     config: EvaluationConfig
     plan: Plan
@@ -93,7 +92,7 @@ class Evaluation:
 
     @classmethod
     def prepare(cls, config: EvaluationConfig) -> "Evaluation":
-        """Load data and detectors, and try every corruption once: what cannot work fails now, not hours later.
+        """Load data and detectors, and try every corruption once, so that errors come now and not hours later.
 
         Raises:
             UsageError: unknown names, or settings that do not go together.
@@ -102,17 +101,17 @@ class Evaluation:
         """
         device = select_device(config.device)
         if config.executor == "ray":
-            check_ray(config.address, device=device, gpus=config.gpus, connect=False)
+            check_ray_options(config.address, device=device, gpus=config.gpus, connect=False)
         chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-        rehearse(chosen, config.severities, config.engine, device)
+        check_corruptions(chosen, config.severities, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
-        rehearse(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
+        check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
         entrants = _load_detectors(config)
         _check_detectors(entrants, dataset, config.imgsz)
         name = _default_name(config, entrants, dataset.name)
-        if config.baseline:  # no part of the name: the cells are the same
+        if config.baseline:  # not part of the name: the cells are the same
             entrants = compare_with_baseline(entrants, config.baseline)
         settings = Settings(
             device=device,
@@ -133,10 +132,10 @@ class Evaluation:
 
     @cached_property
     def identical(self) -> list[str]:
-        """A sentence for each compared pair that detects the same on a few images, clean: an untrained module."""
+        """A sentence for each compared pair that detects the same on a few clean images: an untrained module."""
         sentences = []
-        for baseline, model in Run(Path(), self.plan.describe()).trained_pairs:
-            if same_outputs(self.plan, baseline, model):
+        for baseline, model in Run(Path(), self.plan.to_manifest()).training_pairs:
+            if have_same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
                 ]
@@ -145,42 +144,42 @@ class Evaluation:
         return sentences
 
     def estimate(self) -> Estimate:
-        """What the run costs from its beginning, measured on a little of it; nothing is written.
+        """How long the whole run takes, estimated from a few measurements; nothing is written.
 
         Raises:
             RobustBenchError: an image, a corruption or the device fails.
         """
         with tempfile.TemporaryDirectory() as empty:
-            units = needed_units(self.plan, CellStore(Path(empty)))
-        return self._estimate(units, self._crew())
+            units = pending_units(self.plan, CellStore(Path(empty)))
+        return self._estimate(units, self._capacity())
 
     def run(self, progress: Progress | None = None, *, allow_identical: bool = False) -> Run:
         """Compute every cell that is not stored yet; the same configuration resumes where it stopped.
 
         Args:
             progress: in place of the configuration's.
-            allow_identical: go on where two compared models detect the same, whatever the configuration says.
+            allow_identical: continue if two compared models detect the same, whatever the configuration says.
 
         Raises:
             UsageError: two compared models detect the same, and `allow_identical` is off.
             IncompleteError: at the end, if cells are missing; what could be computed is stored.
-            RobustBenchError: an image, the disk or memory failed; every finished shard is kept.
+            RobustBenchError: an image, the disk or memory failed; every finished shard stays stored.
         """
         progress = progress or self.config.progress
         if not (allow_identical or self.config.allow_identical) and self.identical:
             raise UsageError(
-                f"{self.identical[0]}, so there is nothing to compare; give trained weights, or --yes to run it"
+                f"{self.identical[0]}, so there is nothing to compare; pass trained weights, or --yes to run anyway"
             )
         if self.config.executor == "ray":
-            check_ray(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
+            check_ray_options(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
         run = self._start()
         with run.lock():
             failed = self._sweep(run, progress)
             if not any(isinstance(error, DeviceError) for error in failed):
-                if run.latency().empty:
-                    run.write_latency(latency(self.plan))
-                update = make_counter(progress, "measuring damage", measurements(self.plan, run))
-                measure_damage(self.plan, run, workers=self._threads, progress=update)
+                if run.read_latency().empty:
+                    run.write_latency(measure_latency(self.plan))
+                update = make_counter(progress, "computing PSNR and SSIM", count_measurements(self.plan, run))
+                measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
         if failed:
             raise IncompleteError(run, failed)
@@ -200,18 +199,22 @@ class Evaluation:
     def _threads(self) -> int:
         if self.plan.settings.device != "cpu":
             return 2
-        return min(self.config.workers or cores(), cores())
+        return min(self.config.workers or available_cores(), available_cores())
 
     def _start(self) -> Run:
-        """The run directory: a new one, or the one where the same plan was started before."""
+        """The run directory: a new one, or the one in which the same plan was started before."""
         config = self.config
         name = config.name or self.default_name
-        run = Run.start(
-            config.project, name, self.plan.describe(), truth=self.plan.truth(), exist_ok=config.exist_ok
+        run = Run.create_or_resume(
+            config.project,
+            name,
+            self.plan.to_manifest(),
+            ground_truth=self.plan.ground_truth(),
+            exist_ok=config.exist_ok,
         )
         if run.path.name != name:
             _LOG.info(
-                "%s holds another plan, so this run goes to %s; --exist-ok instead puts it there and keeps the cells "
+                "%s has another plan, so this run goes to %s; with --exist-ok it would go there and keep the cells "
                 "that fit",
                 config.project / name,
                 run.path,
@@ -219,57 +222,61 @@ class Evaluation:
         return run
 
     def _sweep(self, run: Run, progress: Progress) -> list[RobustBenchError]:
-        """Predict and score what is not stored yet."""
-        units = needed_units(self.plan, run.store)
+        """Predict and score everything that is not stored yet."""
+        units = pending_units(self.plan, run.store)
         todo = sum(unit.size for unit in units)
-        stored = len(self.plan.cells) - len(run.missing())
+        stored = len(self.plan.cells) - len(run.missing_cells())
         _LOG.info("%s: %s; %d cells stored, %s predictions to make", run.path, self.size, stored, f"{todo:,}")
         if not units:
-            return sweep(self.plan, run.store, units=units)
+            return run_sweep(self.plan, run.store, units=units)
         with self._executor() as executor:
             try:
-                crew = replace(self._crew(), workers=executor.workers)
-                cost = self._estimate(units, crew, run)
+                capacity = replace(self._capacity(), workers=executor.workers)
+                cost = self._estimate(units, capacity, run)
                 _LOG.info("%s (%s)", cost, ", ".join(cost.details))
-            except RobustBenchError as error:  # the sweep finds out whether anything comes of it
+            except RobustBenchError as error:  # the sweep reports the error, if it matters
                 _LOG.info("duration unknown: %s", error)
             update = make_counter(progress, "predicting", todo)
-            return sweep(self.plan, run.store, units=units, on=executor, progress=update)
+            return run_sweep(self.plan, run.store, units=units, executor=executor, progress=update)
 
-    def _estimate(self, units: Sequence[Unit], crew: Crew, run: Run | None = None) -> Estimate:
-        parts = estimate(self.plan, units, crew, run)
+    def _estimate(self, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None) -> Estimate:
+        parts = estimate_seconds(self.plan, units, capacity, run)
         return Estimate(
             {name: (float(span[0]), float(span[1])) for name, span in parts.items()},
             sum(unit.size for unit in units),
-            crew.workers,
+            capacity.workers,
             self.plan.settings.device,
         )
 
     def _executor(self) -> AbstractContextManager[Executor]:
-        """What computes the units; for Ray, the context connects to the cluster."""
+        """The executor of the units; for Ray, the context connects to the cluster."""
         config = self.config
         if config.executor == "ray":
             device = self.plan.settings.device
-            return on_ray(config.address, workers=config.workers, device=device, gpus=config.gpus)
-        return nullcontext(Processes(config.workers) if config.workers else Threads(self._threads))
+            return ray_executor(config.address, workers=config.workers, device=device, gpus=config.gpus)
+        return nullcontext(
+            ProcessExecutor(config.workers) if config.workers else ThreadExecutor(self._threads)
+        )
 
-    def _crew(self) -> Crew:
-        return planned_crew(self.config, self.plan.settings.device, self._threads)
+    def _capacity(self) -> Capacity:
+        return planned_capacity(self.config, self.plan.settings.device, self._threads)
 
 
-def planned_crew(config: EvaluationConfig, device: str, threads: int) -> Crew:
-    """Who would compute a run; of a cluster whose size is not known, a single worker."""
-    workers, remote = config.workers, bool(config.address)
+def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Capacity:
+    """The workers that would compute a run; a single one for a cluster of unknown size."""
+    workers, is_remote = config.workers, bool(config.address)
     if config.executor == "local":
-        return Crew(workers or threads, start=bool(workers))
+        return Capacity(workers or threads, has_startup=bool(workers))
     if device == "cpu":
-        return Crew(workers or (1 if remote else cores()), elsewhere=remote, start=True)
-    room = 1 if remote else max(int(torch.cuda.device_count() / config.gpus + 1e-9), 1)
-    return Crew(workers or room, gpus=config.gpus, elsewhere=remote, start=True)
+        return Capacity(
+            workers or (1 if is_remote else available_cores()), is_remote=is_remote, has_startup=True
+        )
+    room = 1 if is_remote else max(int(torch.cuda.device_count() / config.gpus + 1e-9), 1)
+    return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-def load_dataset(config: ChecksConfig | EvaluationConfig | ScoringConfig) -> Dataset:
-    """The data set; what was noticed while it was read is logged as warnings."""
+def load_dataset(config: ChecksConfig | EvaluationConfig | ScoringConfig | CopyConfig) -> Dataset:
+    """Load the data set; notes from reading it are logged as warnings."""
     data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:
         _LOG.warning("%s", text)
@@ -289,14 +296,14 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, DetectorEntry]:
 
 
 def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, imgsz: int) -> None:
-    """Refuse detectors whose classes do not go with the data; log what a user should know of the others."""
+    """Reject detectors whose classes do not match the data; log what a user should know about the others."""
     for entrant in entrants.values():
         detector = entrant.detector
         match = match_detector(detector, dataset)
         if match.unfound and entrant.weights == "embedded":
             raise UsageError(
                 f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has "
-                f"{len(match.unfound)} others; give weights that were trained on such classes: --weights "
+                f"{len(match.unfound)} others; pass weights that were trained on such classes: --weights "
                 f"{detector.name}=FILE"
             )
         for text in match.notes(detector.name, dataset.name):
@@ -305,20 +312,20 @@ def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, im
 
 
 def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
-    """At which size models run, where the user did not choose it or chose another than their files say."""
+    """Log the image size of models, if the user did not choose it or chose another one than in their files."""
     sized = [one for one in detectors if one.imgsz]  # the others scale images by rules of their own
     for one in sized:
         trained: int | None = getattr(one, "trained_imgsz", None)
         if not imgsz and trained:
-            _LOG.info("%s: %d px, as its file says", one.name, one.imgsz)
+            _LOG.info("%s: %d px, from its file", one.name, one.imgsz)
         elif not imgsz:
             _LOG.info(
-                "%s: %d px, the default, since its file says no size; --imgsz sets it", one.name, one.imgsz
+                "%s: %d px, the default, because its file has no size; --imgsz sets it", one.name, one.imgsz
             )
         elif trained not in (None, imgsz):
-            _LOG.info("%s: %d px by --imgsz; its file says it was trained at %d px", one.name, imgsz, trained)
+            _LOG.info("%s: %d px by --imgsz; it was trained at %d px", one.name, imgsz, trained)
     if len({one.imgsz for one in sized}) > 1:
-        _LOG.warning("models run at different sizes; --imgsz gives all the same")
+        _LOG.warning("models run at different sizes; --imgsz sets one for all")
 
 
 def _default_name(config: EvaluationConfig, entrants: Mapping[str, DetectorEntry], data: str) -> str:

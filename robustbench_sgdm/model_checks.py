@@ -133,7 +133,11 @@ def _check_predictions(path: Path, dataset: Dataset, config: ChecksConfig) -> Mo
         rows = groups.get(image.id, empty)
         classes = rows["category_id"].map(places).to_numpy(np.int64)
         boxes.append(
-            Boxes(rows[["x1", "y1", "x2", "y2"]].to_numpy(float, copy=True), rows["score"].to_numpy(float, copy=True), classes)
+            Boxes(
+                rows[["x1", "y1", "x2", "y2"]].to_numpy(float, copy=True),
+                rows["score"].to_numpy(float, copy=True),
+                classes,
+            )
         )
     labels = [one.classes for one in boxes]
     ids = np.arange(len(dataset.categories))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.store import Cell, Run, cell_key
@@ -123,45 +124,22 @@ def small_run(tmp_path: Path) -> Run:
     """A stored run of two models, clean and two severities, with scores entered as data; nothing small in it."""
     scores = {("base", 0): 40.0, ("base", 2): 30.0, ("base", 4): 20.0}
     scores |= {("base-module", 0): 40.0, ("base-module", 2): 31.5, ("base-module", 4): 20.0}
-    cells = [
-        {
-            "model": m,
-            "corruption": "gaussian_noise" if s else "clean",
-            "severity": float(s),
-            "key": f"{m}{s}" * 8,
-        }
-        for m, s in scores
-    ]
-    plan = {
-        "command": "robustbench run",
-        "models": {
-            "base": {"baseline": None, "parameters": 1},
-            "base-module": {"baseline": "base", "parameters": 2},
+    cells = [Cell(m, "gaussian_noise" if s else "clean", float(s), f"{m}{s}" * 8) for m, s in scores]
+    manifest = make_manifest(
+        cells,
+        command="robustbench run",
+        models={"base": {"parameters": 1}, "base-module": {"baseline": "base", "parameters": 2}},
+        data={"name": "<script>alert(1)</script>", "source": "x", "images": 4, "boxes": 4},
+        corruptions={
+            "gaussian_noise": {"summary": "Noise.", "source": "a paper", "strengths": {"2": "sigma=0.12"}}
         },
-        "data": {
-            "name": "<script>alert(1)</script>",
-            "source": "x",
-            "images": 4,
-            "boxes": 4,
-            "fingerprint": "f",
-        },
-        "corruptions": {
-            "gaussian_noise": {
-                "family": "noise",
-                "summary": "Noise.",
-                "source": "a paper",
-                "strengths": {"2": "sigma=0.12"},
-            }
-        },
-        "settings": {"engine": "torch", "seed": 0},
-        "versions": {"python": "3"},
-        "cells": cells,
-    }
-    run = Run.start(tmp_path, "small", plan)
+        versions={"python": "3"},
+    )
+    run = Run.create_or_resume(tmp_path, "small", manifest)
     for cell, ap in zip(run.cells, scores.values(), strict=True):
-        run.store.merge(cell, 0)
+        run.store.merge_shards(cell, 0)
         metrics = {m: None if m in {"AP_S", "AR_S"} else ap for m in METRICS}
-        run.store.finish(cell, {"detections": 0, "metrics": metrics, "per_class": {}})
+        run.store.commit(cell, metrics, detections=0)
     return run
 
 
@@ -217,8 +195,11 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     from skimage import data
 
     from robustbench_sgdm import corruption, datasets
+    from robustbench_sgdm.core.versions import installed_versions
     from robustbench_sgdm.scoring import Scorer
-    from robustbench_sgdm.sweep import Plan, Settings, finish
+    from robustbench_sgdm.sweep import score_cell
+    from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
+    from robustbench_sgdm.sweep.plan import hardware
 
     rng, root = np.random.default_rng(7), tmp_path_factory.mktemp("told")
     (root / "images").mkdir()
@@ -246,27 +227,34 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for c, levels in severities.items()
         for s in levels
     ]
-    plan = Plan(
-        {}, dataset, chosen, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4), cells, "robustbench run <x>"
-    )
-    about = plan.describe() | {
-        "models": {
-            m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in models.items()
-        }
+    about: dict[str, dict[str, Any]] = {
+        m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in models.items()
     }
-    about["models"]["base"] |= {
+    about["base"] |= {
         "unmatched": ["<u>zebra", "dog"],
         "unfound": ["fire hydrant"],
         "notes": ["read <so>"],
     }
-    run = Run.start(root, "told", about, truth=plan.truth())
+    manifest = make_manifest(
+        cells,
+        command="robustbench run <x>",
+        models=about,
+        data=dict(dataset_info(dataset)),
+        corruptions={
+            name: dict(corruption_info(one, severities[name], one.fingerprint()))
+            for name, one in chosen.items()
+        },
+        hardware=hardware("cpu"),
+        versions=installed_versions(),
+    )
+    run = Run.create_or_resume(root, "told", manifest, ground_truth=ground_truth(dataset))
     scorer = Scorer(dataset)
     for cell in run.cells:
         worse = 4.0 + cell.severity * (5.0 if cell.model == "base" else 3.5)
         draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
         boxes = _found(draw, annotations, worse)
         run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        finish(run.store, cell, 1, scorer)
+        score_cell(run.store, cell, 1, scorer)
     run.write_results()
     return run
 

@@ -13,8 +13,8 @@ from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.datasets.image_decoding import read_image
 from robustbench_sgdm.detectors import DetectorEntry, load_detector
 from robustbench_sgdm.scoring import Scorer, read_predictions
-from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import Settings, make_plan, sweep
+from robustbench_sgdm.store import Run, Settings
+from robustbench_sgdm.sweep import make_plan, run_sweep
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def run(coco_json: Path, coco_weights: Path, tmp_path_factory: pytest.TempPathFa
     plan = make_plan(
         models, datasets.load_dataset(str(coco_json)), noise, [0, 1, 3, 5], Settings("cpu", "torch", 0, 4)
     )
-    opened = Run.start(tmp_path_factory.mktemp("runs"), "acceptance", plan.describe())
-    sweep(plan, opened.store)
+    opened = Run.create_or_resume(tmp_path_factory.mktemp("runs"), "acceptance", plan.to_manifest())
+    run_sweep(plan, opened.store)
     return opened
 
 
@@ -87,7 +87,7 @@ def test_scores_under_noise_are_those_of_an_independent_pipeline(run: Run) -> No
 def test_pycocotools_gives_the_same_twelve_numbers(run: Run, coco_json: Path) -> None:
     data = datasets.load_dataset(str(coco_json))
     for cell in run.cells[::3]:
-        frame = run.store.detections(cell)
+        frame = run.store.read_detections(cell)
         boxes = frame[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
         rows = np.column_stack(
             [
@@ -98,7 +98,7 @@ def test_pycocotools_gives_the_same_twelve_numbers(run: Run, coco_json: Path) ->
                 frame["category_id"],
             ]
         )
-        assert dict(Scorer(data, "pycocotools").score([rows]).metrics) == run.store.scores(cell)["metrics"]
+        assert dict(Scorer(data, "pycocotools").score([rows]).metrics) == run.store.read_scores(cell).metrics
 
 
 def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: Path) -> None:

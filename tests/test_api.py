@@ -60,9 +60,8 @@ def test_a_run_from_python_is_the_command_s(
     frame = run.results()
     assert frame["model"].tolist() == ["yolov8n", "yolov8n", "yolov8n-sgdm", "yolov8n-sgdm"]
     assert any(stage == "predicting" and done == total for stage, done, total in stages)
-    assert run.directory.plan["config"]["imgsz"] == 64 and run.directory.plan["config"]["models"] == [
-        "yolov8n-sgdm"
-    ]
+    config = run.directory.manifest.config
+    assert config["imgsz"] == 64 and config["models"] == ["yolov8n-sgdm"]
     again = rb.evaluate("yolov8n-sgdm", project=tmp_path, name="r", **TWO)
     assert again.path == run.path
     pd.testing.assert_frame_equal(again.results(), frame)
@@ -99,8 +98,8 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
         and found.labels.tolist() == [0]
     )
     run = rb.evaluate([mine, "yolov8n"], project=tmp_path, name="r", **TWO)
-    assert run.directory.pairs == [("bright", "yolov8n")] and len(run.results()) == 4
-    assert run.directory.plan["models"]["bright"]["version"] == "1"
+    assert run.directory.baseline_pairs == [("bright", "yolov8n")] and len(run.results()) == 4
+    assert run.directory.manifest.models["bright"].version == "1"
     with pytest.raises(UsageError, match="two models are called bright"):
         rb.evaluate([mine, twin], project=tmp_path, **TWO)
 
@@ -249,14 +248,14 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     [
         ({"imgsz": 100}, "imgsz is 100, must be 32, 64"),
         ({"conf": 1.5}, "conf is 1.5"),
-        ({"severity": []}, "names nothing"),
+        ({"severity": []}, "is empty"),
         ({"severity": [1, 5.5]}, "severity 5.5 is outside"),
         ({"severity": 1.23456}, "finer than 0.001"),
-        ({"noise": []}, "names nothing"),
+        ({"noise": []}, "is empty"),
         ({"executor": "slurm"}, "unknown executor 'slurm'"),
         ({"address": "h:1"}, "--address and --gpus go with"),
         ({"workers": -1}, "workers is -1"),
-        ({"from_train": Path("x")}, "brings models"),
+        ({"from_train": Path("x")}, "sets models"),
     ],
 )
 def test_a_configuration_is_checked_when_it_is_made(settings: dict[str, Any], message: str) -> None:

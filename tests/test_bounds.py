@@ -21,7 +21,7 @@ import safetensors.torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import datasets
+from robustbench_sgdm import datasets, listings
 from robustbench_sgdm.core import resources, untrusted_input
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
@@ -29,7 +29,8 @@ from robustbench_sgdm.datasets import Image, image_decoding, image_headers
 from robustbench_sgdm.detectors.ultralytics import architecture
 from robustbench_sgdm.robustness import matching
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
-from robustbench_sgdm.store.checks import parse_csv, read_frame
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.parquet import read_frame
 
 readers: Any = resources.import_file(Path(__file__).parent / "fuzz/readers.py")
 harness: Any = resources.import_file(Path(__file__).parent / "fuzz/harness.py")
@@ -234,9 +235,9 @@ def test_products_of_rows_are_bounded() -> None:
         {name: [] for name in ("image_id", "category_id", "x", "y", "w", "h", "area", "iscrowd")}
     )
     with within(100, 5), pytest.raises(DataError, match=r"20,000 images times 20,000 categories"):
-        matching.Truth.build(np.arange(20_000), np.arange(20_000), none)
+        matching.SortedTruth.build(np.arange(20_000), np.arange(20_000), none)
     with within(100, 5), pytest.raises(DataError, match="image 7 has 90,000 boxes and 90,000 objects"):
-        matching.check_pairs(np.full(90_000, 7), np.full(90_000, 7))
+        matching.check_pair_count(np.full(90_000, 7), np.full(90_000, 7))
 
 
 @pytest.mark.parametrize("classes", [2000, 20_001])
@@ -508,23 +509,24 @@ def test_exif_orientation_is_pillows() -> None:
 @pytest.mark.parametrize(
     ("models", "corruptions", "message"),
     [
-        (1, 5000, "5,002 corruptions, may name 1,000"),
-        (5000, 1, "5,002 models, may name 1,000"),
-        (200, 200, "202 models and 202 corruptions"),
+        (1, 5000, "corruptions .* must have 1,000 entries at most, not 5,001"),
+        (5000, 1, "models .* must have 1,000 entries at most, not 5,002"),
+        (200, 200, "202 models and 201 corruptions"),
         (1, 900, ""),
     ],
 )
-def test_a_plan_names_what_tables_can_hold(
+def test_a_manifest_names_what_tables_can_hold(
     tmp_path: Path, models: int, corruptions: int, message: str
 ) -> None:
     """Tables have a row for every model, set of corruptions and metric, whatever is stored."""
     run = readers.sound_run(tmp_path)
-    plan = yaml.safe_load((run / "plan.yaml").read_text())
-    plan["models"] |= {f"m{n}": {} for n in range(models)} if models > 1 else {}
-    plan["cells"] += [
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["models"] |= {f"m{n}": {"weights": "w"} for n in range(models)} if models > 1 else {}
+    manifest["corruptions"] |= {f"c{n}": {"family": "", "fingerprint": ""} for n in range(corruptions)}
+    manifest["cells"] += [
         {"model": "base", "corruption": f"c{n}", "severity": 1, "key": "k"} for n in range(corruptions)
     ]
-    (run / "plan.yaml").write_text(yaml.dump(plan, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    (run / "manifest.json").write_text(json.dumps(manifest))
     with within(500, 30):
         if message:
             with pytest.raises(DataError, match=message):
@@ -533,12 +535,10 @@ def test_a_plan_names_what_tables_can_hold(
             readers.use_run(run)
 
 
-def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from robustbench_sgdm.cli import show
-
+def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     readers.sound_run(tmp_path)
     breaks = {
-        "hex": "schema: 0x" + "f" * 20_000,
+        "hex": '{"schema": 0x' + "f" * 20_000,
         "json": '{"schema": ' + "9" * 20_000 + "}",
         "empty": "",
         "deep": "[" * 5000,
@@ -546,32 +546,27 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     }
     for name, text in breaks.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "plan.yaml").write_text(text)
+        (tmp_path / name / "manifest.json").write_text(text)
     (tmp_path / "loop").mkdir()
-    (tmp_path / "loop/plan.yaml").symlink_to(tmp_path / "loop/plan.yaml")
-    (tmp_path / "folder/plan.yaml").mkdir(parents=True)
+    (tmp_path / "loop/manifest.json").symlink_to(tmp_path / "loop/manifest.json")
+    (tmp_path / "folder/manifest.json").mkdir(parents=True)
     os.utime(tmp_path / "r", (1, 1))  # the oldest: listed first
     assert list_runs(tmp_path)[0].name == "r"
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
     for name in [*breaks, "folder"]:
-        assert f"{tmp_path / name}" in said.err.replace("\n", "")
+        assert f"{tmp_path / name}" in caplog.text
 
 
 def test_what_nobody_thought_of_hides_no_run_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from robustbench_sgdm.cli import show
-
     readers.sound_run(tmp_path)
     (tmp_path / "new").mkdir()
-    (tmp_path / "new/plan.yaml").write_text("")
-    row = show._run_row
-    monkeypatch.setattr(show, "_run_row", lambda path: row(path) if path.name == "r" else [][1])
-    show.runs(tmp_path)
-    said = capsys.readouterr()
-    assert "base-sgdm" in said.out and f"{tmp_path / 'new'} cannot be read (IndexError" in said.err
+    (tmp_path / "new/manifest.json").write_text("")
+    opened = Run.open
+    monkeypatch.setattr(Run, "open", lambda path: opened(path) if path.name == "r" else [][1])
+    assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
+    assert f"{tmp_path / 'new'} cannot be read (IndexError" in caplog.text
 
 
 def test_the_stated_bounds_are_the_fuzzers() -> None:

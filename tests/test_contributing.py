@@ -1,17 +1,21 @@
 """What CONTRIBUTING shows to add is added in one file each, and works."""
 
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import robustbench_sgdm as rb
 from robustbench_sgdm import datasets, figures
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.dashboard.pages import load_pages
 from robustbench_sgdm.datasets import dataset_sources
-from robustbench_sgdm.figures import Material
-from robustbench_sgdm.figures.registry import figures as declared
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.figures.registry import all_figures
 from robustbench_sgdm.store import Run
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
@@ -34,7 +38,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 def _fresh() -> Iterator[None]:
     """Registries that forget what a test has added."""
     yield
-    declared.cache_clear()
+    all_figures.cache_clear()
     dataset_sources.cache_clear()
 
 
@@ -44,6 +48,7 @@ def test_every_kind_is_shown() -> None:
         ".",
         "robustbench_sgdm/datasets/sources",
         "robustbench_sgdm/figures",
+        "app/views",
     ]
 
 
@@ -81,12 +86,46 @@ def test_a_data_set(put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch)
 def test_a_figure(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = put("robustbench_sgdm/figures/counts.py")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(path.parent)])
-    declared.cache_clear()
-    drawn = figures.draw("counts", Material(told_run))
+    all_figures.cache_clear()
+    drawn = figures.draw("counts", RunAnalysis(told_run))
     assert drawn.data["cells"].sum() == len(told_run.cells)
-    from robustbench_sgdm.report.sections import sections
+    from robustbench_sgdm.report.sections import make_sections
 
     results = next(
-        section for section in sections(Material(told_run, resamples=20)) if section.id == "results"
+        section for section in make_sections(RunAnalysis(told_run, resamples=20)) if section.id == "results"
     )
-    assert results.pictures[-1].id == "counts"
+    assert results.figures[-1].id == "counts"
+
+
+def draw_page(name: str) -> None:
+    from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages
+
+    pages.show_page(pages.load_page(resources.root() / f"app/views/{name}.py"))
+
+
+def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the folder, in the menu and at its address; a file that cannot be loaded harms no other."""
+    app = put("app/views/progress.py").parent
+    views = app / "app/views"
+    shutil.copytree(resources.root() / "app", app / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    (app / "progress.py").rename(views / "progress.py")
+    (views / "broken.py").write_text("import nothing_of_this_name")
+    (views / "empty.py").write_text("")
+    pages, problems = load_pages(views)
+    (added,) = [page for page in pages if page.name == "progress"]
+    assert pages[-1] is added and added.needs_run and len(pages) == 8
+    assert [Path(text.partition(" ")[0]).name for text in problems] == ["broken.py", "empty.py"]
+
+    monkeypatch.setattr(resources, "root", lambda: app)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(told_run.path)])
+    before = sys.modules["__main__"]
+    try:
+        shown = AppTest.from_file(app / "app/main.py", default_timeout=120).run()
+        assert not shown.exception and [problem.value for problem in shown.error] == [
+            escaping.markdown(text) for text in problems
+        ]
+        shown = AppTest.from_function(draw_page, args=(added.name,), default_timeout=120).run()
+        assert not shown.exception and shown.metric[0].value == str(len(told_run.cells))
+    finally:
+        sys.modules["__main__"] = before

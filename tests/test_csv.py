@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 
 from robustbench_sgdm import robustness, tables
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from robustbench_sgdm.store.runs import LATENCY, RESULTS
 from robustbench_sgdm.training import comparison
 
 
 @pytest.fixture
 def begun(small_run: Run, tmp_path: Path) -> Run:
-    """The same plan as `small_run`, of which no cell is complete yet."""
-    return Run.start(tmp_path / "begun", "begun", {k: v for k, v in small_run.plan.items() if k != "schema"})
+    """The same cells as `small_run`, of which no cell is complete yet."""
+    return Run.create_or_resume(tmp_path / "begun", "begun", small_run.manifest)
 
 
 EMPTY: dict[str, Callable[[Run], pd.DataFrame]] = {
     "results": Run.results,
-    "latency": Run.latency,
-    "damage": Run.damage,
+    "latency": Run.read_latency,
+    "image quality": Run.read_image_quality,
     "summary": robustness.summary,
     "error types": robustness.error_types,
     "calibration": robustness.calibration,
@@ -46,9 +46,9 @@ def test_a_table_without_rows_has_its_header(begun: Run, name: str) -> None:
 
 def test_the_files_of_a_run_that_only_began(begun: Run, small_run: Run) -> None:
     begun.write_results()
-    begun.write_latency(begun.latency())
-    begun.write_damage(begun.damage())
-    for name, columns in (("results", RESULTS), ("latency", LATENCY), ("damage", DAMAGE)):
+    begun.write_latency(begun.read_latency())
+    begun.write_image_quality(begun.read_image_quality())
+    for name, columns in (("results", RESULTS), ("latency", LATENCY), ("image_quality", IMAGE_QUALITY)):
         frame = pd.read_csv(begun.path / f"{name}.csv")
         assert frame.empty and tuple(frame.columns) == columns
     assert tuple(small_run.results().columns) == RESULTS

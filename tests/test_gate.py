@@ -1,4 +1,4 @@
-"""Limits: what is read, what is held, what a build server gets."""
+"""Thresholds: what is parsed, what passes, what a build server gets."""
 
 from xml.etree import ElementTree
 
@@ -40,7 +40,7 @@ TABLE = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "significant", "kept"),
+    ("text", "kind", "significant", "passed"),
     [
         ("rPC=48", "fail-under", True, True),
         ("rPC=48.1", "fail-under", True, False),
@@ -54,45 +54,45 @@ TABLE = pd.DataFrame(
         ("AP=3", "max-drop", True, True),
         ("AP50=1", "max-drop", True, True),  # its interval is below 0, but it is one cell of many
         ("AP50=1", "max-drop", False, False),
-        ("P=1", "max-drop", True, False),  # no interval: nobody knows
+        ("P=1", "max-drop", True, False),  # no interval: unknown
         ("P=3", "max-drop", True, True),
     ],
 )
-def test_limits(text: str, kind: gate.Kind, significant: bool, kept: bool) -> None:
-    limit = gate.parse(text, kind)
-    (verdict,) = gate.check(TABLE, [limit], significant=significant)
-    assert verdict.kept == kept
-    assert gate.parse(limit.text, kind) == limit
+def test_thresholds(text: str, kind: gate.Kind, significant: bool, passed: bool) -> None:
+    threshold = gate.parse_threshold(text, kind)
+    (result,) = gate.check_thresholds(TABLE, [threshold], significant=significant)
+    assert result.passed == passed
+    assert gate.parse_threshold(threshold.text, kind) == threshold
 
 
 def test_what_is_absent_says_what_to_run() -> None:
-    (verdict,) = gate.check(TABLE, [gate.parse("mPC=1", "fail-under")])
-    assert verdict.message == "absent: run m: fog 5"
+    (result,) = gate.check_thresholds(TABLE, [gate.parse_threshold("mPC=1", "fail-under")])
+    assert result.message == "absent: run m: fog 5"
 
 
 @pytest.mark.parametrize(
     "text", ["", "rPC", "rPC=", "=5", "foo=1", "rPC:AR1=5", "rPC=nan", "rPC=inf", "P:=1"]
 )
-def test_no_limit(text: str) -> None:
-    with pytest.raises(UsageError, match="is no limit"):
-        gate.parse(text, "fail-under")
+def test_what_is_not_a_threshold(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a threshold"):
+        gate.parse_threshold(text, "fail-under")
 
 
-def test_a_negative_drop_and_a_limit_without_a_number() -> None:
+def test_a_negative_drop_and_a_threshold_without_a_number() -> None:
     with pytest.raises(UsageError, match="negative"):
-        gate.parse("AP=-1", "max-drop")
+        gate.parse_threshold("AP=-1", "max-drop")
     with pytest.raises(UsageError, match="needs a model and a baseline"):
-        gate.check(TABLE, [gate.parse("mPC=1", "max-drop")])
+        gate.check_thresholds(TABLE, [gate.parse_threshold("mPC=1", "max-drop")])
 
 
 def test_a_drop_without_an_interval_says_so() -> None:
-    (verdict,) = gate.check(TABLE, [gate.parse("P=1", "max-drop")])
-    assert verdict.message.startswith("-3.00 (no interval): whether it is chance cannot be told; --drops any")
+    (result,) = gate.check_thresholds(TABLE, [gate.parse_threshold("P=1", "max-drop")])
+    assert result.message.startswith("-3.00 (no interval): its significance is unknown; --drops any")
 
 
 def test_junit_counts_what_it_holds() -> None:
-    limits = [gate.parse("rPC=50", "fail-under"), gate.parse("AP=1", "fail-under")]
-    root = ElementTree.fromstring(gate.junit(gate.check(TABLE, limits)))
+    thresholds = [gate.parse_threshold("rPC=50", "fail-under"), gate.parse_threshold("AP=1", "fail-under")]
+    root = ElementTree.fromstring(gate.to_junit(gate.check_thresholds(TABLE, thresholds)))
     (suite,) = root
     assert suite.get("tests") == "2" == str(len(suite)) and suite.get("failures") == "1"
     (failure,) = suite.iter("failure")

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import cli, figures, report, robustness
+from benchmarks.support.manifests import changed, rewrite
+from robustbench_sgdm import api, cli, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
-from robustbench_sgdm.cli.results import show_results
+from robustbench_sgdm.cli.results import print_results
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table
 
@@ -34,21 +34,16 @@ def make(
 ) -> Run:
     """A stored run of these models; with `same` all put out what the first does."""
     run = made_run.make_run(folder, "run", list(models), LEVELS, images=6, resamples=True)
-    plan = {
-        **run.plan,
-        "models": {m: {**run.plan["models"][m], "baseline": None} | dict(models[m]) for m in models},
-        "cells": [c for c in run.plan["cells"] if clean or c["corruption"] != CLEAN],
-    }
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    run = Run.open(run.path)
+    baselines = {m: {"baseline": None} | dict(models[m]) for m in models}
+    run = rewrite(run, models=baselines, cells=[c for c in run.cells if clean or c.corruption != CLEAN])
     first = next(iter(models))
     for cell in run.cells:
         if same and cell.model != first:
             twin = next(c for c in run.cells if c == replace(cell, model=first, key=c.key))
-            found = run.store.detections(twin)
+            found = run.store.read_detections(twin)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            run.store.merge(cell, 1)
-            run.store.finish(cell, {**run.store.scores(twin), "key": cell.key})
+            run.store.merge_shards(cell, 1)
+            run.store.commit(cell, run.store.read_scores(twin).metrics, detections=len(found))
         place = 0 if same else list(models).index(cell.model)
         made_run._resampled(run, cell, 45 - 6 * cell.severity + place)
     return run
@@ -78,29 +73,28 @@ def test_an_untrained_module_is_called_so_by_every_result(
 ) -> None:
     run = make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}}, same=True)
     said = "n-sgdm and n are identical: module untrained"
-    assert robustness.identical(run) == {("n", "n-sgdm"): "module untrained"}
-    show_results(run)
+    assert robustness.find_identical_pairs(run) == {("n", "n-sgdm"): "module untrained"}
+    print_results(api.Run(run))
     assert said in capsys.readouterr().out
     for form in ("table", "csv", "json", "markdown"):
         code, printed = command("compare", str(run.path), "--format", form)
         assert code == 0 and said in printed and "could be shown" not in printed
-    material = Material(run)
+    analysis = RunAnalysis(run)
     for name in ("severity", "differences", "means", "sizes", "errors"):
-        assert said in figures.draw(name, material).caption
+        assert said in figures.draw(name, analysis).caption
     code, printed = command("figure", "means", str(run.path), "--out", str(tmp_path / "means.svg"))
     assert code == 0 and said in printed
-    report.write(material)
+    report.write_report(analysis)
     assert said in plain(run.path / "report.html")
     assert "could be shown" not in plain(run.path / "report.html")
 
 
 def page(name: str) -> None:
     from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
+    ((run, path),) = sources.available_runs().items()
+    pages.load_page(resources.root() / "app/views" / f"{name}.py").function(run_data.open_run(run, path))
 
 
 @pytest.mark.parametrize("name", ["overview", "curves"])
@@ -118,38 +112,40 @@ def test_the_dashboard_calls_it_so_too(tmp_path: Path, name: str, monkeypatch: p
 
 
 def test_one_output_that_differs_is_not_identical(tmp_path: Path) -> None:
-    assert not robustness.identical(make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}}))
+    assert not robustness.find_identical_pairs(
+        make(tmp_path, {"n": {}, "n-sgdm": {"baseline": "n", "module": "sgdm"}})
+    )
 
 
 def test_without_clean_images_nothing_is_drawn_or_said_of_them(tmp_path: Path) -> None:
-    material = Material(make(tmp_path, {"a": {}, "b": {}}, clean=False))
-    (axis,) = figures.draw("means", material).figure.axes
+    analysis = RunAnalysis(make(tmp_path, {"a": {}, "b": {}}, clean=False))
+    (axis,) = figures.draw("means", analysis).figure.axes
     assert "clean" not in [label.get_text() for label in axis.get_xticklabels()]
-    assert len(figures.draw("sizes", material).figure.axes) == 1
+    assert len(figures.draw("sizes", analysis).figure.axes) == 1
     for name in ("severity", "means", "sizes"):
-        drawn = figures.draw(name, material)
+        drawn = figures.draw(name, analysis)
         assert "clean" not in drawn.caption + drawn.alt and "nothing" not in drawn.alt
     with pytest.raises(DataError, match="add 0 to --severity"):
-        figures.draw("classes", material)
+        figures.draw("classes", analysis)
 
 
 def test_intervals_over_trainings_are_said_to_be(tmp_path: Path) -> None:
     pair = {"net-sgdm-seed0": {"baseline": "net-seed0"}, "net-sgdm-seed1": {"baseline": "net-seed1"}}
     run = make(tmp_path, {m: {**about, **pair.get(m, {})} for m, about in SEEDS.items()})
-    material = Material(run)
-    report.write(material)
+    analysis = RunAnalysis(run)
+    report.write_report(analysis)
     text = plain(run.path / "report.html")
     assert not re.search(r"intervals over images(?! and trainings)", text)
     assert "net-sgdm against net on made" in text
     for name in ("severity", "means", "sizes"):
-        assert "intervals over images and trainings" in figures.draw(name, material).caption
+        assert "intervals over images and trainings" in figures.draw(name, analysis).caption
 
 
 def test_every_model_is_in_the_heading_and_the_baseline_is_said(
     tmp_path: Path, command: Callable[..., tuple[int, str]]
 ) -> None:
     run = make(tmp_path, {"a": {}, "b": {}, "c": {}})
-    report.write(Material(run))
+    report.write_report(RunAnalysis(run))
     assert "b and c against a on made" in plain(run.path / "report.html")
     assert "a is the baseline, as the first model" in command("compare", str(run.path))[1]
     assert "as the first model" not in command("compare", str(run.path), "--baseline", "b")[1]
@@ -169,10 +165,10 @@ def test_numbers_are_whole_on_narrow_terminals(
 ) -> None:
     run = make(tmp_path, {m: {} for m in models})
     monkeypatch.setattr(console.out, "_width", 400)
-    show_results(run)
+    print_results(api.Run(run))
     wide = capsys.readouterr().out + command("compare", str(run.path))[1]
     monkeypatch.setattr(console.out, "_width", width)
-    show_results(run)
+    print_results(api.Run(run))
     narrow = capsys.readouterr().out + command("compare", str(run.path))[1]
     number = r"[+-]?\d+\.\d+\*?|< 0\.001"
     assert set(re.findall(number, wide)) <= set(re.findall(number, narrow))  # by metric there are more
@@ -183,7 +179,7 @@ def test_a_table_without_room_is_shown_in_parts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console.out, "_width", 40)
-    console.show_numbers(Table("t", ["row", *(f"column{i}" for i in range(6))], [["r", *["12.34"] * 6]]))
+    console.print_numbers(Table("t", ["row", *(f"column{i}" for i in range(6))], [["r", *["12.34"] * 6]]))
     printed = capsys.readouterr().out
     assert printed.count("12.34") == 6 and printed.count("t (continued)") == 1
 
@@ -199,10 +195,7 @@ def test_side_by_side_takes_networks_of_several_seeds(tmp_path: Path) -> None:
 def test_a_baseline_may_be_changed_under_the_same_name(tmp_path: Path) -> None:
     run = make(tmp_path, {"a": {}, "b": {}})
     kept = {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")}
-    plan = {
-        **run.plan,
-        "models": {"a": {**run.plan["models"]["a"], "baseline": "b"}, "b": run.plan["models"]["b"]},
-    }
-    again = Run.start(tmp_path, "run", plan)
-    assert again.path == run.path and again.pairs == [("b", "a")] and not again.missing()
+    manifest = changed(run.manifest, models={"a": {"baseline": "b"}})
+    again = Run.create_or_resume(tmp_path, "run", manifest)
+    assert again.path == run.path and again.baseline_pairs == [("b", "a")] and not again.missing_cells()
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("scores.json")} == kept

@@ -16,10 +16,12 @@ from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.detectors import timing
 from robustbench_sgdm.detectors.timing import Timing, benchmark_interleaved, median_interval
 from robustbench_sgdm.detectors.ultralytics import zoo
-from robustbench_sgdm.paper import Cell, Verdict
+from robustbench_sgdm.paper import Judgement, PrintedNumber
 from robustbench_sgdm.tables import are_distinguishable
 
-KEYS = {table: plan["key"] for table, plan in paper.facts()["recompute"].items()} | {6: "table_6_razor_ratio"}
+KEYS = {table: plan["key"] for table, plan in paper.paper_data()["recompute"].items()} | {
+    6: "table_6_razor_ratio"
+}
 # Rows and modules whose parameters and operations no rule reconciles; everything else is equal somehow.
 DIFFERS = {
     2: set(),
@@ -31,14 +33,14 @@ DIFFERS = {
 
 
 @cache
-def cells(table: int) -> list[Cell]:
+def cells(table: int) -> list[PrintedNumber]:
     return paper.recompute(table)
 
 
 def printed(table: int) -> set[tuple[str, str, str, float]]:
     """Every count that the paper prints: row, module, quantity, number."""
     found = set()
-    for row, values in paper.facts()[KEYS[table]].items():
+    for row, values in paper.paper_data()[KEYS[table]].items():
         if row in ("columns", "note"):
             continue
         for module, numbers in (values if isinstance(values, dict) else {"": values}).items():
@@ -100,14 +102,14 @@ def test_both_cells_of_a_model_are_of_one_class_count() -> None:
     ],
 )
 def test_judge(value: float, aim: float, outcome: str, compared: float) -> None:
-    verdict = paper.judge(value, [("BatchNorm folded", 8.744)], aim)
+    verdict = paper.judge_number(value, [("BatchNorm folded", 8.744)], aim)
     assert (verdict.outcome, verdict.value) == (outcome, compared)
 
 
 @pytest.mark.parametrize("table", [6, 7, 8])
 def test_ablations_are_models_beside_their_printed_ap(table: int) -> None:
     to_train = [c for c in cells(table) if c.verdict.outcome == "to train"]
-    rows = paper.facts()[paper.facts()["ablations"][table]["key"]]
+    rows = paper.paper_data()[paper.paper_data()["ablations"][table]["key"]]
     assert len(to_train) == 2 * (len(rows) - 1)
     for cell in to_train:
         assert cell.printed in rows[cell.row]
@@ -124,7 +126,7 @@ def test_csv_reads_back() -> None:
 
 
 def test_a_table_names_every_reason_once() -> None:
-    shown = paper.show(cells(4))
+    shown = paper.to_table(cells(4))
     assert shown.notes[0].startswith("of 12 printed numbers 6 are equal")
     assert len(shown.rows) == len(cells(4)) and all(len(row) == len(shown.columns) for row in shown.rows)
     assert {re.findall(r"\[(\d+)\]", row[-1])[0] for row in shown.rows if "[" in row[-1]} == set("1234")
@@ -141,21 +143,21 @@ def test_every_printed_time_is_listed_before_it_is_measured(table: int) -> None:
         (row, model) for row, models in paper.latency_models(table).items() for model in models[1:]
     }
     for cell in waiting:
-        values = paper.facts()[KEYS[table]][cell.row]
+        values = paper.paper_data()[KEYS[table]][cell.row]
         place = values[cell.column][-1] / values["baseline"][-1]
         assert cell.printed == pytest.approx(place, abs=5e-4)
         assert (cell.value, cell.verdict.outcome) == (None, "to measure") and "--latency" in cell.verdict.why
     judged = len(cells(table)) - len(waiting)
-    assert f"of {judged} printed" in paper.show(cells(table)).notes[0]
+    assert f"of {judged} printed" in paper.to_table(cells(table)).notes[0]
 
 
 def test_latency_is_a_ratio_beside_its_spread() -> None:
     models = paper.latency_models(3)["yolov8n"]
     assert models[0] == "yolov8n" and models[-1] == "yolov8n-sgdm"
     timings = {m: Timing(10.0, 1.5, 1.4, 1.65) for m in models}
-    found = {c.column: c for c in paper.latency_cells(3, "yolov8n", timings, "cpu")}
+    found = {c.column: c for c in paper.latency_numbers(3, "yolov8n", timings, "cpu")}
     assert found["condconv"].printed == 1.6
-    assert found["condconv"].verdict == Verdict("equal", 1.5, found["condconv"].verdict.why)
+    assert found["condconv"].verdict == Judgement("equal", 1.5, found["condconv"].verdict.why)
     assert found["rdconv"].verdict.outcome == "differs"
     assert found["rdconv"].verdict.why.endswith("so 0.90 to 1.11")
     assert "1.50 [1.40, 1.65] of the baseline's time" in found["rdconv"].verdict.why

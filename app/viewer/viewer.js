@@ -1,4 +1,4 @@
-// Two panes over one picture, zoomed and moved in step. Confidence, labels and truth are applied here, without
+// Two panes over one image, zoomed and moved in step. Confidence, labels and truth are applied here, without
 // asking Python: a box's outcome does not depend on boxes of lower confidence.
 const SVG = "http://www.w3.org/2000/svg";
 const RANK = { false: 0, missed: 1, matched: 2 }; // drawn in this order, so that what was found lies on top
@@ -14,7 +14,7 @@ export default function (component) {
 
 class Viewer {
   constructor(root) {
-    this.view = null; // x, y, w, h in picture pixels
+    this.view = null; // x, y, w, h in image pixels
     this.root = document.createElement("div");
     this.root.className = "viewer";
     this.root.innerHTML = `<div class="panes"></div>
@@ -26,7 +26,7 @@ class Viewer {
         <label><input class="tags" type="checkbox"> Labels</label>
         <span class="spacer"></span>
         <span class="group"><button class="out" title="Zoom out (−)" aria-label="Zoom out">−</button
-        ><button class="whole" title="Whole picture (0)" aria-label="Whole picture">⤢</button
+        ><button class="whole" title="Whole image (0)" aria-label="Whole image">⤢</button
         ><button class="in" title="Zoom in (+)" aria-label="Zoom in">+</button></span>
       </div>
       <div class="key"></div>
@@ -80,7 +80,7 @@ class Viewer {
     });
   }
 
-  // Where to, not how far: what is pressed before the last picture came is not lost.
+  // Where to, not how far: what is pressed before the last image came is not lost.
   step(by) {
     if (this.data.of < 2) return;
     this.wanted = (this.wanted ?? this.data.place) + by;
@@ -101,7 +101,7 @@ class Viewer {
     const { data } = this;
     this.panes.replaceChildren(...data.panes.map((pane, index) => this.pane(pane, index)));
     this.panes.style.gridTemplateColumns = data.panes.length === 1 ? "1fr" : "";
-    const items = data.kinds.map((kind) => swatch(kind, data.words?.[kind] ?? WORDS[kind]));
+    const items = data.kinds.map((kind) => swatch(kind, WORDS[kind]));
     if (data.truth.length) items.push(swatch("truth", "ground truth"));
     if (data.truth.length && data.panes.length === 2) items.push(swatch("matched flip", "filled: the two differ"));
     this.find(".key").replaceChildren(...items);
@@ -115,7 +115,7 @@ class Viewer {
     name.textContent = pane.title;
     caption.append(name, element("span", { class: "counts", "aria-live": "polite" }));
     const stage = element("div", { class: "stage" });
-    const svg = node("svg", { role: "img", "aria-label": `${pane.title}: the picture with its boxes`, preserveAspectRatio: "xMidYMid meet" });
+    const svg = node("svg", { role: "img", "aria-label": `${pane.title}: the image with its boxes`, preserveAspectRatio: "xMidYMid meet" });
     svg.style.aspectRatio = `${this.data.width} / ${this.data.height}`;
     svg.append(node("image", { href: pane.image ?? this.data.image, x: 0, y: 0, width: this.data.width, height: this.data.height }));
     for (const box of this.data.truth) svg.append(drawn({ ...box, kind: "truth" }));
@@ -158,7 +158,7 @@ class Viewer {
       figure.querySelector(".counts").replaceChildren(...data.kinds.map((kind) => {
         const span = element("span", {}), number = element("b", {});
         number.textContent = counts[kind] ?? 0;
-        span.append(number, ` ${data.words?.[kind] ?? WORDS[kind]}`);
+        span.append(number, ` ${WORDS[kind]}`);
         return span;
       }));
     });
@@ -252,7 +252,7 @@ function drawn(box) {
   return group;
 }
 
-// At the upper left corner of the box, turned inwards at the picture's upper edge.
+// At the upper left corner of the box, turned inwards at the upper edge of the image.
 function place(label, unit, view) {
   const { x, y } = label.box, [tag, text] = label.children;
   const wide = (label.wide ??= width(text)) * unit + 10 * unit, high = 17 * unit;

@@ -1,31 +1,32 @@
-"""Overview: the verdict, the leaderboard, what can be downloaded."""
+"""Overview: the verdict, the leaderboard and downloads."""
 
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
-from robustbench_sgdm.robustness import Over
-from robustbench_sgdm.store import held, repeat_command
-from robustbench_sgdm.tables import identical_words, named, number, time_ratio, verdicts, words
-
-if TYPE_CHECKING:
-    from app import controls, processes, stored
-    from app.stored import Shown
-else:
-    controls = resources.import_file(resources.root() / "app" / "controls.py")
-    stored = resources.import_file(resources.root() / "app" / "stored.py")
-    processes = resources.import_file(resources.root() / "app" / "processes.py")
-    Shown = stored.Shown
+from robustbench_sgdm.dashboard import jobs, run_data, sources, widgets
+from robustbench_sgdm.dashboard.pages import page
+from robustbench_sgdm.dashboard.run_data import RunView
+from robustbench_sgdm.robustness import CorruptionSet
+from robustbench_sgdm.store import is_locked, resume_command
+from robustbench_sgdm.tables import (
+    describe_set,
+    format_number,
+    format_time_ratio,
+    humanize,
+    identical_sentence,
+    verdicts,
+)
 
 EVERY = "all"
-SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # of all objects it is the run's own
-FACTS = {  # what scores depend on beside the model, and how runs may differ
+SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
+CONDITIONS = {  # on which scores depend beside the model
     "data": "Data",
     "images": "Images",
     "corruptions": "Corruptions",
@@ -34,131 +35,134 @@ FACTS = {  # what scores depend on beside the model, and how runs may differ
 }
 
 
-def page(shown: Shown) -> None:
-    """One run's verdict and the leaderboard of its models, beside those of other runs if asked."""
-    results = stored.results(shown)
-    _state(shown)
+@page("Overview", icon=":material/leaderboard:", order=1)
+def overview(view: RunView) -> None:
+    """A run's verdict and the leaderboard of its models, with those of other runs on demand."""
+    results = run_data.results(view)
+    _show_state(view)
     if results.empty:
-        controls.nothing("Nothing measured yet", "Its first cells appear here as soon as they are complete.")
+        widgets.empty_state("No results yet", "Cells appear here as soon as they are complete.")
         return
-    shown, family, size, beside = _filters(shown)
-    metric = SIZES.get(size) or stored.headline(shown)
+    view, family, size, others = _show_filters(view)
+    metric = SIZES.get(size) or run_data.primary_metric(view)
     with st.container(key="verdict"):
         verdict = st.empty()
     board = st.empty()
-    if not stored.warm(shown, metric):  # the scores alone are quick
-        _board(shown, family, metric, beside, board, None)
-    table = stored.intervals(shown, metric)
+    if not run_data.has_cached_intervals(view, metric):  # scores alone come at once
+        _show_board(view, family, metric, others, board, None)
+    table = run_data.intervals(view, metric)
     with verdict.container():
-        _verdict(shown, metric, _over(shown, family), table)
-    _board(shown, family, metric, beside, board, table)
-    if not (stored.kept(shown) and shown.run.files.is_file("report.pdf")):
-        _offer_report(shown)
-    _downloads(shown, results)
+        _show_verdict(view, metric, _corruption_set(view, family), table)
+    _show_board(view, family, metric, others, board, table)
+    if not (run_data.has_resamples(view) and view.run.files.is_file("report.pdf")):
+        _offer_report(view)
+    _show_downloads(view, results)
 
 
-def _state(shown: Shown) -> None:
-    data, corruptions = shown.run.plan["data"], shown.run.plan["corruptions"]
-    missing = stored.missing(shown)
-    total = len(shown.run.plan["cells"])
+def _show_state(view: RunView) -> None:
+    data, corruptions = view.run.manifest.data, view.run.manifest.corruptions
+    missing = run_data.count_missing_cells(view)
+    total = len(view.run.manifest.cells)
     text = (
-        f"{controls.plain(data['name'])} · {data['images']:,} images · {data['boxes']:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {shown.run.plan['settings']['seed']:d}"
+        f"{escaping.markdown(data.name)} · {data.images:,} images · {data.boxes:,} objects · "
+        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {view.run.manifest.settings.seed:d}"
     )
     st.caption(text)
-    if truth := data.get("truth"):
-        st.caption(controls.plain(truth))
+    if truth := data.ground_truth:
+        st.caption(escaping.markdown(truth))
     if not missing:
         return
-    done = f"{total - missing} of {total} cells are complete; what follows is about those."
-    if held(shown.run.path):
-        st.info(f"{done} A process works on the rest.", icon=":material/hourglass_top:")
+    done = f"{total - missing} of {total} cells are complete; this page shows those."
+    if is_locked(view.run.path):
+        st.info(f"{done} The run is in progress.", icon=":material/hourglass_top:")
         return
     try:
-        command = repeat_command(shown.run)
+        command = resume_command(view.run)
     except DataError as error:
         st.info(
-            f"{done} No command can be made of its plan: {controls.plain(error)}.",
+            f"{done} Its manifest does not say which command computes the rest: {escaping.markdown(error)}.",
             icon=":material/hourglass_top:",
         )
         return
-    st.info(f"{done} This command makes the rest:", icon=":material/hourglass_top:")
+    st.info(f"{done} This command computes the rest:", icon=":material/hourglass_top:")
     st.code(command, language="bash", wrap_lines=True)
 
 
-def _filters(shown: Shown) -> tuple[Shown, str, str, list[str]]:
-    families = list(dict.fromkeys(f for f in stored.sets(shown).values() if f))
+def _show_filters(view: RunView) -> tuple[RunView, str, str, list[str]]:
+    families = list(dict.fromkeys(f for f in run_data.corruption_sets(view).values() if f))
     with st.container(horizontal=True, gap="medium"):
-        compared = controls.against(shown)
-        family = controls.choose("Corruptions", [EVERY, *families], "family") if families else EVERY
-        size = controls.choose("Objects", [EVERY, *SIZES], "size")
-        others = [n for n in stored.listed() if n != shown.name]
+        compared = widgets.select_baseline(view)
+        family = widgets.segmented_control("Corruptions", [EVERY, *families], "family") if families else EVERY
+        size = widgets.segmented_control("Objects", [EVERY, *SIZES], "size")
+        other_runs = [n for n in sources.available_runs() if n != view.name]
         beside = (
-            controls.picks("Compare with runs", others, "beside", default=[], placeholder="none", width=320)
-            if others
+            widgets.multiselect(
+                "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=320
+            )
+            if other_runs
             else []
         )
     return compared, family, size, beside
 
 
-def _board(
-    shown: Shown, family: str, metric: str, beside: list[str], board: Any, table: pd.DataFrame | None
+def _show_board(
+    view: RunView, family: str, metric: str, others: list[str], board: Any, table: pd.DataFrame | None
 ) -> None:
-    over = _over(shown, family)
-    frames = [_with_intervals(_leaderboard(shown, metric, over), table, over)]
+    over = _corruption_set(view, family)
+    frames = [_with_intervals(_leaderboard(view, metric, over), table, over)]
     with board.container():
-        frames += [other for name in beside if (other := _other(name, family, metric)) is not None]
+        frames += [other for name in others if (other := _other_run(name, family, metric)) is not None]
         frame = pd.concat(frames).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
-        differ = [name for name in FACTS if frame[name].nunique() > 1]
+        differ = [name for name in CONDITIONS if frame[name].nunique() > 1]
         if differ:
-            names = ", ".join(FACTS[name].lower() for name in differ)
+            names = ", ".join(CONDITIONS[name].lower() for name in differ)
             st.warning(
-                f"The rows differ in more than the model: {names}. Their scores do not compare.",
+                f"The rows differ in more than the model: {names}. Their scores are not comparable.",
                 icon=":material/compare_arrows:",
             )
         seeds = ["seeds"] if (frame["seeds"] > 1).any() else []
-        _table(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
+        _show_leaderboard(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
 
 
-def _over(shown: Shown, family: str) -> Over | None:
-    """The set that means are taken over: the benchmark or all that was run, or one family."""
-    sets = stored.sets(shown)
+def _corruption_set(view: RunView, family: str) -> CorruptionSet | None:
+    """The set that means are taken over: one family, else the widest."""
+    sets = run_data.corruption_sets(view)
     return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
 
 
-def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
-    """A row per network: clean score, mPC, rPC, AP_S, seeds, latency and its ratio in words, parameters, `FACTS`."""
-    frame = stored.summary(shown, metric)
-    small = stored.summary(shown, "AP_S").drop_duplicates("model").set_index("model")["P"]
-    scores = stored.scores(shown)
+def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
+    """A row per model: clean score, mPC, rPC, AP_S, seeds, latency and its ratio, parameters, `CONDITIONS`."""
+    frame = run_data.summary(view, metric)
+    small = run_data.summary(view, "AP_S").drop_duplicates("model").set_index("model")["P"]
+    scores = run_data.pooled_results(view)
     clean = scores[scores["corruption"] == CLEAN].set_index("model")
     rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
-    took = shown.run.latency().set_index("model")
-    plan = shown.run.plan
-    facts = {
-        "data": plan["data"]["name"],
-        "images": plan["data"]["images"],
-        "corruptions": ", ".join(map(words, sorted(plan["corruptions"]))),
-        "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in shown.run.cells})),
+    latency = view.run.read_latency().set_index("model")
+    manifest = view.run.manifest
+    conditions = {
+        "data": manifest.data.name,
+        "images": manifest.data.images,
+        "corruptions": ", ".join(map(humanize, sorted(manifest.corruptions))),
+        "severities": ", ".join(f"{s:g}" for s in sorted({cell.severity for cell in view.run.cells})),
     }
     board = []
-    for name, trainings in shown.networks.items():
-        about = plan["models"][trainings[0]]
-        timed = next((m for m in trainings if m in took.index), None)
+    for name, trainings in view.run.groups.items():
+        info = manifest.models[trainings[0]]
+        timed = next((m for m in trainings if m in latency.index), None)
         board.append(
             {
-                "run": shown.name,
+                "run": view.name,
                 "model": name,
                 "clean": clean[metric].get(name),
                 "mPC": rows["mPC"].get(name),
                 "rPC": rows["rPC"].get(name),
                 "AP_S": small.get(name, clean["AP_S"].get(name)),
                 "seeds": len(trainings),
-                "latency": took["milliseconds"].get(timed),
-                "ratio": _ratio(took.loc[timed]) if timed else None,
-                "parameters": about.get("parameters", float("nan")) / 1e6,
-                **facts,
-                "imgsz": about.get("imgsz"),
+                "latency": latency["milliseconds"].get(timed),
+                "ratio": _ratio(latency.loc[timed]) if timed else None,
+                "parameters": info.parameters / 1e6 if info.parameters is not None else float("nan"),
+                **conditions,
+                "imgsz": info.imgsz,
             }
         )
     return pd.DataFrame(board).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
@@ -166,11 +170,13 @@ def _leaderboard(shown: Shown, metric: str, over: Over | None) -> pd.DataFrame:
 
 def _ratio(row: Any) -> str:
     if row["low"] == row["high"] == 1:
-        return "1"  # the model that the others are timed against
-    return time_ratio(row["ratio"], row["low"], row["high"])
+        return "1"  # the others are timed against this model
+    return format_time_ratio(row["ratio"], row["low"], row["high"])
 
 
-def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over | None) -> pd.DataFrame:
+def _with_intervals(
+    frame: pd.DataFrame, table: pd.DataFrame | None, over: CorruptionSet | None
+) -> pd.DataFrame:
     frame = frame.copy()
     if table is None:
         return frame
@@ -179,26 +185,29 @@ def _with_intervals(frame: pd.DataFrame, table: pd.DataFrame | None, over: Over 
     for column, statistic, name in (("clean", "P", ""), ("mPC", "mPC", mean), ("rPC", "rPC", mean)):
         rows = own[(own["statistic"] == statistic) & (own["over"] == name)].set_index("model")
         frame[f"{column} 95 %"] = [
-            controls.span(rows["low"][m], rows["high"][m]) if m in rows.index else "–" for m in frame["model"]
+            widgets.format_interval(rows["low"][m], rows["high"][m]) if m in rows.index else "–"
+            for m in frame["model"]
         ]
     return frame
 
 
-def _other(name: str, family: str, metric: str) -> pd.DataFrame | None:
-    """The leaderboard of another run; one that cannot be read says so and is left out."""
+def _other_run(name: str, family: str, metric: str) -> pd.DataFrame | None:
+    """The leaderboard of another run; None after a warning if it cannot be read."""
     try:
-        other = stored.show(name, stored.listed()[name])
-        over = _over(other, family)
-        return _with_intervals(_leaderboard(other, metric, over), stored.intervals(other, metric), over)
+        other = run_data.open_run(name, sources.available_runs()[name])
+        over = _corruption_set(other, family)
+        return _with_intervals(_leaderboard(other, metric, over), run_data.intervals(other, metric), over)
     except (RobustBenchError, OSError, LookupError, TypeError, ValueError) as error:
-        st.warning(f"{controls.plain(name)} is left out: {controls.plain(error)}", icon=":material/error:")
+        st.warning(
+            f"{escaping.markdown(name)} is left out: {escaping.markdown(error)}", icon=":material/error:"
+        )
         return None
 
 
-def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
+def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
     column = st.column_config.NumberColumn
     order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
-    controls.table(
+    widgets.show_table(
         frame,
         column_order=[
             *order,
@@ -208,23 +217,27 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
         ],
         column_config={
             "model": st.column_config.TextColumn("Model", pinned=True),
-            "clean": column(f"{metric}, clean", format="%.2f", help="On the images as they are, percent."),
+            "clean": column(f"{metric}, clean", format="%.2f", help="On clean images, percent."),
             "mPC": column(format="%.2f", help="Mean score under corruption, percent."),
-            "rPC": column("rPC, %", format="%.2f", help="What is kept of the clean score: mPC / clean."),
+            "rPC": column(
+                "rPC, %", format="%.2f", help="Share of the clean score that remains: mPC / clean."
+            ),
             "AP_S": column("AP_S, clean", format="%.2f", help="Of objects under 32 x 32 px."),
             "ratio": st.column_config.TextColumn(
-                "Time, ratio", help="Over the run's first model in the same round: median and 95 % interval."
+                "Time, ratio",
+                help="Relative to the run's first model, timed in turns: median and 95 % interval.",
             ),
             "latency": column("ms / image", format="%.1f", help="One image, pixels to boxes."),
             "parameters": column("Parameters, M", format="%.2f"),
             "seeds": column(
-                "Seeds", help="Trainings whose mean is shown; intervals are over images and trainings."
+                "Seeds",
+                help="Number of trainings; scores are their mean, intervals are over images and trainings.",
             ),
             "run": st.column_config.TextColumn("Run"),
-            **FACTS,
+            **CONDITIONS,
             **{
                 f"{c} 95 %": st.column_config.TextColumn(
-                    "95 %", help="Bootstrap over images, and over trainings where there are several."
+                    "95 %", help="Bootstrap over images, and over trainings if there are several."
                 )
                 for c in ("clean", "mPC", "rPC")
             },
@@ -234,61 +247,63 @@ def _table(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
     )
     if frame["latency"].notna().any():
         st.caption(
-            "Milliseconds were measured once, on the machine of the run and with whatever else it did; "
-            "the ratio of times, taken in turns, is what carries over."
+            "Milliseconds were measured once, on the run's machine, whatever else it did at the time. "
+            "The ratio of times is more reliable, since models were timed in turns."
         )
 
 
-def _verdict(shown: Shown, metric: str, over: Over | None, table: pd.DataFrame | None) -> None:
-    """In words: does the module help under these corruptions, and how sure is that."""
-    same = stored.identical(shown)
+def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
+    """In words: whether the module helps under these corruptions, and how certain that is."""
+    same = run_data.identical_pairs(view)
     if table is None:
         for pair, why in same.items():
-            st.markdown(f"### {controls.plain(identical_words(*pair, why))}.")
-        if len(same) < len(shown.run.pairs):
+            st.markdown(f"### {escaping.markdown(identical_sentence(*pair, why))}.")
+        if len(same) < len(view.run.baseline_pairs):
             st.markdown(
-                "**No verdict yet:** it needs intervals, and the images of this run have not been resampled. "
-                "The button below does it."
+                "**No verdict yet:** it needs confidence intervals, which are not computed yet. "
+                "Use the button below to compute them."
             )
     else:
-        for verdict in verdicts(table, shown.run.pairs, metric, over, same):
-            st.markdown(f"### {controls.plain(verdict.headline)}.")
+        for verdict in verdicts(table, view.run.baseline_pairs, metric, over, same):
+            st.markdown(f"### {escaping.markdown(verdict.headline)}.")
             if verdict.details:
-                st.markdown("\n".join(f"* {controls.plain(detail)}." for detail in verdict.details))
-    if not shown.run.pairs:
-        _alone(_leaderboard(shown, metric, over).iloc[0], metric, over)
+                st.markdown("\n".join(f"* {escaping.markdown(detail)}." for detail in verdict.details))
+    if not view.run.baseline_pairs:
+        _show_single_model(_leaderboard(view, metric, over).iloc[0], metric, over)
 
 
-def _alone(row: Any, metric: str, over: Over | None) -> None:
-    """The scores of a run's only network in words; there is nothing to compare."""
-    name, score = controls.plain(row["model"]), controls.plain(metric)
+def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> None:
+    """The scores of a run's only model in words."""
+    name, score = escaping.markdown(row["model"]), escaping.markdown(metric)
     if over is None or pd.isna(row["mPC"]):
-        lack = (
+        reason = (
             "only clean images were run"
             if over is None
             else "cells are missing, or no image has such objects"
         )
-        st.markdown(f"**{name}:** no mean under corruption: {lack}.")
+        st.markdown(f"**{name}:** no mean under corruption: {reason}.")
         return
-    st.markdown(f"### {name}: mean {score} of {number(row['mPC'])} under {controls.plain(named(over))}")
-    if pd.notna(row["rPC"]):  # of a clean score of 0 nothing can be kept
-        st.markdown(f"It keeps {number(row['rPC'])} % of its clean {score}.")
+    st.markdown(
+        f"### {name}: mean {score} of {format_number(row['mPC'])} under {escaping.markdown(describe_set(over))}"
+    )
+    if pd.notna(row["rPC"]):  # undefined for a clean score of 0
+        st.markdown(f"It keeps {format_number(row['rPC'])} % of its clean {score}.")
 
 
-def _offer_report(shown: Shown) -> None:
-    """What a run leaves at its end and this one lacks: resampling takes a while, so it is asked for."""
+def _offer_report(view: RunView) -> None:
+    """Offer to compute intervals and report, which takes a while."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("This run has no intervals or no report yet: its images have to be resampled.")
-        if st.button("Make intervals and report", icon=":material/casino:"):
-            with st.spinner("Resampling the images and drawing, a minute or more", show_time=True):
-                done = processes.call("report", "--", str(shown.run.path))
+        st.caption("This run has no confidence intervals or no report yet.")
+        if st.button("Compute intervals and report", icon=":material/casino:"):
+            with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
+                done = jobs.run_command("report", "--", str(view.run.path))
             if done.returncode:
-                st.error(controls.plain(done.stderr.strip()[-500:]), icon=":material/error:")
+                st.error(escaping.markdown(done.stderr.strip()[-500:]), icon=":material/error:")
             else:
                 st.rerun()
 
 
-def _downloads(shown: Shown, results: pd.DataFrame) -> None:
+def _show_downloads(view: RunView, results: pd.DataFrame) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Results, CSV",
@@ -302,13 +317,12 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
             ("report.pdf", "application/pdf", "PDF"),
             ("report.html", "text/html", "HTML"),
         ):
-            if about := shown.run.files.stat(name):
-                of = (
-                    f" of {_made(about.st_mtime)}" if stored.missing(shown) else ""
-                )  # the cells may have changed since
+            if about := view.run.files.stat(name):
+                # Of a run that is not complete, cells may have been added since.
+                of = f" of {_format_time(about.st_mtime)}" if run_data.count_missing_cells(view) else ""
                 st.download_button(
                     f"Report{of}, {kind}",
-                    partial(shown.run.files.read_bytes, name),
+                    partial(view.run.files.read_bytes, name),
                     name,
                     mime,
                     icon=":material/description:",
@@ -316,5 +330,5 @@ def _downloads(shown: Shown, results: pd.DataFrame) -> None:
                 )
 
 
-def _made(time: float) -> str:
+def _format_time(time: float) -> str:
     return f"{datetime.fromtimestamp(time):%d %B %Y, %H:%M}"

@@ -1,22 +1,18 @@
-"""Paper: what the SGDM paper prints beside what is recomputed here."""
+"""Paper: the printed numbers of the SGDM paper beside recomputed ones."""
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 import yaml
 
 import robustbench_sgdm
-from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import DataError
-
-if TYPE_CHECKING:
-    from app import controls, processes
-else:
-    processes = resources.import_file(resources.root() / "app" / "processes.py")
-    controls = resources.import_file(resources.root() / "app" / "controls.py")
+from robustbench_sgdm.dashboard import jobs, widgets
+from robustbench_sgdm.dashboard.pages import page
 
 TABLES = {
     "2": "modules on VOC",
@@ -34,7 +30,7 @@ MARKS = {
     "to train": "○ to train",
     "to measure": "○ to measure",
 }
-WHAT = {
+QUANTITIES = {
     "params": "parameters, M",
     "flops": "GFLOPs",
     "time": "time / baseline",
@@ -43,32 +39,33 @@ WHAT = {
 }
 
 
-def page() -> None:
-    """One table at a time: each printed number, ours, the verdict and why."""
-    number = controls.choose("Table of the paper", list(TABLES), "table")
+@page("Paper", icon=":material/article:", order=6)
+def paper() -> None:
+    """One table: each printed number, the recomputed one, the verdict and the reason."""
+    number = widgets.segmented_control("Table of the paper", list(TABLES), "table")
     st.subheader(f"Table {number}: {TABLES[number]}", anchor=False)
     meanwhile = st.empty()
     with meanwhile.container():
-        st.caption("What the paper prints; the models are being counted.")
-        controls.table(_printed(number))
+        st.caption("The paper's numbers. Parameters and operations are being counted.")
+        widgets.show_table(_printed(number))
     frame = _recomputed(number)
     meanwhile.empty()
-    judged = frame[~frame["verdict"].isin(["to train", "to measure"])]
-    equal = int((judged["verdict"] != "differs").sum())
+    compared = frame[~frame["verdict"].isin(["to train", "to measure"])]
+    equal = int((compared["verdict"] != "differs").sum())
     untrained = int((frame["verdict"] == "to train").sum())
     with st.container(horizontal=True, gap="small"):
         st.metric("Printed numbers", len(frame), border=True, width=190)
-        if len(judged):
-            st.metric("Explained by what is recomputed", f"{equal} of {len(judged)}", border=True, width=290)
+        if len(compared):
+            st.metric("Reproduced", f"{equal} of {len(compared)}", border=True, width=290)
         if untrained:
-            st.metric("AP that needs a training", untrained, border=True, width=240)
-    outcomes = [o for o in MARKS if o in set(frame["verdict"])]
-    chosen = controls.picks("Verdicts", outcomes, "verdicts", default=outcomes)
-    shown = frame[frame["verdict"].isin(chosen)]
-    if shown.empty:
-        controls.nothing("No verdict chosen", "Choose one above.", ":material/check_box:")
+            st.metric("AP that needs training", untrained, border=True, width=240)
+    verdicts = [verdict for verdict in MARKS if verdict in set(frame["verdict"])]
+    chosen = widgets.multiselect("Verdicts", verdicts, "verdicts", default=verdicts)
+    selected = frame[frame["verdict"].isin(chosen)]
+    if selected.empty:
+        widgets.empty_state("No verdict chosen", "Choose one above.", ":material/check_box:")
     else:
-        _table(shown)
+        _show_comparison(selected)
     st.download_button(
         "This table, CSV",
         escaping.csv(frame),
@@ -82,7 +79,7 @@ def page() -> None:
 @st.cache_data
 def _printed(number: str) -> pd.DataFrame:
     """The table as the paper has it: a row per detector and module."""
-    file = Path(robustbench_sgdm.__file__).with_name("paper_tables.yaml")
+    file = Path(robustbench_sgdm.__file__).with_name("paper") / "tables.yaml"
     facts = yaml.safe_load(file.read_text("utf-8"))
     key = next(k for k in facts if k.startswith(f"table_{number}_"))
     rows = []
@@ -100,22 +97,22 @@ def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:
     return dict(zip(table["columns"], values, strict=False))
 
 
-@st.cache_data(show_spinner="Building the table's models to count them; under a minute, once")
+@st.cache_data(show_spinner="Building the table's models to count their parameters; under a minute, once")
 def _recomputed(number: str) -> pd.DataFrame:
-    """The table's cells, counted by another process, so that this one never loads a detector."""
-    done = processes.call("paper", "--table", number, "--format", "csv")
+    """The table's cells, counted by another process, so that this one loads no detector."""
+    done = jobs.run_command("paper", "--table", number, "--format", "csv")
     if done.returncode:
         raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
     return escaping.from_csv_frame(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
 
 
-def _table(frame: pd.DataFrame) -> None:
+def _show_comparison(frame: pd.DataFrame) -> None:
     number = st.column_config.NumberColumn
-    controls.table(
+    widgets.show_table(
         frame.assign(
             verdict=frame["verdict"].map(MARKS),
             quantity=frame["quantity"].map(
-                WHAT | ({"flops": "MACs, G"} if (frame["table"] == 6).all() else {})
+                QUANTITIES | ({"flops": "MACs, G"} if (frame["table"] == 6).all() else {})
             ),
             column=frame["column"].fillna("–"),
         ),
@@ -124,14 +121,14 @@ def _table(frame: pd.DataFrame) -> None:
         column_config={
             "row": st.column_config.TextColumn("Row", pinned=True),
             "column": st.column_config.TextColumn("Module"),
-            "quantity": st.column_config.TextColumn("What"),
+            "quantity": st.column_config.TextColumn("Quantity"),
             "printed": number("Printed", format="%.3g"),
             "value": number("Here, paper's rule", format="%.3f"),
             "at_640": number(
                 "Here, true 640", format="%.2f", help="Operations of the same layers on a 640 x 640 image."
             ),
             "verdict": st.column_config.TextColumn("Verdict"),
-            "why": st.column_config.TextColumn("Why", width="large"),
+            "why": st.column_config.TextColumn("Reason", width="large"),
             "model": st.column_config.TextColumn("Model in the zoo"),
         },
         placeholder="–",

@@ -10,8 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT, METRICS
-from robustbench_sgdm.store import Cell, GroundTruth, Run
+from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run
+
+manifests = resources.import_file(Path(__file__).with_name("manifests.py"))
 
 CLASSES = ("person", "cat", "dog", "car")
 SIDE = 320, 240
@@ -44,22 +47,23 @@ def make_run(
     )
     truth = _truth(rng, images, files)
     cells = [
-        {"model": m, "corruption": c, "severity": float(s), "key": f"{m}|{c}|{s:g}|" + "0" * 40}
+        Cell(m, c, float(s), f"{m}|{c}|{s:g}|" + "0" * 40)
         for m in models
         for c, levels in {CLEAN: [0], **corruptions}.items()
         for s in levels
     ]
-    run = Run.start(project, name, _plan(models, corruptions, truth, cells, fingerprints or {}), truth=truth)
+    manifest = _manifest(models, corruptions, truth, cells, fingerprints or {})
+    run = Run.create_or_resume(project, name, manifest, ground_truth=truth)
     scorer = None if resamples else _scorer(truth)
     for cell in run.cells[: len(run.cells) - leave]:
         found = _detections(np.random.default_rng(len(cell.key) + hash_of(cell)), truth, cell, models)
         run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-        run.store.merge(cell, 1)
+        run.store.merge_shards(cell, 1)
         level = 45 - 6 * cell.severity + models.index(cell.model)
         metrics: Mapping[str, Any] = (
             {m: level + i / 10 for i, m in enumerate(METRICS)} if scorer is None else scorer(found)
         )
-        run.store.finish(cell, {"detections": len(found), "metrics": metrics, "per_class": {}})
+        run.store.commit(cell, metrics, detections=len(found))
         if resamples:
             _resampled(run, cell, level)
     run.write_results()
@@ -134,7 +138,7 @@ def _detections(
 
 def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
     from robustbench_sgdm.datasets import Dataset, Image
-    from robustbench_sgdm.scoring import Scorer, rows
+    from robustbench_sgdm.scoring import Scorer, coco_rows
 
     boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
     rest: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
@@ -146,60 +150,54 @@ def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
         for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
     ]
     scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
-    return lambda frame: dict(scorer.score([rows(frame)]).metrics)
+    return lambda frame: dict(scorer.score([coco_rows(frame)]).metrics)
 
 
-def _plan(
+def _manifest(
     models: Sequence[str],
     corruptions: Mapping[str, Sequence[float]],
     truth: GroundTruth,
-    cells: Sequence[Mapping[str, Any]],
+    cells: Sequence[Cell],
     fingerprints: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Manifest:
     families = ("noise",) * 3 + ("blur",) * 4 + ("weather",) * 4 + ("digital",) * 4
     family = dict(zip(BENCHMARK, families, strict=True)) | dict(
         zip(HOLDOUT, ("noise", "blur", "weather", "digital"), strict=True)
     )
-    about = {
-        m: {
-            "baseline": None if i == 0 else models[0],
-            "parameters": 3_000_000 + 200_000 * i,
-            "weights": "none",
-        }
-        for i, m in enumerate(models)
-    }
-    return {
-        "command": "robustbench run",
-        "models": about,
-        "data": {
+    manifest: Manifest = manifests.make_manifest(
+        cells,
+        command="robustbench run",
+        models={
+            m: {"baseline": models[0] if i else None, "parameters": 3_000_000 + 200_000 * i}
+            for i, m in enumerate(models)
+        },
+        data={
             "name": "made",
             "source": "made",
             "images": len(truth.images),
             "boxes": len(truth.annotations),
             "fingerprint": "made",
         },
-        "corruptions": {
+        corruptions={
             c: {
                 "family": family.get(c, "edge"),
                 "summary": c,
                 "source": "made",
-                "strengths": {},
-                **({"fingerprint": fingerprints[c]} if c in fingerprints else {}),
+                "fingerprint": fingerprints.get(c, "made"),
             }
             for c in corruptions
         },
-        "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
-        "versions": {"python": sys.version.partition(" ")[0]},
-        "cells": list(cells),
-    }
+        versions={"python": sys.version.partition(" ")[0]},
+    )
+    return manifest
 
 
 def _resampled(run: Run, cell: Cell, level: float) -> None:
     """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
-    from robustbench_sgdm.robustness.bootstrap import GROUPS, Draws, _keep
+    from robustbench_sgdm.robustness.resample_cache import JACKKNIFE_GROUPS, BootstrapSamples, _save
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(hash_of(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
-    noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (GROUPS, len(estimate)))
-    _keep(run, cell, 0, Draws(estimate, estimate + noise[0], estimate + noise[1]))
+    noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
+    _save(run, cell, 0, BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]))

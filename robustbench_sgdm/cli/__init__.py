@@ -10,23 +10,22 @@ import threading
 import typer
 
 from robustbench_sgdm.cli import (
-    clean,
     compare,
     corrupt,
     curves,
     dashboard,
     figure,
+    lists,
     paper,
     run,
     score,
-    show,
     train,
 )
 from robustbench_sgdm.core.errors import RobustBenchError, StoppedError
 
 app = typer.Typer(
     name="robustbench",
-    help="Does a detector survive noise, and does a module help? Measured, in pairs, on identical pixels.",
+    help="Does a detector survive noise, and does a module help? Measured in pairs on identical pixels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,21 +38,21 @@ app.command("train")(train.train)
 app.command("curves")(curves.curves)
 app.command("figure")(figure.figure)
 app.command("report")(figure.report)
-app.add_typer(show.app, name="list")
+app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
 app.command("dashboard")(dashboard.dashboard)
-app.command("clean")(clean.clean)
-app.command("checks")(show.checks)
+app.command("clean")(lists.clean)
+app.command("checks")(lists.checks)
 
 
 class _Notes(logging.Handler):
-    """Writes records where notes go: to standard error, whatever that is at the time, around progress bars."""
+    """Prints log records to the current standard error, above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from robustbench_sgdm.cli.console import note
+        from robustbench_sgdm.cli.console import info
 
-        note(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
+        info(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
 
 
 def main() -> None:
@@ -75,9 +74,7 @@ def main() -> None:
         sys.exit(StoppedError.exit_code)
     except OSError as error:  # a file or folder that no more specific message covers
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = (
-            "; free space: what is written is kept, and the same command goes on from there" if full else ""
-        )
+        remedy = "; free some space and run the same command again to resume" if full else ""
         _fail(f"{error}{remedy}")
         sys.exit(1)
 

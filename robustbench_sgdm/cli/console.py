@@ -1,4 +1,4 @@
-"""What the terminal shows: tables, notes, progress with an estimate."""
+"""Prints tables, messages and progress bars to the terminal."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ from robustbench_sgdm.core.escaping import terminal
 from robustbench_sgdm.core.progress import Progress as Report
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.tables import Table, split
+from robustbench_sgdm.tables import Table, split_columns
 
-_LABEL = 28  # columns that a row's label has at the least before numbers are folded
-_PIPE = 160  # columns; a file or a pipe has no width that a table would have to be folded for
+_LABEL = 28  # characters that a row's label has at least before numbers are wrapped
+_PIPE = 160  # characters; a file or a pipe has no width for which a table must be wrapped
 
 out = Console(emoji=False)
 if not out.is_terminal and "COLUMNS" not in os.environ:
@@ -35,34 +35,34 @@ if not out.is_terminal and "COLUMNS" not in os.environ:
 err = Console(stderr=True, emoji=False)
 
 
-def several(count: int, what: str) -> str:
+def pluralize(count: int, what: str) -> str:
     """A count and its noun.
 
-    >>> several(1, "cell"), several(1200, "cell")
+    >>> pluralize(1, "cell"), pluralize(1200, "cell")
     ('1 cell', '1,200 cells')
     """
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def note(text: str) -> None:
-    """A line for the user, on standard error so that tables can be piped."""
+def info(text: str) -> None:
+    """Print a message to standard error, so that tables can be piped."""
     err.print(terminal(text), highlight=False, soft_wrap=True, markup=False)
 
 
-def line(text: str) -> None:
-    """A line of the result, on standard output."""
+def print_line(text: str) -> None:
+    """Print a line of the result to standard output."""
     out.print(terminal(text), highlight=False, soft_wrap=True, markup=False)
 
 
-def document(text: str) -> None:
-    """A whole document on standard output, as it is; on a terminal, which would obey what is in it, made visible."""
+def print_document(text: str) -> None:
+    """Print a document to standard output as it is; on a terminal with control characters escaped."""
     text = escape_control_chars(text, "\n") if out.is_terminal else text
     typer.echo(text, nl=False)
 
 
-def show(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Print a table."""
-    whole = fits(table)  # then labels alone are folded
+    whole = fits_terminal(table)  # then only labels are wrapped
     drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
@@ -75,27 +75,27 @@ def show(table: Table) -> None:
         drawn.add_row(*map(_cell, row))
     out.print(drawn)
     for text in table.notes:
-        line(text)
+        print_line(text)
 
 
-def show_numbers(table: Table) -> None:
-    """Print a table of numbers, in parts of its columns where the terminal is narrow: a folded number misleads."""
+def print_numbers(table: Table) -> None:
+    """Print a table of numbers, split by columns on a narrow terminal: a wrapped number misleads."""
     for most in range(len(table.columns), 1, -1):
-        parts = split(table, most)
-        if most == 2 or all(map(fits, parts)):
+        parts = split_columns(table, most)
+        if most == 2 or all(map(fits_terminal, parts)):
             break
     for part in parts[:-1]:
-        show(replace(part, notes=()))
-    show(parts[-1])
+        print_table(replace(part, notes=()))
+    print_table(parts[-1])
 
 
 def _cell(text: str, at: str = "") -> Text:
-    """Of a table: brackets would be markup to rich. The first `at`, if any, ends a line."""
+    """A table cell; plain text would be markup to rich. The first `at`, if any, becomes a line break."""
     return Text(terminal(text).replace(at, "\n", bool(at)))
 
 
-def fits(table: Table) -> bool:
-    """Whether the terminal is wide enough to print a table without folding any but long labels of rows."""
+def fits_terminal(table: Table) -> bool:
+    """Whether the terminal is wide enough for a table without wrapping anything but long row labels."""
     heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
     widths = [max(head, *(len(terminal(row[i])) for row in table.rows)) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], _LABEL)
@@ -103,14 +103,14 @@ def fits(table: Table) -> bool:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields a function that takes how much was just done, callable from any thread."""
-    with stages() as progress:
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; yields a function that takes the amount just done, callable from any thread."""
+    with progress_bars() as progress:
         yield make_counter(progress, what, total)
 
 
 @contextmanager
-def stages() -> Iterator[Report]:
+def progress_bars() -> Iterator[Report]:
     """Progress bars below each other; yields a function of (what, done, total), callable from any thread."""
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -2,16 +2,23 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.common import BaselineOption, CorruptionDirOption, ResamplesOption, RunArgument
+from robustbench_sgdm.cli.results import print_baseline
+from robustbench_sgdm.cli.shared_options import (
+    BaselineOption,
+    CorruptionDirOption,
+    ResamplesOption,
+    RunArgument,
+)
+from robustbench_sgdm.core import parsing
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.api import Run
 
 
 def figure(
@@ -51,19 +58,19 @@ def figure(
 ) -> None:
     """Draw one figure of a stored run.
 
-    Statistics that it needs are made once and kept in the run directory. Side-by-side figures show the
-    images that the two models flip most, in both directions, unless you name some.
+    Statistics that it needs are computed once and cached in the run directory. Side-by-side figures show the images with
+    most flips between the two models, in both directions, unless --image chooses some.
     """
     from robustbench_sgdm import api, figures
-    from robustbench_sgdm.cli.console import note, stages
+    from robustbench_sgdm.cli.console import info, progress_bars
     from robustbench_sgdm.core.errors import unknown_name_error
-    from robustbench_sgdm.tables import identical_words
+    from robustbench_sgdm.tables import identical_sentence
 
-    if name not in figures.figures():
-        raise unknown_name_error("figure", name, figures.figures())
+    if name not in figures.all_figures():
+        raise unknown_name_error("figure", name, figures.all_figures())
     path = out or Path(f"{name}.svg")
-    figures.check_ending(path)
-    with stages() as progress:
+    figures.check_suffix(path)
+    with progress_bars() as progress:
         pair = (baseline, model) if baseline and model and name == "side-by-side" else None
         opened = api.Run.open(
             run,
@@ -82,9 +89,9 @@ def figure(
             confidence=confidence,
         )
         drawn.save(path)
-    for pair, why in opened.analysis().identical.items():
-        note(identical_words(*pair, why))
-    note(f"figure  {path}")
+    for identical, why in opened.analysis().identical.items():
+        info(identical_sentence(*identical, why))
+    info(f"figure  {path}")
 
 
 def report(
@@ -95,45 +102,35 @@ def report(
 ) -> None:
     """Write a stored run's report.html and report.pdf, and its figures with their data.
 
-    Statistics that are not kept yet are made and kept. What the run has no data for is left out.
+    Statistics that are not cached yet are computed. Sections without data are left out.
     """
-    from robustbench_sgdm.store import Run
-
-    opened = Run.open(run, baseline=baseline)
-    tell_baseline(opened)
-    write_report(opened, resamples, corruptions or [])
-
-
-def tell_baseline(run: "Run", pairs: Sequence[tuple[str, str]] | None = None) -> None:
-    """Say which model is the baseline, of the run's pairs or of others, where that is only its place."""
-    from robustbench_sgdm.cli.console import note
-
-    pairs = run.pairs if pairs is None else pairs
-    if run.first_is_baseline and pairs:
-        note(f"{pairs[0][0]} is the baseline, as the first model; --baseline NAME takes another")
-
-
-def write_report(run: "Run", resamples: int = 1000, folders: Sequence[Path] = ()) -> None:
-    """Pictures, figures, both files; notes what is left out and where the files are."""
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import note, stages
+
+    opened = api.Run.open(run, baseline=baseline, resamples=resamples, corruptions=corruptions or [])
+    print_baseline(opened)
+    write_report(opened)
+
+
+def write_report(run: "Run") -> None:
+    """Write both files and print the verdicts; missing images are logged."""
+    from robustbench_sgdm.cli.console import info, progress_bars
     from robustbench_sgdm.core.errors import DataError
 
-    with stages() as progress:
-        opened = api.Run(run, resamples, folders, progress)
-        html, pdf = opened.report()
-        with contextlib.suppress(DataError):  # the report says why there is none
-            for verdict in opened.verdicts():
-                note(f"verdict {verdict}")
-    for path in (html, pdf):
-        note(f"report  {path}")
+    with progress_bars() as progress:
+        run = replace(run, progress=progress)
+        paths = run.report()
+    with contextlib.suppress(DataError):  # the report says why there are none
+        for verdict in run.verdicts():
+            info(f"verdict {verdict}")
+    for path in paths:
+        info(f"report  {path}")
 
 
 def _ids(values: Sequence[str]) -> list[int]:
     from robustbench_sgdm.core.errors import UsageError
 
     try:
-        return [int(value) for value in options.split(values)]
+        return [int(value) for value in parsing.split_list(values)]
     except ValueError:
         raise UsageError(f"--image {','.join(values)} must be image ids, such as 139,285") from None
 

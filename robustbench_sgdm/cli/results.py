@@ -1,64 +1,76 @@
-"""What `run` and `score` print of a run: its tables, with the differences that are significant."""
+"""What `run` and `score` print of a run: its tables, with significant differences marked."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
-    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.api import Run
+    from robustbench_sgdm.figures import RunAnalysis
     from robustbench_sgdm.tables import Table
 
 
-def show_results(run: "Run") -> None:
+def print_results(run: "Run") -> None:
     """Print a table per corruption, in parts where the terminal is narrow."""
-    from robustbench_sgdm import robustness, tables
-    from robustbench_sgdm.cli.console import fits, line, note, show_numbers
+    from robustbench_sgdm.cli.console import info, print_line, print_numbers, progress_bars
+    from robustbench_sgdm.core.errors import DataError
+    from robustbench_sgdm.tables import identical_sentence
 
-    results = robustness.average_trainings(run.results(), run.groups)
-    intervals = None if results.empty else _intervals(run)
-    metrics = list(dict.fromkeys([robustness.headline(run), *tables.METRICS_SHOWN]))
-    notes: dict[str, None] = {}
+    with progress_bars() as progress:
+        analysis = replace(run, progress=progress).analysis()
+        if run.directory.baseline_pairs:
+            with suppress(DataError):  # the report says why there are no intervals
+                _ = analysis.intervals
+    if not run.results().empty:
+        print_baseline(run)
+        notes: dict[str, None] = {}
+        for table, parts in _tables(analysis):
+            for part in parts:
+                print_numbers(replace(part, notes=()))
+            notes |= dict.fromkeys(table.notes)
+        notes |= {f"{identical_sentence(*pair, why)}.": None for pair, why in analysis.identical.items()}
+        for text in notes:  # the same for all tables
+            print_line(text)
+    info(f"results {run.path / 'results.csv'}")
 
-    def of(title: str, metric: str, pairs: "Sequence[tuple[str, str]]") -> "list[Table]":
+
+def print_baseline(run: "Run") -> None:
+    """Say which model is the baseline, if nobody chose it."""
+    from robustbench_sgdm.cli.console import info
+
+    if run.default_baseline:
+        info(f"{run.default_baseline} is the baseline, as the first model; --baseline NAME takes another")
+
+
+def _tables(analysis: "RunAnalysis") -> "list[tuple[Table, list[Table]]]":
+    """Each corruption's table, and the parts of it that fit the terminal."""
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.cli.console import fits_terminal
+    from robustbench_sgdm.core.errors import DataError
+
+    results, all_pairs, intervals = analysis.results, analysis.run.baseline_pairs, None
+    with suppress(DataError):
+        intervals = analysis.intervals if all_pairs else None
+    metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
+
+    def part(title: str, metric: str, pairs: "Sequence[tuple[str, str]]") -> "list[Table]":
         names = {name for pair in pairs for name in pair}
         rows = results[results["model"].isin(names)] if len(pairs) == 1 else results
-        found = tables.corruption_tables(rows, pairs, [metric], intervals)
-        return [t for t in found if t.title == title]
+        return [t for t in tables.corruption_tables(rows, pairs, [metric], intervals) if t.title == title]
 
-    for table in tables.corruption_tables(results, run.pairs, metrics, intervals):
+    split = []
+    for table in tables.corruption_tables(results, all_pairs, metrics, intervals):
         parts = [table]
-        if not fits(table):
-            parts = [t for metric in metrics for t in of(table.title, metric, run.pairs)]
-        if not all(map(fits, parts)) and len(run.pairs) > 1:
+        if not fits_terminal(table):
+            parts = [t for metric in metrics for t in part(table.title, metric, all_pairs)]
+        if not all(map(fits_terminal, parts)) and len(all_pairs) > 1:
             parts = [
                 replace(t, title=f"{t.title}: {model} minus {baseline}")
                 for metric in metrics
-                for baseline, model in run.pairs
-                for t in of(table.title, metric, [(baseline, model)])
+                for baseline, model in all_pairs
+                for t in part(table.title, metric, [(baseline, model)])
             ]
-        for part in parts:
-            show_numbers(replace(part, notes=()))
-        notes |= dict.fromkeys(table.notes)
-    same = robustness.identical(run)
-    notes |= dict.fromkeys(f"{tables.identical_words(*pair, why)}." for pair, why in same.items())
-    for text in notes:  # the same for all tables
-        line(text)
-    note(f"results {run.path / 'results.csv'}")
-
-
-def _intervals(run: "Run") -> "pd.DataFrame | None":
-    """Of the differences; None where they cannot be made, for a reason that the report names."""
-    from robustbench_sgdm import robustness
-    from robustbench_sgdm.cli.console import counting
-    from robustbench_sgdm.core.errors import DataError
-
-    if not run.pairs:
-        return None
-    try:
-        with counting("resampling", len(run.cells) - len(run.missing())) as update:
-            return robustness.bootstrap(run, progress=update).table()
-    except DataError:
-        return None
+        split.append((table, parts))
+    return split

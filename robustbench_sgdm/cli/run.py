@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.common import (
+from robustbench_sgdm.cli.data import resolve_paths
+from robustbench_sgdm.cli.figure import write_report
+from robustbench_sgdm.cli.results import print_results
+from robustbench_sgdm.cli.shared_options import (
     RUNS,
     BaselineOption,
     CorruptionDirOption,
@@ -23,9 +25,7 @@ from robustbench_sgdm.cli.common import (
     SeverityOption,
     SplitOption,
 )
-from robustbench_sgdm.cli.data import find
-from robustbench_sgdm.cli.figure import tell_baseline, write_report
-from robustbench_sgdm.cli.results import show_results
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ def run(
             "--model",
             help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, model YAML with "
             "--weights, torchvision:NAME, hf:FOLDER_OR_NAME (transformers), or package.module:factory. "
-            f"{options.SEVERAL}",
+            f"{parsing.LIST_HELP}",
         ),
     ] = None,
     from_train: Annotated[
         Path | None,
         typer.Option(
             "--from-train",
-            help="In place of --model: the folder that `robustbench train` made; each training is run beside that of its "
-            "baseline with the same seed, and seeds are put together.",
+            help="Instead of --model: a folder written by `robustbench train`; each training runs beside the one of its "
+            "baseline with the same seed, and the seeds of a network are averaged.",
         ),
     ] = None,
     noise: NoiseOption = ["gaussian"],  # noqa: B006 - typer wants a list
@@ -59,7 +59,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--weights",
-            help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {options.SEVERAL}",
+            help=f"Weights: FILE for every model, one FILE each in order, or NAME=FILE. {parsing.LIST_HELP}",
         ),
     ] = None,
     baseline: BaselineOption = None,
@@ -70,11 +70,11 @@ def run(
         int,
         typer.Option(
             "--imgsz",
-            help="Letterbox size in pixels, a multiple of 32; 0: what each model's file says it was trained at, or 640.",
+            help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
         ),
     ] = 0,
     batch: Annotated[
-        int, typer.Option("--batch", min=0, help="Images a forward pass; 0: 4 on the CPU, 32 on a GPU.")
+        int, typer.Option("--batch", min=0, help="Images per forward pass; 0: 4 on the CPU, 32 on a GPU.")
     ] = 0,
     device: DeviceOption = None,
     half: Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")] = False,
@@ -92,42 +92,42 @@ def run(
         typer.Option(
             "--executor",
             "--on",
-            help="Where images are worked on: local (this machine) or ray (workers of a Ray cluster).",
+            help="Where images are processed: local (this machine) or ray (workers of a Ray cluster).",
         ),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", help="Ray cluster: HOST:PORT or auto; default: one is started here for the run."
+            "--address", help="Ray cluster: HOST:PORT or auto; default: start one here for the run."
         ),
     ] = None,
     gpus: Annotated[
         float,
-        typer.Option("--gpus", help="GPUs of each Ray worker on --device cuda; 0.5 lets two share one."),
+        typer.Option("--gpus", help="GPUs per Ray worker on --device cuda; 0.5 lets two share one."),
     ] = 1.0,
     engine: EngineOption = "torch",
     seed: SeedOption = 0,
     fraction: Annotated[
-        float, typer.Option("--fraction", help="Share of the images, in (0, 1]; always the same ones.")
+        float, typer.Option("--fraction", help="Share of the images, in (0, 1]; the same ones each time.")
     ] = 1.0,
     conf: Annotated[
-        float, typer.Option("--conf", help="Least confidence of a detection; AP wants it low.")
+        float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
     ] = 0.001,
     iou: Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")] = 0.7,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most detections kept per image.")] = 300,
+    max_det: Annotated[int, typer.Option("--max-det", help="Maximum detections per image.")] = 300,
     end2end: Annotated[
         bool | None,
         typer.Option(
             "--end2end/--no-end2end",
-            help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: what "
-            "Ultralytics' val takes (one-to-many).",
+            help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: as "
+            "Ultralytics' val (one-to-many).",
         ),
     ] = None,
     corruptions: CorruptionDirOption = None,
     trust_weights: Annotated[
         bool,
         typer.Option(
-            "--trust-weights", help="Let a .pt file run the code it holds. Only for files you trust fully."
+            "--trust-weights", help="Let a .pt file run the code in it. Only for files that you trust fully."
         ),
     ] = False,
     download: DownloadOption = False,
@@ -136,36 +136,36 @@ def run(
         str | None,
         typer.Option(
             "--name",
-            help="Run directory; default: models and corruptions. Where it holds another plan, a number is added.",
+            help="Run directory; default: models and corruptions. If it has another plan, a number is added.",
         ),
     ] = None,
     exist_ok: Annotated[
         bool,
         typer.Option(
-            "--exist-ok", help="Put another plan into an existing directory, keeping the cells that fit."
+            "--exist-ok", help="Put another plan into an existing directory and keep the cells that fit."
         ),
     ] = False,
     yes: Annotated[
         bool,
-        typer.Option("--yes", help="Run also where two models detect the same, such as an untrained module."),
+        typer.Option("--yes", help="Run even if two models detect the same, such as an untrained module."),
     ] = False,
     only_estimate: Annotated[
-        bool, typer.Option("--estimate", help="Say what the run would cost and stop; nothing is written.")
+        bool,
+        typer.Option("--estimate", help="Print how long the run would take and stop; nothing is written."),
     ] = False,
 ) -> None:
     """Measure detectors under corruption: cells, scores, tables and a report.
 
-    Naming a module variant (yolov8n-sgdm) also runs its baseline. Two models of your own are compared too: the first
-    is the baseline, or the one that --baseline names. The same command again goes on where
-    it stopped and computes only what is missing.
+    A module variant (yolov8n-sgdm) also runs its baseline. Of two models of your own, the first
+    is the baseline, or the one that --baseline names. The same command again resumes and computes only what is missing.
     """
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import stages
+    from robustbench_sgdm.cli.console import progress_bars
     from robustbench_sgdm.config import EvaluationConfig
 
-    models = options.models(model or [])
-    source, folder = find(data, images)
-    with stages() as progress:
+    models = parsing.parse_models(model or [])
+    source, folder = resolve_paths(data, images)
+    with progress_bars() as progress:
         evaluation = api.prepare(
             EvaluationConfig(
                 models,
@@ -178,8 +178,8 @@ def run(
                 images=folder,
                 split=split,
                 fraction=fraction,
-                noise=options.split(noise),
-                severity=options.severities(severity),
+                noise=parsing.split_list(noise),
+                severity=parsing.parse_severities(severity),
                 corruptions=corruptions or [],
                 engine=engine,
                 seed=seed,
@@ -204,31 +204,30 @@ def run(
                 progress=progress,
             )
         )
-    go_on = _ask_about_identical(evaluation, yes or only_estimate)
+    proceed = _ask_about_identical(evaluation, yes or only_estimate)
     if only_estimate:
         _show_estimate(evaluation)
         return
     try:
-        _run(evaluation, corruptions or [], go_on)
+        _run(evaluation, corruptions or [], proceed)
     except KeyboardInterrupt:
-        raise StoppedError(
-            "stopped; what is finished is stored, and the same command resumes from there"
-        ) from None
+        raise StoppedError("stopped; finished work is stored, and the same command resumes") from None
 
 
 def _run(evaluation: "Evaluation", corruptions: list[Path], allow_identical: bool) -> None:
-    from robustbench_sgdm.cli.console import stages
+    from robustbench_sgdm import api
+    from robustbench_sgdm.cli.console import progress_bars
 
     failure = None
-    with stages() as progress:
+    with progress_bars() as progress:
         try:
-            run = evaluation.run(progress, allow_identical=allow_identical)
+            directory = evaluation.run(progress, allow_identical=allow_identical)
         except IncompleteError as error:
-            failure, run = error, error.run
-    tell_baseline(run)
-    show_results(run)
-    if any(run.store.complete(cell) for cell in run.cells):
-        write_report(run, folders=corruptions)
+            failure, directory = error, error.run
+    run = api.Run(directory, corruptions=corruptions)
+    print_results(run)
+    if not run.results().empty:
+        write_report(run)
     if failure:
         raise failure
 
@@ -237,37 +236,37 @@ def _weights(values: list[str], models: list[str], baselines: bool) -> dict[str,
     """Files by model; baselines that come with variants can be given theirs by name."""
     if not values:
         return {}
-    from robustbench_sgdm.detectors import added_baselines
+    from robustbench_sgdm import api
 
-    return options.weights(values, models, added_baselines(models) if baselines else [])
+    return parsing.parse_weights(values, models, api.added_baselines(models) if baselines else [])
 
 
-def _ask_about_identical(evaluation: "Evaluation", go_on: bool) -> bool:
-    """Ask before time is spent on models that detect the same; whether to go on.
+def _ask_about_identical(evaluation: "Evaluation", proceed: bool) -> bool:
+    """Ask before time is spent on models that detect the same; gives whether to continue.
 
     Raises:
         UsageError: the answer is no.
     """
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
 
     for text in evaluation.identical:
-        note(f"warning: {text}")
-    if go_on or not evaluation.identical or not sys.stdin.isatty():
-        return go_on
-    if not typer.confirm("Run it all the same?", err=True):
-        raise UsageError("nothing was run")
+        info(f"warning: {text}")
+    if proceed or not evaluation.identical or not sys.stdin.isatty():
+        return proceed
+    if not typer.confirm("Run it anyway?", err=True):
+        raise UsageError("not started")
     return True
 
 
 def _show_estimate(evaluation: "Evaluation") -> None:
-    """Cells, predictions and time of the run from its beginning, on standard output."""
-    from robustbench_sgdm.cli.console import line
+    """Print cells, predictions and time of the whole run."""
+    from robustbench_sgdm.cli.console import print_line
 
     cost = evaluation.estimate()
-    line(f"{evaluation.size}, {cost.predictions:,} predictions: {cost}")
+    print_line(f"{evaluation.size}, {cost.predictions:,} predictions: {cost}")
     for part in cost.details:
-        line(f"  {part}")
+        print_line(f"  {part}")
     if evaluation.config.address and not evaluation.config.workers:
-        line(
-            "The cluster was not asked for its size: its other workers share the predictions; see --workers."
+        print_line(
+            "The cluster's size is unknown here: its other workers share the predictions; see --workers."
         )

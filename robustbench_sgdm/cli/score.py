@@ -1,4 +1,4 @@
-"""`robustbench score`: predictions made elsewhere become the cells of a run."""
+"""`robustbench score`: score predictions of a detector that ran somewhere else."""
 
 import shlex
 import sys
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.common import (
+from robustbench_sgdm.cli.data import resolve_paths
+from robustbench_sgdm.cli.results import print_results
+from robustbench_sgdm.cli.shared_options import (
     RUNS,
     CorruptionDirOption,
     DataOption,
@@ -15,9 +17,6 @@ from robustbench_sgdm.cli.common import (
     ProjectOption,
     SplitOption,
 )
-from robustbench_sgdm.cli.data import find
-from robustbench_sgdm.cli.figure import tell_baseline
-from robustbench_sgdm.cli.results import show_results
 
 
 class ImageIds(StrEnum):
@@ -66,25 +65,25 @@ def score(
         Engine,
         typer.Option(
             "--engine",
-            help="What corrupted the images: `robustbench corrupt` with this engine makes them comparable with "
-            "runs of ours.",
+            help="What corrupted the images: if `robustbench corrupt` used this engine, they are comparable "
+            "with `robustbench run`.",
         ),
     ] = Engine.elsewhere,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that they were corrupted with.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the corruptions.")] = 0,
     image_ids: Annotated[
         ImageIds,
         typer.Option(
             "--image-ids",
-            help="What finds the image of a prediction: id, the data's own ids in image_id; file-name, file_name, else "
-            "image_id as the file's stem; auto, what all predictions agree with.",
+            help="How to find the image of a prediction: id, image_id is the data's own; file-name, by file_name, else "
+            "image_id is the file's stem; auto, whatever fits all predictions.",
         ),
     ] = ImageIds.auto,
     category_ids: Annotated[
         CategoryIds,
         typer.Option(
             "--category-ids",
-            help="What category_id is: id, the data's own; from-0 or from-1, the place among its classes; coco, COCO's 1 "
-            "to 90; name, not used, category_name is; auto, what all predictions agree with.",
+            help="What category_id is: id, the data's own; from-0 or from-1, the index of the class; coco, COCO's 1 to "
+            "90; name, unused, category_name counts; auto, whatever fits all predictions.",
         ),
     ] = CategoryIds.auto,
     corruptions: CorruptionDirOption = None,
@@ -92,23 +91,23 @@ def score(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="Run directory, which other models may be in; default: that of the data."
+            "--name", help="Run directory, which may have other models; default: named after the data."
         ),
     ] = None,
 ) -> None:
-    """Score predictions made elsewhere, COCO results json for each corruption and severity, like a run's own.
+    """Score predictions of a detector that ran somewhere else: COCO results for each corruption and severity.
 
-    A file is a list of {image_id, category_id, bbox [x, y, w, h], score}. Images are found by file_name where it is
-    there; else image_id is an id of the data or the stem of the image's file. category_id is an id of the data; of a
-    dataset YAML, whose classes have none, the label from 0 or, as Ultralytics writes it, from 1. What can mean two
-    things is refused until --image-ids or --category-ids says which. mmdetection's nested results hold scores alone:
-    they have no intervals and no flips.
+    A file is a list of {image_id, category_id, bbox [x, y, w, h], score}. Images are found by file_name if it is
+    there; else image_id is an id of the data or the stem of the image's file. category_id is an id of the data; for a
+    dataset YAML, whose classes have no ids, it is the label from 0 or, as Ultralytics writes it, from 1. Ambiguous
+    ids are rejected until --image-ids or --category-ids decides. mmdetection's nested results have scores but no
+    detections: they get no intervals and no flips.
     """
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import stages
+    from robustbench_sgdm.cli.console import progress_bars
 
-    source, folder = find(data, images)
-    with stages() as progress:
+    source, folder = resolve_paths(data, images)
+    with progress_bars() as progress:
         run = api.score(
             sources,
             model=model,
@@ -125,6 +124,5 @@ def score(
             name=name,
             command=shlex.join(["robustbench", *sys.argv[1:]]),
             progress=progress,
-        ).directory
-    tell_baseline(run)
-    show_results(run)
+        )
+    print_results(run)

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli import options
-from robustbench_sgdm.cli.common import CorruptionDirOption
+from robustbench_sgdm.cli.shared_options import CorruptionDirOption
+from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import StoppedError, UsageError
 
 
 def train(
     model: Annotated[
         list[str],
-        typer.Option("--model", help=f"Zoo names, or model YAMLs; baseline first. {options.SEVERAL}"),
+        typer.Option("--model", help=f"Zoo names or model YAMLs; baseline first. {parsing.LIST_HELP}"),
     ],
     data: Annotated[
         str,
@@ -26,9 +26,7 @@ def train(
     ] = "scenes",
     val: Annotated[
         str | None,
-        typer.Option(
-            "--val", help="Validation split as a COCO json; a YAML, coco and scenes bring their own."
-        ),
+        typer.Option("--val", help="Validation split as a COCO json; YAML, coco and scenes have their own."),
     ] = None,
     recipe: Annotated[
         str,
@@ -40,7 +38,7 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            "--init", help="Weights of the baseline that every arm starts from; from scratch without."
+            "--init", help="Weights of the baseline that every model starts from; default: from scratch."
         ),
     ] = None,
     seeds: Annotated[
@@ -63,7 +61,7 @@ def train(
         list[str] | None,
         typer.Option(
             "--noise-aug",
-            help="Corruptions and groups that half of the training images meet, at drawn severities; none without.",
+            help="Corruptions and groups for half of the training images, at random severities; default: none.",
         ),
     ] = None,
     corruptions: CorruptionDirOption = None,
@@ -89,12 +87,10 @@ def train(
     loggers: Annotated[
         list[str] | None,
         typer.Option(
-            "--loggers", help="Ultralytics' loggers to attach, such as tensorboard or wandb; none without."
+            "--loggers", help="Ultralytics' loggers to attach, such as tensorboard or wandb; default: none."
         ),
     ] = None,
-    project: Annotated[Path, typer.Option("--project", help="Folder that comparisons are made in.")] = Path(
-        "runs/train"
-    ),
+    project: Annotated[Path, typer.Option("--project", help="Folder of comparisons.")] = Path("runs/train"),
     name: Annotated[
         str | None, typer.Option("--name", help="The comparison's folder; default: the data's name.")
     ] = None,
@@ -103,23 +99,23 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="With the same options: go on in the folder, at the epoch where each run stopped.",
+            help="With the same options: resume each run of the folder at the epoch where it stopped.",
         ),
     ] = False,
 ) -> None:
     """Train detectors under one recipe: same images, same order, same start where they share tensors.
 
-    Each (model, seed) leaves Ultralytics' own files, health.csv and best.safetensors in
-    PROJECT/NAME/<model>-seed<k>/; runs.csv and summary.csv beside them hold every run, and mean and spread.
+    Each (model, seed) writes Ultralytics' own files, health.csv and best.safetensors into PROJECT/NAME/<model>-seed<k>/;
+    runs.csv and summary.csv beside them have every run, and means and standard deviations.
     """
     from robustbench_sgdm import api, training
-    from robustbench_sgdm.cli.console import note, show
+    from robustbench_sgdm.cli.console import info, print_table
     from robustbench_sgdm.tables import training_table
 
     runs: list[training.TrainedRun] = []
     try:
         runs = api.train(
-            options.models(model),
+            parsing.parse_models(model),
             data=data,
             val=val,
             recipe=recipe,
@@ -131,9 +127,9 @@ def train(
             device=device,
             workers=workers,
             fraction=fraction,
-            noise=options.split(noise_aug or []),
+            noise=parsing.split_list(noise_aug or []),
             corruptions=corruptions or [],
-            loggers=options.split(loggers or []),
+            loggers=parsing.split_list(loggers or []),
             project=project,
             name=name,
             exist_ok=exist_ok,
@@ -147,8 +143,8 @@ def train(
         raise
     except KeyboardInterrupt:
         raise StoppedError(
-            "stopped; finished epochs are kept, and the same command with --resume and the comparison's --name "
-            "goes on from there"
+            "stopped; finished epochs are stored, and the same command with --resume and the comparison's --name "
+            "resumes"
         ) from None
     finally:
         if runs:
@@ -157,16 +153,16 @@ def train(
             truth = (
                 f"Validation: {data_facts['validation images']:,} images, {data_facts['validation truth']}"
             )
-            show(training_table(training.summarize_runs(frame), frame, truth=truth))
-            note(f"comparison  {folder}")
+            print_table(training_table(training.summarize_runs(frame), frame, truth=truth))
+            info(f"comparison  {folder}")
 
 
 def _print_rendering(stage: str, done: int, total: int) -> None:
     """A line for each tenth; the epochs that follow have lines too."""
-    from robustbench_sgdm.cli.console import note
+    from robustbench_sgdm.cli.console import info
 
     if done == total or done % max(total // 10, 1) == 0:
-        note(f"{stage}: {done} of {total}")
+        info(f"{stage}: {done} of {total}")
 
 
 def _seeds(values: list[str]) -> list[int]:
@@ -175,7 +171,7 @@ def _seeds(values: list[str]) -> list[int]:
     >>> _seeds(["0,1", "7"])
     [0, 1, 7]
     """
-    items = options.split(values)
+    items = parsing.split_list(values)
     bad = [item for item in items if not item.isdecimal() or int(item) >= 2**31]
     if bad or not items:
         raise UsageError(f"seed {bad[0] if bad else ''!r} is not a whole number from 0 to 2147483647")
@@ -196,7 +192,7 @@ def _overrides(items: list[str]) -> dict[str, Any]:
         raise UsageError(f"--set {bad[0]!r} is not KEY=VALUE")
     own = [key for key, _, _ in pairs if key in {*signature(TrainingConfig).parameters, "seed"}]
     if own:
-        raise UsageError(f"--set {own[0]} is an option of its own: see `robustbench train --help`")
+        raise UsageError(f"--set {own[0]} is a separate option: see `robustbench train --help`")
     try:
         found = {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:

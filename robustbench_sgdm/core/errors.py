@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RobustBenchError(Exception):
-    """Something failed for a reason the user can see and mend (exit code 1)."""
+    """Something failed for a reason the user can see and fix (exit code 1)."""
 
     exit_code = 1
 
@@ -30,7 +30,7 @@ class DataError(RobustBenchError):
 class UnsafeFileError(RobustBenchError):
     """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device.
 
-    No `DataError`: what is damaged is often made again, and what could lead elsewhere is for the user to look at.
+    Not a `DataError`: damaged files are often recomputed, and a file that could lead outside is for the user to look at.
     """
 
 
@@ -50,7 +50,7 @@ class IncompleteError(RobustBenchError):
     """
 
     def __init__(self, run: "Run", reasons: "Sequence[RobustBenchError]") -> None:
-        missing = run.missing()
+        missing = run.missing_cells()
         named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
         super().__init__(
             f"{'; '.join(map(str, reasons))}; {len(missing)} of {len(run.cells)} cells are missing ({named}): "
@@ -65,13 +65,13 @@ class StoppedError(RobustBenchError):
     exit_code = 130
 
 
-def unknown_name_error(what: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest ones that are.
 
-    >>> str(unknown("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
+    >>> str(unknown_name_error("corruption", "gausian", ["gaussian_noise", "shot_noise"]))
     "unknown corruption 'gausian'; did you mean gaussian_noise? Known: gaussian_noise, shot_noise"
     """
     choices = list(known)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return UsageError(f"unknown {what} {name!r}{hint} Known: {', '.join(choices)}")
+    return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(choices)}")

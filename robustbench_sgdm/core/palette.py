@@ -37,17 +37,17 @@ def model_colors(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
 
     A module has its colour, and so has what carries none; two models that want one colour get the next free.
 
-    >>> models(["yolov8n", "yolov8n-sgdm"]) == {**models(["yolov8n"]), **models(["yolov8n-sgdm"])}
+    >>> model_colors(["yolov8n", "yolov8n-sgdm"]) == {**model_colors(["yolov8n"]), **model_colors(["yolov8n-sgdm"])}
     True
     """
     palette = [MODEL_COLORS[i % len(MODEL_COLORS)] for i in range(max(len(names), len(MODEL_COLORS)))]
     free, chosen = list(range(len(palette))), {}
     for name in names:
         module = re.sub(r"\[.*| \(.*", "", name).partition("-")[2].rpartition("-")[2]
-        wanted = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
-        place = wanted if wanted in free else free[0]
-        free.remove(place)
-        chosen[name] = mix_colors(palette[place], "#ffffff", _LIFT) if dark else palette[place]
+        preferred = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
+        index = preferred if preferred in free else free[0]
+        free.remove(index)
+        chosen[name] = mix_colors(palette[index], "#ffffff", _LIFT) if dark else palette[index]
     return chosen
 
 
@@ -61,7 +61,7 @@ def difference_colors(*, dark: bool = False) -> list[str]:
 def interpolate_colors(colors: Sequence[str], place: float) -> str:
     """The colour at a place from 0 to 1 of evenly spaced ones, as gradients draw it.
 
-    >>> blend(["#000000", "#ffffff", "#ff0000"], 0.25), blend(["#000000", "#ffffff"], 1)
+    >>> interpolate_colors(["#000000", "#ffffff", "#ff0000"], 0.25), interpolate_colors(["#000000", "#ffffff"], 1)
     ('#808080', '#ffffff')
     """
     at = min(max(place, 0.0), 1.0) * (len(colors) - 1)
@@ -72,7 +72,7 @@ def interpolate_colors(colors: Sequence[str], place: float) -> str:
 def mix_colors(color: str, other: str, share: float) -> str:
     """A colour with a share of another.
 
-    >>> mix("#000000", "#ffffff", 0.2)
+    >>> mix_colors("#000000", "#ffffff", 0.2)
     '#333333'
     """
     pairs = zip(_parts(color), _parts(other), strict=True)
@@ -82,7 +82,7 @@ def mix_colors(color: str, other: str, share: float) -> str:
 def readable_text_color(ground: str) -> str:
     """`INK` or white, whichever contrasts more with a colour.
 
-    >>> readable("#ffffff"), readable("#14618c")
+    >>> readable_text_color("#ffffff"), readable_text_color("#14618c")
     ('#1b1f24', '#ffffff')
     """
     return max((INK, "#ffffff"), key=lambda text: contrast_ratio(text, ground))
@@ -91,7 +91,7 @@ def readable_text_color(ground: str) -> str:
 def contrast_ratio(color: str, other: str) -> float:
     """Of two colours, 1 to 21, as WCAG 2.2 has it.
 
-    >>> round(contrast("#ffffff", "#000000"), 1)
+    >>> round(contrast_ratio("#ffffff", "#000000"), 1)
     21.0
     """
     dark, light = sorted(_luminance(c) for c in (color, other))

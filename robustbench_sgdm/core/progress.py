@@ -27,7 +27,7 @@ def make_counter(progress: Progress, stage: str, total: int) -> Callable[[int], 
 def format_duration(seconds: float) -> str:
     """Seconds as people say them.
 
-    >>> duration(42), duration(185), duration(7300)
+    >>> format_duration(42), format_duration(185), format_duration(7300)
     ('42 s', '3 min', '2.0 h')
     """
     if seconds < 90:
@@ -38,7 +38,7 @@ def format_duration(seconds: float) -> str:
 def format_duration_range(low: float, high: float) -> str:
     """A span of seconds as people say it.
 
-    >>> durations(42, 185), durations(185, 310), durations(20, 20.4)
+    >>> format_duration_range(42, 185), format_duration_range(185, 310), format_duration_range(20, 20.4)
     ('42 s to 3 min', '3 to 5 min', 'about 20 s')
     """
     first, last = format_duration(low), format_duration(high)

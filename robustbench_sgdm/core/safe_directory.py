@@ -1,8 +1,10 @@
-"""Files of a directory tree that may come from a stranger, or lie where others can write: no link in it is followed.
+"""A directory whose files may come from a stranger, or that others can write to: no link in it is followed.
 
-Every file of a run directory, a training run or a comparison is opened, written, listed and removed here. Each folder is
-opened from the one above it without following links, and what is opened is looked at once more: so nothing that is
-swapped between a check and its use leads outside.
+Every file of a run directory, a training run or a comparison is opened, written, listed and removed here.
+
+Checking a path and then opening it by name leaves a gap in which another process can put a link there. So each folder is
+opened relative to the one above it (`dir_fd`) without following links, and the open file is checked again (`fstat`): what
+is swapped between a check and its use leads nowhere outside.
 """
 
 import errno
@@ -21,18 +23,18 @@ from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError
 _HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
 """Whether files can be opened from an open folder. Where not (Windows), names are looked at before and after opening."""
 
-_BUFFER = 2**16  # bytes; said, so that the system is not asked whether each file is a terminal
-_DEEPEST = 32  # folders; a run has 5
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-# Without waiting for a pipe's other end, without a terminal that takes over, without line ends changed.
-_ALWAYS = (
+_BUFFER = 2**16  # bytes; given, since Python else asks the system whether each file is a terminal
+_MAX_DEPTH = 32  # folders; a run has 5
+_DIRECTORY_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+# Never wait for the other end of a pipe, let a terminal take over the process, or change line ends.
+_OPEN_FLAGS = (
     getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_FLAGS = {
+_MODE_FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
     "a+b": os.O_RDWR | os.O_APPEND | os.O_CREAT,
@@ -45,7 +47,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_REPARSED = {
+_LINK_TAGS = {
     getattr(stat, f"IO_REPARSE_TAG_{tag}", -1) for tag in ("SYMLINK", "MOUNT_POINT")
 }  # Windows' links
 
@@ -65,25 +67,25 @@ class SafeDirectory:
         self._identity: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
-        return f"Root({str(self.path)!r})"
+        return f"SafeDirectory({str(self.path)!r})"
 
     def open(self, path: Path | str, mode: Literal["rb", "r+b", "a+b"] = "rb") -> BinaryIO:
         """Open a file; `a+b` makes it, and its folders, as needed.
 
         Raises:
             FileNotFoundError: it is not there.
-            UnsafeFileError: it is no regular file of one name, or a link leads to it.
+            UnsafeFileError: it is not a regular file of one name, or a link leads to it.
         """
         *folders, name = self._parts(path)
         if makes := mode == "a+b":
             self.path.mkdir(parents=True, exist_ok=True)
-        with self._folder(folders, make=makes) as folder:
-            return os.fdopen(_open(folder, name, _FLAGS[mode]), mode, _BUFFER)
+        with self._open_folder(folders, make=makes) as folder:
+            return os.fdopen(_open(folder, name, _MODE_FLAGS[mode]), mode, _BUFFER)
 
-    def read_bytes(self, path: Path | str, most: int | None = None) -> bytes:
-        """The content of a file, or its first `most` bytes; raises as `open`."""
+    def read_bytes(self, path: Path | str, max_bytes: int | None = None) -> bytes:
+        """The content of a file, or its first `max_bytes` bytes; raises as `open`."""
         with self.open(path) as file:
-            return file.read() if most is None else file.read(most)
+            return file.read() if max_bytes is None else file.read(max_bytes)
 
     def read_text(self, path: Path | str) -> str:
         """The content of a file in UTF-8; raises as `open`."""
@@ -97,12 +99,12 @@ class SafeDirectory:
         """
         *folders, name = self._parts(path)
         try:
-            with self._folder(folders) as folder:
-                found = folder.stat(name)
+            with self._open_folder(folders) as folder:
+                status = folder.stat(name)
         except (FileNotFoundError, NotADirectoryError):  # the latter of the directory itself
             return None
-        _check_file(found, folder.place(name))
-        return found
+        _check_file(status, folder.place(name))
+        return status
 
     def is_file(self, path: Path | str) -> bool:
         """Whether a file is there that can be opened; raises as `stat`."""
@@ -112,16 +114,16 @@ class SafeDirectory:
         """The sorted names in a folder, of whatever kind; none where it is not there.
 
         Raises:
-            UnsafeFileError: it is no folder, or a link leads to it.
+            UnsafeFileError: it is not a directory, or a link leads to it.
         """
         try:
-            with self._folder(self._parts(path)) as folder:
+            with self._open_folder(self._parts(path)) as folder:
                 return sorted(folder.names())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def walk(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Everything below the directory that is no folder, links as such; what vanishes meanwhile is left out.
+        """Every entry below the directory but folders; links are not followed, vanished entries are skipped.
 
         Raises:
             UnsafeFileError: folders lie deeper than any run's.
@@ -129,18 +131,18 @@ class SafeDirectory:
         todo: list[tuple[str, ...]] = [()]
         while todo:
             parts = todo.pop()
-            if len(parts) > _DEEPEST:
+            if len(parts) > _MAX_DEPTH:
                 raise UnsafeFileError(
-                    f"{self.path.joinpath(*parts)} is nested deeper than {_DEEPEST} folders; remove it"
+                    f"{self.path.joinpath(*parts)} is nested deeper than {_MAX_DEPTH} folders; remove it"
                 )
-            with suppress(FileNotFoundError), self._folder(parts) as folder:
+            with suppress(FileNotFoundError), self._open_folder(parts) as folder:
                 for name in sorted(folder.names()):
                     with suppress(FileNotFoundError):
-                        found = folder.stat(name)
-                        if stat.S_ISDIR(found.st_mode) and not _is_link(found):
+                        status = folder.stat(name)
+                        if stat.S_ISDIR(status.st_mode) and not _is_link(status):
                             todo.append((*parts, name))
                         else:
-                            yield Path(folder.place(name)), found
+                            yield Path(folder.place(name)), status
 
     def check(self) -> None:
         """Refuse a tree that holds anything but folders and files of its own: for programs that write by path.
@@ -148,8 +150,8 @@ class SafeDirectory:
         Raises:
             UnsafeFileError: names the first such entry.
         """
-        for path, found in self.walk():
-            _check_file(found, path)
+        for path, status in self.walk():
+            _check_file(status, path)
 
     def write(self, path: Path | str, fill: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
         """Write a file atomically: `fill` writes a new neighbour, which is synced and renamed.
@@ -165,7 +167,7 @@ class SafeDirectory:
         *folders, name = self._parts(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with self._folder(folders, make=True) as folder:
+            with self._open_folder(folders, make=True) as folder:
                 temporary = f".{name}.{uuid.uuid4().hex}"
                 try:
                     new = _open(folder, temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -181,8 +183,8 @@ class SafeDirectory:
         except OSError as error:
             raise RobustBenchError(
                 f"cannot write {self.path.joinpath(*folders, name)}: {error.strerror or error}; free space, or choose "
-                "another place (--project; for the cache ROBUSTBENCH_CACHE). What is written is kept: start again with "
-                "the same command to go on"
+                "another place (--project; for the cache ROBUSTBENCH_CACHE). What is written is kept: run the same "
+                "command again to resume"
             ) from error
 
     def write_bytes(self, path: Path | str, data: bytes, *, sync: bool = True) -> None:
@@ -204,20 +206,20 @@ class SafeDirectory:
             UnsafeFileError: as `open`.
         """
         *folders, old = self._parts(path)
-        with self._folder(folders) as folder:
+        with self._open_folder(folders) as folder:
             _check_file(folder.stat(old), folder.place(old))
             folder.rename(old, name)
 
     def unlink(self, path: Path | str) -> None:
         """Remove a file, or a link and not what it leads to; nothing where it is not there."""
         *folders, name = self._parts(path)
-        with suppress(FileNotFoundError), self._folder(folders) as folder:
+        with suppress(FileNotFoundError), self._open_folder(folders) as folder:
             folder.unlink(name)
 
     def remove_folder(self, path: Path | str, *, empty: bool = False) -> None:
         """Remove a folder with all that lies in it, or only if it is `empty`; what cannot be removed stays."""
         *folders, name = self._parts(path)
-        with suppress(OSError), self._folder(folders) as folder:
+        with suppress(OSError), self._open_folder(folders) as folder:
             folder.rmdir(name) if empty else folder.rmtree(name)
 
     def _parts(self, path: Path | str) -> list[str]:
@@ -234,12 +236,12 @@ class SafeDirectory:
         return parts
 
     @contextmanager
-    def _folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator["_Folder"]:
+    def _open_folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator["_Folder"]:
         """The folder below the directory that these names lead to, open."""
-        handle = os.open(self.path, _FOLDER | getattr(os, "O_CLOEXEC", 0)) if _HAS_HANDLES else None
+        handle = os.open(self.path, _DIRECTORY_FLAGS | getattr(os, "O_CLOEXEC", 0)) if _HAS_HANDLES else None
         folder = _Folder(str(self.path), handle)
         try:
-            self._recognise(folder)
+            self._check_identity(folder)
             for name in parts:
                 above, folder = folder, folder.enter(name, make=make)
                 above.close()
@@ -247,10 +249,10 @@ class SafeDirectory:
         finally:
             folder.close()
 
-    def _recognise(self, folder: "_Folder") -> None:
+    def _check_identity(self, folder: "_Folder") -> None:
         """Refuse another directory under the same path: whoever can write the folder above could put a link there."""
-        found = self.path.stat() if folder.handle is None else os.fstat(folder.handle)
-        identity = found.st_dev, found.st_ino
+        status = self.path.stat() if folder.handle is None else os.fstat(folder.handle)
+        identity = status.st_dev, status.st_ino
         if self._identity not in (None, identity):
             raise UnsafeFileError(f"{self.path} was replaced while it was in use; start again")
         self._identity = identity
@@ -276,11 +278,11 @@ class _Folder:
             with suppress(FileExistsError):
                 os.mkdir(self._name(name), dir_fd=self.handle)
         if self.handle is None:
-            found = self.stat(name)
-            _check_folder(found, path)
+            status = self.stat(name)
+            _check_folder(status, path)
             return _Folder(path, None)
         try:
-            return _Folder(path, os.open(name, _FOLDER | _ALWAYS, dir_fd=self.handle))
+            return _Folder(path, os.open(name, _DIRECTORY_FLAGS | _OPEN_FLAGS, dir_fd=self.handle))
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EMLINK):  # EMLINK: FreeBSD's ELOOP
                 raise
@@ -291,7 +293,7 @@ class _Folder:
         return os.stat(self._name(name), dir_fd=self.handle, follow_symlinks=False)
 
     def open(self, name: str, flags: int) -> int:
-        return os.open(self._name(name), flags | _ALWAYS, 0o666, dir_fd=self.handle)
+        return os.open(self._name(name), flags | _OPEN_FLAGS, 0o666, dir_fd=self.handle)
 
     def names(self) -> list[str]:
         return os.listdir(self.path if self.handle is None else self.handle)  # noqa: PTH208
@@ -325,9 +327,9 @@ def _open(folder: _Folder, name: str, flags: int) -> int:
             _check_file(folder.stat(name), path)
         raise
     try:
-        found = os.fstat(handle)
-        _check_file(found, path)
-        if before is not None and folder.handle is None and not os.path.samestat(before, found):
+        status = os.fstat(handle)
+        _check_file(status, path)
+        if before is not None and folder.handle is None and not os.path.samestat(before, status):
             raise UnsafeFileError(f"{path} was replaced while it was opened; start again")
     except BaseException:
         os.close(handle)
@@ -335,34 +337,34 @@ def _open(folder: _Folder, name: str, flags: int) -> int:
     return handle
 
 
-def _check_file(found: os.stat_result, path: Path | str) -> None:
-    _refuse_link(found, path)
-    if not stat.S_ISREG(found.st_mode):
-        raise UnsafeFileError(f"{path} is {_kind(found)}, not a regular file; remove it")
-    if found.st_nlink > 1:
+def _check_file(status: os.stat_result, path: Path | str) -> None:
+    _refuse_link(status, path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFileError(f"{path} is {_kind(status)}, not a regular file; remove it")
+    if status.st_nlink > 1:
         raise UnsafeFileError(
-            f"{path} is a hard link: its file has {found.st_nlink} names, and others may lie outside this directory. "
+            f"{path} is a hard link: its file has {status.st_nlink} names, and others may lie outside this directory. "
             "Copy the directory (cp -r makes files of its own) and use the copy, or remove the file"
         )
 
 
-def _check_folder(found: os.stat_result, path: str) -> None:
-    _refuse_link(found, path)
-    if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFileError(f"{path} is {_kind(found)}, not a directory; remove it")
+def _check_folder(status: os.stat_result, path: str) -> None:
+    _refuse_link(status, path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafeFileError(f"{path} is {_kind(status)}, not a directory; remove it")
 
 
-def _refuse_link(found: os.stat_result, path: Path | str) -> None:
-    if _is_link(found):
+def _refuse_link(status: os.stat_result, path: Path | str) -> None:
+    if _is_link(status):
         raise UnsafeFileError(
             f"{path} is a link, and links within a run directory are not followed: they can lead anywhere. Put what it "
             "leads to in its place, or remove it"
         )
 
 
-def _is_link(found: os.stat_result) -> bool:
-    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) in _REPARSED
+def _is_link(status: os.stat_result) -> bool:
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _LINK_TAGS
 
 
-def _kind(found: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(found.st_mode), "of another kind")
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "of another kind")

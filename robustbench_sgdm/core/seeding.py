@@ -16,7 +16,7 @@ from torch import Tensor
 def derive_seed(seed: int, corruption: str, severity: float, image_id: int) -> int:
     """A 63-bit seed for one image of one cell.
 
-    >>> derive(0, "gaussian_noise", 3, 139) == derive(0, "gaussian_noise", 3.0, 139)
+    >>> derive_seed(0, "gaussian_noise", 3, 139) == derive_seed(0, "gaussian_noise", 3.0, 139)
     True
     """
     text = f"{seed}|{corruption}|{float(severity)!r}|{image_id}"
@@ -29,7 +29,7 @@ class BatchRng:
     Every draw returns a tensor whose first axis is the batch: `rng.normal(3, H, W)` is (B, 3, H, W).
 
     Args:
-        seeds: one integer per image, from `derive`.
+        seeds: one integer per image, from `derive_seed`.
         device: where draws are made and land.
     """
 

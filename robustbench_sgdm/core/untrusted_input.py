@@ -1,4 +1,8 @@
-"""What others wrote, files and the names in them: data only, bounded, inside their root."""
+"""Files and names from strangers: read as data, bounded in bytes, depth and time, and kept inside their directory.
+
+A few kilobytes of YAML can stand for billions of values (aliases that repeat aliases), and a short text can hide what it
+says (control characters, overrides of direction). Both are bounded here before anything else sees them.
+"""
 
 import codecs
 import json
@@ -30,32 +34,32 @@ MAX_VALUES = 1_000_000
 MAX_NAME_BYTES = 255
 """Bytes of a file's or a folder's name that file systems take."""
 
-_DEEPEST = 50
-_LONG = 100  # characters of a text, or bytes, that count as one value
+_MAX_DEPTH = 50
+_VALUE_LENGTH = 100  # characters of a text, or bytes, that count as one value
 _MAX_DIGITS = 20  # of a whole number, as 64 bits have at most: thousands of larger ones can share a hash
 _MAX_TAGS = 100  # that a YAML declares: libyaml compares each with all others
-_LONGEST_PATH = 4000  # bytes of a path that file systems take
+_MAX_PATH_BYTES = 4000  # bytes of a path that file systems take
 _INT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "timestamp"))
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
     for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")
 )
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
+_short_repr = reprlib.Repr()
+_short_repr.maxstring = _short_repr.maxother = 80
 
 
-def read_json(path: Path, most: int | None = None, files: SafeDirectory | None = None) -> Any:
+def read_json(path: Path, max_bytes: int | None = None, files: SafeDirectory | None = None) -> Any:
     """The content of a json file, in UTF-8, -16 or -32, with a byte order mark or without.
 
     Args:
         path: the file.
-        most: bytes that it may have; any number of them where None.
+        max_bytes: bytes that it may have; any number of them where None.
         files: of the run directory that it lies in, if it lies in one.
 
     Raises:
-        DataError: it is missing, no plain file, too large, cannot be read, or is no json.
+        DataError: it is missing, not a regular file, too large, cannot be read, or is not json.
     """
-    data = read_bytes(path, most, files)
+    data = read_bytes(path, max_bytes, files)
     if not data.strip():
         raise DataError(f"{path} is empty; write it again")
     try:
@@ -92,13 +96,13 @@ def read_yaml(
     data = read_bytes(path, MAX_YAML_BYTES, files)
     try:
         if errors == "strict":
-            return _plain(data.decode("utf-8"))
+            return _parse_yaml(data.decode("utf-8"))
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = data.decode("utf-16" if wide else "utf-8", errors)
         try:
-            return _plain(text)
+            return _parse_yaml(text)
         except yaml.reader.ReaderError:
-            return _plain(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text))
+            return _parse_yaml(_FORBIDDEN.sub("" if errors == "ignore" else "\ufffd", text))
     except Exception as error:  # a wrong tag can provoke any kind: `!!int ''` an IndexError
         reason = " ".join(str(error).split())[:500]
         if errors != "strict" and len(data.decode("utf-8", "ignore").encode()) != len(data):
@@ -106,30 +110,30 @@ def read_yaml(
         raise DataError(f"{path} cannot be read as YAML: {reason}") from error
 
 
-def _plain(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     if text.count("%TAG") > _MAX_TAGS:
         raise ValueError(f"it declares more than {_MAX_TAGS} tags")
     try:
-        return _constructed(_Loader(text))
+        return _construct(_Loader(text))
     except yaml.scanner.ScannerError:
         # How Python writes a file's name that is not UTF-8, and libyaml takes no such escape.
         if not _SURROGATE.search(text) or len(text) > _MAX_SLOW:
             raise
-        return _constructed(_SlowLoader(text))
+        return _construct(_SlowLoader(text))
 
 
-def _constructed(loader: Any) -> Any:
+def _construct(loader: Any) -> Any:
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        check_expanded_size(node, _below, _DEEPEST)
+        check_expanded_size(node, _child_nodes, _MAX_DEPTH)
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-class _Counted(yaml.composer.Composer):
+class _CountingComposer(yaml.composer.Composer):
     """Composes nodes of plain values, no more than `MAX_NODES`, not nested deeper than any file of them."""
 
     _count = _depth = 0
@@ -140,8 +144,8 @@ class _Counted(yaml.composer.Composer):
         self._depth += 1
         if self._count > MAX_YAML_NODES:
             raise ValueError(f"it holds more than {MAX_YAML_NODES:,} values and keys")
-        if self._depth > _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST}")
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH}")
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -150,7 +154,7 @@ class _Counted(yaml.composer.Composer):
 def _loader(parser: Any) -> Any:
     """A loader that is safe, and quick to refuse what is large; a date stays the text that it is, as in json."""
 
-    class Loader(_Counted, parser):  # type: ignore[misc]
+    class Loader(_CountingComposer, parser):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
             first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
             for first, pairs in parser.yaml_implicit_resolvers.items()
@@ -162,8 +166,8 @@ def _loader(parser: Any) -> Any:
 
         def fetch_flow_collection_start(self, TokenClass: Any) -> None:
             """Without libyaml: with every bracket that is open, each further one takes PyYAML longer."""
-            if self.flow_level > _DEEPEST:
-                raise ValueError(f"nested deeper than {_DEEPEST}")
+            if self.flow_level > _MAX_DEPTH:
+                raise ValueError(f"nested deeper than {_MAX_DEPTH}")
             super().fetch_flow_collection_start(TokenClass)
 
     return Loader
@@ -181,34 +185,34 @@ _FORBIDDEN = re.compile(
 )  # in YAML
 
 
-def check_expanded_size(value: T, below: Callable[[T], Iterable[T]], deepest: int) -> None:
+def check_expanded_size(value: T, parts_of: Callable[[T], Iterable[T]], max_depth: int) -> None:
     """Refuse what shares its parts so that it is small in a file and without end, or nearly so, written out.
 
     Args:
         value: the whole; every 100 characters of a text in it count as a value.
-        below: the parts of a value.
-        deepest: values within each other; what reads them calls itself as often.
+        parts_of: gives the parts of a value.
+        max_depth: values within each other; readers recurse as deep.
 
     Raises:
         ValueError: over `MAX_VALUES`, nested deeper, or a value lies within itself.
     """
-    known: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
+    measured: dict[int, tuple[float, int]] = {}  # values written out, and how deep they are nested
 
     def measure(one: T) -> tuple[float, int]:
-        if id(one) not in known:
-            known[id(one)] = math.inf, 0  # until it is known: what lies within itself has no end
-            weight, depth = 1.0 + (len(one) // _LONG if isinstance(one, str | bytes) else 0), 0
-            for part in below(one):
+        if id(one) not in measured:
+            measured[id(one)] = math.inf, 0  # until it is known: what lies within itself has no end
+            weight, depth = 1.0 + (len(one) // _VALUE_LENGTH if isinstance(one, str | bytes) else 0), 0
+            for part in parts_of(one):
                 more, nested = measure(part)
                 weight, depth = weight + more, max(depth, nested)
-            known[id(one)] = weight, depth + 1
-        return known[id(one)]
+            measured[id(one)] = weight, depth + 1
+        return measured[id(one)]
 
     weight, depth = measure(value)
     if weight > MAX_VALUES:
         raise ValueError(f"written out, it holds more than {MAX_VALUES:,} values")
-    if depth > deepest:
-        raise ValueError(f"written out, it is nested deeper than {deepest}")
+    if depth > max_depth:
+        raise ValueError(f"written out, it is nested deeper than {max_depth}")
 
 
 def safe_join(root: Path, name: str) -> Path:
@@ -233,7 +237,7 @@ def safe_join(root: Path, name: str) -> Path:
         raise ValueError(f"{short_repr(name)} is an absolute Windows path; write it relative to {root}")
     if (
         any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
-        or len(os.fsencode(root / name)) > _LONGEST_PATH
+        or len(os.fsencode(root / name)) > _MAX_PATH_BYTES
     ):
         raise ValueError(f"{short_repr(name)} is longer than a file's name can be")
     return root / name
@@ -252,7 +256,7 @@ def is_windows_absolute(name: str) -> bool:
 def normalize_name(text: str) -> str:
     """What two spellings of one name share: Unicode has two forms of `é`, and hands add spaces.
 
-    >>> name_key("cafe\u0301 ") == name_key("caf\u00e9")
+    >>> normalize_name("cafe\u0301 ") == normalize_name("caf\u00e9")
     True
     """
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -265,7 +269,7 @@ def validate_class_name(value: object) -> str:
         ValueError: no text, of more than 500 characters, or what no file can hold (half a surrogate pair).
     """
     if not isinstance(value, str | int | float):
-        raise ValueError(f"{short_repr(value)} is no name")
+        raise ValueError(f"{short_repr(value)} is not a name")
     text = str(value)
     text.encode("utf-8")
     if len(text) > 500:
@@ -276,7 +280,7 @@ def validate_class_name(value: object) -> str:
 def make_names_unique(names: Sequence[str]) -> tuple[str, ...]:
     """Names of classes such that none is there twice: a later one gets its number. The same list, the same names.
 
-    >>> distinct(["person", "dog", "person"])
+    >>> make_names_unique(["person", "dog", "person"])
     ('person', 'dog', 'person (2)')
     """
     seen = set(names)
@@ -296,16 +300,16 @@ def make_names_unique(names: Sequence[str]) -> tuple[str, ...]:
 def short_repr(value: object) -> str:
     """A value inside a message, cut short however large or deep it is.
 
-    >>> shown("a" * 1000)[:5], len(shown("a" * 1000)), shown([[[[[[[[]]]]]]]])
+    >>> short_repr("a" * 1000)[:5], len(short_repr("a" * 1000)), short_repr([[[[[[[[]]]]]]]])
     ("'aaaa", 80, '[[[[[[[...]]]]]]]')
     """
-    return _short.repr(value)
+    return _short_repr.repr(value)
 
 
 def short_list(names: Iterable[str], most: int = 20) -> str:
     """Names in a message, the first ones where there are many.
 
-    >>> few("abc", 2)
+    >>> short_list("abc", 2)
     'a, b and 1 more'
     """
     listed = list(names)
@@ -324,7 +328,7 @@ def escape_control_chars(text: str, keep: str = "") -> str:
         text: any.
         keep: characters that are left as they are, such as line ends of our own.
 
-    >>> visible("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
+    >>> escape_control_chars("cat" + chr(27) + "[2J" + chr(0x202E) + "s" + chr(10))
     'cat\\\\x1b[2J\\\\u202es\\\\n'
     """
 
@@ -348,42 +352,42 @@ def _is_hidden(one: str) -> bool:
     return no_character or one in _UNSEEN or unicodedata.category(one) in _INVISIBLE
 
 
-def read_bytes(path: Path, most: int | None = None, files: SafeDirectory | None = None) -> bytes:
+def read_bytes(path: Path, max_bytes: int | None = None, files: SafeDirectory | None = None) -> bytes:
     """The content of a regular file.
 
     Args:
         path: the file.
-        most: bytes that it may have; any number of them where None.
+        max_bytes: bytes that it may have; any number of them where None.
         files: of the run directory that it lies in, if it lies in one.
 
     Raises:
-        DataError: missing, no regular file, larger, or it cannot be read.
+        DataError: missing, not a regular file, larger, or it cannot be read.
     """
     try:
         if files is not None:
-            return _read_rooted(path, most, files)
+            return _read_rooted(path, max_bytes, files)
         if not path.exists():
             raise DataError(f"{path} does not exist")
         if not path.is_file():
-            raise DataError(f"{path} is no file")  # a pipe would keep its reader waiting
-        if most is not None and (size := path.stat().st_size) > most:
-            raise DataError(f"{path} has {size:,} bytes, may have {most:,}")
+            raise DataError(f"{path} is not a regular file")  # a pipe would keep its reader waiting
+        if max_bytes is not None and (size := path.stat().st_size) > max_bytes:
+            raise DataError(f"{path} has {size:,} bytes, may have {max_bytes:,}")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_rooted(path: Path, most: int | None, files: SafeDirectory) -> bytes:
+def _read_rooted(path: Path, max_bytes: int | None, files: SafeDirectory) -> bytes:
     try:
-        data = files.read_bytes(path, None if most is None else most + 1)
+        data = files.read_bytes(path, None if max_bytes is None else max_bytes + 1)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    if most is not None and len(data) > most:
-        raise DataError(f"{path} has more than {most:,} bytes, may have {most:,}")
+    if max_bytes is not None and len(data) > max_bytes:
+        raise DataError(f"{path} has more than {max_bytes:,} bytes, may have {max_bytes:,}")
     return data
 
 
-def _below(node: yaml.Node) -> Iterable[yaml.Node]:
+def _child_nodes(node: yaml.Node) -> Iterable[yaml.Node]:
     if node.tag not in _PLAIN_TAGS:
         raise ValueError(f"it holds a {short_repr(node.tag)}, which is no plain value")
     if node.tag == _INT and len(node.value) > _MAX_DIGITS:

@@ -48,16 +48,16 @@ def scoring_version() -> str:
 
 @cache
 def _with_libraries(number: int, libraries: tuple[str, ...]) -> str:
-    found = installed_versions()
-    return f"{number}; " + ", ".join(f"{name} {found[name]}" for name in libraries)
+    installed = installed_versions()
+    return f"{number}; " + ", ".join(f"{name} {installed[name]}" for name in libraries)
 
 
 def installed_versions() -> dict[str, str]:
     """Version by package, this one's and Python's first; `absent` where it is not installed."""
-    found = {"robustbench-sgdm": __version__, "python": platform.python_version()}
+    installed = {"robustbench-sgdm": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            installed[package] = "absent"
+    return installed

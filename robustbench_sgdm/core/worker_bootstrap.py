@@ -1,4 +1,8 @@
-"""The start of a worker process, with nothing heavy to import: it leaves with the process that started it."""
+"""The start of a worker process: what it inherits, and how it ends with the process that started it.
+
+Nothing heavy is imported here. A spawned worker unpickles its target first of all; until torch is loaded (seconds) it
+would else not notice that its parent is gone, and orphans would pile up.
+"""
 
 import os
 import pickle
@@ -16,15 +20,16 @@ from typing import Any
 class InheritedFile:
     """An open file that a process inherits when it starts, so that it has no name to leave behind.
 
-    What `multiprocessing` itself passes on must be small: it would wait for ever for a process that died early.
+    `multiprocessing` sends its own arguments through a pipe: beyond the pipe's buffer (64 KiB) the parent would wait for
+    ever for a worker that died before it read them. A file without a name needs no cleaning up either.
     """
 
     fd: int
 
     def read(self) -> bytes:
-        """All of it; where others are in it does not matter."""
+        """The whole content, whatever offset other processes have reached in the shared handle."""
         size, content = os.fstat(self.fd).st_size, bytearray()
-        while len(content) < size:  # Linux gives 2 GiB at a time
+        while len(content) < size:  # Linux reads at most 2 GiB at a time
             part = os.pread(self.fd, size - len(content), len(content))
             if not part:
                 raise EOFError(f"the file ended after {len(content)} of {size} bytes")
@@ -42,8 +47,8 @@ def _inherited(duplicate: Any) -> InheritedFile:
 def worker_main(link: Connection, file: InheritedFile, install: bytes) -> None:
     """Answer every message of a connection until its other end closes, which it does when its process ends.
 
-    A thread reads from the beginning, before the rest is imported: so this process leaves at once, whatever it
-    is at, and the other end never waits for it to take a message.
+    A thread reads from the very start, while the main thread still imports: when the connection closes, this process
+    ends at once whatever it is doing, and the other end never blocks on a full pipe.
 
     Args:
         link: its end here.
@@ -55,7 +60,7 @@ def worker_main(link: Connection, file: InheritedFile, install: bytes) -> None:
     answer = pickle.loads(install)(file.read())
     while True:
         reply = answer(messages.get())
-        with suppress(OSError):  # nobody is there any more, which the thread finds too
+        with suppress(OSError):  # the other end is gone; the thread sees it too, and ends the process
             link.send_bytes(reply)
 
 
@@ -63,7 +68,7 @@ def _receive(link: Connection, messages: "SimpleQueue[bytes]") -> None:
     with suppress(EOFError, OSError):
         while True:
             messages.put(link.recv_bytes())
-    os._exit(0)
+    os._exit(0)  # not sys.exit, which would end this thread alone
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What `@corruption` says about a function; found on it by `declaration`."""
+    """What `@corruption` says about a function; found on it by `find_declaration`."""
 
     family: str
     parameters: tuple[Parameter, ...]
@@ -124,16 +124,16 @@ def corruption(
     names = [parameter.name for parameter in parameters]
     if not names or len(set(names)) < len(names):
         raise errors.UsageError(f"a corruption needs parameters of different names, not {names}")
-    stated = Declaration(family, parameters, aliases, source, random, version)
+    declared = Declaration(family, parameters, aliases, source, random, version)
 
     def tag(function: Tagged) -> Tagged:
-        setattr(function, _TAG, stated)
+        setattr(function, _TAG, declared)
         return function
 
     return tag
 
 
-def find_declaration(thing: object) -> Declaration | None:
+def find_declaration(function: object) -> Declaration | None:
     """What was declared about a function, or None where nothing was."""
-    found = getattr(thing, _TAG, None)
-    return found if isinstance(found, Declaration) else None
+    tag = getattr(function, _TAG, None)
+    return tag if isinstance(tag, Declaration) else None

@@ -128,24 +128,26 @@ def declared_corruptions(module: ModuleType) -> list[Corruption]:
     Raises:
         DataError: a declared function has no docstring, or does not stand at the file's top level.
     """
-    found = []
-    for name, thing in vars(module).items():
-        stated = find_declaration(thing)
-        if stated is not None and getattr(thing, "__module__", "") == module.__name__:
-            qualname = str(getattr(thing, "__qualname__", ""))
-            if vars(module).get(qualname) is not thing:
+    corruptions = []
+    for name, value in vars(module).items():
+        declared = find_declaration(value)
+        if declared is not None and getattr(value, "__module__", "") == module.__name__:
+            qualname = str(getattr(value, "__qualname__", ""))
+            if vars(module).get(qualname) is not value:
                 raise DataError(f"{module.__file__}: {name} must be a function at the top level of the file")
             if name == qualname:
-                found.append(_make_corruption(Path(str(module.__file__)), name, thing.__doc__ or "", stated))
-    return found
+                corruptions.append(
+                    _make_corruption(Path(str(module.__file__)), name, value.__doc__ or "", declared)
+                )
+    return corruptions
 
 
-def _make_corruption(path: Path, name: str, doc: str, stated: Declaration) -> Corruption:
+def _make_corruption(path: Path, name: str, doc: str, declared: Declaration) -> Corruption:
     summary = doc.strip().partition("\n")[0]
     if not summary:
         raise DataError(f"{path}: {name} needs a docstring, whose first line becomes its summary")
-    about = (stated.family, stated.parameters, stated.aliases, stated.random, stated.source)
-    return Corruption(name, *about, summary, stated.version, path, name)
+    about = (declared.family, declared.parameters, declared.aliases, declared.random, declared.source)
+    return Corruption(name, *about, summary, declared.version, path, name)
 
 
 def from_reference(
@@ -157,9 +159,9 @@ def from_reference(
         DataError: the file does not declare it.
     """
     path = resources.root() / reference
-    for found in declared_corruptions(resources.import_file(path)):
-        if found.qualname == qualname:
-            return replace(found, name=name, explicit_parameters=explicit_parameters)
+    for corruption in declared_corruptions(resources.import_file(path)):
+        if corruption.qualname == qualname:
+            return replace(corruption, name=name, explicit_parameters=explicit_parameters)
     raise DataError(f"{path} declares no corruption {qualname}")
 
 

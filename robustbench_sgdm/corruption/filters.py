@@ -1,4 +1,4 @@
-"""What the corruptions share: filters that give the same pixels whatever the batch and the threads.
+"""Filters that the corruptions share; pixels depend neither on the batch nor on the number of threads.
 
 Fourier and convolution routines of torch choose their order of summation by batch and thread count, and
 one rounding more or less moves a truncated pixel by a grey level. So images are filtered one at a time
@@ -41,8 +41,9 @@ def to_uint8(levels: Tensor) -> Tensor:
     if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
         slack = _SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK
         return levels.add_(slack).clamp_(0, 255).to(torch.uint8)
+    # The same in one pass: convertScaleAbs rounds to the nearest and saturates at 255, so truncation is rounding of
+    # half a level less. It takes the absolute value first, hence the clamp at 0.
     rows = levels.clamp_(min=0).view(-1, levels.shape[-1])
-    # The same in one pass: OpenCV rounds to the nearest and stops at 255.
     return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)
 
 
@@ -52,14 +53,16 @@ def transpose(planes: Tensor) -> Tensor:
         return planes.transpose(-1, -2).contiguous()
     out = torch.empty(*planes.shape[:-2], planes.shape[-1], planes.shape[-2], dtype=planes.dtype)
     stacks = (stack.reshape(-1, *stack.shape[-2:]).numpy() for stack in (planes, out))
-    for plane, done in zip(*stacks, strict=True):
-        cv2.transpose(plane, dst=done)
+    for plane, target in zip(*stacks, strict=True):
+        cv2.transpose(plane, dst=target)
     return out
 
 
 def uniform_draws(rng: BatchRng, *shape: int) -> Tensor:
     """Uniform draws in [-1, 1) in steps of 2^-15, float32 (B, *shape): four for the price of one."""
     count = math.prod(shape)
+    # A draw of 64 bits costs as much as one of 16, so each is read as four int16. Their range is [-2^15, 2^15), and
+    # dividing by a power of two is exact: the same floats on every device.
     words = rng.integers(-(2**63), 2**63 - 1, -(-count // 4))
     return words.view(torch.int16)[:, :count].float().div_(2**15).view(len(rng), *shape)
 
@@ -77,9 +80,9 @@ def apply_lut(images: Tensor, tables: Tensor) -> Tensor:
     if images.device.type != "cpu":
         return tables.gather(2, images.flatten(2).long()).view(images.shape)
     out = np.empty(images.shape, np.uint8)
-    for image, table, done in zip(images.numpy(), tables.numpy(), out, strict=True):
+    for image, table, target in zip(images.numpy(), tables.numpy(), out, strict=True):
         for channel, plane in enumerate(image):
-            cv2.LUT(plane, table[channel], dst=done[channel])
+            cv2.LUT(plane, table[channel], dst=target[channel])
     return torch.from_numpy(out)
 
 
@@ -121,7 +124,7 @@ def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Te
 
 
 def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
-    """`separable` in torch alone, for devices that OpenCV cannot reach."""
+    """`correlate_separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
         _pad_indices(size, len(weights) // 2, border).to(images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)
@@ -136,6 +139,7 @@ def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> T
 def _pad_indices(size: int, radius: int, border: Border) -> Tensor:
     """The indices of `size` pixels with `radius` more on either side, for any size."""
     index = torch.arange(-radius, size + radius)
+    # By remainders, since F.pad reflects no border wider than the image, and small images under wide kernels have one.
     if border == "reflect" and size > 1:
         index = index.abs() % (2 * size - 2)
         return (size - 1) - (size - 1 - index).abs()
@@ -147,6 +151,7 @@ def _pad_indices(size: int, radius: int, border: Border) -> Tensor:
 
 def _correlate_axis(padded: Tensor, weights: Kernel1d, axis: int) -> Tensor:
     size = padded.shape[axis] - len(weights) + 1
+    # Tap by tap, in the order of the weights: the sum is then rounded alike for every batch and thread count.
     total = torch.zeros_like(padded.narrow(axis, 0, size))
     for start, weight in enumerate(weights.tolist()):
         total.add_(padded.narrow(axis, start, size), alpha=weight)
@@ -242,14 +247,16 @@ def _remap_rows(padded: Tensor, down: Tensor, right: Tensor, reach: int, out: Te
     rows, cols = (
         torch.arange(reach, reach + size, dtype=torch.int32, device=out.device) for size in (height, width)
     )
+    # Flat index of the upper left of four neighbours; the others are 1, `across` and `across + 1` further on.
+    # `grid_sample` takes places in [-1, 1], which would round them.
     places = top.int().add_(rows[:, None]).mul_(across).add_(left.int().add_(cols)).flatten()
-    for plane, done in zip(padded.flatten(1), out, strict=True):
+    for plane, target in zip(padded.flatten(1), out, strict=True):
         corners = [
             plane[start:].index_select(0, places).float().view(height, width)
             for start in (0, 1, across, across + 1)
         ]
         above, under = corners[0].lerp_(corners[1], part_right), corners[2].lerp_(corners[3], part_right)
-        torch.lerp(above, under, part_down, out=done)
+        torch.lerp(above, under, part_down, out=target)
 
 
 def low_pass(images: Tensor, cutoff: float) -> Tensor:
@@ -265,6 +272,8 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     Returns:
         float32 (B, C, H, W) in grey levels.
     """
+    # As products with a truncated DCT basis in double precision: an FFT chooses its order of summation by size and
+    # threads, and only the low frequencies are wanted.
     rows, cols = (
         _dct_vectors(size, int(2 * cutoff * size) + 1).to(images.device) for size in images.shape[-2:]
     )

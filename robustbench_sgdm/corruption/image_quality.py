@@ -20,7 +20,7 @@ PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 def measure_image_quality(
     corruption: Corruption,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     severities: Sequence[float] = range(1, MAX_SEVERITY + 1),
     *,
     seed: int = 0,
@@ -30,21 +30,21 @@ def measure_image_quality(
     """(PSNR in dB, SSIM) at each severity, means over `pictures`, uint8 (3, H, W).
 
     Args:
-        seed, engine: see `apply`.
+        seed, engine: see `apply_corruption`.
         image_ids: one per picture; their places if None.
     """
-    ids = range(len(pictures)) if image_ids is None else image_ids
-    found = []
+    ids = range(len(images)) if image_ids is None else image_ids
+    qualities = []
     for severity in severities:
         scores = []
-        for image_id, picture in zip(ids, pictures, strict=True):
+        for image_id, image in zip(ids, images, strict=True):
             noisy = apply_corruption(
-                corruption, picture[None], severity, seed=seed, image_ids=[image_id], engine=engine
+                corruption, image[None], severity, seed=seed, image_ids=[image_id], engine=engine
             )
-            scores.append((psnr(picture, noisy[0]), ssim(picture, noisy[0])))
-        both = np.mean(scores, axis=0)
-        found.append((float(both[0]), float(both[1])))
-    return found
+            scores.append((psnr(image, noisy[0]), ssim(image, noisy[0])))
+        mean = np.mean(scores, axis=0)
+        qualities.append((float(mean[0]), float(mean[1])))
+    return qualities
 
 
 def psnr(clean: Tensor, noisy: Tensor) -> float:

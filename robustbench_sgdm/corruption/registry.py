@@ -35,14 +35,14 @@ class CorruptionRegistry:
             DataError: two corruptions share a name or an alias, or one is called as a group or the clean cell is.
         """
         seen: dict[str, Corruption] = {}
-        for found in self.corruptions:
-            for name in (found.name, *found.aliases):
+        for corruption in self.corruptions:
+            for name in (corruption.name, *corruption.aliases):
                 if name in (CLEAN, *GROUPS):
-                    raise DataError(f"{_where(found)}: {name!r} is reserved; choose another name")
+                    raise DataError(f"{_where(corruption)}: {name!r} is reserved; choose another name")
                 if name in seen:
-                    both = f"{_where(seen[name])} and {_where(found)}"
+                    both = f"{_where(seen[name])} and {_where(corruption)}"
                     raise DataError(f"{name!r} is declared twice, in {both}")
-                seen[name] = found
+                seen[name] = corruption
 
     def __iter__(self) -> Iterator[Corruption]:
         return iter(self.corruptions)
@@ -53,7 +53,7 @@ class CorruptionRegistry:
     @property
     def names(self) -> list[str]:
         """Every corruption's name."""
-        return [found.name for found in self]
+        return [corruption.name for corruption in self]
 
     def group(self, name: str) -> list[Corruption]:
         """The members of `all`, `benchmark`, `holdout` or a family."""
@@ -62,8 +62,12 @@ class CorruptionRegistry:
         if name == "all":
             return list(self)
         if name in FAMILIES:
-            return [found for found in self if found.family == name]
-        return [found for found in self if found.base in (BENCHMARK if name == "benchmark" else HOLDOUT)]
+            return [corruption for corruption in self if corruption.family == name]
+        return [
+            corruption
+            for corruption in self
+            if corruption.base in (BENCHMARK if name == "benchmark" else HOLDOUT)
+        ]
 
     def get(self, name: str) -> Corruption:
         """One corruption by name, alias, or either with a strength: `gaussian_noise[sigma=0.15]`.
@@ -74,10 +78,10 @@ class CorruptionRegistry:
         bracketed = _BRACKETS.fullmatch(name)
         if bracketed:
             return _with_parameters(self.get(bracketed["name"]), bracketed["strength"])
-        for found in self:
-            if name in (found.name, *found.aliases):
-                return found
-        aliases = [alias for found in self for alias in found.aliases]
+        for corruption in self:
+            if name in (corruption.name, *corruption.aliases):
+                return corruption
+        aliases = [alias for corruption in self for alias in corruption.aliases]
         raise errors.unknown_name_error("corruption", name, [*self.names, *aliases, *GROUPS])
 
     def select(self, names: Sequence[str]) -> list[Corruption]:
@@ -89,8 +93,8 @@ class CorruptionRegistry:
         chosen: dict[str, Corruption] = {}
         for name in names:
             members = self.group(name) if name in GROUPS else [self.get(name)]
-            chosen.update({found.name: found for found in members})
-        return sorted(chosen.values(), key=lambda found: self.names.index(found.base))
+            chosen.update({corruption.name: corruption for corruption in members})
+        return sorted(chosen.values(), key=lambda corruption: self.names.index(corruption.base))
 
 
 def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:
@@ -103,16 +107,22 @@ def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:
         DataError: a folder is missing or declares nothing, a file cannot be loaded, or a name is taken.
     """
     folders = [folder.resolve() for folder in (resources.root() / "corruptions", *extra)]
-    found = [one for folder in dict.fromkeys(folders) for one in _from_folder(folder)]
-    found += _from_packages({name for one in found for name in (one.name, *one.aliases)})
+    corruptions = [corruption for folder in dict.fromkeys(folders) for corruption in _from_folder(folder)]
+    corruptions += _from_packages(
+        {name for corruption in corruptions for name in (corruption.name, *corruption.aliases)}
+    )
     order = {name: place for place, name in enumerate((*BENCHMARK, *HOLDOUT))}
-    return CorruptionRegistry(tuple(sorted(found, key=lambda one: order.get(one.name, len(order)))))
+    return CorruptionRegistry(
+        tuple(sorted(corruptions, key=lambda corruption: order.get(corruption.name, len(order))))
+    )
 
 
 def _from_packages(taken: Collection[str]) -> list[Corruption]:
     """The corruptions of installed packages, but those whose name is taken."""
-    found: list[Corruption] = []
-    for point in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
+    corruptions: list[Corruption] = []
+    for point in sorted(
+        entry_points(group=GROUP), key=lambda corruption: (corruption.name, corruption.value)
+    ):
         try:
             declared = declared_corruptions(point.load())
             if not declared:
@@ -120,41 +130,41 @@ def _from_packages(taken: Collection[str]) -> list[Corruption]:
         except Exception as error:  # noqa: BLE001 - whatever the other package does
             _LOG.warning("corruptions of %s left out: %s: %s", point.value, type(error).__name__, error)
             continue
-        for one in declared:
-            names = {one.name, *one.aliases} & {
+        for corruption in declared:
+            names = {corruption.name, *corruption.aliases} & {
                 *taken,
                 CLEAN,
                 *GROUPS,
-                *(n for f in found for n in (f.name, *f.aliases)),
+                *(n for f in corruptions for n in (f.name, *f.aliases)),
             }
             if names:
-                _LOG.warning("%s left out: the name %s is taken", _where(one), sorted(names)[0])
+                _LOG.warning("%s left out: the name %s is taken", _where(corruption), sorted(names)[0])
             else:
-                found.append(one)
-    return found
+                corruptions.append(corruption)
+    return corruptions
 
 
 def _from_folder(folder: Path) -> list[Corruption]:
-    found = [
+    corruptions = [
         corruption
         for module in resources.import_folder(folder)
         for corruption in declared_corruptions(module)
     ]
-    if not found:
+    if not corruptions:
         raise DataError(f"{folder} declares no corruption; tag a function there with @corruption(...)")
-    return found
+    return corruptions
 
 
 def _with_parameters(corruption: Corruption, text: str) -> Corruption:
     """`corruption` at the strength that `text`, such as "sigma=0.15", says."""
-    given = _parse_parameters(corruption, text)
+    values = _parse_parameters(corruption, text)
     for parameter in corruption.parameters:
-        if parameter.name not in given:
+        if parameter.name not in values:
             raise UsageError(f"{corruption.name}[{text}] lacks {parameter.name}: {corruption.describe()}")
-        if not parameter.low <= given[parameter.name] <= parameter.high:
+        if not parameter.low <= values[parameter.name] <= parameter.high:
             bounds = f"[{parameter.low:g}, {parameter.high:g}] {parameter.unit}"
             raise UsageError(f"{corruption.name}[{text}]: {parameter.name} must lie in {bounds}")
-    ordered = {parameter.name: given[parameter.name] for parameter in corruption.parameters}
+    ordered = {parameter.name: values[parameter.name] for parameter in corruption.parameters}
     inside = ",".join(f"{name}={value:.12g}" for name, value in ordered.items())
     return replace(
         corruption, name=f"{corruption.name}[{inside}]", explicit_parameters=tuple(ordered.values())
@@ -164,20 +174,20 @@ def _with_parameters(corruption: Corruption, text: str) -> Corruption:
 def _parse_parameters(corruption: Corruption, text: str) -> dict[str, float]:
     """The `name=value` pairs of a strength, checked against the corruption's parameters."""
     known = [parameter.name for parameter in corruption.parameters]
-    given: dict[str, float] = {}
+    values: dict[str, float] = {}
     for pair in text.split(","):
         name, _, value = (part.strip() for part in pair.partition("="))
         if name not in known:
             raise errors.unknown_name_error(f"parameter of {corruption.name}", name, known)
-        if name in given:
+        if name in values:
             raise UsageError(f"{corruption.name}[{text}] gives {name} twice")
         try:
-            given[name] = float(f"{float(value):.12g}")  # as the name will say
+            values[name] = float(f"{float(value):.12g}")  # as the name will say
         except ValueError:
-            given[name] = math.nan
-        if not math.isfinite(given[name]):
+            values[name] = math.nan
+        if not math.isfinite(values[name]):
             raise UsageError(f"{corruption.name}[{text}]: {name} must be a number, not {value!r}")
-    return given
+    return values
 
 
 def _where(corruption: Corruption) -> str:

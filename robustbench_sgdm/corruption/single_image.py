@@ -1,4 +1,4 @@
-"""One picture instead of a batch, and the pixels that a run saw."""
+"""One image instead of a batch, and the pixels that a run saw, once more."""
 
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ AnyImage = TypeVar("AnyImage")
 
 def corrupt_image(
     corruption: Corruption,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     severity: float,
     *,
     seed: int,
@@ -24,8 +24,8 @@ def corrupt_image(
     engine: str = "torch",
     device: str = "cpu",
 ) -> NDArray[np.uint8]:
-    """`apply` for one picture, (H, W, 3) RGB."""
-    batch = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).to(device)
+    """`apply_corruption` for one image, (H, W, 3) RGB."""
+    batch = torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).to(device)
     noisy = apply_corruption(corruption, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
     return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
 
@@ -39,7 +39,7 @@ def corrupt_any_image(
     image_id: int = 0,
     engine: str = "torch",
 ) -> AnyImage:
-    """`apply` for a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; gives the same.
+    """Corrupt a PIL image, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; returns the same type.
 
     Raises:
         UsageError: the image is something else.
@@ -61,7 +61,7 @@ def corrupt_any_image(
     else:
         kind = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
         raise UsageError(
-            f"the image is {kind}; give a PIL picture, a uint8 (H, W, 3) array or a uint8 (B, 3, H, W) tensor"
+            f"the image is {kind}; give a PIL image, a uint8 (H, W, 3) array or a uint8 (B, 3, H, W) tensor"
         )
     found: AnyImage = result
     return found
@@ -69,7 +69,7 @@ def corrupt_any_image(
 
 def reproduce(
     corruption: Corruption,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     severity: float,
     *,
     seed: int,
@@ -82,32 +82,30 @@ def reproduce(
 
     Args:
         corruption: of the run, as it is now.
-        picture: clean, (H, W, 3) RGB.
+        image: clean, (H, W, 3) RGB.
         severity: 0 to 5.
         seed: of the run.
-        image_id: of the picture.
+        image_id: of the image.
         engine: of the run.
         fingerprint: of the corruption when the run was made.
         device: of the run's kind; pixels of another kind differ in their noise.
 
     Raises:
-        DataError: the images were corrupted elsewhere, or the corruption is another one by now.
+        DataError: the images were corrupted outside this package, or the corruption changed since.
     """
     check_reproducible(engine)
     if corruption.fingerprint(engine) != fingerprint:
-        raise DataError(
-            f"{corruption.name} is not what it was when the run was made; run again to see it as it is now"
-        )
+        raise DataError(f"{corruption.name} changed since the run was made; run again to see it as it is now")
     return corrupt_image(
-        corruption, picture, severity, seed=seed, image_id=image_id, engine=engine, device=device
+        corruption, image, severity, seed=seed, image_id=image_id, engine=engine, device=device
     )
 
 
 def check_reproducible(engine: str) -> None:
-    """Refuse to make again what no engine of ours made.
+    """Refuse images that no engine of ours made, which cannot be reproduced.
 
     Raises:
-        DataError: the images were corrupted elsewhere.
+        DataError: the images were corrupted outside this package.
     """
     if engine not in ENGINES:
-        raise DataError("the run's images were corrupted elsewhere, so they cannot be made again")
+        raise DataError("the run's images were corrupted outside this package, so they cannot be reproduced")

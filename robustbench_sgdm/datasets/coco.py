@@ -86,16 +86,16 @@ def describe_copy(dataset: Dataset, names: Mapping[int, str]) -> dict[str, Any]:
         content["categories"] = [{**category, "supercategory": "none"} for category in content["categories"]]
         return content
     content = _parse(path)
-    kept = {image.id: image for image in dataset.images}
+    images = {image.id: image for image in dataset.images}
     entries = {_image(e, n, path).id: e for n, e in enumerate(content["images"], 1)}
     truth = _Truth.of(content, set(entries), path, _IssueCounter(path))
     rows = [
         (raw, read)
         for raw, read in zip(truth.raw, truth.annotations, strict=True)
-        if read["image_id"] in kept
+        if read["image_id"] in images
     ]
     if (
-        not kept.keys() <= entries.keys()
+        not images.keys() <= entries.keys()
         or truth.categories != list(dataset.categories)
         or [read for _, read in rows] != list(dataset.annotations)
     ):

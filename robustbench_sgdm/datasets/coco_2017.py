@@ -25,7 +25,7 @@ def coco_folder() -> Path:
 
 
 def coco_json(split: str = "val") -> Path:
-    """The annotations of COCO 2017, with their images where `datasets.load` looks for them.
+    """The annotations of COCO 2017, with their images where `datasets.load_dataset` looks for them.
 
     Args:
         split: `val`, of which what is missing is downloaded, or `train`, which must be there.

@@ -99,7 +99,7 @@ def read_image(image: Image) -> NDArray[np.uint8]:
 
 
 def decode_image(content: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a picture that is in no data set, such as an upload, to (H, W, 3) uint8 RGB, as `read` does.
+    """Decode a picture that is in no data set, such as an upload, to (H, W, 3) uint8 RGB, as `read_image` does.
 
     Raises:
         DataError: not an image, damaged, or of more pixels than `most_pixels`; says which.
@@ -114,10 +114,10 @@ def decode_image(content: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.ui
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as `read` gives them, EXIF orientation applied, from the header alone.
+    """Width and height in pixels as `read_image` gives them, EXIF orientation applied, from the header alone.
 
     Raises:
-        DataError: as `read`, as far as the header shows it.
+        DataError: as `read_image`, as far as the header shows it.
     """
     return read_header(path).upright
 
@@ -126,7 +126,7 @@ def read_header(path: Path) -> ImageHeader:
     """Size as stored, orientation and format, without decoding a pixel.
 
     Raises:
-        DataError: as `size`.
+        DataError: as `image_size`.
     """
     try:
         with _open_image(path, MAX_PIXELS) as file:
@@ -158,9 +158,9 @@ def verify_image(path: Path) -> None:
 def _ends_with(file: IO[bytes], end: bytes) -> bool:
     place = file.tell()
     file.seek(-len(end), os.SEEK_END)
-    found = file.read(len(end))
+    ending = file.read(len(end))
     file.seek(place)
-    return found == end
+    return ending == end
 
 
 def _describe_other(path: Path) -> str:

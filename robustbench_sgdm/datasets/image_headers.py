@@ -121,8 +121,8 @@ def jpeg_scans(data: bytes) -> int:
     Phones put a film behind a photograph, in which the bytes of any marker occur.
     """
     scans, at = 0, 2
-    while (found := _MARKER.search(data, at)) and (kind := found[1][0]) != _END:
-        at = found.end()
+    while (marker := _MARKER.search(data, at)) and (kind := marker[1][0]) != _END:
+        at = marker.end()
         if kind not in _BARE:
             at += max(2, int.from_bytes(data[at : at + 2], "big"))
         scans += kind == _SCAN
@@ -139,12 +139,12 @@ def exif_orientation(data: bytes) -> int:
     """
     while data.startswith(b"Exif\0\0"):
         data = data[6:]
-    found = 0
+    orientation = 0
     for tag, kind, count, value in _tiff_tags(io.BytesIO(data)):
         if tag == _ORIENTATION:
             whole = kind in _WHOLE and count == 1
-            found = struct.unpack_from(value[0] + _WHOLE[kind], value[1])[0] if whole else 0
-    return int(found)
+            orientation = struct.unpack_from(value[0] + _WHOLE[kind], value[1])[0] if whole else 0
+    return int(orientation)
 
 
 def _exif_segments(file: IO[bytes]) -> Iterator[bool]:

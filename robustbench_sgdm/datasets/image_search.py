@@ -134,13 +134,13 @@ def find_images(path: Path, names: Sequence[FileName], folder: Path | None) -> t
         DataError: images are absent (it says how many and which first), or two names are one file's.
     """
     finder = ImageFinder(folder) if folder is not None else _guess_folders(path, names[:_SAMPLE])
-    found = [finder.exact(name) for name in names]
-    exact = {one for one in found if one is not None}
+    paths = [finder.exact(name) for name in names]
+    exact = {one for one in paths if one is not None}
     similar: dict[int, Path] = {}
     for n, name in enumerate(names):
-        if found[n] is None and (other := finder.similar(name)) is not None:
-            similar[n] = found[n] = other
-    absent = [name for name, one in zip(names, found, strict=True) if one is None]
+        if paths[n] is None and (other := finder.similar(name)) is not None:
+            similar[n] = paths[n] = other
+    absent = [name for name, one in zip(names, paths, strict=True) if one is None]
     if absent:
         raise DataError(_absence(path, finder, absent, len(names)))
     for n, other in similar.items():
@@ -151,13 +151,13 @@ def find_images(path: Path, names: Sequence[FileName], folder: Path | None) -> t
             )
         exact.add(other)
     if not similar:
-        return [one for one in found if one is not None], []
+        return [one for one in paths if one is not None], []
     first, other = next(iter(similar.items()))
     note = (
         f"{path}: {len(similar):,} of {len(names):,} images were found under another spelling of their file_name, "
         f"or by the end of it (first: {short_repr(names[first].text)}, taken to be {other})"
     )
-    return [one for one in found if one is not None], [note]
+    return [one for one in paths if one is not None], [note]
 
 
 def _guess_folders(path: Path, names: Sequence[FileName]) -> ImageFinder:

@@ -301,19 +301,19 @@ def _identity(file: str) -> _Identity:
 
 
 def _memoize(
-    known: dict[_Identity, T | InvalidLabelsError], key: _Identity | None, read: Callable[[], T]
+    cache: dict[_Identity, T | InvalidLabelsError], key: _Identity | None, read: Callable[[], T]
 ) -> T | InvalidLabelsError:
     """What `read` gives or rejects; under a key it is read once."""
-    if key is not None and key in known:
-        return known[key]
-    found: T | InvalidLabelsError
+    if key is not None and key in cache:
+        return cache[key]
+    result: T | InvalidLabelsError
     try:
-        found = read()
+        result = read()
     except InvalidLabelsError as rejected:
-        found = rejected
+        result = rejected
     if key is not None:
-        known[key] = found
-    return found
+        cache[key] = result
+    return result
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -29,9 +29,9 @@ def select_device(device: str | torch.device | None = None) -> str:
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise UsageError(f"device {str(device)!r} cannot be used; give cpu, cuda or cuda:1")
     try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
+        selected = torch.device(name)
+        torch.empty(0, device=selected)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"device {str(device)!r} cannot be used here: {reason}") from error
-    return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"
+    return "cpu" if selected.type == "cpu" else f"cuda:{selected.index or 0}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_GREY = 114
+_GREY = 114  # the border that YOLO models are trained with
 
 
 class Placement(NamedTuple):
@@ -30,9 +30,11 @@ class Placement(NamedTuple):
 
 def letterbox_placement(height: int, width: int, imgsz: int) -> Placement:
     """Scale the longer side to `imgsz`, the other rounded up, and centre the result."""
+    # In this order of operations as Ultralytics has it: `load_image` rounds the shorter side up, `LetterBox` then halves
+    # the rest and rounds -0.1 and +0.1, so that of an odd rest the larger half lies below and to the right.
     ratio = imgsz / max(height, width)
     new_h, new_w = (min(math.ceil(side * ratio), imgsz) for side in (height, width))
-    top, left = (round((imgsz - side) / 2 - 0.1) for side in (new_h, new_w))  # an odd row goes below
+    top, left = (round((imgsz - side) / 2 - 0.1) for side in (new_h, new_w))
     return Placement((height, width), new_h, new_w, top, left)
 
 
@@ -40,10 +42,11 @@ def letterbox(image: Tensor, imgsz: int) -> tuple[Tensor, Placement]:
     """Fit a uint8 (3, H, W) image into a uint8 (3, imgsz, imgsz) one on the same device, the border grey.
 
     On the CPU by OpenCV, bit for bit as Ultralytics. On other devices by `interpolate` in float32, rounded:
-    OpenCV's fixed-point weights make that differ by at most 1 grey level.
+    OpenCV computes with 11-bit fixed-point weights, so the two differ by at most 1 grey level.
     """
     where = letterbox_placement(image.shape[1], image.shape[2], imgsz)
     resize = _resize_cpu if image.device.type == "cpu" else resize_float
+    # Channels last in memory, as the images are decoded and as OpenCV writes them: the copy below is then contiguous.
     square = torch.full((imgsz, imgsz, 3), _GREY, dtype=torch.uint8, device=image.device).permute(2, 0, 1)
     inside = square[:, where.top : where.top + where.height, where.left : where.left + where.width]
     inside.copy_(resize(image, where.height, where.width))

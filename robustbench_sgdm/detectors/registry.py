@@ -9,17 +9,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
-from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, model_name
+from robustbench_sgdm.detectors.adapters import (
+    LibraryDetector,
+    is_library_model,
+    load_library_model,
+    model_name,
+)
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.ultralytics import zoo
-from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, load_detector
+from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
 
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
@@ -32,7 +36,7 @@ class DetectorEntry:
     Attributes:
         detector: ready to predict.
         weights: the file they came from, or `embedded`.
-        baseline: the entrant it is compared with, if that is in the run.
+        baseline: name of the entry it is compared with, if that is in the run.
         group: the network that it is one training of, where there may be several.
         seed: of that training.
     """
@@ -79,53 +83,68 @@ def load_detectors(
         for m in models
     ]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
-    named = [m.name if isinstance(m, Detector) else str(m) for m in ready]
-    if twice := [name for name, count in Counter(named).items() if count > 1 and name in loaded]:
-        raise UsageError(f"two models are called {twice[0]}; give one of them another name")
-    wanted = _with_baselines(named, loaded, add=baselines)
-    files = dict(weights or {})
-    if stray := [name for name in files if name not in wanted]:
-        raise unknown_name_error("model (--weights)", stray[0], wanted)
-    for model, baseline in wanted.items():
-        if baseline and model in files and baseline not in named:
-            files.setdefault(baseline, files[model])  # never weights of other data beside a user's own
-    names = names or _names(list(wanted), loaded)
-    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
-        same = [model for model, name in names.items() if name == twice[0]]
+    requested = [m.name if isinstance(m, Detector) else str(m) for m in ready]
+    if repeated := [name for name, count in Counter(requested).items() if count > 1 and name in loaded]:
+        raise UsageError(f"two models are called {repeated[0]}; give one of them another name")
+    baseline_of = _with_baselines(requested, loaded, add=baselines)
+    files = _files_by_model(baseline_of, requested, weights or {})
+    names = names or _names(list(baseline_of), loaded)
+    if repeated := [name for name, count in Counter(names.values()).items() if count > 1]:
+        same = [model for model, name in names.items() if name == repeated[0]]
         raise UsageError(
-            f"{' and '.join(same)} would both be called {twice[0]} in the results; name one of the files otherwise"
+            f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    config = config.inference  # detectors travel to workers, and what a run has beside would go along
-    entrants: dict[str, DetectorEntry] = {}
-    single: list[NoEnd2EndError] = []
-    for model, baseline in wanted.items():
+    config = (
+        config.inference
+    )  # detectors are pickled for workers, and a run's whole configuration would go along
+    entries: dict[str, DetectorEntry] = {}
+    without_end2end: list[NoEnd2EndError] = []
+    for model, baseline in baseline_of.items():
         if model in loaded:
-            entrants[model] = DetectorEntry(loaded[model], "given")
+            entries[model] = DetectorEntry(loaded[model], "given")
             continue
-        load_it = partial(
-            load_library_model if is_library_model(model) else load_detector, model, weights=files.get(model)
-        )
         try:
-            try:
-                detector = load_it(config)
-            except NoEnd2EndError as error:
-                detector = load_it(replace(config, end2end=None))
-                single.append(error)
+            detector, no_end2end = _load(model, config, files.get(model))
         except UsageError as error:
-            if model in named:
+            if model in requested:
                 raise
             raise UsageError(
-                f"{error}. As the baseline it came with {', '.join(named)}: give it weights of its own "
+                f"{error}. As the baseline it came with {', '.join(requested)}: give it weights of its own "
                 f"(--weights {model}=FILE) or leave it out (--no-baseline)"
             ) from error
+        without_end2end += [no_end2end] if no_end2end else []
         detector.name = names[model]
         origin = getattr(detector, "weights", None) or str(
             files.get(model) or (model if _is_file(model) else "embedded")
         )
-        entrants[detector.name] = DetectorEntry(detector, origin, baseline)
-    if single and len(single) == len(wanted) - len(loaded):
-        raise single[0]
-    return entrants
+        entries[detector.name] = DetectorEntry(detector, origin, baseline)
+    if without_end2end and len(without_end2end) == len(baseline_of) - len(loaded):
+        raise without_end2end[0]  # the option would change no model of the run
+    return entries
+
+
+def _load(
+    model: str, config: InferenceConfig, weights: Path | None
+) -> tuple[UltralyticsDetector | LibraryDetector, NoEnd2EndError | None]:
+    """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
+    load = load_library_model if is_library_model(model) else load_detector
+    try:
+        return load(model, config, weights=weights), None
+    except NoEnd2EndError as error:
+        return load(model, replace(config, end2end=None), weights=weights), error
+
+
+def _files_by_model(
+    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Weight files by model; a baseline that was added takes its variant's, never embedded weights of other data."""
+    if stray := [name for name in weights if name not in baseline_of]:
+        raise unknown_name_error("model (--weights)", stray[0], baseline_of)
+    files = dict(weights)
+    for model, baseline in baseline_of.items():
+        if baseline and model in files and baseline not in requested:
+            files.setdefault(baseline, files[model])
+    return files
 
 
 def load_trained_detectors(
@@ -135,53 +154,53 @@ def load_trained_detectors(
 
     Args:
         runs: (model of the zoo, seed, file of weights).
-        config: as for `line_up`.
+        config: as for `load_detectors`.
 
     Raises:
-        UsageError: as `line_up`.
+        UsageError: as `load_detectors`.
     """
     models = {model: Path(model).stem if zoo.is_model_yaml(model) else model for model, *_ in runs}
     names = {str(file): f"{models[model]}-seed{seed}" for model, seed, file in runs}
     loaded = load_detectors([file for *_, file in runs], config, names=names)
-    entrants = {}
-    for (model, seed, file), entrant in zip(runs, loaded.values(), strict=True):
+    entries = {}
+    for (model, seed, file), entry in zip(runs, loaded.values(), strict=True):
         baseline = zoo.resolve_model(model).baseline
         theirs = [s for other, s, _ in runs if other == baseline]
         twin = seed if seed in theirs else min(theirs, default=None)
-        entrants[names[str(file)]] = replace(
-            entrant,
+        entries[names[str(file)]] = replace(
+            entry,
             baseline=None if twin is None else f"{baseline}-seed{twin}",
             group=models[model],
             seed=seed,
         )
-    return entrants
+    return entries
 
 
-def compare_with_baseline(entrants: Mapping[str, DetectorEntry], baseline: str) -> dict[str, DetectorEntry]:
+def compare_with_baseline(entries: Mapping[str, DetectorEntry], baseline: str) -> dict[str, DetectorEntry]:
     """The same, every one compared with the named one; trainings of a group with that of the same seed.
 
     Args:
-        entrants: of a run.
+        entries: of a run.
         baseline: name of a detector that is in no group, or of a group; a path where it is that of a file.
 
     Raises:
         UsageError: no such detector, or no other.
     """
     groups: dict[str, list[str]] = {}
-    for name, entrant in entrants.items():
-        groups.setdefault(entrant.group or name, []).append(name)
-    chosen = next((n for n, e in entrants.items() if e.weights == baseline and _is_file(baseline)), baseline)
+    for name, entry in entries.items():
+        groups.setdefault(entry.group or name, []).append(name)
+    chosen = next((n for n, e in entries.items() if e.weights == baseline and _is_file(baseline)), baseline)
     if chosen not in groups:
         raise unknown_name_error("--baseline", baseline, groups)
     if len(groups) == 1:
         raise UsageError(f"--baseline {baseline} is the only model of the run; there is nothing to compare")
-    seeds = {entrants[name].seed: name for name in reversed(groups[chosen])}
+    seeds = {entries[name].seed: name for name in reversed(groups[chosen])}
     return {
         name: replace(
-            entrant,
-            baseline=None if name in groups[chosen] else seeds.get(entrant.seed, groups[chosen][0]),
+            entry,
+            baseline=None if name in groups[chosen] else seeds.get(entry.seed, groups[chosen][0]),
         )
-        for name, entrant in entrants.items()
+        for name, entry in entries.items()
     }
 
 
@@ -203,7 +222,7 @@ def _with_baselines(
 
 
 def added_baselines(models: Sequence[str]) -> list[str]:
-    """The baselines of module variants that `line_up` would add."""
+    """The baselines of module variants that `load_detectors` would add."""
     return [name for name in _with_baselines(models) if name not in models]
 
 

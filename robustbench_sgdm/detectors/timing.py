@@ -61,21 +61,23 @@ def benchmark_interleaved(
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
-    each, rng = list(calls.values()), np.random.default_rng(0)
-    taken: list[NDArray[np.float64]] = []
+    functions, rng = list(calls.values()), np.random.default_rng(0)
+    rounds_taken: list[NDArray[np.float64]] = []
     start = time.perf_counter()
-    while len(taken) < rounds and (len(taken) < _MIN_ROUNDS or time.perf_counter() - start <= longest):
-        taken.append(np.empty(len(each)))
-        for i in rng.permutation(len(each)):
-            taken[-1][i] = _seconds(each[i], device)
-    seconds = np.stack(taken)
+    while len(rounds_taken) < rounds and (
+        len(rounds_taken) < _MIN_ROUNDS or time.perf_counter() - start <= longest
+    ):
+        rounds_taken.append(np.empty(len(functions)))
+        for i in rng.permutation(len(functions)):
+            rounds_taken[-1][i] = _seconds(functions[i], device)
+    seconds = np.stack(rounds_taken)
     ratios = seconds / seconds[:, :1]
-    found = {}
+    timings = {}
     for i, name in enumerate(calls):
         low, high = median_interval(ratios[:, i]) if i else (1.0, 1.0)
         middle = [float(np.median(values)) for values in (seconds[:, i], ratios[:, i])]
-        found[name] = Timing(middle[0] * 1e3, middle[1], low, high)
-    return found
+        timings[name] = Timing(middle[0] * 1e3, middle[1], low, high)
+    return timings
 
 
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -104,7 +106,7 @@ def benchmark_forward(
     """Time freshly initialised zoo models as detectors run them: fused, folded, on a grey image.
 
     Raises:
-        UsageError: as `zoo.build`, or no such device.
+        UsageError: as `zoo.build_model`, or no such device.
     """
     image = torch.full((batch, 3, imgsz, imgsz), 114, dtype=torch.uint8)
 

@@ -1,45 +1,53 @@
 """Figures: pure functions from frames to a matplotlib Figure; style by context manager.
 
-draw("severity", Material(run))   # any figure of a run by its name in `figures()`, with caption and data
+draw("severity", Material(run))   # any figure of a run by its name in `all_figures()`, with caption and data
 """
 
-from robustbench_sgdm.figures.bars import class_drops, mean_bars, size_bars
-from robustbench_sgdm.figures.contact import contact_sheet
-from robustbench_sgdm.figures.differences import difference_map
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.errors import error_bars
-from robustbench_sgdm.figures.losses import loss_curves
-from robustbench_sgdm.figures.material import Material, Shown
-from robustbench_sgdm.figures.psnr import damage_curves
-from robustbench_sgdm.figures.registry import draw, figure, figures
-from robustbench_sgdm.figures.severity import severity_curves
-from robustbench_sgdm.figures.side_by_side import Panel, side, side_by_side
-from robustbench_sgdm.figures.style import check_ending, colors, jpeg, save, styled, svg, uri
+from robustbench_sgdm.figures.bars import draw_class_drops, draw_mean_bars, draw_size_bars
+from robustbench_sgdm.figures.contact import draw_contact_sheet
+from robustbench_sgdm.figures.differences import draw_difference_map
+from robustbench_sgdm.figures.error_types import draw_error_types
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.losses import draw_loss_curves
+from robustbench_sgdm.figures.psnr import draw_quality_curves
+from robustbench_sgdm.figures.registry import all_figures, draw, figure
+from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
+from robustbench_sgdm.figures.severity import draw_severity_curves
+from robustbench_sgdm.figures.side_by_side import Panel, draw_panels, draw_side_by_side
+from robustbench_sgdm.figures.style import (
+    check_suffix,
+    colors_of,
+    data_uri,
+    encode_jpeg,
+    encode_svg,
+    plot_style,
+    save_figure,
+)
 
 __all__ = [
-    "Drawn",
-    "Material",
+    "FigureResult",
+    "ImageRef",
     "Panel",
-    "Shown",
-    "check_ending",
-    "class_drops",
-    "colors",
-    "contact_sheet",
-    "damage_curves",
-    "difference_map",
+    "RunAnalysis",
+    "all_figures",
+    "check_suffix",
+    "colors_of",
+    "data_uri",
     "draw",
-    "error_bars",
+    "draw_class_drops",
+    "draw_contact_sheet",
+    "draw_difference_map",
+    "draw_error_types",
+    "draw_loss_curves",
+    "draw_mean_bars",
+    "draw_panels",
+    "draw_quality_curves",
+    "draw_severity_curves",
+    "draw_side_by_side",
+    "draw_size_bars",
+    "encode_jpeg",
+    "encode_svg",
     "figure",
-    "figures",
-    "jpeg",
-    "loss_curves",
-    "mean_bars",
-    "save",
-    "severity_curves",
-    "side",
-    "side_by_side",
-    "size_bars",
-    "styled",
-    "svg",
-    "uri",
+    "plot_style",
+    "save_figure",
 ]

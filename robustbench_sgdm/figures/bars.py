@@ -10,26 +10,26 @@ from matplotlib.figure import Figure
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import COLUMN, PAGE, colors, legend_above, styled
-from robustbench_sgdm.tables import interval, words
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import COLUMN, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.tables import format_interval, humanize
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
 SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
 
 
-def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "AP") -> Figure:
-    """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model; what is absent is left out.
+def draw_mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "AP") -> Figure:
+    """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model; absent values are left out.
 
     Args:
         intervals: rows as of `Intervals.table()`.
-        names: the sets to show, `over` -> what to write under it.
+        names: the sets to show, `over` -> the label.
         metric: of those rows.
     """
     own = intervals[(intervals["baseline"] == "") & (intervals["metric"] == metric)]
-    with styled():
+    with plot_style():
         figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
         shown = [s for s in ("mPC", "rPC") if own.loc[own["statistic"] == s, "estimate"].notna().any()]
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -40,26 +40,26 @@ def mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "
             if statistic == "mPC" and len(clean):
                 rows, groups = pd.concat([clean, rows]), ["clean", *groups]
             handles = _bars(axis, rows, groups)
-            unit = f"{metric} (%)" if statistic == "mPC" else "share of clean kept (%)"
+            unit = f"{metric} (%)" if statistic == "mPC" else "share of the clean score (%)"
             axis.set(ylabel=f"{statistic}: {unit}")
         legend_above(figure, handles)
     return figure
 
 
-def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
+def draw_size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     """Draw AP of small, medium and large objects, clean and as the mean over a set of corruptions, where there is one.
 
     Args:
         intervals: rows as of `Intervals.table()`.
         over: the set, by its name there.
-        title: what to write above it.
+        title: of its panel.
     """
     own = intervals[(intervals["baseline"] == "") & intervals["metric"].isin(SIZES)]
     own = own.assign(group=own["metric"].map(SIZES))
-    with styled():
+    with plot_style():
         figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
         means = own[(own["statistic"] == "mPC") & (own["over"] == over)]
-        parts = {"clean": own[own["statistic"] == "P"], fonts.short(title, PAGE / 2 - 0.3, 8.5): means}
+        parts = {"clean": own[own["statistic"] == "P"], fonts.shorten(title, PAGE / 2 - 0.3, 8.5): means}
         parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
         axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
         for axis, (name, rows) in zip(axes, parts.items(), strict=True):
@@ -71,9 +71,9 @@ def size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
 
 
 def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, Any]:
-    """Draw them; the bars of each model."""
+    """Draw the bars; gives those of each model."""
     models = list(dict.fromkeys(rows["model"]))
-    color, width, handles = colors(models), 0.8 / max(len(models), 1), {}
+    color, width, handles = colors_of(models), 0.8 / max(len(models), 1), {}
     for index, model in enumerate(models):
         part = rows[rows["model"] == model].drop_duplicates("group").set_index("group").reindex(groups)
         places = np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width
@@ -87,7 +87,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
             linewidth=0,
         )
         low, high = part["low"].to_numpy(float), part["high"].to_numpy(float)
-        # Drawn from end to end: of few images an interval may lie above the estimate as a whole.
+        # Drawn around its middle: with few images the whole interval may be above the estimate.
         axis.errorbar(
             places,
             (low + high) / 2,
@@ -97,7 +97,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
             capsize=2,
             ecolor="#1b1f24",
         )
-    axis.set_xticks(range(len(groups)), [fonts.short(words(g), 2).replace(" ", "\n") for g in groups])
+    axis.set_xticks(range(len(groups)), [fonts.shorten(humanize(g), 2).replace(" ", "\n") for g in groups])
     if len(groups) > 7:
         axis.tick_params(axis="x", labelrotation=60)
     axis.grid(axis="x", visible=False)
@@ -105,7 +105,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
     return handles
 
 
-def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
+def draw_class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
     """Draw each class's AP lost under corruption, a point for each model, the greatest loss on top.
 
     Args:
@@ -115,8 +115,8 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
     models = list(dict.fromkeys(classes["model"]))
     table = classes.pivot(index="class", columns="model", values="drop").reindex(columns=models)
     table = table.loc[table.max(axis=1).sort_values(ascending=False).index].head(most)[::-1]
-    color = colors(models)
-    with styled():
+    color = colors_of(models)
+    with plot_style():
         figure = Figure(figsize=(COLUMN * 1.4, 0.8 + 0.2 * len(table)), layout="constrained")
         axis = figure.subplots()
         places = np.arange(len(table))
@@ -124,7 +124,7 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
         handles = {}
         for model, marker in zip(models, "osD^vP*X" * len(models), strict=False):
             (handles[model],) = axis.plot(table[model], places, marker, color=color[model], markersize=4.5)
-        axis.set_yticks(places, list(fonts.fit(table.index, 2.4, 7.5).values()))
+        axis.set_yticks(places, list(fonts.fit_names(table.index, 2.4, 7.5).values()))
         axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, len(table) - 0.3))
         if bool((table.to_numpy(float) < 0).any()):
             axis.axvline(0, color="#57606a", linewidth=0.8)
@@ -133,70 +133,76 @@ def class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
 
 
 @figure("means", "mPC and rPC by family with intervals", section="results", place=3)
-def means(material: Material) -> Drawn:
-    """A run's means."""
-    metric, names = material.resampled_score, material.names
-    rows = material.intervals[
-        (material.intervals["metric"] == metric) & material.intervals["statistic"].isin(["P", "mPC", "rPC"])
+def means(analysis: RunAnalysis) -> FigureResult:
+    """The means of a run."""
+    metric, names = analysis.resampled_metric, analysis.set_names
+    rows = analysis.intervals[
+        (analysis.intervals["metric"] == metric) & analysis.intervals["statistic"].isin(["P", "mPC", "rPC"])
     ]
     rows = rows[(rows["baseline"] == "") & (rows["over"].isin(names) | (rows["statistic"] == "P"))]
-    whole = rows[(rows["over"] == material.whole.name) & (rows["statistic"] == "mPC")].dropna(
+    primary = rows[(rows["over"] == analysis.primary_set.name) & (rows["statistic"] == "mPC")].dropna(
         subset="estimate"
     )
-    if whole.empty:
-        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
-    at = f" ({material.whole.at.removeprefix('at ')})" if material.whole.at else ""
+    if primary.empty:
+        raise DataError(f"{analysis.run.path} lacks cells that the means need; run the same command again")
+    at = (
+        f" ({analysis.primary_set.severity_text.removeprefix('at ')})"
+        if analysis.primary_set.severity_text
+        else ""
+    )
     mean = f"mPC, the mean {metric} over corruptions and severities{at}"
     if rows.loc[rows["statistic"] == "rPC", "estimate"].notna().any():
-        mean = f"Left: {mean}, beside the clean score; right: rPC, the share of the clean score that is kept"
-    caption = f"Means under corruption by family{_with_intervals(whole, material.sampled)}. {mean}."
+        mean = f"Left: {mean}, beside the clean score; right: rPC, mPC as a share of the clean score"
+    caption = f"Means under corruption by family{_with_intervals(primary, analysis.sampling_units)}. {mean}."
     alt = "Bar chart of means under corruption: " + "; ".join(
-        f"{row['model']} {interval(row['estimate'], row['low'], row['high'])}"
-        for row in whole.to_dict("records")
+        f"{row['model']} {format_interval(row['estimate'], row['low'], row['high'])}"
+        for row in primary.to_dict("records")
     )
     columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
-    return Drawn(mean_bars(material.intervals, names, metric), caption, alt + ".", rows[columns])
+    return FigureResult(draw_mean_bars(analysis.intervals, names, metric), caption, alt + ".", rows[columns])
 
 
 @figure("sizes", "AP of small, medium and large objects, clean and corrupted", section="sizes")
-def sizes(material: Material) -> Drawn:
-    """A run's sizes."""
-    over = material.whole.name
-    frame = material.intervals
+def sizes(analysis: RunAnalysis) -> FigureResult:
+    """AP by size in a run."""
+    over = analysis.primary_set.name
+    frame = analysis.intervals
     rows = frame[(frame["baseline"] == "") & frame["metric"].isin(SIZES)]
     rows = rows[(rows["statistic"] == "P") | ((rows["statistic"] == "mPC") & (rows["over"] == over))]
     rows = rows.dropna(subset="estimate")
     if rows.empty:
-        raise DataError(f"{material.run.path} lacks cells that means need; run again to finish it")
-    found = {"P": "clean", "mPC": f"as the mean under {material.title}"}
-    which = " and ".join(text for name, text in found.items() if name in set(rows["statistic"]))
+        raise DataError(f"{analysis.run.path} lacks cells that the means need; run the same command again")
+    parts = {"P": "clean", "mPC": f"as the mean under {analysis.title}"}
+    which = " and ".join(text for name, text in parts.items() if name in set(rows["statistic"]))
     caption = (
         "AP by the size of objects (small: under 32 x 32 px, medium: to 96 x 96, large: above), "
-        f"{which}{_with_intervals(rows, material.sampled)}."
+        f"{which}{_with_intervals(rows, analysis.sampling_units)}."
     )
     alt = "Bar chart of AP by size under corruption: " + "; ".join(
         f"{row.model} {SIZES[str(row.metric)]} {row.estimate:.1f}"
         for row in rows[rows["statistic"] == "mPC"].itertuples()
     )
     columns = ["model", "statistic", "over", "metric", "estimate", "low", "high"]
-    return Drawn(size_bars(frame, over, f"mean under {material.title}"), caption, alt + ".", rows[columns])
+    return FigureResult(
+        draw_size_bars(frame, over, f"mean under {analysis.title}"), caption, alt + ".", rows[columns]
+    )
 
 
 def _with_intervals(rows: pd.DataFrame, sampled: str) -> str:
-    """Of a caption: scores alone have none."""
+    """For a caption; scores without detections have no intervals."""
     return f", with 95 % intervals over {sampled}" if rows["low"].notna().any() else ""
 
 
 @figure("classes", "AP lost by class", section="classes")
-def losses_by_class(material: Material) -> Drawn:
-    """A run's classes."""
-    frame, most = material.drops, 24
+def losses_by_class(analysis: RunAnalysis) -> FigureResult:
+    """AP lost by class in a run."""
+    frame, most = analysis.class_drops, 24
     count = frame["class"].nunique()
     which = f"the {most} of {count} classes that lose most" if count > most else f"all {count} classes"
     caption = (
-        f"AP that each class loses, clean minus the mean under {material.title}: {which}. Classes with few "
-        "objects scatter; no interval is given by class."
+        f"AP that each class loses, clean minus the mean under {analysis.title}: {which}. Classes with few "
+        "objects vary a lot; there are no intervals by class."
     )
     top = frame.sort_values("drop", ascending=False).iloc[0]
     alt = f"Dot chart of AP lost by class; most by {top['class']} with {top['model']}, {top['drop']:.1f} points."
-    return Drawn(class_drops(frame, most), caption, alt, frame)
+    return FigureResult(draw_class_drops(frame, most), caption, alt, frame)

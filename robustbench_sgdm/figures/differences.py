@@ -14,19 +14,19 @@ from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import PAGE, styled
-from robustbench_sgdm.tables import number, starred, words
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import PAGE, plot_style
+from robustbench_sgdm.tables import format_number, humanize, starred
 
-_MOST = 8.0  # inches: what a page holds
-_BAR = 4  # rows from which a colour bar beside them has room for its numbers; below them, it takes so much:
-_BELOW = 0.5  # inches
+_MAX_HEIGHT = 8.0  # inches of a page
+_MIN_ROWS = 4  # from which a colour bar beside them has room for its numbers; else it goes below
+_BAR_HEIGHT = 0.5  # inches of a colour bar below
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 
 
-def difference_map(
+def draw_difference_map(
     intervals: pd.DataFrame, metric: str = "AP", same: Mapping[tuple[str, str], str] | None = None
 ) -> Figure:
     """Draw model - baseline in points; bold with a star where the difference is significant.
@@ -34,7 +34,7 @@ def difference_map(
     Args:
         intervals: rows as of `Intervals.table()`.
         metric: of those rows.
-        same: the pairs that are identical, and why; their panels are titled so.
+        same: the pairs with the same outputs, and why; their panels say so.
     """
     rows = differences(intervals, metric)
     pairs = list(dict.fromkeys(zip(rows["baseline"], rows["model"], strict=True)))
@@ -42,12 +42,12 @@ def difference_map(
     severities = sorted(rows["severity"].unique())
     wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
     room = max((min(wide, PAGE) - COLUMN_OF_NAMES) / len(pairs), 1.2)
-    titles = fonts.fit(map(words, corruptions), COLUMN_OF_NAMES, 7.5).values()
-    names = fonts.fit(dict.fromkeys(rows["model"]) | dict.fromkeys(rows["baseline"]), room, 8.5)
+    titles = fonts.fit_names(map(humanize, corruptions), COLUMN_OF_NAMES, 7.5).values()
+    names = fonts.fit_names(dict.fromkeys(rows["model"]) | dict.fromkeys(rows["baseline"]), room, 8.5)
     limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
-    beside = len(corruptions) >= _BAR
-    high = min(1.0 + 0.27 * len(corruptions) + (0 if beside else _BELOW), _MOST)
-    with styled():
+    beside = len(corruptions) >= _MIN_ROWS
+    high = min(1.0 + 0.27 * len(corruptions) + (0 if beside else _BAR_HEIGHT), _MAX_HEIGHT)
+    with plot_style():
         figure = Figure(figsize=(min(wide, PAGE), high), layout="constrained")
         axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
         for axis, (baseline, model) in zip(axes, pairs, strict=True):
@@ -95,7 +95,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
         axis.text(
             column,
             row,
-            starred(number(value, signed=True), bold),
+            starred(format_number(value, signed=True), bold),
             ha="center",
             va="center",
             fontsize=7,
@@ -111,21 +111,21 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
     section="results",
     place=2,
 )
-def differences_of(material: Material) -> Drawn:
-    """A run's map."""
-    metric = material.resampled_score
-    rows = differences(material.intervals, metric).dropna(subset="estimate")
+def differences_of(analysis: RunAnalysis) -> FigureResult:
+    """The differences of a run."""
+    metric = analysis.resampled_metric
+    rows = differences(analysis.intervals, metric).dropna(subset="estimate")
     if rows.empty:
-        raise DataError(f"{material.run.path} has no corrupted cells of a model and its baseline to compare")
+        raise DataError(f"{analysis.run.path} has no corrupted cells of both a model and its baseline")
     up, down = (int((rows["significant"] & (sign * rows["estimate"] > 0)).sum()) for sign in (1, -1))
     caption = (
         f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
         "blue where the model is better, orange where the baseline is. Bold with a star: "
-        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not shown to differ."
+        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not significant."
     )
     alt = (
-        f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is shown to "
-        f"be higher in {up} and lower in {down}."
+        f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is "
+        f"significantly higher in {up} and lower in {down}."
     )
     columns = [
         "model",
@@ -139,4 +139,6 @@ def differences_of(material: Material) -> Drawn:
         "p_holm",
         "significant",
     ]
-    return Drawn(difference_map(material.intervals, metric, material.identical), caption, alt, rows[columns])
+    return FigureResult(
+        draw_difference_map(analysis.intervals, metric, analysis.identical), caption, alt, rows[columns]
+    )

@@ -1,6 +1,6 @@
-"""Names in any script: matplotlib's own font, then those of `reports/fonts/`, and escapes for what cannot be seen.
+"""Text in any script: matplotlib's own font, then those of `reports/fonts/`, and escapes for invisible characters.
 
-The fonts travel with the package, so a figure has the same bytes on every machine.
+The fonts come with the package, so a figure has the same bytes on every machine.
 """
 
 import base64
@@ -26,15 +26,15 @@ DEJAVU = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 FOLDER = resources.root() / "reports" / "fonts"
 """Of the fonts that come with the package."""
 
-_NARROW = 0.63  # em: what a character of DejaVu Sans takes on average
-_JOINERS = "\u200c\u200d"  # formats that belong into words of many scripts, and into emoji
-_MARKS = "\u25cc\ufe0f"  # the circle under a lone mark, and what makes an emoji of a character
+_MEAN_WIDTH = 0.63  # em of a character of DejaVu Sans, on average
+_JOINERS = "\u200c\u200d"  # format characters within words of many scripts, and within emoji
+_MARKS = "\u25cc\ufe0f"  # the circle under a lone mark, and the selector that makes a character an emoji
 _KEYCAP = "\u20e3"  # frames the digit before it, which is in another font
-_WHOLE = 600  # characters of a font that is embedded as a whole: shapers use more of them than a text has
+_MAX_WHOLE = 600  # characters up to which a font is embedded whole: shapers use more glyphs than a text has
 
 
 class Face(NamedTuple):
-    """A font inside a page.
+    """A font embedded in a page.
 
     Attributes:
         family: its name.
@@ -52,10 +52,10 @@ def families() -> list[str]:
     return list(_fonts())
 
 
-def legible(text: str, keep: str = "") -> str:
+def make_legible(text: str, keep: str = "") -> str:
     """As `untrusted_input.escape_control_chars`, and composed, with characters that no font has written out too.
 
-    >>> legible("cat" + chr(0x13000))
+    >>> make_legible("cat" + chr(0x13000))
     'cat\\\\U00013000'
     """
     known = _drawable()
@@ -66,48 +66,48 @@ def legible(text: str, keep: str = "") -> str:
     return re.sub(r"[^ -~]", written, escape_control_chars(unicodedata.normalize("NFC", text), keep))
 
 
-def short(text: str, inches: float, points: float = 8) -> str:
-    """Legible text, without its middle where it is wider than `inches` at a size of `points`.
+def shorten(text: str, inches: float, points: float = 8) -> str:
+    """Legible text, without its middle if it is wider than `inches` at a size of `points`.
 
-    >>> short("a-very-long-name", 1)
+    >>> shorten("a-very-long-name", 1)
     'a-very…g-name'
     """
-    return _cut(legible(text), inches * 72 / points)
+    return _cut(make_legible(text), inches * 72 / points)
 
 
-def fit(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
-    """What a figure shows for each name: as `short`, and still told apart.
+def fit_names(names: Iterable[str], inches: float, points: float = 8) -> dict[str, str]:
+    """The label of each name in a figure: as `shorten`, and still distinct.
 
-    >>> list(fit(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
+    >>> list(fit_names(["cat", "a-very-long-name-1", "a-very-long-name-2", "a-very-good-name-2"], 1).values())
     ['cat', 'a-very…name-1', 'a-ve…me-2 (1)', 'a-ve…me-2 (2)']
     """
-    cut = {name: short(name if name.strip() else repr(name), inches, points) for name in names}
+    cut = {name: shorten(name if name.strip() else repr(name), inches, points) for name in names}
     looks = {name: " ".join(text.split()) for name, text in cut.items()}  # spaces look alike
     shared, seen = Counter(looks.values()), Counter[str]()
     for name, look in looks.items():
         if shared[look] > 1:
             seen[look] += 1
             number = f" ({seen[look]})"
-            cut[name] = short(name, inches - width(number, points), points) + number
+            cut[name] = shorten(name, inches - width(number, points), points) + number
     return cut
 
 
 def width(text: str, points: float = 8) -> float:
-    """About how many inches a text takes."""
+    """The approximate width of a text in inches."""
     return _ems(text) * points / 72
 
 
 def faces(text: str) -> list[Face]:
-    """What a page must hold to show a text wherever the characters that DejaVu Sans has can be shown."""
+    """The fonts that a page must embed to show a text, on machines that can show the characters of DejaVu Sans."""
     from fontTools import subset, ttLib
 
     (_, known), *others = _fonts().values()
-    wanted, found = {ord(c) for c in escape_control_chars(text)} - known, []
+    wanted, embedded = {ord(c) for c in escape_control_chars(text)} - known, []
     for family, (path, own) in zip(families()[1:], others, strict=True):
         if wanted & own:
             options: Any = subset.Options(hinting=False)
             subsetter = subset.Subsetter(options)
-            used = own if len(own) <= _WHOLE else own & {ord(c) for c in text}
+            used = own if len(own) <= _MAX_WHOLE else own & {ord(c) for c in text}
             subsetter.populate(unicodes=used)
             with ttLib.TTFont(path, lazy=True) as font:
                 subsetter.subset(font)
@@ -115,21 +115,21 @@ def faces(text: str) -> list[Face]:
                 font.save(buffer)
             uri = f"data:font/woff;base64,{base64.b64encode(buffer.getvalue()).decode()}"
             theirs = (used - known - {ord(_KEYCAP)}) | used & set(map(ord, _JOINERS + _MARKS))
-            found.append(Face(family, uri, ", ".join(f"U+{c:X}" for c in sorted(theirs))))
+            embedded.append(Face(family, uri, ", ".join(f"U+{c:X}" for c in sorted(theirs))))
             wanted -= own
-    return found
+    return embedded
 
 
 @cache
 def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
-    """Each family's file and characters, in the order in which they are tried; matplotlib knows them from here on."""
-    ours = sorted(FOLDER.glob("*.ttf"))
-    for path in ours:
+    """Each family's file and characters, in the order in which they are tried; also registers them with matplotlib."""
+    bundled = sorted(FOLDER.glob("*.ttf"))
+    for path in bundled:
         fontManager.addfont(path)
-    # They have one weight. matplotlib says so on the terminal for each that a bold title could need.
-    alone = [entry for entry in fontManager.ttflist if Path(entry.fname) in ours]
-    fontManager.ttflist += [replace(entry, weight=700) for entry in alone]
-    opened = {path: get_font(path) for path in (DEJAVU, *ours)}
+    # They have one weight only; without bold entries matplotlib warns about each of them in a bold title.
+    regular = [entry for entry in fontManager.ttflist if Path(entry.fname) in bundled]
+    fontManager.ttflist += [replace(entry, weight=700) for entry in regular]
+    opened = {path: get_font(path) for path in (DEJAVU, *bundled)}
     return {font.family_name: (path, frozenset(font.get_charmap())) for path, font in opened.items()}
 
 
@@ -145,22 +145,27 @@ def _ems(text: str) -> float:
 def _em(character: str) -> float:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
-    return 1 if unicodedata.east_asian_width(character) in "WF" else _NARROW
+    return 1 if unicodedata.east_asian_width(character) in "WF" else _MEAN_WIDTH
 
 
 def _cut(text: str, room: float) -> str:
-    """Text without its middle where it is wider than `room` em."""
+    """Text without its middle if it is wider than `room` em."""
     if _ems(text) <= room:
         return text
     half = (room - _em("…")) / 2
     head, tail = _start(text, half), _start(text[::-1], half)[::-1]
-    while tail and unicodedata.category(tail[0]) in ("Mn", "Mc", "Me", "Cf"):  # they belong to what is cut
+    while tail and unicodedata.category(tail[0]) in (
+        "Mn",
+        "Mc",
+        "Me",
+        "Cf",
+    ):  # they belong to the character that was cut
         tail = tail[1:]
     return f"{head.rstrip(_JOINERS)}…{tail}"
 
 
 def _start(text: str, room: float) -> str:
-    """As much of the start as `room` em hold."""
+    """As much of the start as fits into `room` em."""
     for place, character in enumerate(text):
         room -= _em(character)
         if room < 0:

@@ -11,28 +11,28 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import colors, styled
-from robustbench_sgdm.store import LOSSES, Log, LogGroup, group_logs
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import colors_of, plot_style
+from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs
 
 Values = NDArray[np.float64]
 
 _DASHES = ("-", "--", "-.", ":")
 
 
-def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02) -> Figure:
+def draw_loss_curves(logs: Sequence[TrainingLog], split: str = "train", smooth: float = 0.02) -> Figure:
     """A line per training: its seeds' mean, smoothed, the raw mean behind it and their range as a band.
 
     Args:
-        logs: of runs; `store.group_logs` decides which of them are seeds of one training.
+        logs: of runs; `store.group_logs` finds those that are seeds of one training.
         split: `train` or `val`, whose losses are drawn.
         smooth: standard deviation of the Gaussian window as a share of the epochs; 0 for none.
     """
     groups = group_logs(logs)
-    color = colors([group.name for group in groups])
-    with styled():
+    color = colors_of([group.name for group in groups])
+    with plot_style():
         figure = Figure(figsize=(7.2, 2.5), layout="constrained")
         axes, handles = figure.subplots(1, len(LOSSES)), {}
         for axis, loss in zip(axes, LOSSES, strict=True):
@@ -43,26 +43,26 @@ def loss_curves(logs: Sequence[Log], split: str = "train", smooth: float = 0.02)
             axis.set(title=f"{loss} loss", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes[0].set_ylabel("training" if split == "train" else "validation")
-        axes[-1].legend(list(handles.values()), list(fonts.fit(handles, 1.7).values()))
+        axes[-1].legend(list(handles.values()), list(fonts.fit_names(handles, 1.7).values()))
     return figure
 
 
 def _line(axis: Axes, seeds: pd.DataFrame, label: str, color: object, dash: str, smooth: float) -> Line2D:
-    mean = seeds.mean(axis=1)  # epochs that one seed lacks are left out of its share of the mean
+    mean = seeds.mean(axis=1)  # over the seeds that have the epoch
     epochs = mean.index.to_numpy()
     if seeds.shape[1] > 1:
         axis.fill_between(epochs, seeds.min(axis=1), seeds.max(axis=1), color=color, alpha=0.15, linewidth=0)
     axis.plot(epochs, mean, color=color, alpha=0.35, linewidth=0.8)
     (line,) = axis.plot(
-        epochs, smoothed(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
+        epochs, smooth_values(mean.to_numpy(), smooth * len(mean)), color=color, linestyle=dash, label=label
     )
     return line
 
 
-def smoothed(values: Values, width: float) -> Values:
-    """Weighted mean of the neighbours that exist, so that the ends are not drawn towards zero.
+def smooth_values(values: Values, width: float) -> Values:
+    """Gaussian smoothing over existing neighbours only, so that the ends are not pulled towards zero.
 
-    >>> smoothed(np.array([1.0, 1.0, 4.0]), 0).tolist()
+    >>> smooth_values(np.array([1.0, 1.0, 4.0]), 0).tolist()
     [1.0, 1.0, 4.0]
     """
     if width <= 0:
@@ -76,12 +76,12 @@ def smoothed(values: Values, width: float) -> Values:
 @figure(
     "losses", "training losses of the weights, where their logs are known", section="training", compares=False
 )
-def losses(material: Material) -> Drawn:
-    """The losses of a run's weights."""
-    logs = material.logs
+def losses(analysis: RunAnalysis) -> FigureResult:
+    """The training losses of a run's weights."""
+    logs = analysis.training_logs
     caption = (
-        "Training losses of the weights under test, smoothed over 2 % of the epochs, the raw values behind. Lower is not "
-        "better across models of different design."
+        "Training losses of the evaluated weights, smoothed over 2 % of the epochs, raw values behind. A lower loss does "
+        "not mean a better model across architectures."
     )
     columns = [f"train/{part}_loss" for part in LOSSES]
     groups = group_logs(logs)
@@ -89,7 +89,7 @@ def losses(material: Material) -> Drawn:
     alt = "Line charts of box, class and distribution focal loss: " + "; ".join(
         f"{group.label} ends at {', '.join(_end(group, column) for column in columns)}" for group in groups
     )
-    return Drawn(loss_curves(logs), caption, alt + ".", pd.concat(frames))
+    return FigureResult(draw_loss_curves(logs), caption, alt + ".", pd.concat(frames))
 
 
 def _end(group: LogGroup, column: str) -> str:

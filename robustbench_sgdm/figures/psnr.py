@@ -1,4 +1,4 @@
-"""AP against what a corruption does to the images, so that all corruptions share one axis."""
+"""AP against the PSNR and SSIM of the corrupted images, so that all corruptions share one axis."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import MARKERS, PAGE, colors, legend_above, styled
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.tables import humanize
 
-_FEW = len(MARKERS)  # corruptions that one pair of panels tells apart
-_BESIDE = 2.0  # inches of the corruptions' names
-_ROW, _MOST = 1.7, 7.8  # inches of a family's panels, and of a page
+_MAX_MARKERS = len(MARKERS)  # corruptions that one pair of panels can distinguish
+_LEGEND = 2.0  # inches of the corruptions' names
+_ROW, _MAX_HEIGHT = 1.7, 7.8  # inches of a family's panels, and of a page
 
 
-def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
+def draw_quality_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
     """Draw `metric` against PSNR and SSIM; a line per model and corruption, through its severities.
 
-    Many corruptions have a pair of panels for each family, with the lines of all others in grey behind.
+    Many corruptions get a pair of panels per family, with the lines of all others in grey behind.
 
     Args:
         points: columns model, corruption, family, severity, psnr (dB), ssim and the metric (percent).
         metric: a column of `points`.
     """
     models = list(dict.fromkeys(points["model"]))
-    few = points["corruption"].nunique() <= _FEW
+    few = points["corruption"].nunique() <= _MAX_MARKERS
     groups = {"": points} if few else dict(iter(points.groupby("family", sort=False)))
-    high = 3.2 if few else min(0.6 + _ROW * len(groups), _MOST)
-    with styled():
+    high = 3.2 if few else min(0.6 + _ROW * len(groups), _MAX_HEIGHT)
+    with plot_style():
         figure = Figure(figsize=(PAGE, high), layout="constrained")
         axes = figure.subplots(len(groups), 2, sharex="col", sharey=True, squeeze=False)
         for row, (family, own) in zip(axes, groups.items(), strict=True):
@@ -50,8 +50,8 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
             named = [Line2D([], [], color="#57606a", marker=m, linestyle="") for m in marker.values()]
             row[1].legend(
                 named,
-                list(fonts.fit(map(words, marker), _BESIDE).values()),
-                title=fonts.short(str(family), _BESIDE),
+                list(fonts.fit_names(map(humanize, marker), _LEGEND).values()),
+                title=fonts.shorten(str(family), _LEGEND),
                 alignment="left",
                 loc="center left",
                 bbox_to_anchor=(1.02, 0.5),
@@ -65,7 +65,7 @@ def damage_curves(points: pd.DataFrame, metric: str = "AP") -> Figure:
 
 
 def _looks(models: Sequence[str]) -> dict[str, dict[str, Any]]:
-    color = colors(models)
+    color = colors_of(models)
     return {m: {"color": color[m], "linestyle": "--" if i else "-"} for i, m in enumerate(models)}
 
 
@@ -74,17 +74,17 @@ def _line(axis: Axes, rows: pd.DataFrame, measure: str, metric: str, **look: Any
     axis.plot(there[measure], there[metric], **look)
 
 
-@figure("psnr", "AP against the measured PSNR and SSIM of the corrupted images", section="damage")
-def psnr(material: Material) -> Drawn:
-    """A run's damage."""
-    metric, frame = material.score, material.damage
+@figure("psnr", "AP against the measured PSNR and SSIM of the corrupted images", section="image-quality")
+def psnr(analysis: RunAnalysis) -> FigureResult:
+    """AP against image quality in a run."""
+    metric, frame = analysis.metric_name, analysis.image_quality
     count = frame["corruption"].nunique()
     caption = (
-        f"{metric} against the damage to the images, as PSNR and as SSIM against the clean ones, measured on this "
-        "run's images; a line runs through the severities of one corruption"
-        + (", in grey where it belongs to another family" if count > _FEW else "")
-        + ". Equal PSNR is not equal harm: the spread is the point."
+        f"{metric} against PSNR and SSIM of the corrupted images, relative to the clean ones, measured on this "
+        "run's images; a line connects the severities of one corruption"
+        + (", in grey where it belongs to another family" if count > _MAX_MARKERS else "")
+        + ". Equal PSNR is not equal harm to a detector: the lines differ."
     )
     alt = f"Line charts of {metric} against PSNR and SSIM, a line per model and corruption, over {count} corruptions."
     columns = ["model", "corruption", "family", "severity", "psnr", "ssim", metric]
-    return Drawn(damage_curves(frame, metric), caption, alt, frame[columns])
+    return FigureResult(draw_quality_curves(frame, metric), caption, alt, frame[columns])

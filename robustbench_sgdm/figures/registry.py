@@ -1,4 +1,4 @@
-"""Every figure of a run: a function in this package that `@figure(...)` declares. A new file adds one."""
+"""The registry of figures: every function in this package with the decorator `@figure(...)`. A new file adds one."""
 
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -8,27 +8,27 @@ from importlib import import_module
 from typing import TypeVar
 
 from robustbench_sgdm.core import errors
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
-from robustbench_sgdm.tables import identical_words
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.tables import identical_sentence
 
-Function = Callable[[Material], Drawn]
+Function = Callable[[RunAnalysis], FigureResult]
 Declared = TypeVar("Declared", bound=Function)
 
 _TAG = "__figure__"
 
 
 @dataclass(frozen=True)
-class Declaration:
-    """What a figure says of itself.
+class FigureEntry:
+    """A figure and its description.
 
     Attributes:
-        name: on the command line and of its files.
-        description: what it shows, as in lists and in the report's contents.
+        name: on the command line, and of its files.
+        description: what it shows, for lists and the report's contents.
         section: of the report.
-        place: among the figures of its section.
-        compares: whether it compares models, so that its caption names those that put out the same.
-        draw: makes it.
+        place: its order within the section.
+        compares: whether it compares models; its caption then names pairs with the same outputs.
+        draw: the function.
     """
 
     name: str
@@ -42,18 +42,18 @@ class Declaration:
 def figure(
     name: str, description: str, *, section: str, place: int = 9, compares: bool = True
 ) -> Callable[[Declared], Declared]:
-    """Declare a function as a figure; arguments as `Declaration`'s."""
+    """Register a function as a figure; the arguments are those of `FigureEntry`."""
 
-    def declare(function: Declared) -> Declared:
-        setattr(function, _TAG, Declaration(name, description, section, place, compares, function))
+    def register(function: Declared) -> Declared:
+        setattr(function, _TAG, FigureEntry(name, description, section, place, compares, function))
         return function
 
-    return declare
+    return register
 
 
 @cache
-def figures() -> Mapping[str, Declaration]:
-    """All declared figures by name, by section and place.
+def all_figures() -> Mapping[str, FigureEntry]:
+    """All figures by name, sorted by section and place.
 
     Raises:
         ValueError: two have the same name.
@@ -62,30 +62,30 @@ def figures() -> Mapping[str, Declaration]:
     modules = [
         import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
     ]
-    found: list[Declaration] = [
+    entries: list[FigureEntry] = [
         getattr(thing, _TAG)
         for module in modules
         for thing in vars(module).values()
         if hasattr(thing, _TAG) and thing.__module__ == module.__name__
     ]
-    names = {one.name: one for one in sorted(found, key=lambda one: (one.section, one.place, one.name))}
-    if len(names) < len(found):
-        raise ValueError(f"two figures share a name among {sorted(one.name for one in found)}")
-    return names
+    by_name = {one.name: one for one in sorted(entries, key=lambda one: (one.section, one.place, one.name))}
+    if len(by_name) < len(entries):
+        raise ValueError(f"two figures share a name among {sorted(one.name for one in entries)}")
+    return by_name
 
 
-def draw(name: str, material: Material) -> Drawn:
-    """Draw a run's figure; its caption names the pairs that put out the same.
+def draw(name: str, analysis: RunAnalysis) -> FigureResult:
+    """Draw a figure of a run; its caption names the pairs with the same outputs.
 
     Raises:
         UsageError: there is no such figure.
         DataError: the run lacks what it needs.
     """
-    if name not in figures():
-        raise errors.unknown_name_error("figure", name, figures())
-    declared = figures()[name]
-    drawn = declared.draw(material)
-    if not declared.compares:
-        return drawn
-    same = "".join(f" {identical_words(*pair, why)}." for pair, why in material.identical.items())
-    return replace(drawn, caption=drawn.caption + same)
+    if name not in all_figures():
+        raise errors.unknown_name_error("figure", name, all_figures())
+    entry = all_figures()[name]
+    result = entry.draw(analysis)
+    if not entry.compares:
+        return result
+    same = "".join(f" {identical_sentence(*pair, why)}." for pair, why in analysis.identical.items())
+    return replace(result, caption=result.caption + same)

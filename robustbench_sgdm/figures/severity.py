@@ -11,14 +11,14 @@ from matplotlib.ticker import MaxNLocator
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
-from robustbench_sgdm.figures.drawn import Drawn
-from robustbench_sgdm.figures.material import Material
+from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors, legend_above, styled
-from robustbench_sgdm.tables import words
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.tables import humanize
 
 
-def severity_curves(
+def draw_severity_curves(
     results: pd.DataFrame, metric: str = "AP", intervals: pd.DataFrame | None = None, columns: int = 0
 ) -> Figure:
     """Draw `metric` (percent) against severity.
@@ -33,13 +33,13 @@ def severity_curves(
     across = min(columns or (4 if len(corruptions) > 9 else 3), len(corruptions))
     down = -(-len(corruptions) // across)
     models = list(dict.fromkeys(results["model"]))
-    with styled():
+    with plot_style():
         size = (COLUMN * 1.25, 2.9) if across == 1 else (PAGE, 0.4 + (7.2 / across) * down * 0.9)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).ravel()
         for axis, corruption in zip(axes, corruptions, strict=False):
             handles = _panel(axis, results, corruption, metric, models, intervals)
-            axis.set_title(fonts.short(words(corruption), size[0] / across - 0.3, 8.5))
+            axis.set_title(fonts.shorten(humanize(corruption), size[0] / across - 0.3, 8.5))
         for axis in axes[len(corruptions) :]:
             axis.set_axis_off()
         label = "severity (0 = clean)" if (results["corruption"] == CLEAN).any() else "severity"
@@ -62,8 +62,8 @@ def _panel(
     models: Sequence[str],
     intervals: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    """Draw it; the line of each model."""
-    color, handles = colors(models), {}
+    """Draw one panel; gives the line of each model."""
+    color, handles = colors_of(models), {}
     for index, model in enumerate(models):
         rows = _rows(results, model, corruption)
         (handles[model],) = axis.plot(
@@ -87,7 +87,7 @@ def _panel(
 
 
 def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
-    """A model's rows of clean and one corruption, by severity."""
+    """The rows of a model for clean images and one corruption, by severity."""
     chosen = (frame["model"] == model) & frame["corruption"].isin([CLEAN, corruption])
     return frame[chosen].sort_values("severity")
 
@@ -95,10 +95,10 @@ def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
 @figure(
     "severity", "AP against severity with interval bands, a panel per corruption", section="results", place=1
 )
-def severity(material: Material) -> Drawn:
-    """A run's curves."""
-    results, metric = material.results, material.score
-    intervals = _or_none(lambda: material.intervals)
+def severity(analysis: RunAnalysis) -> FigureResult:
+    """The curves of a run."""
+    results, metric = analysis.results, analysis.metric_name
+    intervals = _or_none(lambda: analysis.intervals)
     if intervals is not None and metric not in set(intervals["metric"]):
         intervals = None  # average recall is not resampled
     data = results[["model", "corruption", "severity", metric]]
@@ -110,10 +110,10 @@ def severity(material: Material) -> Drawn:
             & (intervals["metric"] == metric)
         ]
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
-        if rows["low"].notna().any():  # scores alone have none
+        if rows["low"].notna().any():  # scores without detections have none
             band = (
-                f" Bands: 95 % intervals over {material.sampled}; models see the same images, so bands that overlap may "
-                "still differ."
+                f" Bands: 95 % intervals over {analysis.sampling_units}; models see the same images, so "
+                "overlapping bands may still differ significantly."
             )
     clean = bool((results["corruption"] == CLEAN).any())
     first = "on clean images" if clean else "at the lowest severity"
@@ -124,11 +124,11 @@ def severity(material: Material) -> Drawn:
         for model in dict.fromkeys(results["model"])
     )
     caption = f"{metric} against severity{', 0 being the clean images' if clean else ''}.{band}"
-    return Drawn(severity_curves(results, metric, intervals), caption, alt + ".", data)
+    return FigureResult(draw_severity_curves(results, metric, intervals), caption, alt + ".", data)
 
 
 def _mean(rows: pd.DataFrame, metric: str) -> str:
-    return f"{rows[metric].mean():.1f}" if rows[metric].notna().any() else "nothing"
+    return f"{rows[metric].mean():.1f}" if rows[metric].notna().any() else "no score"
 
 
 def _or_none(make: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""One look for every figure: the style file in `reports/`, and one colour per model everywhere."""
+"""The style of every figure: the style file in `reports/`, and one colour per model everywhere."""
 
 import base64
 import io
@@ -25,8 +25,8 @@ COLUMN, PAGE = 3.4, 7.0
 
 MARKERS = "osD^vP*X"
 
-_KEY = 0.5  # inches that a legend takes beside a name
-_METADATA = {  # what would say when and by which version
+_KEY = 0.5  # inches of a legend's key, beside the name
+_METADATA = {  # removed: it names dates and versions, which would change the bytes
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
@@ -34,20 +34,20 @@ _METADATA = {  # what would say when and by which version
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Draw with the suite's style; matplotlib's global state is as before afterwards."""
+def plot_style() -> Iterator[None]:
+    """Draw in this package's style; matplotlib's global state is restored afterwards."""
     with mpl.rc_context(fname=resources.root() / "reports" / "plots.mplstyle"):
         mpl.rcParams["font.family"] = fonts.families()
         yield
 
 
-def colors(models: Sequence[str]) -> dict[str, Color]:
-    """A colour for each model, as `palette.models` has it."""
+def colors_of(models: Sequence[str]) -> dict[str, Color]:
+    """A colour for each model, as `palette.model_colors` has it."""
     return {model: to_rgb(color) for model, color in palette.model_colors(models).items()}
 
 
-def check_ending(path: Path) -> str:
-    """The kind of file that a figure's path asks for: svg, pdf or png.
+def check_suffix(path: Path) -> str:
+    """The file type of a figure's path: svg, pdf or png.
 
     Raises:
         UsageError: another ending.
@@ -58,19 +58,19 @@ def check_ending(path: Path) -> str:
     return kind
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a .svg, .pdf or .png file, the same bytes for the same figure.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a .svg, .pdf or .png file; the same figure gives the same bytes.
 
     Raises:
         UsageError: another ending.
     """
-    kind = check_ending(path)
+    kind = check_suffix(path)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
         atomic_io.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
 
 
-def svg(figure: Figure) -> str:
-    """The figure as SVG text, the same bytes for the same figure."""
+def encode_svg(figure: Figure) -> str:
+    """The figure as SVG text; the same figure gives the same text."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata=_METADATA["svg"])
@@ -78,8 +78,8 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
-    """A figure of photographs as JPEG; as SVG it would hold them uncompressed."""
+def encode_jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
+    """A figure of photographs as JPEG; SVG would store them uncompressed."""
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()
@@ -90,8 +90,8 @@ def jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     return buffer.getvalue()
 
 
-def uri(content: bytes | str) -> str:
-    """SVG text or JPEG bytes as an address that holds them, for `src`."""
+def data_uri(content: bytes | str) -> str:
+    """SVG text or JPEG bytes as a data URI, for `src`."""
     kind = "image/svg+xml" if isinstance(content, str) else "image/jpeg"
     data = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
@@ -102,10 +102,10 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
 
     Args:
         figure: of the panels.
-        handles: what stands for each name.
+        handles: the artist of each name.
     """
     room = float(figure.get_size_inches()[0]) - _KEY
-    names = list(fonts.fit(handles, room).values())
+    names = list(fonts.fit_names(handles, room).values())
     widest = max(map(fonts.width, names), default=0.0) + _KEY
     columns = min(len(names), 4, max(1, int((room + _KEY) / widest)))
     figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)

@@ -1,8 +1,8 @@
 """The report of a run: one self-contained HTML file and the same as PDF, from the template in `reports/`.
 
-write(Material(run))   # report.html, report.pdf, and figures/ with the drawings and their data
+write_report(RunAnalysis(run))   # report.html, report.pdf, and figures/ with the drawings and their data
 """
 
-from robustbench_sgdm.report.build import write
+from robustbench_sgdm.report.build import write_report
 
-__all__ = ["write"]
+__all__ = ["write_report"]

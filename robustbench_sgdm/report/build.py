@@ -1,4 +1,4 @@
-"""Fills the template and writes the report's files."""
+"""Fills the report's template and writes its files."""
 
 import base64
 import hashlib
@@ -14,19 +14,19 @@ from robustbench_sgdm import __version__, figures, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures import Drawn, Material, fonts
+from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
 from robustbench_sgdm.report import pdf
-from robustbench_sgdm.report.sections import Section, sections
-from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.report.sections import Section, make_sections
+from robustbench_sgdm.store import Run, resume_command
 
-_LINES = "\n\t"  # in HTML like spaces
-_POLICY = (  # of the page's content: no script, no address, no form; its one style by its digest
+_WHITESPACE = "\n\t"  # as good as a space in HTML
+_POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
     "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
 )
 
 
-def write(material: Material) -> tuple[Path, Path]:
-    """Write `report.html` and `report.pdf` into the run directory, and what they show into `figures/`.
+def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
+    """Write `report.html` and `report.pdf` into the run directory, and their figures and data into `figures/`.
 
     Returns:
         The two files.
@@ -34,54 +34,55 @@ def write(material: Material) -> tuple[Path, Path]:
     Raises:
         DataError: no cell of the run is complete.
     """
-    run = material.run
-    _ = material.results  # refuses an empty run before anything is drawn
-    made = sections(material)
-    sources = _keep(run, made)
-    told, reason = _verdicts(material)
+    run = analysis.run
+    _ = analysis.results  # rejects an empty run before anything is drawn
+    sections = make_sections(analysis)
+    sources = _write_figures(run, sections)
+    verdicts, reason = _verdicts(analysis)
     template = _template()
     command, why_no_command = _command(run)
-    facts: dict[str, Any] = {
+    context: dict[str, Any] = {
         "run": run,
         "heading": _heading(run),
-        "plan": run.plan,
-        "material": material,
-        "sections": made,
+        "manifest": run.manifest.content(),
+        "analysis": analysis,
+        "sections": sections,
         "sources": sources,
-        "verdicts": told,
+        "verdicts": verdicts,
         "reason": reason,
-        "intervals": not reason and bool(material.intervals["low"].notna().any()),
-        "trainings": "trainings" in material.sampled,
-        "notes": _notes(run.plan),
-        "missing": [str(c) for c in run.missing()],
+        "intervals": not reason and bool(analysis.intervals["low"].notna().any()),
+        "trainings": "trainings" in analysis.sampling_units,
+        "notes": _notes(run),
+        "missing": [str(c) for c in run.missing_cells()],
         "command": command,
         "why_no_command": why_no_command,
-        "times": tables.latency_lines(run.latency()),
+        "latencies": tables.latency_summary(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "policy": _POLICY.format("'none'"),
-        "plain_font": "",
+        "fallback_font": "",
         "faces": [],
     }
-    html, paper = run.path / "report.html", run.path / "report.pdf"
+    html, pdf_path = run.path / "report.html", run.path / "report.pdf"
     try:
-        facts["faces"] = fonts.faces(template.render(facts, pages=None))
-        text = _sealed(escape_control_chars(template.render(facts, pages=None), _LINES))
+        context["faces"] = fonts.faces(template.render(context, pages=None))
+        text = _add_style_digest(escape_control_chars(template.render(context, pages=None), _WHITESPACE))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{run.path / 'plan.yaml'} is damaged: {error}; run again under another --name"
+            f"{run.path / 'manifest.json'} cannot be shown: {error}; run again under another --name"
         ) from error
     run.files.write_text(html, text)
-    facts["plain_font"] = fonts.DEJAVU.as_uri()  # for machines without any
-    printed = pdf.document(
-        lambda pages: fonts.legible(template.render(facts, pages=pages), _LINES), _outline(made)
+    context["fallback_font"] = fonts.DEJAVU.as_uri()  # for machines without fonts
+    document = pdf.make_document(
+        lambda pages: fonts.make_legible(template.render(context, pages=pages), _WHITESPACE),
+        _outline(sections),
     )
-    run.files.write(paper, printed.write)
-    return html, paper
+    run.files.write(pdf_path, document.write)
+    return html, pdf_path
 
 
-def _sealed(text: str) -> str:
-    """The page, which names its own style as the only one; a browser refuses whatever else got into it."""
+def _add_style_digest(text: str) -> str:
+    """Allow the page its own style only, by its digest; a browser ignores any other."""
     style = text[text.index("<style>") + len("<style>") : text.index("</style>")]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     before, after = (str(escape(_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
@@ -89,77 +90,75 @@ def _sealed(text: str) -> str:
 
 
 def _command(run: Run) -> tuple[str, str]:
-    """The command that makes the run's cells, or why there is none."""
+    """The command that computes the run's cells, or why there is none."""
     try:
-        return repeat_command(run), ""
+        return resume_command(run), ""
     except DataError as error:
         return "", str(error)
 
 
 def _heading(run: Run) -> str:
-    """Who is compared with whom; the networks' names where nobody is."""
-    against: dict[str, list[str]] = {}
-    for baseline, model in run.pairs:
-        against.setdefault(baseline, []).append(model)
-    told = [f"{' and '.join(models)} against {baseline}" for baseline, models in against.items()]
-    return "; ".join(told or run.groups)
+    """Which models are compared; the networks' names if none is."""
+    by_baseline: dict[str, list[str]] = {}
+    for baseline, model in run.baseline_pairs:
+        by_baseline.setdefault(baseline, []).append(model)
+    pairs = [f"{' and '.join(models)} against {baseline}" for baseline, models in by_baseline.items()]
+    return "; ".join(pairs or run.groups)
 
 
-def _notes(plan: Mapping[str, Any]) -> list[str]:
-    """What was noted while data and predictions were read, each model's behind its name."""
-    notes = [str(note) for note in plan["data"].get("notes", ())]
-    return notes + [
-        f"{name}: {note}" for name, about in plan["models"].items() for note in about.get("notes", ())
-    ]
+def _notes(run: Run) -> list[str]:
+    """Notes from reading data and predictions, those of a model after its name."""
+    models = run.manifest.models.items()
+    return [*run.manifest.data.notes, *(f"{name}: {note}" for name, model in models for note in model.notes)]
 
 
 def breakable(text: str, most: int) -> Markup:
-    """Text that a line may break within: a page is printed as small as its longest word in a table needs.
+    """Text with places for line breaks: the longest word in a table decides how small a page is printed.
 
     >>> breakable("a<bcd fg", 3)
     Markup('a&lt;b<wbr>cd fg')
     """
-    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"  # scripts whose letters stand apart
+    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"  # scripts whose letters are not joined
     parts = re.split(f"({letters}{{{most}}})(?={letters})", text)
     return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
 
 
-def _verdicts(material: Material) -> tuple[list[tables.Verdict], str]:
-    """The verdicts, or why there is none."""
+def _verdicts(analysis: RunAnalysis) -> tuple[list[tables.Verdict], str]:
+    """The verdicts, or why there are none."""
     try:
-        return material.verdicts, ""
+        return analysis.verdicts, ""
     except DataError as error:
         return [], str(error)
 
 
-def _keep(run: Run, made: Sequence[Section]) -> Mapping[str, str]:
-    """Write each figure and its numbers into `figures/`; the address that holds each figure, by its id."""
+def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str]:
+    """Write each figure and its data into `figures/`; gives the data URI of each figure by its id."""
     folder, sources = run.path / "figures", {}
-    for picture in (p for section in made for p in section.pictures):
-        text = escaping.csv(picture.drawn.data)
-        run.files.write_bytes(folder / f"{picture.id}.csv", text.encode(), sync=False)
-        image = _encoded(picture.drawn)
+    for figure in (one for section in sections for one in section.figures):
+        text = escaping.csv(figure.result.data)
+        run.files.write_bytes(folder / f"{figure.id}.csv", text.encode(), sync=False)
+        image = _encode(figure.result)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
-        run.files.write_bytes(folder / f"{picture.id}.{ending}", data, sync=False)
-        sources[picture.id] = figures.uri(image)
+        run.files.write_bytes(folder / f"{figure.id}.{ending}", data, sync=False)
+        sources[figure.id] = figures.data_uri(image)
     return sources
 
 
-def _encoded(drawn: Drawn) -> str | bytes:
-    return figures.jpeg(drawn.figure) if drawn.photographs else figures.svg(drawn.figure)
+def _encode(result: FigureResult) -> str | bytes:
+    return figures.encode_jpeg(result.figure) if result.photographs else figures.encode_svg(result.figure)
 
 
-def _outline(made: Sequence[Section]) -> list[pdf.Entry]:
+def _outline(sections: Sequence[Section]) -> list[pdf.Bookmark]:
     return [
-        pdf.Entry(
+        pdf.Bookmark(
             s.id,
             s.title,
             [
-                pdf.Entry(f"figure-{p.number}", escape_control_chars(f"Figure {p.number}: {p.title}"))
-                for p in s.pictures
+                pdf.Bookmark(f"figure-{p.number}", escape_control_chars(f"Figure {p.number}: {p.title}"))
+                for p in s.figures
             ],
         )
-        for s in made
+        for s in sections
     ]
 
 
@@ -172,7 +171,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "words": tables.words,
+        "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
     }

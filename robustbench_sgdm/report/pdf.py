@@ -7,25 +7,25 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A bookmark: the id it leads to, its text, those below it."""
+class Bookmark:
+    """A bookmark: the id that it leads to, its text, and those below it."""
 
     id: str
     title: str
-    below: Sequence["Entry"] = field(default_factory=tuple)
+    below: Sequence["Bookmark"] = field(default_factory=tuple)
 
 
-def document(render: Callable[[Mapping[str, int]], str], outline: Sequence[Entry]) -> Any:
-    """A PDF, as pypdf's writer of it.
+def make_document(render: Callable[[Mapping[str, int]], str], outline: Sequence[Bookmark]) -> Any:
+    """Make a PDF, as a pypdf writer.
 
     Args:
-        render: the HTML, given the page of each id that a link leads to; called twice, first without any.
+        render: gives the HTML from the page number of each id; called twice, first without page numbers.
         outline: the bookmarks.
     """
     import pypdf
 
-    first = pypdf.PdfReader(io.BytesIO(printed(render({}))))
-    second = printed(render(_pages(first)))
+    first = pypdf.PdfReader(io.BytesIO(render_pdf(render({}))))
+    second = render_pdf(render(_pages(first)))
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(second))
     writer.root_object[pypdf.generic.NameObject("/Lang")] = pypdf.generic.TextStringObject("en")
     writer.add_metadata({"/Creator": "robustbench-sgdm"})
@@ -33,8 +33,8 @@ def document(render: Callable[[Mapping[str, int]], str], outline: Sequence[Entry
     return writer
 
 
-def printed(html: str) -> bytes:
-    """A4 pages as the print style says."""
+def render_pdf(html: str) -> bytes:
+    """Render HTML as a PDF of A4 pages."""
     import plutoprint
 
     book = plutoprint.Book(plutoprint.PAGE_SIZE_A4, plutoprint.PAGE_MARGINS_NORMAL)
@@ -45,17 +45,17 @@ def printed(html: str) -> bytes:
 
 
 def _pages(document: Any) -> dict[str, int]:
-    """The page, from 1, of each named place."""
-    found = {}
+    """The page, from 1, of each named destination."""
+    pages = {}
     for name, place in document.named_destinations.items():
         number = document.get_destination_page_number(place)
         if number is not None and number >= 0:
-            found[str(name)] = number + 1
-    return found
+            pages[str(name)] = number + 1
+    return pages
 
 
-def _bookmark(writer: Any, entries: Sequence[Entry], pages: Mapping[str, int], parent: Any) -> None:
+def _bookmark(writer: Any, entries: Sequence[Bookmark], pages: Mapping[str, int], parent: Any) -> None:
     for entry in entries:
         if entry.id in pages:
-            made = writer.add_outline_item(title=entry.title, page_number=pages[entry.id] - 1, parent=parent)
-            _bookmark(writer, entry.below, pages, made)
+            item = writer.add_outline_item(title=entry.title, page_number=pages[entry.id] - 1, parent=parent)
+            _bookmark(writer, entry.below, pages, item)

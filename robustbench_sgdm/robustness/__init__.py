@@ -1,59 +1,66 @@
-"""What a run shows, how sure that is, and what the noise breaks; all from the store alone.
+"""Statistics of stored runs: aggregates, intervals, significance, error types, flips. Reads only the store.
 
-summary(run)              # P, mPC, rPC and mCE of every model, metric and set of corruptions
-bootstrap(run).table()    # the same and every cell, each difference, with intervals and p-values
-error_types(run)          # what each kind of error costs, cell by cell
-flips(run, a, b)          # the objects that noise takes from one model and leaves the other
+summary(run)                        # P, mPC, rPC and mCE of every model, metric and set of corruptions
+bootstrap_intervals(run).table()    # the same, every cell and each difference, with intervals and p-values
+error_types(run)                    # what each type of error costs, cell by cell
+find_flips(run, a, b)               # the objects that noise takes from one model and leaves the other
 """
 
 from robustbench_sgdm.robustness.aggregates import (
-    Over,
+    CorruptionSet,
     average_trainings,
-    classes,
-    headline,
-    sets,
+    class_scores,
+    corruption_sets,
+    primary_metric,
     summarize,
     summary,
 )
-from robustbench_sgdm.robustness.bootstrap import Draws, comparable, kept
-from robustbench_sgdm.robustness.diagnosis import ERRORS, OBJECTS, calibration, calibration_bins, error_types
-from robustbench_sgdm.robustness.flips import Flips, flips, mcnemar
-from robustbench_sgdm.robustness.halflife import half_lives
-from robustbench_sgdm.robustness.identity import identical, why_identical
-from robustbench_sgdm.robustness.intervals import Intervals, bootstrap, model_names
-from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, outcomes
+from robustbench_sgdm.robustness.error_analysis import (
+    ERROR_TYPES,
+    OBJECT_OUTCOMES,
+    calibration,
+    calibration_bins,
+    error_types,
+)
+from robustbench_sgdm.robustness.flips import Flips, find_flips, mcnemar_p_value
+from robustbench_sgdm.robustness.half_severity import half_severities
+from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
+from robustbench_sgdm.robustness.inference import Intervals
+from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
+from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
-from robustbench_sgdm.robustness.statistics import decide, holm
+from robustbench_sgdm.robustness.significance import holm, mark_significant
 
 __all__ = [
     "CONFIDENCE",
-    "ERRORS",
+    "ERROR_TYPES",
     "METRICS",
-    "OBJECTS",
-    "Draws",
+    "OBJECT_OUTCOMES",
+    "BootstrapSamples",
+    "CorruptionSet",
     "Flips",
     "Intervals",
     "Outcomes",
-    "Over",
     "average_trainings",
-    "bootstrap",
+    "bootstrap_intervals",
     "calibration",
     "calibration_bins",
-    "classes",
-    "comparable",
-    "decide",
+    "check_comparable",
+    "class_scores",
+    "corruption_sets",
     "error_types",
-    "flips",
-    "half_lives",
-    "headline",
+    "find_flips",
+    "find_identical_pairs",
+    "half_severities",
+    "has_cached_samples",
     "holm",
-    "identical",
-    "kept",
-    "mcnemar",
-    "model_names",
-    "outcomes",
-    "sets",
+    "mark_significant",
+    "match_outcomes",
+    "mcnemar_p_value",
+    "primary_metric",
     "summarize",
     "summary",
+    "unique_model_names",
     "why_identical",
 ]

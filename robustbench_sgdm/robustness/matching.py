@@ -1,8 +1,8 @@
 """COCO's matching of detections to ground truth, done once per cell: resampling images does not change it.
 
-A detection is matched within its image, class, area range and IoU threshold alone, so a resampled data
-set has the matches of the original one. What is left of a cell is, for each detection and area range, two
-sets of thresholds: where it is a true positive and where a false one. Neither means ignored.
+A detection is matched only within its image, class, area range and IoU threshold, so a resampled data set has the
+matches of the original one. The result is, for each detection and area range, two sets of thresholds: at which it is
+a true positive and at which a false one. In neither, it is ignored.
 
 The rules are pycocotools' `COCOeval.evaluateImg` for boxes at its default parameters (Lin et al. 2014,
 arXiv:1405.0312; the code defines the numbers), and a test holds them equal.
@@ -17,24 +17,24 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.robustness.compiled import compiled
+from robustbench_sgdm.robustness.numba_utils import compiled
 
-THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
-"""IoU thresholds; bit t of a mask stands for the t-th."""
+IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
+"""IoU thresholds; bit t of a mask is the t-th."""
 
-AREAS: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
+AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
 """Area ranges all, small, medium, large in px^2, both ends included."""
 
-_MOST = 100  # detections per image and class
-_MAX_PLACES = 2**27  # images times classes: LVIS's training images have 120 million
+_MAX_DETECTIONS = 100  # per image and class
+_MAX_GROUPS = 2**27  # images times classes: LVIS's training images have 120 million
 _MAX_PAIRS = 2**32  # of a box and an object in its image: COCO's validation images have 130 million
-EVERY = (1 << len(THRESHOLDS)) - 1
+ALL_THRESHOLDS = (1 << len(IOU_THRESHOLDS)) - 1
 """The mask of all thresholds."""
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """Ground truth in the order that scores depend on.
+class SortedTruth:
+    """Ground truth in the order in which COCO's rules process it.
 
     Attributes:
         images: (n,) image ids, ascending.
@@ -43,7 +43,7 @@ class Truth:
         area: (g,) px^2.
         crowd: (g,) whether the box marks a crowd.
         start: (k n + 1,) first row of each (class, image).
-        row: (g,) place of each in the table that it was built from.
+        row: (g,) index of each in the table that it was built from.
     """
 
     images: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Truth:
 
     @classmethod
     def build(cls, images: ArrayLike, categories: ArrayLike, boxes: pd.DataFrame) -> Self:
-        """Order ground truth.
+        """Sort ground truth.
 
         Args:
             images: every image's id, with or without boxes, in any order.
@@ -64,37 +64,37 @@ class Truth:
             boxes: columns image_id, category_id, x, y, w, h (px), area (px^2), iscrowd.
 
         Raises:
-            DataError: a box belongs to an image or category that is not listed, or there are more images times
-                categories than any data set has.
+            DataError: a box belongs to an image or category that is not listed, or there are too many images times
+                categories.
         """
         ids = np.unique(np.asarray(images, np.int64))
         classes = np.unique(np.asarray(categories, np.int64))
-        if len(ids) * len(classes) > _MAX_PLACES:
+        if len(ids) * len(classes) > _MAX_GROUPS:
             raise DataError(
-                f"{len(ids):,} images times {len(classes):,} categories is more than {_MAX_PLACES:,}; leave out the "
+                f"{len(ids):,} images times {len(classes):,} categories is more than {_MAX_GROUPS:,}; leave out the "
                 "categories without boxes, or take fewer images"
             )
         key = _keys(ids, classes, boxes)
         order = np.argsort(key, kind="stable")
-        found = boxes.iloc[order]
+        rows = boxes.iloc[order]
         return cls(
             ids,
             classes,
-            found[["x", "y", "w", "h"]].to_numpy(np.float64),
-            found["area"].to_numpy(np.float64),
-            found["iscrowd"].to_numpy(bool),
+            rows[["x", "y", "w", "h"]].to_numpy(np.float64),
+            rows["area"].to_numpy(np.float64),
+            rows["iscrowd"].to_numpy(bool),
             np.searchsorted(key[order], np.arange(len(ids) * len(classes) + 1)),
             order,
         )
 
     @cached_property
     def counted(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Images of the objects that count, by area range and class; and where each begins (4 k + 1,)."""
+        """The image of each object that counts, by area range and class; and each (area, class)'s start (4 k + 1,)."""
         key = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
         label, image = np.divmod(key, max(len(self.images), 1))
-        inside = (self.area >= AREAS[:, :1]) & (self.area <= AREAS[:, 1:]) & ~self.crowd
-        parts = [image[row] for row in inside]
-        bounds = [np.searchsorted(label[row], np.arange(len(self.categories))) for row in inside]
+        counts = (self.area >= AREA_RANGES[:, :1]) & (self.area <= AREA_RANGES[:, 1:]) & ~self.crowd
+        parts = [image[row] for row in counts]
+        bounds = [np.searchsorted(label[row], np.arange(len(self.categories))) for row in counts]
         offsets = np.cumsum([0, *map(len, parts)])
         starts = [b + o for b, o in zip(bounds, offsets, strict=False)]
         return np.concatenate(parts).astype(np.int32), np.concatenate([*starts, offsets[-1:]])
@@ -119,73 +119,71 @@ class Matches:
     false: NDArray[np.uint16]
 
 
-def match(truth: Truth, detections: pd.DataFrame) -> Matches:
+def match_detections(truth: SortedTruth, detections: pd.DataFrame) -> Matches:
     """Match one cell's detections, at most the best 100 of each image and class.
 
     Args:
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
 
     Raises:
-        DataError: a detection lies in an image or category that the ground truth does not have.
+        DataError: a detection belongs to an image or category that is not in the ground truth.
     """
-    order, key, box = _ordered(truth, detections)
+    order, key, box = _sort_detections(truth, detections)
     score = detections["score"].to_numpy(np.float64)[order]
-    masks = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREAS, THRESHOLDS)
+    masks = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREA_RANGES, IOU_THRESHOLDS)
     label, image = np.divmod(key, max(len(truth.images), 1))
     best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
     true, false, _ = (part[best] for part in masks)
     return Matches(image[best].astype(np.int32), label[best].astype(np.int32), score[best], true, false)
 
 
-def finders(truth: Truth, detections: pd.DataFrame) -> NDArray[np.int64]:
-    """Match one cell's detections at the least threshold, whatever their size.
+def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.int64]:
+    """Match one cell's detections at the lowest threshold, whatever their size.
 
     Args:
-        detections: as of `match`.
+        detections: as of `match_detections`.
 
     Returns:
-        For each detection the place of the object that it finds, in the table that `truth` was built from; a
-        crowd may be found by several. -1 where it finds none.
+        For each detection the row of the object that it finds, in the table that `truth` was built from; a crowd may
+        be found by several. -1 where it finds none.
     """
-    order, key, box = _ordered(truth, detections)
+    order, key, box = _sort_detections(truth, detections)
     truths = truth.start, truth.box, truth.area, truth.crowd
-    *_, found = _match(key, box, *truths, np.array([[0.0, np.inf]]), THRESHOLDS[:1])
+    *_, objects = _match(key, box, *truths, np.array([[0.0, np.inf]]), IOU_THRESHOLDS[:1])
     rows = np.full(len(detections), -1)
-    rows[order] = np.where(found < 0, -1, truth.row[found] if len(truth.row) else -1)
+    rows[order] = np.where(objects < 0, -1, truth.row[objects] if len(truth.row) else -1)
     return rows
 
 
-def _ordered(
-    truth: Truth, detections: pd.DataFrame
+def _sort_detections(
+    truth: SortedTruth, detections: pd.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Places, keys and boxes x, y, w, h of the best 100 of each class and image, best first."""
+    """Indices, keys and boxes x, y, w, h of the best 100 of each class and image, best first."""
     key = _keys(truth.images, truth.categories, detections)
     order = np.lexsort((-detections["score"].to_numpy(np.float64), key))
     key = key[order]
-    kept = (
-        np.arange(len(key)) - np.searchsorted(key, key) < _MOST
-    )  # from the first of the same image and class
-    order, key = order[kept], key[kept]
+    rank = np.arange(len(key)) - np.searchsorted(key, key)  # within its image and class
+    order, key = order[rank < _MAX_DETECTIONS], key[rank < _MAX_DETECTIONS]
     corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
     return order, key, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFrame) -> NDArray[np.int64]:
-    """class index * images + image index, for each row."""
-    found = []
+    """class index * number of images + image index, for each row."""
+    indices = []
     for column, known in (("category_id", classes), ("image_id", images)):
         values = rows[column].to_numpy(np.int64)
-        place = np.searchsorted(known, values)
-        stray = values[known[np.minimum(place, len(known) - 1)] != values] if len(known) else values
-        if len(stray):
-            raise DataError(f"{column} {stray[0]} is not among the {len(known)} of the ground truth")
-        found.append(place)
-    keys: NDArray[np.int64] = found[0] * len(images) + found[1]
+        index = np.searchsorted(known, values)
+        unknown = values[known[np.minimum(index, len(known) - 1)] != values] if len(known) else values
+        if len(unknown):
+            raise DataError(f"{column} {unknown[0]} is not among the {len(known)} of the ground truth")
+        indices.append(index)
+    keys: NDArray[np.int64] = indices[0] * len(images) + indices[1]
     return keys
 
 
-def check_pairs(boxes: ArrayLike, objects: ArrayLike) -> None:
-    """Refuse images so full that holding every box to every object takes minutes.
+def check_pair_count(boxes: ArrayLike, objects: ArrayLike) -> None:
+    """Reject images so full that comparing every box with every object takes minutes.
 
     Args:
         boxes: image id of each box.
@@ -198,11 +196,11 @@ def check_pairs(boxes: ArrayLike, objects: ArrayLike) -> None:
     common, here, there = np.intersect1d(images, others, assume_unique=True, return_indices=True)
     pairs = counts[here].astype(float) * more[there]
     if pairs.sum() > _MAX_PAIRS:
-        most = int(pairs.argmax())
+        worst = int(pairs.argmax())
         raise DataError(
-            f"its boxes and objects make {pairs.sum():,.0f} pairs within images, may make {_MAX_PAIRS:,} (image "
-            f"{common[most]} has {counts[here][most]:,} boxes and {more[there][most]:,} objects); leave out the least "
-            "certain boxes"
+            f"its boxes and objects make {pairs.sum():,.0f} pairs within images; the limit is {_MAX_PAIRS:,} (image "
+            f"{common[worst]} has {counts[here][worst]:,} boxes and {more[there][worst]:,} objects); drop the boxes with "
+            "the lowest scores"
         )
 
 
@@ -221,14 +219,14 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64], crowd: bool) -> float:
 
 
 @compiled
-def closest(
+def closest_objects(
     box: NDArray[np.float64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
     truth: NDArray[np.float64],
     crowd: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The object that each box overlaps most, whatever its class; the first of equals.
+    """The object that each box overlaps most, whatever its class; of equals the first.
 
     Args:
         box: (d, 4) x, y, w, h px.
@@ -237,16 +235,16 @@ def closest(
         crowd: (g,) those that do not count.
 
     Returns:
-        Its row, -1 where none overlaps, and the overlap (IoU); (d,) each.
+        The object's row, -1 where none overlaps, and the overlap (IoU); (d,) each.
     """
-    place = np.full(len(box), -1, np.int64)
+    nearest = np.full(len(box), -1, np.int64)
     overlap = np.zeros(len(box))
     for d in range(len(box)):
         for g in range(start[d], end[d]):
             shared = 0.0 if crowd[g] else _iou(box[d], truth[g], False)
             if shared > overlap[d]:
-                place[d], overlap[d] = g, shared
-    return place, overlap
+                nearest[d], overlap[d] = g, shared
+    return nearest, overlap
 
 
 @compiled
@@ -279,11 +277,11 @@ def _match(
         low, high = start[key[begin]], start[key[begin] + 1]
         objects = high - low
         ious = np.empty((end - begin, objects))
-        closest = 0.0
+        largest = 0.0
         for d in range(end - begin):
             for g in range(objects):
                 ious[d, g] = _iou(box[begin + d], truth[low + g], crowd[low + g])
-                closest = max(closest, ious[d, g])
+                largest = max(largest, ious[d, g])
         order = np.empty(objects, np.int64)
         taken = np.empty(objects, np.bool_)
         ignored = np.empty(objects, np.bool_)
@@ -294,7 +292,8 @@ def _match(
                 ignored[g] = crowd[low + g] or size < areas[a, 0] or size > areas[a, 1]
                 counted += not ignored[g]
             regular, other = 0, counted
-            for g in range(objects):  # ignored ones last, else as annotated
+            # pycocotools' order: ignored objects last, else as annotated.
+            for g in range(objects):
                 if ignored[g]:
                     order[other] = g
                     other += 1
@@ -305,15 +304,16 @@ def _match(
                 size = box[d, 2] * box[d, 3]
                 if not (size < areas[a, 0] or size > areas[a, 1]):
                     false[d, a] = every
-            for t in range(len(thresholds) if closest >= thresholds[0] else 0):
+            for t in range(len(thresholds) if largest >= thresholds[0] else 0):
                 taken[:] = False
                 for d in range(begin, end):
+                    # The bound is pycocotools': IoU 1 must pass a threshold of 1 in spite of rounding.
                     best, chosen = min(thresholds[t], 1 - 1e-10), -1
                     for g in order:
                         if taken[g] and not crowd[low + g]:
                             continue
                         if chosen > -1 and not ignored[chosen] and ignored[g]:
-                            break
+                            break  # a regular match is never given up for an ignored object
                         if ious[d - begin, g] < best:
                             continue
                         best, chosen = ious[d - begin, g], g

@@ -1,11 +1,10 @@
-"""COCO's average precision of a cell under a weight per image, as if each image were there that often.
+"""COCO's average precision of a cell under a weight per image, its number of copies.
 
-Drawing images with replacement gives each a weight, its number of copies. Matching within an image does
-not change, so the score of a resample follows from the matches of the cell: in order of score, weighted
-counts of true and of false positives up to each true positive. Copies of an image stand next to it in the
-order of ids that settles equal scores. Every operation on floats is pycocotools' own
-(`COCOeval.accumulate`, `summarize`), so the result equals, bit for bit, pycocotools run on a data set in
-which images really are repeated.
+Drawing images with replacement gives each a number of copies. Matching within an image does not change, so the score
+of a resample follows from the matches of the cell: in order of score, weighted counts of true and of false positives
+up to each true positive. Copies of an image follow it in the order of ids, which breaks ties of scores. Every operation
+on floats is pycocotools' own (`COCOeval.accumulate`, `summarize`), so the result equals, bit for bit, pycocotools run
+on a data set in which images really are repeated.
 """
 
 from typing import NamedTuple
@@ -13,33 +12,39 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_sgdm.robustness.compiled import compiled
-from robustbench_sgdm.robustness.matching import AREAS, EVERY, THRESHOLDS, Matches, Truth
+from robustbench_sgdm.robustness.matching import (
+    ALL_THRESHOLDS,
+    AREA_RANGES,
+    IOU_THRESHOLDS,
+    Matches,
+    SortedTruth,
+)
+from robustbench_sgdm.robustness.numba_utils import compiled
 
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
-"""What a resample yields, in percent; NaN where its images hold no such object."""
+"""The metrics of a resample, in percent; NaN where its images have no such object."""
 
 RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101, dtype=np.float64)
-"""Recalls at which precision is read off."""
+"""Recalls at which precision is interpolated."""
 
-_LEVELS = len(THRESHOLDS)
-_CURVES = _LEVELS * len(RECALLS)
-_BLOCK = 8
-_SPACING = float(np.spacing(1))
+_THRESHOLDS = len(IOU_THRESHOLDS)
+_CURVE_POINTS = _THRESHOLDS * len(RECALLS)
+_BLOCK = 8  # classes whose curves are written to memory together
+_SPACING = float(np.spacing(1))  # pycocotools adds it to avoid dividing by zero
 
 
 class _Events(NamedTuple):
     """A cell's detections as resampling needs them, by area range and class, best score first.
 
-    Most are false positives at every threshold and only counted: the plain ones. The others, the events,
-    each know how many plain ones stand before them. Detections of one image with one score, some of them
-    true, form a group: with two copies of the image the whole group comes twice, not each member.
+    Most are false positives at every threshold and are only counted: the plain ones. The others, the events, each know
+    how many plain ones precede them. Detections of one image with the same score, some of them true, form a group: with
+    two copies of the image the whole group is repeated, not each member.
 
     Attributes:
         image: (e,) index of an event's image.
         true: (e,) thresholds at which it is a true positive, as bits.
         false: (e,) those at which it is a false one.
-        plain: (e,) where in `plain_image` those before it end.
+        plain: (e,) end in `plain_image` of the plain ones before it.
         group: (e,) size of its group at the group's first event, else 0.
         start: (b + 1,) first event of each (area range, class).
         plain_image: (p,) index of a plain detection's image.
@@ -57,30 +62,31 @@ class _Events(NamedTuple):
 
 
 class Resampler:
-    """One cell, ready to be scored under any weights; not to be shared between threads."""
+    """One cell, ready to be scored under any weights; threads must not share it."""
 
-    def __init__(self, truth: Truth, matches: Matches) -> None:
+    def __init__(self, truth: SortedTruth, matches: Matches) -> None:
         self.images = len(truth.images)
         classes = len(truth.categories)
         self._objects = truth.counted
         self._events = _events(matches, classes)
-        self._precision = np.empty((len(AREAS), _CURVES * classes))
+        self._precision = np.empty((len(AREA_RANGES), _CURVE_POINTS * classes))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The metrics of `METRICS` (6,) in percent, with (n,) copies of each image in order of id."""
         present = _precision(weights, *self._objects, self._events, RECALLS, self._precision)
-        every = [self._precision[a, : _CURVES * k] for a, k in enumerate(present)]
+        areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]
-        parts = [every[0], every[0][:one], every[0][5 * one : 6 * one], *every[1:]]
+        # AP, then AP50 and AP75: the first and the sixth threshold, then the area ranges.
+        parts = [areas[0], areas[0][:one], areas[0][5 * one : 6 * one], *areas[1:]]
         return np.array([np.mean(part) * 100 if part.size else np.nan for part in parts])
 
 
 def _events(matches: Matches, classes: int) -> _Events:
-    """Every area range's events, one after the other."""
+    """The events of every area range, one after the other."""
     same = np.zeros(len(matches.score), bool)  # class, score and image as the one before
     same[1:] = np.all([v[1:] == v[:-1] for v in (matches.label, matches.score, matches.image)], axis=0)
     tie = np.cumsum(~same)
-    parts = [_of_area(matches, area, tie, classes) for area in range(len(AREAS))]
+    parts = [_area_events(matches, area, tie, classes) for area in range(len(AREA_RANGES))]
     events = np.cumsum([0, *(len(part.image) for part in parts)])
     plain = np.cumsum([0, *(len(part.plain_image) for part in parts)])
     moved = [
@@ -91,24 +97,24 @@ def _events(matches: Matches, classes: int) -> _Events:
     return joined._replace(start=np.append(joined.start, events[-1]))
 
 
-def _of_area(matches: Matches, area: int, tie: NDArray[np.int64], classes: int) -> _Events:
-    """One area range's events; `tie` numbers the detections' ties, from 1."""
+def _area_events(matches: Matches, area: int, tie: NDArray[np.int64], classes: int) -> _Events:
+    """The events of one area range; `tie` numbers groups of equal class, score and image, from 1."""
     true, false = matches.true[:, area], matches.false[:, area]
     counted = (true | false) > 0
     size = np.bincount(tie, counted, len(tie) + 1).astype(np.int64)
     hits = np.bincount(tie, true > 0, len(tie) + 1)
     tied = counted & ((size > 1) & (hits > 0))[tie]
-    event = tied | (true > 0) | (counted & (false < EVERY))
+    event = tied | (true > 0) | (counted & (false < ALL_THRESHOLDS))
     plain = counted & ~event
-    place = np.flatnonzero(event)
-    first = np.diff(tie[place], prepend=0) > 0
+    index = np.flatnonzero(event)
+    first = np.diff(tie[index], prepend=0) > 0
     return _Events(
-        matches.image[place],
-        true[place],
-        false[place],
-        np.cumsum(plain, dtype=np.int64)[place],
-        np.where(tied[place], np.where(first, size[tie[place]], 0), 1),
-        np.searchsorted(matches.label[place], np.arange(classes)),
+        matches.image[index],
+        true[index],
+        false[index],
+        np.cumsum(plain, dtype=np.int64)[index],
+        np.where(tied[index], np.where(first, size[tie[index]], 0), 1),
+        np.searchsorted(matches.label[index], np.arange(classes)),
         matches.image[plain],
         np.searchsorted(matches.label[plain], np.arange(classes)),
     )
@@ -136,7 +142,7 @@ def _precision(
             objects[b] += weights[object_image[i]]
         present[b // classes] += objects[b] > 0
     need = np.empty(len(recalls), np.int64)
-    block = np.empty((_BLOCK, _CURVES))
+    block = np.empty((_BLOCK, _CURVE_POINTS))
     for a in range(areas):
         column = 0
         for b in range(a * classes, (a + 1) * classes):
@@ -145,9 +151,10 @@ def _precision(
             _needed(objects[b], recalls, need)
             _curves(weights, events, b, need, block[column % _BLOCK])
             column += 1
-            if column % _BLOCK == 0 or column == present[a]:  # several at once: a class is a stride in `out`
+            # A class is a column of `out`: written one at a time, every value would touch its own cache line.
+            if column % _BLOCK == 0 or column == present[a]:
                 first = (column - 1) // _BLOCK * _BLOCK
-                for i in range(_CURVES):
+                for i in range(_CURVE_POINTS):
                     for c in range(first, column):
                         out[a, i * present[a] + c] = block[c - first, i]
     return present
@@ -174,7 +181,7 @@ def _curves(
     found = np.empty(len(weight) + 2, np.int32)
     seen = np.empty(len(weight) + 2, np.int32)
     recalls = len(need)
-    for t in range(_LEVELS):
+    for t in range(_THRESHOLDS):
         found[0] = 0
         tp, fp, hits = 0, 0, 1
         for i in range(len(weight)):

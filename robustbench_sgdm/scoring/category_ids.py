@@ -9,7 +9,7 @@ from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.scoring.image_ids import ImageMatch
-from robustbench_sgdm.scoring.references import Found, Reference, Tally, numbered_here
+from robustbench_sgdm.scoring.references import FileReferences, Reference, ReferenceCounts, has_generated_ids
 
 CategoryIds = Literal["auto", "id", "from-0", "from-1", "coco", "name"]
 """What `category_id` is: as the predictions tell; the data set's id; the place among its classes, in the order of their
@@ -22,7 +22,7 @@ COCO_IDS = tuple(n for n in range(1, 91) if n not in {12, 26, 29, 30, 45, 66, 68
 
 
 def match_categories(
-    files: Sequence[Found], dataset: Dataset, how: CategoryIds, images: ImageMatch
+    files: Sequence[FileReferences], dataset: Dataset, how: CategoryIds, images: ImageMatch
 ) -> tuple[Mapping[Reference, int], list[str]]:
     """Find the category id of every reference, decided over all files together.
 
@@ -40,27 +40,29 @@ def match_categories(
         DataError: an id that the data set lacks, or ids that can be counted in two ways.
         UsageError: a numbering that the data set cannot have.
     """
-    tally = Tally((file.path, file.categories) for file in files)
+    tally = ReferenceCounts((file.path, file.categories) for file in files)
     named = bool(tally.counts) and all(name is not None for _, name in tally.counts)
     if how == "name" or (how == "auto" and named and not _ids_agree(tally, dataset)):
         return _by_name(tally, dataset)
     return _Numbers(tally, dataset).match(how, images)
 
 
-def other_readings(files: Sequence[Found], dataset: Dataset) -> list[tuple[str, dict[Reference, int]]]:
+def alternative_readings(
+    files: Sequence[FileReferences], dataset: Dataset
+) -> list[tuple[str, dict[Reference, int]]]:
     """What else the numbers of categories could mean, each with what to do so that they are read so."""
     numbers = {r: r[0] for file in files for r in file.categories if isinstance(r[0], int)}
     known = {int(c["id"]) for c in dataset.categories}
-    found = [
+    readings = [
         (f"give --category-ids {how}", {r: meant[n] for r, n in numbers.items() if n in meant})
         for how, meant in _meanings(dataset).items()
         if how != "id"
     ]
-    found += [
+    readings += [
         (remedy, {r: n + step for r, n in numbers.items() if n + step in known})
         for remedy, step in (("add 1 to every category_id", 1), ("subtract 1 from every category_id", -1))
     ]
-    return found
+    return readings
 
 
 def _meanings(dataset: Dataset) -> dict[_Numbering, dict[int, int]]:
@@ -77,15 +79,15 @@ def _meanings(dataset: Dataset) -> dict[_Numbering, dict[int, int]]:
 class _Numbers:
     """References as numbers, and what each numbering makes of them."""
 
-    def __init__(self, tally: Tally, dataset: Dataset) -> None:
+    def __init__(self, tally: ReferenceCounts, dataset: Dataset) -> None:
         self._tally, self._dataset = tally, dataset
-        self._own = not numbered_here(dataset)
+        self._own = not has_generated_ids(dataset)
         self._meant = _meanings(dataset)
         self._numbers: dict[Reference, int] = {}
         for reference in tally.counts:
             if not isinstance(reference[0], int):
                 raise DataError(
-                    f"{tally.place(reference)} has no category_id; add it, or give every prediction a category_name"
+                    f"{tally.first_use(reference)} has no category_id; add it, or give every prediction a category_name"
                 )
             self._numbers[reference] = reference[0]
         self._present = sorted(set(self._numbers.values()))
@@ -133,7 +135,7 @@ class _Numbers:
                 if self._fits(n)
             ]
             self._refuse(self._meant["id"], hints or ["--category-ids id leaves out those that it lacks"])
-        if (images.stems or images.written) and self._may_be_labels():
+        if (images.ids_are_stems or images.is_ultralytics_format) and self._may_be_labels():
             self._refuse_ambiguous(["id", "from-1"])
         return "id", []
 
@@ -161,7 +163,7 @@ class _Numbers:
                 both, [f"its labels are 0 to {count - 1}, or 1 to {count} as Ultralytics writes them"]
             )
         certain = len(choices) == 1
-        if images.written and not certain:
+        if images.is_ultralytics_format and not certain:
             choices = [n for n in choices if n != "from-0"]
         if len({tuple(self._meant[n][value] for value in self._present) for n in choices}) > 1:
             self._refuse_ambiguous(choices)
@@ -181,7 +183,7 @@ class _Numbers:
             next(r for r, value in self._numbers.items() if value == high),
         )
         raise DataError(
-            f"{self._tally.place(first)} is of category {short_repr(self._numbers[first])}, which "
+            f"{self._tally.first_use(first)} is of category {short_repr(self._numbers[first])}, which "
             f"{self._dataset.name} does "
             "not have; " + "; ".join([f"the predictions have {self._range()}", *hints])
         )
@@ -197,13 +199,13 @@ class _Numbers:
             "coco": "COCO's id, 1 to 90 with gaps",
         }
         raise DataError(
-            f"{self._tally.place(next(iter(self._numbers)))} has category_id {self._present[0]}, which can be "
+            f"{self._tally.first_use(next(iter(self._numbers)))} has category_id {self._present[0]}, which can be "
             f"{' or '.join(meanings[n] for n in choices)}, and no prediction tells which (they have {self._range()}); "
             f"give {' or '.join(f'--category-ids {n}' for n in choices)}"
         )
 
 
-def _ids_agree(tally: Tally, dataset: Dataset) -> bool:
+def _ids_agree(tally: ReferenceCounts, dataset: Dataset) -> bool:
     """Whether every id is the data set's own, and every name that it knows is the name of that id."""
     names = list(dict.fromkeys(name for _, name in tally.counts if name is not None))
     places = zip(names, match_classes(names, dataset.classes), strict=True)
@@ -216,25 +218,27 @@ def _ids_agree(tally: Tally, dataset: Dataset) -> bool:
     )
 
 
-def _by_name(tally: Tally, dataset: Dataset) -> tuple[dict[Reference, int], list[str]]:
+def _by_name(tally: ReferenceCounts, dataset: Dataset) -> tuple[dict[Reference, int], list[str]]:
     names = list(dict.fromkeys(name for _, name in tally.counts if name is not None))
     if unnamed := [r for r in tally.counts if r[1] is None]:
-        raise DataError(f"{tally.place(unnamed[0])} has no category_name, which --category-ids name needs")
+        raise DataError(
+            f"{tally.first_use(unnamed[0])} has no category_name, which --category-ids name needs"
+        )
     counts = Counter(value for value, _ in tally.counts)
     if twice := [r for r in tally.counts if r[0] is not None and counts[r[0]] > 1]:
         other = next(r for r in twice[1:] if r[0] == twice[0][0])
         raise DataError(
-            f"{tally.place(other)} calls category {short_repr(other[0])} {short_repr(other[1])}, which an earlier "
+            f"{tally.first_use(other)} calls category {short_repr(other[0])} {short_repr(other[1])}, which an earlier "
             "one calls "
             f"{short_repr(twice[0][1])}; correct one of them, or give --category-ids id where the ids hold"
         )
     places = match_classes(names, dataset.classes)
     ids = {n: int(dataset.categories[p]["id"]) if p >= 0 else -1 for n, p in zip(names, places, strict=True)}
-    found = {r: ids[r[1]] for r in tally.counts if r[1] is not None}
-    lost = [r for r, category in found.items() if category < 0]
-    if len(lost) == len(found) and lost:
+    categories = {r: ids[r[1]] for r in tally.counts if r[1] is not None}
+    lost = [r for r, category in categories.items() if category < 0]
+    if len(lost) == len(categories) and lost:
         raise DataError(
-            f"{tally.place(lost[0])} has category_name {short_repr(lost[0][1])}; {dataset.name} has no class that a "
+            f"{tally.first_use(lost[0])} has category_name {short_repr(lost[0][1])}; {dataset.name} has no class that a "
             f"prediction names: it has {short_list(dataset.classes)}, they name {short_list(names)}. Where "
             "category_id holds, give "
             "--category-ids id"
@@ -245,4 +249,4 @@ def _by_name(tally: Tally, dataset: Dataset) -> tuple[dict[Reference, int], list
             f"{tally.count(lost):,} of {tally.total:,} predictions are left out: {dataset.name} has no class called "
             f"{short_list(n for n in names if ids[n] < 0)}"
         )
-    return found, notes
+    return categories, notes

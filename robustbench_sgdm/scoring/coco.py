@@ -49,7 +49,7 @@ class Scores:
     per_class: Mapping[str, float | None]
 
 
-def rows(detections: pd.DataFrame) -> NDArray[np.float64]:
+def coco_rows(detections: pd.DataFrame) -> NDArray[np.float64]:
     """What `Scorer.score` takes, from columns image_id, x1, y1, x2, y2 (px), score and category_id."""
     corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
     parts = [

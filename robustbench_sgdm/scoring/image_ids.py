@@ -10,7 +10,13 @@ from typing import Literal, NoReturn
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.scoring.references import Found, Reference, Tally, number, numbered_here
+from robustbench_sgdm.scoring.references import (
+    FileReferences,
+    Reference,
+    ReferenceCounts,
+    has_generated_ids,
+    parse_whole_number,
+)
 
 ImageIds = Literal["auto", "id", "file-name"]
 """How images are found: as the predictions tell, by `image_id` as the data set's id, or by `file_name`, else by
@@ -23,19 +29,19 @@ class ImageMatch:
 
     Attributes:
         ids: the data set's id of each.
-        stems: whether `image_id` proved to be the stem of the image's file, not its id.
-        written: whether every prediction has `file_name` and its stem as `image_id`: so Ultralytics writes them,
+        ids_are_stems: whether `image_id` proved to be the stem of the image's file, not its id.
+        is_ultralytics_format: whether every prediction has `file_name` and its stem as `image_id`, as Ultralytics writes,
             with classes counted from 1, or as COCO's ids.
         notes: one sentence for each thing that a user should know.
     """
 
     ids: Mapping[Reference, int]
-    stems: bool
-    written: bool
+    ids_are_stems: bool
+    is_ultralytics_format: bool
     notes: Sequence[str]
 
 
-def match_images(files: Sequence[Found], dataset: Dataset, how: ImageIds = "auto") -> ImageMatch:
+def match_images(files: Sequence[FileReferences], dataset: Dataset, how: ImageIds = "auto") -> ImageMatch:
     """Find the image of every reference, decided over all files together.
 
     A name decides; an `image_id` beside it must be the image's id or the stem of its file. Without a name,
@@ -45,7 +51,7 @@ def match_images(files: Sequence[Found], dataset: Dataset, how: ImageIds = "auto
         DataError: an image that the data set lacks, a name and an id that contradict each other, or ids that can mean
             either of two images; it names the prediction and the remedy.
     """
-    tally = Tally((file.path, file.images) for file in files)
+    tally = ReferenceCounts((file.path, file.images) for file in files)
     match = _Matching(_Index(dataset), tally, how)
     for file in files:
         match.refuse_merged(file)
@@ -65,7 +71,7 @@ class _Index:
             stem = _nfc(image.path.stem)
             self._files[_nfc(image.path.name)].append(image.id)
             self._stems[stem].append(image.id)
-            if (value := number(stem)) is not None:
+            if (value := parse_whole_number(stem)) is not None:
                 self._numbers[value].append(image.id)
         self._folders = {_nfc(image.path.parent.name) for image in dataset.images}
         self._repeated = len({stem.casefold() for stem in self._stems}) < len(self.images)
@@ -76,13 +82,13 @@ class _Index:
         if not parts:
             return set()
         stem = PurePosixPath(parts[-1]).stem
-        found = set(self._files.get(parts[-1]) or self._stems.get(parts[-1]) or self._stems.get(stem) or ())
+        images = set(self._files.get(parts[-1]) or self._stems.get(parts[-1]) or self._stems.get(stem) or ())
         if self._repeated and len(stem) == 12:  # `robustbench corrupt` then names copies by their ids
-            found |= self.with_id(stem)
+            images |= self.with_id(stem)
         if len(parts) > 1 and parts[-2] in self._folders:
-            found = {i for i in found if _nfc(self.images[i].path.parent.name) == parts[-2]}
-        alike = {i: _common(parts[:-1], self.images[i]) for i in found}
-        return {i for i in found if alike[i] == max(alike.values())}
+            images = {i for i in images if _nfc(self.images[i].path.parent.name) == parts[-2]}
+        alike = {i: _common(parts[:-1], self.images[i]) for i in images}
+        return {i for i in images if alike[i] == max(alike.values())}
 
     def with_stem(self, identity: int | str | None) -> set[int]:
         """The images whose file has a stem; Ultralytics writes `007` as 7."""
@@ -92,7 +98,7 @@ class _Index:
 
     def with_id(self, identity: int | str | None) -> set[int]:
         """The image of an id, as a set like the others."""
-        value = number(identity) if isinstance(identity, str) else identity
+        value = parse_whole_number(identity) if isinstance(identity, str) else identity
         return {value} if value is not None and value in self.images else set()
 
     def show(self, images: Collection[int]) -> str:
@@ -101,7 +107,7 @@ class _Index:
 
 
 class _Matching:
-    def __init__(self, index: _Index, tally: Tally, how: ImageIds) -> None:
+    def __init__(self, index: _Index, tally: ReferenceCounts, how: ImageIds) -> None:
         self._index, self._tally, self._how = index, tally, how
         self._data = index.dataset.name
         self._ids: dict[Reference, int] = {}
@@ -115,7 +121,7 @@ class _Matching:
         words: list[Reference] = []
         numbers: list[Reference] = []
         for reference in unnamed:
-            text = how != "id" and isinstance(reference[0], str) and number(reference[0]) is None
+            text = how != "id" and isinstance(reference[0], str) and parse_whole_number(reference[0]) is None
             (words if text else numbers).append(reference)
         self._match_words(words)
         if numbers:
@@ -125,7 +131,7 @@ class _Matching:
 
     def result(self) -> ImageMatch:
         notes = list(self._notes)
-        if self._misleading and not numbered_here(self._index.dataset):
+        if self._misleading and not has_generated_ids(self._index.dataset):
             notes.append(
                 "images are matched by file_name: image_id is its stem, as Ultralytics writes it, and the id of another "
                 f"image in {self._misleading:,} of {self._tally.total:,} predictions"
@@ -133,7 +139,7 @@ class _Matching:
         written = all(name is not None and _is_stem(identity, name) for identity, name in self._tally.counts)
         return ImageMatch(self._ids, bool(self._forms["stem"]) or self._by_stem, written, notes)
 
-    def refuse_merged(self, file: Found) -> None:
+    def refuse_merged(self, file: FileReferences) -> None:
         """Two files of two names cannot be one image: one of them is not in the data set."""
         names: dict[int, list[tuple[str, ...]]] = defaultdict(list)
         for reference in file.images if self._how != "id" else ():
@@ -154,25 +160,25 @@ class _Matching:
         for reference in references:
             identity, name = reference
             assert name is not None
-            found, by_id = self._index.named(name), self._index.with_id(identity)
+            images, by_id = self._index.named(name), self._index.with_id(identity)
             is_stem = _is_stem(identity, name)
-            if len(found) > 1 and not is_stem:  # a stem tells no more than the name
-                found = found & by_id or found
-            if len(found) > 1:
+            if len(images) > 1 and not is_stem:  # a stem tells no more than the name
+                images = images & by_id or images
+            if len(images) > 1:
                 raise DataError(
-                    f"{self._tally.place(reference)} has file_name {short_repr(name)}, which {len(found)} images of "
-                    f"{self._data} are called ({self._index.show(found)}); write file_name with its folders, or the "
+                    f"{self._tally.first_use(reference)} has file_name {short_repr(name)}, which {len(images)} images of "
+                    f"{self._data} are called ({self._index.show(images)}); write file_name with its folders, or the "
                     "images' ids and --image-ids id"
                 )
-            if not found:
+            if not images:
                 continue
-            (self._ids[reference],) = found
+            (self._ids[reference],) = images
             if identity is None or self._how == "file-name":
                 continue
-            if is_stem or self._index.with_stem(identity) == found:
-                self._forms["stem"] += by_id != found
-                self._misleading += self._tally.counts[reference] * bool(by_id and by_id != found)
-            elif by_id == found:
+            if is_stem or self._index.with_stem(identity) == images:
+                self._forms["stem"] += by_id != images
+                self._misleading += self._tally.counts[reference] * bool(by_id and by_id != images)
+            elif by_id == images:
                 self._forms["id"] += 1
             else:
                 contrary.append(reference)
@@ -182,8 +188,8 @@ class _Matching:
     def _match_words(self, references: Sequence[Reference]) -> None:
         """Match what can be no id: the stem or the name of a file as text."""
         for reference in references:
-            if found := self._index.with_stem(reference[0]):
-                self._set(reference, found)
+            if images := self._index.with_stem(reference[0]):
+                self._set(reference, images)
                 self._forms["stem"] += 1
 
     def _match_numbers(self, references: Sequence[Reference]) -> None:
@@ -200,15 +206,15 @@ class _Matching:
         elif by_id == by_stem == len(references) and differing:
             odd = differing[0]
             raise DataError(
-                f"{self._tally.place(odd)} has image_id {short_repr(odd[0])}, the id of {self._index.show(ids[odd])} "
+                f"{self._tally.first_use(odd)} has image_id {short_repr(odd[0])}, the id of {self._index.show(ids[odd])} "
                 "and the "
                 f"name of {self._index.show(stems[odd])}, and all can be read either way; add file_name to the "
                 "predictions, or say what image_id is: --image-ids id or --image-ids file-name"
             )
         else:
             stem = by_stem > by_id
-        for reference, found in (stems if stem else ids).items():
-            self._set(reference, found)
+        for reference, images in (stems if stem else ids).items():
+            self._set(reference, images)
         if self._how == "auto" and 2 * len(differing) >= len(references):
             if not stem:
                 self._notes.append(
@@ -216,28 +222,28 @@ class _Matching:
                     f"{self._tally.total:,} predictions have the file name of another image there; if it is a file name, "
                     "give --image-ids file-name"
                 )
-            elif not numbered_here(self._index.dataset):
+            elif not has_generated_ids(self._index.dataset):
                 self._notes.append(
                     f"image_id is read as the stem of the image's file, not as an id of {self._data}"
                 )
         self._by_stem = stem and bool(differing)
 
-    def _set(self, reference: Reference, found: set[int]) -> None:
-        if len(found) > 1:
+    def _set(self, reference: Reference, images: set[int]) -> None:
+        if len(images) > 1:
             raise DataError(
-                f"{self._tally.place(reference)} has image_id {short_repr(reference[0])}, the stem of {len(found)} "
+                f"{self._tally.first_use(reference)} has image_id {short_repr(reference[0])}, the stem of {len(images)} "
                 "images "
-                f"of {self._data} ({self._index.show(found)}); add file_name to the predictions"
+                f"of {self._data} ({self._index.show(images)}); add file_name to the predictions"
             )
-        if found:
-            (self._ids[reference],) = found
+        if images:
+            (self._ids[reference],) = images
 
     def _refuse_contrary(self, contrary: Sequence[Reference]) -> NoReturn:
         identity, name = contrary[0]
         meant = self._index.with_id(identity)
         other = f"the id of {self._index.show(meant)}" if meant else "neither its id nor its stem"
         raise DataError(
-            f"{self._tally.place(contrary[0])} has file_name {short_repr(name)}, which is image "
+            f"{self._tally.first_use(contrary[0])} has file_name {short_repr(name)}, which is image "
             f"{self._ids[contrary[0]]} of "
             f"{self._data}, and image_id {short_repr(identity)}, which is {other}; {self._tally.count(contrary):,} of "
             f"{self._tally.total:,} predictions contradict themselves so. Correct them, or say what holds: --image-ids "
@@ -248,7 +254,7 @@ class _Matching:
         texts = [short_repr(r[0] if r[1] is None or self._how == "id" else r[1]) for r in unknown]
         known = self._how == "auto" and all(self._index.with_id(r[0]) for r in unknown)
         raise DataError(
-            f"{self._tally.place(unknown[0])} is of image {texts[0]}, which {self._data} does not have; "
+            f"{self._tally.first_use(unknown[0])} is of image {texts[0]}, which {self._data} does not have; "
             f"{self._tally.count(unknown):,} of {self._tally.total:,} predictions are of {len(unknown):,} such images "
             f"({short_list(texts, 5)}). Leave them out, or give the data set that they were made on"
             + ("; --image-ids id takes image_id alone, which it has" if known else "")
@@ -260,7 +266,7 @@ def _is_stem(identity: int | str | None, name: str) -> bool:
     parts = _parts(name) or ("",)
     stem = PurePosixPath(parts[-1]).stem
     if isinstance(identity, int):
-        return number(stem) == identity
+        return parse_whole_number(stem) == identity
     return identity is not None and _nfc(identity) in {stem, parts[-1], _nfc(name)}
 
 

@@ -17,10 +17,10 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.box_checks import check_boxes
-from robustbench_sgdm.scoring.agreement import Agreement, Readings
-from robustbench_sgdm.scoring.category_ids import CategoryIds, match_categories, other_readings
+from robustbench_sgdm.scoring.category_ids import CategoryIds, alternative_readings, match_categories
 from robustbench_sgdm.scoring.image_ids import ImageIds, match_images
-from robustbench_sgdm.scoring.references import Found, Reference, number
+from robustbench_sgdm.scoring.overlap_check import AlternativeReadings, OverlapCheck
+from robustbench_sgdm.scoring.references import FileReferences, Reference, parse_whole_number
 
 COLUMNS = ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
 
@@ -71,26 +71,26 @@ class Predictions:
         self._dataset = dataset
         self._order = {image.id: place for place, image in enumerate(dataset.images)}
         self._kept: dict[Path, _File] = {}
-        self._found: dict[Path, Found] = {}
+        self._references: dict[Path, FileReferences] = {}
         free = _KEPT
         for path in dict.fromkeys(paths):
             file = _parse(path)
-            self._found[path] = file.found()
+            self._references[path] = file.references()
             if len(file.scores) <= free:
                 self._kept[path] = file
                 free -= len(file.scores)
-        found = list(self._found.values())
-        images = match_images(found, dataset, image_ids)
+        references = list(self._references.values())
+        images = match_images(references, dataset, image_ids)
         self._images = images.ids
-        self._categories, notes = match_categories(found, dataset, category_ids, images)
+        self._categories, notes = match_categories(references, dataset, category_ids, images)
         self.notes = [*images.notes, *notes]
-        self._check(lambda: other_readings(found, dataset) if category_ids == "auto" else [])
+        self._check(lambda: alternative_readings(references, dataset) if category_ids == "auto" else [])
 
-    def meaning(self, path: Path) -> str:
+    def reference_digest(self, path: Path) -> str:
         """A digest of the images and categories that a file's references mean; equal bytes may mean others."""
-        found = self._found[path]
-        images = [[*r, self._images[r]] for r in found.images]
-        categories = [[*r, self._categories[r]] for r in found.categories]
+        references = self._references[path]
+        images = [[*r, self._images[r]] for r in references.images]
+        categories = [[*r, self._categories[r]] for r in references.categories]
         return hashlib.sha256(json.dumps([images, categories]).encode()).hexdigest()
 
     def read(self, path: Path) -> pd.DataFrame:
@@ -118,14 +118,14 @@ class Predictions:
             raise DataError(f"{file.path} changed while it was read; run the same command again") from error
         return images[file.image], categories[file.category]
 
-    def _check(self, readings: Readings) -> None:
+    def _check(self, readings: AlternativeReadings) -> None:
         """Hold boxes against their images and objects, and note what is odd in files that can be scored."""
         sides = {image.id: (image.width, image.height) for image in self._dataset.images}
         twice, outside, empty = [], [], []
         predicted: set[int] = set()
-        agreement = Agreement(self._dataset)
+        overlaps = OverlapCheck(self._dataset)
         lowest, total = math.inf, 0
-        for path in self._found:
+        for path in self._references:
             file = self._kept.get(path) or _parse(path)
             images, categories = self._ids(file)
             if not len(images):
@@ -151,18 +151,18 @@ class Predictions:
                     f"{path}: {without:,} of {len(self._order):,} images have no prediction; if the detector did not see "
                     "them, score it on the images that it saw"
                 )
-            agreement.add(
+            overlaps.add(
                 file.boxes[kept], file.scores[kept], images[kept], file.category[kept], file.categories
             )
             predicted.update(np.unique(categories[kept]).tolist())
             lowest, total = min(lowest, float(file.scores.min())), total + len(images)
         self.notes += [*_first(twice), *_first(outside), *_first(empty)]
-        self.notes += agreement.notes(self._categories, readings)
-        held = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
-        missed = [c["name"] for c in self._dataset.categories if c["id"] in held - predicted]
+        self.notes += overlaps.notes(self._categories, readings)
+        annotated = {a["category_id"] for a in self._dataset.annotations if not a["iscrowd"]}
+        missed = [c["name"] for c in self._dataset.categories if c["id"] in annotated - predicted]
         if missed and total:
             self.notes.append(
-                f"no prediction is of {len(missed)} of the {len(held)} classes that have boxes; they count as AP 0: "
+                f"no prediction is of {len(missed)} of the {len(annotated)} classes that have boxes; they count as AP 0: "
                 f"{short_list(missed)}"
             )
         if total >= _SOME and lowest >= _CUT:
@@ -184,9 +184,11 @@ class _File:
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64]
 
-    def found(self) -> Found:
+    def references(self) -> FileReferences:
         """What it refers to."""
-        return Found(self.path, _uses(self.images, self.image), _uses(self.categories, self.category))
+        return FileReferences(
+            self.path, _uses(self.images, self.image), _uses(self.categories, self.category)
+        )
 
 
 def _uses(references: Sequence[Reference], index: NDArray[np.int32]) -> dict[Reference, tuple[int, int]]:
@@ -298,7 +300,7 @@ def _category(value: object, name: object) -> Reference:
     identity = _identity(value)
     known = None if _absent(name) else validate_class_name(name)
     if isinstance(identity, str):
-        digits = number(identity)
+        digits = parse_whole_number(identity)
         return (digits, known) if digits is not None else (None, known or validate_class_name(identity))
     return identity, known
 

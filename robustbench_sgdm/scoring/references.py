@@ -15,7 +15,7 @@ Uses = Mapping[Reference, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Found:
+class FileReferences:
     """The references of one file, in the order of the file."""
 
     path: Path
@@ -23,7 +23,7 @@ class Found:
     categories: Uses
 
 
-class Tally:
+class ReferenceCounts:
     """References over several files.
 
     Attributes:
@@ -40,7 +40,7 @@ class Tally:
                 self._places.setdefault(reference, f"{path}: prediction {first}")
         self.total = self.counts.total()
 
-    def place(self, reference: Reference) -> str:
+    def first_use(self, reference: Reference) -> str:
         """The first prediction with a reference, as messages name it."""
         return self._places[reference]
 
@@ -49,12 +49,12 @@ class Tally:
         return sum(self.counts[r] for r in references)
 
 
-def numbered_here(dataset: Dataset) -> bool:
+def has_generated_ids(dataset: Dataset) -> bool:
     """Whether the ids of images and categories are ours: a dataset YAML has none."""
     return Path(dataset.source).suffix.lower() in {".yaml", ".yml"}
 
 
-def number(text: str) -> int | None:
+def parse_whole_number(text: str) -> int | None:
     """The whole number that a text is, also as tables write it: leading zeros, spaces around it and `.0` aside.
 
     >>> number("000139"), number(" 139.0"), number("frame_1"), number("")

@@ -1,39 +1,65 @@
 """Run directories: cells written by shard, atomically; complete or absent; readable with pandas alone."""
 
-from robustbench_sgdm.store.cells import Cell, CellStore, cell_key, shard_count, shard_size
-from robustbench_sgdm.store.cleaning import Litter, find_litter, remove_litter
-from robustbench_sgdm.store.commands import repeat_command
-from robustbench_sgdm.store.locks import held
-from robustbench_sgdm.store.logs import LOSSES, Log, LogGroup, group_logs, read_logs, unrecorded
-from robustbench_sgdm.store.pictures import has_picture, keep_picture, picture_path, read_picture
-from robustbench_sgdm.store.runs import DAMAGE, SCHEMA, Run, list_runs, same_seeds
-from robustbench_sgdm.store.truth import GroundTruth
+from robustbench_sgdm.store.cells import CellStore, cell_key, shard_count, shard_size
+from robustbench_sgdm.store.commands import resume_command
+from robustbench_sgdm.store.corrupted_images import has_image, image_path, read_image, write_image
+from robustbench_sgdm.store.garbage import StaleFile, find_stale_files, remove_stale_files
+from robustbench_sgdm.store.ground_truth import GroundTruth
+from robustbench_sgdm.store.locks import is_locked
+from robustbench_sgdm.store.runs import IMAGE_QUALITY, Run, is_run, list_runs, match_seeds
+from robustbench_sgdm.store.schema import (
+    MANIFEST,
+    SCHEMA,
+    Cell,
+    CellScores,
+    CorruptionInfo,
+    DatasetInfo,
+    Manifest,
+    ModelInfo,
+    Settings,
+)
+from robustbench_sgdm.store.training_logs import (
+    LOSSES,
+    LogGroup,
+    TrainingLog,
+    group_logs,
+    logs_without_record,
+    read_logs,
+)
 
 __all__ = [
-    "DAMAGE",
+    "IMAGE_QUALITY",
     "LOSSES",
+    "MANIFEST",
     "SCHEMA",
     "Cell",
+    "CellScores",
     "CellStore",
+    "CorruptionInfo",
+    "DatasetInfo",
     "GroundTruth",
-    "Litter",
-    "Log",
     "LogGroup",
+    "Manifest",
+    "ModelInfo",
     "Run",
+    "Settings",
+    "StaleFile",
+    "TrainingLog",
     "cell_key",
-    "find_litter",
+    "find_stale_files",
     "group_logs",
-    "has_picture",
-    "held",
-    "keep_picture",
+    "has_image",
+    "image_path",
+    "is_locked",
+    "is_run",
     "list_runs",
-    "picture_path",
+    "logs_without_record",
+    "match_seeds",
+    "read_image",
     "read_logs",
-    "read_picture",
-    "remove_litter",
-    "repeat_command",
-    "same_seeds",
+    "remove_stale_files",
+    "resume_command",
     "shard_count",
     "shard_size",
-    "unrecorded",
+    "write_image",
 ]

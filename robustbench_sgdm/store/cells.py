@@ -1,11 +1,10 @@
-"""Cells: what one model found and scored under one corruption at one severity."""
+"""Cells: the detections and scores of one model under one corruption at one severity."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +14,8 @@ import pyarrow.parquet as pq
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.store.checks import read_frame, read_scores, read_table
+from robustbench_sgdm.store.parquet import read_frame, read_table
+from robustbench_sgdm.store.schema import Cell, CellScores
 
 _LARGEST_SHARD = 32
 _SHARDS = 16
@@ -39,24 +39,6 @@ _FORMAT: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """(model, corruption, severity) and the key: the hash of everything its content depends on."""
-
-    model: str
-    corruption: str
-    severity: float
-    key: str
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies below `cells/`."""
-        return Path(self.model) / self.corruption / f"{self.severity:g}"
-
-    def __str__(self) -> str:
-        return f"{self.model} under {self.corruption} at severity {self.severity:g}"
-
-
 def cell_key(**parts: Any) -> str:
     """The content address of a cell: sha256 of its ingredients as canonical json."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -65,7 +47,7 @@ def cell_key(**parts: Any) -> str:
 def shard_size(images: int) -> int:
     """Images in a shard: what a crash can cost at the most, and small enough to keep several workers busy.
 
-    A function of the data alone, since a run may go on with other workers than it began with.
+    A function of the data alone, since a run may resume with other workers than it began with.
     """
     return max(1, min(_LARGEST_SHARD, -(-images // _SHARDS)))
 
@@ -99,45 +81,47 @@ class CellStore:
         """The cell's own folder."""
         return self.root / cell.folder
 
-    def complete(self, cell: Cell) -> bool:
+    def is_complete(self, cell: Cell) -> bool:
         """Whether the cell is stored, whole and made from the same ingredients."""
-        try:
-            scores = self.scores(cell)
-        except (DataError, OSError):
+        return self._is_stored(cell, self._has_end)
+
+    def verify(self, cell: Cell) -> bool:
+        """As `is_complete`, its detections read and their checksums compared: a disk may lose the middle of a file."""
+        return self._is_stored(cell, self._is_readable)
+
+    def _is_stored(self, cell: Cell, check: Callable[[Path], bool]) -> bool:
+        scores = self._scores(cell)
+        if scores is None or scores.key != cell.key:
             return False
-        return scores.get("key") == cell.key and (
-            not _has_detections(scores) or self._whole(self.folder(cell) / "detections.parquet")
-        )
+        return scores.detections is None or check(self.folder(cell) / "detections.parquet")
 
-    def sound(self, cell: Cell) -> bool:
-        """As `complete`, its detections read and their checksums compared: a disk may lose the middle of a file too."""
-        return self.complete(cell) and (
-            not self.has_detections(cell) or self._sound(self.folder(cell) / "detections.parquet")
-        )
+    def is_outdated(self, cell: Cell) -> bool:
+        """Whether scores of other ingredients (weights, data, versions) lie where the cell belongs."""
+        scores = self._scores(cell)
+        return scores is not None and scores.key != cell.key
 
-    def stale(self, cell: Cell) -> bool:
-        """Whether scores of other ingredients (weights, data, code) lie where the cell belongs."""
-        try:
-            return self.scores(cell).get("key") != cell.key
-        except (DataError, OSError):
-            return False
-
-    def has_old_scores(self, cell: Cell, scoring: str) -> bool:
-        """Whether a complete cell was scored in another way than `scoring`, and has detections to score anew."""
-        scores = self.scores(cell)
-        return _has_detections(scores) and scores.get("scoring") != scoring
+    def has_outdated_scores(self, cell: Cell, scoring: str) -> bool:
+        """Whether a complete cell was scored by another version than `scoring`, and has detections to score again."""
+        scores = self.read_scores(cell)
+        return scores.detections is not None and scores.scoring != scoring
 
     def has_detections(self, cell: Cell) -> bool:
         """Whether a complete cell has its detections; one whose scores come from elsewhere has none."""
-        return _has_detections(self.scores(cell))
+        return self.read_scores(cell).detections is not None
 
-    def shards(self, cell: Cell) -> set[int]:
+    def stored_shards(self, cell: Cell) -> set[int]:
         """Numbers of the shards that are there for this cell's key."""
-        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if self._whole(f)}
+        return self._shards(cell, self._has_end)
 
-    def sound_shards(self, cell: Cell) -> set[int]:
-        """As `shards`, each read and its checksums compared."""
-        return {int(f.stem.rpartition("-")[2]) for f in self._shards(cell) if self._sound(f)}
+    def verified_shards(self, cell: Cell) -> set[int]:
+        """As `stored_shards`, each read and its checksums compared."""
+        return self._shards(cell, self._is_readable)
+
+    def _shards(self, cell: Cell, check: Callable[[Path], bool]) -> set[int]:
+        folder = self.folder(cell) / "shards"
+        name = re.compile(rf"{re.escape(cell.key[:16])}-([0-9]{{6}})\.parquet")
+        numbers = [match for match in map(name.fullmatch, self.files.names(folder)) if match]
+        return {int(match[1]) for match in numbers if check(folder / match[0])}
 
     def write_shard(self, cell: Cell, number: int, rows: Mapping[str, Any]) -> None:
         """Store one shard: columns image_id, category_id, score, x1, y1, x2, y2 (px)."""
@@ -153,7 +137,7 @@ class CellStore:
         for table in self._tables(cell, count):
             yield table.to_pandas()
 
-    def merge(self, cell: Cell, count: int) -> int:
+    def merge_shards(self, cell: Cell, count: int) -> int:
         """Join the cell's shards 0 to count - 1 into `detections.parquet`; gives how many rows it has.
 
         Raises:
@@ -167,28 +151,67 @@ class CellStore:
                 for table in _regrouped(self._tables(cell, count)):
                     writer.write_table(table)
                     total += table.num_rows
-            # Scores of older detections must not meet new ones, wherever this is interrupted.
+            # Before the new detections take the place of the old: whenever this is interrupted, scores that are
+            # there are those of the detections beside them.
             self.files.unlink(self.folder(cell) / "scores.json")
 
         self.files.write(self.folder(cell) / "detections.parquet", fill)
         return total
 
-    def finish(self, cell: Cell, scores: Mapping[str, Any]) -> None:
-        """Write `scores.json`, which makes the cell complete, and drop its shards."""
-        self.files.write_json(self.folder(cell) / "scores.json", {"key": cell.key, **scores})
-        self.drop_shards(cell)
+    def commit(
+        self,
+        cell: Cell,
+        metrics: Mapping[str, float | None],
+        per_class: Mapping[str, float | None] | None = None,
+        *,
+        detections: int | None,
+        scoring: str = "",
+    ) -> None:
+        """Write `scores.json`, which makes the cell complete, and drop its shards.
+
+        Args:
+            metrics: COCO's twelve, percent.
+            per_class: AP by class, percent.
+            detections: how many are stored; None where the scores come from elsewhere.
+            scoring: version of the code that scored them.
+        """
+        scores = CellScores(
+            key=cell.key,
+            scoring=scoring,
+            metrics=dict(metrics),
+            per_class=dict(per_class or {}),
+            detections=detections,
+        )
+        scores.write(self.folder(cell) / "scores.json", self.files)
+        self.drop_shards(
+            cell
+        )  # not before: until the scores are there, a crash costs a merge and no prediction
 
     def drop_shards(self, cell: Cell) -> None:
         """Remove the shards of a complete cell, and those of other ingredients beside them."""
         self.files.remove_folder(self.folder(cell) / "shards")
 
-    def detections(self, cell: Cell) -> pd.DataFrame:
-        """The detections of a complete cell."""
+    def read_detections(self, cell: Cell) -> pd.DataFrame:
+        """The detections of a complete cell: columns image_id, category_id, score, x1, y1, x2, y2 (px).
+
+        Raises:
+            DataError: missing or damaged.
+        """
         return read_frame(self.folder(cell) / "detections.parquet", _COLUMNS, self.files)
 
-    def scores(self, cell: Cell) -> dict[str, Any]:
-        """`scores.json` of a complete cell."""
-        return read_scores(self.folder(cell) / "scores.json", self.files)
+    def read_scores(self, cell: Cell) -> CellScores:
+        """The scores of a complete cell.
+
+        Raises:
+            DataError: missing or damaged.
+        """
+        return CellScores.read(self.folder(cell) / "scores.json", self.files)
+
+    def _scores(self, cell: Cell) -> CellScores | None:
+        try:
+            return self.read_scores(cell)
+        except (DataError, OSError):
+            return None
 
     def _tables(self, cell: Cell, count: int) -> Iterator[pa.Table]:
         for number in range(count):
@@ -196,27 +219,20 @@ class CellStore:
                 yield read_table(self._shard(cell, number), _COLUMNS, self.files)
             except DataError as error:
                 raise DataError(
-                    f"{cell}: shard {number} of {count} is missing or damaged; start again with the same command"
+                    f"{cell}: shard {number} of {count} is missing or damaged; run the same command again"
                 ) from error
-
-    def _shards(self, cell: Cell) -> Iterator[Path]:
-        folder, ours = (
-            self.folder(cell) / "shards",
-            re.compile(rf"{re.escape(cell.key[:16])}-[0-9]{{6}}\.parquet"),
-        )
-        return (folder / name for name in self.files.names(folder) if ours.fullmatch(name))
 
     def _shard(self, cell: Cell, number: int) -> Path:
         return self.folder(cell) / "shards" / f"{cell.key[:16]}-{number:06d}.parquet"
 
-    def _sound(self, path: Path) -> bool:
+    def _is_readable(self, path: Path) -> bool:
         try:
             read_table(path, _COLUMNS, self.files)
         except DataError:
             return False
         return True
 
-    def _whole(self, path: Path) -> bool:
+    def _has_end(self, path: Path) -> bool:
         """Whether a parquet file ends as one does: a disk that loses the end of a file has not lost it unseen."""
         try:
             with self.files.open(path) as file:
@@ -226,16 +242,12 @@ class CellStore:
             return False
 
 
-def _has_detections(scores: Mapping[str, Any]) -> bool:
-    return scores.get("detections", 0) is not None
-
-
 def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in groups of one size: the file must not show how it was cut into shards."""
-    held = _COLUMNS.empty_table()
+    rest = _COLUMNS.empty_table()
     for table in tables:
-        held = pa.concat_tables([held, table])
-        while held.num_rows > _GROUP:
-            yield held.slice(0, _GROUP).combine_chunks()
-            held = held.slice(_GROUP)
-    yield held.combine_chunks()
+        rest = pa.concat_tables([rest, table])
+        while rest.num_rows > _GROUP:
+            yield rest.slice(0, _GROUP).combine_chunks()
+            rest = rest.slice(_GROUP)
+    yield rest.combine_chunks()

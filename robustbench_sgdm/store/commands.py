@@ -1,14 +1,14 @@
-"""The command that makes the rest of a run, from checked fields of its plan; the plan's own `command` is data."""
+"""The command that computes the rest of a run, from checked fields of its manifest, whose own `command` is data."""
 
 import re
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.store.runs import Run
+from robustbench_sgdm.store.schema import Manifest, ModelInfo
 
 Options = list[tuple[str, str]]
 """Names of options and their values; a flag has none."""
@@ -24,26 +24,28 @@ _DATA = (".json", ".yaml", ".yml")
 _LONGEST = 4000  # characters of a value
 
 
-def repeat_command(run: Run) -> str:
-    """What makes the missing cells of a run, for a POSIX shell.
+def resume_command(run: Run) -> str:
+    """What computes the missing cells of a run, for a POSIX shell.
 
-    It is made of the models, the data, the corruptions and the settings that the plan records; each is checked and
-    quoted. Options that run code, `--trust-weights` and `--corruptions`, are never in it. `--images`, `--split` and these
-    two are in no plan: where a run needs them, the command says so or starts another run.
+    It is made of the models, the data, the corruptions and the settings that the manifest records; each is checked and
+    quoted. Options that run code, `--trust-weights` and `--corruption-dir`, are never in it: where a run needs them, the
+    command says so or starts another run.
 
     Raises:
-        DataError: says what the plan lacks, or which value no command can have.
+        DataError: says what the manifest lacks, or which value no command can have.
     """
-    plan = run.plan
-    settings, models = plan["settings"], plan["models"]
-    if settings["engine"] not in _ENGINES:
+    manifest = run.manifest
+    settings, models = manifest.settings, manifest.models
+    if settings.engine not in _ENGINES:
         raise DataError(
             "its predictions were made elsewhere; `robustbench score` adds those that are missing"
         )
-    if trained := [name for name, about in models.items() if about.get("group")]:
-        raise DataError(f"{short_repr(trained[0])} came with --from-train, whose folder is in no plan")
-    options = [*_models(models), *_data(plan["data"]), *_corruptions(run)]
-    options += [("engine", settings["engine"]), ("seed", str(settings["seed"])), *_device(settings)]
+    if trained := [name for name, model in models.items() if model.group]:
+        raise DataError(f"{short_repr(trained[0])} came with --from-train, whose folder no manifest names")
+    if not _DEVICE.fullmatch(settings.device):
+        raise DataError(f"its device is {short_repr(settings.device)}, neither cpu nor cuda")
+    options = [*_models(models), *_data(manifest), *_corruptions(run)]
+    options += [("engine", settings.engine), ("seed", str(settings.seed)), ("device", settings.device)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
     options += [*_inference(models.values()), ("project", str(place.parent)), ("name", place.name)]
     return shlex.join(["robustbench", "run", *(word for option in options for word in _words(*option))])
@@ -57,13 +59,13 @@ def _words(name: str, value: str) -> list[str]:
     return [f"--{name}", value] if value else [f"--{name}"]
 
 
-def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
+def _models(models: Mapping[str, ModelInfo]) -> Options:
     options: Options = []
-    for name, about in models.items():
-        file = about.get("weights")
+    for name, model in models.items():
+        file = model.weights
         if file == _EMBEDDED and _NAME.fullmatch(name):
             options.append(("model", name))
-        elif isinstance(file, str) and Path(file).suffix.lower() in _WEIGHTS:
+        elif Path(file).suffix.lower() in _WEIGHTS:
             stem = Path(file).stem
             if name == stem or name.endswith(f"-{stem}"):  # a model is called after its file
                 options.append(("model", file))
@@ -72,70 +74,53 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> Options:
             else:
                 raise DataError(f"{short_repr(name)} is neither a model of the zoo nor its file's name")
         else:
-            raise DataError(f"the plan names no file with the weights of {short_repr(name)}")
-    of = {name: about.get("baseline") for name, about in models.items()}
-    if any(about.get("module") and not of[name] for name, about in models.items()):
+            raise DataError(f"the manifest names no file with the weights of {short_repr(name)}")
+    if any(model.module and not model.baseline for model in models.values()):
         options.append(("no-baseline", ""))
-    baselines = {str(baseline) for baseline in of.values() if baseline in models}
-    variants = [name for name, baseline in of.items() if baseline]
+    variants = [name for name, model in models.items() if model.baseline]
+    baselines = {model.baseline for model in models.values() if model.baseline and model.baseline in models}
     for baseline in baselines if len(baselines) == 1 and len(variants) == len(models) - 1 else ():
         if not all(name.startswith((f"{baseline}-", f"{baseline}[")) for name in variants):
-            file = str(models[baseline]["weights"])
-            options.append(("baseline", file if ("model", file) in options else str(baseline)))
+            file = models[baseline].weights
+            options.append(("baseline", file if ("model", file) in options else baseline))
     return options
 
 
-def _data(about: Mapping[str, Any]) -> Options:
-    source, name = str(about.get("source")), about["name"]
+def _data(manifest: Manifest) -> Options:
+    source, config = manifest.data.source, manifest.config
     if source != "scenes" and Path(source).suffix.lower() not in _DATA:
         raise DataError(
             f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
         )
-    whole = Path(source).stem
-    if name == whole:
-        return [("data", source)]
-    part = name.removeprefix(f"{whole}-")
-    try:
-        share = float(part) if part != name else 0.0
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1 or f"{share:g}" != part:
-        raise DataError(
-            f"its data are called {short_repr(name)}, which says not which part of {short_repr(source)} they are"
-        )
-    return [("data", source), ("fraction", part)]
+    fraction = config.get("fraction", 1)
+    if type(fraction) not in (int, float) or not 0 < fraction <= 1:
+        raise DataError(f"its fraction is {short_repr(fraction)}, not a number in (0, 1]")
+    options = [("data", source)] + [("fraction", str(fraction))] * (fraction < 1)
+    for name in ("images", "split"):
+        if config.get(name) not in (None, "val"):
+            options.append((name, str(config[name])))
+    return options
 
 
 def _corruptions(run: Run) -> Options:
-    names = run.plan["corruptions"]
+    names = run.manifest.corruptions
     if not names:
         raise DataError("it has clean images alone, and `robustbench run` takes a corruption")
     for name in names:
         if not _NAME.fullmatch(name):
             raise DataError(f"{short_repr(name)} is no corruption's name")
-    levels = run.plan.get("severities") or sorted({cell.severity for cell in run.cells})
-    if not isinstance(levels, list) or not all(type(s) in (int, float) and 0 <= s <= 5 for s in levels):
-        raise DataError(f"its severities are {short_repr(levels)}, not numbers from 0 to 5")
-    return [*(("noise", name) for name in names), ("severity", ",".join(f"{s:g}" for s in levels))]
+    severities = run.manifest.severities or sorted({cell.severity for cell in run.cells})
+    return [*(("noise", name) for name in names), ("severity", ",".join(f"{s:g}" for s in severities))]
 
 
-def _device(settings: Mapping[str, Any]) -> Options:
-    device = settings.get("device", "cpu")
-    if not _DEVICE.fullmatch(device):
-        raise DataError(f"its device is {short_repr(device)}, neither cpu nor cuda")
-    return [("device", device)]
-
-
-def _inference(models: Collection[Mapping[str, Any]]) -> Options:
-    """Sizes and thresholds, where the plan has them; a size that differs is left to the models' files."""
+def _inference(models: Collection[ModelInfo]) -> Options:
+    """Sizes and thresholds, where the manifest has them; a size that differs is left to the models' files."""
     options: Options = []
     for key in ("imgsz", "conf", "iou", "max_det"):
-        values = [about[key] for about in models if key in about]
-        if not all(type(value) in (int, float) for value in values):
-            raise DataError(f"{key} is {short_repr(values)}, not numbers")
-        if len(set(values)) > 1 and key != "imgsz":
+        values = {value for model in models if (value := getattr(model, key)) is not None}
+        if len(values) > 1 and key != "imgsz":
             raise DataError(f"its models differ in {key}, which one command cannot say")
-        options += [(key.replace("_", "-"), str(value)) for value in set(values) if len(set(values)) == 1]
+        options += [(key.replace("_", "-"), str(value)) for value in values if len(values) == 1]
     for key in ("half", "end2end"):
-        options += [(key, "")] * any(about.get(key) is True for about in models)
+        options += [(key, "")] * any(getattr(model, key) for model in models)
     return options

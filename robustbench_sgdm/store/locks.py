@@ -1,4 +1,8 @@
-"""A lock on a run directory that the system frees with its process, however that ends."""
+"""A lock on a run directory that the system frees with its process, however that ends.
+
+A file whose existence is the lock would stay behind when a process is killed, and somebody would have to decide whether
+its owner still works.
+"""
 
 import errno
 import os
@@ -15,11 +19,11 @@ _REMEDY = (
     "give a --project that can be written, on a disk with file locks (of network file systems, NFS has them)"
 )
 
-_LOOKED_AT = 0.2  # seconds; `held` takes the lock for a moment
-_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)  # the last by Windows
+_PATIENCE = 0.2  # seconds; `is_locked` takes the lock for a moment, and must not make another process give up
+_LOCKED = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)  # the last by Windows
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether another process works in a directory, as far as can be told without changing it.
 
     Raises:
@@ -27,64 +31,69 @@ def held(path: Path) -> bool:
     """
     try:
         with SafeDirectory(path).open(".lock", "r+b") as file:
-            return not _lock(file)
+            return not _try_lock(file)
     except OSError:
         return False
 
 
-def check_free(path: Path) -> None:
+def check_unlocked(path: Path) -> None:
     """Refuse a directory that another process works in, and change nothing.
 
     Raises:
         RobustBenchError: one does.
-        UnsafeFileError: see `held`.
+        UnsafeFileError: see `is_locked`.
     """
-    if held(path):
-        raise _worked_on(path)
+    if is_locked(path):
+        raise _in_use(path)
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Work in a directory alone; it is made as needed, and the empty file `.lock` stays in it.
 
     Raises:
         RobustBenchError: another process works in it, or its file system has no locks.
-        UnsafeFileError: see `held`.
+        UnsafeFileError: see `is_locked`.
     """
     try:
         file = SafeDirectory(path).open(".lock", "a+b")
     except OSError as error:
-        raise _cannot(path, error) from error
+        raise _no_lock(path, error) from error
     with file:
-        until = time.monotonic() + _LOOKED_AT
+        until = time.monotonic() + _PATIENCE
         try:
-            while not _lock(file):
+            while not _try_lock(file):
                 if time.monotonic() > until:
-                    raise _worked_on(path)
+                    raise _in_use(path)
                 time.sleep(0.02)
         except OSError as error:
-            raise _cannot(path, error) from error
-        _HELD.add(file)
+            raise _no_lock(path, error) from error
+        _OPEN.add(file)
         try:
             yield
         finally:
-            _HELD.discard(file)
+            _OPEN.discard(file)
 
 
-def _worked_on(path: Path) -> RobustBenchError:
-    return RobustBenchError(f"another process works on {path}: wait for it, or run under another --name")
+def _in_use(path: Path) -> RobustBenchError:
+    return RobustBenchError(
+        f"another process works on {path}: wait for it to finish, or run under another --name"
+    )
 
 
-def _cannot(path: Path, error: OSError) -> RobustBenchError:
+def _no_lock(path: Path, error: OSError) -> RobustBenchError:
     return RobustBenchError(f"cannot write {path} or lock it: {error.strerror or error}; {_REMEDY}")
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed, unless another process has; whether it did."""
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed, unless another process has; whether it is ours now.
+
+    `flock` and not `fcntl.lockf`, whose lock is lost as soon as this process closes any other handle of the file.
+    """
     try:
         _system_lock()(file.fileno())
     except OSError as error:
-        if error.errno in _TAKEN:
+        if error.errno in _LOCKED:
             return False
         raise
     return True
@@ -100,14 +109,14 @@ def _system_lock() -> Callable[[int], None]:
     return lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_HELD: set[BinaryIO] = set()
+_OPEN: set[BinaryIO] = set()
 
 
-def _let_go() -> None:
-    """A forked process must not keep its parent's lock: it may outlive it."""
-    while _HELD:
-        _HELD.pop().close()
+def _release() -> None:
+    """A forked process shares its parent's open files, and with them the lock: it may outlive its parent."""
+    while _OPEN:
+        _OPEN.pop().close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release)

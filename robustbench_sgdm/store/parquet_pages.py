@@ -75,9 +75,9 @@ def _pages(content: IO[bytes], at: int, end: int, size: int) -> Iterator[int]:
         if not isinstance(expanded, int) or not isinstance(packed, int) or min(expanded, packed) < 0:
             raise ValueError("a page's header is damaged")
         for place, before in (_DATA, _DICTIONARY, _DATA_2):
-            about = header.get((place, _STRUCT))
-            encoding = None if about is None else about.get((before + 1, _INT))
-            if about is not None and encoding not in _ENCODINGS:
+            fields = header.get((place, _STRUCT))
+            encoding = None if fields is None else fields.get((before + 1, _INT))
+            if fields is not None and encoding not in _ENCODINGS:
                 raise ValueError(
                     f"a page's encoding is {encoding}, must be of {', '.join(_ENCODINGS.values())}"
                 )
@@ -132,11 +132,11 @@ class _Thrift:
         return self._bytes(1)[0]
 
     def _bytes(self, count: int) -> bytes:
-        found = self._data[self._at : self._at + count]
-        if len(found) < count:
+        data = self._data[self._at : self._at + count]
+        if len(data) < count:
             raise ValueError("a page's header is cut off")
         self._at += count
-        return found
+        return data
 
     def _unsigned(self) -> int:
         value = shift = 0

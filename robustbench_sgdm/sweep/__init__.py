@@ -1,48 +1,40 @@
 """The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
 
-from robustbench_sgdm.sweep.cluster import check_ray, on_ray
-from robustbench_sgdm.sweep.damage import measure_damage, measurements
-from robustbench_sgdm.sweep.engine import finish, sweep
-from robustbench_sgdm.sweep.estimate import Crew, estimate
-from robustbench_sgdm.sweep.executor import Executor
-from robustbench_sgdm.sweep.latency import latency
-from robustbench_sgdm.sweep.local import Threads, cores
-from robustbench_sgdm.sweep.pictures import make_pictures
-from robustbench_sgdm.sweep.plan import (
-    Plan,
-    Settings,
-    Unit,
-    category_ids,
-    make_plan,
-    match_detector,
-    needed_units,
-    rehearse,
-    same_outputs,
-)
-from robustbench_sgdm.sweep.processes import Processes
+from robustbench_sgdm.sweep.class_matching import ClassMatch, map_classes, match_detector
+from robustbench_sgdm.sweep.corrupted_images import make_corrupted_images
+from robustbench_sgdm.sweep.estimate import Capacity, estimate_seconds
+from robustbench_sgdm.sweep.executors.base import Executor
+from robustbench_sgdm.sweep.executors.processes import ProcessExecutor
+from robustbench_sgdm.sweep.executors.ray import check_ray_options, ray_executor
+from robustbench_sgdm.sweep.executors.threads import ThreadExecutor, available_cores
+from robustbench_sgdm.sweep.image_quality import count_measurements, measure_image_quality
+from robustbench_sgdm.sweep.latency import measure_latency
+from robustbench_sgdm.sweep.plan import Plan, WorkUnit, make_plan, pending_units
+from robustbench_sgdm.sweep.preflight import check_corruptions, have_same_outputs
+from robustbench_sgdm.sweep.runner import run_sweep, score_cell
 
 __all__ = [
-    "Crew",
+    "Capacity",
+    "ClassMatch",
     "Executor",
     "Plan",
-    "Processes",
-    "Settings",
-    "Threads",
-    "Unit",
-    "category_ids",
-    "check_ray",
-    "cores",
-    "estimate",
-    "finish",
-    "latency",
-    "make_pictures",
+    "ProcessExecutor",
+    "ThreadExecutor",
+    "WorkUnit",
+    "available_cores",
+    "check_corruptions",
+    "check_ray_options",
+    "count_measurements",
+    "estimate_seconds",
+    "have_same_outputs",
+    "make_corrupted_images",
     "make_plan",
+    "map_classes",
     "match_detector",
-    "measure_damage",
-    "measurements",
-    "needed_units",
-    "on_ray",
-    "rehearse",
-    "same_outputs",
-    "sweep",
+    "measure_image_quality",
+    "measure_latency",
+    "pending_units",
+    "ray_executor",
+    "run_sweep",
+    "score_cell",
 ]

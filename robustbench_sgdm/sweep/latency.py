@@ -1,4 +1,4 @@
-"""How long the detectors of a run take, measured in turns on its first image."""
+"""The latency of a run's detectors, measured interleaved on its first image."""
 
 import pandas as pd
 import torch
@@ -9,7 +9,7 @@ from robustbench_sgdm.store.runs import LATENCY
 from robustbench_sgdm.sweep.plan import Plan
 
 
-def latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
+def measure_latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
     """Milliseconds for one image, from pixels to boxes, and the ratio to the first model's; a row per model."""
     array = decoding.read_image(plan.dataset.images[0])
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(plan.settings.device)

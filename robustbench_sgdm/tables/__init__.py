@@ -4,11 +4,11 @@ from robustbench_sgdm.tables.comparison import (
     comparison_rows,
     comparison_tables,
     flip_table,
-    half_life_table,
+    half_severity_table,
     to_json,
 )
-from robustbench_sgdm.tables.damage import damage_table
-from robustbench_sgdm.tables.latency import are_distinguishable, latency_lines, time_ratio
+from robustbench_sgdm.tables.image_quality import image_quality_table
+from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -19,9 +19,18 @@ from robustbench_sgdm.tables.results import (
     object_table,
     sizes_table,
 )
-from robustbench_sgdm.tables.table import Table, interval, number, p_text, split, starred, to_markdown, words
+from robustbench_sgdm.tables.table import (
+    Table,
+    format_interval,
+    format_number,
+    format_p_value,
+    humanize,
+    split_columns,
+    starred,
+    to_markdown,
+)
 from robustbench_sgdm.tables.training import training_table
-from robustbench_sgdm.tables.verdict import Verdict, identical_words, named, verdicts
+from robustbench_sgdm.tables.verdict import Verdict, describe_set, identical_sentence, verdicts
 
 __all__ = [
     "METRICS_SHOWN",
@@ -33,25 +42,25 @@ __all__ = [
     "comparison_rows",
     "comparison_tables",
     "corruption_tables",
-    "damage_table",
+    "describe_set",
     "error_table",
     "flip_table",
-    "half_life_table",
-    "identical_words",
-    "interval",
-    "latency_lines",
+    "format_interval",
+    "format_number",
+    "format_p_value",
+    "format_time_ratio",
+    "half_severity_table",
+    "humanize",
+    "identical_sentence",
+    "image_quality_table",
+    "latency_summary",
     "means_table",
-    "named",
-    "number",
     "object_table",
-    "p_text",
     "sizes_table",
-    "split",
+    "split_columns",
     "starred",
-    "time_ratio",
     "to_json",
     "to_markdown",
     "training_table",
     "verdicts",
-    "words",
 ]

@@ -1,4 +1,4 @@
-"""Tables of a comparison: means, differences, half-lives, flips."""
+"""Tables of a comparison: means, differences, half-severities, flips."""
 
 import json
 import math
@@ -7,61 +7,71 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
+from robustbench_sgdm.tables.table import (
+    STARRED,
+    Table,
+    format_interval,
+    format_number,
+    format_p_value,
+    humanize,
+    starred,
+)
 
 
 def comparison_tables(
     intervals: pd.DataFrame, level: float, same: Mapping[tuple[str, str], str] | None = None
 ) -> list[Table]:
-    """For each metric the models' means and mCE, and for each pair the differences, with intervals and p-values.
+    """The means and mCE of the models for each metric, and the differences of each pair, with intervals and p-values.
 
     Args:
         intervals: as of `robustness.Intervals.table`.
         level: of the intervals.
-        same: the pairs that are identical, and why; their tables are titled so.
+        same: the pairs with the same outputs, and why; the titles of their tables say so.
     """
     means = intervals[
         ((intervals["baseline"] == "") & (intervals["statistic"] != "score"))
         | ((intervals["statistic"] == "mCE") & intervals["estimate"].notna())
     ]
-    drawn = [_means_table(means[means["metric"] == m], m, level) for m in dict.fromkeys(means["metric"])]
+    tables = [_means_table(means[means["metric"] == m], m, level) for m in dict.fromkeys(means["metric"])]
     paired = intervals[(intervals["baseline"] != "") & (intervals["statistic"] != "mCE")]
     keys = dict.fromkeys(paired[["baseline", "model", "metric"]].itertuples(index=False, name=None))
     for baseline, model, metric in keys:
         chosen = (paired[["baseline", "model", "metric"]] == [baseline, model, metric]).all(axis=1)
         title, why = f"{metric} of {model} minus {baseline}", (same or {}).get((baseline, model))
-        drawn.append(_difference_table(paired[chosen], f"{title}, identical: {why}" if why else title, level))
-    return drawn
+        tables.append(
+            _difference_table(paired[chosen], f"{title}, identical: {why}" if why else title, level)
+        )
+    return tables
 
 
 def comparison_rows(
-    intervals: pd.DataFrame, lives: pd.DataFrame, flips: Mapping[tuple[str, str], pd.DataFrame]
+    intervals: pd.DataFrame, halves: pd.DataFrame, flips: Mapping[tuple[str, str], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Everything that `compare` shows, for programs: a row per number.
+    """Everything that `compare` shows, as a row per number.
 
     Args:
         intervals: as of `robustness.Intervals.table`.
-        lives: as of `robustness.half_lives`.
+        halves: as of `robustness.half_severities`.
         flips: (baseline, model) -> as of `robustness.Flips.counts`.
 
     Returns:
-        The columns of `intervals`, and both, kept, lost. Statistic `half-life`: a severity, infinite where half is
-        left, read at the severities that `over` names. Statistic `flips`: both, kept, lost, p, p_holm of a cell.
+        The columns of `intervals`, and both, kept, lost. Statistic `half-life`: a severity, infinite where more than
+        half is left, from the severities that `over` names. Statistic `flips`: both, kept, lost, p, p_holm of a cell.
     """
-    halves = pd.DataFrame(
+    half_rows = pd.DataFrame(
         {
-            **{column: lives[column] for column in ("model", "corruption", "metric", "low", "high")},
+            **{column: halves[column] for column in ("model", "corruption", "metric", "low", "high")},
             "statistic": "half-life",
-            "over": lives["corruption"] + " at " + lives["used"],
-            "estimate": lives["severity"],
+            "over": halves["corruption"] + " at " + halves["used"],
+            "estimate": halves["severity"],
         }
     )
-    counts = [
+    flip_rows = [
         frame.assign(baseline=baseline, model=model, statistic="flips")
         for (baseline, model), frame in flips.items()
     ]
     columns = [*intervals.columns, "both", "kept", "lost"]
-    more = [part for part in (halves, *counts) if len(part)]
+    more = [part for part in (half_rows, *flip_rows) if len(part)]
     parts = [part.reindex(columns=columns) for part in (intervals, *more)]
     texts = [c for c in intervals.columns if pd.api.types.is_string_dtype(intervals[c].dtype)]
     whole = dict.fromkeys(("both", "kept", "lost"), "Int64")
@@ -69,10 +79,10 @@ def comparison_rows(
 
 
 def to_json(rows: pd.DataFrame) -> str:
-    """A list of objects, null for what is absent; "Infinity", which JSON lacks as a number, is text."""
-    found = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    told = [{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in found]
-    return json.dumps(told, indent=1) + "\n"
+    """A list of objects as JSON; null for absent values, "Infinity" as text because JSON has no such number."""
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    texts = [{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in records]
+    return json.dumps(texts, indent=1) + "\n"
 
 
 def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
@@ -80,16 +90,16 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
     cells: dict[str, dict[str, str]] = {}
     for row in means.to_dict("records"):
         against = f", against {row['baseline']}" if row["baseline"] else ""
-        span = interval(row["estimate"], row["low"], row["high"])
+        span = format_interval(row["estimate"], row["low"], row["high"])
         cells.setdefault(_mean_name(row) + against, {})[str(row["model"])] = span
-    lacking = dict.fromkeys(str(m) for m in means["missing"] if m)
+    missing = dict.fromkeys(str(m) for m in means["missing"] if m)
     families = means.loc[means["family"] != "", ["family", "over"]].drop_duplicates()
     return Table(
         f"{metric} (%), {100 * level:g} % intervals",
-        ["what", *models],
-        [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
-        [f"{family}: {words(over)}." for family, over in families.itertuples(index=False)]
-        + [f"Missing: {text}." for text in lacking],
+        ["statistic", *models],
+        [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
+        [f"{family}: {humanize(over)}." for family, over in families.itertuples(index=False)]
+        + [f"Missing: {text}." for text in missing],
     )
 
 
@@ -97,54 +107,58 @@ def _difference_table(rows: pd.DataFrame, title: str, level: float) -> Table:
     cells = []
     for row in rows.to_dict("records"):
         score = row["statistic"] == "score"
-        what = f"{words(row['corruption'])} {row['severity']:g}" if score else _mean_name(row)
-        span = interval(row["estimate"], row["low"], row["high"], signed=True)
-        errors = [number(row["se_images"]), number(row["se_seeds"])]
+        item = f"{humanize(row['corruption'])} {row['severity']:g}" if score else _mean_name(row)
+        span = format_interval(row["estimate"], row["low"], row["high"], signed=True)
+        errors = [format_number(row["se_images"]), format_number(row["se_seeds"])]
         cells.append(
-            [what, starred(span, row["significant"]), p_text(row["p"]), p_text(row["p_holm"]), *errors]
+            [
+                item,
+                starred(span, row["significant"]),
+                format_p_value(row["p"]),
+                format_p_value(row["p_holm"]),
+                *errors,
+            ]
         )
-    columns = ["what", f"difference {100 * level:g} %", "p", "p Holm", "se images", "se seeds"]
+    columns = ["item", f"difference {100 * level:g} %", "p", "p Holm", "se images", "se seeds"]
     trainings = rows["seeds"].max()
     notes = [STARRED.format(alpha=round(1 - level, 12), what=_CORRECTED)]
     if trainings > 1:
-        notes.append(f"Intervals and p hold both errors, of the images and of {trainings:g} trainings.")
+        notes.append(f"Intervals and p include both errors, of the images and of {trainings:g} trainings.")
     else:
         columns, cells = columns[:-2], [row[:-2] for row in cells]
     return Table(title, columns, cells, notes)
 
 
-_CORRECTED = (
-    "the corrupted cells; over the families; over the single corruptions; the first mean and P stand alone"
-)
+_CORRECTED = "the corrupted cells; over the families; over the single corruptions; the first mean and P are one test each"
 
 
 def _mean_name(row: Mapping[Any, Any]) -> str:
-    over = words(str(row["family"] or row["over"]))
+    over = humanize(str(row["family"] or row["over"]))
     return f"{row['statistic']} over {over}" if over else str(row["statistic"])
 
 
-def half_life_table(frame: pd.DataFrame) -> Table:
-    """Where each model has lost half of its clean score; see `robustness.half_lives`.
+def half_severity_table(frame: pd.DataFrame) -> Table:
+    """The severity at which each model has lost half of its clean score; see `robustness.half_severities`.
 
-    A row and a note name the severities where not all that were planned could be used.
+    If not all planned severities could be used, a row and a note name those that were.
     """
     models = list(dict.fromkeys(frame["model"]))
     cells: dict[str, dict[str, str]] = {}
     for row in frame.to_dict("records"):
-        name = words(row["corruption"])
-        what = f"{name} at {row['used'] or '–'}" if row["lacking"] else name
-        cells.setdefault(what, {})[str(row["model"])] = _severities(row)
+        name = humanize(row["corruption"])
+        label = f"{name} at {row['used'] or '–'}" if row["lacking"] else name
+        cells.setdefault(label, {})[str(row["model"])] = _severities(row)
     short = frame[frame["lacking"] != ""].drop_duplicates("corruption").itertuples()
     return Table(
         f"Severity at which half of the clean {frame['metric'].iloc[0]} is lost",
         ["corruption", *models],
-        [[name, *(found.get(m, "–") for m in models)] for name, found in cells.items()],
+        [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
         [
-            "Between the severities that were run the score is taken to fall along a straight line.",
+            "The score is interpolated linearly between the severities that were run.",
             *(
-                f"{words(str(row.corruption))}: from severities {', '.join(filter(None, ['0', str(row.used)]))}, "
-                "which all have; "
-                f"not all have {row.lacking}."
+                f"{humanize(str(row.corruption))}: from severities {', '.join(filter(None, ['0', str(row.used)]))}, "
+                "which all models have; "
+                f"some models lack {row.lacking}."
                 for row in short
             ),
         ],
@@ -165,16 +179,16 @@ def _severities(row: Mapping[Any, Any]) -> str:
 
 
 def flip_table(counts: pd.DataFrame, baseline: str, model: str) -> Table:
-    """Objects that noise takes from one model only; see `robustness.Flips.counts`."""
+    """Objects that only one of two models still finds; see `robustness.Flips.counts`."""
     rows = [
         [
-            f"{words(row['corruption'])} {row['severity']:g}",
+            f"{humanize(row['corruption'])} {row['severity']:g}",
             *(str(row[k]) for k in ("both", "kept", "lost")),
-            p_text(row["p"]),
-            p_text(row["p_holm"]),
+            format_p_value(row["p"]),
+            format_p_value(row["p_holm"]),
         ]
         for row in counts.to_dict("records")
     ]
-    asked = "both clean" if counts["clean"].all() else "objects"
-    columns = ["what", asked, f"only {model}", f"only {baseline}", "p McNemar", "p Holm"]
-    return Table(f"objects found by one only, {model} and {baseline}", columns, rows)
+    total = "both clean" if counts["clean"].all() else "objects"
+    columns = ["item", total, f"only {model}", f"only {baseline}", "p McNemar", "p Holm"]
+    return Table(f"Objects found by only one of {model} and {baseline}", columns, rows)

@@ -7,13 +7,21 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.tables.table import STARRED, Table, interval, number, p_text, starred, words
+from robustbench_sgdm.tables.table import (
+    STARRED,
+    Table,
+    format_interval,
+    format_number,
+    format_p_value,
+    humanize,
+    starred,
+)
 
 METRICS_SHOWN = ("AP", "AP50", "AP_S")
-_SETS = "the families or the single corruptions; the first mean and P stand alone"
-_CELLS = "all corrupted cells of a model, its baseline and a metric; the clean score stands alone"
+_MEANS_FAMILY = "the families or the single corruptions; the first mean and P are one test each"
+_CELLS_FAMILY = "all corrupted cells of a model, its baseline and a metric; the clean score is one test"
 
-_ROUNDING = 1e-6  # percent, of a score that was written and read again
+_ROUNDING = 1e-6  # percent, between a score and its written form
 
 
 def corruption_tables(
@@ -28,8 +36,8 @@ def corruption_tables(
         results: rows as in `results.csv`, metrics in percent.
         pairs: (baseline, model) whose difference model - baseline gets a column, if both have results.
         metrics: columns of `results` to show.
-        intervals: rows as of `Intervals.table()`; significant differences then get a star, and the first metric's
-            their interval and p.
+        intervals: rows as of `Intervals.table()`; significant differences then get a star, and those of the first
+            metric their interval and p.
     """
     if results.empty:
         return []
@@ -64,26 +72,28 @@ def _corruption_table(
         row = ["0 (clean)" if severity == 0 else f"{severity:g}"]
         for metric in metrics:
             at = values[metric].loc[severity]
-            row += [number(at[m]) for m in models]
+            row += [format_number(at[m]) for m in models]
             for pair in pairs:
-                found = tested.get((metric, *pair, severity))
+                test = tested.get((metric, *pair, severity))
                 difference = of_means = at[pair[1]] - at[pair[0]]
-                if found is not None:
-                    difference = found["estimate"]
+                if test is not None:
+                    difference = test["estimate"]
                     partial |= {pair: None} if abs(difference - of_means) > _ROUNDING else {}
                 row.append(
-                    starred(number(difference, signed=True), found is not None and found["significant"])
+                    starred(format_number(difference, signed=True), test is not None and test["significant"])
                 )
                 if tested and metric == metrics[0]:
-                    row += ["–", "–"] if found is None else [_ends(found), p_text(found["p_holm"])]
+                    row += (
+                        ["–", "–"] if test is None else [_interval_text(test), format_p_value(test["p_holm"])]
+                    )
         rows.append(row)
-    notes = [STARRED.format(alpha=0.05, what=_CELLS)] if tested else []
+    notes = [STARRED.format(alpha=0.05, what=_CELLS_FAMILY)] if tested else []
     notes += [
-        f"{_delta(pair, pairs)}: {pair[1]} minus {pair[0]} by the seeds that both were trained with; the scores beside "
+        f"{_delta(pair, pairs)}: {pair[1]} minus {pair[0]} over the seeds that both were trained with; the scores beside "
         "it are means over all trainings."
         for pair in partial
     ]
-    return Table(words(corruption), columns, rows, [*_minus(pairs), *notes])
+    return Table(humanize(corruption), columns, rows, [*_minus(pairs), *notes])
 
 
 def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, str, float], Mapping[Any, Any]]:
@@ -96,11 +106,11 @@ def _tested(intervals: pd.DataFrame, corruption: str) -> dict[tuple[str, str, st
     return {(r["metric"], r["baseline"], r["model"], r["severity"]): r for r in rows.to_dict("records")}
 
 
-def _ends(row: Mapping[Any, Any]) -> str:
-    """Of an interval; a dash where there is none, as of scores alone."""
+def _interval_text(row: Mapping[Any, Any]) -> str:
+    """An interval; a dash if there is none, such as for scores without detections."""
     if pd.isna(row["low"]):
-        return number(None)
-    return " to ".join(number(row[end], signed=True) for end in ("low", "high"))
+        return format_number(None)
+    return " to ".join(format_number(row[end], signed=True) for end in ("low", "high"))
 
 
 def means_table(
@@ -112,11 +122,11 @@ def means_table(
 ) -> Table:
     """P, mPC, rPC and mCE of every model and difference with their 95 % intervals; mCE is against its baseline.
 
-    What no model has, such as P where no clean images were run, is left out.
+    Rows without any value are left out, such as P of a run without clean images.
 
     Args:
         intervals: rows as of `Intervals.table()`.
-        names: the sets to show, `over` -> what to call it.
+        names: the sets to show, `over` -> its label.
         metric: of those rows.
         pairs: (baseline, model) whose difference model - baseline gets a column.
         at: the sets' severities in words, for the title.
@@ -127,18 +137,16 @@ def means_table(
     rows = []
     for statistic, over, text in wanted:
         part = frame[(frame["statistic"] == statistic) & (frame["over"] == over)]
-        rows.append([f"{statistic}, {words(text)}", *_compared(part, pairs)])
+        rows.append([f"{statistic}, {humanize(text)}", *_compared(part, pairs)])
     models, of = list(dict.fromkeys(intervals["model"])), {m: b for b, m in pairs}
     for over, text in names.items() if pairs else ():
         part = frame[(frame["statistic"] == "mCE") & (frame["over"] == over)]
-        found = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
-        own = [_interval(found.get((m, of.get(m, "")))) for m in models]
-        rows.append([f"mCE, {words(text)}", *own, *("–" for _ in pairs)])
-    known = [
-        row for row in rows if set(row[1:]) != {"–"}
-    ]  # what was not run, such as clean images, has no row
+        by_pair = {(str(r["model"]), str(r["baseline"])): r for r in part.to_dict("records")}
+        own = [_interval(by_pair.get((m, of.get(m, "")))) for m in models]
+        rows.append([f"mCE, {humanize(text)}", *own, *("–" for _ in pairs)])
+    rows = [row for row in rows if set(row[1:]) != {"–"}]
     return Table(
-        f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], known, _notes(pairs)
+        f"Means of {metric} {at}".strip(), ["statistic", *_heads(intervals, pairs)], rows, _notes(pairs)
     )
 
 
@@ -152,7 +160,7 @@ def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, s
     """
     rows = []
     for metric, size in (("AP_S", "small"), ("AP_M", "medium"), ("AP_L", "large")):
-        for statistic, which in (("P", "clean"), ("mPC", "corrupted"), ("rPC", "share kept")):
+        for statistic, which in (("P", "clean"), ("mPC", "corrupted"), ("rPC", "share of clean")):
             part = intervals[(intervals["metric"] == metric) & (intervals["statistic"] == statistic)]
             if statistic != "P":
                 part = part[part["over"] == over]
@@ -162,12 +170,12 @@ def sizes_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, s
 
 
 def _notes(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Of a table of means; the first, over all that was run, and the clean score are one test each."""
-    return [*_minus(pairs), STARRED.format(alpha=0.05, what=_SETS)] if pairs else []
+    """The notes of a table of means."""
+    return [*_minus(pairs), STARRED.format(alpha=0.05, what=_MEANS_FAMILY)] if pairs else []
 
 
 def _minus(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Which difference each Δ is."""
+    """What each Δ is the difference of."""
     return [f"Δ: {'; '.join(f'{model} minus {baseline}' for baseline, model in pairs)}."] if pairs else []
 
 
@@ -177,9 +185,9 @@ def _heads(intervals: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[st
 
 def _compared(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:
     """The value of each model, then of each difference."""
-    found = {(str(r["model"]), str(r["baseline"])): r for r in rows.to_dict("records")}
-    own = [_interval(r) for (_, baseline), r in found.items() if not baseline]
-    return own + [_interval(found.get((model, baseline)), signed=True) for baseline, model in pairs]
+    by_pair = {(str(r["model"]), str(r["baseline"])): r for r in rows.to_dict("records")}
+    own = [_interval(r) for (_, baseline), r in by_pair.items() if not baseline]
+    return own + [_interval(by_pair.get((model, baseline)), signed=True) for baseline, model in pairs]
 
 
 def class_table(drops: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Table:
@@ -197,13 +205,13 @@ def class_table(drops: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Table:
     rows = []
     for name in dict.fromkeys(drops["class"]):
         at = values["corrupted"].loc[name]
-        row = [str(name), *(number(values[p].loc[name, m]) for p in parts for m in models)]
-        rows.append([*row, *(number(at[m] - at[b], signed=True) for b, m in pairs)])
+        row = [str(name), *(format_number(values[p].loc[name, m]) for p in parts for m in models)]
+        rows.append([*row, *(format_number(at[m] - at[b], signed=True) for b, m in pairs)])
     return Table("AP by class", columns, rows)
 
 
 def object_table(errors: pd.DataFrame) -> Table:
-    """What became of the objects, by model and severity, averaged over corruptions.
+    """The outcomes of the objects, by model and severity, averaged over corruptions.
 
     Args:
         errors: as of `robustness.error_types`.
@@ -212,7 +220,7 @@ def object_table(errors: pd.DataFrame) -> Table:
         c: c.removesuffix("_percent").replace("_", " ") for c in errors.columns if c.endswith("_percent")
     }
     return _by_severity(
-        errors, {**shares, "false_per_image": "false boxes an image"}, "Objects found and lost (%)"
+        errors, {**shares, "false_per_image": "false boxes per image"}, "Outcomes of the objects (%)"
     )
 
 
@@ -225,8 +233,8 @@ def error_table(errors: pd.DataFrame) -> Table:
     kinds = [c for c in errors.columns if f"{c}_count" in errors]
     table = _by_severity(errors, dict(zip(kinds, kinds, strict=True)), "AP50 lost to each type of error")
     note = (
-        "What mending one type alone would gain; it shrinks as AP50 nears 0, where there is less to gain, so fewer "
-        "points are not fewer errors."
+        "The gain of fixing one type alone. It shrinks as AP50 approaches 0, where there is less to gain, so fewer "
+        "points do not mean fewer errors."
     )
     return replace(table, notes=[note])
 
@@ -234,7 +242,7 @@ def error_table(errors: pd.DataFrame) -> Table:
 def _by_severity(frame: pd.DataFrame, columns: Mapping[str, str], title: str) -> Table:
     means = frame.groupby(["model", "severity"], sort=False)[list(columns)].mean()
     rows = [
-        [_at(model, severity), *map(number, values)]
+        [_at(model, severity), *map(format_number, values)]
         for (model, severity), values in zip(means.index, means.to_numpy(), strict=True)
     ]
     return Table(title, ["model and severity", *columns.values()], rows)
@@ -244,10 +252,10 @@ def calibration_table(calibration: pd.DataFrame) -> Table:
     """How far confidence is from precision, by model and severity, averaged over corruptions.
 
     Args:
-        calibration: columns model, corruption, severity, ece and mce (0 to 1).
+        calibration: columns model, corruption, severity, ece and max_calibration_error (0 to 1).
     """
-    points = calibration.assign(ece=100 * calibration["ece"], mce=100 * calibration["mce"])
-    names = {"ece": "expected", "mce": "largest"}
+    names = {"ece": "expected", "max_calibration_error": "largest"}
+    points = calibration.assign(**{name: 100 * calibration[name] for name in names})
     return _by_severity(points, names, "Calibration error of confidence (points)")
 
 
@@ -262,5 +270,5 @@ def _delta(pair: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:
 def _interval(row: Mapping[Any, Any] | None, *, signed: bool = False) -> str:
     if row is None:
         return "–"
-    text = interval(row["estimate"], row["low"], row["high"], signed=signed)
+    text = format_interval(row["estimate"], row["low"], row["high"], signed=signed)
     return starred(text, row["significant"]) if signed else text

@@ -1,4 +1,4 @@
-"""A table of text cells, and how numbers and names are written in it and everywhere else."""
+"""A table of text cells, and the format of numbers and names in it and everywhere else."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustbench_sgdm.core.escaping import markdown
 
-_TINY = 0.0001  # points; a smaller difference is none
+_MIN_DIFFERENCE = 0.0001  # points; a smaller one is shown as zero
 
 
 @dataclass(frozen=True)
@@ -21,38 +21,38 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals, or a dash for what is absent; a small difference has as many as show its side of 0.
+def format_number(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals, or a dash for an absent value; a small difference has as many as show its sign.
 
-    >>> number(42.978), number(1.7, signed=True), number(float("nan"))
+    >>> format_number(42.978), format_number(1.7, signed=True), format_number(float("nan"))
     ('42.98', '+1.70', '–')
-    >>> number(-0.0034, signed=True), number(-1e-9, signed=True), number(-1e-9)
+    >>> format_number(-0.0034, signed=True), format_number(-1e-9, signed=True), format_number(-1e-9)
     ('-0.003', '+0.00', '0.00')
     """
     if value is None or pd.isna(value):
         return "–"
-    if signed and _TINY <= abs(value) < 0.005:
+    if signed and _MIN_DIFFERENCE <= abs(value) < 0.005:
         return f"{value:+.1g}"
     rounded = round(value, 2) + 0.0  # no -0.00
     return f"{rounded:+.2f}" if signed else f"{rounded:.2f}"
 
 
-def interval(estimate: float, low: float, high: float, *, signed: bool = False) -> str:
+def format_interval(estimate: float, low: float, high: float, *, signed: bool = False) -> str:
     """An estimate and its interval.
 
-    >>> interval(2.1, 0.9, 3.3, signed=True), interval(float("nan"), 0, 0)
+    >>> format_interval(2.1, 0.9, 3.3, signed=True), format_interval(float("nan"), 0, 0)
     ('+2.10 [+0.90, +3.30]', '–')
     """
-    value = number(estimate, signed=signed)
+    value = format_number(estimate, signed=signed)
     if value == "–" or pd.isna(low):
         return value
-    return f"{value} [{number(low, signed=signed)}, {number(high, signed=signed)}]"
+    return f"{value} [{format_number(low, signed=signed)}, {format_number(high, signed=signed)}]"
 
 
-def p_text(p: float) -> str:
-    """A p-value to three decimals; not below what the usual 1,000 resamples can carry, nor rounded up to 0.05.
+def format_p_value(p: float) -> str:
+    """A p-value to three decimals; not smaller than 1,000 resamples can support, nor rounded up to 0.05.
 
-    >>> p_text(0.0421), p_text(0.0002), p_text(0.0498), p_text(float("nan"))
+    >>> format_p_value(0.0421), format_p_value(0.0002), format_p_value(0.0498), format_p_value(float("nan"))
     ('0.042', '< 0.001', '< 0.05', '–')
     """
     if math.isnan(p):
@@ -60,11 +60,11 @@ def p_text(p: float) -> str:
     if p < 0.001:
         return "< 0.001"
     text = f"{p:.3f}"
-    return "< 0.05" if p < 0.05 <= float(text) else text  # beside the mark of a significant difference
+    return "< 0.05" if p < 0.05 <= float(text) else text  # it is beside the star of a significant difference
 
 
 def starred(text: str, significant: object) -> str:
-    """A difference with the mark of one that counts as shown; see `Intervals.table`."""
+    """The text of a difference, with a star if it is significant; see `Intervals.table`."""
     return f"{text}*" if significant is True or significant == True else text  # noqa: E712 - numpy's too
 
 
@@ -72,17 +72,17 @@ STARRED = "*: significant, p below {alpha:g} after Holm's correction over {what}
 """The note under a table whose differences are starred."""
 
 
-def words(name: str) -> str:
+def humanize(name: str) -> str:
     """A corruption's name as people write it.
 
-    >>> words("gaussian_noise[0.1]")
+    >>> humanize("gaussian_noise[0.1]")
     'gaussian noise [0.1]'
     """
     return name.replace("_", " ").replace("[", " [")
 
 
-def split(table: Table, most: int) -> list[Table]:
-    """The table in parts of at most so many columns, each with the first."""
+def split_columns(table: Table, most: int) -> list[Table]:
+    """Split a table into parts of at most `most` columns, each with the first column."""
     if len(table.columns) <= most:
         return [table]
     step = most - 1
@@ -98,7 +98,7 @@ def split(table: Table, most: int) -> list[Table]:
 
 
 def to_markdown(table: Table) -> str:
-    """A table with its title and notes."""
+    """A table with its title and notes, as Markdown."""
     head, *rows = ([markdown(cell) for cell in line] for line in (table.columns, *table.rows))
     lines = [head, ["---"] * len(head), *rows]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from robustbench_sgdm.tables.results import METRICS_SHOWN
-from robustbench_sgdm.tables.table import Table, number
+from robustbench_sgdm.tables.table import Table, format_number
 
 
 def training_table(
@@ -17,22 +17,22 @@ def training_table(
         summary: as in a comparison's `summary.csv`, metrics in percent.
         runs: as in its `runs.csv`.
         metrics: to show.
-        truth: of the validation images, as `Dataset.truth` says it.
+        truth: of the validation images, as in `Dataset.truth`.
     """
     rows = []
     for model in dict.fromkeys(summary["model"]):
-        mine = summary[summary["model"] == model].set_index("metric")
+        of_model = summary[summary["model"] == model].set_index("metric")
         row = [model, str(int((runs["model"] == model).sum()))]
         for metric in metrics:
-            of = mine.loc[metric]
+            of = of_model.loc[metric]
             row += [
                 _spread(of["mean"], of["sd"]),
                 _spread(of["difference"], of["difference_sd"], signed=True),
             ]
         rows.append(row)
     columns = ["model", "seeds", *(column for metric in metrics for column in (metric, f"{metric} Δ"))]
-    ill = runs[runs["health"] != "ok"]
-    notes = [f"{r.model} seed {r.seed}: {r.health}" for r in ill.itertuples()]
+    unhealthy = runs[runs["health"] != "ok"]
+    notes = [f"{r.model} seed {r.seed}: {r.health}" for r in unhealthy.itertuples()]
     return Table(
         "Trained",
         columns,
@@ -46,10 +46,10 @@ def training_table(
 
 
 def _spread(mean: float, sd: float, *, signed: bool = False) -> str:
-    """A mean and its spread, as far as there are such.
+    """A mean and its standard deviation, if known.
 
     >>> _spread(41.234, 0.5), _spread(1.0, float("nan"), signed=True), _spread(float("nan"), 0.1)
     ('41.23 ± 0.50', '+1.00', '–')
     """
-    shown = number(mean, signed=signed)
-    return shown if pd.isna(mean) or pd.isna(sd) else f"{shown} ± {number(sd)}"
+    shown = format_number(mean, signed=signed)
+    return shown if pd.isna(mean) or pd.isna(sd) else f"{shown} ± {format_number(sd)}"

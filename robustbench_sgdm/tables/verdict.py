@@ -1,4 +1,4 @@
-"""The verdict on a model and its baseline in words: the one place that makes sentences of differences."""
+"""The verdict on a model and its baseline in words: the only place that turns differences into sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_sgdm.robustness import Over
-from robustbench_sgdm.tables.table import number, p_text, words
+from robustbench_sgdm.robustness import CorruptionSet
+from robustbench_sgdm.tables.table import format_number, format_p_value, humanize
 
-_FEW = 3  # corruptions that a sentence names
+_MAX_NAMES = 3  # corruptions that a sentence names
 
 Outcome = Literal["higher", "lower", "undecided", "identical", "unknown"]
 
@@ -22,10 +22,10 @@ class Verdict:
 
     Attributes:
         baseline, model: names, of models or of groups of trainings.
-        outcome: of the mean under corruption, or of the clean score where nothing else was run.
-        headline: which scores higher under corruption, or that no difference could be shown.
-        details: families of corruptions that differ, in either direction; then the same of the share of the clean
-            score that is kept, and of clean images.
+        outcome: of the mean under corruption, or of the clean score if only clean images were run.
+        headline: which model scores higher under corruption, or that no difference could be shown.
+        details: the same for families of corruptions, for the retained share of the clean score, and for clean
+            images.
     """
 
     baseline: str
@@ -39,35 +39,35 @@ def verdicts(
     table: pd.DataFrame,
     pairs: Sequence[tuple[str, str]],
     metric: str,
-    over: Over | None,
+    corruption_set: CorruptionSet | None,
     same: Mapping[tuple[str, str], str] | None = None,
     *,
     level: float = 0.95,
 ) -> list[Verdict]:
-    """One for each pair; a difference counts as shown where the table's column `significant` says so.
+    """A verdict for each pair, by the column `significant` of the table.
 
     Args:
         table: of `Intervals.table`.
         pairs: (baseline, model).
         metric: of those rows.
-        over: the set of corruptions; None where only clean images were run.
-        same: the pairs that are identical, and why; of `robustness.identical`.
+        corruption_set: that means are over; None if only clean images were run.
+        same: the pairs with the same outputs, and why; of `robustness.find_identical_pairs`.
         level: of the table's intervals.
     """
     rows = table[table["metric"] == metric]
-    found = []
+    sentences = []
     for baseline, model in pairs:
         if why := (same or {}).get((baseline, model)):
-            found.append(Verdict(baseline, model, "identical", identical_words(baseline, model, why)))
+            sentences.append(Verdict(baseline, model, "identical", identical_sentence(baseline, model, why)))
         else:
-            found.append(_Pair(rows, baseline, model, metric, level).verdict(over))
-    return found
+            sentences.append(_Pair(rows, baseline, model, metric, level).verdict(corruption_set))
+    return sentences
 
 
-def identical_words(baseline: str, model: str, why: str) -> str:
-    """What every result of a pair that puts out the same is called.
+def identical_sentence(baseline: str, model: str, why: str) -> str:
+    """The sentence about a pair with the same outputs.
 
-    >>> identical_words("yolov8n", "yolov8n-sgdm", "module untrained")
+    >>> identical_sentence("yolov8n", "yolov8n-sgdm", "module untrained")
     'yolov8n-sgdm and yolov8n are identical: module untrained'
     """
     return f"{model} and {baseline} are identical: {why}"
@@ -75,7 +75,7 @@ def identical_words(baseline: str, model: str, why: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """The rows of one metric, and whom they compare."""
+    """The rows of one metric, and the pair that they compare."""
 
     rows: pd.DataFrame
     baseline: str
@@ -83,95 +83,99 @@ class _Pair:
     metric: str
     level: float
 
-    def verdict(self, over: Over | None) -> Verdict:
-        if over is None:
+    def verdict(self, corruption_set: CorruptionSet | None) -> Verdict:
+        if corruption_set is None:
             outcome = _outcome(self.difference("P"))
             return Verdict(self.baseline, self.model, outcome, self.clean())
-        mean = self.difference("mPC", over)
+        mean = self.difference("mPC", corruption_set)
         unit = "mPC" if self.metric == "AP" else f"mPC of {self.metric}"
-        under = f"under {named(over)}"
+        under = f"under {describe_set(corruption_set)}"
         if mean is None:
-            why = (
-                f"{self.model} against {self.baseline} {under}: nothing can be said, since {self.lack(over)}"
-            )
+            why = f"{self.model} against {self.baseline} {under}: no verdict, because {self.gap(corruption_set)}"
             return Verdict(self.baseline, self.model, "unknown", why)
-        outcome, told = _outcome(mean), f"{_points(mean)} {unit}, {self.interval(mean)}"
+        outcome, numbers = _outcome(mean), f"{_points(mean)} {unit}, {self.interval(mean)}"
         if outcome == "undecided":
             headline = (
-                f"No difference between {self.model} and {self.baseline} could be shown {under}: {told}"
+                f"No difference between {self.model} and {self.baseline} could be shown {under}: {numbers}"
             )
         else:
-            headline = f"{self.model} scores {outcome} than {self.baseline} {under}: {told}"
-        details = [*self.families(), *self.share(over), self.clean()]
+            headline = f"{self.model} scores {outcome} than {self.baseline} {under}: {numbers}"
+        details = [*self.families(), *self.share(corruption_set), self.clean()]
         return Verdict(self.baseline, self.model, outcome, headline, details)
 
     def families(self) -> list[str]:
-        """A sentence of the families of corruptions whose difference is shown."""
-        found = self.rows[(self.rows["model"] == self.model) & (self.rows["baseline"] == self.baseline)]
-        found = found[(found["family"] != "") & (found["statistic"] == "mPC") & found["estimate"].notna()]
-        told: dict[str, list[str]] = {}
-        for row in found[found["significant"]].to_dict("records"):
-            text = f"{row['family']} ({_points(row)}, {self.interval(row)}, p {p_text(row['p_holm'])})"
-            told.setdefault(_outcome(row), []).append(text)
-        if not told or len(found) < 2:
+        """A sentence about the families of corruptions with a significant difference."""
+        rows = self.rows[(self.rows["model"] == self.model) & (self.rows["baseline"] == self.baseline)]
+        rows = rows[(rows["family"] != "") & (rows["statistic"] == "mPC") & rows["estimate"].notna()]
+        by_outcome: dict[str, list[str]] = {}
+        for row in rows[rows["significant"]].to_dict("records"):
+            text = (
+                f"{row['family']} ({_points(row)}, {self.interval(row)}, p {format_p_value(row['p_holm'])})"
+            )
+            by_outcome.setdefault(_outcome(row), []).append(text)
+        if not by_outcome or len(rows) < 2:
             return []
-        sides = "; ".join(f"{word} under {' and '.join(texts)}" for word, texts in told.items())
+        sides = "; ".join(f"{word} under {' and '.join(texts)}" for word, texts in by_outcome.items())
         return [
-            f"By family {self.model} scores {sides}; p is corrected by Holm over the {len(found)} families, "
+            f"By family {self.model} scores {sides}; p is corrected by Holm over the {len(rows)} families, "
             "intervals are not"
         ]
 
-    def share(self, over: Over) -> list[str]:
-        """A sentence of the share of the clean score that is kept."""
-        row = self.difference("rPC", over)
+    def share(self, corruption_set: CorruptionSet) -> list[str]:
+        """A sentence about the retained share of the clean score."""
+        row = self.difference("rPC", corruption_set)
         if row is None:
             return []
-        own = (self.row(name, "", "rPC", over) for name in (self.model, self.baseline))
+        own = (self.row(name, "", "rPC", corruption_set) for name in (self.model, self.baseline))
         shares = " against ".join(
-            f"{number(None if side is None else float(side['estimate']))} %" for side in own
+            f"{format_number(None if side is None else float(side['estimate']))} %" for side in own
         )
         less = {"higher": "a larger", "lower": "a smaller"}.get(_outcome(row))
-        told = f"{shares}, {_points(row)} rPC, {self.interval(row)}"
+        numbers = f"{shares}, {_points(row)} rPC, {self.interval(row)}"
         if less is None:
-            return [f"No difference in the share of clean {self.metric} that is kept could be shown: {told}"]
-        return [f"{self.model} keeps {less} share of its clean {self.metric} than {self.baseline}: {told}"]
+            return [f"No difference in the retained share of clean {self.metric} could be shown: {numbers}"]
+        return [
+            f"{self.model} retains {less} share of its clean {self.metric} than {self.baseline}: {numbers}"
+        ]
 
     def clean(self) -> str:
-        """A sentence of the clean score."""
+        """A sentence about the clean score."""
         row = self.difference("P")
         if row is None:
             return (
-                f"{self.model} against {self.baseline} on clean images: nothing can be said without its cells and "
+                f"{self.model} against {self.baseline} on clean images: no verdict without its cells and "
                 "intervals"
             )
-        told, outcome = f"{_points(row)} {self.metric}, {self.interval(row)}", _outcome(row)
+        numbers, outcome = f"{_points(row)} {self.metric}, {self.interval(row)}", _outcome(row)
         if outcome == "undecided":
-            return f"On clean images no difference could be shown: {told}"
-        return f"On clean images {self.model} scores {outcome} than {self.baseline}: {told}"
+            return f"On clean images no difference could be shown: {numbers}"
+        return f"On clean images {self.model} scores {outcome} than {self.baseline}: {numbers}"
 
-    def difference(self, statistic: str, over: Over | None = None) -> Row | None:
-        """Of the pair."""
-        return self.row(self.model, self.baseline, statistic, over)
+    def difference(self, statistic: str, corruption_set: CorruptionSet | None = None) -> Row | None:
+        """The row of the pair's difference."""
+        return self.row(self.model, self.baseline, statistic, corruption_set)
 
-    def row(self, model: str, baseline: str, statistic: str, over: Over | None) -> Row | None:
-        """A statistic's row, or None where it could not be computed."""
+    def row(
+        self, model: str, baseline: str, statistic: str, corruption_set: CorruptionSet | None
+    ) -> Row | None:
+        """The row of a statistic, or None if it could not be computed."""
         keys = {"model": model, "baseline": baseline, "statistic": statistic}
-        keys |= {} if over is None else {"over": over.name}
-        found = self.rows[(self.rows[list(keys)] == pd.Series(keys)).all(axis=1)]
-        found = found.dropna(subset=["estimate", "low", "high"])
-        return None if found.empty else found.to_dict("records")[0]
+        keys |= {} if corruption_set is None else {"over": corruption_set.name}
+        rows = self.rows[(self.rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        rows = rows.dropna(subset=["estimate", "low", "high"])
+        return None if rows.empty else rows.to_dict("records")[0]
 
-    def lack(self, over: Over) -> str:
-        """Why nothing can be said."""
-        found = self.rows[(self.rows["model"] == self.model) & (self.rows["over"] == over.name)]
-        found = found[found["missing"] != ""]
-        if len(found):
-            return f"cells are missing ({found['missing'].iloc[0]})"
-        return "there is no interval: too few images vary, or scores alone are known"
+    def gap(self, corruption_set: CorruptionSet) -> str:
+        """Why there is no verdict."""
+        rows = self.rows[(self.rows["model"] == self.model) & (self.rows["over"] == corruption_set.name)]
+        rows = rows[rows["missing"] != ""]
+        if len(rows):
+            return f"cells are missing ({rows['missing'].iloc[0]})"
+        return "there is no interval: too few images vary, or only scores are known"
 
     def interval(self, row: Row) -> str:
-        """In words, and what it is over where that is more than images."""
-        ends = " to ".join(number(float(row[end]), signed=True) for end in ("low", "high"))
+        """The interval in words, and what it is over if that is more than images."""
+        ends = " to ".join(format_number(float(row[end]), signed=True) for end in ("low", "high"))
         trainings = f" over images and {row['seeds']:g} trainings" if row["seeds"] > 1 else ""
         return f"{100 * self.level:g} % interval {ends}{trainings}"
 
@@ -185,19 +189,21 @@ def _outcome(row: Row | None) -> Outcome:
 
 
 def _points(row: Row) -> str:
-    return number(float(row["estimate"]), signed=True)
+    return format_number(float(row["estimate"]), signed=True)
 
 
-def named(over: Over) -> str:
-    """A set of corruptions as a sentence names it.
+def describe_set(corruption_set: CorruptionSet) -> str:
+    """A set of corruptions, for a sentence.
 
-    >>> named(Over.of(["gaussian_noise"])), named(Over.of(["fog", "snow"], [1, 3]))
-    ('gaussian noise', 'fog and snow at severities 1, 3')
+    >>> describe_set(CorruptionSet.from_product(["gaussian_noise"]))
+    'gaussian noise'
+    >>> describe_set(CorruptionSet.from_product(["fog", "snow"], [1, 3]))
+    'fog and snow at severities 1, 3'
     """
-    if not over.name:
+    if not corruption_set.name:
         return "the benchmark's 15 corruptions"
-    names = list(map(words, over.corruptions))
+    names = list(map(humanize, corruption_set.corruptions))
     text = f"{len(names)} corruptions"
-    if len(names) <= _FEW:
+    if len(names) <= _MAX_NAMES:
         text = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-    return f"{text} {over.at}".strip()
+    return f"{text} {corruption_set.severity_text}".strip()

@@ -16,21 +16,12 @@ from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import MAX_NAME_BYTES, read_yaml, short_list, short_repr
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.scoring import Scores
-from robustbench_sgdm.store.checks import read_scores
-from robustbench_sgdm.store.logs import flatten, same_comparison, shared_leaves
+from robustbench_sgdm.store.schema import ComparisonRecipe, Recipe, TrainingResult
+from robustbench_sgdm.store.training_logs import flatten, is_same_comparison, shared_settings
 from robustbench_sgdm.training import model_card, training_state
 
 _RESULT = "result.json"
 _RECIPE = "recipe.yaml"
-_MAX_RUNS = 10_000
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "model": str,
-    "seed": int,
-    "best_epoch": int,
-    "seconds": (int, float),
-    "batch": int,
-    "health": list,
-}
 
 
 @dataclass(frozen=True)
@@ -64,18 +55,18 @@ class TrainedRun:
 
     def write(self) -> None:
         """Write `result.json`, which marks the run as finished, and remove the state it could go on from."""
-        content = {
-            "model": self.model,
-            "seed": self.seed,
-            "metrics": dict(self.scores.metrics),
-            "per_class": dict(self.scores.per_class),
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
-            "batch": self.batch,
-            "health": list(self.health),
-        }
         files = SafeDirectory(self.folder.parent)
-        files.write_json(self.folder / _RESULT, content)
+        result = TrainingResult(
+            model=self.model,
+            seed=self.seed,
+            metrics=dict(self.scores.metrics),
+            per_class=dict(self.scores.per_class),
+            best_epoch=self.best_epoch,
+            seconds=self.seconds,
+            batch=self.batch,
+            health=self.health,
+        )
+        result.write(self.folder / _RESULT, files)
         files.unlink(self.folder / "weights" / training_state.STATE_FILE)
 
     @classmethod
@@ -88,13 +79,17 @@ class TrainedRun:
         path, files = folder / _RESULT, SafeDirectory(folder.parent)
         if not files.is_file(path):
             return None
-        found = read_scores(path, files)
-        sound = all(isinstance(found.get(key), kind) for key, kind in _FIELDS.items())
-        if not (sound and all(isinstance(line, str) for line in found["health"])):
-            raise DataError(f"{path} is damaged; remove it, and --resume trains this run anew")
-        scores = Scores(found["metrics"], found["per_class"])
-        facts = {key: found[key] for key in _FIELDS} | {"health": tuple(found["health"])}
-        return cls(folder=folder, scores=scores, **facts)
+        result = TrainingResult.read(path, files)
+        return cls(
+            model=result.model,
+            seed=result.seed,
+            folder=folder,
+            scores=Scores(result.metrics, result.per_class),
+            best_epoch=result.best_epoch,
+            seconds=result.seconds,
+            batch=result.batch,
+            health=result.health,
+        )
 
 
 def clear_run_folder(folder: Path) -> None:
@@ -132,7 +127,7 @@ def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: the run's or the comparison's; nothing to check where it has no record.
-        facts: what the record would be now, from `record.facts`.
+        facts: what the record would be now, from `model_card.run_metadata`.
 
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
@@ -140,11 +135,11 @@ def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
     path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in facts else folder)
     if not files.is_file(path):
         return
-    content = read_yaml(path, files=files)
-    if not (isinstance(content, dict) and isinstance(content.get("versions"), dict)):
-        raise DataError(f"{path} is no recipe of a run; give another --name to begin anew")
-    leaves = flatten if "model" in facts else shared_leaves
-    then, now = leaves(content), leaves(yaml.safe_load(model_card.as_yaml(facts)))
+    leaves = flatten if "model" in facts else shared_settings
+    new = yaml.safe_load(model_card.as_yaml(facts))
+    then, now = (
+        leaves(recipe.model_dump()) for recipe in (Recipe.read(path, files), Recipe.parse(new, path))
+    )
     then = {key: value for key, value in then.items() if not key.startswith("effective ")}
     if "init" not in then:
         now.pop("init", None)  # an earlier version said it in `start` alone
@@ -176,28 +171,18 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
         DataError: the folder is no comparison's.
     """
     path, files = folder / _RECIPE, SafeDirectory(folder)
-    found = read_yaml(path, files=files) if files.is_file(path) else None
-    content = found if isinstance(found, dict) else {}
+    content = read_recipe(folder) if files.is_file(path) else {}
     if isinstance(content.get("model"), str):
         raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
-    runs = content.get("runs")
-    if runs is None and isinstance(models := content.get("model"), list):  # as an earlier version recorded it
-        runs = {model if isinstance(model, str) else None: content.get("seeds") for model in models}
-    if not (isinstance(runs, dict) and all(isinstance(seeds, list) for seeds in runs.values())):
+    if "runs" not in content:
         raise DataError(
             f"{folder} is no comparison that `robustbench train` made: no {_RECIPE} there says which models and seeds "
             "it is of; give its folder, for example runs/train/scenes"
         )
-    pairs = [(model, seed) for model, seeds in runs.items() for seed in seeds]
-    if not 0 < len(pairs) <= _MAX_RUNS:
-        raise DataError(f"{path} plans {len(pairs)} runs, must be from 1 to {_MAX_RUNS}")
-    if odd := [
-        pair
-        for pair in pairs
-        if not (isinstance(pair[0], str) and type(pair[1]) is int and _is_valid_folder_name(*pair))
-    ]:
+    pairs = ComparisonRecipe.parse(content, path).pairs
+    if odd := [pair for pair in pairs if not _is_valid_folder_name(*pair)]:
         raise DataError(
-            f"{path} is damaged: it plans model {short_repr(odd[0][0])} with seed {short_repr(odd[0][1])}"
+            f"{path} is not valid: it plans model {short_repr(odd[0][0])}, too long a name for its folder"
         )
     return pairs
 
@@ -221,7 +206,7 @@ def write_recipe(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[st
 
 def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
+        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []
@@ -299,7 +284,7 @@ def write_tables(folder: Path) -> list[str]:
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
-            is_part = own and same_comparison(read_recipe(path, files), whole)
+            is_part = own and is_same_comparison(read_recipe(path, files), whole)
             (found if is_part else others).append(run)
     runs = runs_table(found)
     for name, frame in (("runs.csv", runs), ("summary.csv", summarize_runs(runs))):

@@ -108,8 +108,8 @@ def load_training_data(train: str, val: str | None = None, progress: Progress = 
             "the training split as a COCO json and the validation split with --val"
         )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
-    found = TrainingData.of(Path(train).stem, *loaded)
-    return replace(found, facts=found.facts | _renderer(0)) if "scenes" in (train, val) else found
+    data = TrainingData.of(Path(train).stem, *loaded)
+    return replace(data, facts=data.facts | _renderer(0)) if "scenes" in (train, val) else data
 
 
 _YAML = {".yaml", ".yml"}

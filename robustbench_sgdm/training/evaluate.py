@@ -18,7 +18,7 @@ from robustbench_sgdm.scoring import Scorer, Scores
 def evaluate_weights(
     weights: Path, dataset: Dataset, *, imgsz: int, batch: int, device: str = "cpu"
 ) -> Scores:
-    """Score a weights file as `yolo.load` reads it: what a user will get, rounded to half precision.
+    """Score a weights file as `load_detector` reads it: what a user will get, rounded to half precision.
 
     Args:
         weights: a file of `detectors.weights`.
@@ -33,8 +33,8 @@ def evaluate_weights(
     rows: list[NDArray[np.float64]] = []
     for start in range(0, len(dataset), batch):
         chosen = dataset.images[start : start + batch]
-        found = detector.predict([_tensor(image) for image in chosen])
-        rows += [_rows(image.id, boxes, categories) for image, boxes in zip(chosen, found, strict=True)]
+        detections = detector.predict([_tensor(image) for image in chosen])
+        rows += [_rows(image.id, boxes, categories) for image, boxes in zip(chosen, detections, strict=True)]
     return Scorer(dataset, "pycocotools").score(rows)
 
 
@@ -43,15 +43,15 @@ def _tensor(image: Image) -> Tensor:
     return torch.from_numpy(image_decoding.read_image(image)).permute(2, 0, 1)
 
 
-def _rows(image: int, found: Detections, categories: NDArray[np.int64]) -> NDArray[np.float64]:
+def _rows(image: int, detections: Detections, categories: NDArray[np.int64]) -> NDArray[np.float64]:
     """`Scorer`'s rows: image id, x, y, w, h, score, category id."""
-    corner, size = found.xyxy[:, :2], found.xyxy[:, 2:] - found.xyxy[:, :2]
-    identity = np.full((len(found.xyxy), 1), image)
+    corner, size = detections.xyxy[:, :2], detections.xyxy[:, 2:] - detections.xyxy[:, :2]
+    identity = np.full((len(detections.xyxy), 1), image)
     parts: list[NDArray[Any]] = [
         identity,
         corner,
         size,
-        found.scores[:, None],
-        categories[found.labels][:, None],
+        detections.scores[:, None],
+        categories[detections.labels][:, None],
     ]
     return np.concatenate(parts, 1, dtype=np.float64)

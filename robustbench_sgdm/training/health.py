@@ -124,17 +124,17 @@ def attention_statistics(layer: nn.Module, x: Tensor | None) -> dict[str, float]
         return {}
     training = conv.training
     conv.eval()  # an attention's own BatchNorm must not learn from this
-    found: Any = conv.get_submodule("").attention(x[:, : conv.channels].float())  # type: ignore[operator]
+    attention: Any = conv.get_submodule("").attention(x[:, : conv.channels].float())  # type: ignore[operator]
     conv.train(training)
-    kernel = found if isinstance(found, Tensor) else getattr(found, "kernel", None)
+    kernel = attention if isinstance(attention, Tensor) else getattr(attention, "kernel", None)
     measured: dict[str, float] = {}
     if kernel is not None and kernel.shape[1] > 1:
         share = kernel / kernel.sum(1, keepdim=True)
         measured["entropy"] = float(torch.special.entr(share).sum(1).mean()) / math.log(kernel.shape[1])
         if len(kernel) > 1:
             measured["spread"] = float((kernel.std(0) / kernel.mean(0)).mean())
-    if isinstance(found, Attention):
-        measured["modulation"] = float((found.spatial - 1).abs().mean())
+    if isinstance(attention, Attention):
+        measured["modulation"] = float((attention.spatial - 1).abs().mean())
     return measured
 
 
@@ -144,32 +144,32 @@ def diagnose_log(table: pd.DataFrame) -> list[str]:
     Args:
         table: its `health.csv`.
     """
-    found = []
+    problems = []
     steps = int(table["steps"].sum())
     if not steps:
-        found.append("no optimiser step was taken: lower nbs, or train on more images or for more epochs")
+        problems.append("no optimiser step was taken: lower nbs, or train on more images or for more epochs")
     elif not table["rate"].any():
-        found.append(
+        problems.append(
             f"the learning rate was 0 in all {steps} optimiser steps: the weights are those of the start"
         )
     elif steps < MIN_STEPS:
-        found.append(
+        problems.append(
             f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model by; from {MIN_STEPS} on it can be"
         )
     if bad := _epochs_in_words(table, table["finite"] == 0):
-        found.append(f"loss or gradients were not finite in {bad}")
+        problems.append(f"loss or gradients were not finite in {bad}")
     names = [str(name) for name in table]
     for place in sorted({int(name.rpartition("/")[2]) for name in names if "/" in name}):
         column = {name.partition("/")[0]: table[name] for name in names if name.endswith(f"/{place}")}
         if bad := _epochs_in_words(table, column["gradient"] < VANISHED):
-            found.append(f"layer {place}: the module's gradients vanished in {bad}")
+            problems.append(f"layer {place}: the module's gradients vanished in {bad}")
         if "entropy" in column and (bad := _epochs_in_words(table, column["entropy"] < COLLAPSED)):
-            found.append(f"layer {place}: the attention collapsed to one kernel in {bad}")
+            problems.append(f"layer {place}: the attention collapsed to one kernel in {bad}")
         if {"spread", "modulation"} <= column.keys():
             still = (column["spread"] < STATIC) & (column["modulation"] < STATIC)
             if bad := _epochs_in_words(table, still):
-                found.append(f"layer {place}: the kernels were the same for every image in {bad}")
-    return found
+                problems.append(f"layer {place}: the kernels were the same for every image in {bad}")
+    return problems
 
 
 def diagnose_run(images: int, batch: int, objects: int, ap: float | None) -> list[str]:
@@ -181,18 +181,18 @@ def diagnose_run(images: int, batch: int, objects: int, ap: float | None) -> lis
         objects: in the validation split, of the classes that are learned.
         ap: AP of the kept weights in percent; None where nothing could be scored.
     """
-    found = []
+    problems = []
     if images < batch:
-        found.append(
+        problems.append(
             f"{images} training image{'s' * (images != 1)}, fewer than a batch of {batch}: every step saw all of them"
         )
     if not objects:
-        found.append(
+        problems.append(
             "the validation images hold no object to find: nothing is scored, and no epoch is better than another"
         )
     elif not ap:
-        found.append("AP is 0: the weights find nothing of the validation images")
-    return found
+        problems.append("AP is 0: the weights find nothing of the validation images")
+    return problems
 
 
 def _epochs_in_words(table: pd.DataFrame, where: "pd.Series[bool]") -> str:

@@ -10,6 +10,7 @@ from robustbench_sgdm.core.escaping import code, markdown
 from robustbench_sgdm.core.versions import installed_versions
 from robustbench_sgdm.detectors.ultralytics.weights import Weights
 from robustbench_sgdm.scoring import Scores
+from robustbench_sgdm.store import SCHEMA
 from robustbench_sgdm.training.data import TrainingData
 from robustbench_sgdm.training.trainer import ReproducibleTraining, SplitFolders
 
@@ -79,8 +80,8 @@ def _common_value(values: Iterable[Any]) -> Any:
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-    """The facts as `recipe.yaml` holds them."""
-    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+    """The facts as `recipe.yaml` holds them; `store.schema` reads it."""
+    return str(yaml.safe_dump({"schema": SCHEMA, **content}, sort_keys=False, allow_unicode=True))
 
 
 def weights_header(run: Mapping[str, Any]) -> dict[str, str]:

@@ -57,7 +57,7 @@ def print_epochs(progress: TrainingProgress) -> None:
 
 @dataclass
 class ProgressCallback:
-    """Turns Ultralytics' events of one run into `Progress`."""
+    """Turns Ultralytics' events of one run into `TrainingProgress`."""
 
     model: str
     report: ProgressFunction

@@ -122,8 +122,8 @@ def recipe(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> di
 
 
 def _arguments(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in overrides.items() if value is not None}
-    for key in given:
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    for key in chosen:
         if key in _OURS:
             raise UsageError(f"{key} cannot be given: a comparison decides it; leave it out")
         if key not in DEFAULT_CFG_DICT:
@@ -131,13 +131,13 @@ def _arguments(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -
     if name != "paper" and not name.startswith("paper-"):
         if name not in RECIPES:
             raise unknown_name_error("recipe", name, ["paper", *RECIPES])
-        return {**RECIPES[name], **given}
+        return {**RECIPES[name], **chosen}
     plain = _detector(models)
     resolved = f"paper-{plain[:-1]}"
     if name not in ("paper", resolved):
         known = unknown_name_error("recipe", name, ["paper", *RECIPES])
         raise UsageError(f"{name} is no recipe for {plain}: use {resolved}") if name in RECIPES else known
-    return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **given}
+    return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **chosen}
 
 
 def _check(arguments: Mapping[str, Any]) -> None:

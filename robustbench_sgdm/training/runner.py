@@ -19,8 +19,8 @@ from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.detectors.ultralytics.weights import Weights
-from robustbench_sgdm.store.checks import parse_csv
-from robustbench_sgdm.store.locks import alone
+from robustbench_sgdm.store.csv_files import parse_csv
+from robustbench_sgdm.store.locks import exclusive_lock
 from robustbench_sgdm.training import comparison, health, initialization, model_card, training_state
 from robustbench_sgdm.training.augmentation import CorruptionAugmentation
 from robustbench_sgdm.training.comparison import TrainedRun
@@ -94,7 +94,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     files = SafeDirectory(folder)
     if config.resume and not files.is_file("recipe.yaml"):
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
-    with alone(folder):
+    with exclusive_lock(folder):
         files.check()
         runs = [_TrainingRun(arm, seed, folder, about) for arm, seed in starts]
         shared = about.shared_facts()
@@ -109,8 +109,8 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
 
 def _arguments(config: TrainingConfig, models: Sequence[str]) -> dict[str, Any]:
     """What Ultralytics' trainer is told."""
-    given = {name: getattr(config, name) for name in ("epochs", "imgsz", "batch", "workers")}
-    arguments = named_recipe(config.recipe, models, {**config.arguments, **given})
+    chosen = {name: getattr(config, name) for name in ("epochs", "imgsz", "batch", "workers")}
+    arguments = named_recipe(config.recipe, models, {**config.arguments, **chosen})
     ignored = [key for key in ("lr0", "momentum") if config.arguments.get(key) is not None]
     if ignored and str(arguments.get("optimizer", "auto")).lower() == "auto":
         _warn(
@@ -262,16 +262,16 @@ class _TrainingRun:
                 ) from error
 
     def _epochs(self, before: Mapping[str, Any] | None, report: ProgressFunction) -> None:
-        about = self.about
+        shared = self.about
         events: list[Mapping[str, Callback]] = [
             _RecipeWriter(self.facts).events(),
             ProgressCallback(self.arm.name, report).events(),
             health.HealthMonitor().events(),
         ]
-        if about.noise:
-            events.append({"on_train_start": about.noise.attach})
+        if shared.noise:
+            events.append({"on_train_start": shared.noise.attach})
         arguments = {
-            **about.arguments,
+            **shared.arguments,
             "seed": self.seed,
             "model": self.arm.name,
             "data": str(self.comparison.resolve() / "data.yaml"),
@@ -282,7 +282,7 @@ class _TrainingRun:
         if before:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
             _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
-        run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(about.loggers, events))
+        run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(shared.loggers, events))
         run.model = self.arm.model
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
         run.resume = bool(before)
@@ -311,9 +311,9 @@ class _TrainingRun:
         fitness = log["metrics/mAP50-95(B)"]
         epoch = int(log["epoch"][fitness == fitness.max()].iloc[-1]) if fitness.notna().any() else len(log)
         seconds = round(float(log["time"].iloc[-1]), 1)
-        found = health.diagnose_log(parse_csv(self.folder / "health.csv", files))
+        problems = health.diagnose_log(parse_csv(self.folder / "health.csv", files))
         if (batch := int(state["batch"])) != arguments["batch"]:
-            found.append(
+            problems.append(
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
                 f"train all with --batch {batch}"
             )
@@ -331,12 +331,14 @@ class _TrainingRun:
         data = self.about.data
         scores = evaluate_weights(path, data.val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
         objects = data.val.count_objects(names)
-        found += health.diagnose_run(len(data.train), batch, objects, scores.metrics["AP"])
+        problems += health.diagnose_run(len(data.train), batch, objects, scores.metrics["AP"])
         files.write_text(
             self.folder / "best.md",
-            model_card.model_card_text(weights.read_weights(path), {arguments["imgsz"]: scores}, found),
+            model_card.model_card_text(weights.read_weights(path), {arguments["imgsz"]: scores}, problems),
         )
-        done = TrainedRun(self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(found))
+        done = TrainedRun(
+            self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(problems)
+        )
         done.write()
         return done
 
@@ -367,36 +369,36 @@ def _select_devices(text: str | None) -> str:
     """
     if text is None:
         return select_device()
-    found = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
-    if len(found) > 1 and "cpu" in found:
+    devices = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
+    if len(devices) > 1 and "cpu" in devices:
         raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
-    return found[0] if len(found) == 1 else ",".join(one.removeprefix("cuda:") for one in found)
+    return devices[0] if len(devices) == 1 else ",".join(one.removeprefix("cuda:") for one in devices)
 
 
 def _load_data(config: TrainingConfig) -> TrainingData:
     if isinstance(config.data, str | Path):
-        given = load_training_data(str(config.data), config.val, config.progress)
-        _warn([*given.train.notes, *given.val.notes])
+        data = load_training_data(str(config.data), config.val, config.progress)
+        _warn([*data.train.notes, *data.val.notes])
     else:
-        given = config.data
-    facts = {**given.facts, "fraction": config.fraction}
-    return TrainingData(given.name, given.train.subset(config.fraction), given.val, facts)
+        data = config.data
+    facts = {**data.facts, "fraction": config.fraction}
+    return TrainingData(data.name, data.train.subset(config.fraction), data.val, facts)
 
 
 def _unfinished_notes(first: Path, folder: Path) -> list[str]:
     """A sentence for each unfinished comparison of the name that was asked for, which this one does not continue."""
-    found: list[str] = []
+    notes: list[str] = []
     for number in itertools.count(1):
         earlier = first if number == 1 else first.with_name(f"{first.name}{number}")
         if earlier == folder or not earlier.is_dir():
-            return found
+            return notes
         if absent := comparison.unfinished_runs(earlier):
-            found.append(
+            notes.append(
                 f"{earlier} holds an unfinished comparison, which lacks {short_list(absent, 3)}: the command that "
                 "began it "
                 f"continues it with --resume --name {earlier.name}; this one goes into {folder}"
             )
-    return found
+    return notes
 
 
 def free_folder(project: Path, name: str, exist_ok: bool) -> Path:

@@ -59,7 +59,7 @@ def make_callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Callbac
     Raises:
         UsageError: an unknown logger, or one whose package is not installed.
     """
-    found: Callbacks = get_default_callbacks()  # type: ignore[no-untyped-call]
+    registered: Callbacks = get_default_callbacks()  # type: ignore[no-untyped-call]
     for name in loggers:
         if name not in LOGGERS:
             raise unknown_name_error("logger", name, LOGGERS)
@@ -69,8 +69,8 @@ def make_callbacks(loggers: Iterable[str], events: Iterable[Mapping[str, Callbac
         events = [*events, module.callbacks]
     for group in events:
         for event, function in group.items():
-            found[event].append(function)
-    return found
+            registered[event].append(function)
+    return registered
 
 
 _PACKAGES = {"raytune": "'ray[tune]'", "comet": "comet-ml", "dvc": "dvclive"}
@@ -90,7 +90,7 @@ class ReproducibleTraining(DetectionTrainer):
     Args:
         cfg: Ultralytics' defaults.
         overrides: Ultralytics' arguments. `amp="bf16"` works on the CPU too.
-        _callbacks: from `callbacks`.
+        _callbacks: from `make_callbacks`.
 
     Attributes:
         noise: corrupts training images; None for none.

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
+from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
@@ -20,6 +21,30 @@ made_run = resources.import_file(SUPPORT / "made_run.py")
 serving = resources.import_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
+
+
+def script(name: str) -> None:
+    """A page without the frame of `main.py`; one about a run shows the first."""
+    from robustbench_sgdm.core import resources
+    from robustbench_sgdm.dashboard import pages, run_data, sources
+
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
+    runs = list(sources.available_runs().items()) if page.needs_run else []
+    page.function(*[run_data.open_run(*run) for run in runs[:1]])
+
+
+@pytest.fixture
+def view(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens one page with some words on its command line and an address."""
+
+    def open_view(name: str, *words: object, **address: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        test = AppTest.from_function(script, args=(name,), default_timeout=200)
+        for key, value in address.items():
+            test.query_params[key] = value
+        return test.run()
+
+    return open_view
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +74,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
             resamples=False,
         )
     (folder / "old").mkdir()
-    (folder / "old/plan.yaml").write_text("schema: 99\n")
+    (folder / "old/manifest.json").write_text('{"schema": 99}')
     (folder / "torn").mkdir()
-    (folder / "torn/plan.yaml").write_text("schema: 1\nmodels: {a: {}}\ndata: {}\ncorruptions: {}\nsettings:")
+    (folder / "torn/manifest.json").write_text('{"schema": 2, "models": {"a": {}}, "data": {}}')
     for age, name in enumerate(("torn", "old", "unfinished", "complete")):
         os.utime(folder / name, (1_700_000_000 + age, 1_700_000_000 + age))
     return folder
@@ -63,10 +88,8 @@ def compared(folder: Path, name: str, models: Sequence[str], **about: Mapping[st
     Under fog the later models are clearly better, under motion blur clearly worse, under gaussian noise the same.
     """
     run = made_run.make_run(folder, name, models, LEVELS, images=8, resamples=True)
-    plan = {**run.plan, "models": {m: {**run.plan["models"][m], "baseline": None} for m in models}}
-    for model, facts in about.items():
-        plan["models"][model.replace("_", "-")].update(facts)
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    facts = {model.replace("_", "-"): fields for model, fields in about.items()}
+    run = rewrite(run, models={m: {"baseline": None, **facts.get(m, {})} for m in models})
     for cell in run.cells:
         shift = {"fog": 6, "motion_blur": -6}.get(cell.corruption, 0) * models.index(cell.model)
         made_run._resampled(run, cell, 45 - 6 * cell.severity + shift)

@@ -18,16 +18,17 @@ from typing import Any, cast
 
 import psutil
 import pytest
-import yaml
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from robustbench_sgdm.cli import access
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
+from robustbench_sgdm.dashboard import access
+from robustbench_sgdm.store import Run
 
 serving = resources.import_file(resources.root() / "benchmarks/support/serving.py")
 
@@ -162,11 +163,11 @@ def named(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a run whose models name weights of their own."""
     folder = tmp_path_factory.mktemp("named")
     path = shutil.copytree(project / "complete", folder / "theirs")
-    plan = yaml.safe_load((path / "plan.yaml").read_text())
-    for model, about in plan["models"].items():
+    sizes = {"imgsz": 64, "conf": 0.001, "iou": 0.7, "max_det": 300}
+    run = Run.open(path)
+    rewrite(run, models={m: {"weights": str(folder / f"{m}.pt"), **sizes} for m in run.manifest.models})
+    for model in run.manifest.models:
         (folder / f"{model}.pt").write_bytes(b"weights")
-        about.update(weights=str(folder / f"{model}.pt"), imgsz=64, conf=0.001, iou=0.7, max_det=300)
-    (path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     return folder
 
 
@@ -350,7 +351,7 @@ def test_uploads_are_bounded(guarded: Server) -> None:
     with guarded.visit() as visit, guarded.visit() as other:
         assert [upload(guarded, visit.id, n, b"x" * 1000) for n in range(6)] == [204] * 4 + [429] * 2
         assert upload(guarded, other.id, 1, b"x") == 204, "another visit has room of its own"
-        assert upload(guarded, other.id, 2, b"x" * (access.UPLOAD_MEGABYTES + 2) * 2**20) == 413
+        assert upload(guarded, other.id, 2, b"x" * (access.MAX_UPLOAD_MEGABYTES + 2) * 2**20) == 413
         path = f"/_stcore/upload_file/{other.id}/3"
         assert guarded.ask(path, "PUT", guarded.cookie, iter([b"x" * 10] * 3))[0] == 411
 
@@ -397,7 +398,7 @@ def test_a_message_is_bounded(guarded: Server) -> None:
     """By uvicorn while it arrives: Streamlit looks at it when it is whole."""
     with guarded.visit() as visit:
         with pytest.raises(ConnectionClosed) as closed:
-            visit.socket.send(b"\0" * (access.MESSAGE_MEGABYTES * 2**20 + 1))
+            visit.socket.send(b"\0" * (access.MAX_MESSAGE_MEGABYTES * 2**20 + 1))
             while True:
                 visit.socket.recv(timeout=20)
         assert closed.value.rcvd and closed.value.rcvd.code == 1009
@@ -429,7 +430,7 @@ def test_uploads_of_all_visits_are_bounded_also_while_they_arrive() -> None:
             }
             return control(scope, None, send)  # type: ignore[arg-type]
 
-        await asyncio.gather(*map(put, range(access.UPLOADS + 3)))
+        await asyncio.gather(*map(put, range(access.MAX_UPLOADS + 3)))
         assert [status for status in statuses if status] == [429] * 3
         await put(99)
         assert [status for status in statuses if status] == [429] * 3, "there is room again"
@@ -506,7 +507,7 @@ def test_attempts_at_the_token_are_few(guarded: Server) -> None:
     statuses: list[int] = []
     guesses = [
         threading.Thread(target=lambda: statuses.append(guarded.give("a guess")[0]))
-        for _ in range(access.WAITING_OF_ONE + 4)
+        for _ in range(access.MAX_LOGINS_PER_ADDRESS + 4)
     ]
     for guess in guesses:
         guess.start()
@@ -514,10 +515,10 @@ def test_attempts_at_the_token_are_few(guarded: Server) -> None:
     owner = guarded.give(OWN, source="127.0.0.2")[0]
     for guess in guesses:
         guess.join()
-    assert sorted(statuses) == [401] * access.WAITING_OF_ONE + [429] * 4
+    assert sorted(statuses) == [401] * access.MAX_LOGINS_PER_ADDRESS + [429] * 4
     assert owner == 303
     status, seconds = timed(OWN)
-    assert status == 303 and seconds < access.LONGEST_DELAY + 2, "never locked out"
+    assert status == 303 and seconds < access.MAX_DELAY + 2, "never locked out"
 
 
 def test_what_is_sent_in_place_of_the_form_costs_little(guarded: Server) -> None:
@@ -525,4 +526,4 @@ def test_what_is_sent_in_place_of_the_form_costs_little(guarded: Server) -> None
     start = time.monotonic()
     assert guarded.ask("/", "POST", kind, b"token=" + b"x" * 100_000)[0] == 400
     assert guarded.ask("/", "POST", kind, b"&".join([b"a=b"] * 100))[0] == 400
-    assert time.monotonic() - start < access.LONGEST_DELAY, "no attempt"
+    assert time.monotonic() - start < access.MAX_DELAY, "no attempt"

@@ -151,7 +151,7 @@ def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) ->
         visitor.wait_for_address("/images")
         visitor.page.get_by_text(words).wait_for()
         visitor.settle()
-        assert visitor.counts() and "which is not here" not in visitor.text()
+        assert visitor.counts() and "which is not available" not in visitor.text()
         visitor.page.get_by_role("link", name="Curves").click()
         visitor.wait_for_address("/curves")
         visitor.settle()
@@ -259,7 +259,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
     visitor.go(f"images?run=complete&corruption=gaussian_noise&severity=5&image={image_id}")
     address = visitor.page.locator(".stage image").first.get_attribute("href")
     seen = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
-    file = complete.truth().images.set_index("image_id")["file"][image_id]
+    file = complete.ground_truth().images.set_index("image_id")["file"][image_id]
     clean = torch.from_numpy(np.asarray(Pillow.open(file).convert("RGB")).transpose(2, 0, 1)[None].copy())
     one = corruption.load_corruptions().get("gaussian_noise")
     made = apply_corruption(one, clean, 5, seed=0, image_ids=[image_id])[0].permute(1, 2, 0).numpy()
@@ -278,7 +278,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
     visitor = visit()
     visitor.go(path, images=False)
-    assert "which is not here" in visitor.text() and "root:" not in visitor.page.content()
+    assert "which is not available" in visitor.text() and "root:" not in visitor.page.content()
 
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:
@@ -302,6 +302,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
     )
     visitor.settle()
     visitor.page.locator(".stage svg").first.wait_for()
+    visitor.page.get_by_text("learned the rendered scenes alone").first.wait_for()
     assert "This upload cannot be shown" not in visitor.text()
 
 
@@ -345,7 +346,7 @@ def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], tmp
 
     path = tmp_path / "from-browser"
     deadline = time.monotonic() + 240
-    while not (path / "plan.yaml").is_file():
+    while not (path / "manifest.json").is_file():
         assert time.monotonic() < deadline, (path / "dashboard.log").read_text()
         time.sleep(0.5)
     again = visit(words=words)

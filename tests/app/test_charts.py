@@ -4,9 +4,9 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core import palette
+from robustbench_sgdm.dashboard import charts
 
-charts = resources.import_file(resources.root() / "app/charts.py")
 COLORS = {"a": "#112233", "b": "#445566"}
 
 

@@ -1,6 +1,5 @@
 """What the dashboard tells of two or more models is what the run's intervals and verdicts tell."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,20 @@ from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core import resources
+from robustbench_sgdm.core import escaping
+from robustbench_sgdm.dashboard import widgets
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import number, p_text, starred, verdicts
+from robustbench_sgdm.tables import format_number, format_p_value, starred, verdicts
 
-controls = resources.import_file(resources.root() / "app/controls.py")
 RUNS = ("two", "three", "variants", "seeds")
 
 
-def script(name: str) -> None:
-    from robustbench_sgdm.core import resources
-
-    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
-
-
 @pytest.fixture
-def view(monkeypatch: pytest.MonkeyPatch, comparisons: Path) -> Callable[..., AppTest]:
-    """Opens one view of one run with an address."""
+def view_of(view: Callable[..., AppTest], comparisons: Path) -> Callable[..., AppTest]:
+    """Opens one page of one run with an address."""
 
     def open_view(name: str, run: str, **address: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["main.py", "--", str(comparisons / run)])
-        test = AppTest.from_function(script, args=(name,), default_timeout=200)
-        for key, value in address.items():
-            test.query_params[key] = value
-        test.run()
+        test = view(name, "--", comparisons / run, **address)
         assert not test.exception
         return test
 
@@ -57,45 +43,45 @@ def map_of(test: AppTest) -> pd.DataFrame:
 
 def told(run: Run, metric: str = "AP") -> Any:
     """The verdicts that report and terminal print."""
-    table = robustness.bootstrap(run).table([metric], pairs=run.pairs)
-    over = next(iter(robustness.sets(run)))
-    return verdicts(table, run.pairs, metric, over, robustness.identical(run))
+    table = robustness.bootstrap_intervals(run).table([metric], pairs=run.baseline_pairs)
+    over = next(iter(robustness.corruption_sets(run)))
+    return verdicts(table, run.baseline_pairs, metric, over, robustness.find_identical_pairs(run))
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_verdicts_are_the_reports(view: Callable[..., AppTest], comparisons: Path, name: str) -> None:
+def test_the_verdicts_are_the_reports(view_of: Callable[..., AppTest], comparisons: Path, name: str) -> None:
     run = Run.open(comparisons / name)
     expected = told(run)
     assert expected
     for verdict in expected:
-        assert f"### {controls.plain(verdict.headline)}." in headings(view("overview", name))
+        assert f"### {escaping.markdown(verdict.headline)}." in headings(view_of("overview", name))
     baseline = list(run.groups)[-1]
     for verdict in told(run.against(baseline)):
-        shown = view("overview", name, baseline=baseline)
-        assert f"### {controls.plain(verdict.headline)}." in headings(shown) and not shown.warning
+        shown = view_of("overview", name, baseline=baseline)
+        assert f"### {escaping.markdown(verdict.headline)}." in headings(shown) and not shown.warning
 
 
 @pytest.mark.parametrize(("name", "metric"), [*((name, "AP") for name in RUNS), ("two", "AP_S")])
 def test_bold_cells_are_the_significant_ones(
-    view: Callable[..., AppTest], comparisons: Path, name: str, metric: str
+    view_of: Callable[..., AppTest], comparisons: Path, name: str, metric: str
 ) -> None:
     run = Run.open(comparisons / name)
     outcomes = set()
     for baseline in (None, list(run.groups)[-1]):
         compared = run.against(baseline) if baseline else run
-        table = robustness.bootstrap(compared).table([metric], pairs=compared.pairs)
+        table = robustness.bootstrap_intervals(compared).table([metric], pairs=compared.baseline_pairs)
         table = table[table["statistic"] == "score"]
-        for first, second in compared.pairs:
+        for first, second in compared.baseline_pairs:
             address = {"metric": metric, "pair": f"{second} − {first}"}
             address |= {"baseline": baseline} if baseline else {}
-            cells = map_of(view("curves", name, **address)).set_index(["corruption", "severity"])
+            cells = map_of(view_of("curves", name, **address)).set_index(["corruption", "severity"])
             rows = table[(table["baseline"] == first) & (table["model"] == second)]
             rows = rows.set_index(["corruption", "severity"])
             assert cells["significant"].to_dict() == rows["significant"].to_dict()
-            assert cells["p"].to_dict() == {k: p_text(v) for k, v in rows["p_holm"].items()}
+            assert cells["p"].to_dict() == {k: format_p_value(v) for k, v in rows["p_holm"].items()}
             marked = zip(rows["estimate"], rows["significant"], strict=True)
             texts = dict(
-                zip(rows.index, [starred(number(v, signed=True), s) for v, s in marked], strict=True)
+                zip(rows.index, [starred(format_number(v, signed=True), s) for v, s in marked], strict=True)
             )
             assert cells["text"].to_dict() == texts
             outcomes |= set(cells["significant"])
@@ -103,42 +89,42 @@ def test_bold_cells_are_the_significant_ones(
 
 
 def test_a_variant_keeps_its_own_baseline_until_another_is_chosen(
-    view: Callable[..., AppTest],
+    view_of: Callable[..., AppTest],
 ) -> None:
-    shown = view("curves", "variants")
-    assert shown.selectbox(key="baseline").value == controls.OWN
+    shown = view_of("curves", "variants")
+    assert shown.selectbox(key="baseline").value == widgets.OWN_BASELINES
     assert shown.selectbox(key="pair").options == ["n-sgdm − n", "s-sgdm − s"]
     shown = shown.selectbox(key="baseline").select("s").run()
     assert shown.selectbox(key="pair").options == ["n − s", "n-sgdm − s", "s-sgdm − s"]
-    assert view("overview", "two").selectbox(key="baseline").options == ["a", "b"]
+    assert view_of("overview", "two").selectbox(key="baseline").options == ["a", "b"]
 
 
 @pytest.mark.parametrize("page", ["overview", "curves", "images"])
-def test_a_baseline_that_is_not_there_is_told(view: Callable[..., AppTest], page: str) -> None:
-    shown = view(page, "two", baseline="../../etc")
-    assert sum("which is not here" in w.value for w in shown.warning) == 1
+def test_a_baseline_that_is_not_there_is_told(view_of: Callable[..., AppTest], page: str) -> None:
+    shown = view_of(page, "two", baseline="../../etc")
+    assert sum("which is not available" in w.value for w in shown.warning) == 1
     assert shown.selectbox(key="baseline").value == "a"
 
 
 def test_networks_of_several_seeds_are_shown_by_their_mean(
-    view: Callable[..., AppTest], comparisons: Path
+    view_of: Callable[..., AppTest], comparisons: Path
 ) -> None:
     run = Run.open(comparisons / "seeds")
-    board = view("overview", "seeds").dataframe[0]
+    board = view_of("overview", "seeds").dataframe[0]
     assert "seeds" in board.proto.column_order
     rows = board.value.set_index("model")
     assert set(rows.index) == {"n", "m"} and set(rows["seeds"]) == {2}
     results = run.results()
     own = results[(results["corruption"] == "clean") & results["model"].str.startswith("n-")]
     assert rows["clean"]["n"] == pytest.approx(own["AP"].mean())
-    table = robustness.bootstrap(run).table(["AP"])
+    table = robustness.bootstrap_intervals(run).table(["AP"])
     ends = table[(table["model"] == "n") & (table["statistic"] == "P")].iloc[0]
-    assert rows["clean 95 %"]["n"] == controls.span(ends["low"], ends["high"])
-    assert view("curves", "seeds").multiselect(key="models").options == ["n", "m"]
+    assert rows["clean 95 %"]["n"] == widgets.format_interval(ends["low"], ends["high"])
+    assert view_of("curves", "seeds").multiselect(key="models").options == ["n", "m"]
 
 
-def test_images_are_of_single_trainings(view: Callable[..., AppTest]) -> None:
-    shown = view("images", "seeds")
+def test_images_are_of_single_trainings(view_of: Callable[..., AppTest]) -> None:
+    shown = view_of("images", "seeds")
     assert [s.value for s in shown.selectbox if s.key in ("baseline", "right")] == ["n", "m"]
     assert shown.selectbox(key="left").options == ["n-seed0", "n-seed1"]
     assert shown.selectbox(key="right_training").value == "m-seed0"
@@ -146,9 +132,9 @@ def test_images_are_of_single_trainings(view: Callable[..., AppTest]) -> None:
     assert [shown.selectbox(key=k).value for k in ("left", "right_training")] == ["n-seed0", "n-seed1"]
 
 
-def test_images_begin_with_the_pair_of_the_address(view: Callable[..., AppTest]) -> None:
-    shown = view("images", "three", baseline="b")
+def test_images_begin_with_the_pair_of_the_address(view_of: Callable[..., AppTest]) -> None:
+    shown = view_of("images", "three", baseline="b")
     assert shown.selectbox(key="baseline").value == "b" and shown.selectbox(key="right").value == "a"
-    shown = view("images", "variants")
+    shown = view_of("images", "variants")
     shown = shown.selectbox(key="baseline").select("s").run()
     assert shown.selectbox(key="right").value == "s-sgdm"

@@ -2,9 +2,7 @@
 
 import pandas as pd
 
-from robustbench_sgdm.core import resources
-
-live = resources.import_file(resources.root() / "app/views/live.py")
+from robustbench_sgdm.dashboard.inference import pair_boxes
 
 
 def boxes(*rows: tuple[str, float, float]) -> pd.DataFrame:
@@ -14,7 +12,7 @@ def boxes(*rows: tuple[str, float, float]) -> pd.DataFrame:
 
 
 def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:
-    left, right = live._paired(
+    left, right = pair_boxes(
         boxes(("cat", 0.9, 0), ("cat", 0.8, 1), ("dog", 0.7, 50), ("dog", 0.6, 90)),
         boxes(("cat", 0.5, 1), ("cat", 0.4, 70), ("dog", 0.3, 53), ("cat", 0.2, 90)),
     )
@@ -23,12 +21,12 @@ def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:
 
 
 def test_nothing_found() -> None:
-    left, right = live._paired(boxes(), boxes(("cat", 0.5, 0)))
+    left, right = pair_boxes(boxes(), boxes(("cat", 0.5, 0)))
     assert left.empty and right["partner"].tolist() == [0]
 
 
 def test_equal_boxes_are_paired_one_to_one() -> None:
-    left, right = live._paired(
+    left, right = pair_boxes(
         boxes(("cat", 0.9, 0), ("cat", 0.9, 0), ("dog", 0.9, 0)),
         boxes(("cat", 0.8, 0), ("dog", 0.7, 0), ("cat", 0.6, 0), ("cat", 0.5, 0)),
     )

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import html5lib
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import gate, report, robustness, tables
 from robustbench_sgdm.core import resources
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 
 made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
@@ -41,11 +40,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     models = KINDS[kind]
     folder = tmp_path_factory.mktemp(request.param)
     made = made_run.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
-    plan = {
-        **made.plan,
-        "models": {m: {**made.plan["models"][m], "baseline": None} | models[m] for m in models},
-    }
-    (made.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    made = rewrite(made, models={m: {"baseline": None} | models[m] for m in models})
     rng = np.random.default_rng([len(request.param), len(models)])
     change = {cell: rng.choice([0.0, 2.5, 4.0]) * rng.choice([-1, 1]) for cell in _kinds_of_cells(made)}
     for cell in made.cells:
@@ -61,7 +56,7 @@ def _kinds_of_cells(run: Run) -> dict[tuple[str, float], None]:
 
 
 def expected(run: Run, metric: str) -> Marked:
-    frame = robustness.bootstrap(run).table([metric])
+    frame = robustness.bootstrap_intervals(run).table([metric])
     cells = frame[
         (frame["statistic"] == "score") & (frame["baseline"] != "") & (frame["corruption"] != "clean")
     ]
@@ -69,12 +64,12 @@ def expected(run: Run, metric: str) -> Marked:
 
 
 def _of(frame: pd.DataFrame) -> Marked:
-    names = frame["corruption"].map(tables.words)
+    names = frame["corruption"].map(tables.humanize)
     return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
 
 
 def test_all_mark_the_same_cells(
-    run: Run, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, command: Callable[..., str], view: Callable[..., AppTest], tmp_path: Path
 ) -> None:
     metric = "AP"
     wanted = expected(run, metric)
@@ -85,13 +80,13 @@ def test_all_mark_the_same_cells(
     assert in_terminal(printed, run, metric) == wanted
     assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
     assert in_gate(command, path, metric, tmp_path) == {w for w in wanted if drops(run, metric, w)}
-    material = Material(run)
-    report.write(material)
+    analysis = RunAnalysis(run)
+    report.write_report(analysis)
     assert in_report((run.path / "report.html").read_text(), run, metric) == wanted
     drawn = pd.read_csv(run.path / "figures" / "differences.csv")
     assert _of(drawn[drawn["significant"]]) == wanted
-    assert in_dashboard(run, metric, monkeypatch) == wanted
-    for verdict in material.verdicts:
+    assert in_dashboard(run, metric, view) == wanted
+    for verdict in analysis.verdicts:
         assert verdict.headline in printed and verdict.headline in plain(
             (run.path / "report.html").read_text()
         )
@@ -99,11 +94,11 @@ def test_all_mark_the_same_cells(
 
 def in_terminal(printed: str, run: Run, metric: str) -> Marked:
     marked: Marked = set()
-    for baseline, model in run.pairs:
+    for baseline, model in run.baseline_pairs:
         table = printed.partition(f"{metric} of {model} minus {baseline}")[2].partition("*: significant")[0]
         for name in dict.fromkeys(c.corruption for c in run.cells if c.corruption != "clean"):
-            for line in re.findall(rf"^ +{tables.words(name)} (\d) .*\]\*", table, re.M):
-                marked.add((baseline, model, tables.words(name), float(line)))
+            for line in re.findall(rf"^ +{tables.humanize(name)} (\d) .*\]\*", table, re.M):
+                marked.add((baseline, model, tables.humanize(name), float(line)))
     return marked
 
 
@@ -115,12 +110,16 @@ def in_json(text: str) -> Marked:
 
 def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -> Marked:
     broken = command("compare", path, "--max-drop", f"{metric}=0", code=gate.EXIT_CODE)
-    form = rf"not kept: (\S+) against (\S+), {metric} under (.+) at (\S+):"
+    form = rf"failed: (\S+) against (\S+), {metric} under (.+) at (\S+):"
     return {(b, m, name, float(s)) for m, b, name, s in re.findall(form, broken) if name != "clean"}
 
 
 def drops(run: Run, metric: str, cell: tuple[str, str, str, float]) -> bool:
-    frame = robustness.bootstrap(run).table([metric]).assign(name=lambda f: f["corruption"].map(tables.words))
+    frame = (
+        robustness.bootstrap_intervals(run)
+        .table([metric])
+        .assign(name=lambda f: f["corruption"].map(tables.humanize))
+    )
     row = frame[
         (frame["statistic"] == "score")
         & (frame[["baseline", "model", "name", "severity"]] == list(cell)).all(axis=1)
@@ -140,7 +139,7 @@ def in_report(text: str, run: Run, metric: str) -> Marked:
             for head, value in zip(heads[1:], values, strict=True):
                 found = re.fullmatch(rf"{metric}Δ ?(.*)", head)
                 if found and value.endswith("*") and "clean" not in severity:
-                    pair = next(p for p in run.pairs if found[1] in ("", p[1]))
+                    pair = next(p for p in run.baseline_pairs if found[1] in ("", p[1]))
                     marked.add((*pair, name, float(severity)))
     return marked
 
@@ -150,22 +149,10 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", words.replace("\u00a0", " "))
 
 
-def page(name: str) -> None:
-    from robustbench_sgdm.core import resources
-
-    view = resources.import_file(resources.root() / "app/views/curves.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    ((name, path),) = stored.listed().items()
-    view.page(stored.show(name, path))
-
-
-def in_dashboard(run: Run, metric: str, monkeypatch: pytest.MonkeyPatch) -> Marked:
+def in_dashboard(run: Run, metric: str, view: Callable[..., AppTest]) -> Marked:
     marked: Marked = set()
-    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
-    for baseline, model in run.pairs:
-        test = AppTest.from_function(page, args=("curves",), default_timeout=200)
-        test.query_params["metric"], test.query_params["pair"] = metric, f"{model} − {baseline}"
-        test.run()
+    for baseline, model in run.baseline_pairs:
+        test = view("curves", "--", run.path, metric=metric, pair=f"{model} − {baseline}")
         assert not test.exception
         chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)
         (part,) = chart.proto.datasets

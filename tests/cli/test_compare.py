@@ -13,7 +13,7 @@ import pytest
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
-from robustbench_sgdm.robustness import flips
+from robustbench_sgdm.robustness import find_flips
 from robustbench_sgdm.store import Run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -93,7 +93,7 @@ def test_the_first_predictions_are_said_to_be_the_baseline(
 
 def test_predictions_become_cells(scored: tuple[Path, dict[str, Any]]) -> None:
     run = Run.open(scored[0])
-    assert not run.missing() and len(run.cells) == 8 and run.pairs == [("a", "b")]
+    assert not run.missing_cells() and len(run.cells) == 8 and run.baseline_pairs == [("a", "b")]
     frame = run.results()
     assert (frame.loc[frame["severity"] == 0, "AP"] == 100).all()
     assert frame.loc[(frame["model"] == "a") & (frame["corruption"] == "fog"), "strength"].item()
@@ -128,7 +128,7 @@ def test_compare_prints_and_writes_the_same_numbers(
         assert life["over"] == "gaussian_noise at 1, 3" and life["metric"] == "AP"
         said = "> 3" if life["estimate"] == "Infinity" else f"{life['estimate']:.2f}"
         assert f" {said} [" in out.partition("half of the clean AP")[2]
-    counts = flips(Run.open(scored[0]), "a", "b").counts
+    counts = find_flips(Run.open(scored[0]), "a", "b").counts
     told = [r for r in rows if r["statistic"] == "flips"]
     assert [(r["corruption"], float(r["severity"]), float(r["both"])) for r in told] == [
         (r["corruption"], r["severity"], r["both"]) for r in counts.to_dict("records")
@@ -150,16 +150,16 @@ def test_predictions_made_elsewhere_have_a_report(
     assert 'id="errors"' in text and "contact-sheet" not in text
 
 
-def test_limits_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
+def test_thresholds_are_exit_codes(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
     words = ("compare", str(scored[0]), "--resamples", "60")
     code, _, err = command(*words, "--fail-under", "rPC=1,AP=0")
-    assert code == 0 and "--fail-under AP=0 kept by 8 of 8\n" in err
+    assert code == 0 and "--fail-under AP=0 passed by 8 of 8\n" in err
     sets = "fog at 3, gaussian noise at 1, 3; fog at 3; gaussian noise at 1, 3"
-    assert f"--fail-under rPC:AP=1 kept by 6 of 6, over: {sets}\n" in err
+    assert f"--fail-under rPC:AP=1 passed by 6 of 6, over: {sets}\n" in err
     code, _, err = command(*words, "--fail-under", "rPC=99,AP=0", "--junit", "j.xml")
-    assert code == 3 and "rPC:AP=99 not kept: a" in err
+    assert code == 3 and "rPC:AP=99 failed: a" in err
     (suite,) = ElementTree.parse("j.xml").getroot()
-    assert suite.get("failures") == str(err.count("not kept"))
+    assert suite.get("failures") == str(err.count(" failed: "))
     assert command(*words, "--max-drop", "mPC=0", "--drops", "any")[0] == 3
     assert command(*words, "--max-drop", "mPC=100", "--drops", "any")[0] == 0
     assert command(*words, "--junit", "j.xml")[0] == 2
@@ -190,7 +190,7 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
     assert frame["AP"].tolist() == [50.0, 25.0] and frame["AP_S"].isna().all()
     assert (
         "r.json holds scores alone" in err
-        and "r.json" in Run.open(Path("runs/robustness/n")).plan["models"]["m"]["notes"][0]
+        and "r.json" in Run.open(Path("runs/robustness/n")).manifest.models["m"].notes[0]
     )
     code, out, err = command("compare", "runs/robustness/n", "--format", "csv")
     rows = list(csv.DictReader(out.splitlines()))
@@ -265,7 +265,7 @@ def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any
         ("none", 1, "does not exist"),
         ("p.pkl", 1, "can run code"),
         ("p.json", 1, "CORRUPTION@SEVERITY=p.json"),
-        ("empty", 1, "holds no predictions"),
+        ("empty", 1, "has no predictions"),
     ],
 )
 def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, expected: str) -> None:
@@ -335,13 +335,13 @@ def test_another_reading_of_the_same_file_is_another_cell(
 def test_bad_predictions_cost_the_good_ones_nothing(
     scored: tuple[Path, dict[str, Any]], tiny_coco: Path, command: Command
 ) -> None:
-    before = (scored[0] / "plan.yaml").read_bytes()
+    before = (scored[0] / "manifest.json").read_bytes()
     Path("bad.json").write_text('[{"image_id": 1}]')
     code, _, err = command(
         "score", "clean=bad.json", "--model", "a", "--data", str(tiny_coco), "--name", "there"
     )
     assert code == 1 and "bad.json: prediction 1" in err
-    assert (scored[0] / "plan.yaml").read_bytes() == before and not Run.open(scored[0]).missing()
+    assert (scored[0] / "manifest.json").read_bytes() == before and not Run.open(scored[0]).missing_cells()
 
 
 def test_nothing_found_is_a_detector_too(tiny_coco: Path, command: Command) -> None:
@@ -390,7 +390,7 @@ def test_a_model_scored_again_keeps_its_place(tiny_coco: Path, tmp_path: Path, c
         assert code == 0, err
     assert "first is the baseline, as the first model" in err
     run = Run.open(tmp_path / "runs/robustness/there")
-    assert run.pairs == [("first", "second")]
+    assert run.baseline_pairs == [("first", "second")]
     assert [c.model for c in run.cells] == ["first"] * 4 + ["second"] * 4
     code, _, err = command(*words["first"], "--name", "there", "--baseline", "first")
     assert code == 2 and "is the model itself" in err
@@ -436,7 +436,7 @@ def test_scores_alone_of_two_models_say_why_nothing_is_proven(tiny_coco: Path, c
         assert code == 0, err
     assert "-10.00" in out and "to –" not in out and "gaussian noise" in out
     code, _, err = command("figure", "side-by-side", "runs/robustness/n")
-    assert code == 1 and "scores alone do not say which objects are found" in err
+    assert code == 1 and "scores alone do not tell which objects are found" in err
     code, _, err = command("report", "runs/robustness/n")
     html = Path("runs/robustness/n/report.html").read_text()
     assert code == 0 and "intervals over images" not in html and "nan to nan" not in html, err

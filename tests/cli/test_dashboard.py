@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import streamlit
+from streamlit.proto.Common_pb2 import FileURLsResponse
+from streamlit.proto.Delta_pb2 import Delta
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 
 from robustbench_sgdm import cli
-from robustbench_sgdm.cli import dashboard
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
+from robustbench_sgdm.dashboard import server
 
 OWN = "a token of my own"
 
@@ -139,8 +143,8 @@ def test_a_streamlit_that_cannot_be_guarded_is_not_started(
         monkeypatch.delattr(streamlit, "App")
     else:
         monkeypatch.setattr(streamlit, "App", lambda script: None)
-    with pytest.raises(SystemExit, match="cannot be guarded"):
-        dashboard._app(Path("main.py"), OWN)
+    with pytest.raises(SystemExit, match=r"cannot be protected .* 'streamlit==1\.\d+\.\*'"):
+        server._protected_app(Path("main.py"), OWN)
 
 
 def test_a_closed_window_is_no_failure_in_the_log() -> None:
@@ -162,10 +166,24 @@ def run(self, config):
         except Exception:
             logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
 streamlit.App.run = run
-from robustbench_sgdm.cli.dashboard import serve
+from robustbench_sgdm.dashboard.server import serve
 sys.argv = ["-c", "main.py"]
 serve({"server.address": "::1"}, token=None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ValueError: other" in done.stderr and "close message" not in done.stderr
     assert "'browser.serverAddress': '[::1]'" in done.stdout, "what is printed is an address for browsers"
+
+
+def test_a_run_that_starts_drops_no_answer_to_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser would wait for it without end; other messages of the last run do go."""
+    monkeypatch.setattr(ForwardMsgQueue, "clear", ForwardMsgQueue.clear)
+    server._keep_upload_urls()
+    queue = ForwardMsgQueue()
+    for message in (
+        ForwardMsg(delta=Delta()),
+        ForwardMsg(file_urls_response=FileURLsResponse(response_id="a")),
+    ):
+        queue.enqueue(message)
+    queue.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=None)
+    assert [one.WhichOneof("type") for one in queue.flush()] == ["file_urls_response"]

@@ -33,8 +33,8 @@ def outcome(
         (["run", "--model", "yolov8n-sgmd"], 2, "did you mean yolov8n-sgdm"),
         (["run", "--model", "yolov8n", "--noise", "gausian"], 2, "did you mean gaussian"),
         (["run", "--model", "yolov8n", "--severity", "7"], 2, "outside [0, 5]"),
-        (["run", "--model", "yolov8n", "--severity", ""], 2, "--severity names nothing"),
-        (["run", "--model", "yolov8n", "--noise", ""], 2, "--noise names nothing"),
+        (["run", "--model", "yolov8n", "--severity", ""], 2, "--severity is empty"),
+        (["run", "--model", "yolov8n", "--noise", ""], 2, "--noise is empty"),
         (["run", "--model", "rtdetr-l-sgdm"], 2, "rtdetr-l ends in RTDETRDecoder"),
         (["run", "--model", "yolov8n", "--device", "mps"], 2, "give cpu, cuda"),
         (["run", "--model", "yolov8n", "--engine", "magic"], 2, "magic"),
@@ -135,7 +135,7 @@ def test_the_reference_engine_is_told_small_images_before_it_begins(
     tiny_coco.write_text(json.dumps(content))
     words = ["run", "--model", "yolov8n", "--data", str(tiny_coco), "--project", str(tmp_path)]
     code, text = outcome(capsys, monkeypatch, *words, "--engine", "imgaug")
-    assert code == 2 and "not 64 x 20" in text and not list(tmp_path.glob("*/plan.yaml"))
+    assert code == 2 and "not 64 x 20" in text and not list(tmp_path.glob("*/manifest.json"))
 
 
 @pytest.mark.skipif(

@@ -42,7 +42,7 @@ def test_a_file_instead(
 
 def test_an_unknown_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--table", "9") == 2
-    assert "--table takes 2 to 8" in capsys.readouterr().err
+    assert "use --table 2 to 8" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -52,4 +52,6 @@ def test_latency_takes_the_place_of_what_was_to_measure(
     assert run(monkeypatch, "--table", "3", "--latency", "--rounds", "6", "--format", "csv") == 0
     times = pd.read_csv(io.StringIO(capsys.readouterr().out)).query("quantity == 'time'")
     assert len(times) == 10 and set(times["verdict"]) <= {"equal", "differs"}
-    assert (times["value"] > 0.5).all() and times["why"].str.contains("cpu, batch 1, 6 rounds in turns").all()
+    assert (times["value"] > 0.5).all() and times["why"].str.contains(
+        "cpu, batch 1, 6 rounds interleaved"
+    ).all()

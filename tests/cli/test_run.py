@@ -29,7 +29,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-PARTS = ("predictions", "timing the models", "damage to the images", "resampling and error types", "report")
+PARTS = ("predictions", "latency of the models", "PSNR and SSIM", "resampling and error analysis", "report")
 SHORT = ("--fraction", "0.05", "--severity", "0,3")
 
 
@@ -45,7 +45,7 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert (frame["AP"][[0, 2]] > frame["AP"][[1, 3]].to_numpy()).all() and (frame["AP"] > 0).all()
     for value in frame["AP"]:
         assert f"{value:.2f}" in first.out
-    assert (run.path / "report.html").is_file() and run.plan["models"]["yolov8n-sgdm"]["imgsz"] == 320
+    assert (run.path / "report.html").is_file() and run.manifest.models["yolov8n-sgdm"].imgsz == 320
     robustbench(monkeypatch, *words)
     second = capsys.readouterr()
     assert "4 cells stored, 0 predictions to make" in second.err and second.out == first.out
@@ -58,7 +58,7 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     [
         ((), "workers"),
         (("--workers", "1"), "1 worker\n"),
-        (("--on", "ray", "--address", "10.0.0.1:6379"), "not asked for its size"),
+        (("--on", "ray", "--address", "10.0.0.1:6379"), "size is unknown here"),
         (("--on", "ray", "--address", "10.0.0.1:6379", "--workers", "40"), "40 workers"),
     ],
 )

@@ -53,7 +53,7 @@ def test_two_checkpoints_get_everything_and_another_baseline_keeps_the_cells(
     said = command("run", "--model", two, *FEW, "--name", "r")
     assert "a is the baseline, as the first model" in said and "verdict " in said
     run = Run.open(Path("runs/robustness/r"))
-    assert run.pairs == [("a", "b")]
+    assert run.baseline_pairs == [("a", "b")]
     for name in ("differences.csv", "side-by-side-1.csv", "severity.csv"):
         assert len(pd.read_csv(run.path / "figures" / name))
     frame = pd.read_csv(run.path / "figures" / "differences.csv")
@@ -65,7 +65,7 @@ def test_two_checkpoints_get_everything_and_another_baseline_keeps_the_cells(
         said = command("run", "--model", two, *FEW, "--name", "r", "--baseline", name)
         assert "4 cells stored, 0 predictions" in said and "as the first model" not in said
         other = "b" if again == "a" else "a"
-        assert Run.open(run.path).pairs == [(again, other)]
+        assert Run.open(run.path).baseline_pairs == [(again, other)]
         assert f"between {other} and {again}" in said or f"{other} scores" in said
     assert "between a and b" in command("report", str(run.path), "--baseline", "b") or "a scores"
     said = command("compare", str(run.path), "--baseline", "b", "--format", "json")
@@ -98,7 +98,7 @@ def test_an_untrained_module_is_asked_about_and_said_to_be_identical(
     answer = io.StringIO("n\n")
     monkeypatch.setattr(answer, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", answer)
-    assert "nothing was run" in command(*words, code=2)
+    assert "not started" in command(*words, code=2)
     title = "identical: module untrained"
     said = command(*words, "--yes")
     assert title in said and "could be shown" not in said
@@ -142,8 +142,8 @@ def test_a_comparison_of_trainings_brings_names_baselines_and_seeds(command: Com
         "yolov8n": ["yolov8n-seed0", "yolov8n-seed1"],
         "yolov8n-sgdm": ["yolov8n-sgdm-seed1", "yolov8n-sgdm-seed0"],
     }
-    assert set(run.trained_pairs) == {(f"yolov8n-seed{k}", f"yolov8n-sgdm-seed{k}") for k in (0, 1)}
-    assert run.pairs == [("yolov8n", "yolov8n-sgdm")] and "over images and 2 trainings" in said
+    assert set(run.training_pairs) == {(f"yolov8n-seed{k}", f"yolov8n-sgdm-seed{k}") for k in (0, 1)}
+    assert run.baseline_pairs == [("yolov8n", "yolov8n-sgdm")] and "over images and 2 trainings" in said
     results = run.results()
     mean = results[(results["corruption"] == "clean") & results["model"].str.match("yolov8n-seed")][
         "AP"
@@ -154,7 +154,9 @@ def test_a_comparison_of_trainings_brings_names_baselines_and_seeds(command: Com
     text = (run.path / "report.html").read_text("utf-8")
     assert "a training of yolov8n-sgdm" in text and "They do not cover training" not in text
     said = command("run", "--from-train", "s", *FEW, "--baseline", "yolov8n-sgdm")
-    assert Run.open(run.path).pairs == [("yolov8n-sgdm", "yolov8n")] and "0 predictions to make" in said
+    assert (
+        Run.open(run.path).baseline_pairs == [("yolov8n-sgdm", "yolov8n")] and "0 predictions to make" in said
+    )
 
 
 @pytest.mark.parametrize(

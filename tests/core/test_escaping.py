@@ -151,9 +151,9 @@ def test_html_is_one_text(text: str) -> None:
 
 @given(texts)
 def test_a_junit_file_is_xml_with_the_text(text: str) -> None:
-    limit = gate.Limit("fail-under", "rPC", "AP", 10)
-    verdicts = [gate.Verdict(limit, text, kept, text) for kept in (True, False)]
-    suite = ElementTree.fromstring(gate.junit(verdicts))[0]
+    limit = gate.Threshold("fail-under", "rPC", "AP", 10)
+    verdicts = [gate.ThresholdResult(limit, text, kept, text) for kept in (True, False)]
+    suite = ElementTree.fromstring(gate.to_junit(verdicts))[0]
     assert [case.get("name") for case in suite] == 2 * [
         f"fail-under rPC:AP=10: {escape_control_chars(text, chr(10) + chr(9))}"
     ]
@@ -210,4 +210,4 @@ def test_a_chart_holds_visible_values(text: str) -> None:
 @settings(deadline=None)
 def test_a_figure_draws_what_its_fonts_have(text: str) -> None:
     known = fonts._drawable()
-    assert all(one in string.printable or ord(one) in known for one in fonts.legible(text))
+    assert all(one in string.printable or ord(one) in known for one in fonts.make_legible(text))

@@ -19,7 +19,7 @@ def test_models_have_seaborns_colours_and_figures_have_them_too() -> None:
     assert list(palette.MODEL_COLORS) == sns.color_palette("colorblind", 10).as_hex()
     names = [f"model-{number}" for number in range(23)]
     chosen = palette.model_colors(names)
-    assert {m: to_rgb(color) for m, color in chosen.items()} == figures.colors(names)
+    assert {m: to_rgb(color) for m, color in chosen.items()} == figures.colors_of(names)
     assert len(set(palette.model_colors(names[:10]).values())) == 10
 
 
@@ -68,7 +68,7 @@ def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> 
     empty: dict[str, list[str]] = {"outcome": []}
     objects = pd.DataFrame({c: [] for c in "xywh"} | empty, dtype=object)
     boxes = pd.DataFrame({c: [] for c in ("x1", "y1", "x2", "y2")} | empty, dtype=object)
-    figure = figures.side_by_side([("", [figures.Panel(pixels, (10, 10), objects, boxes)])], ["a"])
+    figure = figures.draw_panels([("", [figures.Panel(pixels, (10, 10), objects, boxes)])], ["a"])
     lines = figure.legends[0].get_lines()
     kinds = ("matched", "missed", "false", "truth")
     assert [to_hex(line.get_color()) for line in lines] == [palette.OUTCOME_COLORS[kind] for kind in kinds]
@@ -78,7 +78,7 @@ def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> 
     assert all(f"var(--{kind})" in viewer for kind in palette.OUTCOME_COLORS)
     rows = pd.DataFrame({"corruption": "fog", "severity": [1.0, 3.0], "estimate": [-2.0, 2.0]})
     rows = rows.assign(statistic="score", baseline="a", model="b", metric="AP", significant=True)
-    (image,) = figures.difference_map(rows).axes[0].images
+    (image,) = figures.draw_difference_map(rows).axes[0].images
     assert [to_hex(c) for c in image.to_rgba(np.array([-2.0, 2.0]))] == [
         palette.difference_colors()[0],
         palette.difference_colors()[-1],
@@ -86,9 +86,7 @@ def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> 
 
 
 def test_no_plotting_library_is_loaded() -> None:
-    code = (
-        "import sys; from robustbench_sgdm import tables; from robustbench_sgdm.core import palette; "
-        "print({'matplotlib', 'torch'} & {*sys.modules})"
-    )
+    imports = "from robustbench_sgdm import tables; from robustbench_sgdm.core import palette"
+    code = f"import sys; {imports}; print({{'matplotlib', 'torch'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

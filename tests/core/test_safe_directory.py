@@ -16,7 +16,7 @@ import pytest
 from robustbench_sgdm.core import resources, safe_directory
 from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.store.locks import alone, held
+from robustbench_sgdm.store.locks import exclusive_lock, is_locked
 
 SECRET = b"what is outside"
 
@@ -196,10 +196,10 @@ def test_a_lock_is_a_file_of_its_own(tmp_path: Path) -> None:
     for kind in ("link", "dangling link", "hard link", "pipe", "device" if not os.getuid() else "pipe"):
         (tmp_path / "r").mkdir(exist_ok=True)
         plant(kind, tmp_path / "r/.lock", mine)
-        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), alone(tmp_path / "r"):
+        with pytest.raises(UnsafeFileError, match=r"\.lock is a"), exclusive_lock(tmp_path / "r"):
             pass
         with pytest.raises(UnsafeFileError, match=r"\.lock is a"):
-            held(tmp_path / "r")
+            is_locked(tmp_path / "r")
         assert mine.read_bytes() == SECRET and not (mine.parent / "nowhere").exists()
 
 
@@ -253,7 +253,7 @@ def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(swapping: SafeDirecto
     assert (tmp_path / "outside/file").read_bytes() == SECRET
 
 
-# What opens, makes, lists or removes files by path. `files` is a `Root` wherever it is so called, `file` is open.
+# What opens, makes, lists or removes files by path. `files` is always a `SafeDirectory`, `file` is an open one.
 _METHODS = {
     *(
         "open",
@@ -342,6 +342,7 @@ _OPEN_ALREADY = {"file", "new", "content", "buffer", "io.BytesIO", "io.StringIO(
 _OTHERS = {
     "Run",
     "api.Run",
+    "Directory",
     "cls",
     "figures",
     "checkpoint",
@@ -350,12 +351,12 @@ _OTHERS = {
 }  # whose functions are called as those of files are
 
 # Code that a run directory, a training run or a comparison passes through.
-_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli")
+_ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "training", "cli", "dashboard")
 
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
     "store/runs.py list_runs project.iterdir",
-    "store/runs.py _free path.exists",
+    "store/runs.py _can_take path.exists",
     "cli/clean.py _runs project.glob",
     "cli/clean.py _runs p.is_symlink",
     "app/processes.py started project.glob",
@@ -367,23 +368,23 @@ ALLOWED = {
     "training/runner.py free_folder project.mkdir",
     "training/runner.py free_folder folder.mkdir",
     # Named on the command line, or by code that called us: links are followed.
-    "cli/options.py find_path path.exists",
-    "cli/options.py find_path (place / part).exists",
-    "cli/options.py _alike folder.iterdir",
-    "cli/options.py find_file path.is_file",
-    "figures/style.py save atomic_io.write",
+    "core/parsing.py find_path path.exists",
+    "core/parsing.py find_path (place / part).exists",
+    "core/parsing.py _same_in_any_form folder.iterdir",
+    "core/parsing.py find_file path.is_file",
+    "figures/style.py save_figure atomic_io.write",
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic_io.write_text",
-    "cli/compare.py _hold atomic_io.write_text",
-    "cli/corrupt.py _copy atomic_io.write_bytes",
-    "cli/corrupt.py _describe atomic_io.write_text",
-    "cli/corrupt.py _drop_descriptions _json(dataset, out, one, severity).unlink",
+    "cli/compare.py _check atomic_io.write_text",
+    "sweep/corrupted_copies.py _write_versions atomic_io.write_bytes",
+    "sweep/corrupted_copies.py write_copies atomic_io.write_text",
+    "sweep/corrupted_copies.py write_copies _json_path(dataset, config.out, version).unlink",
     "cli/paper.py paper atomic_io.write_bytes",
-    "store/logs.py _files path.is_file",
+    "store/training_logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
-    "sweep/external_predictions.py _folders folder.iterdir",
-    "sweep/external_predictions.py _jsons folder.iterdir",
+    "sweep/external_predictions.py _subfolders folder.iterdir",
+    "sweep/external_predictions.py _json_files folder.iterdir",
     "sweep/external_predictions.py discover_predictions Path(source).exists",
     "sweep/external_predictions.py discover_predictions path.is_file",
     "sweep/external_predictions.py unread_files root.rglob",
@@ -391,14 +392,14 @@ ALLOWED = {
     "training/make_bundled_weights.py install_weights weights.read_weights",
     "training/make_bundled_weights.py install_weights weights.write_weights",
     "training/make_bundled_weights.py install_weights atomic_io.write_text",
-    # Weights are data and are read by path, wherever a plan says they lie. Those of a comparison, and the log beside
+    # Weights are data and are read by path, wherever a manifest says they lie. Those of a comparison, and the log beside
     # weights, are looked at through the comparison's files first.
     "training/runner.py _check weights.read_weights",
     "training/runner.py _keep weights.read_weights",
     "training/training_state.py strip_checkpoint weights.read_weights",
-    "figures/material.py _logs place.is_file",
+    "figures/run_analysis.py _log_files path.is_file",
     # Images of the data set, and data that are exported for Ultralytics into the cache.
-    "sweep/cluster.py _read image.path.read_bytes",
+    "sweep/executors/ray.py _read image.path.read_bytes",
     "training/data.py load_training_data Path(train).exists",
     "training/data.py _split path.is_file",
     "training/data.py _split bundled.is_file",
@@ -407,20 +408,21 @@ ALLOWED = {
     "training/data.py _export_dataset draft.rename",
     "training/data.py _export_dataset shutil.rmtree",
     # What a worker is sent and its own new folder, a system's file, files of the package.
-    "sweep/remote.py _digest path.read_bytes",
-    "sweep/remote.py _code package.rglob",
-    "sweep/remote.py _code path.read_bytes",
-    "sweep/remote.py _unpack torch.load",
-    "sweep/remote.py make_kit torch.save",
-    "sweep/remote.py work path.write_bytes",
+    "sweep/executors/worker_process.py _file_digest path.read_bytes",
+    "sweep/executors/worker_process.py _code_digest package.rglob",
+    "sweep/executors/worker_process.py _code_digest path.read_bytes",
+    "sweep/executors/worker_process.py _load_worker torch.load",
+    "sweep/executors/worker_process.py make_payload torch.save",
+    "sweep/executors/worker_process.py run path.write_bytes",
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
-    "figures/material.py _logs file.is_file",
-    "app/pictures.py module (_HERE / 'viewer.css').read_text",
-    "app/pictures.py module (_HERE / 'viewer.js').read_text",
+    "dashboard/pages.py load_pages folder.glob",
+    "figures/run_analysis.py _log_files file.is_file",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.css').read_text",
+    "dashboard/image_viewer.py module (_FILES / 'viewer.js').read_text",
     "app/views/paper.py _printed file.read_text",
     "app/views/paper.py _recomputed pd.read_csv",
-    "app/views/training.py _logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
+    "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
     "app/views/curves.py _changes (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }
@@ -463,6 +465,8 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
 def test_files_of_runs_are_opened_in_no_other_way() -> None:
     package = Path(safe_directory.__file__).parents[1]
     modules = [p for room in _ROOMS for p in sorted((package / room).rglob("*.py"))]
+    modules.append(package / "core/parsing.py")
+    modules += sorted(package.glob("*.py"))
     found = {f"{p.relative_to(package)} {where} {call}" for p in modules for where, call in calls(p)}
     app = resources.root() / "app"
     found |= {

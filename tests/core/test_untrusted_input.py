@@ -107,7 +107,7 @@ def test_names_that_are_inside(tmp_path: Path) -> None:
 def test_names_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
     """As a plan holds them: Python escapes such bytes, and libyaml reads no such escape."""
     content = {"weights": "caf\udce9.pt", "tail": ["a", {"b": 1.5}]}
-    path = tmp_path / "plan.yaml"
+    path = tmp_path / "manifest.json"
     path.write_text(yaml.safe_dump(content, allow_unicode=True))
     assert untrusted_input.read_yaml(path) == content
     path.write_text(yaml.safe_dump({**content, "more": ["x"] * 2**19}, allow_unicode=True))

@@ -1,4 +1,4 @@
-"""What `apply` accepts, what it refuses, and the errors that users' functions cause."""
+"""What `apply_corruption` accepts, what it refuses, and the errors that users' functions cause."""
 
 from pathlib import Path
 

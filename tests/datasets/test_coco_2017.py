@@ -15,8 +15,7 @@ import pytest
 import ultralytics.cfg
 import yaml
 
-from robustbench_sgdm import cli
-from robustbench_sgdm.cli.data import load_dataset
+from robustbench_sgdm import cli, datasets
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.datasets import coco_2017
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
@@ -113,9 +112,13 @@ def test_training_takes_both_splits(laid: Callable[[str], Path]) -> None:
     found = load_training_data("coco")
     assert found.name == "coco" and len(found.train) == len(found.val) == 2
     assert found.train.source == str(root / "annotations/instances_train2017.json")
-    assert load_dataset("coco", split="train").fingerprint == found.train.fingerprint != found.val.fingerprint
+    assert (
+        datasets.load_dataset("coco", split="train").fingerprint
+        == found.train.fingerprint
+        != found.val.fingerprint
+    )
     with pytest.raises(UsageError, match="Known: val, train"):
-        load_dataset("coco", split="test")
+        datasets.load_dataset("coco", split="test")
 
 
 def test_training_takes_what_ultralytics_downloads(laid: Callable[[str], Path]) -> None:

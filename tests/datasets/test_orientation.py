@@ -18,7 +18,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.datasets import Dataset, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.store import GroundTruth
-from robustbench_sgdm.sweep.facts import ground_truth
+from robustbench_sgdm.sweep.metadata import ground_truth
 
 WIDE, HIGH = (40, 30, 90, 25), (20, 100, 30, 45)  # x, y, w, h: inside 160 x 120 alone, inside 120 x 160 alone
 SMALL = (10, 20, 30, 40)  # inside either

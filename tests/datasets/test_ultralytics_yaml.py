@@ -14,10 +14,9 @@ import pytest
 from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets
-from robustbench_sgdm.cli.data import load_dataset
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.scoring import Scorer
-from robustbench_sgdm.sweep.plan import category_ids
+from robustbench_sgdm.sweep import map_classes
 
 
 @pytest.fixture
@@ -306,7 +305,7 @@ def test_two_classes_of_one_name_stay_two(dataset_yaml: Path) -> None:
     assert data.classes == ("dog", "dog (1)") and [a["category_id"] for a in data.annotations] == [1, 0]
     assert "more than once" in data.notes[0]
     detector: Any = SimpleNamespace(name="of the same names", classes=("dog", "dog"))
-    assert category_ids(detector, data).tolist() == [0, 1]
+    assert map_classes(detector, data).tolist() == [0, 1]
     rows = [[a["image_id"], *a["bbox"], 0.9, a["category_id"]] for a in data.annotations]
     assert Scorer(data).score([np.array(rows)]).per_class == pytest.approx({"dog": 100, "dog (1)": 100})
 
@@ -352,7 +351,7 @@ def test_nothing_is_downloaded_or_run(dataset_yaml: Path, tmp_path: Path) -> Non
 def test_a_split_of_what_has_one(dataset_yaml: Path, coco_of: Callable[..., Path]) -> None:
     json_file = coco_of(dataset_yaml.parent / "coco", [np.zeros((96, 96, 3), np.uint8)])
     with pytest.raises(UsageError, match="--split test goes with an Ultralytics dataset YAML"):
-        load_dataset(str(json_file), split="test")
+        datasets.load_dataset(str(json_file), split="test")
 
 
 def test_relative_lines_find_their_labels_from_any_folder(

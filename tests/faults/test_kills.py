@@ -36,9 +36,9 @@ def table() -> Iterator[dict[str, Tally]]:
 def cluster(runs: Runs) -> Iterator[str]:
     if find_spec("ray") is None:
         pytest.skip("Ray (the extra [ray]) is not installed")
-    from robustbench_sgdm.sweep import on_ray
+    from robustbench_sgdm.sweep import ray_executor
 
-    with on_ray(workers=2) as started:
+    with ray_executor(workers=2) as started:
         runs.environment |= {
             k: v for k, v in os.environ.items() if k.startswith(("RAY_AUTH_", "RAY_ENABLE_"))
         }
@@ -79,8 +79,8 @@ def test_ray(
     if whom == "the run":
         kill_runs(runs, expected, tally, tmp_path, more)
     else:
-        kill_some(runs, expected, tally, tmp_path, more, lambda _: processes(os.getpid(), "_Actor"))
-    _, left = psutil.wait_procs(processes(os.getpid(), "_Actor"), timeout=30)
+        kill_some(runs, expected, tally, tmp_path, more, lambda _: processes(os.getpid(), "WorkerRuntime"))
+    _, left = psutil.wait_procs(processes(os.getpid(), "WorkerRuntime"), timeout=30)
     tally.orphans += len(left)
     print(tally, flush=True)
     assert tally.clean, tally

@@ -54,13 +54,13 @@ def test_torn_files(runs: Runs, expected: Undisturbed, tmp_path: Path) -> None:
     one, other = sorted(run.glob("cells/*/*/*"))
     cut(one / "scores.json")
     hole(other / "detections.parquet")
-    for name in ("plan.yaml", "results.csv", "damage.csv", "latency.csv"):
+    for name in ("manifest.json", "results.csv", "image_quality.csv", "latency.csv"):
         cut(run / name)
     hole(run / "ground_truth/annotations.parquet")
     shutil.copy(other / "detections.parquet", run / "ground_truth/images.parquet")
     again = runs.whole(tmp_path)
     assert again.code == 0, again.said
-    assert len(Run.open(run).truth().images) == IMAGES and len(Run.open(run).damage()) == 1
+    assert len(Run.open(run).ground_truth().images) == IMAGES and len(Run.open(run).read_image_quality()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["r"] and results(tmp_path) == expected.files
 
 

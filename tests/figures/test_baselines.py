@@ -23,10 +23,9 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import figures, tables
 from robustbench_sgdm.core import palette
-from robustbench_sgdm.figures import Panel
-from robustbench_sgdm.figures import figures as declared
-from robustbench_sgdm.robustness import OBJECTS
-from robustbench_sgdm.store import Log
+from robustbench_sgdm.figures import Panel, all_figures
+from robustbench_sgdm.robustness import OBJECT_OUTCOMES
+from robustbench_sgdm.store import TrainingLog
 
 FOLDER = Path(__file__).parent / "baselines"
 TOLERANCE = 6.0
@@ -106,7 +105,7 @@ def errors() -> pd.DataFrame:
         for m in MODELS
         for s in range(6)
     ]
-    shares = [f"{what}_percent" for what in OBJECTS]
+    shares = [f"{what}_percent" for what in OBJECT_OUTCOMES]
     return pd.DataFrame(rows, columns=["model", "corruption", "severity", *shares, "false_per_image"])
 
 
@@ -129,11 +128,11 @@ def drops() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "class", "drop"])
 
 
-def logs() -> list[Log]:
+def logs() -> list[TrainingLog]:
     epochs = np.arange(1, 31)
     columns = {f"train/{part}_loss": 1 + 3 / epochs for part in ("box", "cls", "dfl")}
     frame = pd.DataFrame({"epoch": epochs, **columns})
-    return [Log(m, Path("x"), frame * (1 if m == MODELS[0] else 0.9)) for m in MODELS]
+    return [TrainingLog(m, Path("x"), frame * (1 if m == MODELS[0] else 0.9)) for m in MODELS]
 
 
 def picture() -> NDArray[np.uint8]:
@@ -153,19 +152,19 @@ def panel(found: int) -> Panel:
 
 NAMES = {"all": "4 corruptions", "noise": "noise", "blur": "blur", "weather": "weather"}
 CASES: dict[str, Callable[[], Figure]] = {
-    "severity": lambda: figures.severity_curves(results(), "AP", intervals()),
-    "differences": lambda: figures.difference_map(intervals()),
-    "means": lambda: figures.mean_bars(intervals(), NAMES),
-    "sizes": lambda: figures.size_bars(intervals(), "all", "mean under 4 corruptions"),
-    "errors": lambda: figures.error_bars(errors()),
-    "psnr": lambda: figures.damage_curves(damage()),
-    "classes": lambda: figures.class_drops(drops()),
-    "losses": lambda: figures.loss_curves(logs()),
-    "side-by-side": lambda: figures.side_by_side(
+    "severity": lambda: figures.draw_severity_curves(results(), "AP", intervals()),
+    "differences": lambda: figures.draw_difference_map(intervals()),
+    "means": lambda: figures.draw_mean_bars(intervals(), NAMES),
+    "sizes": lambda: figures.draw_size_bars(intervals(), "all", "mean under 4 corruptions"),
+    "errors": lambda: figures.draw_error_types(errors()),
+    "psnr": lambda: figures.draw_quality_curves(damage()),
+    "classes": lambda: figures.draw_class_drops(drops()),
+    "losses": lambda: figures.draw_loss_curves(logs()),
+    "side-by-side": lambda: figures.draw_panels(
         [(f"image {n}", [panel(3), panel(3), panel(n), panel(2)]) for n in (1, 2)],
         [f"{model}, {level}" for level in ("clean", "noisy") for model in MODELS],
     ),
-    "contact-sheet": lambda: figures.contact_sheet(
+    "contact-sheet": lambda: figures.draw_contact_sheet(
         {name: dict.fromkeys((0.0, 1.0, 3.0, 5.0), picture()) for name in NOISES}, fit=True
     ),
 }
@@ -186,7 +185,7 @@ def difference(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
 
 
 def test_every_figure_has_a_baseline() -> None:
-    assert set(CASES) == set(declared())
+    assert set(CASES) == set(all_figures())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -204,11 +203,11 @@ def test_it_looks_as_it_did(name: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_model_or_bar_is_seen() -> None:
-    whole = drawn(figures.error_bars(errors()))
-    assert difference(whole, drawn(figures.error_bars(errors().assign(missed_percent=0)))) > TOLERANCE
-    curves = [figures.severity_curves(results(models), "AP") for models in (MODELS, MODELS[:1])]
+    whole = drawn(figures.draw_error_types(errors()))
+    assert difference(whole, drawn(figures.draw_error_types(errors().assign(missed_percent=0)))) > TOLERANCE
+    curves = [figures.draw_severity_curves(results(models), "AP") for models in (MODELS, MODELS[:1])]
     assert difference(drawn(curves[0]), drawn(curves[1])) > TOLERANCE
-    boxes = [figures.side_by_side([("", [panel(n)] * 4)], ["a"] * 4) for n in (3, 1)]
+    boxes = [figures.draw_panels([("", [panel(n)] * 4)], ["a"] * 4) for n in (3, 1)]
     assert difference(drawn(boxes[0]), drawn(boxes[1])) > TOLERANCE
 
 
@@ -217,7 +216,7 @@ def test_every_number_of_the_difference_map_can_be_read() -> None:
     given = intervals()
     one = given[given["corruption"].isin(["fog"]) | given["corruption"].isna()]
     for frame in (given, given.assign(significant=False), given.assign(estimate=-given["estimate"]), one):
-        figure = figures.difference_map(frame)
+        figure = figures.draw_difference_map(frame)
         axis, bar = figure.axes
         assert (bar.get_xlabel() or bar.get_ylabel()) == "Δ AP (points)"
         (image,) = axis.images
@@ -231,11 +230,11 @@ def test_every_one_of_many_corruptions_is_named_beside_its_family() -> None:
     first = damage()
     many = pd.concat([first, first.assign(corruption=first["corruption"] + "_2", ssim=first["ssim"] / 2)])
     many = pd.concat([many, many[many["corruption"] == "fog"].assign(corruption="frost")], ignore_index=True)
-    figure = figures.damage_curves(many)
+    figure = figures.draw_quality_curves(many)
     named = {}
     for legend in filter(None, (axis.get_legend() for axis in figure.axes)):
         named[legend.get_title().get_text()] = {text.get_text() for text in legend.get_texts()}
     assert named == {
-        family: {tables.words(c) for c in rows["corruption"]} for family, rows in many.groupby("family")
+        family: {tables.humanize(c) for c in rows["corruption"]} for family, rows in many.groupby("family")
     }
     assert all(len(axis.lines) == 2 * many["corruption"].nunique() for axis in figure.axes)

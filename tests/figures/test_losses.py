@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustbench_sgdm import cli, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.store import read_logs, unrecorded
+from robustbench_sgdm.store import logs_without_record, read_logs
 
 WEIGHTS = Path(__file__).parents[2] / "robustbench_sgdm/weights"
 
@@ -53,7 +53,7 @@ def recorded(folder: Path, losses: list[float], seed: int = 0, **changed: Any) -
 
 
 def lines(paths: list[Path]) -> dict[str, list[float]]:
-    figure = figures.loss_curves(read_logs(paths), smooth=0)
+    figure = figures.draw_loss_curves(read_logs(paths), smooth=0)
     drawn = figure.axes[0].lines
     named = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in drawn}
     return {name: values for name, values in named.items() if not name.startswith("_")}
@@ -64,7 +64,7 @@ def test_a_line_per_model_and_a_band_for_its_seeds(tmp_path: Path) -> None:
         recorded(tmp_path / f"a-seed{seed}", [3 + shift, 2 + shift, 1 + shift], seed)
     other = log(tmp_path / "elsewhere" / "train", [4, 3], padded=True)
     (other / "args.yaml").write_text("model: yolo11n.pt\n")
-    figure = figures.loss_curves(read_logs([tmp_path, other]), smooth=0)
+    figure = figures.draw_loss_curves(read_logs([tmp_path, other]), smooth=0)
     box = figure.axes[0]
     lines = {str(line.get_label()): line for line in box.lines if not str(line.get_label()).startswith("_")}
     assert list(lines) == ["yolov8n (2 seeds)", "yolo11n"]
@@ -117,7 +117,7 @@ def test_what_cannot_be_told_in_a_few_words_is_told_by_its_folder(tmp_path: Path
 def test_runs_without_a_record_are_never_pooled(tmp_path: Path) -> None:
     paths = [log(tmp_path / f"a-seed{seed}", [3, 2]) for seed in (0, 1)]
     assert list(lines(paths)) == ["a-seed0", "a-seed1"]
-    assert unrecorded(read_logs(paths)) == [path / "results.csv" for path in paths]
+    assert logs_without_record(read_logs(paths)) == [path / "results.csv" for path in paths]
     assert list(lines(paths[:1])) == ["a"]
 
 
@@ -160,7 +160,9 @@ def test_a_damaged_record_pools_nothing(tmp_path: Path, text: str) -> None:
 
 
 def test_smoothing_keeps_a_constant_and_bridges_what_is_missing(tmp_path: Path) -> None:
-    figure = figures.loss_curves(read_logs([log(tmp_path / "m", [2.0, float("nan"), 2.0, 2.0])]), smooth=0.4)
+    figure = figures.draw_loss_curves(
+        read_logs([log(tmp_path / "m", [2.0, float("nan"), 2.0, 2.0])]), smooth=0.4
+    )
     assert np.allclose(figure.axes[0].lines[1].get_ydata(), 2.0)
 
 
@@ -170,7 +172,7 @@ def test_an_epoch_that_a_log_repeats_counts_once(tmp_path: Path) -> None:
     again = recorded(tmp_path / "a-seed1", [5, 9, 3], 1) / "results.csv"
     rows = again.read_text().splitlines()
     again.write_text("\n".join([*rows[:3], rows[2].replace("9", "4"), *rows[3:]]) + "\n")
-    figure = figures.loss_curves(read_logs([tmp_path]), smooth=0)
+    figure = figures.draw_loss_curves(read_logs([tmp_path]), smooth=0)
     assert np.array_equal(figure.axes[0].lines[1].get_ydata(), [4, 3, 2])
 
 
@@ -193,13 +195,13 @@ def test_the_command_draws_the_embedded_weights_logs(
         cli.main()
     first = out.read_bytes()
     assert not stop.value.code and len(first) > 5000
-    figures.save(figures.loss_curves(read_logs([Path(one) for one in logs])), out)
+    figures.save_figure(figures.draw_loss_curves(read_logs([Path(one) for one in logs])), out)
     assert out.read_bytes() == first
 
 
 def test_a_png_is_fine_enough_for_print(tmp_path: Path) -> None:
-    figure = figures.loss_curves(read_logs([WEIGHTS / "yolov8n.csv"]))
-    figures.save(figure, tmp_path / "x.png")
+    figure = figures.draw_loss_curves(read_logs([WEIGHTS / "yolov8n.csv"]))
+    figures.save_figure(figure, tmp_path / "x.png")
     width, height = figure.get_size_inches()
     with Image.open(tmp_path / "x.png") as drawn:
         assert drawn.size == pytest.approx((300 * width, 300 * height), abs=1)
@@ -212,13 +214,15 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column epoch"):
         read_logs([tmp_path])
     with pytest.raises(UsageError, match=r"must end in \.svg"):
-        figures.save(figures.loss_curves(read_logs([WEIGHTS / "yolov8n.csv"])), tmp_path / "x.gif")
+        figures.save_figure(
+            figures.draw_loss_curves(read_logs([WEIGHTS / "yolov8n.csv"])), tmp_path / "x.gif"
+        )
 
 
 def test_a_model_keeps_its_colour() -> None:
     alone, together = (
-        figures.colors(["yolov8n-sgdm"]),
-        figures.colors(["yolov8n", "yolov8n-cbam", "yolov8n-sgdm"]),
+        figures.colors_of(["yolov8n-sgdm"]),
+        figures.colors_of(["yolov8n", "yolov8n-cbam", "yolov8n-sgdm"]),
     )
     assert alone["yolov8n-sgdm"] == together["yolov8n-sgdm"]
     assert len(set(together.values())) == 3

@@ -6,140 +6,147 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.figures import Material
-from robustbench_sgdm.figures.errors import KINDS
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.figures.error_types import KINDS
 from robustbench_sgdm.figures.style import PAGE
-from robustbench_sgdm.report.sections import sections
-from robustbench_sgdm.robustness import OBJECTS
-from robustbench_sgdm.store import Run, has_picture, picture_path
-from robustbench_sgdm.sweep import make_pictures
+from robustbench_sgdm.report.sections import make_sections
+from robustbench_sgdm.robustness import OBJECT_OUTCOMES
+from robustbench_sgdm.store import Run, has_image, image_path
+from robustbench_sgdm.sweep import make_corrupted_images
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
 
 
 @pytest.fixture(scope="module")
-def material(told_run: Run) -> Material:
-    made = Material(told_run, resamples=50, most=2)
-    make_pictures(told_run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load_corruptions()})
+def analysis(told_run: Run) -> RunAnalysis:
+    made = RunAnalysis(told_run, resamples=50, max_images=2)
+    make_corrupted_images(
+        told_run, [*made.image_refs, *made.contact_sheet], {c.name: c for c in corruption.load_corruptions()}
+    )
     return made
 
 
-def test_each_belongs_to_a_section_of_the_report(material: Material) -> None:
+def test_each_belongs_to_a_section_of_the_report(analysis: RunAnalysis) -> None:
     results = ["severity", "differences", "means"]
-    assert [one.name for one in figures.figures().values() if one.section == "results"] == results
-    made = {section.id for section in sections(material)}
-    assert {one.section for one in figures.figures().values()} - made <= {
+    assert [one.name for one in figures.all_figures().values() if one.section == "results"] == results
+    made = {section.id for section in make_sections(analysis)}
+    assert {one.section for one in figures.all_figures().values()} - made <= {
         "training",
-        "damage",
+        "image-quality",
     }  # without data here
-    assert list(KINDS) == [f"{what}_percent" for what in OBJECTS]
+    assert list(KINDS) == [f"{what}_percent" for what in OBJECT_OUTCOMES]
 
 
-@pytest.mark.parametrize("name", [n for n in figures.figures() if n not in WITHOUT])
-def test_each_is_drawn_with_words_and_data(material: Material, name: str) -> None:
+@pytest.mark.parametrize("name", [n for n in figures.all_figures() if n not in WITHOUT])
+def test_each_is_drawn_with_words_and_data(analysis: RunAnalysis, name: str) -> None:
     before = dict(mpl.rcParams)
-    drawn = figures.draw(name, material)
+    drawn = figures.draw(name, analysis)
     assert dict(mpl.rcParams) == before
     assert drawn.caption.endswith((".", "…")) and len(drawn.alt) > 30 and not drawn.data.empty
     wide, high = drawn.figure.get_size_inches()
     assert wide <= PAGE + 0.01 and high < 11  # a page holds it
-    picture = figures.jpeg(drawn.figure) if drawn.photographs else figures.svg(drawn.figure).encode()
-    again = figures.draw(name, material)
+    picture = (
+        figures.encode_jpeg(drawn.figure) if drawn.photographs else figures.encode_svg(drawn.figure).encode()
+    )
+    again = figures.draw(name, analysis)
     assert picture == (
-        figures.jpeg(again.figure) if again.photographs else figures.svg(again.figure).encode()
+        figures.encode_jpeg(again.figure) if again.photographs else figures.encode_svg(again.figure).encode()
     )
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT))
-def test_what_the_run_lacks_is_said(material: Material, name: str) -> None:
+def test_what_the_run_lacks_is_said(analysis: RunAnalysis, name: str) -> None:
     with pytest.raises(DataError, match=r"no measured PSNR|no training log"):
-        figures.draw(name, material)
+        figures.draw(name, analysis)
 
 
-def test_an_unknown_figure_or_metric_is_named(material: Material) -> None:
+def test_an_unknown_figure_or_metric_is_named(analysis: RunAnalysis) -> None:
     with pytest.raises(UsageError, match="unknown figure 'severty'; did you mean severity"):
-        figures.draw("severty", material)
+        figures.draw("severty", analysis)
     with pytest.raises(UsageError, match="unknown metric 'mAP'"):
-        figures.draw("severity", Material(material.run, metric="mAP"))
+        figures.draw("severity", RunAnalysis(analysis.run, metric="mAP"))
 
 
-def test_flips_are_shown_in_both_directions_and_an_image_once(material: Material) -> None:
-    shown = material.shown
-    assert set(shown) == set(material.pair)
+def test_flips_are_shown_in_both_directions_and_an_image_once(analysis: RunAnalysis) -> None:
+    shown = analysis.selected_images
+    assert set(shown) == set(analysis.pair)
     images = [image for pictures in shown.values() for _, _, image in pictures]
     assert len(images) == len(set(images))
-    flips = material.flips.set_index(["corruption", "severity", "image_id"])["net"]
-    baseline, model = material.pair
+    flips = analysis.flips.set_index(["corruption", "severity", "image_id"])["net"]
+    baseline, model = analysis.pair
     assert all(flips[picture] > 0 for picture in shown[model])
     assert all(flips[picture] < 0 for picture in shown[baseline])
     assert flips[shown[model][0]] == flips.max() and flips[shown[baseline][0]] == flips.min()
 
 
-def test_any_two_models_may_be_shown(material: Material) -> None:
-    baseline, model = material.pair
-    turned = Material(material.run, most=2, models=(model, baseline))
-    assert {k: set(v) for k, v in turned.shown.items()} == {k: set(v) for k, v in material.shown.items()}
-    assert list(turned.shown) == list(material.shown)[::-1]
+def test_any_two_models_may_be_shown(analysis: RunAnalysis) -> None:
+    baseline, model = analysis.pair
+    turned = RunAnalysis(analysis.run, max_images=2, models=(model, baseline))
+    assert {k: set(v) for k, v in turned.selected_images.items()} == {
+        k: set(v) for k, v in analysis.selected_images.items()
+    }
+    assert list(turned.selected_images) == list(analysis.selected_images)[::-1]
     assert figures.draw("side-by-side", turned).data["model"].iloc[0] == model
     with pytest.raises(UsageError, match="did you mean base"):
-        _ = Material(material.run, models=("bas", model)).pair
+        _ = RunAnalysis(analysis.run, models=("bas", model)).pair
 
 
-def test_every_pair_of_a_run_has_its_share_of_images(material: Material) -> None:
-    baseline, model = material.pair
+def test_every_pair_of_a_run_has_its_share_of_images(analysis: RunAnalysis) -> None:
+    baseline, model = analysis.pair
     models = {
-        m: {**about, "baseline": other}
-        for (m, about), other in zip(material.run.plan["models"].items(), (model, baseline), strict=True)
+        m: {"baseline": other}
+        for m, other in zip(analysis.run.manifest.models, (model, baseline), strict=True)
     }
-    both = Material(Run(material.run.path, {**material.run.plan, "models": models}), most=4)
+    both = RunAnalysis(Run(analysis.run.path, changed(analysis.run.manifest, models=models)), max_images=4)
     assert [one.pair for one in both.by_pair] == [(model, baseline), (baseline, model)]
-    assert all(len(pictures) <= 2 for one in both.by_pair for pictures in one.shown.values())
+    assert all(len(pictures) <= 2 for one in both.by_pair for pictures in one.selected_images.values())
 
 
-def test_counts_below_a_panel_are_the_outcomes(material: Material) -> None:
-    drawn = figures.draw("side-by-side", material)
+def test_counts_below_a_panel_are_the_outcomes(analysis: RunAnalysis) -> None:
+    drawn = figures.draw("side-by-side", analysis)
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
     rows = drawn.data.to_dict("records")
     assert texts == [f"{r['found']} of {r['found'] + r['missed']} found, {r['false']} false" for r in rows]
-    objects = material.run.truth().annotations.groupby("image_id").size().to_dict()
+    objects = analysis.run.ground_truth().annotations.groupby("image_id").size().to_dict()
     assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 
 
 def test_the_user_may_name_images_and_noise(told_run: Run) -> None:
-    named = Material(told_run, images=[3, 5], noise=("fog", 3.0))
-    assert named.shown == {"named": [("fog", 3.0, 3), ("fog", 3.0, 5)]}
+    named = RunAnalysis(told_run, images=[3, 5], noise=("fog", 3.0))
+    assert named.selected_images == {"chosen": [("fog", 3.0, 3), ("fog", 3.0, 5)]}
     with pytest.raises(UsageError, match="image 99 is not in"):
-        _ = Material(told_run, images=[99]).shown
-    with pytest.raises(UsageError, match=r"unknown corruption and severity 'fog:2'"):
-        _ = Material(told_run, noise=("fog", 2.0)).shown
+        _ = RunAnalysis(told_run, images=[99]).selected_images
+    with pytest.raises(UsageError, match=r"unknown corruption and severity 'fog@2'"):
+        _ = RunAnalysis(told_run, noise=("fog", 2.0)).selected_images
 
 
-def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(material: Material) -> None:
-    run = material.run
-    corruption_, severity, image = next(iter(material.shown.values()))[0]
-    assert has_picture(run, corruption_, severity, image)
-    other = Run(run.path, {**run.plan, "settings": {**run.plan["settings"], "seed": 1}})
-    assert not has_picture(other, corruption_, severity, image)
-    changed = Run(run.path, {**run.plan, "corruptions": {corruption_: {"fingerprint": "x"}}})
-    with pytest.raises(DataError, match="is not what it was when"):
-        make_pictures(
-            changed, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
+def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(analysis: RunAnalysis) -> None:
+    run = analysis.run
+    corruption_, severity, image = next(iter(analysis.selected_images.values()))[0]
+    assert has_image(run, corruption_, severity, image)
+    other = Run(run.path, changed(run.manifest, settings={"seed": 1}))
+    assert not has_image(other, corruption_, severity, image)
+    altered = Run(run.path, changed(run.manifest, corruptions={corruption_: {"fingerprint": "x"}}))
+    with pytest.raises(DataError, match="changed since the run was made"):
+        make_corrupted_images(
+            altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
         )
-    assert picture_path(run, corruption_, severity, image).stat().st_size < 200_000
+    assert image_path(run, corruption_, severity, image).stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_the_command(
-    material: Material, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+    analysis: RunAnalysis, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / f"f.{ending}"
     words = [
         "robustbench",
         "figure",
         "side-by-side",
-        str(material.run.path),
+        str(analysis.run.path),
         "--out",
         str(out),
         "--rows",

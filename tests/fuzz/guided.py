@@ -81,10 +81,10 @@ def pictures(root: Path) -> Target:
     return root / "d.png", [make() for make in readers.PICTURES], readers.use_picture
 
 
-def plans(root: Path) -> Target:
-    """The plan of a run directory."""
-    path: Path = readers.sound_run(root) / "plan.yaml"
-    return path, [path.read_bytes()], lambda plan: readers.use_run(plan.parent)
+def manifests(root: Path) -> Target:
+    """The manifest of a run directory."""
+    path: Path = readers.sound_run(root) / "manifest.json"
+    return path, [path.read_bytes()], lambda file: readers.use_run(file.parent)
 
 
 def checkpoints(root: Path) -> Target:
@@ -109,7 +109,7 @@ def model_yamls(root: Path) -> Target:
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     made.__name__: made
-    for made in (dataset_jsons, dataset_yamls, predictions, pictures, plans, checkpoints, model_yamls)
+    for made in (dataset_jsons, dataset_yamls, predictions, pictures, manifests, checkpoints, model_yamls)
 }
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ import yaml
 from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets, robustness, tables
-from robustbench_sgdm.cli import show
+from robustbench_sgdm.cli import lists
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
-from robustbench_sgdm.figures import Material
-from robustbench_sgdm.scoring import Scorer, read_predictions, rows
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
-from robustbench_sgdm.sweep.facts import data_facts, ground_truth
+from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
 
 made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
@@ -133,7 +133,9 @@ def checkpoint() -> bytes:
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
-    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "image_quality.csv").write_text(
+        "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
+    )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     use_run(run.path)
     path: Path = run.path
@@ -143,7 +145,7 @@ def sound_run(project: Path) -> Path:
 def use_dataset(path: Path) -> None:
     """As `run` and `train` do; what is written goes into `out` beside the file."""
     data = datasets.load_dataset(str(path))
-    data_facts(data)
+    dataset_info(data)
     ground_truth(data).write(path.parent / "out/truth", data.fingerprint)
     Scorer(data).score([])
     to_yolo(data, path.parent / "out/yolo")
@@ -152,7 +154,7 @@ def use_dataset(path: Path) -> None:
 def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
     data = datasets.load_dataset(str(path.parent / "sound.json"))
-    Scorer(data).score([rows(read_predictions(path, data))])
+    Scorer(data).score([coco_rows(read_predictions(path, data))])
 
 
 def use_nested(path: Path) -> None:
@@ -175,18 +177,18 @@ def use_weights(path: Path) -> None:
 
 def use_run(path: Path) -> None:
     """What the commands and the dashboard read of a run."""
-    show.runs(path.parent)
+    lists.runs(path.parent)
     run = Run.open(path)
-    tables.corruption_tables(run.results(), run.pairs)
-    run.latency()
+    tables.corruption_tables(run.results(), run.baseline_pairs)
+    run.read_latency()
     run.write_results()
-    material = Material(run, resamples=4)
+    analysis = RunAnalysis(run, resamples=4)
     robustness.summary(run, metrics=["AP"])
     robustness.error_types(run)
-    _ = material.intervals
-    for baseline, model in run.trained_pairs:
-        robustness.flips(run, baseline, model)
-    _ = material.verdicts
+    _ = analysis.intervals
+    for baseline, model in run.training_pairs:
+        robustness.find_flips(run, baseline, model)
+    _ = analysis.verdicts
 
 
 def yaml_of(value: Any) -> bytes:

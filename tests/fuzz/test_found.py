@@ -54,7 +54,7 @@ def test_a_root_longer_than_a_files_name(root: Path) -> None:
 def test_a_score_beyond_any_float(root: Path) -> None:
     """OverflowError: a whole number of 400 digits for an AP."""
     (root / "nested.json").write_text(json.dumps({"fog": {1: {"bbox": {"AP": 10**400}}}}))
-    with pytest.raises(RobustBenchError, match="does not hold mmdetection's results"):
+    with pytest.raises(RobustBenchError, match="does not have mmdetection's results"):
         readers.use_nested(root / "nested.json")
 
 

@@ -12,7 +12,15 @@ from robustbench_sgdm.core import resources
 
 harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 
-TARGETS = ["dataset_jsons", "dataset_yamls", "predictions", "pictures", "plans", "checkpoints", "model_yamls"]
+TARGETS = [
+    "dataset_jsons",
+    "dataset_yamls",
+    "predictions",
+    "pictures",
+    "manifests",
+    "checkpoints",
+    "model_yamls",
+]
 
 
 @pytest.mark.parametrize("target", TARGETS if harness.COUNT else ["dataset_yamls"])

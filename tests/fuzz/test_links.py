@@ -15,19 +15,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption
-from robustbench_sgdm.cli import clean, compare, figure, show
+from robustbench_sgdm.cli import compare, figure, lists
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.dashboard import jobs
+from robustbench_sgdm.store import Manifest, Run
 
 harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
-processes: Any = resources.import_file(resources.root() / "app/processes.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -40,7 +40,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("sound")
     known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name == "fog"}
     run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [3]}, images=4, fingerprints=known)
-    (run.path / "damage.csv").write_text("corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n")
+    (run.path / "image_quality.csv").write_text(
+        "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
+    )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
     (run.path / "dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
     (run.path / "dashboard.log").write_text("a line\n")
@@ -48,7 +50,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         figure.report(run.path, resamples=4)
     with run.lock():
         pass
-    run.store.write_shard(run.cells[0], 0, {str(c): run.store.detections(run.cells[0])[c] for c in COLUMNS})
+    run.store.write_shard(
+        run.cells[0], 0, {str(c): run.store.read_detections(run.cells[0])[c] for c in COLUMNS}
+    )
     path: Path = run.path
     return path
 
@@ -61,9 +65,7 @@ def outside(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run elsewhere, in which every file that holds text says that it is another."""
     folder = tmp_path_factory.mktemp("outside") / "r"
     shutil.copytree(sound, folder)
-    plan = yaml.safe_load((folder / "plan.yaml").read_text())
-    plan["data"]["name"] = SECRET
-    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    rewrite(Run.open(folder), data={"name": SECRET})
     for file in folder.rglob("*"):
         if file.suffix in (".csv", ".json"):
             file.write_text(
@@ -117,28 +119,28 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 def resume(path: Path) -> None:
     """As `run --exist-ok` does around what its detectors do, one cell of which is to be made again."""
-    run = Run.start(path.parent, path.name, plan_of[0], exist_ok=True)
+    run = Run.create_or_resume(path.parent, path.name, manifest_of[0], exist_ok=True)
     with run.lock():
         for cell in run.cells[:2]:
-            if run.store.sound(cell):
+            if run.store.verify(cell):
                 continue
-            run.store.merge(cell, 1)
-            run.store.finish(cell, {"detections": 0, "metrics": dict.fromkeys(METRICS), "per_class": {}})
+            run.store.merge_shards(cell, 1)
+            run.store.commit(cell, dict.fromkeys(METRICS), detections=0)
         run.store.drop_shards(run.cells[0])
         run.write_results()
 
 
-plan_of: list[dict[str, Any]] = [{}]
+manifest_of: list[Manifest] = []
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "list": lambda path: show.runs(path.parent),
-    "clean": lambda path: clean.clean(path.parent, yes=True),
-    "clean one": lambda path: clean.clean(path.parent, [path.name], yes=True),
+    "list": lambda path: lists.runs(path.parent),
+    "clean": lambda path: lists.clean(path.parent, yes=True),
+    "clean one": lambda path: lists.clean(path.parent, [path.name], yes=True),
     "compare": lambda path: compare.compare([path], resamples=4),
     "figure": lambda path: figure.figure("classes", path, path.parent / "x.svg", resamples=4),
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),
     "report": lambda path: figure.report(path, resamples=4),
     "resume": resume,
-    "log": lambda path: print(processes.log(path), processes.running(path)),
+    "log": lambda path: print(jobs.read_log(path), jobs.is_running(path)),
 }
 
 
@@ -160,7 +162,7 @@ _BOUND = harness.Bound(4000, 120)  # of whole commands, which load libraries and
 def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
     root, before = tmp_path / "root", snapshot(outside)
     rng = random.Random(0 if not harness.COUNT else None)
-    plan_of[0] = {k: v for k, v in yaml.safe_load((sound / "plan.yaml").read_text()).items() if k != "schema"}
+    manifest_of[:] = [Run.open(sound).manifest]
     tried = {"done": 0, "refused": 0}
     for number in range(COUNT * len(COMMANDS)):
         shutil.rmtree(root, ignore_errors=True)
@@ -191,18 +193,13 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
 
 
 def page(name: str) -> None:
-    import streamlit as st
-
     from robustbench_sgdm.core import resources
-    from robustbench_sgdm.core.errors import RobustBenchError
+    from robustbench_sgdm.dashboard import pages, run_data, sources
 
-    app = resources.root() / "app"
-    view, stored = (resources.import_file(app / part) for part in (f"views/{name}.py", "stored.py"))
-    try:
-        of_run = name in ("overview", "images", "curves")
-        view.page(*[stored.show(*run) for run in stored.listed().items()] if of_run else ())
-    except RobustBenchError as error:  # as `main.py` does
-        st.error(str(error))
+    page = pages.load_page(resources.root() / "app/views" / f"{name}.py")
+    with pages.errors_shown(page):
+        runs = sources.available_runs().items() if page.needs_run else ()
+        page.function(*[run_data.open_run(*run) for run in runs])
 
 
 def test_pages(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

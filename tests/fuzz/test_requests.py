@@ -6,7 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from robustbench_sgdm.cli.access import AccessControl
+from robustbench_sgdm.dashboard.access import AccessControl
 
 COUNT = int(os.environ.get("ROBUSTBENCH_FUZZ", "300"))
 OWN = "a token of my own"

@@ -38,7 +38,7 @@ def test_run_directories(tmp_path: Path, sound: Path) -> None:
     def spoil(rng: random.Random) -> Path:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(sound, root / "r")
-        for file in sorted({"plan.yaml" if rng.random() < 0.5 else rng.choice(files), rng.choice(files)}):
+        for file in sorted({"manifest.json" if rng.random() < 0.5 else rng.choice(files), rng.choice(files)}):
             damage(root / "r" / file, outside, rng)
         return root / "r"
 

@@ -13,12 +13,13 @@ import pandas as pd
 import pypdf
 import pytest
 
+from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, report, tables
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.figures import Material
-from robustbench_sgdm.report.sections import sections
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.sweep import make_pictures
+from robustbench_sgdm.sweep import make_corrupted_images
 
 MODEL = "base-sgdm[razor=0.25,a<b]"
 
@@ -26,11 +27,13 @@ MODEL = "base-sgdm[razor=0.25,a<b]"
 @pytest.fixture(scope="module")
 def written(told_run: Run) -> Run:
     """A run with its report."""
-    material = Material(told_run, resamples=200, most=2)
-    make_pictures(
-        told_run, [*material.pictures, *material.sheet], {c.name: c for c in corruption.load_corruptions()}
+    analysis = RunAnalysis(told_run, resamples=200, max_images=2)
+    make_corrupted_images(
+        told_run,
+        [*analysis.image_refs, *analysis.contact_sheet],
+        {c.name: c for c in corruption.load_corruptions()},
     )
-    report.write(material)
+    report.write_report(analysis)
     return told_run
 
 
@@ -65,7 +68,7 @@ def test_classes_without_a_counterpart_and_notes_are_named(written: Run) -> None
 
 def test_the_same_run_gives_the_same_file(written: Run) -> None:
     before = text_of(written)
-    report.write(Material(written, resamples=200, most=2))
+    report.write_report(RunAnalysis(written, resamples=200, max_images=2))
     assert text_of(written) == before
 
 
@@ -77,16 +80,18 @@ def test_results_csv_terminal_and_report_agree(
     from robustbench_sgdm.cli import console
 
     monkeypatch.setattr(console.out, "_width", 400)
-    for table in tables.corruption_tables(written.results(), written.pairs):
-        console.show(table)
+    for table in tables.corruption_tables(written.results(), written.baseline_pairs):
+        console.print_table(table)
     printed = capsys.readouterr().out
     for name in ("gaussian_noise", "fog"):
-        terminal = printed.partition(tables.words(name))[2].partition("noise" if name == "fog" else "fog")[0]
+        terminal = printed.partition(tables.humanize(name))[2].partition("noise" if name == "fog" else "fog")[
+            0
+        ]
         for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
             severity = f"{float(row.severity):g}" if row.severity else "0 (clean)"  # type: ignore[arg-type]
             for metric in tables.METRICS_SHOWN:
                 said = f"{getattr(row, metric):.2f}"
-                assert shown[tables.words(name)][severity][f"{metric}{row.model!s}"] == said
+                assert shown[tables.humanize(name)][severity][f"{metric}{row.model!s}"] == said
                 assert said in terminal
 
 
@@ -100,14 +105,16 @@ def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
     return found
 
 
-def told(material: Material) -> list[tables.Verdict]:
+def told(analysis: RunAnalysis) -> list[tables.Verdict]:
     """The verdicts on the material's intervals as they are now."""
-    return tables.verdicts(material.intervals, material.run.pairs, material.score, material.whole)
+    return tables.verdicts(
+        analysis.intervals, analysis.run.baseline_pairs, analysis.metric_name, analysis.primary_set
+    )
 
 
 def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
-    material = Material(told_run, resamples=200)
-    frame = material.intervals
+    analysis = RunAnalysis(told_run, resamples=200)
+    frame = analysis.intervals
     chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
     for low, high, said in (
         (
@@ -125,30 +132,30 @@ def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
     ):
         frame.loc[chosen, ["estimate", "low", "high"]] = (low + high) / 2, low, high
         frame.loc[chosen, "significant"] = low * high > 0
-        (verdict,) = told(material)
+        (verdict,) = told(analysis)
         assert verdict.headline.startswith(said)
 
 
 def test_the_verdict_names_families_that_differ_either_way(told_run: Run) -> None:
     """A mean may hide opposite families; p is corrected over them."""
-    material = Material(told_run, resamples=200)
-    frame = material.intervals
+    analysis = RunAnalysis(told_run, resamples=200)
+    frame = analysis.intervals
     chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
     columns = ["estimate", "low", "high", "p_holm", "significant"]
     frame.loc[chosen & (frame["family"] == "noise"), columns] = -1.29, -2.4, -0.19, 0.02, True
     frame.loc[chosen & (frame["family"] == "weather"), columns] = 2.5, 1.34, 3.46, 0.002, True
-    (verdict,) = told(material)
+    (verdict,) = told(analysis)
     assert verdict.details[0] == (
         f"By family {MODEL} scores lower under noise (-1.29, 95 % interval -2.40 to -0.19, p 0.020); higher under "
         "weather (+2.50, 95 % interval +1.34 to +3.46, p 0.002); p is corrected by Holm over the 2 families, "
         "intervals are not"
     )
     frame.loc[chosen, "significant"] = False
-    assert not any("By family" in d for d in told(material)[0].details)
+    assert not any("By family" in d for d in told(analysis)[0].details)
 
 
 def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
-    rows = Material(written, resamples=200).intervals
+    rows = RunAnalysis(written, resamples=200).intervals
     (row,) = rows[
         (rows["statistic"] == "mPC") & (rows["baseline"] == "base") & (rows["metric"] == "AP")
     ].to_dict("records")[:1]
@@ -160,17 +167,17 @@ def test_a_verdict_is_the_stored_statistics(written: Run) -> None:
 
 
 def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
-    shown, material = tables_of(text_of(written)), Material(written, resamples=200)
+    shown, analysis = tables_of(text_of(written)), RunAnalysis(written, resamples=200)
     halves = shown["Severity at which half of the clean AP is lost"]
-    for row in material.half_lives.to_dict("records"):
+    for row in analysis.half_severities.to_dict("records"):
         said = "> 5" if row["severity"] > 5 else f"{row['severity']:.2f} ["
-        assert halves[tables.words(row["corruption"])][row["model"]].startswith(said)
-    means = material.calibration.groupby(["model", "severity"])["ece"].mean().reset_index()
+        assert halves[tables.humanize(row["corruption"])][row["model"]].startswith(said)
+    means = analysis.calibration.groupby(["model", "severity"])["ece"].mean().reset_index()
     told = shown["Calibration error of confidence (points)"]
     for row in means.to_dict("records"):
         at = "clean" if row["severity"] == 0 else f"severity {row['severity']:g}"
         assert told[f"{row['model']}, {at}"]["expected"] == f"{100 * row['ece']:.2f}"
-    frame = material.intervals
+    frame = analysis.intervals
     errors = frame[(frame["statistic"] == "mCE") & (frame["metric"] == "AP")].set_index("over")["estimate"]
     assert shown["Means of AP at severities 1, 3, 5"]["mCE, weather"][MODEL].startswith(
         f"{errors['fog at 1, 3, 5']:.2f} ["
@@ -180,12 +187,12 @@ def test_half_lives_calibration_and_mce_are_told(written: Run) -> None:
 def test_a_time_differs_only_where_its_interval_leaves_out_one() -> None:
     rows = [("a", 10.0, 1.0, 1.0, 1.0), ("b", 9.0, 0.893, 0.645, 1.162), ("c", 13.0, 1.3, 1.25, 1.4)]
     frame = pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high"])
-    assert tables.latency_lines(frame) == [
+    assert tables.latency_summary(frame) == [
         "a 10.0 ms",
         "b 9.0 ms, not distinguishable from a: 0.89 [0.65, 1.16]",
         "c 13.0 ms, 1.30 [1.25, 1.40] of a's time",
     ]
-    assert tables.latency_lines(frame.head(0)) == []
+    assert tables.latency_summary(frame.head(0)) == []
     assert not tables.are_distinguishable(float("nan"), float("nan"))
 
 
@@ -197,7 +204,7 @@ def test_a_difference_by_seed_beside_means_of_other_seeds_is_explained(shared: b
     intervals = pd.DataFrame([{**of, "metric": "AP", **numbers, "significant": True}])
     (table,) = tables.corruption_tables(results, [("a", "b")], ["AP"], intervals)
     assert table.rows[0][3] == ("+3.00*" if shared else "+5.00*")
-    assert any("b minus a by the seeds that both" in note for note in table.notes) != shared
+    assert any("b minus a over the seeds that both" in note for note in table.notes) != shared
 
 
 def test_on_paper_what_was_run_is_on_one_page(written: Run) -> None:
@@ -220,20 +227,22 @@ def test_facts_are_in_words(written: Run) -> None:
 
 def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     models = {"base": {"baseline": MODEL}, MODEL: {"baseline": "base"}}
-    material = Material(Run(written.path, {**written.plan, "models": models}), resamples=200, most=2)
-    (section,) = (s for s in sections(material) if s.id == "detections")
-    assert [p.title for p in section.pictures] == [
+    analysis = RunAnalysis(
+        Run(written.path, changed(written.manifest, models=models)), resamples=200, max_images=2
+    )
+    (section,) = (s for s in make_sections(analysis) if s.id == "detections")
+    assert [p.title for p in section.figures] == [
         *(f"where {a} finds more than {b}" for a, b in (("base", MODEL), (MODEL, "base"))),
         *(f"where {a} finds more than {b}" for a, b in ((MODEL, "base"), ("base", MODEL))),
     ]
 
 
 def test_without_an_interval_nothing_is_said(told_run: Run) -> None:
-    material = Material(told_run, resamples=200)
-    frame = material.intervals
+    analysis = RunAnalysis(told_run, resamples=200)
+    frame = analysis.intervals
     frame.loc[frame["baseline"] == "base", ["low", "high", "p"]] = float("nan")
-    (verdict,) = told(material)
-    assert "nothing can be said, since there is no interval" in verdict.headline
+    (verdict,) = told(analysis)
+    assert "no verdict, because there is no interval" in verdict.headline
     assert not any(word in verdict.headline for word in ("higher", "lower", "cells are missing"))
 
 
@@ -241,7 +250,7 @@ def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
     document = pypdf.PdfReader(written.path / "report.pdf")
     texts = [page.extract_text() for page in document.pages]
     whole = " ".join(texts)
-    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to repeat it" in whole
+    assert f"{MODEL} against base" in whole.replace("\n", " ") and "How to reproduce it" in whole
     assert f"1 / {len(texts)}" in texts[0] and f"{len(texts)} / {len(texts)}" in texts[-1]
     assert all("against base on" in text for text in texts)  # the running head
     places = {
@@ -295,7 +304,7 @@ def test_the_figures_and_their_numbers_lie_beside(written: Run) -> None:
 
 def test_a_section_without_data_is_left_out(written: Run) -> None:
     text = text_of(written)
-    assert 'id="errors"' in text and 'id="training"' not in text and 'id="damage"' not in text
+    assert 'id="errors"' in text and 'id="training"' not in text and 'id="image-quality"' not in text
     assert "None</" not in text and not re.search(r"\bnan\b", re.sub(r'src="[^"]*"', "", text))
 
 
@@ -368,15 +377,15 @@ def test_it_reads_without_javascript_and_on_a_telephone(written: Run, browser: A
 
 def test_an_empty_run_is_refused_and_a_partial_one_says_so(small_run: Run) -> None:
     (small_run.store.folder(small_run.cells[-1]) / "scores.json").unlink()
-    report.write(Material(small_run))
+    report.write_report(RunAnalysis(small_run))
     text = text_of(small_run)
     html5lib.HTMLParser(strict=True).parse(text)
     assert "<strong>Incomplete:</strong> 1 of 6" in text
-    assert "No interval can be given" in text and "&lt;script&gt;" in text
+    assert "No intervals, so no verdict" in text and "&lt;script&gt;" in text
     for cell in small_run.cells[:-1]:
         (small_run.store.folder(cell) / "scores.json").unlink()
     with pytest.raises(DataError, match="no complete cell"):
-        report.write(Material(small_run))
+        report.write_report(RunAnalysis(small_run))
 
 
 def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> None:
@@ -386,15 +395,15 @@ def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> N
     )
     script = (
         "import sys; from pathlib import Path; from robustbench_sgdm import report; "
-        "from robustbench_sgdm.figures import Material; from robustbench_sgdm.store import Run; "
-        "report.write(Material(Run.open(Path(sys.argv[1])), resamples=200, most=2))"
+        "from robustbench_sgdm.figures import RunAnalysis; from robustbench_sgdm.store import Run; "
+        "report.write_report(RunAnalysis(Run.open(Path(sys.argv[1])), resamples=200, max_images=2))"
     )
     environment = os.environ | {"FONTCONFIG_FILE": str(config)}
     subprocess.run(
         [sys.executable, "-c", script, str(written.path)], check=True, env=environment, timeout=300
     )
     document = pypdf.PdfReader(written.path / "report.pdf")
-    assert "How to repeat it" in " ".join(page.extract_text() for page in document.pages)
+    assert "How to reproduce it" in " ".join(page.extract_text() for page in document.pages)
 
 
 def test_the_command_ends_with_the_paths(
@@ -416,9 +425,9 @@ def test_the_command_ends_with_the_paths(
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
-        (None, "has no plan.yaml"),
-        ("schema: 99", "has schema 99, this version reads 1"),
-        ("a: [", "cannot be read"),
+        (None, "has no manifest.json"),
+        ('{"schema": 99}', "has schema 99, and this version reads 2: update"),
+        ('{"a": [', "cannot be read"),
     ],
 )
 def test_a_foreign_directory_is_told(
@@ -429,7 +438,7 @@ def test_a_foreign_directory_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if plan:
-        (tmp_path / "plan.yaml").write_text(plan)
+        (tmp_path / "manifest.json").write_text(plan)
     monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -20,11 +20,13 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import corruption, datasets, figures, report
-from robustbench_sgdm.figures import Material, fonts
+from robustbench_sgdm.figures import RunAnalysis, fonts
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
-from robustbench_sgdm.sweep import Plan, Settings, finish, make_pictures
+from robustbench_sgdm.sweep import make_corrupted_images, score_cell
+from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
 
 SCRIPTS = {
     "Chinese": "类别 車輛",
@@ -102,9 +104,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for m in MODELS
         for c, s in (("clean", 0.0), ("fog", 3.0))
     ]
-    plan = Plan({}, dataset, chosen, [0, 3], Settings("cpu", "torch", 0, 4), cells, "robustbench run")
-    about = {m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in MODELS.items()}
-    made = Run.start(root, "told", plan.describe() | {"models": about}, truth=plan.truth())
+    manifest = make_manifest(
+        cells,
+        models={
+            m: {"baseline": b, "weights": "w.pt", "parameters": 3, "imgsz": 160} for m, b in MODELS.items()
+        },
+        data=dict(dataset_info(dataset)),
+        corruptions={
+            name: dict(corruption_info(one, [3.0], one.fingerprint())) for name, one in chosen.items()
+        },
+    )
+    made = Run.create_or_resume(root, "told", manifest, ground_truth=ground_truth(dataset))
     x, y, w, h = np.array(boxes).T
     for cell in made.cells:
         keep = rng.random(len(NAMES)) > cell.severity / 6
@@ -118,15 +128,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             },
         }
         made.store.write_shard(cell, 0, {k: v[keep] for k, v in columns.items()})
-        finish(made.store, cell, 1, Scorer(dataset))
+        score_cell(made.store, cell, 1, Scorer(dataset))
     made.write_results()
     return made
 
 
 @pytest.fixture(scope="module")
-def material(run: Run) -> Material:
-    made = Material(run, resamples=20, images=[1], most=1)
-    make_pictures(run, [*made.pictures, *made.sheet], {c.name: c for c in corruption.load_corruptions()})
+def analysis(run: Run) -> RunAnalysis:
+    made = RunAnalysis(run, resamples=20, images=[1], max_images=1)
+    make_corrupted_images(
+        run, [*made.image_refs, *made.contact_sheet], {c.name: c for c in corruption.load_corruptions()}
+    )
     return made
 
 
@@ -146,7 +158,7 @@ def test_the_fonts_have_every_script() -> None:
     known = frozenset().union(*(characters for *_, characters in tables().values()))
     for script, name in SCRIPTS.items():
         assert {ord(c) for c in name} <= known, script
-        assert fonts.legible(name) == unicodedata.normalize("NFC", name), script
+        assert fonts.make_legible(name) == unicodedata.normalize("NFC", name), script
 
 
 @pytest.mark.parametrize("weight", ["normal", "bold"])
@@ -168,12 +180,12 @@ def drawn(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
 
 
-@pytest.mark.parametrize("name", [n for n in figures.figures() if n not in {"psnr", "losses"}])
+@pytest.mark.parametrize("name", [n for n in figures.all_figures() if n not in {"psnr", "losses"}])
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
-def test_each_figure_draws_them(material: Material, name: str, ending: str, tmp_path: Path) -> None:
+def test_each_figure_draws_them(analysis: RunAnalysis, name: str, ending: str, tmp_path: Path) -> None:
     """A glyph that is missing, a formula and a layout without room are warnings of matplotlib, and so errors here."""
-    figure = figures.draw(name, material).figure
-    figures.save(figure, tmp_path / f"x.{ending}")
+    figure = figures.draw(name, analysis).figure
+    figures.save_figure(figure, tmp_path / f"x.{ending}")
     known = frozenset().union(*(characters for *_, characters in tables().values()))
     for text in drawn(figure):
         assert {ord(c) for c in text} <= known | {ord("\n")}, text
@@ -189,8 +201,8 @@ def test_each_figure_draws_them(material: Material, name: str, ending: str, tmp_
         assert box.width < room.width and box.height < room.height / 2
 
 
-def test_every_class_is_told_apart(material: Material) -> None:
-    figure = figures.class_drops(material.drops, most=len(NAMES))
+def test_every_class_is_told_apart(analysis: RunAnalysis) -> None:
+    figure = figures.draw_class_drops(analysis.class_drops, most=len(NAMES))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(set(labels)) == len(labels) == len(NAMES)
     assert {unicodedata.normalize("NFC", name) for name in SCRIPTS.values()} < set(labels)
@@ -202,18 +214,18 @@ def test_every_class_is_told_apart(material: Material) -> None:
 
 def test_names_that_differ_anywhere_stay_apart() -> None:
     names = [f"{'a' * i}{c}{'a' * (300 - i)}" for i in (0, 1, 150, 299, 300) for c in "bc"]
-    shown = fonts.fit(names, 1.5)
+    shown = fonts.fit_names(names, 1.5)
     assert len(set(shown.values())) == len(names)
     assert all(fonts.width(text) <= 1.5 for text in shown.values())
-    assert fonts.fit(["cat", "犬"], 1.5) == {"cat": "cat", "犬": "犬"}
+    assert fonts.fit_names(["cat", "犬"], 1.5) == {"cat": "cat", "犬": "犬"}
     alike = ["a b", "a\u00a0b", "a  b", "a b ", "", " ", "\u3000"]
-    assert len({" ".join(text.split()) for text in fonts.fit(alike, 1.5).values()}) == len(alike)
+    assert len({" ".join(text.split()) for text in fonts.fit_names(alike, 1.5).values()}) == len(alike)
 
 
 @pytest.fixture(scope="module")
-def written(material: Material) -> Path:
-    report.write(material)
-    return material.run.path
+def written(analysis: RunAnalysis) -> Path:
+    report.write_report(analysis)
+    return analysis.run.path
 
 
 def test_the_page_holds_the_letters(written: Path) -> None:
@@ -281,9 +293,9 @@ def test_the_browser_uses_the_fonts_of_the_page(written: Path, browser: Any) -> 
 def test_bold_text_says_nothing_on_the_terminal() -> None:
     """matplotlib reports a weight that a font lacks through logging, which no warnings filter sees."""
     code = (
-        "from robustbench_sgdm.figures.style import styled\n"
+        "from robustbench_sgdm.figures.style import plot_style\n"
         "from matplotlib.figure import Figure\n"
-        "with styled():\n"
+        "with plot_style():\n"
         "    figure = Figure()\n"
         "    figure.text(0, 0, '\\u7c7b \\u0baf bold', weight='bold')\n"
         "    figure.savefig(__import__('io').BytesIO())\n"

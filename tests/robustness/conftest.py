@@ -1,15 +1,15 @@
 """Small data sets with everything that decides a score: crowds, sizes, ties, empty images, absent classes."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.robustness.matching import Truth, match
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key
 
@@ -54,8 +54,8 @@ def detections(truth: GroundTruth, seed: int, *, ties: bool = True, shift: float
 
 
 def resampler(given: GroundTruth, found: pd.DataFrame) -> Resampler:
-    truth = Truth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
-    return Resampler(truth, match(truth, found))
+    truth = SortedTruth.build(given.images["image_id"], given.categories["category_id"], given.annotations)
+    return Resampler(truth, match_detections(truth, found))
 
 
 class Made:
@@ -92,7 +92,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Run:
         from robustbench_sgdm.datasets import Dataset, Image
         from robustbench_sgdm.scoring import Scorer
-        from robustbench_sgdm.sweep import finish
+        from robustbench_sgdm.sweep import score_cell
 
         truth = ground_truth(truth_seed, images)
         planned = [
@@ -101,14 +101,14 @@ def make_run(tmp_path: Path) -> MakeRun:
         used = {"engine": "torch", "seed": 0, "device": "cpu", **(settings or {})}
         print_ = f"data{truth_seed}-{images}"
         cells = [Cell(m, c, s, cell_key(model=m, c=c, s=s, data=print_, **used)) for m, c, s in planned]
-        plan = {
-            "models": {m: {"baseline": b} for m, b in models.items()},
-            "data": {"name": "d", "images": images, "fingerprint": print_},
-            "corruptions": {c: {"family": "noise" if "noise" in c else "weather"} for c in corruptions},
-            "settings": used,
-            "cells": [asdict(c) for c in cells],
-        }
-        run = Run.start(tmp_path, name, plan, truth=truth)
+        manifest = make_manifest(
+            cells,
+            models={m: {"baseline": b} for m, b in models.items()},
+            data={"name": "d", "images": images, "fingerprint": print_},
+            corruptions={c: {"family": "noise" if "noise" in c else "weather"} for c in corruptions},
+            settings=used,
+        )
+        run = Run.create_or_resume(tmp_path, name, manifest, ground_truth=truth)
         annotations = [
             {"id": n, "image_id": a.image_id, "category_id": a.category_id, "bbox": [a.x, a.y, a.w, a.h]}
             | {"area": a.area, "iscrowd": a.iscrowd}
@@ -124,8 +124,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             shift = 2 + worse * order + 2 * cell.severity
             found = detections(truth, 10 + order, shift=shift)
             run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            finish(run.store, cell, 1, scorer)
-        assert set(METRICS) == set(run.store.scores(run.cells[0])["metrics"])
+            score_cell(run.store, cell, 1, scorer)
+        assert set(METRICS) == set(run.store.read_scores(run.cells[0]).metrics)
         return run
 
     return make

@@ -1,27 +1,26 @@
 """Intervals of cells, means and differences: paired, kept, honest about what is missing."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
+from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
-    Draws,
+    BootstrapSamples,
+    CorruptionSet,
     Intervals,
-    Over,
-    bootstrap,
-    comparable,
-    half_lives,
+    bootstrap_intervals,
+    check_comparable,
+    half_severities,
     summary,
 )
-from robustbench_sgdm.robustness.bootstrap import draw, weights
+from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
 from robustbench_sgdm.store import GroundTruth, Run
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
@@ -36,7 +35,7 @@ def rows(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
 
 def test_estimates_are_the_stored_scores_and_means_their_means(make_run: Any) -> None:
     run = make_run(MODELS, NOISE)
-    table = bootstrap(run, resamples=50).table()
+    table = bootstrap_intervals(run, resamples=50).table()
     results = run.results().set_index(["model", "corruption", "severity"])
     own = rows(table, statistic="score", baseline="").set_index(["model", "corruption", "severity", "metric"])
     for metric in METRICS:
@@ -57,7 +56,7 @@ def test_estimates_are_the_stored_scores_and_means_their_means(make_run: Any) ->
 
 
 def test_intervals_hold_what_they_are_made_of(make_run: Any) -> None:
-    table = bootstrap(make_run(MODELS, NOISE), resamples=200).table()
+    table = bootstrap_intervals(make_run(MODELS, NOISE), resamples=200).table()
     assert (table["missing"] == "").all() and table["estimate"].notna().all()
     assert (table["low"] <= table["estimate"]).all() and (table["estimate"] <= table["high"]).all()
     differences = table[(table["baseline"] != "") & (table["statistic"] != "mCE")]
@@ -76,7 +75,7 @@ def test_intervals_hold_what_they_are_made_of(make_run: Any) -> None:
 
 
 def test_a_model_against_itself_differs_by_exactly_nothing(make_run: Any) -> None:
-    found = bootstrap(make_run(MODELS, NOISE, worse=0), resamples=20)
+    found = bootstrap_intervals(make_run(MODELS, NOISE, worse=0), resamples=20)
     table = found.table(pairs=[("base", "base")])
     same = table[(table["baseline"] == "base") & (table["statistic"] != "mCE")]
     assert (rows(table, statistic="mCE", baseline="base")[["estimate", "low", "high"]] == 100).all(axis=None)
@@ -86,26 +85,26 @@ def test_a_model_against_itself_differs_by_exactly_nothing(make_run: Any) -> Non
 
 def test_what_was_drawn_is_kept_and_only_what_changed_is_drawn_again(make_run: Any) -> None:
     run = make_run(MODELS, NOISE)
-    first = bootstrap(run, resamples=30).table()
+    first = bootstrap_intervals(run, resamples=30).table()
     files = sorted((run.path / "statistics").rglob("bootstrap.parquet"))
     assert len(files) == len(run.cells)
     before = {f: f.stat().st_mtime_ns for f in files}
     done: list[int] = []
-    again = bootstrap(run, resamples=20, progress=done.append).table()
+    again = bootstrap_intervals(run, resamples=20, progress=done.append).table()
     assert {f: f.stat().st_mtime_ns for f in files} == before and sum(done) == len(files)
     pd.testing.assert_series_equal(again["estimate"], first["estimate"])
     files[0].write_bytes(b"damaged")
-    pd.testing.assert_frame_equal(bootstrap(run, resamples=30).table(), first)
-    assert bootstrap(run, resamples=30, seed=1).table()["low"].ne(first["low"]).any()
+    pd.testing.assert_frame_equal(bootstrap_intervals(run, resamples=30).table(), first)
+    assert bootstrap_intervals(run, resamples=30, seed=1).table()["low"].ne(first["low"]).any()
 
 
 def test_more_resamples_begin_with_the_fewer() -> None:
-    assert np.array_equal(weights(20, 5, 3), weights(20, 50, 3)[:5])
+    assert np.array_equal(bootstrap_weights(20, 5, 3), bootstrap_weights(20, 50, 3)[:5])
 
 
 def test_a_missing_cell_makes_means_absent_and_is_named(make_run: Any) -> None:
     run = make_run(MODELS, NOISE, leave=(("module", "fog", 3.0),))
-    table = bootstrap(run, resamples=20).table(["AP"])
+    table = bootstrap_intervals(run, resamples=20).table(["AP"])
     lacking = rows(table, statistic="mPC", model="module", over="gaussian_noise, fog at 1, 3")
     assert lacking["estimate"].isna().all() and (lacking["missing"] == "module: fog 3").all()
     whole = rows(table, statistic="mPC", model="module", over="gaussian_noise at 1, 3")
@@ -115,7 +114,7 @@ def test_a_missing_cell_makes_means_absent_and_is_named(make_run: Any) -> None:
 
 def test_runs_that_do_not_compare_are_refused(make_run: Any) -> None:
     one = make_run(MODELS, NOISE)
-    comparable([one, make_run(MODELS, NOISE, name="same")])
+    check_comparable([one, make_run(MODELS, NOISE, name="same")])
     for what, other in {
         "data set": make_run(MODELS, NOISE, name="d", truth_seed=1),
         "seed": make_run(MODELS, NOISE, name="s", settings={"seed": 1}),
@@ -123,12 +122,12 @@ def test_runs_that_do_not_compare_are_refused(make_run: Any) -> None:
         "device": make_run(MODELS, NOISE, name="g", settings={"device": "cuda:0"}),
     }.items():
         with pytest.raises(DataError, match=what):
-            bootstrap([one, other], resamples=20)
+            bootstrap_intervals([one, other], resamples=20)
 
 
 def test_models_of_two_runs_are_told_apart(make_run: Any) -> None:
     runs = [make_run(MODELS, NOISE, name="r1"), make_run({"base": None, "other": "base"}, NOISE, name="r2")]
-    table = bootstrap(runs, resamples=20).table(["AP"])
+    table = bootstrap_intervals(runs, resamples=20).table(["AP"])
     pairs = set(table.loc[table["baseline"] != "", ["baseline", "model"]].itertuples(index=False, name=None))
     assert pairs == {("base@r1", "module"), ("base@r2", "other"), ("base@r1", "base@r2")}
 
@@ -138,7 +137,7 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(make_run: Any, tmp_path:
     (tmp_path / "elsewhere").mkdir()
     shutil.copytree(first.path, tmp_path / "elsewhere" / first.path.name)
     second = Run.open(tmp_path / "elsewhere" / first.path.name)
-    found = bootstrap([first, second], resamples=5)
+    found = bootstrap_intervals([first, second], resamples=5)
     assert set(found.groups) == {f"{m}@{run.path}" for m in MODELS for run in (first, second)}
     assert all(len(cells) == 5 for cells in found.cells.values())
     for model in MODELS:  # a run against its copy: nothing differs
@@ -148,18 +147,18 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(make_run: Any, tmp_path:
         assert clean == 0
     groups = {"a": [f"base@{run.path}" for run in (first, second)]}
     assert not any(
-        set(pair) == {"a"} for pair in bootstrap([first, second], resamples=5, groups=groups).pairs
+        set(pair) == {"a"} for pair in bootstrap_intervals([first, second], resamples=5, groups=groups).pairs
     )
 
 
 def test_one_image_has_no_interval(make_run: Any) -> None:
-    table = bootstrap(make_run(MODELS, NOISE, images=4), resamples=50).table(["AP"])
+    table = bootstrap_intervals(make_run(MODELS, NOISE, images=4), resamples=50).table(["AP"])
     assert table["low"].notna().any()
-    single = bootstrap(make_run(MODELS, NOISE, name="one", images=1), resamples=50)
+    single = bootstrap_intervals(make_run(MODELS, NOISE, name="one", images=1), resamples=50)
     table = single.table(["AP"])
     assert table["estimate"].notna().any()
     assert table[["low", "high", "p", "se"]].isna().all(axis=None)
-    assert half_lives(single)[["low", "high"]].isna().all(axis=None)
+    assert half_severities(single)[["low", "high"]].isna().all(axis=None)
 
 
 def test_a_difference_that_one_image_decides_has_no_interval(made: Any) -> None:
@@ -170,7 +169,7 @@ def test_a_difference_that_one_image_decides_has_no_interval(made: Any) -> None:
         draws[::3] = np.nan  # resamples without it
         jackknife = np.full((30, len(METRICS)), value)
         jackknife[0] = np.nan
-        cells[model] = {("clean", 0.0): Draws(np.full(len(METRICS), value), draws, jackknife)}
+        cells[model] = {("clean", 0.0): BootstrapSamples(np.full(len(METRICS), value), draws, jackknife)}
     found = Intervals(cells, {}, [("base", "module")], {m: [m] for m in cells})
     (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
     assert row["estimate"] == 10 and np.isnan([row["low"], row["high"], row["p"]]).all()
@@ -186,9 +185,9 @@ def test_rounding_is_no_variation(made: Any) -> None:
     of = {"image_id": [3], "category_id": 1}
     truth = GroundTruth(images, pd.DataFrame({**of, **corners, "area": 900.0, "iscrowd": 0}), names)
     box = pd.DataFrame({**of, "score": 0.9, "x1": 10.0, "y1": 10.0, "x2": 40.0, "y2": 40.0})
-    drawn = weights(50, 300, 0)
+    drawn = bootstrap_weights(50, 300, 0)
     cells = {
-        model: {("clean", 0.0): draw(made.resampler(truth, found), drawn)}
+        model: {("clean", 0.0): resample_cell(made.resampler(truth, found), drawn)}
         for model, found in (("base", box), ("module", box[:0]))
     }
     assert np.ptp(cells["base"]["clean", 0.0].resamples[:, 0]) != 0  # what this is about
@@ -208,9 +207,9 @@ def test_trainings_of_one_seed_are_paired(make_run: Any) -> None:
     }
     run = make_run(models, NOISE, worse=0.5)
     groups = {"a": ["a-seed0", "a-seed1"], "b": ["b-seed1", "b-seed0"]}
-    found = bootstrap(run, resamples=300, groups=groups)
+    found = bootstrap_intervals(run, resamples=300, groups=groups)
     assert found.pairs == [("a", "b")]
-    assert found.compared("a", "b") == [("a-seed1", "b-seed1"), ("a-seed0", "b-seed0")]
+    assert found.seed_pairs("a", "b") == [("a-seed1", "b-seed1"), ("a-seed0", "b-seed0")]
     (row,) = rows(found.table(["AP"]), statistic="P", baseline="a").to_dict("records")
     clean = {m: cells["clean", 0.0].estimate[0] for m, cells in found.cells.items()}
     by_seed = [clean[f"b-seed{k}"] - clean[f"a-seed{k}"] for k in (0, 1)]
@@ -222,7 +221,7 @@ def test_trainings_of_one_seed_are_paired(make_run: Any) -> None:
 def test_trainings_whose_seeds_nobody_knows_are_two_samples(make_run: Any) -> None:
     models: dict[str, str | None] = {"a0": None, "a1": None, "b0": "a0", "b1": "a1"}
     run = make_run(models, NOISE, worse=0.5)
-    found = bootstrap(run, resamples=300, groups={"a": ["a0", "a1"], "b": ["b0", "b1"]})
+    found = bootstrap_intervals(run, resamples=300, groups={"a": ["a0", "a1"], "b": ["b0", "b1"]})
     table = found.table(["AP"])
     (row,) = rows(table, statistic="P", baseline="a").to_dict("records")
     assert row["model"] == "b" and row["seeds"] == 2
@@ -235,12 +234,12 @@ def test_trainings_whose_seeds_nobody_knows_are_two_samples(make_run: Any) -> No
     assert error["se_seeds"] > 0 and error["seeds"] == 2
 
 
-def test_a_plan_tells_its_groups_and_seeds(make_run: Any) -> None:
+def test_a_manifest_tells_its_groups_and_seeds(make_run: Any) -> None:
     run = make_run({"p": None, "q": None, "r": "p", "s": "q"}, {"fog": [3.0]})
-    for name, group, seed in (("p", "base", 4), ("q", "base", 7), ("r", "new", 7), ("s", "new", 4)):
-        run.plan["models"][name] |= {"group": group, "seed": seed}
-    assert run.pairs == [("base", "new")] and run.trained_pairs == [("q", "r"), ("p", "s")]
-    found = bootstrap(run, resamples=20)
+    trainings = (("p", "base", 4), ("q", "base", 7), ("r", "new", 7), ("s", "new", 4))
+    run = rewrite(run, models={name: {"group": group, "seed": seed} for name, group, seed in trainings})
+    assert run.baseline_pairs == [("base", "new")] and run.training_pairs == [("q", "r"), ("p", "s")]
+    found = bootstrap_intervals(run, resamples=20)
     assert found.groups == {"base": ["p", "q"], "new": ["r", "s"]} and found.pairs == [("base", "new")]
     (row,) = rows(found.table(["AP"]), statistic="rPC", baseline="new", model="base").to_dict("records") or [
         {}
@@ -256,8 +255,6 @@ def test_a_plan_tells_its_groups_and_seeds(make_run: Any) -> None:
 def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
     """One seed in common, all, none, and a seed that a group has twice, which pairs nothing."""
     run = make_run(dict.fromkeys("pqrs"), {"fog": [3.0]})
-    for name, group in zip("pqrs", ("base", "base", "new", "new"), strict=True):
-        run.plan["models"][name] |= {"group": group}
     for seeds, pairs in (
         ((4, 7, 7, 5), [("q", "r")]),
         ((4, 7, 7, 4), [("q", "r"), ("p", "s")]),
@@ -265,11 +262,11 @@ def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
         ((4, 4, 4, 5), [("p", "r")]),
         ((4, 7, 7, 7), [("p", "r")]),
     ):
-        for name, seed in zip("pqrs", seeds, strict=True):
-            run.plan["models"][name] |= {"seed": seed}
-        found = bootstrap(run, resamples=5)
-        assert run.trainings("base", "new") == found.trainings("base", "new") == pairs
-        assert found.compared("base", "new") == (pairs if len(pairs) > 1 else [])
+        groups = zip("pqrs", ("base", "base", "new", "new"), seeds, strict=True)
+        run = rewrite(run, models={name: {"group": group, "seed": seed} for name, group, seed in groups})
+        found = bootstrap_intervals(run, resamples=5)
+        assert run.match_trainings("base", "new") == found.trainings("base", "new") == pairs
+        assert found.seed_pairs("base", "new") == (pairs if len(pairs) > 1 else [])
         (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
         clean = run.results().set_index(["model", "corruption"])["AP"].xs("clean", level=1)
         assert row["seeds"] == 2 and row["estimate"] == pytest.approx(
@@ -277,41 +274,40 @@ def test_run_and_intervals_pair_the_same_trainings(make_run: Any) -> None:
         )
 
 
-def test_a_plan_that_compares_a_model_with_itself_says_nothing(make_run: Any) -> None:
+def test_a_manifest_that_compares_a_model_with_itself_says_nothing(make_run: Any) -> None:
     run = make_run({"one": "one", "two": None}, {"fog": [3.0]})
-    assert run.pairs == [("one", "two")] and run.first_is_baseline
-    assert bootstrap(run, resamples=5).pairs == run.pairs
+    assert run.baseline_pairs == [("one", "two")] and run.has_default_baseline
+    assert bootstrap_intervals(run, resamples=5).pairs == run.baseline_pairs
 
 
 @pytest.mark.parametrize("group", ["two", "g" * 600])
 def test_a_group_is_called_as_no_other_model(make_run: Any, group: str) -> None:
     run = make_run({"one": None, "two": None}, {"fog": [3.0]})
-    run.plan["models"]["one"] |= {"group": group}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
-    with pytest.raises(DataError, match=r"plan\.yaml is damaged: .*group"):
-        Run.open(run.path)
-    run.plan["models"]["two"] |= {"group": group}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump(dict(run.plan)))
+    with pytest.raises(DataError, match="group"):
+        rewrite(run, models={"one": {"group": group}})
+    both = {"one": {"group": group}, "two": {"group": group}}
     if group == "two":
-        assert Run.open(run.path).groups == {"two": ["one", "two"]}
+        assert rewrite(run, models=both).groups == {"two": ["one", "two"]}
+    else:
+        with pytest.raises(DataError, match="group"):
+            rewrite(run, models=both)
 
 
-def test_a_plan_that_describes_a_model_without_cells_is_found_again(make_run: Any) -> None:
+def test_a_manifest_that_describes_a_model_without_cells_is_found_again(make_run: Any) -> None:
     run = make_run({"one": None}, {"fog": [3.0]})
-    again = {part: content for part, content in run.plan.items() if part not in ("schema", "name")}
-    models = {**run.plan["models"], "two": {"baseline": None}}
-    (run.path / "plan.yaml").write_text(yaml.safe_dump({**run.plan, "models": models}))
-    assert list(Run.start(run.path.parent, run.path.name, again).plan["models"]) == ["one", "two"]
+    rewrite(run, models={"two": {"weights": "none"}})
+    again = Run.create_or_resume(run.path.parent, run.path.name, run.manifest)
+    assert list(again.manifest.models) == ["one", "two"]
 
 
 def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> None:
     run = make_run({"one": None, "two": None, "three": None}, {"fog": [3.0]})
-    assert run.first_is_baseline and run.pairs == [("one", "two"), ("one", "three")]
+    assert run.has_default_baseline and run.baseline_pairs == [("one", "two"), ("one", "three")]
     other = run.against("two")
-    assert other.pairs == [("two", "one"), ("two", "three")] and not other.first_is_baseline
-    assert bootstrap(other, resamples=5).pairs == other.pairs
+    assert other.baseline_pairs == [("two", "one"), ("two", "three")] and not other.has_default_baseline
+    assert bootstrap_intervals(other, resamples=5).pairs == other.baseline_pairs
     runs = [make_run({name: None}, {"fog": [3.0]}, name=f"run-{name}") for name in ("x", "y", "z")]
-    assert bootstrap(runs, resamples=5).pairs == [("x", "y"), ("x", "z")]
+    assert bootstrap_intervals(runs, resamples=5).pairs == [("x", "y"), ("x", "z")]
     with pytest.raises(UsageError, match="did you mean two"):
         run.against("tow")
     with pytest.raises(UsageError, match="nothing to compare"):
@@ -320,24 +316,25 @@ def test_the_first_model_is_the_baseline_where_none_is_known(make_run: Any) -> N
 
 def test_impossible_requests(make_run: Any) -> None:
     run = make_run({**MODELS, "t0": None, "t1": None}, NOISE)
-    for name in ("t0", "t1"):
-        run.plan["models"][name] |= {"group": "told"}
+    run = rewrite(run, models={name: {"group": "told"} for name in ("t0", "t1")})
     for arguments, words in (
         ({"resamples": 1}, "too few"),
         ({"level": 1.0}, "outside"),
         ({"groups": {"a": ["bas"]}}, "did you mean base"),
         ({"groups": {"a": ["base"], "b": ["base"]}}, "two groups"),
         ({"groups": {"a": []}}, "has no model"),
-        ({"groups": {"base": ["module"]}}, "give another name"),
-        ({"groups": {"told": ["module"]}}, "called as one of the run"),
+        ({"groups": {"base": ["module"]}}, "use another name"),
+        ({"groups": {"told": ["module"]}}, "has the name of a group of the run"),
         ({"groups": {"a": ["base", "module"]}}, "joins module with its baseline base"),
     ):
         with pytest.raises(UsageError, match=words):
-            bootstrap(run, **arguments)
+            bootstrap_intervals(run, **arguments)
     with pytest.raises(UsageError, match="unknown metric"):
-        bootstrap(run, resamples=5).table(["AR1"])
+        bootstrap_intervals(run, resamples=5).table(["AR1"])
     with pytest.raises(UsageError, match="unknown model"):
-        bootstrap(run, resamples=5).table(pairs=[("base", "x")], over=[Over.of(["fog"], [1, 3])])
+        bootstrap_intervals(run, resamples=5).table(
+            pairs=[("base", "x")], sets=[CorruptionSet.from_product(["fog"], [1, 3])]
+        )
 
 
 def test_damaged_detections_are_found(make_run: Any, tmp_path: Path) -> None:
@@ -346,12 +343,12 @@ def test_damaged_detections_are_found(make_run: Any, tmp_path: Path) -> None:
     (run.store.folder(one) / "detections.parquet").write_bytes(
         (run.store.folder(two) / "detections.parquet").read_bytes()
     )
-    with pytest.raises(DataError, match="was scored"):
-        bootstrap(run, resamples=5)
+    with pytest.raises(DataError, match="its stored score is"):
+        bootstrap_intervals(run, resamples=5)
 
 
 def test_few_resamples_prove_little(make_run: Any) -> None:
-    table = bootstrap(make_run(MODELS, NOISE), resamples=2).table(["AP"])
+    table = bootstrap_intervals(make_run(MODELS, NOISE), resamples=2).table(["AP"])
     tested = table[table["se"] > 0]
     ratio = (tested["high"] - tested["estimate"]) / tested["se"]
     free = ratio[tested["baseline"] != ""]  # scores end at 0 and 100
@@ -360,9 +357,8 @@ def test_few_resamples_prove_little(make_run: Any) -> None:
 
 def test_a_baseline_may_be_a_training_of_the_same_network(make_run: Any) -> None:
     run = make_run({"one": None, "two": "one", "three": "one"}, {"fog": [3.0]})
-    about = {name: {**facts, "parameters": 10} for name, facts in run.plan["models"].items()}
-    same = replace(run, plan={**run.plan, "models": about})
-    assert bootstrap(same, resamples=5, groups={"g": ["one", "two"]}).pairs == [("g", "three")]
-    about["two"]["module"] = "sgdm"
+    same = rewrite(run, models={name: {"parameters": 10} for name in run.manifest.models})
+    assert bootstrap_intervals(same, resamples=5, groups={"g": ["one", "two"]}).pairs == [("g", "three")]
+    same = rewrite(same, models={"two": {"module": "sgdm"}})
     with pytest.raises(UsageError, match="joins two with its baseline one"):
-        bootstrap(same, resamples=5, groups={"g": ["one", "two"]})
+        bootstrap_intervals(same, resamples=5, groups={"g": ["one", "two"]})

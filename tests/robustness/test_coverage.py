@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from robustbench_sgdm.robustness.bootstrap import draw, weights
-from robustbench_sgdm.robustness.matching import Truth, match
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
+from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
-from robustbench_sgdm.robustness.statistics import Spread, interval
+from robustbench_sgdm.robustness.significance import Variance, student_interval
 
 POPULATION, SAMPLE, RESAMPLES, REPETITIONS = 20_000, 400, 500, 1_000
 
@@ -43,8 +43,8 @@ def population(rng: np.random.Generator) -> tuple[pd.DataFrame, list[pd.DataFram
 
 
 def resamplers(images: NDArray[np.int64], truth: pd.DataFrame, models: list[pd.DataFrame]) -> list[Resampler]:
-    ordered = Truth.build(images, [1], truth)
-    return [Resampler(ordered, match(ordered, model)) for model in models]
+    ordered = SortedTruth.build(images, [1], truth)
+    return [Resampler(ordered, match_detections(ordered, model)) for model in models]
 
 
 def known(truth: pd.DataFrame, models: list[pd.DataFrame]) -> NDArray[np.float64]:
@@ -64,13 +64,13 @@ def covered(first: int, last: int) -> NDArray[np.float64]:
     for repetition in range(first, last):
         picked = np.random.default_rng([1, repetition]).choice(POPULATION, SAMPLE, replace=False)
         sample = [pd.concat([part[i] for i in picked.tolist() if i in part]) for part in parts]
-        drawn = weights(SAMPLE, RESAMPLES, repetition)
-        one, two = (draw(r, drawn) for r in resamplers(picked, sample[0], sample[1:]))
+        drawn = bootstrap_weights(SAMPLE, RESAMPLES, repetition)
+        one, two = (resample_cell(r, drawn) for r in resamplers(picked, sample[0], sample[1:]))
         for m in range(len(METRICS)):
             spread = (two.resamples - one.resamples)[:, m]
             estimate = float((two.estimate - one.estimate)[m])
-            low, high = interval(
-                estimate, Spread(float(np.var(spread, ddof=1)), len(one.jackknife) - 1), 0.95
+            low, high = student_interval(
+                estimate, Variance(float(np.var(spread, ddof=1)), len(one.jackknife) - 1), 0.95
             )
             hits[m] += low <= differences[m] <= high
     return hits

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from robustbench_sgdm.robustness.bootstrap import weights
+from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.store import GroundTruth
 
@@ -62,7 +62,7 @@ def test_equal_to_pycocotools_on_repeated_images(made: Any, seed: int, ties: boo
     truth = made.truth(seed)
     found = made.detections(truth, seed + 100, ties=ties)
     ours = made.resampler(truth, found)
-    for copies in (np.ones(30, np.uint16), *weights(30, 12, seed)):
+    for copies in (np.ones(30, np.uint16), *bootstrap_weights(30, 12, seed)):
         np.testing.assert_array_equal(ours.score(copies), repeated(truth, found, copies))
 
 
@@ -102,7 +102,7 @@ def test_order_and_names_of_images_play_no_part(made: Any) -> None:
     """The file's order never; names none either where copies go with their image and no scores tie."""
     truth = made.truth(1)
     found = made.detections(truth, 2, ties=False)
-    copies = weights(30, 1, 0)[0]
+    copies = bootstrap_weights(30, 1, 0)[0]
     reference = made.resampler(truth, found).score(copies)
     shuffled = GroundTruth(
         truth.images.sample(frac=1, random_state=0),

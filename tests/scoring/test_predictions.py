@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from robustbench_sgdm.cli.corrupt import Format, _file_names
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer, rows
+from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer, coco_rows
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
+from robustbench_sgdm.sweep.corrupted_copies import _file_names
 
 Entry = dict[str, Any]
 
@@ -139,7 +139,7 @@ def test_unicode_forms_of_a_name(tmp_path: Path) -> None:
 def test_copies_of_images_whose_names_repeat(tmp_path: Path) -> None:
     """`robustbench corrupt` calls them by their ids."""
     repeated = data(["x/1.jpg", "y/1.jpg", "y/2.jpg"], ids=[4, 5, 1])
-    names = _file_names(repeated.images, Format.png)
+    names = _file_names(repeated.images, "png")
     entries = [entry(int(Path(n).stem), file_name=n) for n in names]
     assert read(tmp_path, repeated, entries)[0] == [4, 5, 1]
     assert read(tmp_path, repeated, written(names, [0, 2], 3))[0] == [4, 4, 5, 5, 1, 1]
@@ -420,7 +420,7 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
     evaluation.summarize()
     (tmp_path / "p.json").write_text(json.dumps(entries))
     found = Predictions([tmp_path / "p.json"], dataset)
-    scores = Scorer(dataset).score([rows(found.read(tmp_path / "p.json"))])
+    scores = Scorer(dataset).score([coco_rows(found.read(tmp_path / "p.json"))])
     assert scores.metrics["AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
     assert 0 < evaluation.stats[0] < 1
     notes = "; ".join(found.notes)
@@ -474,7 +474,7 @@ def test_equal_bytes_may_mean_something_else(tmp_path: Path) -> None:
     """The key of a cell depends on it."""
     path, own = tmp_path / "p.json", data(**YAML)  # type: ignore[arg-type]
     path.write_text(json.dumps([entry("a", 1)]))
-    keys = {Predictions([path], own, category_ids=how).meaning(path) for how in ("from-0", "from-1")}
+    keys = {Predictions([path], own, category_ids=how).reference_digest(path) for how in ("from-0", "from-1")}
     assert len(keys) == 2
 
 

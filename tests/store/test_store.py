@@ -1,7 +1,9 @@
 """Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
 
 import errno
+import json
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +16,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.support.manifests import changed, make_manifest
 from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
-from robustbench_sgdm.store import Cell, CellStore, Run, cell_key, list_runs, locks
-from robustbench_sgdm.store.locks import held
-
-SOUND = (
-    "schema: 1\nmodels: {}\ndata: {name: d, images: 1}\ncorruptions: {}\nsettings: {engine: torch, seed: 0}\n"
+from robustbench_sgdm.store import (
+    MANIFEST,
+    SCHEMA,
+    Cell,
+    CellStore,
+    Manifest,
+    Run,
+    cell_key,
+    list_runs,
+    locks,
 )
-SCORES = {
-    "detections": 2,
-    "metrics": {m: 1.5 * i for i, m in enumerate(METRICS)} | {"AP_S": None},
-    "per_class": {},
+from robustbench_sgdm.store.locks import is_locked
+from robustbench_sgdm.store.schema import FIRST_MANIFEST
+
+SOUND: dict[str, Any] = {
+    "schema": SCHEMA,
+    "models": {"m": {"weights": "w"}},
+    "data": {"name": "d", "images": 1, "fingerprint": "f"},
+    "corruptions": {"c": {"family": "noise", "fingerprint": "f"}},
+    "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
+    "cells": [],
 }
+CELL = {"model": "m", "corruption": "c", "severity": 1, "key": "k"}
+SCORES: dict[str, float | None] = {m: 1.5 * i for i, m in enumerate(METRICS)} | {"AP_S": None}
 
 
 def rows(ids: Sequence[int]) -> dict[str, Any]:
@@ -40,39 +56,30 @@ def cell(severity: float = 0.0, key: str = "k" * 64, model: str = "m[x=1]", corr
     return Cell(model, corruption, severity, key)
 
 
-def plan(*cells: Cell) -> dict[str, Any]:
-    return {
-        "models": {"m[x=1]": {"baseline": None}},
-        "data": {"name": "d", "images": 2},
-        "corruptions": {},
-        "settings": {"engine": "torch", "seed": 0},
-        "cells": [
-            {"model": c.model, "corruption": c.corruption, "severity": c.severity, "key": c.key}
-            for c in cells
-        ],
-    }
+def plan(*cells: Cell) -> Manifest:
+    return make_manifest(cells)
 
 
-def finish(store: CellStore, c: Cell) -> None:
+def score_cell(store: CellStore, c: Cell) -> None:
     store.write_shard(c, 0, rows([1, 2]))
-    store.merge(c, 1)
-    store.finish(c, SCORES)
+    store.merge_shards(c, 1)
+    store.commit(c, SCORES, detections=2)
 
 
 def test_a_cell_is_absent_until_its_scores_are_there(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
     store.write_shard(c, 1, rows([3]))
     store.write_shard(c, 0, rows([1, 2]))
-    assert store.shards(c) == {0, 1} and not store.complete(c)
+    assert store.stored_shards(c) == {0, 1} and not store.is_complete(c)
     assert [shard["image_id"].tolist() for shard in store.read_shards(c, 2)] == [[1, 2], [3]]
-    assert store.merge(c, 2) == 3
-    assert not store.complete(c)
-    store.finish(c, SCORES)
-    assert store.detections(c)["image_id"].tolist() == [1, 2, 3]
-    assert store.complete(c) and not store.shards(c)
+    assert store.merge_shards(c, 2) == 3
+    assert not store.is_complete(c)
+    store.commit(c, SCORES, detections=2)
+    assert store.read_detections(c)["image_id"].tolist() == [1, 2, 3]
+    assert store.is_complete(c) and not store.stored_shards(c)
     assert sorted(p.name for p in store.folder(c).iterdir()) == ["detections.parquet", "scores.json"]
     pd.testing.assert_frame_equal(
-        pd.read_parquet(store.folder(c) / "detections.parquet"), store.detections(c)
+        pd.read_parquet(store.folder(c) / "detections.parquet"), store.read_detections(c)
     )
 
 
@@ -84,24 +91,24 @@ def test_the_stored_file_does_not_show_how_it_was_cut(tmp_path: Path) -> None:
     for number, (start, end) in enumerate(pairwise(cuts)):
         two.write_shard(cell(), number, {k: v[start:end] for k, v in whole.items()})
     for store, count in ((one, 1), (two, 4)):
-        assert store.merge(cell(), count) == 300_000
+        assert store.merge_shards(cell(), count) == 300_000
     files = [(s.folder(cell()) / "detections.parquet").read_bytes() for s in (one, two)]
     assert files[0] == files[1]
-    pd.testing.assert_frame_equal(two.detections(cell()), pd.concat(one.read_shards(cell(), 1)))
+    pd.testing.assert_frame_equal(two.read_detections(cell()), pd.concat(one.read_shards(cell(), 1)))
 
 
 def test_no_detection_at_all_is_a_cell(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
     store.write_shard(c, 0, rows([]))
-    assert store.merge(c, 1) == 0
-    store.finish(c, SCORES)
-    assert store.complete(c) and len(store.detections(c)) == 0
+    assert store.merge_shards(c, 1) == 0
+    store.commit(c, SCORES, detections=2)
+    assert store.is_complete(c) and len(store.read_detections(c)) == 0
 
 
 def test_other_ingredients_are_another_cell(tmp_path: Path) -> None:
     store = CellStore(tmp_path)
-    finish(store, cell())
-    assert not store.complete(cell(key="other")) and not store.shards(cell(key="other"))
+    score_cell(store, cell())
+    assert not store.is_complete(cell(key="other")) and not store.stored_shards(cell(key="other"))
     assert cell_key(a=1, b=2) == cell_key(b=2, a=1) != cell_key(a=1, b=3)
 
 
@@ -109,21 +116,21 @@ def test_a_missing_shard_is_never_scored_over(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
     store.write_shard(c, 1, rows([3]))
     with pytest.raises(DataError, match="shard 0 of 2 is missing"):
-        store.merge(c, 2)
-    assert not store.complete(c)
+        store.merge_shards(c, 2)
+    assert not store.is_complete(c)
 
 
 def test_new_detections_never_meet_old_scores(tmp_path: Path) -> None:
     """Stopped between the merge of another plan's cell and its scores, the first plan's cell is not complete."""
     store, first, second = CellStore(tmp_path), cell(), cell(key="other" * 10)
-    finish(store, first)
+    score_cell(store, first)
     store.write_shard(second, 0, rows([9]))
-    store.merge(second, 1)
-    assert not store.complete(first) and not store.complete(second)
+    store.merge_shards(second, 1)
+    assert not store.is_complete(first) and not store.is_complete(second)
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan(cell()))
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
     with (
         run.lock(),
         pytest.raises(RobustBenchError, match="another process works on"),
@@ -141,7 +148,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
     def flock(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    run = Run.start(tmp_path, "r", plan(cell()))
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
     monkeypatch.setattr(fcntl, "flock", flock)
     for _ in range(2):
         with (
@@ -149,27 +156,27 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
             run.lock(),
         ):
             pass
-        assert not held(run.path)
+        assert not is_locked(run.path)
 
 
 def test_a_pipe_in_the_place_of_a_plan_keeps_nobody_waiting(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    os.mkfifo(tmp_path / "r/plan.yaml")
+    os.mkfifo(tmp_path / "r/manifest.json")
     with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
         Run.open(tmp_path / "r")
     with pytest.raises(UnsafeFileError, match="is a pipe, not a regular file"):
-        Run.start(tmp_path, "r", plan(cell()))
+        Run.create_or_resume(tmp_path, "r", plan(cell()))
 
 
 def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan(cell()))
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
     with run.lock():
         pass
     looking = run.files.open(".lock", "r+b")
-    assert locks._lock(looking)
+    assert locks._try_lock(looking)
     threading.Timer(0.05, looking.close).start()
     with run.lock():
-        assert held(run.path)
+        assert is_locked(run.path)
 
 
 def tear(path: Path, how: str) -> None:
@@ -187,11 +194,11 @@ def test_a_torn_shard_is_no_shard(tmp_path: Path, how: str) -> None:
     for number in (0, 1):
         store.write_shard(c, number, rows([number] * 500))
     tear(sorted((store.folder(c) / "shards").iterdir())[1], how)
-    assert store.sound_shards(c) == {0} and (how in ("hole", "bit") or store.shards(c) == {0})
-    with pytest.raises(DataError, match="shard 1 of 2 is missing or damaged; start again"):
-        store.merge(c, 2)
+    assert store.verified_shards(c) == {0} and (how in ("hole", "bit") or store.stored_shards(c) == {0})
+    with pytest.raises(DataError, match="shard 1 of 2 is missing or damaged; run the same"):
+        store.merge_shards(c, 2)
     store.write_shard(c, 1, rows([1] * 500))
-    assert store.merge(c, 2) == 1000
+    assert store.merge_shards(c, 2) == 1000
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "hole"])
@@ -199,75 +206,73 @@ def test_a_torn_shard_is_no_shard(tmp_path: Path, how: str) -> None:
 def test_a_torn_cell_is_not_sound(tmp_path: Path, how: str, name: str) -> None:
     store, c = CellStore(tmp_path), cell()
     store.write_shard(c, 0, rows([1] * 500))
-    store.merge(c, 1)
-    store.finish(c, SCORES)
-    assert store.sound(c)
+    store.merge_shards(c, 1)
+    store.commit(c, SCORES, detections=2)
+    assert store.verify(c)
     tear(store.folder(c) / name, how)
-    assert not store.sound(c)
+    assert not store.verify(c)
 
 
 def test_a_cell_with_a_flipped_bit_is_not_sound(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
-    finish(store, c)
+    score_cell(store, c)
     tear(store.folder(c) / "detections.parquet", "bit")
-    assert store.complete(c) and not store.sound(c)
+    assert store.is_complete(c) and not store.verify(c)
     with pytest.raises(DataError, match="cannot be read"):
-        store.detections(c)
+        store.read_detections(c)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "schema: 1\ncells:\n- {mod", "schema: 1\nname: r\nmodels: {}\n", "schema: 1\0\0\0"]
-)
+@pytest.mark.parametrize("text", ["", '{"schema": 2, "cells": [{"mod', '{"schema": 2\0\0\0}', "\0"])
 def test_a_torn_plan_is_written_again(tmp_path: Path, text: str) -> None:
-    run = Run.start(tmp_path, "r", plan(cell()))
-    finish(run.store, cell())
-    (run.path / "plan.yaml").write_text(text)
-    again = Run.start(tmp_path, "r", plan(cell()))
-    assert again.path == run.path and not again.missing()
-    (run.path / "plan.yaml").write_text(text)
-    other = Run.start(tmp_path, "r", plan(cell(key="other")))
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
+    score_cell(run.store, cell())
+    (run.path / "manifest.json").write_text(text)
+    again = Run.create_or_resume(tmp_path, "r", plan(cell()))
+    assert again.path == run.path and not again.missing_cells()
+    (run.path / "manifest.json").write_text(text)
+    other = Run.create_or_resume(tmp_path, "r", plan(cell(key="other")))
     assert other.path.name == "r2", "cells of another plan would be lost"
 
 
 def test_stopped_before_the_plan_was_written(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    (tmp_path / "r/.plan.yaml.0123456789abcdef").write_text("schema")
-    assert Run.start(tmp_path, "r", plan(cell())).path.name == "r"
+    (tmp_path / "r/.manifest.json.0123456789abcdef").write_text("{")
+    assert Run.create_or_resume(tmp_path, "r", plan(cell())).path.name == "r"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("not a run")
-    assert Run.start(tmp_path, "mine", plan(cell())).path.name == "mine2"
+    assert Run.create_or_resume(tmp_path, "mine", plan(cell())).path.name == "mine2"
 
 
 def test_stale_cells_are_those_of_another_key(tmp_path: Path) -> None:
     store = CellStore(tmp_path)
-    assert not store.stale(cell())
-    finish(store, cell())
-    assert store.stale(cell(key="other")) and not store.stale(cell())
+    assert not store.is_outdated(cell())
+    score_cell(store, cell())
+    assert store.is_outdated(cell(key="other")) and not store.is_outdated(cell())
 
 
 def test_a_damaged_cell_is_absent(tmp_path: Path) -> None:
     store, c = CellStore(tmp_path), cell()
-    finish(store, c)
+    score_cell(store, c)
     (store.folder(c) / "scores.json").write_text("{")
-    assert not store.complete(c)
+    assert not store.is_complete(c)
 
 
 def test_the_same_plan_goes_on_and_another_gets_its_own_directory(tmp_path: Path) -> None:
-    first = Run.start(tmp_path, "r", plan(cell()))
-    assert Run.start(tmp_path, "r", plan(cell())).path == first.path
+    first = Run.create_or_resume(tmp_path, "r", plan(cell()))
+    assert Run.create_or_resume(tmp_path, "r", plan(cell())).path == first.path
     other = plan(cell(), cell(3, corruption="gaussian_noise"))
-    assert Run.start(tmp_path, "r", other).path.name == "r2"
-    assert Run.start(tmp_path, "r", other).path.name == "r2"
-    finish(first.store, cell())
-    grown = Run.start(tmp_path, "r", other, exist_ok=True)
-    assert grown.path == first.path and grown.missing() == [cell(3, corruption="gaussian_noise")]
+    assert Run.create_or_resume(tmp_path, "r", other).path.name == "r2"
+    assert Run.create_or_resume(tmp_path, "r", other).path.name == "r2"
+    score_cell(first.store, cell())
+    grown = Run.create_or_resume(tmp_path, "r", other, exist_ok=True)
+    assert grown.path == first.path and grown.missing_cells() == [cell(3, corruption="gaussian_noise")]
     assert [p.name for p in list_runs(tmp_path)] == ["r2", "r"]
 
 
 def test_results_hold_complete_cells_only_and_read_back_exactly(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan(cell(), cell(3, corruption="gaussian_noise")))
+    run = Run.create_or_resume(tmp_path, "r", plan(cell(), cell(3, corruption="gaussian_noise")))
     assert run.results().empty
-    finish(run.store, cell())
+    score_cell(run.store, cell())
     frame = run.results()
     assert frame["severity"].tolist() == [0.0] and np.isnan(frame["AP_S"][0]) and frame["AP50"][0] == 1.5
     read = pd.read_csv(run.write_results())
@@ -277,45 +282,101 @@ def test_results_hold_complete_cells_only_and_read_back_exactly(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
 def test_a_run_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="plain folder name"):
-        Run.start(tmp_path, name, plan(cell()))
+        Run.create_or_resume(tmp_path, name, plan(cell()))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("change", "message"),
     [
-        ("[", "cannot be read"),
-        ("- 1", "schema None"),
-        ("schema: 99\ncells: []", "schema 99"),
-        ("schema: 1\ncells: []", "'models' is no dict"),
-        (f"{SOUND}cells: [{{model: m}}]", "damaged cell"),
-        (f"{SOUND}cells: [{{model: ../m, corruption: c, severity: 1, key: k}}]", "no plain folder name"),
-        (f"{SOUND}cells: [{{model: m, corruption: '..', severity: 1, key: k}}]", "no plain folder name"),
-        (f"{SOUND}cells: [{{model: 'a\\0', corruption: c, severity: 1, key: k}}]", "no plain folder name"),
-        (f"{SOUND}cells: [{{model: m, corruption: c, severity: .nan, key: k}}]", "outside"),
-        (f"{SOUND}cells: [{{model: m, corruption: c, severity: 1, key: ../../x}}]", "no hash"),
+        ({"models": [1]}, r"models is \[1\], must be an object"),
+        ({"cells": None}, "cells is None, must be a list"),
+        ({"cells": [{"model": "m"}]}, r"lacks cells\[0\]\.corruption"),
+        ({"cells": [CELL | {"model": "../m"}]}, r"cells\[0\]\.model is '../m', must be a plain folder name"),
+        ({"cells": [CELL | {"corruption": ".."}]}, "must be a plain folder name"),
+        ({"cells": [CELL | {"model": "a\0"}]}, "must be a plain folder name"),
+        ({"cells": [CELL | {"severity": float("nan")}]}, "numbers must be finite"),
+        ({"cells": [CELL | {"severity": 7}]}, r"cells\[0\]\.severity is 7, must be less than or equal to 5"),
+        ({"cells": [CELL | {"severity": True}]}, "severity is True, must be a number"),
+        ({"cells": [CELL | {"key": "../../x"}]}, "must be a hash"),
+        ({"cells": [CELL | {"model": "n"}]}, "cell of 'n', which it does not describe"),
+        ({"cells": [CELL | {"corruption": "n"}]}, "cell under 'n', which it does not describe"),
+        ({"cells": [CELL, CELL]}, "twice"),
+        ({"data": {"name": ["d"], "images": 1, "fingerprint": "f"}}, r"data\.name is \['d'\], must be text"),
+        ({"data": {"name": "d", "images": 1}}, r"lacks data\.fingerprint"),
+        ({"data": {"name": "\ud800", "images": 1, "fingerprint": "f"}}, "half a surrogate pair"),
         (
-            f"{SOUND}cells: [{{model: m, corruption: c, severity: 1, key: k}}]",
-            "cell of 'm', which it does not",
+            {"settings": {"engine": "torch", "seed": {}, "device": "cpu"}},
+            r"settings\.seed is {}, must be a whole",
         ),
+        ({"models": {"m": 1}}, r"models\.m is 1, must be an object"),
         (
-            f"{SOUND}cells: [&c {{model: m, corruption: c, severity: 1, key: k}}, *c]".replace(
-                "models: {}", "models: {m: {}}"
-            ),
-            "twice",
+            {"models": {"m\x1b": {"weights": "w"}}},
+            r"models\.'m\\x1b' is 'm\\x1b', must be a plain folder name",
         ),
-        (f"{SOUND}cells: []".replace("name: d", "name: [d]"), "'name' of data"),
-        (f"{SOUND}cells: []".replace("seed: 0", "seed: {}"), "'seed' of settings"),
-        (f"{SOUND}cells: []".replace("models: {}", "models: {m: 1}"), "not described"),
-        (f"{SOUND}cells: []".replace("models: {}", "models: {m: {baseline: 1}}"), "'baseline' of models"),
-        (f"{SOUND}cells: []".replace("corruptions: {}", "corruptions: {m: {strengths: 1}}"), "'strengths'"),
+        ({"models": {"m": {"weights": "w", "baseline": 1}}}, r"models\.m\.baseline is 1, must be text"),
+        ({"models": {"m": {"weights": "w", "half": 1}}}, "half is 1, must be true or false"),
+        (
+            {"corruptions": {"c": {"family": "", "fingerprint": "", "strengths": 1}}},
+            "strengths is 1, must be an obj",
+        ),
+        ({"config": json.loads("[" * 60 + "]" * 60)}, "nested deeper than 50"),
+        ({"schema": None}, "has schema None, and this version reads 2"),
+        ({"schema": "x\x1b"}, r"has schema 'x\\x1b', and this version reads 2"),
+        ({"schema": 99}, "has schema 99, and this version reads 2: update robustbench-sgdm"),
     ],
 )
-def test_foreign_and_damaged_run_directories(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match="not a run directory"):
+def test_what_is_not_valid_in_a_manifest_is_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """In one line of plain text, with the field and what it holds."""
+    (tmp_path / "manifest.json").write_text(json.dumps(SOUND | change))
+    with pytest.raises(DataError, match=message) as refused:
         Run.open(tmp_path)
-    (tmp_path / "plan.yaml").write_text(text)
+    text = str(refused.value)
+    assert str(tmp_path / "manifest.json") in text and len(text) < 600
+    assert text.isprintable() and not re.search(r"pydantic|Input should|validation error|type=", text)
+
+
+def test_foreign_directories(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not a run directory: it has no manifest\.json"):
+        Run.open(tmp_path)
+    for text, message in (("[", "cannot be read as json"), ("[1]", r"holds \[1\], must hold an object")):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            Run.open(tmp_path)
+
+
+def test_fields_of_a_later_version_are_kept(tmp_path: Path) -> None:
+    """When its baseline changes the manifest is written again."""
+    run = Run.create_or_resume(tmp_path, "r", plan(cell(), cell(model="n")))
+    content = json.loads((run.path / MANIFEST).read_text())
+    content["models"]["n"]["later"] = content["later"] = {"a": [1]}
+    (run.path / MANIFEST).write_text(json.dumps(content))
+    again = Run.create_or_resume(tmp_path, "r", changed(run.manifest, models={"n": {"baseline": "m[x=1]"}}))
+    assert again.baseline_pairs == [("m[x=1]", "n")]
+    written = json.loads((run.path / MANIFEST).read_text())
+    assert written["later"] == written["models"]["n"]["later"] == {"a": [1]}
+
+
+def test_names_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    manifest = make_manifest([cell()], models={"m[x=1]": {"weights": "caf\udce9.pt"}})
+    run = Run.create_or_resume(tmp_path, "r", manifest)
+    assert Run.open(run.path).manifest.models["m[x=1]"].weights == "caf\udce9.pt"
+
+
+def test_a_run_of_the_first_edition(tmp_path: Path) -> None:
+    """One line says so; its cells can be kept, since their keys are the same."""
+    old = tmp_path / "r"
+    old.mkdir()
+    (old / FIRST_MANIFEST).write_text("schema: 1\nname: r\ncommand: x\nmodels: {}\n")
+    message = r"was made by an earlier version \(schema 1, this one reads 2\): run it again .*--exist-ok"
     with pytest.raises(DataError, match=message):
-        Run.open(tmp_path)
+        Run.open(old)
+    assert list_runs(tmp_path) == [old]
+    score_cell(CellStore(old / "cells"), cell())
+    assert Run.create_or_resume(tmp_path, "r", plan(cell())).path.name == "r2"
+    kept = Run.create_or_resume(tmp_path, "r", plan(cell()), exist_ok=True)
+    assert kept.path == old and not kept.missing_cells()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -334,25 +395,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
 def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RobustBenchError, match="--project"):
-        Run.start(tmp_path / "file", "r", plan(cell()))
+        Run.create_or_resume(tmp_path / "file", "r", plan(cell()))
 
 
 @pytest.mark.parametrize("part", ["cells", "figures", "statistics/m[x=1]", "cells/m[x=1]/clean/0/shards"])
 def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
     """Shards are removed once merged: through a link, somebody else's."""
-    run = Run.start(tmp_path / "runs", "r", plan(cell()))
+    run = Run.create_or_resume(tmp_path / "runs", "r", plan(cell()))
     (tmp_path / "outside").mkdir()
     (run.path / part).parent.mkdir(parents=True, exist_ok=True)
     (run.path / part).symlink_to(tmp_path / "outside")
     with pytest.raises(UnsafeFileError, match="is a link, and links within a run directory are not followed"):
-        finish(run.store, cell())
+        score_cell(run.store, cell())
         run.files.write_text(f"{part}/x", "x")
     assert not [*(tmp_path / "outside").iterdir()]
     (tmp_path / "linked").symlink_to(run.path)  # the run itself may be one
     (run.path / part).unlink()
     linked = Run.open(tmp_path / "linked")
-    finish(linked.store, cell())
-    assert not linked.missing() and not run.missing()
+    score_cell(linked.store, cell())
+    assert not linked.missing_cells() and not run.missing_cells()
 
 
 @pytest.mark.parametrize(
@@ -367,11 +428,12 @@ def test_links_do_not_lead_out_of_a_run(tmp_path: Path, part: str) -> None:
 )
 def test_scores_that_are_none(tmp_path: Path, change: dict[str, Any]) -> None:
     store = CellStore(tmp_path)
-    finish(store, cell())
-    store.finish(cell(), SCORES | change)
-    assert not store.complete(cell())
-    with pytest.raises(DataError, match="does not hold the scores"):
-        store.scores(cell())
+    score_cell(store, cell())
+    file = store.folder(cell()) / "scores.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert not store.is_complete(cell())
+    with pytest.raises(DataError, match=r"scores\.json is not valid: (metrics|per_class|detections)"):
+        store.read_scores(cell())
 
 
 def test_detections_with_gaps_or_nan_are_refused(tmp_path: Path) -> None:
@@ -379,13 +441,13 @@ def test_detections_with_gaps_or_nan_are_refused(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     file = store.folder(cell()) / "detections.parquet"
     whole = pq.read_table(file)
     for value, message in ((None, "gaps"), (float("nan"), "not finite")):
         pq.write_table(whole.set_column(2, "score", pa.array([value, 1.0], pa.float32())), file)
         with pytest.raises(DataError, match=message):
-            store.detections(cell())
+            store.read_detections(cell())
 
 
 def test_a_few_bytes_of_parquet_do_not_fill_the_memory(tmp_path: Path) -> None:
@@ -393,20 +455,20 @@ def test_a_few_bytes_of_parquet_do_not_fill_the_memory(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     store = CellStore(tmp_path)
-    finish(store, cell())
+    score_cell(store, cell())
     file = store.folder(cell()) / "detections.parquet"
     schema = pq.read_schema(file)
     column = {f.name: pa.array(np.zeros(2_000_000), pa.float64()).cast(f.type) for f in schema}
     pq.write_table(pa.table(column), file)
     assert file.stat().st_size < 100_000
     with pytest.raises(DataError, match="claims 2,000,000 rows"):
-        store.detections(cell())
+        store.read_detections(cell())
 
 
 def test_a_run_that_was_given_another_plan_is_not_worked_on(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan(cell()))
-    Run.start(tmp_path, "r", plan(cell(key="other" * 10)), exist_ok=True)
-    with pytest.raises(RobustBenchError, match="another plan meanwhile"), run.lock():
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
+    Run.create_or_resume(tmp_path, "r", plan(cell(key="other" * 10)), exist_ok=True)
+    with pytest.raises(RobustBenchError, match="other cells meanwhile"), run.lock():
         pass
 
 
@@ -415,8 +477,8 @@ def test_plans_started_at_once_get_a_directory_each(tmp_path: Path) -> None:
 
     def start(number: int) -> tuple[str, str]:
         together.wait()
-        run = Run.start(tmp_path, "r", plan(cell(key=f"{number}" * 40)))
-        return run.path.name, run.plan["cells"][0]["key"]
+        run = Run.create_or_resume(tmp_path, "r", plan(cell(key=f"{number}" * 40)))
+        return run.path.name, run.manifest.cells[0].key
 
     with ThreadPoolExecutor(6) as pool:
         names = dict(pool.map(start, range(6)))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def doing(kit: bytes) -> Callable[[bytes], bytes]:
-    """Answers a unit with itself; strings say what to do instead. `kit` is how long to start and to work (s)."""
-    start, work = pickle.loads(kit)
+def doing(payload: bytes) -> Callable[[bytes], bytes]:
+    """Answers a unit with itself; strings say what to do instead. `payload` is how long to start and to work (s)."""
+    start, work = pickle.loads(payload)
     time.sleep(start)
 
     def answer(message: bytes) -> bytes:
@@ -29,6 +29,6 @@ def doing(kit: bytes) -> Callable[[bytes], bytes]:
     return answer
 
 
-def never(kit: bytes) -> Callable[[bytes], bytes]:
+def never(payload: bytes) -> Callable[[bytes], bytes]:
     """Cannot start."""
     os._exit(3)

@@ -15,20 +15,27 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.detectors import load_detectors
-from robustbench_sgdm.evaluation import planned_crew
-from robustbench_sgdm.store import CellStore, Run
+from robustbench_sgdm.evaluation import planned_capacity
+from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.store.runs import LATENCY
-from robustbench_sgdm.sweep import Crew, Plan, Settings, cores, estimate, make_plan, needed_units
-from robustbench_sgdm.sweep.estimate import Costs, expected
+from robustbench_sgdm.sweep import (
+    Capacity,
+    Plan,
+    available_cores,
+    estimate_seconds,
+    make_plan,
+    pending_units,
+)
+from robustbench_sgdm.sweep.estimate import Costs, combine_costs
 
 PARTS = [
     "predictions",
-    "timing the models",
-    "damage to the images",
-    "resampling and error types",
+    "latency of the models",
+    "PSNR and SSIM",
+    "resampling and error analysis",
     "report",
 ]
-HERE = cores()
+HERE = available_cores()
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +53,11 @@ def costs(plan: Plan, seconds: float = 1.0) -> Costs:
     return Costs(one, models, noise, noise, one, one, one)
 
 
-def spans(plan: Plan, tmp_path: Path, crew: Crew, run: Run | None = None, seconds: float = 1.0) -> Any:
-    units = needed_units(plan, CellStore(tmp_path / "nothing"))
-    return expected(plan, units, crew, costs(plan, seconds), run)
+def spans(
+    plan: Plan, tmp_path: Path, capacity: Capacity, run: Run | None = None, seconds: float = 1.0
+) -> Any:
+    units = pending_units(plan, CellStore(tmp_path / "nothing"))
+    return combine_costs(plan, units, capacity, costs(plan, seconds), run)
 
 
 def no_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -57,24 +66,26 @@ def no_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def test_it_states_every_part_at_least_and_at_most(plan: Plan) -> None:
     threads = torch.get_num_threads()
-    found = estimate(plan, needed_units(plan, CellStore(Path("nothing"))), Crew(2))
+    found = estimate_seconds(plan, pending_units(plan, CellStore(Path("nothing"))), Capacity(2))
     assert list(found) == PARTS and torch.get_num_threads() == threads
     assert all(0 < low <= high < np.inf for low, high in found.values())
 
 
 def test_more_workers_never_take_longer(plan: Plan, tmp_path: Path) -> None:
-    for kind in (Crew(1), Crew(1, start=True), Crew(1, elsewhere=True, start=True)):
+    for kind in (Capacity(1), Capacity(1, has_startup=True), Capacity(1, is_remote=True, has_startup=True)):
         found = [spans(plan, tmp_path, replace(kind, workers=n)) for n in (1, 2, 3, 8, 1000)]
         assert all(no_more(more, fewer) for fewer, more in itertools.pairwise(found))
         assert (found[-1]["predictions"] > 0).all()
-    here, there = (spans(plan, tmp_path, Crew(10 * HERE, elsewhere=e))["predictions"] for e in (False, True))
+    here, there = (
+        spans(plan, tmp_path, Capacity(10 * HERE, is_remote=e))["predictions"] for e in (False, True)
+    )
     assert (here > there).all()  # cores of other machines help, workers without cores do not
-    np.testing.assert_allclose(here, spans(plan, tmp_path, Crew(HERE))["predictions"])
+    np.testing.assert_allclose(here, spans(plan, tmp_path, Capacity(HERE))["predictions"])
 
 
 def test_more_work_never_takes_less(plan: Plan, tmp_path: Path) -> None:
-    whole = spans(plan, tmp_path, Crew(2))
-    assert no_more(spans(plan, tmp_path, Crew(2), seconds=0.5), whole)
+    whole = spans(plan, tmp_path, Capacity(2))
+    assert no_more(spans(plan, tmp_path, Capacity(2), seconds=0.5), whole)
     fewer = make_plan(
         dict([*plan.models.items()][:1]),
         plan.dataset,
@@ -82,9 +93,9 @@ def test_more_work_never_takes_less(plan: Plan, tmp_path: Path) -> None:
         [0, 3],
         plan.settings,
     )
-    small = spans(fewer, tmp_path, Crew(2))
+    small = spans(fewer, tmp_path, Capacity(2))
     assert no_more(small, whole)
-    for part in ("predictions", "damage to the images", "resampling and error types"):
+    for part in ("predictions", "PSNR and SSIM", "resampling and error analysis"):
         assert (small[part] < whole[part]).all()
 
 
@@ -94,21 +105,21 @@ def test_workers_share_gpus_and_processes_have_to_start(
     plan = replace(plan, settings=replace(plan.settings, device="cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
-    def longest(crew: Crew) -> float:
-        return float(spans(plan, tmp_path, crew)["predictions"][1])
+    def longest(capacity: Capacity) -> float:
+        return float(spans(plan, tmp_path, capacity)["predictions"][1])
 
-    assert longest(Crew(2)) == pytest.approx(longest(Crew(2, gpus=0.5)))  # one GPU either way
-    assert longest(Crew(2, gpus=1)) < longest(Crew(2, gpus=0.5))
-    assert longest(Crew(8, gpus=1)) >= longest(Crew(8, gpus=1, elsewhere=True))
-    assert longest(Crew(2, start=True)) > longest(Crew(2))
+    assert longest(Capacity(2)) == pytest.approx(longest(Capacity(2, gpus=0.5)))  # one GPU either way
+    assert longest(Capacity(2, gpus=1)) < longest(Capacity(2, gpus=0.5))
+    assert longest(Capacity(8, gpus=1)) >= longest(Capacity(8, gpus=1, is_remote=True))
+    assert longest(Capacity(2, has_startup=True)) > longest(Capacity(2))
 
 
 def test_what_a_run_has_is_not_made_again(plan: Plan, tmp_path: Path) -> None:
-    run = Run.start(tmp_path, "r", plan.describe(), truth=plan.truth())
-    assert no_more(before := spans(plan, tmp_path, Crew(2), run), spans(plan, tmp_path, Crew(2)))
+    run = Run.create_or_resume(tmp_path, "r", plan.to_manifest(), ground_truth=plan.ground_truth())
+    assert no_more(before := spans(plan, tmp_path, Capacity(2), run), spans(plan, tmp_path, Capacity(2)))
     run.write_latency(pd.DataFrame([("m", 1.0, 1.0, 1.0, 1.0, "cpu")], columns=list(LATENCY)))
-    after = spans(plan, tmp_path, Crew(2), run)
-    assert before["timing the models"].sum() > after["timing the models"].sum() == 0
+    after = spans(plan, tmp_path, Capacity(2), run)
+    assert before["latency of the models"].sum() > after["latency of the models"].sum() == 0
 
 
 def test_what_fails_is_said(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,20 +130,20 @@ def test_what_fails_is_said(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(one.detector, "predict", predict)
     with pytest.raises(RobustBenchError, match=r"RuntimeError: CUDA error: no kernel image$"):
-        estimate(plan, needed_units(plan, CellStore(Path("nothing"))), Crew(2))
+        estimate_seconds(plan, pending_units(plan, CellStore(Path("nothing"))), Capacity(2))
 
 
 @pytest.mark.parametrize(
-    ("on", "workers", "device", "address", "gpus", "crew"),
+    ("on", "workers", "device", "address", "gpus", "capacity"),
     [
-        ("local", 0, "cpu", None, 1.0, Crew(2)),
-        ("local", 5, "cpu", None, 1.0, Crew(5, start=True)),
-        ("local", 3, "cuda", None, 1.0, Crew(3, start=True)),
-        ("ray", 0, "cpu", None, 1.0, Crew(HERE, start=True)),
-        ("ray", 0, "cpu", "host:1", 1.0, Crew(1, elsewhere=True, start=True)),
-        ("ray", 7, "cpu", "host:1", 1.0, Crew(7, elsewhere=True, start=True)),
-        ("ray", 0, "cuda", None, 0.5, Crew(8, gpus=0.5, start=True)),
-        ("ray", 6, "cuda", "auto", 0.5, Crew(6, gpus=0.5, elsewhere=True, start=True)),
+        ("local", 0, "cpu", None, 1.0, Capacity(2)),
+        ("local", 5, "cpu", None, 1.0, Capacity(5, has_startup=True)),
+        ("local", 3, "cuda", None, 1.0, Capacity(3, has_startup=True)),
+        ("ray", 0, "cpu", None, 1.0, Capacity(HERE, has_startup=True)),
+        ("ray", 0, "cpu", "host:1", 1.0, Capacity(1, is_remote=True, has_startup=True)),
+        ("ray", 7, "cpu", "host:1", 1.0, Capacity(7, is_remote=True, has_startup=True)),
+        ("ray", 0, "cuda", None, 0.5, Capacity(8, gpus=0.5, has_startup=True)),
+        ("ray", 6, "cuda", "auto", 0.5, Capacity(6, gpus=0.5, is_remote=True, has_startup=True)),
     ],
 )
 def test_who_would_work(
@@ -141,9 +152,9 @@ def test_who_would_work(
     device: str,
     address: str | None,
     gpus: float,
-    crew: Crew,
+    capacity: Capacity,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     config = EvaluationConfig("yolov8n", executor=on, workers=workers, address=address, gpus=gpus)
-    assert planned_crew(config, device, 2) == crew
+    assert planned_capacity(config, device, 2) == capacity

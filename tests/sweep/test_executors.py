@@ -24,18 +24,17 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors import load_detectors
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, Settings
 from robustbench_sgdm.sweep import (
     Executor,
     Plan,
-    Processes,
-    Settings,
+    ProcessExecutor,
     make_plan,
-    needed_units,
-    on_ray,
-    processes,
-    sweep,
+    pending_units,
+    ray_executor,
+    run_sweep,
 )
+from robustbench_sgdm.sweep.executors import processes
 
 pytestmark = pytest.mark.filterwarnings("default:::ray")
 
@@ -55,7 +54,7 @@ def ray(downloads: Path) -> Iterator[Executor]:
         pytest.skip("Ray (the extra [ray]) is not installed")
     with ExitStack() as until:
         with chdir(downloads):
-            started = until.enter_context(on_ray(workers=2))
+            started = until.enter_context(ray_executor(workers=2))
         yield started
 
 
@@ -69,19 +68,19 @@ def plan() -> Plan:
 
 @pytest.fixture
 def start(tmp_path: Path, plan: Plan) -> Callable[[str], Run]:
-    return lambda name: Run.start(tmp_path, name, plan.describe())
+    return lambda name: Run.create_or_resume(tmp_path, name, plan.to_manifest())
 
 
 @pytest.fixture
 def reference(plan: Plan, start: Callable[[str], Run]) -> Stored:
     run = start("threads")
-    sweep(plan, run.store)
+    run_sweep(plan, run.store)
     return stored(run)
 
 
 def stored(run: Run) -> Stored:
     run.write_results()
-    files = (p for p in run.path.rglob("*") if p.is_file() and p.name not in ("plan.yaml", ".lock"))
+    files = (p for p in run.path.rglob("*") if p.is_file() and p.name not in ("manifest.json", ".lock"))
     return {str(p.relative_to(run.path)): p.read_bytes() for p in files}
 
 
@@ -107,7 +106,7 @@ def actors() -> list[int]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it ended meanwhile
-            found += [process.pid] if "_Actor" in " ".join(process.cmdline()) else []
+            found += [process.pid] if "WorkerRuntime" in " ".join(process.cmdline()) else []
     return found
 
 
@@ -115,9 +114,9 @@ def test_processes_give_the_same_cells_though_one_is_killed(
     plan: Plan, start: Callable[[str], Run], reference: Stored, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, (progress, killed) = start("processes"), killer(children, at=5)
-    assert sweep(plan, run.store, on=Processes(2), progress=progress) == []
+    assert run_sweep(plan, run.store, executor=ProcessExecutor(2), progress=progress) == []
     assert killed and stored(run) == reference
-    assert any("a worker was lost over shard" in r.message for r in caplog.records)
+    assert any("worker lost at shard" in r.message for r in caplog.records)
     assert not children()
 
 
@@ -125,18 +124,18 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     plan: Plan, start: Callable[[str], Run], reference: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is killed as soon as it is there, while it still imports and units are dealt to all."""
-    begin, killed = processes.Pool._start, list[int | None]()
+    begin, killed = processes.ProcessPool._start, list[int | None]()
 
-    def beginning(crew: Any) -> Any:
-        process, link = begin(crew)
+    def beginning(pool: Any) -> Any:
+        process, link = begin(pool)
         if not killed:
             killed.append(process.pid)
             process.kill()
         return process, link
 
-    monkeypatch.setattr(processes.Pool, "_start", beginning)
+    monkeypatch.setattr(processes.ProcessPool, "_start", beginning)
     run = start("taken")
-    assert sweep(plan, run.store, on=Processes(2)) == []
+    assert run_sweep(plan, run.store, executor=ProcessExecutor(2)) == []
     assert killed and stored(run) == reference and not children()
 
 
@@ -215,26 +214,27 @@ def test_ray_gives_the_same_cells_though_a_worker_is_killed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run, (progress, killed) = start("ray"), killer(actors, at=5)
-    assert sweep(plan, run.store, on=ray, progress=progress) == []
+    assert run_sweep(plan, run.store, executor=ray, progress=progress) == []
     assert killed and stored(run) == reference
-    assert any("a worker was lost over" in r.message for r in caplog.records)
+    assert any("worker lost at" in r.message for r in caplog.records)
 
 
 def test_begun_on_ray_with_images_sent_and_finished_here(
     plan: Plan, start: Callable[[str], Run], reference: Stored, ray: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that do not see the driver's files get them through the object store."""
-    from robustbench_sgdm.sweep import cluster, remote
+    from robustbench_sgdm.sweep.executors import ray as ray_module
+    from robustbench_sgdm.sweep.executors import worker_process
 
     sent: list[Path] = []
-    read = cluster._read
+    read = ray_module._read
 
     def counted(image: datasets.Image) -> bytes:
         sent.append(image.path)
         return read(image)
 
-    monkeypatch.setattr(cluster, "_read", counted)
-    monkeypatch.setattr(remote, "_digest", lambda _: "of a file that only the driver sees")
+    monkeypatch.setattr(ray_module, "_read", counted)
+    monkeypatch.setattr(worker_process, "_file_digest", lambda _: "of a file that only the driver sees")
     run, done = start("both"), [0]
 
     def interrupt(count: int) -> None:
@@ -243,10 +243,10 @@ def test_begun_on_ray_with_images_sent_and_finished_here(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(plan, run.store, on=ray, progress=interrupt)
-    left = sum(unit.size for unit in needed_units(plan, run.store))
+        run_sweep(plan, run.store, executor=ray, progress=interrupt)
+    left = sum(unit.size for unit in pending_units(plan, run.store))
     assert sent and 0 < left <= len(plan.dataset)
-    sweep(plan, run.store)
+    run_sweep(plan, run.store)
     assert stored(run) == reference
 
 
@@ -261,8 +261,8 @@ def test_a_unit_that_takes_every_worker_with_it_ends_the_run(plan: Plan, start: 
 
     threading.Thread(target=curse).start()
     try:
-        with pytest.raises(RobustBenchError, match=r"4 workers were lost over shard .*give fewer --workers"):
-            sweep(plan, run.store, on=Processes(1))
+        with pytest.raises(RobustBenchError, match=r"4 workers were lost at shard .*use fewer --workers"):
+            run_sweep(plan, run.store, executor=ProcessExecutor(1))
     finally:
         over.set()
 
@@ -279,7 +279,7 @@ def test_a_unit_that_takes_every_worker_with_it_ends_the_run(plan: Plan, start: 
     ],
 )
 def test_what_ray_cannot_do(how: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message), on_ray(**how):
+    with pytest.raises(UsageError, match=message), ray_executor(**how):
         pass
 
 
@@ -288,7 +288,7 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
         port = free.getsockname()[1]
     with (
         pytest.raises(RobustBenchError, match=f"no Ray cluster at 127.0.0.1:{port}"),
-        on_ray(f"127.0.0.1:{port}"),
+        ray_executor(f"127.0.0.1:{port}"),
     ):
         pass
 
@@ -297,6 +297,7 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
 def test_what_listens_and_is_no_cluster_is_left_within_a_minute() -> None:
     """Ray itself would ask for a quarter of an hour."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as deaf:
-        code = f"from robustbench_sgdm.sweep import on_ray\nwith on_ray('127.0.0.1:{deaf.getsockname()[1]}'): pass"
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        code = f"from robustbench_sgdm.sweep import ray_executor\nwith ray_executor({address!r}): pass"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
     assert "RobustBenchError: no Ray cluster at 127.0.0.1" in done.stderr

@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from robustbench_sgdm.core.worker_bootstrap import InheritedFile
-from robustbench_sgdm.sweep import processes
-from robustbench_sgdm.sweep.processes import Pool, WorkerLost
+from robustbench_sgdm.sweep.executors import processes
+from robustbench_sgdm.sweep.executors.processes import ProcessPool, WorkerLost
 from tests.sweep import answering
 
 LONG = 60.0  # seconds within which anything here has happened, however busy the machine is
@@ -31,10 +31,10 @@ KILLS = int(os.environ.get("ROBUSTBENCH_KILLS", "0")) * 5 or 12
 def pool(
     workers: int, *, start: float = 0, work: float = 0, install: Callable[..., Any] = answering.doing
 ) -> Iterator[Any]:
-    with TemporaryFile() as kit:
-        pickle.dump((start, work), kit)
-        kit.flush()
-        made = Pool(workers, InheritedFile(kit.fileno()), install)
+    with TemporaryFile() as payload:
+        pickle.dump((start, work), payload)
+        payload.flush()
+        made = ProcessPool(workers, InheritedFile(payload.fileno()), install)
         try:
             yield made
         finally:
@@ -43,21 +43,21 @@ def pool(
 
 
 def test_units_are_answered_and_processes_reused() -> None:
-    with pool(2) as crew:
-        assert crew.free()
-        futures: list[Future[Any]] = [crew.send(number) for number in range(20)]
-        assert not crew.free()
+    with pool(2) as workers:
+        assert workers.has_capacity()
+        futures: list[Future[Any]] = [workers.submit(number) for number in range(20)]
+        assert not workers.has_capacity()
         assert [future.result(LONG) for future in futures] == list(range(20))
-        assert crew.free() and crew.send("pid").result(LONG) in [
+        assert workers.has_capacity() and workers.submit("pid").result(LONG) in [
             child.pid for child in multiprocessing.active_children()
         ]
-        assert len(crew.send("large").result(LONG)) == 50_000_000
+        assert len(workers.submit("large").result(LONG)) == 50_000_000
 
 
 @pytest.mark.parametrize(("how", "why"), [("die", "signal 9"), ("leave", "exit code 7")])
 def test_a_process_that_ends_costs_its_unit_only(how: str, why: str) -> None:
-    with pool(2) as crew:
-        futures = [crew.send(how if number % 5 == 2 else number) for number in range(10)]
+    with pool(2) as workers:
+        futures = [workers.submit(how if number % 5 == 2 else number) for number in range(10)]
         for number, future in enumerate(futures):
             if number % 5 == 2:
                 with pytest.raises(WorkerLost, match=why):
@@ -67,15 +67,15 @@ def test_a_process_that_ends_costs_its_unit_only(how: str, why: str) -> None:
 
 
 def test_a_process_that_cannot_start_is_lost_and_said() -> None:
-    with pool(1, install=answering.never) as crew, pytest.raises(WorkerLost, match="exit code 3"):
-        crew.send(1).result(LONG)
+    with pool(1, install=answering.never) as workers, pytest.raises(WorkerLost, match="exit code 3"):
+        workers.submit(1).result(LONG)
 
 
 def test_what_a_worker_raises_is_raised_here() -> None:
-    with pool(1) as crew:
+    with pool(1) as workers:
         with pytest.raises(ValueError, match="as told"):
-            crew.send("fail").result(LONG)
-        assert crew.send(1).result(LONG) == 1
+            workers.submit("fail").result(LONG)
+        assert workers.submit(1).result(LONG) == 1
 
 
 class Odd(Exception):
@@ -87,22 +87,22 @@ class Odd(Exception):
 
 @pytest.mark.parametrize("raised", [Odd("no", "so"), ValueError(threading.Lock())], ids=["read", "write"])
 def test_what_cannot_be_sent_is_told_in_words(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Post:
+    class WorkerRuntime:
         def __init__(self, _: Any) -> None: ...
 
-        def work(self, _: Any) -> None:
+        def run(self, _: Any) -> None:
             raise raised
 
-    monkeypatch.setattr(processes, "Post", Post)
-    answer = pickle.loads(processes.install(pickle.dumps(None))(pickle.dumps(1)))
+    monkeypatch.setattr(processes, "WorkerRuntime", WorkerRuntime)
+    answer = pickle.loads(processes.make_handler(pickle.dumps(None))(pickle.dumps(1)))
     assert str(answer) == f"{type(raised).__name__}: {raised}"
     assert "in a worker process" in answer.__notes__[0]
 
 
 def test_a_closed_pool_leaves_nothing_unanswered() -> None:
     """Neither what is at work, nor what waits, nor what comes later: who waits for it would wait for ever."""
-    with pool(2, work=LONG) as crew:
-        futures = [crew.send(number) for number in range(8)]
+    with pool(2, work=LONG) as workers:
+        futures = [workers.submit(number) for number in range(8)]
         while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
         began = time.monotonic()
@@ -125,19 +125,19 @@ def test_processes_killed_at_any_moment() -> None:
                     os.kill(draw.choice(children).pid or 0, signal.SIGKILL)
                     killed[0] += 1
 
-    with pool(3, work=0.002) as crew:
+    with pool(3, work=0.002) as workers:
         killing = threading.Thread(target=kill, daemon=True)
         killing.start()
         while killing.is_alive():
             units: list[Any] = [*range(30), bytes(3_000_000)]
-            left = {number: crew.send(unit) for number, unit in enumerate(units)}
+            left = {number: workers.submit(unit) for number, unit in enumerate(units)}
             while left:
                 number, future = next(iter(left.items()))
                 try:
                     assert future.result(LONG) == units[number]
                     del left[number]
                 except WorkerLost:
-                    left[number] = crew.send(units[number])
+                    left[number] = workers.submit(units[number])
     assert killed[0] == KILLS
 
 
@@ -146,13 +146,13 @@ import signal, sys, time
 from tests.sweep.test_processes import pool
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell works in the background
-    with pool(2, work=60) as crew:
-        futures = [crew.send(1), crew.send(2)]
-        while len(crew._processes) < 2:
+    with pool(2, work=60) as workers:
+        futures = [workers.submit(1), workers.submit(2)]
+        while len(workers._processes) < 2:
             time.sleep(0.01)
-        print(*(p.pid for p in crew._processes), flush=True)
+        print(*(p.pid for p in workers._processes), flush=True)
         if sys.argv[1:] == ["leave"]:
-            crew.close = lambda: None  # as if Ctrl-C had come between
+            workers.close = lambda: None  # as if Ctrl-C had come between
             sys.exit()
         futures[0].result()
 """

@@ -26,23 +26,23 @@ from robustbench_sgdm.core.errors import CorruptionError, DataError, UsageError
 from robustbench_sgdm.core.versions import scoring_version
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import DetectorEntry
-from robustbench_sgdm.store import DAMAGE, CellStore, Run
+from robustbench_sgdm.store import IMAGE_QUALITY, CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
     Plan,
-    Settings,
-    category_ids,
+    ThreadExecutor,
+    count_measurements,
     make_plan,
+    map_classes,
     match_detector,
-    measure_damage,
-    measurements,
-    needed_units,
-    sweep,
+    measure_image_quality,
+    pending_units,
+    run_sweep,
 )
-from robustbench_sgdm.sweep.damage import spread
-from robustbench_sgdm.sweep.dealing import AHEAD, deal
-from robustbench_sgdm.sweep.plan import Unit
-from robustbench_sgdm.sweep.remote import Report
-from robustbench_sgdm.sweep.work import Worker
+from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, run_scheduled
+from robustbench_sgdm.sweep.executors.worker_process import UnitResult
+from robustbench_sgdm.sweep.image_quality import sample_evenly
+from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.worker import Worker
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -98,28 +98,28 @@ def plan(data: datasets.Dataset, *detectors: PixelDetector, batch: int = 4, **ch
 
 
 def run(directory: Path, made: Plan, **how: Any) -> Run:
-    opened = Run.start(directory, "r", made.describe())
-    sweep(made, opened.store, **how)
+    opened = Run.create_or_resume(directory, "r", made.to_manifest())
+    run_sweep(made, opened.store, **how)
     opened.write_results()
     return opened
 
 
 def stored(run: Run) -> dict[str, bytes]:
     """Every file of a run but its plan, which tells the command and the settings."""
-    files = (p for p in run.path.rglob("*") if p.is_file() and p.name != "plan.yaml")
+    files = (p for p in run.path.rglob("*") if p.is_file() and p.name != "manifest.json")
     return {str(p.relative_to(run.path)): p.read_bytes() for p in files}
 
 
 def test_batch_workers_and_order_change_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:
     reference = stored(run(tmp_path / "a", plan(forty)))
-    assert stored(run(tmp_path / "b", plan(forty, batch=1), workers=3)) == reference
-    assert stored(run(tmp_path / "c", plan(forty, batch=13), workers=2)) == reference
+    assert stored(run(tmp_path / "b", plan(forty, batch=1), executor=ThreadExecutor(3))) == reference
+    assert stored(run(tmp_path / "c", plan(forty, batch=13), executor=ThreadExecutor(2))) == reference
 
 
 def test_another_seed_changes_random_cells_only(tmp_path: Path, forty: datasets.Dataset) -> None:
     one, two = (run(tmp_path / str(s), plan(forty, seed=s)) for s in (0, 1))
     for a, b in zip(one.cells, two.cells, strict=True):
-        same = one.store.detections(a).equals(two.store.detections(b))
+        same = one.store.read_detections(a).equals(two.store.read_detections(b))
         assert same == (a.corruption != "gaussian_noise")
 
 
@@ -127,8 +127,8 @@ def test_all_models_see_the_same_pixels_and_clean_is_stored_once(
     tmp_path: Path, forty: datasets.Dataset
 ) -> None:
     done = run(tmp_path, plan(forty, PixelDetector("a"), PixelDetector("b")))
-    cells = {(c.model, c.corruption, c.severity): done.store.detections(c) for c in done.cells}
-    assert len(cells) == 2 * (1 + 2 * 2) and not done.missing()
+    cells = {(c.model, c.corruption, c.severity): done.store.read_detections(c) for c in done.cells}
+    assert len(cells) == 2 * (1 + 2 * 2) and not done.missing_cells()
     for (model, name, severity), frame in cells.items():
         pd.testing.assert_frame_equal(frame, cells["b" if model == "a" else "a", name, severity])
     assert [c.severity for c in done.cells if c.corruption == CLEAN] == [0, 0]
@@ -139,15 +139,15 @@ def test_stopped_anywhere_it_goes_on_from_there(tmp_path: Path, forty: datasets.
     for stop in (1, 33, 70, 130, 199):
         detector = PixelDetector()
         made = plan(forty, detector)
-        opened = Run.start(tmp_path / f"stopped{stop}", "r", made.describe())
+        opened = Run.create_or_resume(tmp_path / f"stopped{stop}", "r", made.to_manifest())
 
         def interrupt(_: int, detector: PixelDetector = detector, stop: int = stop) -> None:
             if detector.seen >= stop:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            sweep(made, opened.store, progress=interrupt)
-        kept = 200 - sum(u.size for u in needed_units(made, opened.store))
+            run_sweep(made, opened.store, progress=interrupt)
+        kept = 200 - sum(u.size for u in pending_units(made, opened.store))
         detector.seen = 0
         assert stored(run(tmp_path / f"stopped{stop}", made)) == reference
         assert (
@@ -168,7 +168,7 @@ def test_stopped_between_the_last_shard_and_the_scores(tmp_path: Path, forty: da
     done = run(tmp_path, plan(forty, detector))
     cell = done.cells[1]
     frame, reference = (
-        done.store.detections(cell),
+        done.store.read_detections(cell),
         (done.store.folder(cell) / "detections.parquet").read_bytes(),
     )
     (done.store.folder(cell) / "scores.json").unlink()
@@ -177,7 +177,7 @@ def test_stopped_between_the_last_shard_and_the_scores(tmp_path: Path, forty: da
         done.store.write_shard(cell, number, {str(c): part[c].to_numpy() for c in part})
     detector.seen = 0
     again = run(tmp_path, plan(forty, detector))
-    assert detector.seen == 0 and not again.missing()
+    assert detector.seen == 0 and not again.missing_cells()
     assert (done.store.folder(cell) / "detections.parquet").read_bytes() == reference
 
 
@@ -186,7 +186,7 @@ def test_stopped_before_the_shards_of_a_scored_cell_were_gone(
 ) -> None:
     done = run(tmp_path, plan(forty))
     reference = stored(done)
-    frame = done.store.detections(done.cells[1]).head(3)
+    frame = done.store.read_detections(done.cells[1]).head(3)
     done.store.write_shard(done.cells[1], 6, {str(c): frame[c].to_numpy() for c in frame})
     assert stored(done) != reference
     assert stored(run(tmp_path, plan(forty))) == reference
@@ -204,8 +204,8 @@ def test_other_scoring_scores_stored_detections_anew(
         assert scores["scoring"].startswith(f"{versions.SCORING}; hotcoco ")
         scores["scoring"], scores["metrics"]["AP"] = "0; hotcoco 0.1", 1.0
         file.write_text(json.dumps(scores))
-    assert not opened.missing() and all(
-        opened.store.has_old_scores(c, scoring_version()) for c in opened.cells[1:]
+    assert not opened.missing_cells() and all(
+        opened.store.has_outdated_scores(c, scoring_version()) for c in opened.cells[1:]
     )
     monkeypatch.setattr(PixelDetector, "predict", lambda *_: pytest.fail("predicted again"))
     assert stored(run(tmp_path, plan(forty))) == reference
@@ -216,10 +216,10 @@ def test_a_damaged_image_stops_the_run_and_keeps_the_rest(tmp_path: Path, forty:
     whole = bad.read_bytes()
     bad.write_bytes(whole[:100])
     made = plan(forty)
-    opened = Run.start(tmp_path, "r", made.describe())
+    opened = Run.create_or_resume(tmp_path, "r", made.to_manifest())
     with pytest.raises(DataError, match=r"036\.png cannot be decoded"):
-        sweep(made, opened.store)
-    assert any(opened.store.shards(c) >= set(range(11)) for c in made.cells)
+        run_sweep(made, opened.store)
+    assert any(opened.store.stored_shards(c) >= set(range(11)) for c in made.cells)
     assert opened.results().empty
 
 
@@ -230,10 +230,10 @@ def test_a_broken_corruption_costs_the_others_nothing(tmp_path: Path, forty: dat
     chosen = corruption.load_corruptions([folder]).select(["fragile", "gaussian_noise"])
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
     made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1, 2], settings)
-    opened = Run.start(tmp_path, "r", made.describe())
-    (failure,) = sweep(made, opened.store, workers=2)
+    opened = Run.create_or_resume(tmp_path, "r", made.to_manifest())
+    (failure,) = run_sweep(made, opened.store, executor=ThreadExecutor(2))
     assert "fragile.py: fragile raised ValueError: too bright" in str(failure)
-    assert {c.corruption for c in opened.missing()} == {"fragile"}
+    assert {c.corruption for c in opened.missing_cells()} == {"fragile"}
     assert len(opened.results()) == 3
 
 
@@ -280,12 +280,12 @@ class Faulty(PixelDetector):
 def test_a_device_error_costs_its_unit_only(tmp_path: Path, forty: datasets.Dataset) -> None:
     reference = stored(run(tmp_path / "a", plan(forty)))
     made = plan(forty, Faulty())
-    opened = Run.start(tmp_path / "b", "r", made.describe())
-    (failure,) = sweep(made, opened.store)
+    opened = Run.create_or_resume(tmp_path / "b", "r", made.to_manifest())
+    (failure,) = run_sweep(made, opened.store)
     assert str(failure) == (
         "cpu failed: RuntimeError: CUDA error: an illegal memory access was encountered (1 units)"
     )
-    assert [c.corruption for c in opened.missing()] == [CLEAN] and len(opened.results()) == 4
+    assert [c.corruption for c in opened.missing_cells()] == [CLEAN] and len(opened.results()) == 4
     detector = PixelDetector()
     assert stored(run(tmp_path / "b", plan(forty, detector))) == reference
     assert detector.seen == 3, "one shard of three images"
@@ -312,46 +312,46 @@ def test_out_of_memory_in_a_corruption_halves_the_batch_too(
 def test_a_slow_disk_holds_the_workers_up(forty: datasets.Dataset, tmp_path: Path) -> None:
     """What is computed and not yet stored stays bounded, however long the disk takes."""
     made, most, flying = plan(forty), 0, 0
-    units = needed_units(made, CellStore(tmp_path))
+    units = pending_units(made, CellStore(tmp_path))
     worker = Worker({"pixels": PixelDetector()}, {}, made.settings)
-    lock, news = threading.Lock(), SimpleQueue[Any]()
+    lock, events = threading.Lock(), SimpleQueue[Any]()
 
-    class Crew:
-        workers, losses = 2, (BrokenExecutor,)
+    class Pool:
+        workers, loss_errors = 2, (BrokenExecutor,)
 
-        def free(self) -> bool:
+        def has_capacity(self) -> bool:
             return True
 
-        def send(self, unit: Unit) -> Future[Report]:
+        def submit(self, unit: WorkUnit) -> Future[UnitResult]:
             nonlocal flying, most
             with lock:
                 flying += 1
                 most = max(most, flying)
-            done: Future[Report] = Future()
-            done.set_result(Report({}, 4))
+            done: Future[UnitResult] = Future()
+            done.set_result(UnitResult({}, 4))
             return done
 
     class Sink:
-        def wants(self, unit: Unit) -> bool:
+        def should_run(self, unit: WorkUnit) -> bool:
             return True
 
-        def take(self, unit: Unit, outcome: Any) -> None:
+        def submit(self, unit: WorkUnit, outcome: Any) -> None:
             nonlocal flying
             time.sleep(0.01)
             with lock:
                 flying -= 1
 
-    deal(units, Crew(), worker, Sink(), news)
-    assert len(units) > 30 and flying == 0 and most <= (AHEAD + 1) * Crew.workers
+    run_scheduled(units, Pool(), worker, Sink(), events)
+    assert len(units) > 30 and flying == 0 and most <= (PREFETCH_PER_WORKER + 1) * Pool.workers
 
 
 def test_classes_are_matched_by_name(tmp_path: Path, forty: datasets.Dataset) -> None:
     swapped = PixelDetector("swapped", ("Cat", "zebra", "person"))
     done = run(tmp_path, plan(forty, swapped))
-    found = done.store.detections(done.cells[0]).groupby("image_id")["category_id"].apply(list)
+    found = done.store.read_detections(done.cells[0]).groupby("image_id")["category_id"].apply(list)
     assert found[1] == [2, 1, 2, 1, 2]  # labels 0 1 2 0 1 2 0 1: cat is category 2, zebra is nobody's
-    about = Run.open(done.path).plan["models"]["swapped"]
-    assert about["unmatched"] == ["zebra"] and "unfound" not in about and "Cat for cat" in about["notes"][0]
+    about = Run.open(done.path).manifest.models["swapped"]
+    assert about.unmatched == ("zebra",) and not about.unfound and "Cat for cat" in about.notes[0]
     with pytest.raises(UsageError, match="share no class name"):
         run(tmp_path, plan(forty, PixelDetector("other", ("dog", "zebra"))))
 
@@ -361,21 +361,21 @@ def test_two_classes_never_become_one(
 ) -> None:
     classes = [{"id": 1, "name": "chair"}, {"id": 2, "name": "Chair"}, {"id": 5, "name": "tvmonitor"}]
     data = datasets.load_dataset(str(coco_of(tmp_path / "chairs", photographs, categories=classes)))
-    assert category_ids(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
-    assert category_ids(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
+    assert map_classes(PixelDetector("d", ("Chair", "chair")), data).tolist() == [2, 1]
+    assert map_classes(PixelDetector("d", ("CHAIR", "chair", "tv")), data).tolist() == [-1, 1, -1]
     lone = match_detector(PixelDetector("d", ("chair", "CHAIR", "tv")), data)
     assert (lone.unmatched, lone.unfound, lone.alike) == (["CHAIR", "tv"], ["Chair", "tvmonitor"], [])
     known, lost = lone.notes("d", "chairs")
     assert "2 classes" in known and known.endswith(": CHAIR, tv") and lost.endswith(": Chair, tvmonitor")
 
 
-def test_the_plan_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> None:
+def test_the_manifest_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> None:
     done = run(tmp_path, plan(forty))
-    saved = Run.open(done.path).plan
-    assert saved["corruptions"]["gaussian_noise"]["strengths"]["1"] == "sigma=0.08"
-    assert saved["corruptions"]["gaussian_noise"]["strengths"]["3.5"] == "sigma=0.22"
-    assert saved["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert saved["data"]["images"] == 40 and len(saved["cells"]) == 5
+    saved = Run.open(done.path).manifest
+    assert saved.corruptions["gaussian_noise"].strengths["1"] == "sigma=0.08"
+    assert saved.corruptions["gaussian_noise"].strengths["3.5"] == "sigma=0.22"
+    assert saved.versions["torch"] == torch.__version__.partition("+")[0]
+    assert saved.data.images == 40 and len(saved.cells) == 5
     scores = json.loads((done.store.folder(done.cells[0]) / "scores.json").read_text())
     assert scores["key"] == done.cells[0].key and scores["detections"] == 320
 
@@ -396,12 +396,12 @@ def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
     tmp_path: Path, forty: datasets.Dataset
 ) -> None:
     made = plan(forty, seed=7)
-    opened = Run.start(tmp_path, "r", made.describe())
-    assert opened.damage().empty and list(opened.damage()) == list(DAMAGE)
+    opened = Run.create_or_resume(tmp_path, "r", made.to_manifest())
+    assert opened.read_image_quality().empty and list(opened.read_image_quality()) == list(IMAGE_QUALITY)
     done: list[int] = []
-    assert not measure_damage(made, opened, workers=2, progress=done.append)
-    frame = opened.damage()
-    assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not measurements(made, opened)
+    assert not measure_image_quality(made, opened, workers=2, progress=done.append)
+    frame = opened.read_image_quality()
+    assert sum(done) == 4 * 16 and (frame["images"] == 16).all() and not count_measurements(made, opened)
     chosen = [forty.images[i * 40 // 16] for i in range(16)]
     pictures = [torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()) for image in chosen]
     for name, part in frame.groupby("corruption"):
@@ -413,23 +413,23 @@ def test_damage_is_measured_on_evenly_spread_images_with_the_runs_pixels(
 
 def test_damage_is_measured_where_it_is_missing_only(tmp_path: Path, forty: datasets.Dataset) -> None:
     few = plan(forty)
-    opened = Run.start(tmp_path, "r", few.describe())
-    measure_damage(few, opened)
-    before = opened.damage()
+    opened = Run.create_or_resume(tmp_path, "r", few.to_manifest())
+    measure_image_quality(few, opened)
+    before = opened.read_image_quality()
     more = replace(few, severities=[1, 2, 3.5])
     done: list[int] = []
-    measure_damage(more, opened, progress=done.append)
-    frame = opened.damage()
+    measure_image_quality(more, opened, progress=done.append)
+    frame = opened.read_image_quality()
     assert sum(done) == 2 * 16 and len(frame) == 6
     pd.testing.assert_frame_equal(frame[: len(before)], before)
-    stored = (opened.path / "damage.csv").stat()
-    measure_damage(more, opened)
-    assert (opened.path / "damage.csv").stat().st_mtime_ns == stored.st_mtime_ns
-    measure_damage(plan(forty, seed=1), opened)
-    assert not set(opened.damage()["key"]) & set(frame["key"])
+    stored = (opened.path / "image_quality.csv").stat()
+    measure_image_quality(more, opened)
+    assert (opened.path / "image_quality.csv").stat().st_mtime_ns == stored.st_mtime_ns
+    measure_image_quality(plan(forty, seed=1), opened)
+    assert not set(opened.read_image_quality()["key"]) & set(frame["key"])
     for text in ("", "not,a,damage\n1,2,3\n"):
-        (opened.path / "damage.csv").write_text(text)
-        assert opened.damage().empty
+        (opened.path / "image_quality.csv").write_text(text)
+        assert opened.read_image_quality().empty
 
 
 def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Dataset) -> None:
@@ -438,10 +438,10 @@ def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Datas
     chosen = corruption.load_corruptions([tmp_path / "mine"]).select(["fragile", "gaussian_noise"])
     settings = Settings(device="cpu", engine="torch", seed=0, batch=4)
     made = make_plan({"p": DetectorEntry(PixelDetector(), "none")}, forty, chosen, [0, 1], settings)
-    opened = Run.start(tmp_path, "r", made.describe())
-    (failure,) = measure_damage(made, opened)
+    opened = Run.create_or_resume(tmp_path, "r", made.to_manifest())
+    (failure,) = measure_image_quality(made, opened)
     assert "fragile raised ValueError: too bright" in str(failure)
-    assert opened.damage()["corruption"].tolist() == ["gaussian_noise"]
+    assert opened.read_image_quality()["corruption"].tolist() == ["gaussian_noise"]
 
 
 @pytest.mark.parametrize(
@@ -449,6 +449,6 @@ def test_a_broken_corruption_has_no_damage(tmp_path: Path, forty: datasets.Datas
 )
 def test_images_for_damage_are_spread(forty: datasets.Dataset, count: int, cells: int, expected: int) -> None:
     images = [replace(forty.images[0], id=number) for number in range(count)]
-    ids = [image.id for image in spread(images, cells)]
+    ids = [image.id for image in sample_evenly(images, cells)]
     assert len(set(ids)) == len(ids) == expected
     assert max(np.diff([*ids, count])) - min(np.diff([*ids, count])) <= 1

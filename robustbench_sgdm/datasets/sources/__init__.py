@@ -11,5 +11,5 @@ from robustbench_sgdm.datasets.base import DatasetSource
 def dataset_sources() -> tuple[DatasetSource, ...]:
     """All of them; names before kinds of files."""
     modules = [import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
-    found: list[DatasetSource] = [module.SOURCE for module in modules]
-    return tuple(sorted(found, key=lambda source: (bool(source.suffixes), source.name)))
+    sources: list[DatasetSource] = [module.SOURCE for module in modules]
+    return tuple(sorted(sources, key=lambda source: (bool(source.suffixes), source.name)))

@@ -120,13 +120,13 @@ class UltralyticsDetector:
                 raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
         fit = resize_square if self._queries else letterbox
         squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
-        found = self.rows(torch.stack(squares))
-        return [self._detections(rows, fit) for rows, fit in zip(found, fits, strict=True)]
+        rows_of_images = self.rows(torch.stack(squares))
+        return [self._detections(rows, fit) for rows, fit in zip(rows_of_images, fits, strict=True)]
 
     @torch.inference_mode()
     def rows(self, squares: Tensor) -> list[Tensor]:
         """Forward and suppression alone: uint8 (B, 3, S, S) to rows (n, 6) of xyxy, score, label each."""
-        kept: list[Tensor] = non_max_suppression(
+        rows: list[Tensor] = non_max_suppression(
             self.forward(squares),
             self.settings.conf,
             self.settings.iou,
@@ -135,7 +135,7 @@ class UltralyticsDetector:
             max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
             end2end=self._queries or bool(self.settings.end2end),
         )
-        return kept
+        return rows
 
     @torch.inference_mode()
     def forward(self, batch: Tensor) -> Tensor:
@@ -215,13 +215,13 @@ def load_into(weights: Weights, name: str) -> DetectionModel:
         UsageError: the weights are another model's, or the module cannot start as the identity.
     """
     entry, count = zoo.resolve_model(name), len(weights.classes)
-    held = {tensor.removeprefix("model."): values.shape for tensor, values in weights.state.items()}
-    if held == _shapes(zoo.model_config(name, count)):
+    shapes = {tensor.removeprefix("model."): values.shape for tensor, values in weights.state.items()}
+    if shapes == _shapes(zoo.model_config(name, count)):
         return copy_network(weights)
     if (
         entry.module is None
         or entry.baseline is None
-        or held != _shapes(zoo.model_config(entry.baseline, count))
+        or shapes != _shapes(zoo.model_config(entry.baseline, count))
     ):
         holds = Path(str(weights.config.get("yaml_file", "another model"))).stem
         raise UsageError(

@@ -151,7 +151,7 @@ def read_config(path: str | Path) -> Config:
     Nothing else is looked up: Ultralytics itself would take its own `yolov8.yaml` for a `yolov8n.yaml` here.
 
     Raises:
-        UsageError: it cannot be read, or is refused by `check`.
+        UsageError: it cannot be read, or is refused by `check_config`.
     """
     try:
         loaded = read_yaml(Path(path))
@@ -180,7 +180,7 @@ def build_meta(config: Config) -> nn.Sequential:
     """The layers as Ultralytics parses them, on the meta device: shapes without memory or initialisation.
 
     Raises:
-        UsageError: the config is refused by `check`, does not parse, or is larger than any detector.
+        UsageError: the config is refused by `check_config`, does not parse, or is larger than any detector.
     """
     with torch.device("meta"), _limit_modules():
         built: nn.Sequential = _run_parser(_parse, config)
@@ -193,7 +193,7 @@ def check_network_size(config: Config) -> None:
     """Refuse a config whose network a file should not be able to make this machine build.
 
     Raises:
-        UsageError: as `skeleton`; its layers do not fit each other; or one makes more of a small image than any
+        UsageError: as `build_meta`; its layers do not fit each other; or one makes more of a small image than any
             detector's does.
     """
     network = build_meta(config).eval()
@@ -256,7 +256,7 @@ def build_network(config: Config, classes: Sequence[str]) -> DetectionModel:
     """A freshly initialised Ultralytics model, in training mode, that carries its config and class names.
 
     Raises:
-        UsageError: as `skeleton`, or `classes` are not as many as the config's nc.
+        UsageError: as `build_meta`, or `classes` are not as many as the config's nc.
     """
     model: DetectionModel = _run_parser(_build, config)
     if len(classes) != config["nc"]:
@@ -283,8 +283,8 @@ def head_widths(head: Head) -> list[int]:
     return [next(branch.parameters()).shape[1] for branch in branches]
 
 
-def _head_error(found: str, *allowed: str) -> UsageError:
-    return UsageError(f"the model's last layer is {found}, must be a detection head: {' or '.join(allowed)}")
+def _head_error(kind: str, *allowed: str) -> UsageError:
+    return UsageError(f"the model's last layer is {kind}, must be a detection head: {' or '.join(allowed)}")
 
 
 def _build(config: Config, **options: Any) -> Any:
@@ -373,10 +373,10 @@ def _is_layer(kind: str) -> bool:
     ):
         if kind.startswith(prefix):
             return kind.removeprefix(prefix) in names and hasattr(module, kind.removeprefix(prefix))
-    found = getattr(tasks, kind, None)
-    if not isinstance(found, type) or not issubclass(found, nn.Module) or kind in _DOWNLOADS:
+    layer = getattr(tasks, kind, None)
+    if not isinstance(layer, type) or not issubclass(layer, nn.Module) or kind in _DOWNLOADS:
         return False
-    return found in _own_layers() or found.__module__.startswith(_ULTRALYTICS)
+    return layer in _own_layers() or layer.__module__.startswith(_ULTRALYTICS)
 
 
 def _own_layers() -> tuple[type[nn.Module], ...]:

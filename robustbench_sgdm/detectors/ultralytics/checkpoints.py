@@ -126,10 +126,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
 
 def from_yolov5_state(state: Mapping[str, Tensor]) -> Checkpoint | None:
     """A bare state dict of the yolov5 repository, with COCO's names for 80 classes; None for another."""
-    found = yolov5.detect_original_yolov5(state)
-    if found is None:
+    detected = yolov5.detect_original_yolov5(state)
+    if detected is None:
         return None
-    config, count = found
+    config, count = detected
     coco = cast(Any, YAML).load(cast(Any, check_yaml)("coco.yaml"))["names"].values()
     names = coco if count == 80 else map(str, range(count))
     return Checkpoint(dict(state), config, list(names))
@@ -242,7 +242,9 @@ def _card(content: Any) -> dict[str, str]:
     """The fields of a checkpoint that say where it comes from, and the image size of its training."""
     if not isinstance(content, dict):
         return {}
-    found = {key: value[:200] for key in _CARD_FIELDS if isinstance(value := content.get(key), str) and value}
+    fields = {
+        key: value[:200] for key in _CARD_FIELDS if isinstance(value := content.get(key), str) and value
+    }
     arguments = content.get("train_args") or content.get("opt")  # of the yolov5 repository
     size = arguments.get("imgsz") if isinstance(arguments, dict) else None
     if isinstance(size, str):  # "640" or "[640, 480]"
@@ -253,8 +255,8 @@ def _card(content: Any) -> dict[str, str]:
         ]
     sizes = size if isinstance(size, list | tuple) else [size]
     if sizes and all(isinstance(one, int | float) and 0 < one < 100_000 and one == int(one) for one in sizes):
-        found["imgsz"] = str(int(max(sizes)))
-    return found
+        fields["imgsz"] = str(int(max(sizes)))
+    return fields
 
 
 def _describe_other(content: Any, network: Any) -> str:

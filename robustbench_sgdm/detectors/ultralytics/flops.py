@@ -44,7 +44,7 @@ def count_cost(config: Config, imgsz: int = 640) -> ModelCost:
     """Count the model that `config` describes on one square image of `imgsz` pixels.
 
     Raises:
-        UsageError: the config is refused, as by `architecture.check`.
+        UsageError: the config is refused, as by `architecture.check_config`.
     """
     model = build_meta(config).eval()
     for layer in model.modules():

@@ -99,24 +99,24 @@ def from_network(layers: nn.Module) -> Layers:
     Args:
         layers: an Ultralytics model's `model`, the sequence of its layers.
     """
-    found: Layers = {}
+    settings: Layers = {}
     for name, layer in _named_layers(layers):
-        found[name] = _settings(_library_and_name(_path(type(layer))), layer, vars(layer))
-    return found
+        settings[name] = _settings(_library_and_name(_path(type(layer))), layer, vars(layer))
+    return settings
 
 
 def from_record(layers: Record) -> Layers:
-    """As `of_network`, of layers that a checkpoint describes.
+    """As `from_network`, of layers that a checkpoint describes.
 
     Raises:
         DataError: damaged, or a layer carries hooks, which are code.
     """
-    found: Layers = {}
+    settings: Layers = {}
     for name, record in iter_layers(layers):
         attributes = record.attributes()
         _reject_hooks(attributes, f"its layer {short_repr(name)}")
-        found[name] = _settings(_library_and_name(record.path), record, attributes)
-    return found
+        settings[name] = _settings(_library_and_name(record.path), record, attributes)
+    return settings
 
 
 def reject_code(network: Record) -> None:
@@ -367,21 +367,21 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
             f"{short_repr(numbers)}; "
             "number them in the order in which they run"
         )
-    found = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
-    for name, part in found:
+    children = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
+    for name, part in children:
         if not isinstance(part, Record):
             raise DataError(f"its layer {short_repr(name)} is {short_repr(part)}, which is not a layer")
-    return found
+    return children
 
 
 def _settings(kind: str, layer: nn.Module | Record, attributes: Mapping[str, Any]) -> Settings:
-    found: Settings = {_CLASS: kind}
+    settings: Settings = {_CLASS: kind}
     for key, value in attributes.items():
         if key == _FORWARD:
-            found[key] = _method(value, layer)
+            settings[key] = _method(value, layer)
         elif _is_function(value) if key.startswith("_") else key not in _IGNORED:
-            found[key] = _plain(value)
-    return found
+            settings[key] = _plain(value)
+    return settings
 
 
 def _is_function(value: Any) -> bool:

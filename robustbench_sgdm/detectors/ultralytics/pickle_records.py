@@ -267,7 +267,11 @@ _MARK = object()
 
 
 class _PickleMachine:
-    """Runs a pickle's operations on a stack of plain values and records."""
+    """Runs a pickle's operations on a stack of plain values and records.
+
+    A pickle is a program, so it is bounded like one: in operations, and in what its calls copy. A call may name the same
+    large argument again and again, and each operation alone is small.
+    """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive

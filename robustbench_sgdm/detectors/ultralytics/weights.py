@@ -50,7 +50,7 @@ class Weights:
         sha256: of the file.
         path: where it was read.
         meta: card fields, such as licence and training data; `imgsz` is the size it was trained at.
-        network: in evaluation mode, with `state` loaded; `rebuild` gives a copy.
+        network: in evaluation mode, with `state` loaded; `copy_network` gives a copy.
     """
 
     state: Mapping[str, Tensor]
@@ -68,12 +68,12 @@ class Weights:
 
         Ultralytics rounds a size up to a multiple of the model's stride too.
         """
-        said = self.meta.get("imgsz", "")
-        return -(-int(said) // 32) * 32 if said.isdecimal() and len(said) < 6 and int(said) else None
+        size = self.meta.get("imgsz", "")
+        return -(-int(size) // 32) * 32 if size.isdecimal() and len(size) < 6 and int(size) else None
 
 
 def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
-    """Read a `.safetensors` that `write` wrote, or an Ultralytics `.pt` (its EMA if it has one).
+    """Read a `.safetensors` that `write_weights` wrote, or an Ultralytics `.pt` (its EMA if it has one).
 
     Args:
         path: the file. Convolutions that were fused with their BatchNorm get one again that adds the bias.
@@ -109,9 +109,9 @@ def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
     return Weights(network.state_dict(), config, tuple(names), layers, sha256, path, meta, network)
 
 
-def _build(found: Checkpoint, path: Path, sha256: str) -> Weights:
+def _build(checkpoint: Checkpoint, path: Path, sha256: str) -> Weights:
     """The network of a file, built from its YAML and made equal to what the file says."""
-    config, classes = found.config, tuple(validate_class_name(name) for name in found.classes)
+    config, classes = checkpoint.config, tuple(validate_class_name(name) for name in checkpoint.classes)
     try:
         architecture.check_config(config)
         if config["nc"] != len(classes):
@@ -121,17 +121,17 @@ def _build(found: Checkpoint, path: Path, sha256: str) -> Weights:
                 f"its network takes images of {channels} channels; only RGB images are measured here"
             )
         architecture.check_network_size(config)
-        state = {_check_tensor(name, tensor): tensor.detach() for name, tensor in found.state.items()}
+        state = {_check_tensor(name, tensor): tensor.detach() for name, tensor in checkpoint.state.items()}
         state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-        held = sum(tensor.numel() for tensor in state.values())
-        wanted = sum(parameter.numel() for parameter in architecture.build_meta(config).parameters())
-        if wanted > 2 * held + 1_000_000:  # fusing drops a branch, no more
+        stored = sum(tensor.numel() for tensor in state.values())
+        needed = sum(parameter.numel() for parameter in architecture.build_meta(config).parameters())
+        if needed > 2 * stored + 1_000_000:  # fusing drops a branch, no more
             raise DataError(
-                f"its YAML's network has {wanted:,} parameters, and the file holds {held:,} values"
+                f"its YAML's network has {needed:,} parameters, and the file holds {stored:,} values"
             )
         with torch.random.fork_rng(devices=[]):  # initial values are drawn, and overwritten at once
             network = architecture.build_network(config, classes)
-        layers = found.layers
+        layers = checkpoint.layers
         if layers is None:
             layers = layer_settings.from_network(network.get_submodule("model"))
         layer_settings.apply_settings(network.get_submodule("model"), layers)
@@ -141,7 +141,7 @@ def _build(found: Checkpoint, path: Path, sha256: str) -> Weights:
         raise DataError(f"{path}: {reason}") from error
     network.eval()
     layers = layer_settings.from_network(network.get_submodule("model"))
-    return Weights(network.state_dict(), config, classes, layers, sha256, path, found.meta, network)
+    return Weights(network.state_dict(), config, classes, layers, sha256, path, checkpoint.meta, network)
 
 
 def write_weights(
@@ -155,7 +155,7 @@ def write_weights(
     half: bool = True,
     files: SafeDirectory | None = None,
 ) -> None:
-    """Write a `.safetensors` that `read` turns back into the same model; equal content gives equal bytes.
+    """Write a `.safetensors` that `read_weights` turns back into the same model; equal content gives equal bytes.
 
     The file is complete or absent: written beside its place, flushed, then renamed over it.
 

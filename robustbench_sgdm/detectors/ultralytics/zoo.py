@@ -54,7 +54,7 @@ class ZooEntry:
 def model_names() -> list[str]:
     """The paper's detectors without options, baselines before what is grafted into them.
 
-    Not all that `resolve` knows: any module goes into any detector, and Ultralytics' models are detectors too.
+    Not all that `resolve_model` knows: any module goes into any detector, and Ultralytics' models are detectors too.
     """
     crossed = [name + suffix for name in _plain() for suffix in ("", *(f"-{module}" for module in MODULES))]
     return crossed + [name + suffix for name in _others() for suffix in ("", "-sgdm")]
@@ -108,7 +108,7 @@ def model_config(name: str, classes: int, **options: Any) -> Config:
         options: the module's, over those in the brackets.
 
     Raises:
-        UsageError: as `resolve`, or the module cannot be grafted into the detector.
+        UsageError: as `resolve_model`, or the module cannot be grafted into the detector.
     """
     entry = resolve_model(name)
     baseline = {**_baseline(entry.base_model), "nc": classes}
@@ -127,7 +127,7 @@ def build_model(
     """A freshly initialised detector; classes without `class_names` are called "0", "1", ...
 
     Raises:
-        UsageError: as `resolve`, or `class_names` are not `classes` many.
+        UsageError: as `resolve_model`, or `class_names` are not `classes` many.
     """
     labels = [str(i) for i in range(classes)] if class_names is None else class_names
     return architecture.build_network(model_config(name, classes, **options), labels)
@@ -137,7 +137,7 @@ def model_cost(name: str, classes: int = 80, imgsz: int = 640) -> ModelCost:
     """Parameters and GFLOPs of a detector for one square image.
 
     Raises:
-        UsageError: as `resolve`.
+        UsageError: as `resolve_model`.
     """
     return count_cost(model_config(name, classes), imgsz)
 
@@ -146,17 +146,17 @@ def model_sources(name: str) -> list[str]:
     """Where a detector comes from, and its module if it has one.
 
     Raises:
-        UsageError: as `resolve`.
+        UsageError: as `resolve_model`.
     """
     entry = resolve_model(name)
-    found = entry.base_model if is_model_yaml(entry.base_model) else f"Ultralytics {entry.base_model}.yaml"
+    origin = entry.base_model if is_model_yaml(entry.base_model) else f"Ultralytics {entry.base_model}.yaml"
     if entry.base_model in backbones.model_names():
-        found = f"{backbones.backbone_source(entry.base_model)}; neck and head of Ultralytics yolov8n.yaml"
+        origin = f"{backbones.backbone_source(entry.base_model)}; neck and head of Ultralytics yolov8n.yaml"
     if entry.base_model in yolov5.model_names():
-        found = (
+        origin = (
             "the anchor-based YOLOv5 of the ultralytics/yolov5 repository, v6 and v7; trained there, not here"
         )
-    return [found, MODULES[entry.module].source] if entry.module else [found]
+    return [origin, MODULES[entry.module].source] if entry.module else [origin]
 
 
 def _others() -> list[str]:

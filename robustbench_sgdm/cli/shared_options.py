@@ -1,0 +1,79 @@
+"""Options that several commands have, each declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Image folder of a COCO json, unless it is in a usual place beside it."),
+]
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        "--split", help="Split of coco (train or val) or of an Ultralytics dataset YAML (test too)."
+    ),
+]
+NoiseOption = Annotated[
+    list[str],
+    typer.Option(
+        "--noise",
+        help="Corruptions and groups (see `robustbench list corruptions`), or a strength of your own: "
+        "gaussian_noise[sigma=0.15]. Several: commas or repeats.",
+    ),
+]
+SeverityOption = Annotated[
+    list[str],
+    typer.Option("--severity", help="Severities from 0 (clean) to 5, any real number: 0-5, 1,3, 2.5."),
+]
+CorruptionDirOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--corruption-dir",
+        "--corruptions",
+        help="Directory with corruptions of your own, whose code is run; may be repeated.",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option("--engine", help="Engine of the corruptions: torch (ours) or imgaug (the reference, slow)."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
+]
+DownloadOption = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
+    ),
+]
+ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="Compare all others with this model; default: a variant with its own baseline, else all with the first.",
+    ),
+]
+ResamplesOption = Annotated[
+    int,
+    typer.Option(
+        "--resamples",
+        min=2,
+        help="Resamples of the images behind every interval; cached in the run directory.",
+    ),
+]
+RUNS = Path("runs/robustness")
+"""The default folder of run directories."""

@@ -1,0 +1,189 @@
+"""A comparison of the models of runs: tables, verdicts and thresholds, each computed on first use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from robustbench_sgdm import gate, robustness, tables
+from robustbench_sgdm.config import ComparisonConfig
+from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
+from robustbench_sgdm.core.progress import make_counter
+from robustbench_sgdm.robustness import Intervals
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import Table, Verdict
+
+Pair = tuple[str, str]
+"""Baseline and model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The models of runs side by side. In a notebook it shows itself as a table.
+
+    Attributes:
+        config: what to compare.
+        runs: each once.
+    """
+
+    config: ComparisonConfig
+    runs: Sequence[Run]
+
+    @classmethod
+    def create(cls, config: ComparisonConfig, runs: Sequence[Run]) -> "Comparison":
+        """Check what can be checked before anything is resampled.
+
+        Raises:
+            UsageError: an unknown metric.
+            DataError: a run without a complete cell.
+        """
+        for metric in config.metrics:
+            if metric not in robustness.METRICS:
+                raise unknown_name_error("metric", metric, robustness.METRICS)
+        for run in runs:
+            if len(run.missing_cells()) == len(run.cells):
+                raise DataError(f"{run.path} has no complete cell to compare; run the same command again")
+        return cls(config, list({run.path.resolve(): run for run in runs}.values()))
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metrics that are compared, the first one for verdicts."""
+        return list(self.config.metrics) or list(dict.fromkeys([self.primary_metric, "AP_S"]))
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that the data set is reported by."""
+        return robustness.primary_metric(self.runs[0])
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """The bootstrap of all runs.
+
+        Raises:
+            UsageError: too few resamples, an impossible level, or an impossible group.
+            DataError: the runs cannot be compared, have no ground truth, or are damaged.
+        """
+        config = self.config
+        done = sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
+        return robustness.bootstrap_intervals(
+            self.runs,
+            resamples=config.resamples,
+            seed=config.seed,
+            level=config.level,
+            groups=config.seed_groups,
+            progress=make_counter(config.progress, "resampling", done),
+        )
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The compared pairs.
+
+        Raises:
+            UsageError: an unknown model, one without a baseline, or a model that is its own baseline.
+        """
+        models, baseline, found = self.config.models, self.config.baseline, self.intervals
+        for name in [*models, *([baseline] if baseline else [])]:
+            if name not in found.groups:
+                raise unknown_name_error("model", name, found.groups)
+        if baseline is None:
+            for name in models:
+                if name not in {model for _, model in found.pairs}:
+                    raise UsageError(f"{name} has no baseline in these runs; choose one with --baseline")
+            return [pair for pair in found.pairs if not models or pair[1] in models]
+        if set(models) == {baseline}:
+            raise UsageError(f"--model and --baseline are both {baseline}; name another model")
+        return [(baseline, name) for name in models or found.groups if name != baseline]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models that are shown: all, or those of the chosen pairs."""
+        if self.config.baseline or self.config.models:
+            return list(dict.fromkeys(name for pair in self.pairs for name in pair))
+        return list(self.intervals.groups)
+
+    @property
+    def default_baseline(self) -> str | None:
+        """The baseline, if it is only the first model because nobody chose one."""
+        baselines = {baseline for baseline, _ in self.pairs}
+        if (
+            self.config.baseline
+            or len(baselines) != 1
+            or not all(run.has_default_baseline for run in self.runs)
+        ):
+            return None
+        return baselines.pop()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Every score and every difference with its interval and p-value; see `robustness.Intervals.table`."""
+        return self.intervals.table(self.metrics, pairs=self.pairs)
+
+    @cached_property
+    def half_severities(self) -> pd.DataFrame:
+        """The severity at which each model has lost half of its clean score."""
+        return robustness.half_severities(self.intervals, self.metrics[0], self.models)
+
+    @cached_property
+    def flips(self) -> dict[Pair, pd.DataFrame]:
+        """Counts of flips for the pairs of trainings that are in one run, which has both models' boxes."""
+        counts = {}
+        trainings = [one for pair in self.pairs for one in self.intervals.trainings(*pair)]
+        for trained in trainings:
+            (run, baseline), (other, model) = (self.intervals.sources[name] for name in trained)
+            if run is not other:
+                continue
+            total = sum(cell.model == model for cell in run.cells)
+            update = make_counter(self.config.progress, f"flips of {model}", total)
+            flips = robustness.find_flips(run, baseline, model, level=self.config.level, progress=update)
+            if len(flips.counts):
+                counts[trained] = flips.counts
+        return counts
+
+    @cached_property
+    def identical(self) -> dict[Pair, str]:
+        """The pairs with the same outputs, and why."""
+        sources, trainings = self.intervals.sources, self.intervals.trainings
+        reasons = {
+            pair: robustness.why_identical((sources[one], sources[two]) for one, two in trainings(*pair))
+            for pair in self.pairs
+        }
+        return {pair: why for pair, why in reasons.items() if why}
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """A verdict for each pair."""
+        primary = next(iter(self.intervals.sets), None)
+        return tables.verdicts(
+            self.table, self.pairs, self.metrics[0], primary, self.identical, level=self.config.level
+        )
+
+    def rows(self) -> pd.DataFrame:
+        """Everything, as a row per number; see `tables.comparison_rows`."""
+        return tables.comparison_rows(self.table, self.half_severities, self.flips)
+
+    def tables(self) -> list[Table]:
+        """Everything, as tables for people."""
+        shown = tables.comparison_tables(self.table, self.config.level, self.identical)
+        shown += [tables.half_severity_table(self.half_severities)] if len(self.half_severities) else []
+        return shown + [tables.flip_table(counts, *pair) for pair, counts in self.flips.items()]
+
+    def check(
+        self, thresholds: Sequence[gate.Threshold], *, significant: bool = True
+    ) -> list[gate.ThresholdResult]:
+        """Check thresholds; see `gate.check_thresholds`.
+
+        Raises:
+            UsageError: a threshold without any number to check.
+        """
+        metrics = list(dict.fromkeys(threshold.metric for threshold in thresholds))
+        table = self.intervals.table(metrics, pairs=self.pairs)
+        return gate.check_thresholds(table, thresholds, significant=significant)
+
+    def _repr_html_(self) -> str:
+        return str(self.table.to_html(index=False, max_rows=60))
+
+
+def comparison_names(runs: Sequence[Run]) -> set[str]:
+    """The names of all models and groups when these runs are compared; a model of several runs is `name@run`."""
+    return {name for names in robustness.unique_model_names(runs) for name in names.values()}

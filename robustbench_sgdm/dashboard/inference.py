@@ -1,0 +1,163 @@
+"""Detectors for the pages that run them: loaded on first use, checked against the run they belong to."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.dashboard import image_viewer
+from robustbench_sgdm.datasets.class_matching import match_classes
+from robustbench_sgdm.store import Manifest, ModelInfo
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.dashboard.run_images import RunImage
+    from robustbench_sgdm.detectors import UltralyticsDetector
+
+MIN_IOU = 0.5
+"""Overlap of two boxes of one class that count as the same object."""
+
+_LOCK_TIMEOUT = 60.0  # s
+_LOCK = threading.RLock()  # an image is prepared inside a detection
+
+
+@contextmanager
+def exclusive_use() -> Iterator[None]:
+    """Load or run a detector or decode an image: one visitor at a time, so that many need no more memory than one.
+
+    Raises:
+        RobustBenchError: other visitors have had it for a minute.
+    """
+    if not _LOCK.acquire(timeout=_LOCK_TIMEOUT):
+        raise RobustBenchError("the server is busy with images of other visitors; try again in a minute")
+    try:
+        yield
+    finally:
+        _LOCK.release()
+
+
+@st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
+def _load(
+    model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
+) -> "UltralyticsDetector":
+    from robustbench_sgdm import detectors
+    from robustbench_sgdm.config import InferenceConfig
+
+    file = None if weights == "embedded" else weights
+    name = model if file is None or not _is_file(model) else file
+    settings = InferenceConfig(
+        imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"
+    )
+    with exclusive_use():
+        # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
+        return detectors.load_detector(name, settings, weights=None if name == file else file)
+
+
+def is_loadable(model: ModelInfo) -> bool:
+    """Whether a run's model has weights that can be loaded here."""
+    return model.weights == "embedded" or _is_file(model.weights)
+
+
+def load_run_detector(manifest: Manifest, model: str) -> "UltralyticsDetector":
+    """A detector of a run, checked to be the one that made its cells.
+
+    Raises:
+        DataError: its weights are missing or have changed.
+    """
+    info = manifest.models[model]
+    weights = info.weights
+    if not is_loadable(info):
+        raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
+    if info.imgsz is None or info.conf is None or info.iou is None or info.max_det is None:
+        raise DataError(f"{model} cannot run here: its manifest lacks its size or a threshold")
+    settings = info.imgsz, info.conf, info.iou, info.max_det, info.end2end or None
+    detector = _load(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
+    if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
+        raise DataError(f"the weights of {model} have changed since the run; run it again")
+    return detector
+
+
+def load_bundled_detector(model: str) -> "UltralyticsDetector":
+    """A detector whose weights come with the package, at the size they were trained at."""
+    from robustbench_sgdm import detectors
+
+    if detectors.bundled_weights(model) is None:
+        raise DataError(f"{model} has no weights in this package")
+    return _load(model, "embedded", 0, 0.001, 0.7, 300, None)
+
+
+def detect_cached(detector: "UltralyticsDetector", image: "RunImage") -> pd.DataFrame:
+    """`detect` on a run's image, from cache."""
+    return _detect_cached(detector, detector.fingerprint, image)
+
+
+@st.cache_data(max_entries=64, show_spinner="Detecting")
+def _detect_cached(_detector: "UltralyticsDetector", fingerprint: str, image: "RunImage") -> pd.DataFrame:
+    with exclusive_use():
+        return detect(_detector, image.pixels)
+
+
+def detect(detector: "UltralyticsDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
+    """Detections in (H, W, 3) RGB: label (index into the detector's classes), score, x1, y1, x2, y2 (px)."""
+    import torch
+
+    with exclusive_use():
+        (detections,) = detector.predict([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
+    frame = pd.DataFrame(detections.xyxy, columns=["x1", "y1", "x2", "y2"])
+    return frame.assign(score=detections.scores, label=detections.labels)
+
+
+def map_to_categories(
+    detections: pd.DataFrame, classes: tuple[str, ...], categories: pd.DataFrame
+) -> pd.DataFrame:
+    """Detections with the data set's category ids, matched by class name as a run does; others are dropped."""
+    places = match_classes(classes, categories["name"].astype(str).tolist())
+    ids = [categories["category_id"].iloc[place] if place >= 0 else -1 for place in places]
+    detections = detections.assign(category_id=[ids[label] for label in detections["label"]])
+    return detections[detections["category_id"] >= 0].reset_index(drop=True)
+
+
+def pair_boxes(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
+    """Each model's boxes with `partner`: the score of the other's box for the same object, 0 if there is none.
+
+    Boxes of one class that overlap by at least `MIN_IOU` are paired one to one, those with the best scores first.
+
+    Args:
+        left: a row per box: category_id, score, x1, y1, x2, y2; highest score first.
+        right: the same of the other model.
+    """
+    partners = np.zeros(len(left)), np.zeros(len(right))
+    free = list(range(len(right)))  # in order, so that of equal boxes the one with the best score comes first
+    for i, box in enumerate(image_viewer.rows(left)):
+        overlaps = {j: _iou(box, right.iloc[j]) for j in free if right["category_id"][j] == box.category_id}
+        j = max(overlaps, key=overlaps.__getitem__, default=-1)
+        if j >= 0 and overlaps[j] >= MIN_IOU:
+            free.remove(j)
+            partners[0][i], partners[1][j] = right["score"][j], box.score
+    return [left.assign(partner=partners[0]), right.assign(partner=partners[1])]
+
+
+def _iou(a: Any, b: Any) -> float:
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared_area = width * height
+    areas = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1)
+    return float(shared_area / (areas - shared_area))
+
+
+def _zoo_or_file(model: str, weights: str) -> str:
+    """What loads a model: its weights if it is called after them, else its name in the zoo."""
+    stem = Path(weights).stem
+    return weights if model in (stem, weights) or model.endswith(f"-{stem}") else model
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() in {".pt", ".safetensors"}

@@ -1,0 +1,241 @@
+"""Runs in their own processes: started from a page, watched through the store, stopped by signal."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.store import Run, shard_count
+from robustbench_sgdm.store.schema import DashboardJob
+
+LOG = "dashboard.log"
+_RECORD = "dashboard.json"
+_COMMAND = (
+    sys.executable,
+    "-P",
+    "-m",
+    "robustbench_sgdm.cli",
+)  # -P: import nothing from the current directory
+_STOP_TIMEOUT = 15.0  # s for a run to finish its work unit; then it is killed
+_MAX_NAME = 200  # bytes; file systems take 255, and a number and temporary files' endings are added
+_START_LOCK = threading.Lock()  # two visitors must not both find that nothing runs
+_CALL_LOCK = threading.Lock()  # a command may take the whole machine
+_CALL_TIMEOUT = 60.0  # s to wait for another visitor's command
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a run is.
+
+    Attributes:
+        cells: planned.
+        complete: of those.
+        share: of all shards, in [0, 1]; those of incomplete cells count too.
+    """
+
+    cells: int
+    complete: int
+    share: float
+
+
+def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run `robustbench` with these arguments and wait for it; one such process at a time for all visitors.
+
+    Raises:
+        RobustBenchError: another visitor's takes too long.
+    """
+    if not _CALL_LOCK.acquire(timeout=_CALL_TIMEOUT):
+        raise RobustBenchError("the server is busy with another visitor's command; try again in a minute")
+    try:
+        return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, check=False)
+    finally:
+        _CALL_LOCK.release()
+
+
+def estimate_cost(arguments: Sequence[str]) -> str:
+    """What a run would cost, in words.
+
+    Raises:
+        UsageError: the command line rejects the arguments.
+    """
+    done = run_command("run", *arguments, "--estimate")
+    if done.returncode:
+        raise UsageError(_last_words(done.stderr))
+    return done.stdout.strip()
+
+
+def start(arguments: Sequence[str], project: Path, name: str) -> Path:
+    """Start a run in its own process and session, with its log in the run directory.
+
+    A run with the same name and arguments resumes; other arguments get the next free name. Only one run of a project
+    runs at a time, since each uses the whole machine.
+
+    Raises:
+        UsageError: the name is not a plain directory name.
+        RobustBenchError: this run or another one is running.
+    """
+    is_plain = Path(name).name == name and not name.startswith(".") and "\0" not in name
+    if not name or not is_plain or len(os.fsencode(name)) > _MAX_NAME:
+        short = name if len(name) <= 80 else f"{name[:80]}…"
+        raise UsageError(f"the name {short!r} must be a plain directory name of at most {_MAX_NAME} bytes")
+    with _START_LOCK:
+        path, number = project / name, 1
+        while path.exists() and ((job := _job(path)) is None or job.arguments != tuple(arguments)):
+            number += 1
+            path = project / f"{name}{number}"
+        if is_running(path):
+            raise RobustBenchError(f"{path} is already running")
+        if others := [other.name for other in started_runs(project) if is_running(other)]:
+            raise RobustBenchError(
+                f"{others[0]} is running, and only one run can run at a time; wait until it ends, or stop it"
+            )
+        _launch(path, arguments)
+    return path
+
+
+def _launch(path: Path, arguments: Sequence[str]) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RobustBenchError(f"cannot create {path}: {error.strerror or error}") from error
+    share, files = _share(path), SafeDirectory(path)
+    words = [*_COMMAND, "run", *arguments, *_directory_options(path)]
+    with files.open(LOG, "a+b") as log:
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    job = DashboardJob(pid=child.pid, arguments=tuple(arguments), started=time.time(), share=share)
+    job.write(_RECORD, files)
+
+
+def started_runs(project: Path) -> list[Path]:
+    """The run directories of a project that were started from a dashboard, newest first."""
+    paths = {record.parent for record in project.glob(f"*/{_RECORD}")} if project.is_dir() else set()
+    return sorted(paths, key=started_at, reverse=True)
+
+
+def is_running(path: Path) -> bool:
+    """Whether the process that was started for a run directory still runs."""
+    return _process(path) is not None
+
+
+def started_at(path: Path) -> float:
+    """Start time, in seconds since 1970."""
+    job = _job(path)
+    return job.started if job else time.time()
+
+
+def stop(path: Path) -> None:
+    """Interrupt the run as Ctrl-C does, and kill it later if it goes on; what is finished is stored."""
+    job, process = _job(path), _process(path)
+    if job is None or process is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
+        job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))
+    threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
+
+
+def is_stopping(path: Path) -> bool:
+    """Whether a run was interrupted a moment ago and still runs."""
+    job = _job(path)
+    return job is not None and is_running(path) and time.time() - job.stopping < 2 * _STOP_TIMEOUT
+
+
+def _kill_later(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except psutil.TimeoutExpired:
+            process.kill()  # safe: a shard is complete or absent
+
+
+def job_progress(run: Run) -> JobProgress:
+    """Progress of a run, from its files alone."""
+    cells = run.cells
+    shards = shard_count(run.manifest.data.images)
+    done, complete = 0.0, 0
+    for cell in cells:
+        if run.store.is_complete(cell):
+            complete += 1
+            done += 1
+        else:
+            done += min(1.0, len(run.store.stored_shards(cell)) / max(shards, 1)) * 0.99
+    return JobProgress(len(cells), complete, done / max(len(cells), 1))
+
+
+def seconds_left(path: Path, progress: JobProgress) -> float | None:
+    """Time left at the pace since the run was started or resumed; None while that is unknown."""
+    job = _job(path)
+    if job is None:
+        return None
+    before = (
+        job.share if job.share <= progress.share else 0.0
+    )  # else its cells are outdated: code or data changed
+    done = progress.share - before
+    return None if done < 0.02 else (time.time() - job.started) * (1 - progress.share) / done
+
+
+def read_log(path: Path, max_bytes: int = 4000) -> str:
+    """The end of a run's log, or why it cannot be read if it is a link or not a regular file."""
+    try:
+        with SafeDirectory(path).open(LOG) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - max_bytes))
+            text = file.read(max_bytes).decode("utf-8", "replace")
+    except UnsafeFileError as error:
+        return str(error)
+    except OSError:
+        return ""
+    return "\n".join(line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip())
+
+
+def _directory_options(path: Path) -> list[str]:
+    return ["--project", str(path.parent), "--name", path.name, "--exist-ok"]
+
+
+def _share(path: Path) -> float:
+    """How far a run is before it resumes."""
+    try:
+        return job_progress(Run.open(path)).share
+    except (RobustBenchError, OSError):
+        return 0.0
+
+
+def _job(path: Path) -> DashboardJob | None:
+    try:
+        return DashboardJob.read(path / _RECORD, SafeDirectory(path))
+    except RobustBenchError:
+        return None
+
+
+def _process(path: Path) -> psutil.Process | None:
+    """The recorded process, if its command line says that it works on this directory: numbers are used again."""
+    if (job := _job(path)) is None:
+        return None
+    try:
+        process = psutil.Process(job.pid)
+        words = process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(ChildProcessError, OSError):
+                os.waitpid(process.pid, os.WNOHANG)
+            return None
+    except (psutil.Error, ValueError):
+        return None
+    ours = list(_COMMAND[1:]) == words[1 : len(_COMMAND)] and words[-5:] == _directory_options(path)
+    return process if ours else None
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else "the command failed without a message"

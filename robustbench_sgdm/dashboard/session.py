@@ -1,0 +1,60 @@
+"""What a visitor did in this session: opened an address, clicked, confirmed what an address alone may not start."""
+
+import streamlit as st
+
+_OPENED_AT = "opened at"
+_CONFIRMED = "confirmed: {}"
+WANTED = "{}: wanted"
+"""Session key for the value that a widget of the next page gets."""
+
+
+def record_visit(page: str) -> None:
+    """Record that the visitor is on a page; if the address opened another one, a click led here."""
+    if st.session_state.setdefault(_OPENED_AT, page) != page:
+        record_interaction()
+
+
+def record_interaction() -> None:
+    """Record that the visitor clicked."""
+    st.session_state[_OPENED_AT] = None
+
+
+def has_interacted() -> bool:
+    """Whether the visitor clicked, so that what is shown does not come from the opened address alone."""
+    return st.session_state.get(_OPENED_AT) is None
+
+
+def confirm(what: str) -> None:
+    """Record that the visitor asked for something that costs time or trust."""
+    st.session_state[_CONFIRMED.format(what)] = True
+
+
+def is_confirmed(what: str, text: str, label: str) -> bool:
+    """Whether the visitor asked for something that an address alone may not start; else show a button that does.
+
+    Args:
+        what: identifies it in this session.
+        text: what would happen, in Markdown.
+        label: of the button.
+    """
+    if _CONFIRMED.format(what) in st.session_state:
+        return True
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(text, width="stretch")
+        st.button(label, on_click=confirm, args=(what,), type="primary")
+    return False
+
+
+def open_page(name: str, *, baseline: str | None = None, **query: str) -> None:
+    """Switch to another page.
+
+    Args:
+        name: of the page's file.
+        baseline: chosen there. Not by the address: Streamlit lets only this page's widget write it there.
+        query: of the address.
+    """
+    for key in query:  # Streamlit prefers what the session holds to an address that says the default
+        st.session_state.pop(key, None)
+    if baseline is not None:
+        st.session_state[WANTED.format("baseline")] = baseline
+    st.switch_page(st.session_state["pages"][name], query_params=query)

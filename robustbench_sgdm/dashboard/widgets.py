@@ -1,0 +1,276 @@
+"""Streamlit's widgets with their state in the address, and the parts that pages share.
+
+Widgets are called as in Streamlit. Each keeps its choice in the session and in the address, and reports an address that
+asks for what is not on offer.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from robustbench_sgdm.core import escaping, palette
+from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
+from robustbench_sgdm.dashboard import session
+from robustbench_sgdm.tables import format_number, humanize
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.dashboard.run_data import RunView
+
+T = TypeVar("T")
+Parameters = ParamSpec("Parameters")
+
+QUERY: Literal["query-params"] = "query-params"
+_MAX_LABEL = 80  # characters on a button
+OWN_BASELINES = "each variant's own"
+"""The choice of baseline for a run that has several."""
+
+
+def model_colors(models: Sequence[str]) -> dict[str, str]:
+    """The color of each model as #rrggbb, as in the report's figures; lighter on a dark background."""
+    return palette.model_colors(models, dark=st.context.theme.type == "dark")
+
+
+def show_legend(models: Sequence[str]) -> None:
+    """Show the color of each model."""
+    spans = [
+        f'<span style="white-space:nowrap"><span aria-hidden="true" style="display:inline-block;width:.8em;'
+        f'height:.8em;border-radius:50%;background:{color};margin-right:.4em"></span>{escaping.html(model)}</span>'
+        for model, color in model_colors(models).items()
+    ]
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
+
+
+def show_table(frame: pd.DataFrame, **options: Any) -> None:
+    """Show a table; `options` are those of `st.dataframe`."""
+    st.dataframe(escaping.frame(frame), hide_index=True, **options)
+
+
+def warn_invalid_query(key: str, options: Iterable[object], label: str) -> None:
+    """Warn if the address asks for something that is not available; the widget shows its default."""
+    known = {str(option) for option in options}
+    for value in st.query_params.get_all(key):
+        if value not in known:
+            short = value if len(value) <= 60 else f"{value[:60]}…"
+            st.warning(
+                f"The address asks for {escaping.markdown(repr(short))} under “{label}”, which is not available.",
+                icon=":material/link_off:",
+            )
+
+
+def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
+    """Fit a widget's choice in this session to its options, which another widget may have changed.
+
+    The visitor's own choice stays if it is still on offer. Everything else follows the default, so that a choice made
+    for one run or table hides nothing of another.
+
+    Args:
+        key: of the widget.
+        options: on offer now; for a slider its two bounds.
+        default: one of them, or a list of them for a widget with several choices; for a slider its value or range.
+
+    Returns:
+        Whether the options changed under the choice; the address has the old choice until the widget is drawn.
+    """
+    wanted = st.session_state.pop(session.WANTED.format(key), None)
+    if wanted in options:
+        st.session_state[key] = wanted
+    memory = f"{key}: offered"
+    offered, usual, is_own = st.session_state.get(memory, (options, default, False))
+    changed = key in st.session_state and (offered, usual) != (options, default)
+    if key in st.session_state:
+        chosen = st.session_state[key]
+        is_own = is_own or chosen != usual or chosen == wanted
+        if changed:
+            fitted = _fit_choice(chosen, offered, options, default) if is_own else default
+            is_own = is_own and fitted != default
+            st.session_state[key] = fitted
+    st.session_state[memory] = options, default, is_own
+    return changed
+
+
+def _fit_choice(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:
+    """What remains of a choice among `offered` when there are other options."""
+    if isinstance(default, list):
+        return [o for o in options if o in (chosen if o in offered else default)] or default
+    if isinstance(default, (int, float)):
+        return min(max(chosen, options[0]), options[1])
+    if isinstance(default, tuple):  # an end at its bound stays at the bound
+        ends = zip(chosen, offered, options, strict=True)
+        return tuple(new if at == old else min(max(at, options[0]), options[1]) for at, old, new in ends)
+    return chosen if chosen in options else default
+
+
+def selectbox(
+    label: str,
+    options: Sequence[T],
+    key: str,
+    *,
+    default: T | None = None,
+    aliases: Sequence[str] = (),
+    **how: Any,
+) -> T:
+    """`st.selectbox`; `aliases` are valid in the address too."""
+    first = default if default in options else options[0]
+    if not reconcile_choice(key, options, first):
+        warn_invalid_query(key, [*options, *aliases], label)
+    chosen: T = st.selectbox(
+        label, options, index=options.index(first), key=key, bind=QUERY, format_func=_printable, **how
+    )
+    return chosen
+
+
+def select_corruption(names: Sequence[str], *, default: str | None = None) -> str:
+    """A corruption, shown in words; the address may also have the name that commands use."""
+    by_words = {humanize(name): name for name in names}
+    sent = st.query_params.get("corruption")
+    if sent is not None and sent in names and "corruption" not in st.session_state:
+        st.session_state["corruption"] = humanize(sent)
+    usual = None if default is None else humanize(default)
+    return by_words[
+        selectbox("Corruption", list(by_words), "corruption", default=usual, aliases=names, width=170)
+    ]
+
+
+def select_run(names: Sequence[str]) -> str:
+    """The run that a page shows, kept from page to page.
+
+    It is in the address even if it is the first one: another one may be first tomorrow.
+    """
+    warn_invalid_query("run", names, "Run")
+    wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
+    first = next(name for name in wanted if name in names)
+    chosen = str(
+        st.selectbox(
+            "Run", names, index=names.index(first), key="run", width=420, on_change=session.record_interaction
+        )
+    )
+    st.session_state["last run"] = chosen
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return chosen
+
+
+def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
+    """The run with every model compared with the baseline that is chosen here; by default with its own pairs.
+
+    Args:
+        view: the run as it is.
+        own: whether each variant may keep its own baseline, if the run has several baselines.
+    """
+    models, pairs = list(view.run.groups), view.run.baseline_pairs
+    if len(models) < 2:
+        warn_invalid_query("baseline", models, "Baseline")
+        return view
+    first = pairs[0][0]
+    has_several = own and set(view.against(first).run.baseline_pairs) != set(pairs)
+    options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
+    baseline = selectbox("Baseline", options, "baseline", default=default, width=200)
+    return view if has_several and baseline == OWN_BASELINES else view.against(baseline)
+
+
+def toggle(label: str, key: str, **how: Any) -> bool:
+    """`st.toggle`."""
+    warn_invalid_query(key, ("true", "false"), label)
+    return bool(st.toggle(label, key=key, bind=QUERY, **how))
+
+
+def slider(label: str, key: str, low: float, high: float, value: Any, step: float) -> Any:
+    """`st.slider`, of one value or of both ends of a range."""
+    if not reconcile_choice(key, (low, high), value):
+        valid = [text for text in st.query_params.get_all(key) if _is_within(text, low, high)]
+        warn_invalid_query(key, valid, label)
+    return st.slider(label, low, high, value, step, key=key, bind=QUERY)
+
+
+def _is_within(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
+
+
+def multiselect(
+    label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any
+) -> list[str]:
+    """`st.multiselect`."""
+    if not reconcile_choice(key, options, list(default)):
+        warn_invalid_query(key, options, label)
+    return list(
+        st.multiselect(
+            label, options, default=list(default), key=key, bind=QUERY, format_func=_printable, **how
+        )
+    )
+
+
+def _printable(option: object) -> str:
+    return escape_control_chars(str(option))
+
+
+def segmented_control(label: str, options: Sequence[str], key: str, *, default: str | None = None) -> str:
+    """`st.segmented_control`, which reads its options as Markdown: they are escaped."""
+    texts: dict[str, str] = {}
+    for option in options:
+        text = escaping.markdown(option if len(option) <= _MAX_LABEL else f"{option[:_MAX_LABEL]}…")
+        texts[text if text not in texts else f"{text} {len(texts)}"] = option
+    sent = st.query_params.get(key)  # in a link that was written by hand
+    if sent in texts.values() and sent not in texts and key not in st.session_state:
+        st.session_state[key] = next(text for text, option in texts.items() if option == sent)
+    first = next((text for text, option in texts.items() if option == default), next(iter(texts)))
+    if not reconcile_choice(key, list(texts), first):
+        warn_invalid_query(key, [*texts, *options], label)
+    chosen = st.segmented_control(label, list(texts), default=first, required=True, key=key, bind=QUERY)
+    return texts[str(chosen or first)]
+
+
+def select_slider(label: str, options: Sequence[str], key: str, *, default: str) -> str:
+    """`st.select_slider`."""
+    if not reconcile_choice(key, options, default):
+        warn_invalid_query(key, options, label)
+    return str(st.select_slider(label, options, value=default, key=key, bind=QUERY))
+
+
+def format_interval(low: float, high: float, *, signed: bool = False) -> str:
+    """An interval in words.
+
+    >>> format_interval(1, 2), format_interval(-1, 2, signed=True), format_interval(float("nan"), 2)
+    ('1.00 to 2.00', '-1.00 to +2.00', '–')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    return f"{format_number(low, signed=signed)} to {format_number(high, signed=signed)}"
+
+
+def fragment(
+    run_every: float | None = None,
+) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
+    """`st.fragment` that reports errors of ours, which do not reach its page."""
+
+    def decorate(body: Callable[Parameters, None]) -> Callable[Parameters, None]:
+        @wraps(body)
+        def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+            try:
+                body(*arguments, **named)
+            except RobustBenchError as error:
+                empty_state("This cannot be shown", escaping.markdown(error), ":material/error:")
+
+        return st.fragment(guarded, run_every=run_every)
+
+    return decorate
+
+
+def empty_state(title: str, text: str, icon: str = ":material/inbox:") -> None:
+    """Say what would be here, and how to get it.
+
+    Args:
+        title: plain text.
+        text: Markdown; text from files goes through `escaping.markdown`.
+        icon: as Streamlit names it.
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.markdown(f"### {icon} {escaping.markdown(title)}", text_alignment="center")
+        st.markdown(text, text_alignment="center")

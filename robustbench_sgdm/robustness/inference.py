@@ -1,0 +1,328 @@
+"""Scores, means over cells and differences between models, with intervals, p-values and significance."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.robustness.aggregates import CorruptionSet, missing_cells, relative_score
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples
+from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.significance import (
+    ROUNDING,
+    Variance,
+    mark_significant,
+    p_value,
+    pool_variances,
+    student_interval,
+)
+from robustbench_sgdm.store import Run, match_seeds
+
+Cells = Mapping[tuple[str, float], BootstrapSamples]
+
+_KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
+_NUMBERS = ["estimate", "low", "high", "p", "se", "se_images", "se_seeds", "seeds", "resamples"]
+
+
+class _Item(NamedTuple):
+    """What a row is about; `statistic` is one of score, P, mPC, rPC, mCE."""
+
+    statistic: str
+    over: str = ""
+    family: str = ""
+    corruption: str = ""
+    severity: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    """One statistic of a network.
+
+    Attributes:
+        samples: of each training, by model; empty where cells are missing.
+        missing: those cells, in words.
+    """
+
+    samples: Mapping[str, BootstrapSamples]
+    missing: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """The bootstrap of a run, or of runs that can be compared.
+
+    Attributes:
+        cells: for each model, the distributions of its complete cells, by (corruption, severity).
+        sets: of corruptions that means are taken over, each with its family or "".
+        pairs: (baseline, model), names of `groups`; the difference model - baseline is tested.
+        groups: networks, each with its trainings, which are models; a network trained once is its own group.
+        seeds: of trainings, if known: two groups are paired by the seeds that both have.
+        level: of the intervals, such as 0.95.
+        sources: of each model, its run and what it is called there.
+    """
+
+    cells: Mapping[str, Cells]
+    sets: Mapping[CorruptionSet, str]
+    pairs: Sequence[tuple[str, str]]
+    groups: Mapping[str, Sequence[str]]
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    level: float = 0.95
+    sources: Mapping[str, tuple[Run, str]] = field(default_factory=dict)
+
+    def table(
+        self,
+        metrics: Sequence[str] = METRICS,
+        *,
+        pairs: Sequence[tuple[str, str]] | None = None,
+        sets: Sequence[CorruptionSet] | None = None,
+    ) -> pd.DataFrame:
+        """One row per statistic: first each network's own, then the differences.
+
+        Args:
+            metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L.
+            pairs: other pairs than the run's.
+            sets: other sets than the run's.
+
+        Returns:
+            Columns, in percent; absent values are NaN:
+            model: or group of trainings;
+            baseline: empty for the model's own value, else the value is model - baseline, or its mCE against it;
+            statistic: score (of one cell), P, mPC, rPC, or of a pair mCE, 100 where the model errs as its baseline does;
+            over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
+            corruption, severity: of a score;
+            metric;
+            estimate, low, high: with its interval; no interval where a single image decides the value;
+            p: of the hypothesis that a difference is 0, or mCE 100, constructed as the interval;
+            se: standard error; se_images: from sampling images; se_seeds: from training, where there are several seeds;
+            seeds: number of trainings, of a pair those compared; resamples: how many held such objects;
+            missing: the cells to run before the value can be computed;
+            p_holm, significant: p is corrected over the corrupted cells of one model, baseline and
+            metric; likewise over the families, and over the single corruptions, of each kind of mean. The clean score
+            and the means over the first set are one test each.
+
+        Raises:
+            UsageError: an unknown metric or model.
+        """
+        for metric in metrics:
+            if metric not in METRICS:
+                raise errors.unknown_name_error("metric", metric, METRICS)
+        chosen = dict(self.sets) if sets is None else {one: self.sets.get(one, "") for one in sets}
+        wanted = list(self.pairs if pairs is None else pairs)
+        for name in (name for pair in wanted for name in pair):
+            if name not in self.groups:
+                raise errors.unknown_name_error("model", name, self.groups)
+        own = {group: self._items(group, chosen) for group in self.groups}
+        rows = []
+        for name, items in own.items():
+            for item, trainings in items.items():
+                rows += self._rows((name, "", *item), trainings, metrics)
+        for baseline, name in wanted:
+            for item, trainings in own[name].items():
+                if item in own[baseline]:
+                    rows += self._rows((name, baseline, *item), trainings, metrics, own[baseline][item])
+            for one, family in chosen.items():
+                label = (name, baseline, *_Item("mCE", one.name, family))
+                rows += self._error_rows(label, one, metrics)
+        frame = pd.DataFrame(rows, columns=[*_KEYS, *_NUMBERS, "missing"])
+        first = next(iter(chosen), CorruptionSet(())).name
+        families = [
+            (*row[:4], _test_family(row, first)) for row in frame[_FAMILY_KEYS].itertuples(index=False)
+        ]
+        return mark_significant(frame, families, self.level)
+
+    def seed_pairs(self, baseline: str, model: str) -> list[tuple[str, str]]:
+        """The trainings (of baseline, of model) with the same seed; none where fewer than two seeds are shared."""
+        same = match_seeds(self.groups[baseline], self.groups[model], self.seeds)
+        return same if len(same) > 1 else []
+
+    def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
+        """The trainings of the same seed, or else the first of each; as `Run.trainings`."""
+        sides = self.groups[baseline], self.groups[model]
+        return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
+
+    def _items(self, group: str, sets: Mapping[CorruptionSet, str]) -> dict[_Item, _TrainingSamples]:
+        """Every statistic of a network."""
+        models = {m: self.cells[m] for m in self.groups[group]}
+        shared = [cell for cell in next(iter(models.values())) if all(cell in c for c in models.values())]
+        items = {
+            _Item("score", corruption=c, severity=s): _TrainingSamples(
+                {m: own[c, s] for m, own in models.items()}
+            )
+            for c, s in shared
+        }
+        none = CorruptionSet(())
+        items[_Item("P")] = _trainings(models, none, lambda cells: cells[CLEAN, 0.0])
+        for one, family in sets.items():
+            items[_Item("mPC", one.name, family)] = _trainings(models, one, _mean(one), clean=False)
+            items[_Item("rPC", one.name, family)] = _trainings(models, one, _relative(one))
+        return items
+
+    def _rows(
+        self,
+        label: tuple[Any, ...],
+        own: _TrainingSamples,
+        metrics: Sequence[str],
+        baseline: _TrainingSamples | None = None,
+    ) -> list[list[Any]]:
+        """A row for each metric of a network's own value, or of its difference from its baseline."""
+        both = [own] if baseline is None else [own, baseline]
+        if gaps := "; ".join(dict.fromkeys(side.missing for side in both if side.missing)):
+            return [[*label, m, *[np.nan] * len(_NUMBERS), gaps] for m in metrics]
+        sides = [list(side.samples.values()) for side in both]
+        if baseline is not None and (same := self.seed_pairs(label[1], label[0])):
+            pairs = [(own.samples[model], baseline.samples[other]) for other, model in same]
+            sides = [[BootstrapSamples.map(np.subtract, *pair) for pair in pairs]]
+        means = [BootstrapSamples.map(mean_of, *side) for side in sides]
+        samples = means[0] if len(means) == 1 else BootstrapSamples.map(np.subtract, *means)
+        return self._number_rows(label, samples, metrics, None if baseline is None else 0.0, sides)
+
+    def _error_rows(
+        self, label: tuple[Any, ...], corruption_set: CorruptionSet, metrics: Sequence[str]
+    ) -> list[list[Any]]:
+        """mCE of a network relative to another, both as the mean over their trainings."""
+        groups = [{m: self.cells[m] for m in self.groups[name]} for name in label[:2]]
+        gaps = [
+            missing_cells(m, cells, corruption_set, clean=False)
+            for models in groups
+            for m, cells in models.items()
+        ]
+        if text := "; ".join(dict.fromkeys(gap for gap in gaps if gap)):
+            return [[*label, m, *[np.nan] * len(_NUMBERS), text] for m in metrics]
+
+        def error(*values: NDArray[np.float64]) -> Any:
+            cells = corruption_set.cells
+            mine, theirs = values[: len(cells)], values[len(cells) :]
+            return corruption_set.error(*(dict(zip(cells, side, strict=True)) for side in (mine, theirs)))
+
+        def between(*sides: Sequence[Cells]) -> BootstrapSamples:
+            return BootstrapSamples.map(
+                error,
+                *(
+                    BootstrapSamples.map(mean_of, *(c[at] for c in side))
+                    for side in sides
+                    for at in corruption_set.cells
+                ),
+            )
+
+        mine, theirs = (list(models.values()) for models in groups)
+        if same := self.seed_pairs(label[1], label[0]):
+            sides = [[between([groups[0][model]], [groups[1][other]]) for other, model in same]]
+        else:
+            sides = [[between([one], theirs) for one in mine], [between(mine, [one]) for one in theirs]]
+        return self._number_rows(label, between(mine, theirs), metrics, 100.0, sides)
+
+    def _number_rows(
+        self,
+        label: tuple[Any, ...],
+        samples: BootstrapSamples,
+        metrics: Sequence[str],
+        null: float | None,
+        sides: Sequence[Sequence[Any]],
+    ) -> list[list[Any]]:
+        """Rows of `_KEYS`, `_NUMBERS` and nothing missing.
+
+        Args:
+            label: the columns `_KEYS` but the metric.
+            samples: of the value.
+            metrics: a row each.
+            null: the hypothesis that p is about; None where there is no p.
+            sides: the samples of single trainings, of one network, of paired differences, or of two networks.
+        """
+        seeds = min(map(len, sides))
+        rows = []
+        for metric in metrics:
+            column = METRICS.index(metric)
+            estimate = float(samples.estimate[column])
+            jackknife = _finite(samples.jackknife[:, column])
+            resamples = _if_varying(_finite(samples.resamples[:, column]), jackknife, null)
+            image_variance = _UNKNOWN
+            if len(resamples) > 1:  # no more degrees of freedom than there are images, or resamples
+                freedom = min(len(jackknife), len(resamples)) - 1
+                image_variance = Variance(float(np.var(resamples, ddof=1)), freedom)
+            seed_variances = [_seed_variance(side, column) for side in sides] if seeds > 1 else []
+            total = _UNKNOWN
+            if image_variance is not _UNKNOWN:
+                total = pool_variances([image_variance, *seed_variances])
+            low, high = student_interval(estimate, total, self.level)
+            if null is None:  # no score is below 0, and none but rPC above 100
+                low, high = max(low, 0.0), high if label[2] == "rPC" else min(high, 100.0)
+            rows.append(
+                [
+                    *(*label, metric, estimate, low, high),
+                    np.nan if null is None else p_value(estimate - null, total),
+                    *(np.sqrt(v) for v in (total.value, image_variance.value)),
+                    np.sqrt(sum(one.value for one in seed_variances)) if seed_variances else np.nan,
+                    *(seeds, len(resamples), ""),
+                ]
+            )
+        return rows
+
+
+_UNKNOWN = Variance(np.nan, 0)
+_FAMILY_KEYS = ["model", "baseline", "metric", "statistic", "over", "family", "corruption"]
+
+
+def _test_family(row: Any, first: str) -> str:
+    """The family of tests that a row of `_FAMILY_KEYS` is corrected over; the clean score is a family of its own."""
+    if row.statistic == "score":
+        return "clean" if row.corruption == CLEAN else "cells"
+    if row.over == first:
+        return "first"
+    return "families" if row.family else "corruptions"
+
+
+def _trainings(
+    models: Mapping[str, Cells],
+    corruption_set: CorruptionSet,
+    statistic: Callable[[Cells], BootstrapSamples],
+    *,
+    clean: bool = True,
+) -> _TrainingSamples:
+    gaps = [missing_cells(model, cells, corruption_set, clean=clean) for model, cells in models.items()]
+    text = "; ".join(gap for gap in gaps if gap)
+    return _TrainingSamples({} if text else {m: statistic(cells) for m, cells in models.items()}, text)
+
+
+def _mean(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+    return lambda cells: BootstrapSamples.map(
+        lambda *values: corruption_set.mean(dict(zip(corruption_set.cells, values, strict=True))),
+        *(cells[c] for c in corruption_set.cells),
+    )
+
+
+def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+    return lambda cells: BootstrapSamples.map(relative_score, _mean(corruption_set)(cells), cells[CLEAN, 0.0])
+
+
+def mean_of(*values: NDArray[np.float64]) -> Any:
+    """The mean of arrays of one shape."""
+    return np.mean(values, axis=0)
+
+
+def _seed_variance(samples: Sequence[BootstrapSamples], column: int) -> Variance:
+    """Of the mean of several trainings."""
+    estimates = [one.estimate[column] for one in samples]
+    return Variance(float(np.var(estimates, ddof=1)) / len(samples), len(samples) - 1)
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    finite: NDArray[np.float64] = values[np.isfinite(values)]
+    return finite
+
+
+def _if_varying(
+    resamples: NDArray[np.float64], jackknife: NDArray[np.float64], null: float | None
+) -> NDArray[np.float64]:
+    """The resamples; none if they carry no information: a single image, or a difference that never varies.
+
+    A difference that never varies comes from the only image with such objects, unless it equals the hypothesis.
+    """
+    if len(jackknife) < 2:
+        return resamples[:0]
+    constant = null is not None and len(resamples) > 0 and np.ptp(resamples) <= ROUNDING
+    return resamples[:0] if constant and abs(resamples[0] - null) > ROUNDING else resamples

@@ -1,0 +1,237 @@
+"""The paired bootstrap over images, cached: the same resampled images for every cell and model of a run.
+
+Each cell's metrics under every resample are stored in `statistics/` of the run directory, so that means over any set
+of cells, and differences between any two models, need no resampling.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.robustness.matching import match_detections
+from robustbench_sgdm.robustness.outcomes import sort_truth
+from robustbench_sgdm.robustness.resampling import METRICS, Resampler
+from robustbench_sgdm.store import Cell, Run
+from robustbench_sgdm.store.parquet import read_stamp, read_table
+
+JACKKNIFE_GROUPS = 200
+"""Groups of images that the jackknife leaves out in turn; with fewer images, each image is a group."""
+
+DEFAULT_RESAMPLES = 1000
+"""The number of resamples behind an interval, by default."""
+
+_COLUMNS = pa.schema([("sample", pa.string()), *((metric, pa.float64()) for metric in METRICS)])
+_VERSION = 1  # of the cached files; those of another version are computed again
+
+
+@dataclass(frozen=True, eq=False)
+class BootstrapSamples:
+    """Statistics (m,), in percent, and their distribution; NaN where a sample has no such object.
+
+    Attributes:
+        estimate: (m,) on the images themselves.
+        resamples: (r, m) on each resample of the images; r is 0 for a cell that has scores but no detections.
+        jackknife: (g, m) with each group of images left out.
+    """
+
+    estimate: NDArray[np.float64]
+    resamples: NDArray[np.float64]
+    jackknife: NDArray[np.float64]
+
+    @classmethod
+    def map(cls, function: Callable[..., Any], *several: "BootstrapSamples") -> Self:
+        """Apply a function to the statistics of several cells, sample by sample; those that one lacks are dropped."""
+        counts = [
+            min(len(part) for part in parts)
+            for parts in zip(*((d.resamples, d.jackknife) for d in several), strict=True)
+        ]
+        parts = [(d.estimate, d.resamples[: counts[0]], d.jackknife[: counts[1]]) for d in several]
+        return cls(*(function(*same) for same in zip(*parts, strict=True)))
+
+
+def bootstrap_weights(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    """How often each image, in order of id, is in each resample: (resamples, images).
+
+    The first rows do not depend on the number of resamples, so a larger one extends a smaller one.
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, images), np.uint16)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(images, size=images), minlength=images)
+    return weights
+
+
+def jackknife_weights(images: int) -> NDArray[np.uint16]:
+    """Weights that leave out each group of the jackknife: (groups, images)."""
+    groups = min(JACKKNIFE_GROUPS, images)
+    rows: NDArray[np.uint16] = (np.arange(images) % groups != np.arange(groups)[:, None]).astype(np.uint16)
+    return rows
+
+
+def resample_cell(resampler: Resampler, weights: NDArray[np.uint16]) -> BootstrapSamples:
+    """A cell's metrics under weights (r, images)."""
+    ones = np.ones(resampler.images, np.uint16)
+    estimate, resamples, jackknife = (
+        np.array([resampler.score(w) for w in rows])
+        for rows in (ones[None], weights, jackknife_weights(len(ones)))
+    )
+    return BootstrapSamples(estimate[0], resamples.reshape(-1, len(METRICS)), jackknife)
+
+
+def load_distributions(
+    runs: Sequence[Run],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[dict[Cell, BootstrapSamples]]:
+    """For each run the distributions of its complete cells, all over the same resampled images; computed once and cached.
+
+    Args:
+        resamples: how many.
+        seed: of the resampled images.
+        workers: threads; one per core if None.
+        progress: called with the number of cells just done, from any thread.
+
+    Raises:
+        UsageError: fewer than 2 resamples.
+        DataError: runs that cannot be compared, or a cell whose detections do not give its scores.
+    """
+    if resamples < 2:
+        raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
+    check_comparable(runs)
+    by_run = [
+        {c: _load_or_none(run, c, resamples, seed) for c in run.cells if run.store.is_complete(c)}
+        for run in runs
+    ]
+    missing = [
+        (i, cell) for i, cells in enumerate(by_run) for cell, cached in cells.items() if cached is None
+    ]
+    progress(sum(map(len, by_run)) - len(missing))
+    if missing:
+        truth = sort_truth(runs[0].ground_truth())
+        weights = bootstrap_weights(len(truth.images), resamples, seed)
+
+        def compute(which: tuple[int, Cell]) -> None:
+            run, cell = runs[which[0]], which[1]
+            matches = match_detections(truth, run.store.read_detections(cell))
+            samples = resample_cell(Resampler(truth, matches), weights)
+            _check_scores(run, cell, samples)
+            _save(run, cell, seed, samples)
+            by_run[which[0]][cell] = samples
+            progress(1)
+
+        with ThreadPoolExecutor(
+            workers or os.cpu_count() or 1
+        ) as pool:  # threads: the loops release Python's lock
+            list(pool.map(compute, missing))
+    return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
+
+
+def _load_or_none(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapSamples | None:
+    """The cached samples; for a cell with scores but no detections, those scores without a distribution."""
+    if run.store.has_detections(cell):
+        return _load(run, cell, resamples, seed)
+    scores = run.store.read_scores(cell).metrics
+    empty = np.empty((0, len(METRICS)))
+    return BootstrapSamples(np.array([scores[m] for m in METRICS], float), empty, empty)
+
+
+def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
+    """Whether the distributions of all complete cells are cached, so that `bootstrap_intervals` is instant."""
+    return all(
+        read_stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
+        for cell in run.cells
+        if run.store.is_complete(cell) and run.store.has_detections(cell)
+    )
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Reject runs that cannot be compared: other images, seeds, engines, devices or corruptions.
+
+    Raises:
+        DataError: names what differs.
+    """
+    first, *others = runs
+    for other in others:
+        ours, theirs = first.manifest, other.manifest
+        _check_same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
+        _check_same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
+        _check_same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)
+        kinds = ours.settings.device_kind, theirs.settings.device_kind
+        _check_same(first, other, "kind of device that drew the noise", *kinds)
+        for name in ours.corruptions.keys() & theirs.corruptions.keys():
+            prints = [manifest.corruptions[name].fingerprint for manifest in (ours, theirs)]
+            _check_same(first, other, f"definition of {name}", *prints)
+
+
+def _check_same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:
+    if one != two:
+        short = [str(v)[:12] for v in (one, two)]
+        raise DataError(
+            f"{first.path} and {other.path} cannot be compared: the {what} is {short[0]} in one and {short[1]} in the "
+            "other; run one of them again with the settings of the other"
+        )
+
+
+def _check_scores(run: Run, cell: Cell, samples: BootstrapSamples) -> None:
+    stored: Mapping[str, float | None] = run.store.read_scores(cell).metrics
+    for name, ours in zip(METRICS, samples.estimate, strict=True):
+        theirs = stored[name]
+        if (theirs is None) != bool(np.isnan(ours)) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
+            raise DataError(
+                f"{cell} of {run.path}: its detections give {name} {ours:.4f}, but its stored score is {theirs}; "
+                f"delete {run.store.folder(cell)} and run the same command again"
+            )
+
+
+def _file(run: Run, cell: Cell) -> Path:
+    return run.statistics_folder(cell) / "bootstrap.parquet"
+
+
+def _stamp(cell: Cell, seed: int) -> str:
+    text = json.dumps([_VERSION, cell.key, seed, JACKKNIFE_GROUPS, METRICS])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _save(run: Run, cell: Cell, seed: int, samples: BootstrapSamples) -> None:
+    """One row per sample: `sample` (estimate, resample or jackknife) and the metrics in percent."""
+    parts = {
+        "estimate": samples.estimate[None],
+        "resample": samples.resamples,
+        "jackknife": samples.jackknife,
+    }
+    frame = pd.DataFrame(np.concatenate(list(parts.values())), columns=list(METRICS))
+    frame.insert(0, "sample", [name for name, rows in parts.items() for _ in rows])
+    table = pa.Table.from_pandas(frame, _COLUMNS, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "stamp": _stamp(cell, seed)})
+    run.files.write(_file(run, cell), lambda file: pq.write_table(table, file), sync=False)
+
+
+def _load(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapSamples | None:
+    """The cached samples, if they are of this cell and version and enough."""
+    try:
+        table = read_table(_file(run, cell), _COLUMNS, run.files, gaps=True)
+        if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
+            return None
+        sample = np.array(table["sample"].to_pylist())
+        values = np.stack([table[m].to_numpy().astype(np.float64) for m in METRICS], axis=1)
+        stored = values[sample == "resample"][:resamples]
+        if len(stored) < resamples:
+            return None
+        return BootstrapSamples(values[sample == "estimate"][0], stored, values[sample == "jackknife"])
+    except (DataError, LookupError, ValueError):
+        return None

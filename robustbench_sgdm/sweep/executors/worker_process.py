@@ -1,0 +1,134 @@
+"""What runs in a worker process, of this machine or of a cluster: the detectors, loaded once."""
+
+import hashlib
+import io
+import logging
+import pickle
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import robustbench_sgdm
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.versions import inference_version
+from robustbench_sgdm.sweep.executors.base import UnitOutcome, run_unit
+from robustbench_sgdm.sweep.executors.threads import use_one_thread
+from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.worker import Worker
+
+_SAMPLE_SIZE = 16  # images by which a worker shows that it sees the driver's files
+
+
+@dataclass(frozen=True)
+class WorkerPayload:
+    """What a worker process starts from.
+
+    Attributes:
+        code: digest of the driver's package and libraries.
+        worker: as torch saves it.
+        corruptions: each pickled, with its fingerprint.
+        sample: images of the data set with the digests of their files.
+    """
+
+    code: str
+    worker: bytes
+    corruptions: Sequence[tuple[bytes, str]]
+    sample: Sequence[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a worker sends back: the unit's outcome, and the largest batch that its memory is enough for."""
+
+    outcome: UnitOutcome
+    batch: int
+
+
+def make_payload(units: Sequence[WorkUnit], worker: Worker) -> WorkerPayload:
+    """What a process needs to run these units as `worker` would."""
+    used = {u.corruption.name: u.corruption for u in units if u.corruption is not None}
+    images = list({image.id: image for unit in units for image in unit.images}.values())
+    sample = [images[i * len(images) // _SAMPLE_SIZE] for i in range(_SAMPLE_SIZE)]
+    saved = io.BytesIO()
+    torch.save(worker, saved)  # tensors in one block each; pickle alone would copy them element by element
+    return WorkerPayload(
+        code=_code_digest(),
+        worker=saved.getvalue(),
+        corruptions=[(pickle.dumps(c), c.fingerprint(worker.settings.engine)) for c in used.values()],
+        sample=[(image.path, _file_digest(image.path)) for image in sample],
+    )
+
+
+class WorkerRuntime:
+    """Runs units in a worker process; a Ray actor is one of these.
+
+    Attributes:
+        startup_error: why this process would not compute what the driver does, if so; the outcome of every unit then.
+    """
+
+    def __init__(self, payload: WorkerPayload) -> None:
+        logging.getLogger("robustbench_sgdm").setLevel(logging.ERROR)  # the driver logs it, once
+        self.startup_error: RobustBenchError | None = None
+        try:
+            self.worker = _load_worker(payload)
+        except RobustBenchError as error:
+            self.startup_error = error
+        self._sample = payload.sample
+
+    def has_images(self) -> bool:
+        """Whether the driver's image files are here too."""
+        return all(_file_digest(path) == digest for path, digest in self._sample)
+
+    def run(self, unit: WorkUnit, contents: Sequence[bytes] = ()) -> UnitResult:
+        """Run a unit, from the contents of its image files where this process does not see them."""
+        if self.startup_error is not None:
+            return UnitResult(self.startup_error, batch=sys.maxsize)
+        if not contents:
+            return UnitResult(run_unit(self.worker, unit), self.worker.batch)
+        with tempfile.TemporaryDirectory(prefix="robustbench-") as folder:
+            images = []
+            for image, content in zip(unit.images, contents, strict=True):
+                path = Path(folder) / f"{image.id}{image.path.suffix}"
+                path.write_bytes(content)
+                images.append(replace(image, path=path))
+            return UnitResult(run_unit(self.worker, replace(unit, images=images)), self.worker.batch)
+
+
+def _load_worker(payload: WorkerPayload) -> Worker:
+    if payload.code != _code_digest():
+        raise RobustBenchError(
+            "a worker has another version of robustbench-sgdm, torch, torchvision, ultralytics, opencv-python or "
+            "pillow than the driver; install the same on every node"
+        )
+    worker: Worker = torch.load(io.BytesIO(payload.worker), weights_only=False)  # the driver's own bytes
+    if worker.settings.device == "cpu":
+        use_one_thread()
+    for pickled, fingerprint in payload.corruptions:
+        corruption = pickle.loads(pickled)  # raises where its file is missing
+        if corruption.fingerprint(worker.settings.engine) != fingerprint:
+            raise DataError(
+                f"{corruption.path} differs between a worker and the driver; copy it to every node"
+            )
+    return worker
+
+
+@cache
+def _code_digest() -> str:
+    """Changes with every line of the package: the nodes of a cluster must not differ in any."""
+    package = Path(robustbench_sgdm.__file__).parent
+    digest = hashlib.sha256(inference_version().encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "absent"

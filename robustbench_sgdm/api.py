@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from robustbench_sgdm.config import (
     ChecksConfig,
@@ -494,6 +494,14 @@ def wrap_detector(
     return detectors.wrap_detector(
         function, classes, name=name, fingerprint=fingerprint, imgsz=imgsz, thread_safe=thread_safe
     )
+
+
+@overload
+def as_maite(what: "Detector") -> "MaiteModel": ...
+
+
+@overload
+def as_maite(what: str, severity: float, *, seed: int = 0) -> "MaiteAugmentation": ...
 
 
 def as_maite(

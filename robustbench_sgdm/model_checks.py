@@ -7,7 +7,7 @@ channels swapped. What raises AP by far was wrong.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +43,9 @@ _SURE = 0.01  # p-value below which swapped channels are better
 _FITS = 0.5  # IoU
 _OBJECTS = 10  # that boxes fit, from which their labels say something
 _STORED = 500  # images of stored predictions, which cost no time to make
-_SIDES = (320, 416, 512, 640, 800, 1024, 1280)  # px of squares that boxes may have been left in
+_SIDES = (640, 320, 416, 512, 800, 1024, 1280)  # px of squares that boxes may have been left in
+_FRAMES = ("image", "stretched square", "letterboxed square", "square padded below and to the right")
+_FINE = 4096  # px; so that the whole pixels of a letterbox are no error of shares
 _VAL_IOU, _PREDICT_CONF = 0.7, 0.25  # of Ultralytics
 
 
@@ -306,50 +308,41 @@ _Reading = Callable[[NDArray[np.float64], Image], NDArray[np.float64]]
 
 def _readings(side: int) -> dict[str, _Reading]:
     """Other meanings that four numbers of a box may have, by name."""
-
-    def corner_size(b: NDArray[np.float64], _: Image) -> NDArray[np.float64]:
-        return np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1)
-
-    def centre_size(b: NDArray[np.float64], _: Image) -> NDArray[np.float64]:
-        return np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], 1)
-
-    def rows_first(b: NDArray[np.float64], _: Image) -> NDArray[np.float64]:
-        return b[:, [1, 0, 3, 2]]
-
-    def as_given(b: NDArray[np.float64], _: Image) -> NDArray[np.float64]:
-        return b
-
-    def scaled(read: _Reading, side: float) -> dict[str, _Reading]:
-        def stretched(b: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
-            return read(b, image) / side * np.array([image.width, image.height] * 2)
-
-        def boxed(b: NDArray[np.float64], image: Image, centred: bool = True) -> NDArray[np.float64]:
-            where = letterbox_placement(image.height, image.width, 4096)
-            place = np.array([where.left, where.top] * 2) * centred
-            return (read(b, image) / side * 4096 - place) * (image.width / where.width)
-
-        def padded(b: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
-            return boxed(b, image, centred=False)
-
-        return {"stretched": stretched, "letterboxed": boxed, "padded": padded}
-
-    forms = {
-        "x1, y1, x2, y2": as_given,
-        "x, y, width, height": corner_size,
-        "centre x, centre y, width, height": centre_size,
-        "y1, x1, y2, x2": rows_first,
+    forms: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "x1, y1, x2, y2": lambda b: b,
+        "x, y, width, height": lambda b: np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1),
+        "centre x, centre y, width, height": lambda b: np.concatenate(
+            [b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], 1
+        ),
+        "y1, x1, y2, x2": lambda b: b[:, [1, 0, 3, 2]],
     }
-    found = {f"{name} in pixels": read for name, read in forms.items() if read is not as_given}
-    for name, read in forms.items():
-        shares = scaled(read, 1.0)
-        found[f"{name} as shares of the image"] = shares["stretched"]
-        found |= {f"{name} as shares of the {how} square": shares[how] for how in ("letterboxed", "padded")}
-    for one in dict.fromkeys((side or 640, *_SIDES)):
-        found |= {
-            f"x1, y1, x2, y2 in a {how} square of {one} px": read
-            for how, read in scaled(as_given, one).items()
-        }
-    return found
+    plain, *others = forms.items()
+    sides = dict.fromkeys((side or _SIDES[0], *_SIDES))
+    readings: dict[str, _Reading] = {
+        f"{name} in pixels": lambda b, _, form=form: form(b)  # type: ignore[misc]
+        for name, form in others
+    }
+    for frame in _FRAMES:
+        readings |= {f"{name} as shares of the {frame}": partial(_unscale, form, frame, 1) for name, form in forms.items()}
+        if frame != "image":
+            readings |= {f"{plain[0]} in a {frame} of {one} px": partial(_unscale, plain[1], frame, one) for one in sides}
+    return readings
+
+
+def _unscale(
+    form: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    frame: str,
+    side: int,
+    boxes: NDArray[np.float64],
+    image: Image,
+) -> NDArray[np.float64]:
+    """Boxes in a square of some side, or in shares of the image, in pixels of the image."""
+    shares = form(boxes) / side
+    if frame in ("image", "stretched square"):
+        return np.asarray(shares * np.array([image.width, image.height] * 2))
+    where = letterbox_placement(image.height, image.width, _FINE)
+    corner = [where.left, where.top] * 2 if frame == "letterboxed square" else [0] * 4
+    return np.asarray((shares * _FINE - np.array(corner)) * (image.width / where.width))
 
 
 def _is_better(other: float, own: float) -> bool:
@@ -534,7 +527,7 @@ def _duplicates(run: _Run) -> Finding:
         left = batched_nms(
             *(part.float() if k < 2 else part for k, part in enumerate(parts)), _VAL_IOU
         ).numpy()
-        kept.append(Boxes(*(part[sure][left] for part in one)))
+        kept.append(_take(_take(one, sure), left))
     own, other = run.sample.ap(boxes), run.sample.ap(kept)
     dropped = 1 - sum(len(one.scores) for one in kept) / max(sum(len(one.scores) for one in boxes), 1)
     seen = f"suppression at IoU {_VAL_IOU} drops {dropped:.0%} of the boxes, AP {own:.1f} to {other:.1f}"
@@ -551,7 +544,7 @@ def _predict(run: _Run) -> Finding:
         _, first = np.unique(one.xyxy[order], axis=0, return_index=True)
         order = order[np.sort(first)]
         order = order[one.scores[order] >= _PREDICT_CONF][:300]
-        kept.append(Boxes(*(part[order] for part in one)))
+        kept.append(_take(one, order))
     own, other = run.sample.ap(run.best[1]), run.sample.ap(kept)
     return Finding(
         "settings of predict",
@@ -646,6 +639,10 @@ def _pixels(sample: _Sample, update: Callable[[int], None]) -> Iterator[Tensor]:
 def _iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = box_iou(torch.from_numpy(one), torch.from_numpy(other)).numpy()
     return found
+
+
+def _take(boxes: Boxes, rows: NDArray[Any]) -> Boxes:
+    return Boxes(boxes.xyxy[rows], boxes.scores[rows], boxes.classes[rows])
 
 
 def _at(table: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -65,7 +65,7 @@ def in_form(to: Callable[[Rows, float, float], Rows]) -> Callable[[Remembering],
 
 def squared(b: Rows, width: float, height: float) -> Rows:
     where = letterbox_placement(int(height), int(width), 640)
-    return b * (where.width / width) + np.array([where.left, where.top] * 2)
+    return np.asarray(b * (where.width / width) + np.array([where.left, where.top] * 2))
 
 
 def duplicated(rows: Rows, _: NDArray[np.uint8]) -> Rows:
@@ -108,11 +108,11 @@ FAULTS: dict[str, tuple[str, Callable[[Remembering], Any], str]] = {
         "as x1, y1, x2, y2 as shares of the image",
     ),
     "rows first": ("box format", in_form(lambda b, w, h: b[:, [1, 0, 3, 2]]), "as y1, x1, y2, x2 in pixels"),
-    "left in the letterbox": ("box format", in_form(squared), "letterboxed square of 640 px"),
+    "left in the letterbox": ("box format", in_form(squared), "in a letterboxed square of 640 px"),
     "stretched": (
         "box format",
         in_form(lambda b, w, h: b * 640 / np.array([w, h, w, h])),
-        "stretched square of 640 px",
+        "in a stretched square of 640 px",
     ),
     "a threshold": ("scores", boxes(lambda r, _: r[r[:, 4] > 0.25]), "scores from 0.25"),
     "percent": ("scores", boxes(lambda r, _: r * np.array([1, 1, 1, 1, 100, 1])), "scores from 0.1"),

@@ -140,7 +140,7 @@ def test_supervision_there_and_back() -> None:
     pytest.importorskip("supervision")
     found = Detections(XYXY, SCORES, LABELS)
     theirs = found.to_supervision(["a", "b"])
-    assert theirs.data["class_name"].tolist() == ["a", "b"] and len(theirs.with_nms(0.5)) == 2
+    assert list(theirs.data["class_name"]) == ["a", "b"] and len(theirs.with_nms(0.5)) == 2
     back = Detections.from_supervision(theirs)
     assert all(
         np.array_equal(getattr(back, part), getattr(found, part)) for part in ("xyxy", "scores", "labels")

@@ -112,7 +112,7 @@ def _forms(
 
 def _stream(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int) -> None:
     for i in range(0, len(squares), batch):
-        detector.rows(torch.stack(list(squares[i : i + batch])))
+        detector.predict_rows(torch.stack(list(squares[i : i + batch])))
 
 
 def _streams(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int, count: int) -> None:

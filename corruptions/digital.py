@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     apply_lut,
     correlate_separable,

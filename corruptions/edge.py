@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     correlate_separable,
     gaussian_kernel,

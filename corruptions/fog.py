@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import to_uint8, uniform_draws, upscale
 
 # Midpoints of a map this wide lie 11 halvings deep and are moved by under 0.2 grey levels.

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_kernel, to_uint8
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import Parameter, corruption
+from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import to_uint8
 
 _SOURCE = "Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)"

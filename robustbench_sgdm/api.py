@@ -313,7 +313,10 @@ class Run:
         from robustbench_sgdm import report
 
         analysis = self.analysis()
-        for each, wanted in [*((pair, "pictures") for pair in analysis.by_pair), (analysis, "sheet")]:
+        for each, wanted in [
+            *((pair, "image_refs") for pair in analysis.by_pair),
+            (analysis, "contact_sheet"),
+        ]:
             try:
                 self._make_pictures(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
@@ -355,7 +358,7 @@ class Run:
             metric=metric,
             images=images,
             noise=noise,
-            most=rows,
+            max_images=rows,
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )

@@ -93,7 +93,7 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:
             st.markdown(f"**{escaping.markdown(humanize(corruption))}**")
-            chart = charts.severity(
+            chart = charts.severity_curves(
                 part.sort_values("severity"),
                 {m: colors[m] for m in models},
                 x=axis,
@@ -101,7 +101,7 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
                 top=top,
                 bands=bands,
             )
-            charts.draw(
+            charts.show(
                 chart,
                 key=f"curve-{corruption}",
                 alt=f"{metric} against {axis} under {humanize(corruption)}, a line for each of "
@@ -124,7 +124,7 @@ def _points(view: RunView, metric: str, bands: bool) -> pd.DataFrame:
 def _differences(view: RunView, metric: str) -> None:
     if not view.run.baseline_pairs:
         return
-    st.subheader("Where the two differ", anchor=False)
+    st.subheader("Differences", anchor=False)
     named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.baseline_pairs}
     pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
     if why := run_data.identical_pairs(view).get(pair):
@@ -138,8 +138,8 @@ def _differences(view: RunView, metric: str) -> None:
         f"{escaping.markdown(STARRED.format(alpha=0.05, what='the corrupted cells of the map'))} "
         "Click a cell to open its images."
     )
-    chart = charts.differences(frame, metric, dark=st.context.theme.type == "dark")
-    event = charts.draw(
+    chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark")
+    event = charts.show(
         chart,
         on_select="rerun",
         selection_mode="cell",
@@ -150,7 +150,7 @@ def _differences(view: RunView, metric: str) -> None:
     picked = event["selection"].get("cell") or []
     if picked:
         _open_images(view, pair, frame, str(picked[0]["corruption"]), float(picked[0]["severity"]))
-    with st.expander("The same as a table"):
+    with st.expander("Show as a table"):
         _table(frame, metric)
 
 

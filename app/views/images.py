@@ -63,7 +63,7 @@ def _select_models(view: RunView, cells: Any) -> tuple[str, str, str, str]:
         if len(models) > 1:
             baseline, first = compared.run.baseline_pairs[0]
             first = next((m for b, m in view.run.baseline_pairs if b == baseline), first)
-            other = widgets.selectbox("Compared with it", models, "right", default=first, width=200)
+            other = widgets.selectbox("Compared model", models, "right", default=first, width=200)
         left, right = _select_trainings(compared, baseline, other)
         corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
         corruption = widgets.select_corruption(corruptions or [CLEAN])

@@ -207,7 +207,7 @@ def _show_differences(titles: Sequence[str], boxes: Sequence[pd.DataFrame], conf
         for row in image_viewer.rows(frame)
         if row.score >= confidence > row.partner
     ]
-    st.subheader("What only one of them finds", anchor=False)
+    st.subheader("Found by one model only", anchor=False)
     if not rows:
         st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two models agree.")
         return

@@ -293,7 +293,8 @@ def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> Non
 def _offer_report(view: RunView) -> None:
     """Offer to compute intervals and report, which takes a while."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("This run has no confidence intervals or no report yet.")
+        lack = "report" if run_data.has_resamples(view) else "confidence intervals"
+        st.caption(f"This run has no {lack} yet.")
         if st.button("Compute intervals and report", icon=":material/casino:"):
             with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
                 done = jobs.run_command("report", "--", str(view.run.path))

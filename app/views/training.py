@@ -89,8 +89,8 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
             if all(curve.empty for curve in curves):
                 st.caption(f"These logs have no {split} losses.")
                 continue
-            charts.draw(
-                charts.losses(pd.concat(curves), colors, epochs),
+            charts.show(
+                charts.loss_curves(pd.concat(curves), colors, epochs),
                 key=f"loss-{loss}",
                 alt=f"{loss} loss against the epoch, a line for each of {', '.join(names)}",
             )

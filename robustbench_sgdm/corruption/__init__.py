@@ -1,10 +1,11 @@
 """Image corruptions: declared in files, collected into a registry, applied to batches.
 
-found = load().get("gaussian_noise")
-noisy = apply(found, images, severity=3, seed=0, image_ids=[139, 285])
+noise = load_corruptions().get("gaussian_noise")
+noisy = apply_corruption(noise, images, severity=3, seed=0, image_ids=[139, 285])
 """
 
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
+from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption.decorator import (
     FAMILIES,
     MAX_SEVERITY,
@@ -32,6 +33,7 @@ __all__ = [
     "HOLDOUT",
     "MAX_SEVERITY",
     "PHOTOGRAPHS",
+    "BatchRng",
     "Corruption",
     "CorruptionFunction",
     "CorruptionRegistry",

@@ -49,19 +49,19 @@ class Corruption:
     explicit_parameters: tuple[float, ...] | None = None
 
     @property
-    def base(self) -> str:
+    def base_name(self) -> str:
         """The name without a strength in brackets."""
         return self.qualname
 
     @property
     def is_benchmark(self) -> bool:
         """One of COCO-C's fifteen."""
-        return self.base in BENCHMARK
+        return self.base_name in BENCHMARK
 
     @property
     def is_holdout(self) -> bool:
         """One of COCO-C's four for validation."""
-        return self.base in HOLDOUT
+        return self.base_name in HOLDOUT
 
     @property
     def function(self) -> CorruptionFunction:

@@ -66,7 +66,7 @@ class CorruptionRegistry:
         return [
             corruption
             for corruption in self
-            if corruption.base in (BENCHMARK if name == "benchmark" else HOLDOUT)
+            if corruption.base_name in (BENCHMARK if name == "benchmark" else HOLDOUT)
         ]
 
     def get(self, name: str) -> Corruption:
@@ -94,7 +94,7 @@ class CorruptionRegistry:
         for name in names:
             members = self.group(name) if name in GROUPS else [self.get(name)]
             chosen.update({corruption.name: corruption for corruption in members})
-        return sorted(chosen.values(), key=lambda corruption: self.names.index(corruption.base))
+        return sorted(chosen.values(), key=lambda corruption: self.names.index(corruption.base_name))
 
 
 def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:

@@ -14,17 +14,23 @@ import re
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs, quote, urlsplit
 
 from robustbench_sgdm.core.untrusted_input import short_repr
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from robustbench_sgdm.dashboard.responses import (
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    add_headers,
+    binary_only,
+    login_form,
+    reject,
+    require_token,
+    respond,
+)
 
 SESSION_SECONDS = 12 * 3600.0
 """How long a token is remembered."""
@@ -59,47 +65,6 @@ _MAX_FORM_BYTES = 4096
 _FORM_SECONDS = 10.0
 
 _LOG = logging.getLogger(__name__)
-
-_HEADERS = [
-    (b"content-security-policy", b"frame-ancestors 'self'"),  # against clickjacking
-    (b"x-frame-options", b"SAMEORIGIN"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
-
-_FORM_HTML = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>RobustBench-SGDM</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 24rem; margin: 15vh auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; }}
-input, button {{ font: inherit; padding: .5rem .75rem; box-sizing: border-box; width: 100%; margin-top: .5rem; }}
-</style>
-</head>
-<body>
-<main>
-<h1>RobustBench-SGDM</h1>
-<form method="post">
-<label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus
- aria-describedby="help">
-<p id="help">It is printed where the dashboard was started.</p>
-<button>Enter</button>
-<p role="alert">{}</p>
-</form>
-</main>
-</body>
-</html>
-"""
-_FORM_POLICY = (
-    b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
-    b"base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 class AccessControl:
@@ -141,15 +106,15 @@ class AccessControl:
             return
         headers = _headers(scope)
         if why := self._reject_reason(scope, headers):
-            await _reject(scope, send, 403, why)
+            await reject(scope, send, 403, why)
         elif self._token and _is_login(scope):
             await self._log_in(scope, receive, send)
         elif self._token and not self._has_valid_cookie(scope, headers):
-            await _require_token(scope, headers, send)
+            await require_token(scope, headers, send)
         elif scope["type"] == "http" and scope["method"] == "PUT" and _UPLOAD_PATH in scope["path"]:
             await self._receive_upload(scope, headers, receive, send)
         else:
-            await self._app(scope, _binary_only(receive), _add_headers(send))
+            await self._app(scope, binary_only(receive), add_headers(send))
 
     def _reject_reason(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """Why a request is rejected: it asks for another host name, or comes from another site; "" if it is fine.
@@ -212,8 +177,11 @@ class AccessControl:
         """Check a token, after a delay that grows with the wrong logins of all visitors."""
         address = _client_address(scope)
         if self._pending.total() >= MAX_LOGINS or self._pending[address] >= MAX_LOGINS_PER_ADDRESS:
-            await _respond(
-                send, 429, _login_form("Too many logins at once. Try again in a few seconds."), retry=True
+            await respond(
+                send,
+                429,
+                login_form("Too many logins at once. Try again in a few seconds."),
+                [(b"retry-after", str(int(MAX_DELAY)).encode())],
             )
             return
         self._pending[address] += 1
@@ -226,14 +194,14 @@ class AccessControl:
             if not is_right:
                 self._wrong.append(time.monotonic())
         except (TimeoutError, ValueError):
-            await _respond(send, 400, _login_form("The form was incomplete. Try again."))
+            await respond(send, 400, login_form("The form was incomplete. Try again."))
             return
         finally:
             self._pending[address] -= 1
             if not self._pending[address]:
                 del self._pending[address]
         if not is_right:
-            await _respond(send, 401, _login_form("Wrong token."))
+            await respond(send, 401, login_form("Wrong token."))
             return
         until = str(int(time.time() + SESSION_SECONDS))
         secure = "; Secure" if scope.get("scheme") == "https" else ""
@@ -245,7 +213,7 @@ class AccessControl:
             (b"set-cookie", cookie.encode()),
             (b"location", f"{path}{'?' * bool(query)}{query}".encode()),
         ]
-        await _respond(send, 303, "", more)
+        await respond(send, 303, "", more)
 
     def _delay_seconds(self) -> float:
         """Seconds before the answer to a login now."""
@@ -261,17 +229,17 @@ class AccessControl:
         session = scope["path"].partition(_UPLOAD_PATH)[2].partition("/")[0]
         length = headers.get(b"content-length", "")
         if not (length.isascii() and length.isdigit()) or b"transfer-encoding" in headers:
-            await _reject(
+            await reject(
                 scope, send, 411, "An upload needs a Content-Length header and no Transfer-Encoding."
             )
             return
         if len(length) > 12 or int(length) > UPLOAD_FORM_BYTES:
-            await _reject(scope, send, 413, f"The file is larger than {MAX_UPLOAD_MEGABYTES} MB.")
+            await reject(scope, send, 413, f"The file is larger than {MAX_UPLOAD_MEGABYTES} MB.")
             return
         held = Counter(dict(self._uploads())) + self._incoming
         if held[session] >= MAX_UPLOADS_PER_SESSION or held.total() >= MAX_UPLOADS:
             limits = f"{MAX_UPLOADS_PER_SESSION} files of one visitor and {MAX_UPLOADS} of all visitors"
-            await _reject(scope, send, 429, f"At most {limits} are held at once. Remove one first.")
+            await reject(scope, send, 429, f"At most {limits} are held at once. Remove one first.")
             return
         self._incoming[session] += 1
         has_answered = False
@@ -284,10 +252,10 @@ class AccessControl:
         try:
             with contextlib.suppress(ClientDisconnect):  # nobody is left to answer
                 async with asyncio.timeout(UPLOAD_SECONDS):
-                    await self._app(scope, receive, _add_headers(send_and_note))
+                    await self._app(scope, receive, add_headers(send_and_note))
         except TimeoutError:
             if not has_answered:
-                await _reject(scope, send, 408, f"The upload took longer than {UPLOAD_SECONDS:.0f} s.")
+                await reject(scope, send, 408, f"The upload took longer than {UPLOAD_SECONDS:.0f} s.")
         finally:
             self._incoming[session] -= 1
             if not self._incoming[session]:
@@ -380,64 +348,3 @@ async def _read_body(receive: Receive, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise ValueError("the form is too long")
     return body
-
-
-async def _require_token(scope: Scope, headers: Mapping[bytes, str], send: Send) -> None:
-    """Answer with the login form if a page is requested, else with an error."""
-    if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get(b"accept", ""):
-        await _respond(send, 401, _login_form(""))
-    else:
-        await _reject(scope, send, 401, "A token is needed. Open the dashboard in a browser to enter it.")
-
-
-def _login_form(alert: str) -> str:
-    return _FORM_HTML.format(alert)
-
-
-async def _reject(scope: Scope, send: Send, status: int, text: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": text[:100]})
-    else:
-        await _respond(send, status, f"{text}\n", [], b"text/plain; charset=utf-8")
-
-
-async def _respond(
-    send: Send,
-    status: int,
-    text: str,
-    more: list[tuple[bytes, bytes]] | None = None,
-    kind: bytes = b"text/html; charset=utf-8",
-    *,
-    retry: bool = False,
-) -> None:
-    body = text.encode()
-    headers = [(name, value) for name, value in _HEADERS if name != b"content-security-policy"]
-    headers += [(b"content-security-policy", _FORM_POLICY), (b"cache-control", b"no-store")]
-    headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(more or [])]
-    headers += [(b"retry-after", str(int(MAX_DELAY)).encode())] * retry
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _binary_only(receive: Receive) -> Receive:
-    """Close a websocket that sends text, on which Streamlit fails."""
-
-    async def receive_bytes() -> Message:
-        message = await receive()
-        is_text = message["type"] == "websocket.receive" and message.get("bytes") is None
-        return {"type": "websocket.disconnect", "code": 1003} if is_text else message
-
-    return receive_bytes
-
-
-def _add_headers(send: Send) -> Send:
-    """Add headers that keep other sites from framing and reading the answers."""
-
-    async def send_all(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            ours = {name for name, _ in _HEADERS}
-            theirs = [(name, value) for name, value in message.get("headers", []) if name.lower() not in ours]
-            message = {**message, "headers": [*theirs, *_HEADERS]}
-        await send(message)
-
-    return send_all

@@ -1,4 +1,4 @@
-"""Charts: pure functions of frames."""
+"""Interactive charts: functions from frames to Altair charts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,21 +15,20 @@ PLOT_HEIGHT = 230
 
 Chart = alt.LayerChart | alt.FacetChart
 
-_WHOLE = [alt.Tooltip("model:N", title="model")]
-"""Of lines and bands: each is one mark, whose tooltip would show the first point's values for all."""
+_MODEL_TOOLTIP = [alt.Tooltip("model:N", title="model")]
+"""For lines and bands: each is one mark, whose tooltip would show the values of its first point everywhere."""
 
 alt.data_transformers.disable_max_rows()
-schemapi.DEBUG_MODE = (
-    False  # checking a chart against its schema takes longer than drawing it; a test does that
-)
+schemapi.DEBUG_MODE = False  # validating a chart takes longer than drawing it; a test does that
 
 
-def draw(chart: Chart, **how: Any) -> Any:
-    """Show a chart; `how` is `st.vega_lite_chart`'s. Names are values of its data, and no expressions of Vega's."""
-    return st.vega_lite_chart(escaping.chart_spec(chart.to_dict(validate=False)), **escaping.chart_spec(how))
+def show(chart: Chart, **options: Any) -> Any:
+    """Show a chart; `options` are those of `st.vega_lite_chart`. Names in it are never read as Vega expressions."""
+    spec = escaping.chart_spec(chart.to_dict(validate=False))
+    return st.vega_lite_chart(spec, **escaping.chart_spec(options))
 
 
-def severity(
+def severity_curves(
     frame: pd.DataFrame,
     colors: Mapping[str, str],
     *,
@@ -54,7 +53,9 @@ def severity(
     )
     title = f"{metric}, %"
     base = alt.Chart(frame).encode(
-        x=axis, color=alt.Color("model:N", title="model", scale=_scale(colors), legend=None), tooltip=_WHOLE
+        x=axis,
+        color=alt.Color("model:N", title="model", scale=_color_scale(colors), legend=None),
+        tooltip=_MODEL_TOOLTIP,
     )
     value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, top]))
     at_point = [
@@ -66,20 +67,20 @@ def severity(
         alt.Tooltip("high:Q", format=".2f", title="to"),
     ]
     at_point = [t for t in at_point if frame[str(t.shorthand).partition(":")[0]].notna().any()]
-    line = base.mark_line(strokeWidth=2).encode(y=value, strokeDash=_dashes(colors))
+    line = base.mark_line(strokeWidth=2).encode(y=value, strokeDash=_dash_patterns(colors))
     points = base.mark_point(filled=True, size=48, opacity=1).encode(y=value, tooltip=at_point)
     band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
     layers = [band, line, points] if bands and frame["low"].notna().any() else [line, points]
     return alt.layer(*layers).properties(height=PLOT_HEIGHT)
 
 
-def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
-    """A cell per corruption and severity, coloured by model - baseline; a click selects it as `cell`.
+def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
+    """A cell per corruption and severity, coloured by model - baseline; a click selects the cell as `cell`.
 
     Args:
         frame: corruption, severity, change (points), interval and p (in words), significant (bold with a star).
         metric: what changes.
-        dark: ground of the page.
+        dark: whether the page is dark.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
     shades = palette.difference_colors(dark=dark)
@@ -137,7 +138,7 @@ def differences(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
     return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 165)
 
 
-def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:
+def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:
     """One loss against the epoch: the smoothed mean of a model's seeds, the raw mean behind it, their range.
 
     Args:
@@ -154,8 +155,8 @@ def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, in
             scale=alt.Scale(domain=domain),
             axis=alt.Axis(tickMinStep=1, format="d"),
         ),
-        color=alt.Color("model:N", title="model", scale=_scale(colors), legend=None),
-        tooltip=_WHOLE,
+        color=alt.Color("model:N", title="model", scale=_color_scale(colors), legend=None),
+        tooltip=_MODEL_TOOLTIP,
     )
 
     def of(column: str) -> alt.Y:
@@ -163,7 +164,7 @@ def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, in
 
     band = base.mark_area(opacity=0.15, clip=True).encode(y=of("low"), y2="high:Q")
     raw = base.mark_line(opacity=0.35, strokeWidth=1, clip=True).encode(y=of("mean"))
-    line = base.mark_line(strokeWidth=2, clip=True).encode(y=of("smooth"), strokeDash=_dashes(colors))
+    line = base.mark_line(strokeWidth=2, clip=True).encode(y=of("smooth"), strokeDash=_dash_patterns(colors))
     at_epoch = [
         alt.Tooltip("model:N", title="model"),
         alt.Tooltip("epoch:Q", title="epoch", format="d"),
@@ -178,12 +179,12 @@ def losses(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, in
     return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)
 
 
-def _scale(colors: Mapping[str, str]) -> alt.Scale:
+def _color_scale(colors: Mapping[str, str]) -> alt.Scale:
     return alt.Scale(domain=list(colors), range=list(colors.values()))
 
 
-def _dashes(colors: Sequence[str] | Mapping[str, str]) -> alt.StrokeDash:
-    """Lines differ without their colour too."""
+def _dash_patterns(colors: Sequence[str] | Mapping[str, str]) -> alt.StrokeDash:
+    """A dash pattern for each model, so that lines differ without colour too."""
     dashes = [[1, 0], [7, 3], [2, 2], [8, 3, 2, 3]]
     chosen = [dashes[i % len(dashes)] for i, _ in enumerate(colors)]
     return alt.StrokeDash("model:N", scale=alt.Scale(domain=list(colors), range=chosen), legend=None)

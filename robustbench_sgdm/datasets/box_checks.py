@@ -1,6 +1,8 @@
-"""Boxes held against their images: what no picture can hold is counted, said, and refused where it is the rule."""
+"""Checks of boxes against their images: a few odd boxes are counted; a convention that was misread is an error."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -63,89 +65,136 @@ def check_boxes(
     """
     if not len(values):
         return []
-    total, sides = len(values), np.stack([widths, heights], axis=1)
-    corner, extent = _corner_and_extent(values, form)
+    boxes = _Boxes(values, np.stack([widths, heights], axis=1), source, name, form, predicted, from_shares)
+    notes = [boxes.check_signs()]
+    boxes.check_units()
+    return [note for note in (*notes, boxes.check_edges(), boxes.check_size(), boxes.check_reach()) if note]
 
-    def of_all(odd: NDArray[np.bool_], what: str) -> str:
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes and their images; each check returns a note, empty where nothing is odd, or raises a `DataError`."""
+
+    values: NDArray[np.float64]
+    sides: NDArray[np.float64]
+    source: str
+    name: Callable[[int], str]
+    form: Form
+    predicted: bool
+    from_shares: bool
+
+    @cached_property
+    def corner(self) -> NDArray[np.float64]:
+        return _corner_and_extent(self.values, self.form)[0]
+
+    @cached_property
+    def extent(self) -> NDArray[np.float64]:
+        return _corner_and_extent(self.values, self.form)[1]
+
+    @cached_property
+    def inverted(self) -> NDArray[np.bool_]:
+        return np.asarray(np.any(self.extent < -_ROUNDING, axis=1))
+
+    @property
+    def is_too_few(self) -> bool:
+        """One odd detection shows nothing of a file."""
+        return self.predicted and len(self.values) < _MIN_BOXES
+
+    def describe(self, odd: NDArray[np.bool_], what: str) -> str:
+        """How many of all boxes are odd, and the first of them."""
         first = int(np.flatnonzero(odd)[0])
-        box = ", ".join(f"{v:.6g}" for v in values[first])
+        box = ", ".join(f"{v:.6g}" for v in self.values[first])
+        width, height = self.sides[first]
         return (
-            f"{source}: {int(odd.sum()):,} of {total:,} boxes {what} (first: {name(first)}, [{box}] in an image of "
-            f"{widths[first]:g} x {heights[first]:g} px)"
+            f"{self.source}: {int(odd.sum()):,} of {len(odd):,} boxes {what} (first: {self.name(first)}, [{box}] in an "
+            f"image of {width:g} x {height:g} px)"
         )
 
-    inverted = np.any(extent < -_ROUNDING, axis=1)
-    twice = bool((extent + corner > 0)[inverted].all()) and form == "xywh"
-    if inverted.mean() >= (_CONSPICUOUS if twice and total >= _MIN_BOXES else 0.5):
-        cause = "they look like sizes from which x and y were subtracted once too often; " * twice
-        raise DataError(
-            f"{of_all(inverted, 'have a negative width or height')}; {cause}write {_FORM_NAMES[form]} in pixels"
-        )
+    def check_signs(self) -> str:
+        """Negative widths and heights: corners read as sizes, or sizes from which the corner was subtracted twice."""
+        inverted, what = self.inverted, "have a negative width or height"
+        twice = bool((self.extent + self.corner > 0)[inverted].all()) and self.form == "xywh"
+        if inverted.mean() >= (_CONSPICUOUS if twice and len(inverted) >= _MIN_BOXES else 0.5):
+            cause = "they look like sizes from which x and y were subtracted once too often; " * twice
+            raise DataError(
+                f"{self.describe(inverted, what)}; {cause}write {_FORM_NAMES[self.form]} in pixels"
+            )
+        if not inverted.any():
+            return ""
+        return f"{self.describe(inverted, what)}; they overlap nothing: correct or remove them"
 
-    few = predicted and total < _MIN_BOXES  # one odd detection shows nothing of a file
-    shares = np.all(
-        (np.abs(values) <= _SHARE) & (np.tile(extent, 2) > 0) & (np.tile(sides, 2) > 8 * _SHARE), axis=1
-    )
-    if shares.mean() > 0.5 and not few:
-        cause = "look like shares of the image (0 to 1), not pixels"
-        remedy = (
-            "multiply x and width by the image's width, y and height by its height"
-            if form != "cxcywh"
-            else "they were divided by the image's size twice"
-        )
-        raise DataError(f"{of_all(shares, cause)}; {remedy}")
+    def check_units(self) -> None:
+        """Shares of the image where pixels are meant, or pixels of nothing."""
+        is_share = (np.abs(self.values) <= _SHARE) & (np.tile(self.extent, 2) > 0)
+        shares = np.all(is_share & (np.tile(self.sides, 2) > 8 * _SHARE), axis=1)
+        if shares.mean() > 0.5 and not self.is_too_few:
+            remedy = (
+                "multiply x and width by the image's width, y and height by its height"
+                if self.form != "cxcywh"
+                else "they were divided by the image's size twice"
+            )
+            what = "look like shares of the image (0 to 1), not pixels"
+            raise DataError(f"{self.describe(shares, what)}; {remedy}")
+        points = np.all(self.extent < 1, axis=1)
+        if points.mean() > 0.5 and not self.predicted and not self.from_shares:
+            raise DataError(
+                f"{self.describe(points, 'are smaller than a pixel')}; write {_FORM_NAMES[self.form]} in pixels of the "
+                "image"
+            )
 
-    points = np.all(extent < 1, axis=1)
-    if points.mean() > 0.5 and not predicted and not from_shares:
-        raise DataError(
-            f"{of_all(points, 'are smaller than a pixel')}; write {_FORM_NAMES[form]} in pixels of the image"
-        )
-
-    slack = np.maximum(_SLACK, _SLACK_PREDICTED * sides) if predicted else np.full_like(sides, _SLACK)
-    beyond = np.maximum(-corner, corner + extent - sides)
-    outside = np.any(beyond > slack, axis=1)
-    notes: list[str] = []
-    if inverted.any():
-        notes.append(
-            f"{of_all(inverted, 'have a negative width or height')}; they overlap nothing: correct or remove them"
-        )
-    if outside.mean() > (0.05 if predicted else 0.0):
-        cause = _other_reading(values, sides, slack, form)
-        what = f"leave their image by more than {'5 % of its side' if predicted else '1 px'}"
+    def check_edges(self) -> str:
+        """Boxes that leave their image: what annotators draw, or another convention for all of them."""
+        sides, corner, extent = self.sides, self.corner, self.extent
+        slack = np.full_like(sides, _SLACK)
+        if self.predicted:
+            slack = np.maximum(_SLACK, _SLACK_PREDICTED * sides)
+        outside = np.any(np.maximum(-corner, corner + extent - sides) > slack, axis=1)
+        if outside.mean() <= (0.05 if self.predicted else 0.0):
+            return ""
+        cause = _other_reading(self.values, sides, slack, self.form)
+        what = f"leave their image by more than {'5 % of its side' if self.predicted else '1 px'}"
+        is_meant = not cause and self.from_shares
         if (
-            (cause or not from_shares)
-            and not few
-            and _is_the_rule(corner, extent, sides, outside, bool(cause), predicted)
+            not is_meant
+            and not self.is_too_few
+            and _is_the_rule(corner, extent, sides, outside, bool(cause), self.predicted)
         ):
-            raise DataError(f"{of_all(outside, what)}; {cause or _reach(corner + extent, sides)}")
-        if (
-            not cause
-            and form == "xywh"
-            and _fits(*_corner_and_extent(values, "xyxy"), sides, slack)[outside].mean() > 0.9
-        ):
-            cause = f"these fit as {_FORM_NAMES['xyxy']}: is the file made of two?"
-        square = np.repeat(sides.max(1, keepdims=True), 2, axis=1)
-        if (
-            not cause
-            and outside.mean() >= _CONSPICUOUS
-            and _fits(corner, extent, square, slack).mean() >= _FITTING_SHARE
-        ):
-            cause = "they fit a square around the image: are they coordinates in a padded (letterboxed) one?"
-        notes.append(f"{of_all(outside, what)}; {cause or 'correct or clip them if that is not meant'}")
-    thin = np.any(extent < 1, axis=1) & ~inverted
-    if thin.mean() > (0.5 if predicted else 0.0):
-        notes.append(
-            f"{of_all(thin, 'are less than a pixel wide or high')}; hardly a detection can match them"
+            raise DataError(f"{self.describe(outside, what)}; {cause or _reach(corner + extent, sides)}")
+        cause = cause or self._likely_cause(outside, slack)
+        return f"{self.describe(outside, what)}; {cause or 'correct or clip them if that is not meant'}"
+
+    def _likely_cause(self, outside: NDArray[np.bool_], slack: NDArray[np.float64]) -> str:
+        """Why some boxes lie outside, where no other reading fits all; empty where nothing tells."""
+        as_corners = _corner_and_extent(self.values, "xyxy")
+        if self.form == "xywh" and _fits(*as_corners, self.sides, slack)[outside].mean() > 0.9:
+            return f"these fit as {_FORM_NAMES['xyxy']}: is the file made of two?"
+        square = np.repeat(self.sides.max(1, keepdims=True), 2, axis=1)
+        fitting = _fits(self.corner, self.extent, square, slack).mean()
+        if outside.mean() >= _CONSPICUOUS and fitting >= _FITTING_SHARE:
+            return "they fit a square around the image: are they coordinates in a padded (letterboxed) one?"
+        return ""
+
+    def check_size(self) -> str:
+        """Boxes thinner than a pixel."""
+        thin = np.any(self.extent < 1, axis=1) & ~self.inverted
+        if thin.mean() <= (0.5 if self.predicted else 0.0):
+            return ""
+        what = "are less than a pixel wide or high"
+        return f"{self.describe(thin, what)}; hardly a detection can match them"
+
+    def check_reach(self) -> str:
+        """Boxes that all lie in the upper left part of their images, as those drawn on smaller ones do."""
+        reach = ((self.corner + self.extent) / self.sides).max(0)
+        near = (self.corner / self.sides).min(0)
+        # In a smaller square that pads the shorter side, boxes begin and end a little further on.
+        limit = 0.7 if near.max() <= 0.15 else 0.6
+        if len(self.values) < _MIN_BOXES_FOR_REACH or reach.max() > limit:
+            return ""
+        return (
+            f"{self.source}: all {len(self.values):,} boxes lie in the upper left of their images, within "
+            f"{100 * reach[0]:.0f} % of the width and {100 * reach[1]:.0f} % of the height; were they drawn on smaller "
+            "images, or are they percentages?"
         )
-    reach = ((corner + extent) / sides).max(0)
-    near = (corner / sides).min(0)
-    # In a smaller square that pads the shorter side, boxes begin and end a little further on.
-    if total >= _MIN_BOXES_FOR_REACH and reach.max() <= (0.7 if near.max() <= 0.15 else 0.6):
-        notes.append(
-            f"{source}: all {total:,} boxes lie in the upper left of their images, within {100 * reach[0]:.0f} % of the "
-            f"width and {100 * reach[1]:.0f} % of the height; were they drawn on smaller images, or are they percentages?"
-        )
-    return notes
 
 
 def boxes_fit(

@@ -48,13 +48,13 @@ class ImageHeader:
         stored: width and height in pixels, as stored.
         orientation: the EXIF (or TIFF) orientation, 1 to 8; 1 where there is none.
         format: Pillow's name of the format, such as `JPEG`.
-        ended: False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
+        is_complete: False where a JPEG's last bytes are not those that end one: it is cut off, or something follows.
     """
 
     stored: tuple[int, int]
     orientation: int
     format: str
-    ended: bool
+    is_complete: bool
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -195,11 +195,11 @@ def _formats() -> tuple[str, ...]:
 def _header(file: ImageFile.ImageFile, path: Path | None = None) -> ImageHeader:
     orientation = _orientation(file, path)
     kind = str(file.format)
-    ended = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
+    is_complete = kind != "JPEG" or file.fp is None or _ends_with(file.fp, b"\xff\xd9")
     if kind == "TIFF":  # Pillow turns these itself: it gives the size as turned from the start
         tags = file.tag_v2  # type: ignore[attr-defined]
-        return ImageHeader((int(tags[256]), int(tags[257])), orientation, kind, ended)
-    return ImageHeader(file.size, orientation, kind, ended)
+        return ImageHeader((int(tags[256]), int(tags[257])), orientation, kind, is_complete)
+    return ImageHeader(file.size, orientation, kind, is_complete)
 
 
 def _orientation(file: Pillow.Image, path: Path | None) -> int:

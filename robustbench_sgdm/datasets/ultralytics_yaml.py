@@ -325,7 +325,7 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         header = decoding.read_header(path)
         # As Ultralytics, which writes a JPEG without an end anew, if it decodes.
-        if header.format == "PNG" or not header.ended:
+        if header.format == "PNG" or not header.is_complete:
             decoding.verify_image(path)
     except DataError as error:
         name, cause = printable_path(str(path)), error.__cause__

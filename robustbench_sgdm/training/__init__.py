@@ -1,4 +1,4 @@
-"""Training: the same images, order and start for every arm of a comparison, one folder for each.
+"""Training: the same images, order and start for every model of a comparison, one folder for each.
 
 Importing this package imports Ultralytics, quietly: every submodule may then import it plainly.
 """

@@ -20,7 +20,7 @@ class CorruptionAugmentation:
     """Corrupts half of a training batch, each image by one of some corruptions at a severity drawn from (0, 5].
 
     Applied after every other augmentation, at training size: evaluation corrupts the image before it is resized.
-    Draws follow from (seed, epoch, batch, rank) alone, so every arm meets the same.
+    Draws follow from (seed, epoch, batch, rank) alone, so every model meets the same.
 
     Attributes:
         corruptions: to draw from, each as likely.
@@ -52,7 +52,7 @@ class CorruptionAugmentation:
         """Callback for the start of training: a spawned process gets its noise with its callbacks."""
         run.noise = self
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """For a run's record."""
         return {
             "corruptions": {kind.name: kind.fingerprint() for kind in self.corruptions},

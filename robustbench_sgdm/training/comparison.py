@@ -122,21 +122,21 @@ def check_names(models: Iterable[str]) -> None:
             raise UsageError(f"{other} and {model} would share a folder; rename one of the files")
 
 
-def check_resumable(folder: Path, facts: Mapping[str, Any]) -> None:
+def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Refuse to go on with a run, or with a comparison, that was begun otherwise.
 
     Args:
         folder: the run's or the comparison's; nothing to check where it has no record.
-        facts: what the record would be now, from `model_card.run_metadata`.
+        metadata: what the record would be now, from `model_card.run_metadata`.
 
     Raises:
         UsageError: something differs; what and how it can be mended is said, and nothing is touched.
     """
-    path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in facts else folder)
+    path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in metadata else folder)
     if not files.is_file(path):
         return
-    leaves = flatten if "model" in facts else shared_settings
-    new = yaml.safe_load(model_card.as_yaml(facts))
+    leaves = flatten if "model" in metadata else shared_settings
+    new = yaml.safe_load(model_card.as_yaml(metadata))
     then, now = (
         leaves(recipe.model_dump()) for recipe in (Recipe.read(path, files), Recipe.parse(new, path))
     )
@@ -192,21 +192,21 @@ def _is_valid_folder_name(model: str, seed: int) -> bool:
     return len(run_name(model, seed).encode()) <= MAX_NAME_BYTES
 
 
-def write_recipe(folder: Path, facts: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
+def write_recipe(folder: Path, metadata: Mapping[str, Any], runs: Iterable[tuple[str, int]]) -> None:
     """Write a comparison's `recipe.yaml` before its first run begins: what its runs share, and which are planned.
 
     Runs planned before in the folder stay planned where they are of the same comparison.
     """
     seeds: dict[str, list[int]] = {}
-    for model, seed in [*_planned_before(folder, facts), *runs]:
+    for model, seed in [*_planned_before(folder, metadata), *runs]:
         if seed not in seeds.setdefault(model, []):
             seeds[model].append(seed)
-    SafeDirectory(folder).write_text(_RECIPE, model_card.as_yaml({"runs": seeds, **facts}))
+    SafeDirectory(folder).write_text(_RECIPE, model_card.as_yaml({"runs": seeds, **metadata}))
 
 
-def _planned_before(folder: Path, facts: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _planned_before(folder: Path, metadata: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
-        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(facts)))
+        same = is_same_comparison(read_recipe(folder), yaml.safe_load(model_card.as_yaml(metadata)))
         return read_plan(folder) if same else []
     except DataError:  # none, or damaged: it is written anew
         return []

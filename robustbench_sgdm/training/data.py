@@ -36,13 +36,13 @@ class TrainingData:
         name: for folders and cards.
         train: learned from.
         val: chooses the best epoch.
-        facts: what a card says about the data's origin.
+        metadata: what a card says about the data's origin.
     """
 
     name: str
     train: Dataset
     val: Dataset
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @classmethod
     def of(cls, name: str, train: Dataset, val: Dataset) -> Self:
@@ -109,7 +109,7 @@ def load_training_data(train: str, val: str | None = None, progress: Progress = 
         )
     loaded = _split(train, "train", progress), _split(val or train, "val", progress)
     data = TrainingData.of(Path(train).stem, *loaded)
-    return replace(data, facts=data.facts | _renderer(0)) if "scenes" in (train, val) else data
+    return replace(data, metadata=data.metadata | _renderer(0)) if "scenes" in (train, val) else data
 
 
 _YAML = {".yaml", ".yml"}

@@ -55,8 +55,8 @@ def initialize_model(
 
     A grafted one gets every tensor it shares with its baseline from the baseline's start. From a seed its
     module begins with BatchNorm weights (`gamma`) of 1, as its paper trains from scratch; from weights with
-    0, so that the arm starts as exactly its baseline's function. `name[gamma=...]` decides otherwise. A module without
-    `gamma`, such as CBAM, begins at its own initial values; the arm then says that it starts as another function.
+    0, so that the model starts as exactly its baseline's function. `name[gamma=...]` decides otherwise. A module without
+    `gamma`, such as CBAM, begins at its own initial values; the model then says that it starts as another function.
 
     Args:
         name: of the zoo, options in brackets allowed; or the path of a model YAML.

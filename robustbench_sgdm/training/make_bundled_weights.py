@@ -35,7 +35,7 @@ def train_bundled_weights(
 ) -> None:
     """Train and write `<name>.safetensors`, `<name>.md`, `<name>.csv` and `recipe.yaml` to `out`.
 
-    Both arms start from `init`, so that an hour is enough; the module starts as the identity. The first seed's
+    Both models start from `init`, so that an hour is enough; the module starts as the identity. The first seed's
     weights are kept; the others show what a seed is worth, in `summary.csv` of the comparison's folder.
     """
     data = make_scenes_data()

@@ -1,4 +1,4 @@
-"""What a trained file says about itself: facts from the run, a card for people, nothing typed by hand."""
+"""What a trained file says about itself: metadata of the run, a card for people, nothing typed by hand."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ def run_metadata(
         "init": f"{init.path.name} (sha256 {init.sha256})" if init else "none: from scratch",
         "data": {
             "name": data.name,
-            **data.facts,
+            **data.metadata,
             "training images": len(data.train),
             "training boxes": len(data.train.annotations),
             "validation images": len(data.val),
@@ -80,12 +80,12 @@ def _common_value(values: Iterable[Any]) -> Any:
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-    """The facts as `recipe.yaml` holds them; `store.schema` reads it."""
+    """The metadata as `recipe.yaml` holds them; `store.schema` reads it."""
     return str(yaml.safe_dump({"schema": SCHEMA, **content}, sort_keys=False, allow_unicode=True))
 
 
 def weights_header(run: Mapping[str, Any]) -> dict[str, str]:
-    """The facts as a weights file carries them: strings, json where they are not."""
+    """The metadata as a weights file carries them: strings, json where they are not."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in run.items()}
 
 
@@ -100,6 +100,7 @@ def model_card_text(weights: Weights, scores: Mapping[int, Scores], health: Sequ
     run = {key: _parse(value) for key, value in weights.meta.items()}
     data, arguments = run["data"], run["arguments"]
     minutes = run["seconds"] / 60
+    epoch = run["best_epoch"] if "best_epoch" in run else run["best epoch"]  # as earlier files have it
     sizes = [f"{size} px" for size in scores]
     columns = list(scores.values())
     metrics = [(name, *(s.metrics[name] for s in columns)) for name in columns[0].metrics]
@@ -123,7 +124,7 @@ By pycocotools, in percent, each image letterboxed to the size at the head of th
 
 Start: {markdown(run["start"])}.
 {markdown(arguments["epochs"])} epochs in {minutes:.0f} minutes on {markdown(arguments["device"])}, validation included.
-Averaged weights of epoch {markdown(run["best epoch"])}, the best by Ultralytics' own mAP on the same images.
+Averaged weights of epoch {markdown(epoch)}, the best by Ultralytics' own mAP on the same images.
 
 Health of the training: {markdown("; ".join(health) or "nothing was found wrong")}.
 

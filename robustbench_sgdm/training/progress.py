@@ -16,13 +16,13 @@ class TrainingProgress:
     """The state of one run after a batch, or after an epoch's validation.
 
     Attributes:
-        model: which arm.
+        model: its name.
         epoch: from 1.
         epochs: how many there will be.
         batch: batches of this epoch that are done.
         batches: batches in an epoch.
         seconds: since the first batch of the run.
-        left: estimate of the seconds to the end of this arm.
+        seconds_left: estimate of the seconds to the end of this training.
         loss: the epoch's mean so far.
         map50_95: Ultralytics' own mAP50-95 in percent after validation; None between batches.
     """
@@ -33,7 +33,7 @@ class TrainingProgress:
     batch: int
     batches: int
     seconds: float
-    left: float
+    seconds_left: float
     loss: float
     map50_95: float | None
 
@@ -46,7 +46,11 @@ def print_epochs(progress: TrainingProgress) -> None:
     if progress.map50_95 is None and (progress.epoch, progress.batch) != (1, 10):
         return
     score = "" if progress.map50_95 is None else f"  mAP50-95 {progress.map50_95:.1f}"
-    left = f"{progress.left / 60:.0f} min left" if progress.left >= 90 else f"{progress.left:.0f} s left"
+    left = (
+        f"{progress.seconds_left / 60:.0f} min left"
+        if progress.seconds_left >= 90
+        else f"{progress.seconds_left:.0f} s left"
+    )
     epoch = f"epoch {progress.epoch}/{progress.epochs}"
     print(
         f"{terminal(progress.model)}  {epoch}  loss {progress.loss:.2f}{score}  {left}",

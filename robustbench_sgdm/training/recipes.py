@@ -1,4 +1,4 @@
-"""Training recipes as data: what Ultralytics' trainer is told, one table for all arms of a comparison."""
+"""Training recipes as data: what Ultralytics' trainer is told, one table for all models of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -89,7 +89,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-# What a comparison decides, what the trainer does not read (`cfg`), or what would make another network of an arm.
+# What a comparison decides, what the trainer does not read (`cfg`), or what would make another network of a model.
 _OURS = {
     "cfg",
     "distill_model",

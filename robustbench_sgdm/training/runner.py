@@ -59,7 +59,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     Raises:
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
-        ArmsFailed: at the end, if runs failed; what they left is kept.
+        TrainingFailedError: at the end, if runs failed; what they left is kept.
         RobustBenchError: another process trains in the folder.
     """
     models, seeds = list(dict.fromkeys(config.models)), list(dict.fromkeys(config.seeds))
@@ -69,26 +69,26 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     noise = corruption.load_corruptions(config.corruptions).select(config.noise)
     arguments = _arguments(config, models)
     make_callbacks(config.loggers, [])
-    used = _load_data(config)
-    splits = export_splits(used, config.classes)
-    begin = weights.read_weights(config.init) if config.init else None
-    pictures = sample_batches(used.train, arguments["imgsz"]) if begin else []
+    data = _load_data(config)
+    splits = export_splits(data, config.classes)
+    init_weights = weights.read_weights(config.init) if config.init else None
+    pictures = sample_batches(data.train, arguments["imgsz"]) if init_weights else []
     starts = [
-        (initialization.initialize_model(m, splits.names, seed, begin, pictures), seed)
+        (initialization.initialize_model(m, splits.names, seed, init_weights, pictures), seed)
         for seed in seeds
         for m in models
     ]
-    _warn(dict.fromkeys(arm.note for arm, _ in starts if arm.note))
-    about = _SharedSettings(
-        used,
+    _warn(dict.fromkeys(model.note for model, _ in starts if model.note))
+    settings = _SharedSettings(
+        data,
         splits,
         config.recipe,
         arguments,
         CorruptionAugmentation(tuple(noise)) if noise else None,
         tuple(config.loggers),
-        begin,
+        init_weights,
     )
-    name = config.name or used.name
+    name = config.name or data.name
     folder = free_folder(config.project, name, config.exist_ok or config.resume)
     _warn(_unfinished_notes(config.project / name, folder))
     files = SafeDirectory(folder)
@@ -96,14 +96,14 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
         _warn([f"{folder} holds no comparison to resume, so this one begins there"])
     with exclusive_lock(folder):
         files.check()
-        runs = [_TrainingRun(arm, seed, folder, about) for arm, seed in starts]
-        shared = about.shared_facts()
+        runs = [_TrainingRun(model, seed, folder, settings) for model, seed in starts]
+        shared = settings.shared_metadata()
         for run in runs:
             run.prepare(config.resume)
         if config.resume:
             comparison.check_resumable(folder, shared)
         splits.write(folder / "data.yaml")
-        comparison.write_recipe(folder, shared, [(run.arm.name, run.seed) for run in runs])
+        comparison.write_recipe(folder, shared, [(run.model.name, run.seed) for run in runs])
         return _train_all(runs, folder, config.report)
 
 
@@ -134,7 +134,7 @@ def _train_all(runs: Sequence["_TrainingRun"], folder: Path, report: ProgressFun
     failed: dict[str, str] = {}
     left_out: list[str] = []
     for run in runs:
-        _LOG.info("%s: %s", run.name, run.arm.start)
+        _LOG.info("%s: %s", run.name, run.model.start)
         try:
             done.append(TrainedRun.read(run.folder) or run.train(report))
         except RobustBenchError as error:
@@ -169,30 +169,30 @@ class _SharedSettings:
     loggers: Sequence[str]
     init: Weights | None
 
-    def facts(self, arm: InitializedModel, seed: int) -> dict[str, Any]:
+    def metadata(self, model: InitializedModel, seed: int) -> dict[str, Any]:
         """Everything needed to do one run again."""
-        shared = self.shared_facts()
+        shared = self.shared_metadata()
         arguments = dict(sorted({**shared["arguments"], "seed": seed}.items()))
-        return {"model": arm.name, "start": arm.start, **shared, "arguments": arguments}
+        return {"model": model.name, "start": model.start, **shared, "arguments": arguments}
 
-    def shared_facts(self) -> dict[str, Any]:
+    def shared_metadata(self) -> dict[str, Any]:
         """What every run of the comparison is told alike."""
-        facts = model_card.run_metadata(self.data, self.splits, self.recipe, self.arguments, self.init)
-        return facts | ({"noise augmentation": self.noise.facts()} if self.noise else {})
+        metadata = model_card.run_metadata(self.data, self.splits, self.recipe, self.arguments, self.init)
+        return metadata | ({"noise augmentation": self.noise.metadata()} if self.noise else {})
 
 
 @dataclass(frozen=True)
 class _TrainingRun:
     """One (model, seed) of a comparison."""
 
-    arm: InitializedModel
+    model: InitializedModel
     seed: int
     comparison: Path
-    about: _SharedSettings
+    settings: _SharedSettings
 
     @property
     def name(self) -> str:
-        return comparison.run_name(self.arm.name, self.seed)
+        return comparison.run_name(self.model.name, self.seed)
 
     @property
     def folder(self) -> Path:
@@ -203,8 +203,8 @@ class _TrainingRun:
         return SafeDirectory(self.comparison)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return self.about.facts(self.arm, self.seed)
+    def metadata(self) -> dict[str, Any]:
+        return self.settings.metadata(self.model, self.seed)
 
     @property
     def state(self) -> Path:
@@ -221,7 +221,7 @@ class _TrainingRun:
     def prepare(self, resume: bool) -> None:
         """Make sure that what lies in the folder is this run's, or nothing."""
         if resume:
-            comparison.check_resumable(self.folder, self.facts)
+            comparison.check_resumable(self.folder, self.metadata)
         else:
             comparison.clear_run_folder(self.folder)
 
@@ -262,10 +262,10 @@ class _TrainingRun:
                 ) from error
 
     def _epochs(self, before: Mapping[str, Any] | None, report: ProgressFunction) -> None:
-        shared = self.about
+        shared = self.settings
         events: list[Mapping[str, Callback]] = [
-            _RecipeWriter(self.facts).events(),
-            ProgressCallback(self.arm.name, report).events(),
+            _RecipeWriter(self.metadata).events(),
+            ProgressCallback(self.model.name, report).events(),
             health.HealthMonitor().events(),
         ]
         if shared.noise:
@@ -273,7 +273,7 @@ class _TrainingRun:
         arguments = {
             **shared.arguments,
             "seed": self.seed,
-            "model": self.arm.name,
+            "model": self.model.name,
             "data": str(self.comparison.resolve() / "data.yaml"),
             "project": str(self.comparison.resolve()),
             "name": self.name,
@@ -283,7 +283,7 @@ class _TrainingRun:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
             _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
         run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(shared.loggers, events))
-        run.model = self.arm.model
+        run.model = self.model.model
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
         run.resume = bool(before)
         self.files.check()  # Ultralytics writes there by path
@@ -296,7 +296,7 @@ class _TrainingRun:
             f"; {self.last} is kept, and --resume goes on after it" if self.files.is_file(self.state) else ""
         )
         if is_out_of_memory(error):
-            batch, imgsz = self.about.arguments["batch"], self.about.arguments["imgsz"]
+            batch, imgsz = self.settings.arguments["batch"], self.settings.arguments["imgsz"]
             return (
                 f"memory ran out with --batch {batch} at --imgsz {imgsz}: give less of either{kept} ({text})"
             )
@@ -304,7 +304,7 @@ class _TrainingRun:
 
     def _keep(self) -> TrainedRun:
         """Write `best.safetensors`, its scores and its card, then the mark that all is done."""
-        files, arguments = self.files, self.about.arguments
+        files, arguments = self.files, self.settings.arguments
         state = training_state.read_state(self.state, files)
         training_state.restore_logs(state, self.folder, files)
         log = parse_csv(self.folder / "results.csv", files)
@@ -317,18 +317,23 @@ class _TrainingRun:
                 f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
                 f"train all with --batch {batch}"
             )
-        facts = {**self.facts, "best epoch": epoch, "seconds": round(seconds), "imgsz": arguments["imgsz"]}
-        facts["effective"] = comparison.read_recipe(self.folder, files).get("effective", {})
+        metadata = {
+            **self.metadata,
+            "best_epoch": epoch,
+            "seconds": round(seconds),
+            "imgsz": arguments["imgsz"],
+        }
+        metadata["effective"] = comparison.read_recipe(self.folder, files).get("effective", {})
         path = self.folder / "best.safetensors"
-        best, names = weights.read_weights(self.best), self.about.splits.names
-        header = model_card.weights_header(facts)
+        best, names = weights.read_weights(self.best), self.settings.splits.names
+        header = model_card.weights_header(metadata)
         weights.write_weights(
-            path, best.state, self.arm.config, names, header, layers=best.layers, files=files
+            path, best.state, self.model.config, names, header, layers=best.layers, files=files
         )
         training_state.strip_checkpoint(self.last, files)
         training_state.strip_checkpoint(self.best, files)
         device = _select_devices(arguments["device"].split(",")[0])
-        data = self.about.data
+        data = self.settings.data
         scores = evaluate_weights(path, data.val, imgsz=arguments["imgsz"], batch=2 * batch, device=device)
         objects = data.val.count_objects(names)
         problems += health.diagnose_run(len(data.train), batch, objects, scores.metrics["AP"])
@@ -337,7 +342,7 @@ class _TrainingRun:
             model_card.model_card_text(weights.read_weights(path), {arguments["imgsz"]: scores}, problems),
         )
         done = TrainedRun(
-            self.arm.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(problems)
+            self.model.name, self.seed, self.folder, scores, epoch, seconds, batch, tuple(problems)
         )
         done.write()
         return done
@@ -347,7 +352,7 @@ class _TrainingRun:
 class _RecipeWriter:
     """Writes `recipe.yaml` in the run's folder, which a spawned process may just have made anew."""
 
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     _batch: int = field(default=0, init=False)
 
     def events(self) -> dict[str, Callback]:
@@ -357,7 +362,7 @@ class _RecipeWriter:
     def _write(self, run: ReproducibleTraining) -> None:
         if RANK <= 0 and run.batch_size != self._batch:  # at the start, and where memory was short
             self._batch = run.batch_size
-            text = model_card.as_yaml({**self.facts, "effective": model_card.effective_arguments(run)})
+            text = model_card.as_yaml({**self.metadata, "effective": model_card.effective_arguments(run)})
             training_state.files_of(run).write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
@@ -381,8 +386,8 @@ def _load_data(config: TrainingConfig) -> TrainingData:
         _warn([*data.train.notes, *data.val.notes])
     else:
         data = config.data
-    facts = {**data.facts, "fraction": config.fraction}
-    return TrainingData(data.name, data.train.subset(config.fraction), data.val, facts)
+    metadata = {**data.metadata, "fraction": config.fraction}
+    return TrainingData(data.name, data.train.subset(config.fraction), data.val, metadata)
 
 
 def _unfinished_notes(first: Path, folder: Path) -> list[str]:

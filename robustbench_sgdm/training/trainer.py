@@ -206,7 +206,7 @@ def _continue_clock(run: ReproducibleTraining) -> None:
 def _start_epoch(run: ReproducibleTraining) -> None:
     """Draw everything that is random in an epoch from (seed, epoch, rank), and anneal the attention.
 
-    Then all arms see the same whatever they drew before, and so does a resumed run. The temperature falls over
+    Then all models see the same images whatever they drew before, and so does a resumed run. The temperature falls over
     ten epochs, or so that a shorter run's last epoch is at 1.
     """
     run._batches = 0

@@ -20,7 +20,7 @@ def curve(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize("bands", [True, False])
 def test_severity(x: str, bands: bool) -> None:
     for frame in (curve(), curve(low=float("nan"), high=float("nan"), psnr=float("nan"))):
-        made = charts.severity(frame, COLORS, x=x, metric="AP", top=50.0, bands=bands)
+        made = charts.severity_curves(frame, COLORS, x=x, metric="AP", top=50.0, bands=bands)
         assert isinstance(made, alt.LayerChart) and made.to_dict(validate=True)
 
 
@@ -36,13 +36,13 @@ def test_differences(dark: bool) -> None:
             "significant": [False, True],
         }
     )
-    assert charts.differences(frame, "AP", dark=dark).to_dict(validate=True)
+    assert charts.difference_map(frame, "AP", dark=dark).to_dict(validate=True)
 
 
 def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_report() -> None:
     frame = pd.DataFrame({"corruption": "gaussian_noise[0.1]", "severity": [1.0, 2.0, 3.0]})
     frame = frame.assign(change=[-0.0034, -2.0, 2.0], interval="", p="", significant=[True, False, True])
-    made = charts.differences(frame, "AP", dark=False).to_dict()
+    made = charts.difference_map(frame, "AP", dark=False).to_dict()
     (rows,) = made["datasets"].values()
     assert [row["text"] for row in rows] == ["-0.003*", "-2.00", "+2.00*"]
     assert {row["name"] for row in rows} == {"gaussian noise [0.1]"}
@@ -66,10 +66,10 @@ LOSSES = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smoot
 @pytest.mark.parametrize(
     "chart",
     [
-        charts.severity(curve(), COLORS, x="severity", metric="AP", top=50.0, bands=True),
-        charts.severity(curve(), COLORS, x="psnr", metric="AP", top=50.0, bands=True),
-        charts.differences(DIFFERENCES, "AP", dark=False),
-        charts.losses(LOSSES, COLORS, (1, 3)),
+        charts.severity_curves(curve(), COLORS, x="severity", metric="AP", top=50.0, bands=True),
+        charts.severity_curves(curve(), COLORS, x="psnr", metric="AP", top=50.0, bands=True),
+        charts.difference_map(DIFFERENCES, "AP", dark=False),
+        charts.loss_curves(LOSSES, COLORS, (1, 3)),
     ],
 )
 def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
@@ -89,4 +89,4 @@ def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
 def test_losses() -> None:
     frame = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smooth=1.0, low=1.0, high=1.0)
     for epochs in ((1, 3), (2, 2)):
-        assert charts.losses(frame, COLORS, epochs).to_dict(validate=True)
+        assert charts.loss_curves(frame, COLORS, epochs).to_dict(validate=True)

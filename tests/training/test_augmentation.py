@@ -44,7 +44,7 @@ def test_every_corruption_takes_its_turn_at_many_severities(pictures: Tensor) ->
     grey = torch.full_like(pictures, 128)
     out = noise("brightness")(grey, seed=0, epoch=0, batch=0).float().mean((1, 2, 3))
     assert len({round(float(value), 1) for value in out if value > 128.5}) > 10
-    assert len(noise().facts()["corruptions"]) == len(noise().corruptions) > 1
+    assert len(noise().metadata()["corruptions"]) == len(noise().corruptions) > 1
 
 
 def test_a_fixed_strength_is_used_as_it_is(pictures: Tensor) -> None:

@@ -289,9 +289,9 @@ def test_scenes_with_another_validation_split_trains_on_its_training_split(
     found = load_training_data("scenes", "scenes")
     own = make_scenes_data(4)
     assert found.train.fingerprint == own.train.fingerprint != found.val.fingerprint
-    assert found.facts.items() >= own.facts.items()
+    assert found.metadata.items() >= own.metadata.items()
     assert found.val.fingerprint == own.val.fingerprint == datasets.load_dataset("scenes").fingerprint
-    assert str(tmp_path) not in str(found.facts)
+    assert str(tmp_path) not in str(found.metadata)
 
 
 def test_unknown_classes_and_boxes_outside_are_named(

@@ -24,7 +24,7 @@ def test_a_card_shows_names_as_text() -> None:
         "licence": "L",
         "seconds": "60",
     }
-    meta |= {"best epoch": "1", "data": json.dumps(data), "versions": json.dumps({"<v>": "1|2"})}
+    meta |= {"best_epoch": "1", "data": json.dumps(data), "versions": json.dumps({"<v>": "1|2"})}
     meta |= {"arguments": json.dumps({"epochs": 1, "device": "cpu", "seed": 0, "imgsz": 64})}
     weights: Any = type("Read", (), {"meta": meta, "sha256": "0", "path": Path("x")})
     scores = Scores(dict.fromkeys(METRICS, 1.0), dict.fromkeys(hostile, 50.0))

@@ -184,7 +184,7 @@ def test_progress_counts_batches_and_estimates_what_is_left(watched: Watched) ->
     assert [(p.model, p.batch, p.map50_95 is not None) for p in watched.reports] == [
         (model, batch, scored) for model in MODELS for batch, scored in ((1, 0), (2, 0), (3, 0), (3, 1))
     ]
-    assert [p.left > 0 for p in watched.reports] == [True, True, False, False] * 2
+    assert [p.seconds_left > 0 for p in watched.reports] == [True, True, False, False] * 2
 
 
 def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.detectors.device import select_device
 from robustbench_sgdm.detectors.letterbox import Placement, letterbox, resize_square
 from robustbench_sgdm.detectors.ultralytics import layer_settings, zoo
-from robustbench_sgdm.detectors.ultralytics.architecture import Config, build_meta
+from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, build_meta
 from robustbench_sgdm.detectors.ultralytics.graft import transfer_weights
 from robustbench_sgdm.detectors.ultralytics.weights import (
     Weights,
@@ -120,11 +120,11 @@ class UltralyticsDetector:
                 raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
         fit = resize_square if self._queries else letterbox
         squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
-        rows_of_images = self.rows(torch.stack(squares))
+        rows_of_images = self.predict_rows(torch.stack(squares))
         return [self._detections(rows, fit) for rows, fit in zip(rows_of_images, fits, strict=True)]
 
     @torch.inference_mode()
-    def rows(self, squares: Tensor) -> list[Tensor]:
+    def predict_rows(self, squares: Tensor) -> list[Tensor]:
         """Forward and suppression alone: uint8 (B, 3, S, S) to rows (n, 6) of xyxy, score, label each."""
         rows: list[Tensor] = non_max_suppression(
             self.forward(squares),
@@ -239,7 +239,7 @@ def load_into(weights: Weights, name: str) -> DetectionModel:
     return model.eval()
 
 
-def _shapes(config: Config) -> dict[str, torch.Size]:
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in build_meta(config).state_dict().items()}
 
 
@@ -276,7 +276,7 @@ def _fingerprint(
     device: torch.device,
 ) -> str:
     """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
-    config = cast(Config, model.yaml)
+    config = cast(ModelConfig, model.yaml)
     rows = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
     layers = layer_settings.from_network(model.get_submodule("model"))
     parts = [hash_tensors(model.state_dict()), rows, layers, classes, settings.output_settings, device.type]

@@ -28,7 +28,7 @@ from robustbench_sgdm.modules import MODULES
 
 tasks: Any = _tasks  # it declares types and has few
 
-Config = dict[str, Any]
+ModelConfig = dict[str, Any]
 """An Ultralytics model YAML as a dict, `scale` and `nc` included."""
 
 HEADS = ("Detect", "v10Detect", yolov5.ANCHOR_HEAD)
@@ -93,7 +93,7 @@ def register_modules() -> None:
         setattr(tasks, name, cls)
 
 
-def check_config(config: Config) -> None:
+def check_config(config: ModelConfig) -> None:
     """Refuse a config that is no detector's, or that would do more than build layers.
 
     Ultralytics' parser evaluates `activation` as Python, looks layers up among all that it has imported, takes an
@@ -145,7 +145,7 @@ def check_config(config: Config) -> None:
         )
 
 
-def read_config(path: str | Path) -> Config:
+def read_config(path: str | Path) -> ModelConfig:
     """The config that a model YAML of the user's holds; its rows may name our modules, such as SGDM.
 
     Nothing else is looked up: Ultralytics itself would take its own `yolov8.yaml` for a `yolov8n.yaml` here.
@@ -169,14 +169,14 @@ def read_config(path: str | Path) -> Config:
     return config
 
 
-def config_rows(config: Config) -> Iterator[Sequence[Any]]:
+def config_rows(config: ModelConfig) -> Iterator[Sequence[Any]]:
     """The rows (from, repeats, kind, arguments) of a config, in order."""
     for row in [*config["backbone"], *config["head"]]:
         source, repeats, kind, arguments = row
         yield source, repeats, kind, arguments
 
 
-def build_meta(config: Config) -> nn.Sequential:
+def build_meta(config: ModelConfig) -> nn.Sequential:
     """The layers as Ultralytics parses them, on the meta device: shapes without memory or initialisation.
 
     Raises:
@@ -189,7 +189,7 @@ def build_meta(config: Config) -> nn.Sequential:
     return built
 
 
-def check_network_size(config: Config) -> None:
+def check_network_size(config: ModelConfig) -> None:
     """Refuse a config whose network a file should not be able to make this machine build.
 
     Raises:
@@ -252,7 +252,7 @@ class _WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def build_network(config: Config, classes: Sequence[str]) -> DetectionModel:
+def build_network(config: ModelConfig, classes: Sequence[str]) -> DetectionModel:
     """A freshly initialised Ultralytics model, in training mode, that carries its config and class names.
 
     Raises:
@@ -287,18 +287,18 @@ def _head_error(kind: str, *allowed: str) -> UsageError:
     return UsageError(f"the model's last layer is {kind}, must be a detection head: {' or '.join(allowed)}")
 
 
-def _build(config: Config, **options: Any) -> Any:
+def _build(config: ModelConfig, **options: Any) -> Any:
     special = {yolov5.ANCHOR_HEAD: AnchorModel, QUERY_HEAD: tasks.RTDETRDetectionModel}
     return special.get(config["head"][-1][2], tasks.DetectionModel)(config, **options)
 
 
-def _parse(config: Config, **options: Any) -> nn.Sequential:
+def _parse(config: ModelConfig, **options: Any) -> nn.Sequential:
     layers: nn.Sequential = tasks.parse_model(yolov5.with_detect_head(config), **options)[0]
     yolov5.replace_head(layers, config)
     return layers
 
 
-def _run_parser(parser: Callable[..., Any], config: Config) -> Any:
+def _run_parser(parser: Callable[..., Any], config: ModelConfig) -> Any:
     check_config(config)
     activation = (
         Conv.default_act

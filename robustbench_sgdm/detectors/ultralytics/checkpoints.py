@@ -17,7 +17,7 @@ from ultralytics.utils.checks import check_yaml
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import check_expanded_size, short_repr, validate_class_name
 from robustbench_sgdm.detectors.ultralytics import layer_settings, yolov5
-from robustbench_sgdm.detectors.ultralytics.architecture import Config, tasks
+from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, tasks
 from robustbench_sgdm.detectors.ultralytics.layer_settings import Layers
 from robustbench_sgdm.detectors.ultralytics.pickle_records import (
     Global,
@@ -63,7 +63,7 @@ class Checkpoint:
     """
 
     state: dict[str, Tensor]
-    config: Config
+    config: ModelConfig
     classes: list[str]
     meta: dict[str, str] = field(default_factory=dict)
     layers: Layers | None = None

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustbench_sgdm.detectors.ultralytics.architecture import Config, Head, build_meta
+from robustbench_sgdm.detectors.ultralytics.architecture import Head, ModelConfig, build_meta
 
 _PAPER_SIDE = 32
 _THOP_NORM = 4  # operations thop 0.1.1 counts for each element of an affine BatchNorm
@@ -40,7 +40,7 @@ class ModelCost:
     gflops_paper: float
 
 
-def count_cost(config: Config, imgsz: int = 640) -> ModelCost:
+def count_cost(config: ModelConfig, imgsz: int = 640) -> ModelCost:
     """Count the model that `config` describes on one square image of `imgsz` pixels.
 
     Raises:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.detectors.ultralytics import layer_settings
 from robustbench_sgdm.detectors.ultralytics.architecture import (
-    Config,
     Head,
+    ModelConfig,
     build_meta,
     config_rows,
     detection_head,
@@ -65,7 +65,7 @@ def _check_type(module: str, option: str, value: Any, default: Any) -> None:
         raise UsageError(f"{module}: {option} is {value!r}, must be {words[kind]}; its default is {default}")
 
 
-def graft_module(config: Config, module: str, **options: Any) -> Config:
+def graft_module(config: ModelConfig, module: str, **options: Any) -> ModelConfig:
     """Insert `module` before each input (P3, P4, P5) of the detection head.
 
     Args:

@@ -25,7 +25,7 @@ from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
 from robustbench_sgdm.detectors.ultralytics import architecture, checkpoints, layer_settings
-from robustbench_sgdm.detectors.ultralytics.architecture import Config
+from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig
 from robustbench_sgdm.detectors.ultralytics.checkpoints import Checkpoint
 from robustbench_sgdm.detectors.ultralytics.layer_settings import Layers
 
@@ -54,7 +54,7 @@ class Weights:
     """
 
     state: Mapping[str, Tensor]
-    config: Config
+    config: ModelConfig
     classes: tuple[str, ...]
     layers: Layers
     sha256: str
@@ -147,7 +147,7 @@ def _build(checkpoint: Checkpoint, path: Path, sha256: str) -> Weights:
 def write_weights(
     path: str | Path,
     state: Mapping[str, Tensor],
-    config: Config,
+    config: ModelConfig,
     classes: Sequence[str],
     meta: Mapping[str, str] | None = None,
     *,

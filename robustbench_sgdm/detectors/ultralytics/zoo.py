@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.detectors.ultralytics import architecture, backbones, library_models, yolov5
-from robustbench_sgdm.detectors.ultralytics.architecture import Config, tasks
+from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, tasks
 from robustbench_sgdm.detectors.ultralytics.flops import ModelCost, count_cost
 from robustbench_sgdm.detectors.ultralytics.graft import bind_module_args, graft_module
 from robustbench_sgdm.modules import MODULES
@@ -56,8 +56,10 @@ def model_names() -> list[str]:
 
     Not all that `resolve_model` knows: any module goes into any detector, and Ultralytics' models are detectors too.
     """
-    crossed = [name + suffix for name in _plain() for suffix in ("", *(f"-{module}" for module in MODULES))]
-    return crossed + [name + suffix for name in _others() for suffix in ("", "-sgdm")]
+    crossed = [
+        name + suffix for name in _base_models() for suffix in ("", *(f"-{module}" for module in MODULES))
+    ]
+    return crossed + [name + suffix for name in _further_base_models() for suffix in ("", "-sgdm")]
 
 
 def resolve_model(name: str) -> ZooEntry:
@@ -71,7 +73,7 @@ def resolve_model(name: str) -> ZooEntry:
         return ZooEntry(name, name)
     match = _NAME.fullmatch(name)
     stem = match["stem"] if match else name
-    plain = _detector(stem)
+    plain = _longest_base_model(stem)
     module = stem.removeprefix(f"{plain}-") if stem != plain else None
     if match is None or plain is None or module not in (None, *MODULES):
         raise _unknown(name, plain)
@@ -96,10 +98,10 @@ def is_model_yaml(name: str) -> bool:
 
 def head_name(plain: str) -> str:
     """What a detector without a module ends in, as its YAML calls it."""
-    return str(_baseline(plain)["head"][-1][2])
+    return str(_base_config(plain)["head"][-1][2])
 
 
-def model_config(name: str, classes: int, **options: Any) -> Config:
+def model_config(name: str, classes: int, **options: Any) -> ModelConfig:
     """The Ultralytics model YAML of a detector, as a dict with `scale` and `nc` set.
 
     Args:
@@ -111,7 +113,7 @@ def model_config(name: str, classes: int, **options: Any) -> Config:
         UsageError: as `resolve_model`, or the module cannot be grafted into the detector.
     """
     entry = resolve_model(name)
-    baseline = {**_baseline(entry.base_model), "nc": classes}
+    baseline = {**_base_config(entry.base_model), "nc": classes}
     if entry.module is None:
         if options:
             raise UsageError(f"{name} has no module, so no options: {', '.join(options)}")
@@ -159,17 +161,22 @@ def model_sources(name: str) -> list[str]:
     return [origin, MODULES[entry.module].source] if entry.module else [origin]
 
 
-def _others() -> list[str]:
+def _further_base_models() -> list[str]:
     return [*(f"{yolov5.FAMILY}{scale}" for scale in SCALES), *backbones.model_names()]
 
 
-def _plain() -> list[str]:
+def _base_models() -> list[str]:
     return [family + scale for family in FAMILIES for scale in SCALES]
 
 
-def _detector(stem: str) -> str | None:
+def _longest_base_model(stem: str) -> str | None:
     """The longest detector's name that `stem` is, or goes on from with a module's: some hold a `-` themselves."""
-    known = (*_plain(), *_others(), *yolov5.model_names(), *library_models.library_model_names())
+    known = (
+        *_base_models(),
+        *_further_base_models(),
+        *yolov5.model_names(),
+        *library_models.library_model_names(),
+    )
     return max((name for name in known if f"{stem}-".startswith(f"{name}-")), key=len, default=None)
 
 
@@ -183,19 +190,20 @@ def _unknown(name: str, plain: str | None) -> UsageError:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UsageError(
         f"unknown model {name!r}; {hint}A name is <detector>[-<module>]: a detector is one of "
-        f"{', '.join([*_plain(), *_others()])}, or another of Ultralytics such as yolo11n; a module is "
+        f"{', '.join([*_base_models(), *_further_base_models()])}, or another of Ultralytics such as yolo11n; a "
+        "module is "
         f"one of {', '.join(MODULES)}"
     )
 
 
-def _baseline(plain: str) -> Config:
+def _base_config(plain: str) -> ModelConfig:
     if is_model_yaml(plain):
         return architecture.read_config(plain)
     if plain in backbones.model_names():
         return backbones.model_config(plain, tasks.yaml_model_load("yolov8n.yaml"))
     if plain in yolov5.model_names():
         return yolov5.model_config(plain)
-    loaded: Config = tasks.yaml_model_load(f"{plain}.yaml")
+    loaded: ModelConfig = tasks.yaml_model_load(f"{plain}.yaml")
     return loaded
 
 

@@ -11,7 +11,7 @@ from robustbench_sgdm.modules import SGDM
 
 
 @pytest.fixture
-def config() -> architecture.Config:
+def config() -> architecture.ModelConfig:
     return zoo.model_config("yolov5n", 2)
 
 
@@ -25,19 +25,19 @@ def test_register_lets_ultralytics_parse_ours_and_refuses_to_shadow(monkeypatch:
 
 
 @pytest.mark.parametrize("missing", ["nc", "backbone", "head"])
-def test_a_config_without_its_parts_is_refused(config: architecture.Config, missing: str) -> None:
+def test_a_config_without_its_parts_is_refused(config: architecture.ModelConfig, missing: str) -> None:
     del config[missing]
     with pytest.raises(UsageError, match="no model config"):
         architecture.check_config(config)
 
 
 @pytest.mark.parametrize("classes", [0, -1, "80", 2.0, 10**9])
-def test_class_counts_are_bounded(config: architecture.Config, classes: Any) -> None:
+def test_class_counts_are_bounded(config: architecture.ModelConfig, classes: Any) -> None:
     with pytest.raises(UsageError, match="nc is"):
         architecture.check_config({**config, "nc": classes})
 
 
-def test_activation_is_a_layer_and_not_evaluated(config: architecture.Config, tmp_path: Path) -> None:
+def test_activation_is_a_layer_and_not_evaluated(config: architecture.ModelConfig, tmp_path: Path) -> None:
     written = tmp_path / "run"
     for text in (f"open({str(written)!r}, 'w')", f"nn.SiLU(open({str(written)!r}, 'w'))", "print"):
         for use in (architecture.check_config, architecture.build_meta):
@@ -52,26 +52,26 @@ def test_activation_is_a_layer_and_not_evaluated(config: architecture.Config, tm
     "kind",
     ["LOGGER", "torch_safe_load", "DetectionModel", "YOLOEModel", "TorchVision", "nn.Parameter", "nope"],
 )
-def test_only_layers_can_be_named(config: architecture.Config, kind: str) -> None:
+def test_only_layers_can_be_named(config: architecture.ModelConfig, kind: str) -> None:
     config["backbone"][3][2] = kind
     with pytest.raises(UsageError, match=kind):
         architecture.build_meta(config)
 
 
 @pytest.mark.parametrize("kind", ["Conv", "nn.Upsample", "torchvision.ops.SqueezeExcitation", "SGDM"])
-def test_layers_of_the_libraries_and_ours_are_allowed(config: architecture.Config, kind: str) -> None:
+def test_layers_of_the_libraries_and_ours_are_allowed(config: architecture.ModelConfig, kind: str) -> None:
     config["backbone"][3][2] = kind
     architecture.check_config(config)
 
 
-def test_what_the_parser_chokes_on_is_one_line(config: architecture.Config) -> None:
+def test_what_the_parser_chokes_on_is_one_line(config: architecture.ModelConfig) -> None:
     config["backbone"][1] = [-7, 1, "Conv", ["wide", 3, 2]]
     with pytest.raises(UsageError, match="cannot build") as caught:
         architecture.build_meta(config)
     assert "\n" not in str(caught.value)
 
 
-def test_build_names_its_classes_and_leaves_the_config(config: architecture.Config) -> None:
+def test_build_names_its_classes_and_leaves_the_config(config: architecture.ModelConfig) -> None:
     before = copy.deepcopy(config)
     model = architecture.build_network(config, ["cat", "dog"])
     assert model.names == {0: "cat", 1: "dog"}
@@ -96,7 +96,7 @@ def test_build_names_its_classes_and_leaves_the_config(config: architecture.Conf
         ["nn.SiLU()"],
     ],
 )
-def test_an_activation_is_a_plain_call(config: architecture.Config, text: Any) -> None:
+def test_an_activation_is_a_plain_call(config: architecture.ModelConfig, text: Any) -> None:
     with pytest.raises(UsageError, match="not a layer such as"):
         architecture.check_config({**config, "activation": text})
 
@@ -104,7 +104,7 @@ def test_an_activation_is_a_plain_call(config: architecture.Config, text: Any) -
 @pytest.mark.parametrize(
     "argument", ["args", "layers", "ast", "__import__('os')", "-" * 5000 + "1", [[[[[1]]]]], 10**9, {}]
 )
-def test_arguments_are_small_numbers_and_words(config: architecture.Config, argument: Any) -> None:
+def test_arguments_are_small_numbers_and_words(config: architecture.ModelConfig, argument: Any) -> None:
     """Ultralytics' parser takes a word that is called like one of its variables for that variable."""
     config["backbone"][1][3][1] = argument
     with pytest.raises(UsageError, match="which no layer is built from"):
@@ -124,7 +124,7 @@ def test_arguments_are_small_numbers_and_words(config: architecture.Config, argu
     ],
 )  # fmt: skip
 def test_what_is_larger_than_any_detector_is_not_built(
-    config: architecture.Config, change: Any, message: str
+    config: architecture.ModelConfig, change: Any, message: str
 ) -> None:
     change(config)
     with pytest.raises(UsageError, match=message):

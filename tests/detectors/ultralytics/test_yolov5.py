@@ -195,5 +195,5 @@ def test_the_detector_applies_the_same_suppression(model: Any) -> None:
     batch = torch.randint(
         0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    rows = detector.rows(batch)[0]
+    rows = detector.predict_rows(batch)[0]
     assert rows.shape[1] == 6 and (rows[:, 4] > 0.01).all()

@@ -20,6 +20,7 @@ from robustbench_sgdm.config import (
     takes,
 )
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
+from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.core.untrusted_input import short_list
 
@@ -459,7 +460,7 @@ def load_detector(
     """
     from robustbench_sgdm import detectors
 
-    if detectors.is_library_model(str(model)):
+    if is_library_model(str(model)):
         return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))

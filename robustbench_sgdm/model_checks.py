@@ -323,9 +323,15 @@ def _readings(side: int) -> dict[str, _Reading]:
         for name, form in others
     }
     for frame in _FRAMES:
-        readings |= {f"{name} as shares of the {frame}": partial(_unscale, form, frame, 1) for name, form in forms.items()}
+        readings |= {
+            f"{name} as shares of the {frame}": partial(_unscale, form, frame, 1)
+            for name, form in forms.items()
+        }
         if frame != "image":
-            readings |= {f"{plain[0]} in a {frame} of {one} px": partial(_unscale, plain[1], frame, one) for one in sides}
+            readings |= {
+                f"{plain[0]} in a {frame} of {one} px": partial(_unscale, plain[1], frame, one)
+                for one in sides
+            }
     return readings
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from robustbench_sgdm.core.errors import UsageError
 
 _MAX_COMMAS = 16  # in a path within a list: each is a place where it may end
+LIBRARIES = {"torchvision": "torchvision", "hf": "transformers"}
+"""What `--model LIBRARY:NAME` starts with, and the library that it means."""
 LIST_HELP = "Several: commas or repeats; a comma in the name of an existing file belongs to it."
 """For the help of options that take files."""
 
@@ -36,9 +38,9 @@ def parse_models(values: Iterable[str]) -> list[str]:
         UsageError: a path that does not exist, or brackets that do not match.
     """
     given = list(values)
-    items = split_list(given, lambda text: find_file(text) or Path(text.removeprefix("hf:")).is_dir())
+    items = split_list(given, _is_whole_model)
     for item in items:
-        if item.startswith("hf:"):  # a folder, or a name of the hub, which has a slash
+        if is_library_model(item):  # names of the hub have a slash
             continue
         if ("/" in item or "\\" in item) and item not in given and not find_file(item):
             raise UsageError(
@@ -48,6 +50,21 @@ def parse_models(values: Iterable[str]) -> list[str]:
     return list(
         dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in found.items())
     )
+
+
+def _is_whole_model(text: str) -> bool:
+    is_folder = text.startswith("hf:") and Path(text.removeprefix("hf:")).is_dir()
+    return is_folder or find_file(text) is not None
+
+
+def is_library_model(model: str) -> bool:
+    """Whether a model is `LIBRARY:NAME`, a name of another library, and not code to run (`module:factory`).
+
+    >>> is_library_model("torchvision:fasterrcnn_resnet50_fpn_v2"), is_library_model("my.module:factory")
+    (True, False)
+    """
+    library, colon, _ = model.partition(":")
+    return bool(colon) and library in LIBRARIES
 
 
 def find_path(name: str) -> Path | None:

@@ -3,7 +3,7 @@
 `detectors.ultralytics` has the zoo, the grafting of modules and the reading of weights.
 """
 
-from robustbench_sgdm.detectors.adapters import is_library_model, load_library_model, wrap_detector
+from robustbench_sgdm.detectors.adapters import load_library_model, wrap_detector
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.registry import (
@@ -26,7 +26,6 @@ __all__ = [
     "added_baselines",
     "bundled_weights",
     "compare_with_baseline",
-    "is_library_model",
     "is_out_of_memory",
     "is_plugin",
     "load_detector",

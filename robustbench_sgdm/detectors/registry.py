@@ -15,6 +15,7 @@ from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.detectors.adapters import (
     LibraryDetector,
     is_library_model,

@@ -7,35 +7,21 @@ from typing import cast
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.parsing import LIBRARIES
 from robustbench_sgdm.detectors.adapters.base import AdaptedDetector, LibraryDetector, model_name
 from robustbench_sgdm.detectors.adapters.callable import CallableDetector, wrap_detector
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 
-LIBRARIES = {"torchvision": "torchvision", "hf": "transformers"}
-"""What `--model LIBRARY:NAME` begins with, and the module of this package that loads it."""
-
 __all__ = [
-    "LIBRARIES",
     "AdaptedDetector",
     "CallableDetector",
     "LibraryDetector",
     "RawBoxes",
-    "is_library_model",
     "load_library_model",
     "model_name",
     "read_result",
     "wrap_detector",
 ]
-
-
-def is_library_model(model: str) -> bool:
-    """Whether a model is `LIBRARY:NAME`.
-
-    >>> is_library_model("torchvision:fasterrcnn_resnet50_fpn_v2"), is_library_model("my.module:factory")
-    (True, False)
-    """
-    library, colon, _ = model.partition(":")
-    return bool(colon) and library in LIBRARIES
 
 
 def load_library_model(

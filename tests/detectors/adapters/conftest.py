@@ -11,12 +11,12 @@ TORCHVISION = "ssdlite320_mobilenet_v3_large"
 CLASSES = ("person", "cat")
 
 
-def save_torchvision(path: Path, seed: int = 0) -> torch.nn.Module:
+def save_torchvision(path: Path, seed: int = 0, labels: int = len(CLASSES) + 1) -> torch.nn.Module:
     """An SSDlite whose scores are not all equal."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251
         network: torch.nn.Module = get_model_builder(TORCHVISION)(
-            weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1
+            weights=None, weights_backbone=None, num_classes=labels
         )
         with torch.no_grad():
             for layer in network.modules():
@@ -26,7 +26,8 @@ def save_torchvision(path: Path, seed: int = 0) -> torch.nn.Module:
             for name, parameter in network.named_parameters():
                 if name.startswith("head"):
                     parameter.normal_(0, 0.3)
-    torch.save({"model": network.state_dict(), "classes": list(CLASSES)}, path)
+    names = {"classes": list(CLASSES)} if labels == len(CLASSES) + 1 else {}
+    torch.save({"model": network.state_dict(), **names}, path)
     return network.eval()
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 import robustbench_sgdm as rb
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.parsing import LIBRARIES
 from robustbench_sgdm.detectors import Detector, load_library_model
-from robustbench_sgdm.detectors.adapters import LIBRARIES
 from tests.detectors.adapters.conftest import CLASSES, TORCHVISION, save_torchvision, save_transformers
 
 

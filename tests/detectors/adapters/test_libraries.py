@@ -48,13 +48,13 @@ def direct(folder: Path, image: np.ndarray[Any, Any]) -> dict[str, dict[str, tor
 
 
 def test_the_command_gives_the_boxes_of_a_direct_call(
-    folder: Path, dataset_json: Path, tmp_path: Path, command: Callable[..., str]
+    folder: Path, tiny_coco: Path, tmp_path: Path, command: Callable[..., str]
 ) -> None:
     name = f"torchvision:{TORCHVISION}"
     models = f"{name},hf:{folder / 'yolos'},hf:{folder / 'rt'}"
-    settings = ["--data", str(dataset_json), "--noise", "gaussian", "--severity", "0", "--project", "runs"]
+    settings = ["--data", str(tiny_coco), "--noise", "gaussian", "--severity", "0", "--project", "runs"]
     command("run", "--model", models, "--weights", f"{name}={folder / 'ssd.pth'}", *settings, "--name", "r")
-    dataset = load_dataset(str(dataset_json))
+    dataset = load_dataset(str(tiny_coco))
     ids = {c["name"]: c["id"] for c in dataset.categories}
     looked = 0
     for file in (tmp_path / "runs/r").rglob("*.parquet"):

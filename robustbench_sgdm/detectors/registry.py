@@ -18,7 +18,6 @@ from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.detectors.adapters import (
     LibraryDetector,
-    is_library_model,
     load_library_model,
     model_name,
 )

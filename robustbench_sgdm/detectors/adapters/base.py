@@ -200,9 +200,12 @@ class LibraryDetector(AdaptedDetector):
 
     @torch.inference_mode()
     def _call(self, images: Sequence[Tensor]) -> list[Any]:
-        """Images of one size together: what libraries add to smaller ones of a batch would change their boxes."""
+        """Images of one size together: what libraries add to smaller ones of a batch would change their boxes.
+
+        On the CPU each image alone, where that costs no time: rounding too depends on the batch.
+        """
         results: dict[int, Any] = {}
-        for same in _by_shape(images):
+        for same in _by_shape(images) if self.device.type != "cpu" else ([i] for i in range(len(images))):
             results.update(zip(same, self._detect([images[i].to(self.device) for i in same]), strict=True))
         return [results[i] for i in range(len(images))]
 

@@ -16,7 +16,7 @@ from torchvision.models import detection, get_model_builder, get_model_weights, 
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
-from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
+from robustbench_sgdm.core.untrusted_input import short_repr
 from robustbench_sgdm.detectors.adapters.base import PLACEHOLDERS, LibraryDetector
 from robustbench_sgdm.detectors.ultralytics import checkpoints
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
@@ -180,7 +180,7 @@ def _class_names(
     """Names by label."""
     if names is None and count in (_COCO, len(published)):
         return dict(enumerate(published))
-    real = [validate_class_name(name) for name in names or ()]
+    real = list(names or ())
     if len(real) == count and real[0] in PLACEHOLDERS:
         real = real[1:]
     if len(real) != count - 1:

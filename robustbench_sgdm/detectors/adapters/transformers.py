@@ -18,8 +18,9 @@ from torch import Tensor
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
-from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
+from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr
 from robustbench_sgdm.detectors.adapters.base import LibraryDetector
+from robustbench_sgdm.detectors.ultralytics.checkpoints import parse_class_names
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _JSON_BYTES = 2**22
@@ -39,6 +40,7 @@ class TransformersDetector(LibraryDetector):
         model: `hf:` and the folder or name.
         network: an `AutoModelForObjectDetection`.
         processor: its `AutoImageProcessor`.
+        classes: names by label.
         config: see `LibraryDetector`. `imgsz` is the side that images are scaled to, or within; 0 leaves the processor's.
         weights: the folder.
 
@@ -51,6 +53,7 @@ class TransformersDetector(LibraryDetector):
         model: str,
         network: transformers.PreTrainedModel,
         processor: Any,
+        classes: Sequence[str],
         config: InferenceConfig = InferenceConfig(),
         *,
         weights: str,
@@ -61,7 +64,7 @@ class TransformersDetector(LibraryDetector):
         labels = {
             int(label): validate_class_name(name) for label, name in (network.config.id2label or {}).items()
         }
-        super().__init__(model, network, labels, state, config, weights=weights)
+        super().__init__(model, network, dict(enumerate(classes)), state, config, weights=weights)
         self._processor = processor
         self._size = _size(processor.size, config.imgsz)
 
@@ -110,6 +113,7 @@ def load_transformers(
                 folder,
                 config=settings,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # which are an error below
                 use_safetensors=None if config.trust_weights else True,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -125,22 +129,24 @@ def load_transformers(
         raise DataError(
             f"{folder}: transformers cannot load it ({type(error).__name__}: {reason})"
         ) from error
-    if missing := sorted({*report["missing_keys"], *(one[0] for one in report["mismatched_keys"])}):
+    # What is mismatched comes as (name, shape, shape).
+    absent = [*report["missing_keys"], *(one[0] for one in report["mismatched_keys"])]
+    if missing := sorted(map(str, absent)):
         raise DataError(
-            f"{folder}: its weights lack {len(missing)} tensors of the network ({short_list(missing, 3)}), which would "
+            f"{folder}: its weights lack {len(missing)} tensors of the config's network ({short_list(missing, 3)}), which would "
             "begin with random values; save the whole model"
         )
     if not hasattr(processor, "post_process_object_detection"):
         raise DataError(
             f"{folder}: its {type(processor).__name__} makes no boxes; give one for object detection"
         )
-    if classes is not None:
-        if len(classes) != len(network.config.id2label or {}):
-            raise UsageError(
-                f"{len(classes)} class names given, {folder} has {len(network.config.id2label or {})} classes"
-            )
-        network.config.id2label = dict(enumerate(classes))
-    return TransformersDetector(model, network, processor, config, weights=str(folder))
+    try:
+        names = parse_class_names(network.config.id2label)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    if classes is not None and len(classes) != len(names):
+        raise UsageError(f"{len(classes)} class names given, {folder} has {len(names)} classes")
+    return TransformersDetector(model, network, processor, classes or names, config, weights=str(folder))
 
 
 def _folder(model: str, download: bool) -> Path:

@@ -164,7 +164,7 @@ def edit(folder: Path, to: Path, name: str = "config.json", **changes: Any) -> P
         ({"model_type": "bert"}, "model_type is 'bert', which is no object detection"),
         ({"model_type": None}, "model_type is None"),
         ({"num_hidden_layers": 10**9}, "'num_hidden_layers' is 1000000000, may be"),
-        ({"num_hidden_layers": 3}, "lack .* tensors of the network"),
+        ({"num_hidden_layers": 3}, "lack .* tensors of the config's network"),
         ({"num_labels": 10**8}, "'num_labels' is 100000000, may be 100,000"),
         ({"hidden_size": 90_000}, "parameters, and the files hold"),
         ({"auto_map": {"AutoConfig": "evil.Config"}}, "auto_map, which runs further code"),
@@ -174,7 +174,8 @@ def edit(folder: Path, to: Path, name: str = "config.json", **changes: Any) -> P
         ),
         ({"attn_implementation": "kernels-community/evil"}, "attn_implementation, which runs further code"),
         ({"backbone": "hf-hub:evil/model"}, "its backbone is .*no plain name"),
-        ({"id2label": {"0": "a\u202e", "1": "b"}}, "yolos"),
+        ({"id2label": {"0": "a", "7": "b"}}, "yolos: its class names have the labels"),
+        ({"id2label": {"0": "a" * 9999, "1": "b"}}, "yolos: among its class names"),
         ({"hidden_size": "x"}, "transformers cannot load it"),
     ],
 )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def main() -> None:
         f"{detector.name} at {options.imgsz} px on {device}, {cores} cores: {len(plan.cells)} cells x {len(data)} images"
     )
     forms = {
-        runtime: _forms(one.models[detector.name].detector, squares, device, cores)
+        runtime: _forms(cast(SquareDetector, one.models[detector.name].detector), squares, device, cores)
         for runtime, one in plans.items()
     }
     bare = {runtime: {name: list[float]() for name in each} for runtime, each in forms.items()}

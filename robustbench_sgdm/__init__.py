@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from robustbench_sgdm.api import (
         Run,
+        as_maite,
+        checks,
         compare,
         corrupt,
         corrupt_dataset,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
+        ChecksConfig,
         ComparisonConfig,
         CopyConfig,
         EvaluationConfig,
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
 _API = (
     *(
         "Run",
+        "as_maite",
+        "checks",
         "compare",
         "corrupt",
         "corrupt_dataset",
@@ -63,8 +68,8 @@ _API = (
     "wrap_detector",
 )
 _CONFIGS = (
-    *("ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig", "InferenceConfig"),
-    *("ScoringConfig", "TrainingConfig"),
+    *("ChecksConfig", "ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig"),
+    *("InferenceConfig", "ScoringConfig", "TrainingConfig"),
 )
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
@@ -79,6 +84,7 @@ _FROM = {
 }
 
 __all__ = [
+    "ChecksConfig",
     "Comparison",
     "ComparisonConfig",
     "CopyConfig",
@@ -98,6 +104,8 @@ __all__ = [
     "UnsafeFileError",
     "UsageError",
     "__version__",
+    "as_maite",
+    "checks",
     "compare",
     "corrupt",
     "corrupt_dataset",

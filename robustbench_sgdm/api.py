@@ -1,14 +1,15 @@
 """One function for each thing this package does; the command line, the dashboard and notebooks call these."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from robustbench_sgdm.config import (
+    ChecksConfig,
     ComparisonConfig,
     CopyConfig,
     EvaluationConfig,
@@ -20,6 +21,7 @@ from robustbench_sgdm.config import (
     takes,
 )
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
+from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.core.untrusted_input import short_list
 
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.detectors.adapters.callable import Function
+    from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
+    from robustbench_sgdm.model_checks import ModelChecks
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
     from robustbench_sgdm.sweep.pixel_manifest import Verification
     from robustbench_sgdm.training import TrainedRun
@@ -99,6 +103,24 @@ def score(config: ScoringConfig) -> "Run":
     for text in run.manifest.models[config.model].notes:
         _LOG.warning("%s", text)
     return Run(run)
+
+
+@takes(ChecksConfig)
+def checks(config: ChecksConfig) -> "ModelChecks":
+    """Look for what makes AP lower than published: class names, thresholds, box format, labels, colours, sizes.
+
+    Takes the arguments of `ChecksConfig`, the model first:
+
+        checks("best.pt", data="coco").problems
+
+    Raises:
+        UsageError: unknown names, or settings that do not go together.
+        DataError: a file is missing, damaged, or not what it should be.
+    """
+    from robustbench_sgdm import model_checks
+    from robustbench_sgdm.evaluation import load_dataset
+
+    return model_checks.check_model(config, load_dataset(config))
 
 
 @takes(TrainingConfig)
@@ -490,10 +512,10 @@ def load_detector(
     """Load a detector.
 
     Args:
-        model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`), or
-            what a plug-in is called (`module:factory`).
+        model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`),
+            `torchvision:NAME`, `hf:FOLDER_OR_NAME`, or what a plug-in is called (`module:factory`).
         config: sizes, thresholds and device; the CPU where it names none.
-        weights: of a zoo name; the embedded ones if None.
+        weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
 
     Raises:
@@ -502,6 +524,8 @@ def load_detector(
     """
     from robustbench_sgdm import detectors
 
+    if is_library_model(str(model)):
+        return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
     return detectors.load_file(model, config, weights=weights, classes=classes)
@@ -509,25 +533,70 @@ def load_detector(
 
 def wrap_detector(
     function: "Function",
-    classes: Sequence[str],
+    classes: "Sequence[str] | Mapping[int, str]",
     *,
     name: str | None = None,
-    version: str | None = None,
+    fingerprint: str | None = None,
+    imgsz: int = 0,
     thread_safe: bool = False,
 ) -> "Detector":
-    """Make a function a detector that `evaluate` takes.
+    """Make a function a detector that `evaluate` takes. Results are clipped to the image and sorted by score.
 
     Args:
-        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image `Detections`, (xyxy, scores, labels),
-            or rows of x1, y1, x2, y2, score, label, in its pixels.
-        classes: class names; a label is an index into them.
+        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image, in its pixels, one of: `Detections`,
+            Ultralytics' `Results`, `supervision.Detections`, a MAITE target, the dict of torchvision or transformers
+            (boxes, scores, labels), a tuple (xyxy, scores, labels), or rows of x1, y1, x2, y2, score, label.
+        classes: class names; a label is an index into them, or a key where they are a dict.
         name: what results call it; the function's own if None.
-        version: of the function and its weights: results that are stored under it are used again. None uses none again.
+        fingerprint: names the function, its weights and settings: results stored under it are used again. Where the
+            function is an `nn.Module`, or has one as `.model`, its state dict and structure count too, and are enough
+            by themselves. With neither, nothing stored is used again.
+        imgsz: the size it works at, for tables; images come as they are.
         thread_safe: whether several threads may call the function at once.
+
+    Raises:
+        UsageError: no class.
     """
     from robustbench_sgdm import detectors
 
-    return detectors.wrap_detector(function, classes, name=name, version=version, thread_safe=thread_safe)
+    return detectors.wrap_detector(
+        function, classes, name=name, fingerprint=fingerprint, imgsz=imgsz, thread_safe=thread_safe
+    )
+
+
+@overload
+def as_maite(what: "Detector") -> "MaiteModel": ...
+
+
+@overload
+def as_maite(what: str, severity: float, *, seed: int = 0) -> "MaiteAugmentation": ...
+
+
+def as_maite(
+    what: "Detector | str", severity: float | None = None, *, seed: int = 0
+) -> "MaiteModel | MaiteAugmentation":
+    """A detector as MAITE's object detection `Model`, or a corruption as its `Augmentation`; MAITE is not needed.
+
+    Args:
+        what: a detector, or the name of a corruption, whose images keep their boxes.
+        severity: of the corruption, 0 to 5.
+        seed: of the corruption's draws.
+
+    Raises:
+        UsageError: an unknown corruption, or a severity that is missing, outside [0, 5], or given with a detector.
+    """
+    from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
+
+    if not isinstance(what, str):
+        if severity is not None:
+            raise UsageError("a detector has no severity; give a corruption's name with it")
+        return MaiteModel(what)
+    if severity is None:
+        raise UsageError(f"give {what} a severity from 0 to 5, such as as_maite({what!r}, severity=3)")
+    from robustbench_sgdm.corruption import load_corruptions
+
+    (severity,) = check_severities([severity])
+    return MaiteAugmentation(load_corruptions().get(what), severity, seed)
 
 
 def corrupt(

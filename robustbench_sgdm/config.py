@@ -74,6 +74,7 @@ class InferenceConfig:
         normalize: how exported files take pixels, if that is unknown: `unit` (in [0, 1]) or `imagenet`.
         runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
             Exported files are computed by their own.
+        download: fetch missing weights of other libraries' models: torchvision's published ones, a name of the hub.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -91,6 +92,7 @@ class InferenceConfig:
     layout: str | None = None
     normalize: str | None = None
     runtime: str = "pytorch"
+    download: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -254,6 +256,40 @@ class ExportConfig(InferenceConfig):
             raise UsageError(
                 "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
             )
+
+
+@dataclass(frozen=True)
+class ChecksConfig(InferenceConfig):
+    """Why is this not the published AP: a detector or stored predictions, and the data to look at.
+
+    Attributes:
+        model: a zoo name, a path, or whatever else `--model` takes, or a detector that is loaded already.
+        weights: of a name.
+        predictions: in place of `model`: a COCO results json.
+        data: as in `EvaluationConfig`, also `images` and `split`.
+        limit: images to run a detector on.
+        progress: called after every image; not kept.
+
+    Raises:
+        UsageError: a value is outside its bounds, or not exactly one of `model` and `predictions`.
+    """
+
+    model: "str | Path | Detector | None" = None
+    _: KW_ONLY
+    weights: Path | None = None
+    predictions: Path | None = None
+    data: str | Path = "scenes"
+    images: Path | None = None
+    split: str = "val"
+    limit: int = 32
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.model is None) == (self.predictions is None):
+            raise UsageError("give either a model or stored predictions to check: --model or --predictions")
+        if self.limit < 1:
+            raise UsageError(f"limit is {self.limit}, must be 1 or more images")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import CopyConfig, EvaluationConfig, ExportConfig, ScoringConfig
+from robustbench_sgdm.config import ChecksConfig, CopyConfig, EvaluationConfig, ExportConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -279,7 +279,9 @@ def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Cap
     return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-def load_dataset(config: EvaluationConfig | ScoringConfig | CopyConfig | ExportConfig) -> Dataset:
+def load_dataset(
+    config: ChecksConfig | EvaluationConfig | ScoringConfig | CopyConfig | ExportConfig,
+) -> Dataset:
     """Load the data set; notes from reading it are logged as warnings."""
     data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:
@@ -317,7 +319,8 @@ def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, im
 
 def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
     """Log the image size of models, if the user did not choose it or chose another one than in their files."""
-    for one in detectors:
+    sized = [one for one in detectors if one.imgsz]  # the others scale images by rules of their own
+    for one in sized:
         trained: int | None = getattr(one, "trained_imgsz", None)
         if not imgsz and trained:
             _LOG.info("%s: %d px, from its file", one.name, one.imgsz)
@@ -327,7 +330,7 @@ def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
             )
         elif trained not in (None, imgsz):
             _LOG.info("%s: %d px by --imgsz; it was trained at %d px", one.name, imgsz, trained)
-    if len({one.imgsz for one in detectors}) > 1:
+    if len({one.imgsz for one in sized}) > 1:
         _LOG.warning("models run at different sizes; --imgsz sets one for all")
 
 

@@ -84,11 +84,11 @@ def test_a_run_from_python_is_the_command_s(
 
 
 def test_a_function_is_a_detector(tmp_path: Path) -> None:
-    mine = rb.wrap_detector(bright, classes=["ball", "book"], version="1")
+    mine = rb.wrap_detector(bright, classes=["ball", "book"], fingerprint="1")
     assert mine.name == "bright"
-    twin = rb.wrap_detector(bright, classes=["ball", "book"], version="1")
-    unversioned = [rb.wrap_detector(bright, classes=["ball"]) for _ in range(2)]
-    assert mine.fingerprint == twin.fingerprint and len({one.fingerprint for one in unversioned}) == 2
+    twin = rb.wrap_detector(bright, classes=["ball", "book"], fingerprint="1")
+    unnamed = [rb.wrap_detector(bright, classes=["ball"]) for _ in range(2)]
+    assert mine.fingerprint == twin.fingerprint and len({one.fingerprint for one in unnamed}) == 2
     image = torch.zeros((3, 50, 70), dtype=torch.uint8)
     image[:, 5, 60] = 255
     (found,) = mine.predict([image])
@@ -99,7 +99,7 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
     )
     run = rb.evaluate([mine, "yolov8n"], project=tmp_path, name="r", **TWO)
     assert run.directory.baseline_pairs == [("bright", "yolov8n")] and len(run.results()) == 4
-    assert run.directory.manifest.models["bright"].version == "1"
+    assert run.directory.manifest.models["bright"].given_fingerprint == "1"
     with pytest.raises(UsageError, match="two models are called bright"):
         rb.evaluate([mine, twin], project=tmp_path, **TWO)
 
@@ -163,7 +163,7 @@ DETECTOR = """
 import numpy as np
 import robustbench_sgdm as rb
 def nothing():
-    return rb.wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["ball"], name="nothing", version="1")
+    return rb.wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["ball"], name="nothing", fingerprint="1")
 def wrong():
     return 3
 def broken():

@@ -93,7 +93,10 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     if bad := [name for name in named if name.startswith("-")]:
         raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
     for name in named:
-        sources.check_input_path(name)  # before any check whose message would tell whether such a file exists
+        folder = name.removeprefix("hf:")
+        sources.check_input_path(
+            folder
+        )  # before any check whose message would tell whether such a file exists
     items, selected, levels = (
         parsing.parse_models(models),
         parsing.split_list(noise),
@@ -101,7 +104,8 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
     )
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
-    if code := [item for item in items if ":" in item and not parsing.find_file(item)]:
+    code = [item for item in items if ":" in item and not parsing.find_file(item)]
+    if code := [item for item in code if not parsing.is_library_model(item)]:
         raise UsageError(
             f"{code[0]} names code to run, which this page does not allow; start the run in a terminal"
         )

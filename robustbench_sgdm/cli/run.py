@@ -16,6 +16,7 @@ from robustbench_sgdm.cli.shared_options import (
     CorruptionDirOption,
     DataOption,
     DeviceOption,
+    DownloadOption,
     EngineOption,
     ImagesOption,
     NoiseOption,
@@ -37,8 +38,9 @@ def run(
         typer.Option(
             "--model",
             help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, of an "
-            "exported model (.onnx, an OpenVINO folder or .xml; with --trust-weights .torchscript, .engine), or model "
-            f"YAML with --weights. {parsing.LIST_HELP}",
+            "exported model (.onnx, an OpenVINO folder or .xml; with --trust-weights .torchscript, .engine), model "
+            "YAML with --weights, torchvision:NAME, hf:FOLDER_OR_NAME (transformers), or package.module:factory. "
+            f"{parsing.LIST_HELP}",
         ),
     ] = None,
     from_train: Annotated[
@@ -161,6 +163,7 @@ def run(
             help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
         ),
     ] = None,
+    download: DownloadOption = False,
     project: ProjectOption = RUNS,
     name: Annotated[
         str | None,
@@ -226,6 +229,7 @@ def run(
                 classes=classes,
                 layout=layout,
                 normalize=normalize,
+                download=download,
                 executor=on,
                 workers=workers,
                 address=address,

@@ -52,6 +52,13 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
 ]
+DownloadOption = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
+    ),
+]
 ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
 BaselineOption = Annotated[

@@ -1,10 +1,14 @@
 """The one container for boxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import supervision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,3 +52,27 @@ class Detections:
     def empty(cls) -> Self:
         """No boxes."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> "supervision.Detections":
+        """As `supervision.Detections`, which must be installed; with `data["class_name"]` where classes are given."""
+        import supervision
+
+        data: dict[str, Any] = {}
+        if classes is not None:
+            data["class_name"] = np.array([classes[label] for label in self.labels], dtype=str)
+        return supervision.Detections(self.xyxy, confidence=self.scores, class_id=self.labels, data=data)
+
+    @classmethod
+    def from_supervision(cls, detections: "supervision.Detections") -> Self:
+        """Of `supervision.Detections`, or whatever has its `xyxy`, `confidence` and `class_id`.
+
+        Raises:
+            ValueError: no confidence or class_id, or boxes that `Detections` refuses.
+        """
+        if detections.confidence is None or detections.class_id is None:
+            raise ValueError("supervision.Detections without confidence or class_id; fill both in")
+        return cls(
+            np.asarray(detections.xyxy, np.float32).reshape(-1, 4),
+            np.asarray(detections.confidence, np.float32),
+            np.asarray(detections.class_id, np.int64),
+        )

@@ -9,6 +9,8 @@ from pathlib import Path
 from robustbench_sgdm.core.errors import UsageError
 
 _MAX_COMMAS = 16  # in a path within a list: each is a place where it may end
+LIBRARIES = {"torchvision": "torchvision", "hf": "transformers"}
+"""What `--model LIBRARY:NAME` starts with, and the library that it means."""
 LIST_HELP = "Several: commas or repeats; a comma in the name of an existing file belongs to it."
 """For the help of options that take files."""
 
@@ -36,8 +38,10 @@ def parse_models(values: Iterable[str]) -> list[str]:
         UsageError: a path that does not exist, or brackets that do not match.
     """
     given = list(values)
-    items = split_list(given, _find_model)
+    items = split_list(given, _find_whole_model)
     for item in items:
+        if is_library_model(item):  # names of the hub have a slash
+            continue
         if ("/" in item or "\\" in item) and item not in given and not _find_model(item):
             raise UsageError(
                 f"--model: no file {item!r}. Commas separate models, except in the name of an existing file"
@@ -46,6 +50,22 @@ def parse_models(values: Iterable[str]) -> list[str]:
     return list(
         dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in found.items())
     )
+
+
+def _find_whole_model(text: str) -> Path | None:
+    """What a model with commas in its name is: a file, or the folder of an exported or a transformers model."""
+    folder = Path(text.removeprefix("hf:"))
+    return folder if text.startswith("hf:") and folder.is_dir() else _find_model(text)
+
+
+def is_library_model(model: str) -> bool:
+    """Whether a model is `LIBRARY:NAME`, a name of another library, and not code to run (`module:factory`).
+
+    >>> is_library_model("torchvision:fasterrcnn_resnet50_fpn_v2"), is_library_model("my.module:factory")
+    (True, False)
+    """
+    library, colon, _ = model.partition(":")
+    return bool(colon) and library in LIBRARIES
 
 
 def find_path(name: str) -> Path | None:

@@ -11,14 +11,16 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.dashboard import image_viewer
 from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.store import Manifest, ModelInfo
 
 if TYPE_CHECKING:
     from robustbench_sgdm.dashboard.run_images import RunImage
-    from robustbench_sgdm.detectors import UltralyticsDetector
+    from robustbench_sgdm.detectors import Detector
 
 MIN_IOU = 0.5
 """Overlap of two boxes of one class that count as the same object."""
@@ -45,9 +47,8 @@ def exclusive_use() -> Iterator[None]:
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
 def _load(
     model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
-) -> "UltralyticsDetector":
+) -> "Detector":
     from robustbench_sgdm import detectors
-    from robustbench_sgdm.config import InferenceConfig
 
     file = None if weights == "embedded" else weights
     name = model if file is None or not _is_file(model) else file
@@ -55,16 +56,23 @@ def _load(
         imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"
     )
     with exclusive_use():
+        if is_library_model(model):
+            return detectors.load_library_model(model, settings, weights=weights)
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
         return detectors.load_detector(name, settings, weights=None if name == file else file)
 
 
 def is_loadable(model: ModelInfo) -> bool:
     """Whether a run's model has weights that can be loaded here."""
-    return model.weights == "embedded" or _is_file(model.weights)
+    return model.weights == "embedded" or _is_file(model.weights) or _is_library_model(model)
 
 
-def load_run_detector(manifest: Manifest, model: str) -> "UltralyticsDetector":
+def _is_library_model(model: ModelInfo) -> bool:
+    """Whether a library loads it by a name; its weights are read as data too."""
+    return model.loader is not None and is_library_model(model.loader)
+
+
+def load_run_detector(manifest: Manifest, model: str) -> "Detector":
     """A detector of a run, checked to be the one that made its cells.
 
     Raises:
@@ -74,16 +82,19 @@ def load_run_detector(manifest: Manifest, model: str) -> "UltralyticsDetector":
     weights = info.weights
     if not is_loadable(info):
         raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
-    if info.imgsz is None or info.conf is None or info.iou is None or info.max_det is None:
+    is_library = _is_library_model(info)
+    iou = InferenceConfig.iou if is_library else info.iou
+    if info.imgsz is None or info.conf is None or iou is None or info.max_det is None:
         raise DataError(f"{model} cannot run here: its manifest lacks its size or a threshold")
-    settings = info.imgsz, info.conf, info.iou, info.max_det, info.end2end or None
-    detector = _load(model if weights == "embedded" else _zoo_or_file(model, weights), weights, *settings)
+    settings = info.imgsz, info.conf, iou, info.max_det, info.end2end or None
+    name = model if weights == "embedded" else _zoo_or_file(model, weights)
+    detector = _load(str(info.loader) if is_library else name, weights, *settings)
     if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector
 
 
-def load_bundled_detector(model: str) -> "UltralyticsDetector":
+def load_bundled_detector(model: str) -> "Detector":
     """A detector whose weights come with the package, at the size they were trained at."""
     from robustbench_sgdm import detectors
 
@@ -92,18 +103,18 @@ def load_bundled_detector(model: str) -> "UltralyticsDetector":
     return _load(model, "embedded", 0, 0.001, 0.7, 300, None)
 
 
-def detect_cached(detector: "UltralyticsDetector", image: "RunImage") -> pd.DataFrame:
+def detect_cached(detector: "Detector", image: "RunImage") -> pd.DataFrame:
     """`detect` on a run's image, from cache."""
     return _detect_cached(detector, detector.fingerprint, image)
 
 
 @st.cache_data(max_entries=64, show_spinner="Detecting")
-def _detect_cached(_detector: "UltralyticsDetector", fingerprint: str, image: "RunImage") -> pd.DataFrame:
+def _detect_cached(_detector: "Detector", fingerprint: str, image: "RunImage") -> pd.DataFrame:
     with exclusive_use():
         return detect(_detector, image.pixels)
 
 
-def detect(detector: "UltralyticsDetector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
+def detect(detector: "Detector", pixels: NDArray[np.uint8]) -> pd.DataFrame:
     """Detections in (H, W, 3) RGB: label (index into the detector's classes), score, x1, y1, x2, y2 (px)."""
     import torch
 

@@ -3,7 +3,7 @@
 `detectors.ultralytics` has the zoo, the grafting of modules and the reading of weights.
 """
 
-from robustbench_sgdm.detectors.adapters import wrap_detector
+from robustbench_sgdm.detectors.adapters import load_library_model, wrap_detector
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.registry import (
@@ -35,6 +35,7 @@ __all__ = [
     "load_detector",
     "load_detectors",
     "load_file",
+    "load_library_model",
     "load_plugin",
     "load_trained_detectors",
     "plugin_names",

@@ -15,6 +15,12 @@ from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.parsing import is_library_model
+from robustbench_sgdm.detectors.adapters import (
+    LibraryDetector,
+    load_library_model,
+    model_name,
+)
 from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
@@ -74,7 +80,10 @@ def load_detectors(
             "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
             "or of an exported model"
         )
-    ready = [load_plugin(m) if isinstance(m, str) and is_plugin(m) else m for m in models]
+    ready = [
+        load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
+        for m in models
+    ]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
     requested = [m.name if isinstance(m, Detector) else str(m) for m in ready]
     if repeated := [name for name, count in Counter(requested).items() if count > 1 and name in loaded]:
@@ -107,7 +116,9 @@ def load_detectors(
             ) from error
         without_end2end += [no_end2end] if no_end2end else []
         detector.name = names[model]
-        origin = str(files.get(model) or (model if _is_file(model) else "embedded"))
+        origin = getattr(detector, "weights", None) or str(
+            files.get(model) or (model if _is_file(model) else "embedded")
+        )
         entries[detector.name] = DetectorEntry(detector, origin, baseline)
     if without_end2end and len(without_end2end) == len(baseline_of) - len(loaded):
         raise without_end2end[0]  # the option would change no model of the run
@@ -116,12 +127,13 @@ def load_detectors(
 
 def _load(
     model: str, config: InferenceConfig, weights: Path | None
-) -> tuple[UltralyticsDetector | ExportedDetector, NoEnd2EndError | None]:
+) -> tuple[UltralyticsDetector | ExportedDetector | LibraryDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
+    load = load_library_model if is_library_model(model) else load_file
     try:
-        return load_file(model, config, weights=weights), None
+        return load(model, config, weights=weights), None
     except NoEnd2EndError as error:
-        return load_file(model, replace(config, end2end=None), weights=weights), error
+        return load(model, replace(config, end2end=None), weights=weights), error
 
 
 def _files_by_model(
@@ -222,7 +234,7 @@ def _with_baselines(
     for model in models:
         baseline = (
             None
-            if _is_file(model) or model in loaded or is_plugin(model)
+            if _is_file(model) or model in loaded or is_library_model(model) or is_plugin(model)
             else zoo.resolve_model(model).baseline
         )
         if baseline and baseline not in models and add:
@@ -245,6 +257,7 @@ def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str
     names = {
         m: (Path(m).resolve().name if is_exported(m) else Path(m).stem) if m in files else m for m in models
     }
+    names |= {m: model_name(m) for m in models if m not in loaded and is_library_model(m)}
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())
         for model in [m for m in files if counts[names[m].casefold()] > 1]:

@@ -236,7 +236,8 @@ class ModelInfo(Record):
         classes: that it finds, in the order of its labels.
         parameters: how many.
         module: the variant of the zoo that it is, such as `sgdm`.
-        version: of a function that is a detector.
+        given_fingerprint: the user's, of a function that is a detector.
+        loader: what `--model` takes, such as `torchvision:NAME`, where that is no name of the zoo or file.
         device: `cpu`, `cuda`, `cuda:1`.
         imgsz: side of the square that images are fitted into, px.
         conf: score above which a box is kept.
@@ -262,7 +263,8 @@ class ModelInfo(Record):
     classes: Texts = ()
     parameters: Count | None = None
     module: Text | None = None
-    version: Text | None = None
+    given_fingerprint: Text | None = None
+    loader: Text | None = None
     device: Text | None = None
     imgsz: Count | None = None
     conf: Number | None = None

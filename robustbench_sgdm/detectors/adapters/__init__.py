@@ -1,5 +1,55 @@
-"""Detectors of other libraries as a `Detector`."""
+"""Detectors of other libraries as a `Detector`, and ours as other libraries take them."""
 
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.parsing import LIBRARIES
+from robustbench_sgdm.detectors.adapters.base import AdaptedDetector, LibraryDetector, model_name
 from robustbench_sgdm.detectors.adapters.callable import CallableDetector, wrap_detector
+from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 
-__all__ = ["CallableDetector", "wrap_detector"]
+__all__ = [
+    "AdaptedDetector",
+    "CallableDetector",
+    "LibraryDetector",
+    "RawBoxes",
+    "load_library_model",
+    "model_name",
+    "read_result",
+    "wrap_detector",
+]
+
+
+def load_library_model(
+    model: str,
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> LibraryDetector:
+    """Load a detector of another library; nothing of the library is imported before.
+
+    Args:
+        model: `LIBRARY:NAME`.
+        config: sizes, thresholds and device; the CPU where it names none.
+        weights: file or folder, where the library takes one beside the name.
+        classes: names in place of those in the weights.
+
+    Raises:
+        UsageError: the library is not installed, or as its module's `load_...`.
+        DataError: damaged weights.
+    """
+    library = LIBRARIES[model.partition(":")[0]]
+    try:
+        module = import_module(f"robustbench_sgdm.detectors.adapters.{library}")
+    except ImportError as error:
+        raise UsageError(
+            f"--model {model} needs {library}, which cannot be imported here ({error}); "
+            'install it: pip install "robustbench-sgdm[hf]"'
+        ) from error
+    load = cast(Callable[..., LibraryDetector], getattr(module, f"load_{library}"))
+    return load(model, config, weights=weights, classes=classes)

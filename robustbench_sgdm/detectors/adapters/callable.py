@@ -1,89 +1,55 @@
 """Any function from images to boxes as a `Detector`."""
 
 import hashlib
+import logging
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.detectors.adapters.base import AdaptedDetector
+from robustbench_sgdm.detectors.adapters.results import Result
+from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
-Boxes = Detections | tuple[ArrayLike, ArrayLike, ArrayLike] | ArrayLike
-"""What a function may give for an image: `Detections`; (xyxy, scores, labels); rows of x1, y1, x2, y2, score, label."""
+_LOG = logging.getLogger(__name__)
 
-Function = Callable[[list[NDArray[np.uint8]]], Sequence[Boxes]]
-"""Takes uint8 (H, W, 3) RGB arrays at their own sizes, gives the boxes of each in its pixels."""
+Function = Callable[[list[NDArray[np.uint8]]], Sequence[Result]]
+"""Takes uint8 (H, W, 3) RGB arrays at their own sizes, gives for each image one of the forms of `Result`."""
 
 
-class CallableDetector:
-    """A `Detector` around a function. Results are clipped to the image and sorted by score.
-
-    Args:
-        function: see `Function`.
-        classes: class names; a label is an index into them.
-        name: what results call it.
-        version: of the function and its weights. Stored results are used again as long as it stays the same; without
-            one every detector is new, and nothing stored is used again.
-        thread_safe: whether several threads may call the function at once.
-
-    Raises:
-        UsageError: no class.
-    """
-
-    imgsz = 0  # its own
-    parameters = 0  # not known
+class CallableDetector(AdaptedDetector):
+    """A `Detector` around a function; arguments as `wrap_detector`'s."""
 
     def __init__(
         self,
         function: Function,
-        classes: Sequence[str],
+        classes: Sequence[str] | Mapping[int, str],
         name: str,
-        version: str | None = None,
+        fingerprint: str | None = None,
+        imgsz: int = 0,
         thread_safe: bool = False,
     ) -> None:
-        if not classes:
-            raise UsageError(f"{name} has no class; give the names that its labels are indices into")
-        self.name = name
-        self.classes = tuple(map(str, classes))
-        self.version = version or uuid.uuid4().hex
+        network = _network(function)
+        parameters = sum(one.numel() for one in network.parameters()) if network else 0
+        super().__init__(name, classes, imgsz=imgsz, parameters=parameters)
+        if fingerprint is None and network is None:
+            _LOG.warning(
+                "%s has no fingerprint and no state_dict to make one of, so that nothing stored is used again; give "
+                "fingerprint=, a text that changes with its weights and settings",
+                name,
+            )
+        self._given = fingerprint or (None if network else uuid.uuid4().hex)
+        # The structure too: strides and activations are in no state dict.
+        held = [hash_tensors(network.state_dict()), repr(network)] if network else []
+        parts = ("callable", self._given, held, self.classes, self.label_index.tolist(), imgsz)
+        self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
         self._function = function
         self._lock = None if thread_safe else threading.Lock()
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the version and the classes; the function itself cannot be compared."""
-        return hashlib.sha256(repr(("function", self.version, self.classes)).encode()).hexdigest()
-
-    def describe(self) -> dict[str, Any]:
-        """What the manifest keeps."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "version": self.version,
-            "fingerprint": self.fingerprint,
-        }
-
-    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Detect in uint8 (3, H, W) RGB images; see `Detector.predict`.
-
-        Raises:
-            RobustBenchError: the function raised, or gave what cannot be read as boxes.
-        """
-        arrays = [np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
-        try:
-            results = self._call(arrays)
-            if len(results) != len(arrays):
-                raise ValueError(f"{len(results)} results for {len(arrays)} images")
-            return [self._detections(one, array) for one, array in zip(results, arrays, strict=True)]
-        except RobustBenchError:
-            raise
-        except Exception as error:
-            raise RobustBenchError(f"detector {self.name} failed: {type(error).__name__}: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": self._lock is not None}
@@ -91,61 +57,65 @@ class CallableDetector:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = {**state, "_lock": threading.Lock() if state["_lock"] else None}
 
-    def _call(self, arrays: list[NDArray[np.uint8]]) -> Sequence[Boxes]:
-        if self._lock is None:
-            return self._function(arrays)
-        with self._lock:
-            return self._function(arrays)
+    def describe(self) -> dict[str, Any]:
+        """What the manifest keeps."""
+        return super().describe() | ({"given_fingerprint": self._given} if self._given else {})
 
-    def _detections(self, result: Boxes, image: NDArray[np.uint8]) -> Detections:
-        boxes: Any
-        scores: Any
-        labels: Any
-        if isinstance(result, Detections):
-            boxes, scores, labels = result.xyxy, result.scores, result.labels
-        elif isinstance(result, tuple):
-            boxes, scores, labels = (np.asarray(_numpy(part)) for part in result)
-        else:
-            rows = np.asarray(_numpy(result), np.float64).reshape(-1, 6)
-            boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5]
-        order = np.argsort(-scores, kind="stable")
-        limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
-        xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
-        detections = Detections(
-            np.clip(xyxy, 0, limit),
-            np.asarray(scores, np.float32)[order],
-            np.asarray(labels, np.int64)[order],
-        )
-        if len(detections) and not 0 <= detections.labels.min() <= detections.labels.max() < len(
-            self.classes
-        ):
-            raise ValueError(
-                f"labels span {detections.labels.min()} to {detections.labels.max()}, "
-                f"must be 0 to {len(self.classes) - 1}: "
-                "indices into the classes"
-            )
-        return detections
+    def _call(self, images: Sequence[Tensor]) -> Sequence[Result]:
+        arrays = [np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
+        with self._lock or nullcontext():
+            results = list(self._function(arrays))
+        for result, array in zip(results, arrays, strict=False):  # Ultralytics keeps what it was given
+            seen = getattr(result, "orig_img", None)
+            if (
+                isinstance(seen, np.ndarray)
+                and np.array_equal(seen, array)
+                and (array[..., 0] != array[..., 2]).any()
+            ):
+                raise ValueError(
+                    "Ultralytics takes arrays as BGR and was given RGB; pass image[..., ::-1] for each image"
+                )
+        return results
 
 
 def wrap_detector(
     function: Function,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[int, str],
     *,
     name: str | None = None,
-    version: str | None = None,
+    fingerprint: str | None = None,
+    imgsz: int = 0,
     thread_safe: bool = False,
 ) -> CallableDetector:
-    """Make a function a detector that `evaluate` takes; arguments as `CallableDetector`'s.
+    """Make a function a detector that `evaluate` takes. Results are clipped to the image and sorted by score.
 
-    >>> nothing = wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["cat"], name="nothing")
+    Args:
+        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image, in its pixels, one of: `Detections`,
+            Ultralytics' `Results`, `supervision.Detections`, a MAITE target, the dict of torchvision or transformers
+            (boxes, scores, labels), a tuple (xyxy, scores, labels), or rows of x1, y1, x2, y2, score, label.
+        classes: class names; a label is an index into them, or a key where they are a dict.
+        name: what results call it; the function's own if None.
+        fingerprint: names the function, its weights and settings: results stored under it are used again. Where the
+            function is an `nn.Module`, or has one as `.model`, its state dict and structure count too, and are enough
+            by themselves. With neither, nothing stored is used again.
+        imgsz: the size it works at, for tables; images come as they are.
+        thread_safe: whether several threads may call the function at once.
+
+    Raises:
+        UsageError: no class.
+
+    >>> nothing = wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["cat"], fingerprint="1")
     >>> nothing.classes
     ('cat',)
     """
-    return CallableDetector(
-        function, classes, name or str(getattr(function, "__name__", "detector")), version, thread_safe
-    )
+    name = name or str(getattr(function, "__name__", type(function).__name__))
+    return CallableDetector(function, classes, name, fingerprint, imgsz, thread_safe)
 
 
-def _numpy(value: Any) -> Any:
-    """Tensors, on whatever device, as arrays."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+def _network(function: Any) -> nn.Module | None:
+    """The network whose weights decide what a function finds: itself, or its `.model`, also of a method's object."""
+    for owner in (function, getattr(function, "__self__", None)):
+        for one in (owner, getattr(owner, "model", None)):
+            if isinstance(one, nn.Module):
+                return one
+    return None

@@ -93,6 +93,8 @@ class ExportedDetector(SquareDetector):
         trained_imgsz: size (px) that the file says; None if it does not say.
     """
 
+    module: str | None
+
     def __init__(
         self,
         runtime: Runtime,

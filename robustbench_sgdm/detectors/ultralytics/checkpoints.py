@@ -106,6 +106,24 @@ def unpickle_trusted(path: Path) -> tuple[DetectionModel, dict[str, str]]:
     return network, _card(checkpoint)
 
 
+def read_state(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    """A state dict, by itself or as a checkpoint's `model` or `state_dict`, and the checkpoint's `classes`.
+
+    Raises:
+        DataError: damaged, or without a state dict.
+    """
+    try:
+        with open_checkpoint(path) as content:
+            inner = [content.get(key) for key in ("model", "state_dict")] if isinstance(content, dict) else []
+            state = next((one for one in (content, *inner) if isinstance(one, dict) and _is_state(one)), None)
+            if state is None:
+                raise DataError(f"holds no state dict but {short_repr(content)}; save model.state_dict()")
+            names = None if state is content else content.get("classes")
+            return _load(state, 2 * path.stat().st_size), names and parse_class_names(names)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
 def from_yolov5_state(state: Mapping[str, Tensor]) -> Checkpoint | None:
     """A bare state dict of the yolov5 repository, with COCO's names for 80 classes; None for another."""
     detected = yolov5.detect_original_yolov5(state)

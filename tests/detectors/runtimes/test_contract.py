@@ -70,7 +70,9 @@ def torchscript(folder: Path, scale: float = 1.0) -> Path:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would have another format than what people deploy
-        traced = torch.jit.trace(Scaled(), torch.zeros(1, 3, 64, 64), strict=False, check_trace=False)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            Scaled(), torch.zeros(1, 3, 64, 64), strict=False, check_trace=False
+        )
         traced.save(str(path), _extra_files={"config.txt": json.dumps(about)})
     return path
 
@@ -289,8 +291,9 @@ def test_settings_that_do_not_go_with_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--end2end"):
         load_exported(path, InferenceConfig(end2end=True))
     for what in ("layout", "normalize", "runtime"):
+        odd: dict[str, Any] = {what: "odd"}
         with pytest.raises(UsageError, match=f"unknown {what}"):
-            InferenceConfig(**{what: "odd"})
+            InferenceConfig(**odd)
 
 
 def test_detr_wants_to_know_its_pixels(tmp_path: Path) -> None:

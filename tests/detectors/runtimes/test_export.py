@@ -86,7 +86,7 @@ def test_eight_bits_are_smaller_and_still_detect(
     sizes = {}
     for int8 in (False, True):
         path = tmp_path / f"{int8}{export.SUFFIXES[form]}"
-        data = {"int8": True, "data": "scenes"} if int8 else {}
+        data: dict[str, Any] = {"int8": True, "data": "scenes"} if int8 else {}
         assert rb.export("yolov8n", format=form, out=path, imgsz=160, **data) == path
         files = path.iterdir() if path.is_dir() else [path]
         sizes[int8] = sum(one.stat().st_size for one in files)

@@ -1,0 +1,82 @@
+"""What libraries return for an image, as boxes, scores and labels; told apart by structure, nothing is imported."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_sgdm.core.detections import Detections
+
+Result = Any
+"""For one image: `Detections`; Ultralytics `Results`; `supervision.Detections`; a MAITE target; the dict of torchvision
+or transformers (boxes, scores, labels); a tuple (xyxy, scores, labels); or rows of x1, y1, x2, y2, score, label."""
+
+
+class RawBoxes(NamedTuple):
+    """As a library gave them: neither clipped nor checked against an image or classes.
+
+    Attributes:
+        xyxy: (n, 4) float32, px.
+        scores: (n,) float32.
+        labels: (n,) int64, the library's own.
+    """
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def read_result(result: Result) -> RawBoxes:
+    """The boxes of one image in any of the known forms.
+
+    Raises:
+        ValueError: none of the forms, or its parts do not go together.
+    """
+    if isinstance(result, Detections):
+        return RawBoxes(result.xyxy, result.scores, result.labels)
+    if hasattr(result, "xyxy") and hasattr(result, "class_id"):  # supervision
+        if result.confidence is None or result.class_id is None:
+            raise ValueError("supervision.Detections without confidence or class_id; fill both in")
+        return _raw(result.xyxy, result.confidence, result.class_id)
+    if hasattr(result, "boxes") and hasattr(result, "orig_img"):  # Ultralytics
+        if result.boxes is None:
+            raise ValueError("Ultralytics results without boxes; give a model of the task detect")
+        return _raw(result.boxes.xyxy, result.boxes.conf, result.boxes.cls)
+    if all(hasattr(result, part) for part in ("boxes", "scores", "labels")):  # MAITE
+        scores, labels = _array(result.scores), _array(result.labels)
+        if scores.ndim == 2:  # MAITE allows a score for each class
+            labels, scores = (scores.argmax(1), scores.max(1)) if scores.size else (labels, scores.ravel())
+        return _raw(result.boxes, scores, labels)
+    if isinstance(result, Mapping):
+        if missing := [key for key in ("boxes", "scores", "labels") if key not in result]:
+            raise ValueError(f"a dict of {', '.join(map(str, result))}, without {', '.join(missing)}")
+        return _raw(result["boxes"], result["scores"], result["labels"])
+    if isinstance(result, tuple):
+        if len(result) != 3:
+            raise ValueError(f"a tuple of {len(result)}, must be (xyxy, scores, labels)")
+        return _raw(*result)
+    rows = _array(result)
+    if rows.dtype == object or rows.dtype.kind not in "fiub":
+        raise ValueError(f"{type(result).__name__} is no known form of boxes; give (xyxy, scores, labels)")
+    rows = rows.reshape(-1, 6)
+    return _raw(rows[:, :4], rows[:, 4], rows[:, 5])
+
+
+def _raw(xyxy: Any, scores: Any, labels: Any) -> RawBoxes:
+    boxes, scores, labels = (_array(part) for part in (xyxy, scores, labels))
+    boxes, count = boxes.reshape(-1, 4), boxes.size // 4
+    if scores.shape != (count,) or labels.shape != (count,):
+        raise ValueError(
+            f"{count} boxes with scores of shape {scores.shape} and labels of shape {labels.shape}"
+        )
+    whole = labels.astype(np.int64) if np.isfinite(labels).all() else None
+    if whole is None or (whole != labels).any():
+        raise ValueError("labels are not whole numbers; the order is boxes, scores, labels")
+    return RawBoxes(boxes.astype(np.float32), scores.astype(np.float32), whole)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """A tensor, on whatever device, or anything like an array."""
+    return np.asarray(value.detach().float().cpu().numpy() if isinstance(value, Tensor) else value)

@@ -61,9 +61,6 @@ class TransformersDetector(LibraryDetector):
         settings = {key: value for key, value in network.config.to_dict().items() if key not in _OWN}
         parts = [hash_tensors(network.state_dict()), settings, processor.to_dict()]
         state = json.dumps(parts, sort_keys=True, default=str)
-        labels = {
-            int(label): validate_class_name(name) for label, name in (network.config.id2label or {}).items()
-        }
         super().__init__(model, network, dict(enumerate(classes)), state, config, weights=weights)
         self._processor = processor
         self._size = _size(processor.size, config.imgsz)

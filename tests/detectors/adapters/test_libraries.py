@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models import get_model_builder
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
@@ -35,7 +36,10 @@ def direct(folder: Path, image: np.ndarray[Any, Any]) -> dict[str, dict[str, tor
     """What the libraries themselves find."""
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     with torch.inference_mode():
-        network = save_torchvision(folder / "again.pth")
+        network = get_model_builder(TORCHVISION)(
+            weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1
+        ).eval()
+        network.load_state_dict(torch.load(folder / "ssd.pth", weights_only=True)["model"])
         found = {TORCHVISION: network([tensor.float() / 255])[0]}
         for name in ("yolos", "rt"):
             model = transformers.AutoModelForObjectDetection.from_pretrained(folder / name)

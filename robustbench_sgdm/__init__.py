@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         loss_curves,
         score,
         train,
+        verify_pixels,
         wrap_detector,
     )
     from robustbench_sgdm.comparison import Comparison
@@ -58,6 +59,7 @@ _API = (
         "score",
         "train",
     ),
+    "verify_pixels",
     "wrap_detector",
 )
 _CONFIGS = (
@@ -105,6 +107,7 @@ __all__ = [
     "loss_curves",
     "score",
     "train",
+    "verify_pixels",
     "wrap_detector",
 ]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
+    from robustbench_sgdm.sweep.pixel_manifest import Verification
     from robustbench_sgdm.training import TrainedRun
 
 Picture = TypeVar("Picture")
@@ -147,7 +148,7 @@ def comparison_names(runs: "Sequence[Run]") -> set[str]:
 def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """Write corrupted copies of a data set in COCO layout; their pixels are those that `evaluate` sees.
 
-    Takes the arguments of `CopyConfig`, the data first.
+    Takes the arguments of `CopyConfig`, the data first. With `manifest`, hashes of the pixels are written instead.
 
     Raises:
         UsageError: unknown names, or settings that do not go together.
@@ -155,7 +156,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """
     from robustbench_sgdm import corruption, figures, sweep
     from robustbench_sgdm.evaluation import load_dataset
-    from robustbench_sgdm.sweep import corrupted_copies
+    from robustbench_sgdm.sweep import corrupted_copies, pixel_manifest
 
     if config.sheet is not None:
         figures.check_suffix(config.sheet)
@@ -165,7 +166,46 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     if config.sheet is not None:
         versions = corrupted_copies.first_image_versions(dataset, chosen, config)
         figures.save_figure(figures.draw_contact_sheet(versions), config.sheet)
-    return corrupted_copies.write_copies(dataset, chosen, config)
+    if config.manifest is None:
+        return corrupted_copies.write_copies(dataset, chosen, config)
+    dataset = corrupted_copies.take_first(dataset, config.limit)
+    pixel_manifest.write_manifest(
+        config.manifest,
+        dataset,
+        corrupted_copies.list_versions(chosen, config),
+        seed=config.seed,
+        engine=config.engine,
+        progress=config.progress,
+    )
+    return corrupted_copies.CopyResult([], len(dataset), [])
+
+
+def verify_pixels(
+    manifest: str | Path,
+    data: str | Path = "scenes",
+    *,
+    images: Path | None = None,
+    split: str = "val",
+    corruptions: Sequence[Path] = (),
+    progress: Progress = no_progress,
+) -> "Verification":
+    """Corrupt the images of a manifest here and compare the pixels.
+
+    Args:
+        manifest: written by `corrupt_dataset(manifest=...)`, here or on another machine.
+        data, images, split, corruptions: as in `CopyConfig`.
+        progress: called with the images hashed.
+
+    Raises:
+        DataError: the file is no manifest, or is of other images or another version of a corruption.
+    """
+    from robustbench_sgdm import corruption
+    from robustbench_sgdm.evaluation import load_dataset
+    from robustbench_sgdm.sweep import pixel_manifest
+
+    config = CopyConfig(data, images=images, split=split, corruptions=corruptions, progress=progress)
+    registry = corruption.load_corruptions(corruptions)
+    return pixel_manifest.verify_manifest(Path(manifest), load_dataset(config), registry, progress)
 
 
 def loss_curves(

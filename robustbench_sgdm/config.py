@@ -358,6 +358,7 @@ class CopyConfig:
         format: `png` keeps every pixel; `jpg` is a second corruption.
         quality: of JPEG files, 1 to 100.
         limit: copy only the first images; 0 for all.
+        manifest: instead of copies, write the sha256 of each corrupted image's pixels into this json.
         sheet: also draw the middle of the first image, clean and under every corruption and severity, into this file.
         progress: called with the images written.
 
@@ -378,6 +379,7 @@ class CopyConfig:
     format: Literal["png", "jpg"] = "png"
     quality: int = 95
     limit: int = 0
+    manifest: Path | None = None
     sheet: Path | None = None
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 

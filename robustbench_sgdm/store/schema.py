@@ -360,8 +360,8 @@ class Manifest(Record):
             return super()._other_schema(number, source)
         return DataError(
             f"{source} was made by an earlier version (schema {short_repr(number)}, this one reads {SCHEMA}): run it "
-            "again under another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads "
-            "its results.csv"
+            "again under another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads its "
+            "results.csv"
         )
 
     @model_validator(mode="after")

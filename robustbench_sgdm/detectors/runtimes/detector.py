@@ -243,8 +243,8 @@ def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()
         if not config.trust_weights:
             raise DataError(
                 f"{path}: to load it is to run code that it holds or that nothing bounds; --trust-weights "
-                "(trust_weights=True) "
-                "does so, with all your rights: only if you trust its author. ONNX and OpenVINO files need no trust"
+                "(trust_weights=True) does so, with all your rights: only if you trust its author. ONNX "
+                "and OpenVINO files need no trust"
             )
         return _load_trusted(path, config, device)
     return load_file(
@@ -308,8 +308,7 @@ class _Loading:
         if metadata.task not in (None, "detect"):
             raise DataError(
                 f"{path} is a model of the task {metadata.task!r}; only detection is measured here: export "
-                "one trained with "
-                "task=detect"
+                "one trained with task=detect"
             )
         self.path, self.image, self.metadata, self.sha256 = path, image, metadata, sha256
         self.config, self.device = config, device
@@ -362,8 +361,7 @@ class _Loading:
         if self.metadata.has_nms:
             _LOG.warning(
                 "%s: its suppression is inside the file, at the confidence of its export (Ultralytics: "
-                "0.25), so AP is lower than "
-                "that of its checkpoint; export it without nms",
+                "0.25), so AP is lower than that of its checkpoint; export it without nms",
                 self.path.name,
             )
         return detector
@@ -379,9 +377,8 @@ class _Loading:
         height, width = shape[-2:]
         if height != width:
             raise DataError(
-                f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are measured: "
-                "export it with one "
-                "size for both"
+                f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are "
+                "measured: export it with one size for both"
             )
         asked, said = self.config.imgsz, self.metadata.imgsz
         if height is not None and asked and asked != height:
@@ -408,9 +405,8 @@ class _Loading:
             raise UsageError(f"--classes has {len(given)} names, and {self.path} has {len(said)} classes")
         if not (given or said):
             raise UsageError(
-                f"{self.path} does not say its class names; give as many as it has{suggest_classes(outputs)} "
-                "with --classes, a file "
-                "or names between commas"
+                f"{self.path} does not say its class names; give as many as it "
+                f"has{suggest_classes(outputs)} with --classes, a file or names between commas"
             )
         return given or said or ()
 
@@ -423,9 +419,8 @@ class _Loading:
         if layout.name == "detr" and dtype != "uint8":
             if not beside.is_file():
                 raise UsageError(
-                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say it "
-                    "with --normalize "
-                    f"{' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
+                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say "
+                    f"it with --normalize {' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
                 )
             return _processor_pixels(beside, dtype)
         return Pixels(dtype)

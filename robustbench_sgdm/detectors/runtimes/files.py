@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustbench_sgdm.core.errors import DataError
@@ -43,7 +43,7 @@ class ModelFile:
     """
 
     path: Path
-    contents: Mapping[str, bytes]
+    contents: Mapping[str, bytes] = field(repr=False)
     sha256: str
     image: TensorSpec
     metadata: FileMetadata

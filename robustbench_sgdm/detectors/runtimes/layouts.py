@@ -190,9 +190,8 @@ def _check_values(layout: Layout, outputs: Sequence[Output], classes: int) -> No
         _check_scores(values[0][:, 4:])
         if values[0][:, :4].max(initial=0) <= 2:
             raise DataError(
-                "its boxes reach to "
-                f"{float(values[0][:, :4].max(initial=0)):.3g}: shares of the image, must be pixels; export it with "
-                "Ultralytics' own raw output"
+                f"its boxes reach to {float(values[0][:, :4].max(initial=0)):.3g}: shares of the image, "
+                "must be pixels; export it with Ultralytics' own raw output"
             )
     elif layout.name == "end2end":
         _check_scores(values[0][..., 4])
@@ -217,8 +216,7 @@ def _check_scores(scores: NDArray[Any]) -> None:
     if low < -1e-6 or high > 1 + 1e-6:
         raise DataError(
             f"its scores span [{low:.3g}, {high:.3g}] for an image of noise, must lie in [0, 1]: export it "
-            "with its sigmoid, "
-            "or it has another layout"
+            "with its sigmoid, or it has another layout"
         )
 
 
@@ -242,8 +240,7 @@ def _unknown(outputs: Sequence[Output], classes: int | None, wanted: str | None)
     asked = f" as --layout {wanted}" if wanted else ""
     return (
         f"its output {short_list(map(str, outputs), 6)} with {classes} class names cannot be read{asked}. "
-        "Known layouts are "
-        f"{known}. Export it so, or wrap it with wrap_detector"
+        f"Known layouts are {known}. Export it so, or wrap it with wrap_detector"
     )
 
 

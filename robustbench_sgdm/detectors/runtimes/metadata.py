@@ -142,7 +142,8 @@ def _imgsz(value: Any) -> int | None:
     sides = value if isinstance(value, list | tuple) else [value]
     if not sides or not all(isinstance(one, int) and 0 < one < 100_000 for one in sides):
         return None
-    return max(sides)
+    side: int = max(sides)
+    return side
 
 
 def _text(value: Any) -> str | None:

@@ -173,8 +173,7 @@ def _check_operator(node: Any) -> None:
     if node.domain not in (*_STANDARD, _CONTRIBUTED):
         raise DataError(
             f"needs the operator {short_repr(node.op_type)} of {short_repr(node.domain)}, which is not "
-            "ONNX's own, and no "
-            "library of other operators is loaded; export it with standard operators"
+            "ONNX's own, and no library of other operators is loaded; export it with standard operators"
         )
     if node.op_type in _REFUSED:
         raise DataError(f"has {node.op_type}, {_REFUSED[node.op_type]}; export it without")
@@ -316,8 +315,8 @@ def _check_sizes(graph: Any, pixels: set[str]) -> None:
             if place < len(node.input) and node.input[place] in pixels:
                 raise DataError(
                     f"{node.op_type} {short_repr(node.name)} makes an output whose size the pixels decide, "
-                    "so that an image "
-                    "can ask for any amount of memory; export it with sizes that do not depend on pixels"
+                    "so that an image can ask for any amount of memory; export it with sizes that do not "
+                    "depend on pixels"
                 )
         if node.op_type not in _SHAPES and (inner or pixels.intersection(node.input)):
             pixels.update(name for name in node.output if name)

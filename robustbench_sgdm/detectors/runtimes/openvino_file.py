@@ -13,10 +13,29 @@ from robustbench_sgdm.core.untrusted_input import read_bytes, read_yaml, short_r
 from robustbench_sgdm.detectors.runtimes.files import MAX_BYTES, ModelFile, TensorSpec, digest, read_own
 from robustbench_sgdm.detectors.runtimes.metadata import FileMetadata, parse_metadata
 
-_MAX_XML = 64 * 2**20  # YOLOv8x takes 1 MB
+_MAX_XML = 16 * 2**20  # YOLOv8n takes 1 MB
 _MAX_LAYERS = 50_000
 _MAX_DEPTH = 30
-_REFUSED = ("Loop", "TensorIterator", "RandomUniform", "Multinomial")
+_REFUSED = {
+    **dict.fromkeys(("Loop", "TensorIterator"), "a loop, which can go on without end"),
+    **dict.fromkeys(
+        ("RandomUniform", "Multinomial"), "a random draw, so that no result would be the same twice"
+    ),
+    **dict.fromkeys(
+        ("ReadValue", "Assign"), "a memory, so that an image's boxes would depend on those before it"
+    ),
+}
+# Inputs that decide how large an operator's output is, whatever its other inputs are.
+_SIZES: dict[str | None, tuple[int, ...]] = {
+    "Broadcast": (1,),
+    "Tile": (1,),
+    "Range": (0, 1, 2),
+    "Interpolate": (1, 2, 3),
+    "Pad": (1, 2),
+    "OneHot": (1,),
+    "Eye": (0, 1, 3),
+    "Col2Im": (1, 2),
+}
 _DTYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "f64": "float64", "i8": "int8"}
 _BITS = {
     **dict.fromkeys(("f32", "i32", "u32"), 32),
@@ -83,35 +102,53 @@ def _check(model: bytes, weights: int) -> TensorSpec:
         b"<!--", b""
     ):  # entities can stand for files, or for more and more of themselves
         raise DataError("declares a document type or entities, which no OpenVINO model does")
-    images: list[TensorSpec] = []
     depth = count = 0
-    path: list[Any] = []
     for event, element in ElementTree.iterparse(io.BytesIO(model), events=("start", "end")):
-        if event == "start":
-            depth += 1
-            path.append(element)
-            if depth > _MAX_DEPTH:
-                raise DataError(f"nested deeper than {_MAX_DEPTH}")
-            if element.tag == "layer":
-                count += 1
-                if count > _MAX_LAYERS:
-                    raise DataError(f"has more than {_MAX_LAYERS:,} layers")
-                _check_layer(element)
-            continue
-        depth -= 1
-        path.pop()
-        if element.tag == "layer":
-            kind, data = element.get("type"), element.find("data")
-            if kind == "Const":
-                _check_constant(element.get("name", ""), {} if data is None else data.attrib, weights)
-            outer = [one for one in path if one.tag == "body"]
-            if kind == "Parameter" and not outer:
-                images.append(_parameter(element.get("name", ""), {} if data is None else data.attrib))
-            element.clear()
+        depth += 1 if event == "start" else -1
+        count += event == "start" and element.tag == "layer"
+        if depth > _MAX_DEPTH or count > _MAX_LAYERS:
+            raise DataError(f"has more than {_MAX_LAYERS:,} layers, or is nested deeper than {_MAX_DEPTH}")
+        root = element  # the last one that ends
+    for layer in root.iter("layer"):
+        _check_layer(layer)
+        if layer.get("type") == "Const":
+            _check_constant(layer.get("name", ""), _data(layer), weights)
+    for graph in root.iter():  # the whole, and the branches inside it
+        _check_sizes(graph)
+    images = [
+        _parameter(layer.get("name", ""), _data(layer))
+        for layer in root.findall("layers/layer")
+        if layer.get("type") == "Parameter"
+    ]
     if len(images) != 1:
         names = ", ".join(short_repr(one.name) for one in images[:6]) or "none"
         raise DataError(f"takes {len(images)} inputs ({names}); a detector here takes one, the images")
     return images[0]
+
+
+def _data(layer: Any) -> Any:
+    found = layer.find("data")
+    return {} if found is None else found.attrib
+
+
+def _check_sizes(graph: Any) -> None:
+    """Refuse outputs whose size depends on pixels: what a trial took says nothing of what another image takes."""
+    kinds = {layer.get("id"): layer.get("type") for layer in graph.findall("layers/layer")}
+    after: dict[Any, list[tuple[Any, int]]] = {}
+    for edge in graph.findall("edges/edge"):
+        after.setdefault(edge.get("from-layer"), []).append((edge.get("to-layer"), int(edge.get("to-port"))))
+    reached = {name for name, kind in kinds.items() if kind == "Parameter"}
+    waiting = list(reached)
+    while waiting:
+        for name, port in after.get(waiting.pop(), ()):
+            if port in _SIZES.get(kinds.get(name), ()):
+                raise DataError(
+                    f"{kinds[name]} makes an output whose size the pixels decide, so that an image can ask "
+                    "for any amount of memory; export it with sizes that do not depend on pixels"
+                )
+            if name not in reached and kinds.get(name) != "ShapeOf":
+                reached.add(name)
+                waiting.append(name)
 
 
 def _check_layer(layer: Any) -> None:
@@ -119,11 +156,10 @@ def _check_layer(layer: Any) -> None:
     if not version.startswith("opset"):
         raise DataError(
             f"needs the operator {short_repr(kind)} of {short_repr(version)}, which is not OpenVINO's own, "
-            "and no library of "
-            "other operators is loaded; export it with standard operators"
+            "and no library of other operators is loaded; export it with standard operators"
         )
     if kind in _REFUSED:
-        raise DataError(f"has {kind}, a loop or a random draw; export it without")
+        raise DataError(f"has {kind}, {_REFUSED[kind]}; export it without")
 
 
 def _check_constant(name: str, data: Any, weights: int) -> None:
@@ -132,9 +168,8 @@ def _check_constant(name: str, data: Any, weights: int) -> None:
     offset, size = int(data.get("offset", -1)), int(data.get("size", -1))
     if offset < 0 or size < 0 or offset + size > weights:
         raise DataError(
-            f"the constant {short_repr(name)} takes bytes {offset:,} to {offset + size:,} of the .bin, which "
-            f"has {weights:,}: "
-            "cut short, or another model's"
+            f"the constant {short_repr(name)} takes bytes {offset:,} to {offset + size:,} of the .bin, "
+            f"which has {weights:,}: cut short, or another model's"
         )
     bits = _BITS.get(data.get("element_type", ""))
     wanted = None if bits is None else -(-math.prod(shape) * bits // 8)

@@ -90,7 +90,12 @@ def estimate_seconds(
     threads = torch.get_num_threads()
     try:
         return combine_costs(plan, units, capacity, _measure(plan), run)
-    except (RuntimeError, MemoryError, OSError, NumbaError) as error:  # numba caches on a disk that may be full
+    except (
+        RuntimeError,
+        MemoryError,
+        OSError,
+        NumbaError,
+    ) as error:  # numba caches on a disk that may be full
         raise RobustBenchError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         torch.set_num_threads(threads)

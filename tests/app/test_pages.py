@@ -318,7 +318,7 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
 
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "first").mkdir()
-    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"], "started": 0}')
     monkeypatch.setattr(jobs, "is_running", lambda path: path.name == "first")
     with pytest.raises(RobustBenchError, match="first is running"):
         jobs.start(["y"], tmp_path, "second")
@@ -356,7 +356,7 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     """A record that names somebody else's process stops nothing."""
     import os
 
-    (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
+    (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": [], "started": 0}}')
     assert not jobs.is_running(tmp_path)
     jobs.stop(tmp_path)
 
@@ -364,7 +364,7 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
 def test_runs_whose_names_look_alike_are_all_shown(view: Callable[..., AppTest], tmp_path: Path) -> None:
     for name in ("a\x1b", "a\\x1b", "b c", "b-c"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "arguments": []}')
+        (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "arguments": [], "started": 0}')
     shown = view("run", "--project", tmp_path)
     assert not shown.exception and said(shown).count("failed to start") == 4
 
@@ -386,7 +386,9 @@ def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.
         assert child.stdout and child.stdout.readline()
         monkeypatch.setattr(jobs, "_STOP_TIMEOUT", 3.0)
         monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
-        (tmp_path / "dashboard.json").write_text(json.dumps({"pid": child.pid, "arguments": []}))
+        (tmp_path / "dashboard.json").write_text(
+            json.dumps({"pid": child.pid, "arguments": [], "started": 0})
+        )
         jobs.stop(tmp_path)
         assert jobs.is_stopping(tmp_path)
         assert child.wait(60) == -signal.SIGKILL
@@ -422,7 +424,7 @@ def test_a_run_that_goes_on_remembers_where_it_began(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = shutil.copytree(project / "unfinished", tmp_path / "r")
-    (path / "dashboard.json").write_text('{"pid": 1, "arguments": ["--no-such-option"]}')
+    (path / "dashboard.json").write_text('{"pid": 1, "arguments": ["--no-such-option"], "started": 0}')
     jobs.start(["--no-such-option"], tmp_path, "r")
     share = json.loads((path / "dashboard.json").read_text())["share"]
     assert share == jobs.job_progress(Run.open(path)).share > 0.5
@@ -482,7 +484,7 @@ def test_text_from_files_is_no_markup() -> None:
 
 def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"], "started": 0}')
     log = tmp_path / "r/dashboard.log"
     log.symlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a link"):

@@ -44,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
     )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
-    (run.path / "dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (run.path / "dashboard.json").write_text('{"pid": 1, "arguments": ["x"], "started": 0}')
     (run.path / "dashboard.log").write_text("a line\n")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         figure.report(run.path, resamples=4)

@@ -5,7 +5,7 @@ three standard errors, and 0.1 AP in any case.
 
     python docs/detector_parity.py --data DATA --weights FILE [--model yolov8n] [--seeds 3]
 
-82 cells, of 128 images about 20 minutes on two cores; stopped, the same command goes on.
+82 cells, of 128 images about 20 minutes on two cores; with --seeds 10, 262 cells. Stopped, the same command resumes.
 """
 
 import argparse

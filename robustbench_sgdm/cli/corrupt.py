@@ -77,9 +77,6 @@ def corrupt(
 
     The pixels are those that `robustbench run` sees with the same seed. A copy's json is written last, so a copy with a
     json is complete.
-
-    `--noise fog+gaussian_noise` applies corruptions one after the other, `--noise 'gaussian_noise[sigma=0.15]'` one at a
-    strength of your own.
     """
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import info, progress_bars

@@ -142,8 +142,8 @@ def stop(path: Path) -> None:
         return
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
-    if job := _job(path):
-        with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
+    with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
+        if job := _job(path):
             job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))
     threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
 

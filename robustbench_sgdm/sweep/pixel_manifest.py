@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.errors import DataError, UsageError
@@ -24,7 +25,15 @@ from robustbench_sgdm.datasets.image_decoding import read_image
 from robustbench_sgdm.store.schema import FolderName, Integer, Name, Record, Severity, Text
 
 _LIBRARIES = ("robustbench-sgdm", "python", "numpy", "torch", "opencv-python", "pillow", "imaug")
-Sha256 = Annotated[Text, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _is_sha256(value: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError("must be a sha256, 64 hexadecimal digits")
+    return value
+
+
+Sha256 = Annotated[Text, AfterValidator(_is_sha256)]
 
 
 class CellPixels(Record):

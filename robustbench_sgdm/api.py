@@ -112,7 +112,7 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     Raises:
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
-        ArmsFailed: at the end, if runs failed; what they left is kept.
+        TrainingFailedError: at the end, if runs failed; what they left is kept.
     """
     from robustbench_sgdm import training
 

@@ -235,7 +235,7 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     assert pair.shape == (2, 3, 40, 60) and np.array_equal(pair[1].permute(1, 2, 0), expected)
     assert np.array_equal(rb.corrupt(array, "fog", 0), array)
     for wrong in (array.astype(np.float32), array[..., 0], tensor.float(), "a.jpg"):
-        with pytest.raises(UsageError, match="give a PIL picture"):
+        with pytest.raises(UsageError, match="give a PIL image"):
             rb.corrupt(wrong, "fog", 3)
     with pytest.raises(UsageError, match="unknown corruption 'fogg'; did you mean fog"):
         rb.corrupt(array, "fogg", 3)

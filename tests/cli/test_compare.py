@@ -145,7 +145,7 @@ def test_predictions_made_elsewhere_have_a_report(
     """Without the pictures, which only whoever corrupted the images has."""
     code, _, err = command("report", str(scored[0]), "--resamples", "20")
     assert code == 0, err
-    assert "corrupted elsewhere" in err and "verdict" in err
+    assert "corrupted outside this package" in err and "verdict" in err
     text = (scored[0] / "report.html").read_text("utf-8")
     assert 'id="errors"' in text and "contact-sheet" not in text
 

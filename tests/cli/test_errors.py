@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
     stopped = go(6000)  # room for the plan, not for a shard
     assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
     assert "/shards/" in stopped.stderr and "File too large" in stopped.stderr
-    assert "start again" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
     finished = go(100_000_000)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "runs/r/results.csv").is_file()

@@ -24,9 +24,9 @@ from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
+from tests.support import synthetic_runs
 
 exports: Any = resources.import_file(resources.root() / "tests/detectors/runtimes/models.py")
-made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 COCO: dict[str, Any] = {
     "images": [{"id": n, "file_name": f"{c}.png", "width": 24, "height": 24} for n, c in enumerate("abc", 1)],
@@ -134,7 +134,7 @@ def checkpoint() -> bytes:
 
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
-    run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
+    run = synthetic_runs.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
     (run.path / "image_quality.csv").write_text(
         "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
     )

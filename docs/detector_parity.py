@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
     settings = Settings(device="cpu", engine=engine, seed=seed, batch=4)
     plan = make_plan({detector.name: DetectorEntry(detector, "parity")}, data, chosen, [SEVERITY], settings)
     run = Run.create_or_resume(
-        options.project, f"{engine}-{seed}", plan.to_manifest(), truth=plan.ground_truth()
+        options.project, f"{engine}-{seed}", plan.to_manifest(), ground_truth=plan.ground_truth()
     )
     with run.lock():
         run_sweep(plan, run.store, executor=ThreadExecutor(available_cores()))

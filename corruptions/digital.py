@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 
 import cv2
@@ -224,11 +225,13 @@ def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -
 )
 def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
-    return _recompressed(images.cpu(), round(strength["quality"])).to(images.device)
+    # A run on the CPU has a thread for each batch already; a GPU waits for the whole batch.
+    threads = 1 if images.device.type == "cpu" else torch.get_num_threads()
+    return _recompressed(images.cpu(), round(strength["quality"]), threads).to(images.device)
 
 
-def _recompressed(images: Tensor, quality: int) -> Tensor:
-    """Written to JPEG and read again, by as many threads as torch has: OpenCV does not hold Python's lock."""
+def _recompressed(images: Tensor, quality: int, threads: int) -> Tensor:
+    """Written to JPEG and read again; OpenCV does not hold Python's lock."""
     out = np.empty(images.shape, np.uint8)
 
     def recompress(image: NDArray[np.uint8], done: NDArray[np.uint8]) -> None:
@@ -236,6 +239,6 @@ def _recompressed(images: Tensor, quality: int) -> Tensor:
         _, file = cv2.imencode(".jpg", cv2.merge(list(image[::-1])), [cv2.IMWRITE_JPEG_QUALITY, quality])
         cv2.split(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)), list(done[::-1]))
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        deque(threads.map(recompress, images.numpy(), out), maxlen=0)
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        deque((pool.map if pool else map)(recompress, images.numpy(), out), maxlen=0)
     return torch.from_numpy(out)

@@ -23,7 +23,7 @@ from robustbench_sgdm.corruption.filters import Tap, remap, sum_shifted, to_uint
 
 _WAVELENGTHS = (0.62, 0.54, 0.46)  # um, of red, green and blue
 _F_NUMBER, _PIXEL = 2.8, 2.0  # and um
-_PUPIL, _GRID = 96, 192  # samples across the pupil, and across the field that is transformed
+_PUPIL, _SAMPLES = 96, 3  # samples across the pupil, and across a pixel
 _REACH = 20  # px, half a point-spread function
 _STEPS = 64  # of a hand's path during the exposure
 
@@ -72,9 +72,8 @@ def _mirrored(size: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1)
 def _modes() -> NDArray[np.float64]:
-    """Noll's Zernike polynomials 5 to 11, of variance 1 over the pupil, (7, n, n); NaN beyond it."""
-    axis = (np.arange(_PUPIL) + 0.5) / (_PUPIL / 2) - 1
-    x, y = np.meshgrid(axis, axis)
+    """Noll's Zernike polynomials 5 to 11, of variance 1 over the pupil, (7, n, n)."""
+    x, y = _pupil()
     r = np.hypot(x, y)
     modes = [
         *(6**0.5 * 2 * x * y, 6**0.5 * (x * x - y * y)),
@@ -82,20 +81,35 @@ def _modes() -> NDArray[np.float64]:
         *(8**0.5 * (3 * x * x - y * y) * y, 8**0.5 * (x * x - 3 * y * y) * x),
         5**0.5 * (6 * r**4 - 6 * r * r + 1),
     ]
-    return np.where(r <= 1, np.stack(modes), np.nan)
+    return np.stack(modes)
+
+
+def _pupil() -> list[NDArray[np.float64]]:
+    """Coordinates x and y of the samples, (n, n), the pupil being the unit disk."""
+    axis = (np.arange(_PUPIL) + 0.5) / (_PUPIL / 2) - 1
+    return list(np.meshgrid(axis, axis))
+
+
+@lru_cache(maxsize=1)
+def _is_open() -> NDArray[np.bool_]:
+    """Which samples lie in the pupil, (n, n)."""
+    return np.asarray(np.hypot(*_pupil()) <= 1)
 
 
 def _spread(wavefront: NDArray[np.float64], wavelength: float) -> NDArray[np.float64]:
     """The point-spread function in pixels (2 reach + 1)^2, sum 1, of a wavefront (n, n) in waves of 550 nm."""
-    pupil = np.nan_to_num(np.exp(2j * np.pi * wavefront * (0.55 / wavelength)))
-    field = np.fft.fftshift(np.fft.fft2(pupil, (_GRID, _GRID)))
-    pitch = wavelength * _F_NUMBER * _PUPIL / _GRID / _PIXEL  # of a sample, in pixels
-    edges = (np.arange(_GRID + 1) - _GRID / 2 - 0.5) * pitch
-    borders = np.arange(-_REACH - 0.5, _REACH + 1)
-    inside = np.minimum(edges[1:], borders[1:, None]) - np.maximum(edges[:-1], borders[:-1, None])
-    shares = inside.clip(min=0)  # of each sample in each pixel
-    spread = shares @ abs(field) ** 2 @ shares.T
+    size, waves = 2 * _REACH + 1, _waves(wavelength)
+    pupil = np.exp(2j * np.pi * wavefront * (0.55 / wavelength)) * _is_open()
+    spread = (abs(waves @ pupil @ waves.T) ** 2).reshape(size, _SAMPLES, size, _SAMPLES).sum((1, 3))
     return np.asarray(spread / spread.sum(), np.float64)
+
+
+@lru_cache(maxsize=len(_WAVELENGTHS))
+def _waves(wavelength: float) -> NDArray[np.complex128]:
+    """The Fourier transform along one axis, from the pupil to samples of the pixels, as a matrix."""
+    size = 2 * _REACH + 1
+    places = ((np.arange(size * _SAMPLES) + 0.5) / _SAMPLES - size / 2) * _PIXEL / (wavelength * _F_NUMBER)
+    return np.exp(-2j * np.pi * np.outer(places, (np.arange(_PUPIL) + 0.5) / _PUPIL - 0.5))
 
 
 @corruption(

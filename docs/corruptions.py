@@ -69,8 +69,8 @@ Two machines are compared by a manifest, which holds the sha256 of each image's 
     robustbench corrupt --data coco --verify coco.json                                        # on the other
 
 `robustbench corrupt --data scenes --verify docs/scenes_pixels.json` compares yours with ours: the first eight images of
-`scenes` under the benchmark's 15 corruptions and 5 severities. All images go through the same code, so few are enough
-to tell machines apart. `scenes` itself is drawn on your machine; the manifest holds its clean images too, and `--verify`
+`scenes` under the benchmark's 15 corruptions and 5 severities. All images go through the same code, so few are enough to
+tell machines apart. `scenes` itself is drawn on your machine; the manifest holds its clean images too, and `--verify`
 says which differ.
 
 """

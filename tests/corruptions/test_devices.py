@@ -67,7 +67,7 @@ def test_a_gpu_is_not_waited_for(
 ) -> None:
     if corruption.name == "jpeg_compression":  # what leaves the device has no values here
         module: Any = resources.import_file(corruption.path)
-        monkeypatch.setattr(module, "_recompressed", lambda images, _: images.clone())
+        monkeypatch.setattr(module, "_recompressed", lambda images, *_: images.clone())
     with FakeTensorMode(allow_non_fake_inputs=True), _Transfers() as transfers:
         images = torch.empty(2, 3, 48, 64, dtype=torch.uint8, device="cuda")
         out = apply_corruption(corruption, images, severity, seed=0, image_ids=[1, 2])

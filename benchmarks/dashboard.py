@@ -19,7 +19,7 @@ from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 
 SUPPORT = Path(__file__).with_name("support")
-made_run = resources.import_file(SUPPORT / "made_run.py")
+synthetic_runs = resources.import_file(resources.root() / "tests/support/synthetic_runs.py")
 serving = resources.import_file(SUPPORT / "serving.py")
 
 BOUNDS = {"first meaningful paint": 3.0, "change": 0.5, "memory": 1.0}  # s, s, GB
@@ -43,7 +43,7 @@ def main() -> None:
             models = [f"model{i}" if i else "base" for i in range(options.models)]
             corruptions = {c: [1, 2, 3, 4, 5] for c in (*BENCHMARK, *HOLDOUT)}
             known = {c.name: c.fingerprint() for c in corruption.load_corruptions()}
-            made_run.make_run(
+            synthetic_runs.make_run(
                 project,
                 "large",
                 models,

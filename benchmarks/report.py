@@ -21,16 +21,15 @@ import numpy as np
 from robustbench_sgdm import figures, report
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
-from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report import pdf
 from robustbench_sgdm.report.sections import make_sections
-from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run, cell_key, write_image
-from robustbench_sgdm.sweep import score_cell
 
 MODELS = {"yolov8n": None, "yolov8n-sgdm": "yolov8n"}
 SIZE = 640, 640
+
+RUNS = resources.import_file(resources.root() / "tests/support/synthetic_runs.py")
 
 
 def main() -> None:
@@ -67,12 +66,9 @@ def made(folder: Path, images: int, resamples: int) -> Run:
         for s in v
     ]
     few = [c for c in cells if c.corruption in (CLEAN, BENCHMARK[0]) and c.severity <= 1]
-    run = Run.create_or_resume(folder, "small", _manifest(images, few), ground_truth=truth)
-    scorer = Scorer(_dataset(truth))
-    for cell in few:
-        boxes = synthetic.detections_of(truth, rng)
-        run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        score_cell(run.store, cell, 1, scorer)
+    run = RUNS.write_run(
+        folder, "small", _manifest(images, few), truth, lambda _: synthetic.detections_of(truth, rng)
+    )
     small = RunAnalysis(run, resamples=resamples)
     _ = small.intervals, small.error_types, small.flips
     whole = Run.create_or_resume(folder, "whole", _manifest(images, cells), ground_truth=truth)
@@ -95,8 +91,7 @@ def _manifest(images: int, cells: list[Cell]) -> Manifest:
     strengths = {f"{s}": f"sigma={s}" for s in range(1, 6)}
     names = dict.fromkeys(c.corruption for c in cells if c.corruption != CLEAN)
     families = ("noise", "blur", "weather", "digital")
-    manifests = resources.import_file(Path(__file__).parent / "support/manifests.py")
-    manifest: Manifest = manifests.make_manifest(
+    manifest: Manifest = RUNS.make_manifest(
         cells,
         command="robustbench run",
         models={m: {"baseline": b} for m, b in MODELS.items()},
@@ -106,14 +101,6 @@ def _manifest(images: int, cells: list[Cell]) -> Manifest:
         },
     )
     return manifest
-
-
-def _dataset(truth: GroundTruth) -> Dataset:
-    boxes = truth.annotations.to_dict("records")
-    annotations = [{**b, "id": n, "bbox": [b["x"], b["y"], b["w"], b["h"]]} for n, b in enumerate(boxes, 1)]
-    pictures = [Image(int(i), Path("x"), *SIZE) for i in truth.images["image_id"]]
-    classes = truth.categories.rename(columns={"category_id": "id"}).to_dict("records")
-    return Dataset("synthetic", "x", pictures, classes, annotations)  # type: ignore[arg-type]
 
 
 def _synthetic() -> Any:

@@ -1,10 +1,10 @@
-"""Wall time of a run over the time its detector alone would need.
+"""Wall time of a run over the time its detector alone would need, in each runtime.
 
-The denominator is the bare detector, forward and NMS, on the very images of the run (corrupted, already
-letterboxed, in memory) in the fastest of several forms. What the ratio leaves over one is reading,
-corrupting, letterboxing, storing and scoring.
+The denominator is the bare detector in the same runtime, forward and NMS, on the very images of the run (corrupted,
+already letterboxed, in memory) in the fastest of several forms. What the ratio leaves over one is reading, corrupting,
+letterboxing, storing and scoring.
 
-    python benchmarks/sweep.py [--data DATA] [--weights FILE] [--imgsz 640] [--images 32]
+    python benchmarks/sweep.py [--data DATA] [--weights FILE] [--imgsz 640] [--images 32] [--runtimes pytorch onnx]
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,8 +24,10 @@ from robustbench_sgdm import corruption, datasets
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.datasets import image_decoding as decoding
-from robustbench_sgdm.detectors import DetectorEntry, UltralyticsDetector, load_detector, select_device
+from robustbench_sgdm.detectors import DetectorEntry, load_detector, select_device
 from robustbench_sgdm.detectors.letterbox import letterbox
+from robustbench_sgdm.detectors.runtimes import convert
+from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 from robustbench_sgdm.store import CellStore, Settings
 from robustbench_sgdm.sweep import Plan, ThreadExecutor, make_plan, run_sweep
 
@@ -39,31 +42,43 @@ def main() -> None:
     data = data.subset(min(1.0, options.images / len(data)))
     chosen = corruption.load_corruptions().select(options.noise)
     settings = Settings(device=device, engine="torch", seed=0, batch=4 if device == "cpu" else 32)
-    plan = make_plan({detector.name: DetectorEntry(detector, "benchmark")}, data, chosen, range(6), settings)
+    plans = {}
+    for runtime in options.runtimes:
+        entry = DetectorEntry(convert(detector, runtime), "benchmark")
+        plans[runtime] = make_plan({detector.name: entry}, data, chosen, range(6), settings)
+    plan = next(iter(plans.values()))
     squares = _squares(plan, options.imgsz)
-    forms = _forms(detector, squares, device, cores)
     count = len(plan.cells) * len(data)
     print(
         f"{detector.name} at {options.imgsz} px on {device}, {cores} cores: {len(plan.cells)} cells x {len(data)} images"
     )
-    bare: dict[str, list[float]] = {name: [] for name in forms}
-    runs: list[float] = []
-    for _ in range(options.repeats):  # alternated, so that a busy machine disturbs both alike
-        for name, form in forms.items():
-            bare[name].append(_seconds(form))
-        runs.append(_seconds(lambda: _run(plan, cores)))
+    forms = {
+        runtime: _forms(cast(SquareDetector, one.models[detector.name].detector), squares, device, cores)
+        for runtime, one in plans.items()
+    }
+    bare = {runtime: {name: list[float]() for name in each} for runtime, each in forms.items()}
+    runs = {runtime: list[float]() for runtime in plans}
+    for _ in range(options.repeats):  # alternated, so that a busy machine disturbs all alike
+        for runtime, one in plans.items():
+            for name, form in forms[runtime].items():
+                bare[runtime][name].append(_seconds(form))
+            runs[runtime].append(_seconds(lambda one=one: _run(one, cores)))  # type: ignore[misc]
+    for runtime in plans:
+        _report(runtime, bare[runtime], runs[runtime], count)
+    _left_over(plan, options.imgsz)
+
+
+def _report(runtime: str, bare: dict[str, list[float]], runs: list[float], count: int) -> None:
+    """A runtime's bare detector in each form, the run, and their ratio."""
     for name, seconds in bare.items():
-        print(f"  bare detector, {name:28s} {1e3 * statistics.median(seconds) / count:7.1f} ms an image")
+        print(f"  {runtime:9s} bare, {name:28s} {1e3 * statistics.median(seconds) / count:7.1f} ms an image")
     best = min(statistics.median(s) for s in bare.values())
     ratios = sorted(r / min(s[i] for s in bare.values()) for i, r in enumerate(runs))
+    print(f"  {runtime:9s} {'run':34s} {1e3 * statistics.median(runs) / count:7.1f} ms an image")
     print(
-        f"  run                                        {1e3 * statistics.median(runs) / count:7.1f} ms an image"
-    )
-    print(
-        f"  ratio: {statistics.median(runs) / best:.3f} "
+        f"  {runtime:9s} ratio: {statistics.median(runs) / best:.3f} "
         f"(of single repeats: {ratios[0]:.3f} to {ratios[-1]:.3f}; aim: 1.15 or less)"
     )
-    _left_over(plan, options.imgsz)
 
 
 def _options() -> argparse.Namespace:
@@ -76,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--noise", nargs="+", default=["gaussian"])
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--runtimes", nargs="+", default=["pytorch", "onnx", "openvino"])
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -99,7 +115,7 @@ def _squares(plan: Plan, imgsz: int) -> list[Tensor]:
 
 
 def _forms(
-    detector: UltralyticsDetector, squares: Sequence[Tensor], device: str, cores: int
+    detector: SquareDetector, squares: Sequence[Tensor], device: str, cores: int
 ) -> dict[str, Callable[[], None]]:
     if device != "cpu":
         return {f"batch {b}": lambda b=b: _stream(detector, squares, b) for b in (8, 32)}  # type: ignore[misc]
@@ -110,12 +126,12 @@ def _forms(
     return forms
 
 
-def _stream(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int) -> None:
+def _stream(detector: SquareDetector, squares: Sequence[Tensor], batch: int) -> None:
     for i in range(0, len(squares), batch):
         detector.predict_rows(torch.stack(list(squares[i : i + batch])))
 
 
-def _streams(detector: UltralyticsDetector, squares: Sequence[Tensor], batch: int, count: int) -> None:
+def _streams(detector: SquareDetector, squares: Sequence[Tensor], batch: int, count: int) -> None:
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(lambda k: _stream(detector, squares[k::count], batch), range(count)))
 

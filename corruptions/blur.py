@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
+    TO_BYTE,
     Terms,
     correlate_separable,
     gaussian_kernel,
+    is_on_cpu,
     motion_path,
     sum_shifted,
     to_uint8,
@@ -90,6 +94,7 @@ def _even(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     aliases=("motion",),
     source=_SOURCE,
     random=True,
+    version=2,
 )
 def motion_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur along a straight path at a random angle within 45 degrees of the horizontal, edges repeated."""
@@ -98,7 +103,7 @@ def motion_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) ->
 
 def _draw_angles(rng: BatchRng) -> list[float]:
     """One angle in degrees per image, uniform in [-45, 45)."""
-    return [float(angle) for angle in rng.uniform(1, low=-45, high=45)[:, 0]]
+    return [float(angle) for angle in rng.host_uniform(1, -45, 45)[:, 0]]
 
 
 def _apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequence[float]) -> Tensor:
@@ -123,6 +128,7 @@ def _apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequenc
     ),
     aliases=("zoom",),
     source=_SOURCE,
+    version=2,
 )
 def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Mean of the image and its enlargements about the middle, as of zooming during the exposure.
@@ -130,32 +136,68 @@ def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> 
     (x + sum of x enlarged by 1, 1 + step, ... below farthest) / (n + 1), so that x itself counts twice.
     """
     factors = np.arange(1, strength["farthest"], strength["step"]).tolist()
-    return torch.stack([_zoomed(image, factors) for image in images])
-
-
-def _zoomed(image: Tensor, factors: Sequence[float]) -> Tensor:
-    """Planes are stretched down their rows, turned, and stretched again: rows lie together in memory."""
-    height, width = image.shape[1:]
-    stretches = [[_stretch(side, factor, image.device) for factor in factors] for side in (width, height)]
-    out = torch.empty_like(image)
-    for plane, done in zip(image.float(), out, strict=True):
-        sideways, total = transpose(plane), plane.clone()
-        for across, down in zip(*stretches, strict=True):
-            total += _stretched(transpose(_stretched(sideways, across)), down)
-        done.copy_(to_uint8(total.div_(len(factors) + 1)))
+    down, across = (
+        [np.stack(part) for part in zip(*(_stretch(side, f) for f in factors), strict=True)]
+        for side in images.shape[2:]
+    )
+    out = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
+    for plane, done in zip(images.float().flatten(0, 1), out.flatten(0, 1), strict=True):
+        if is_on_cpu(images):
+            _zoom(plane.numpy(), tuple(down), tuple(across), done.numpy())
+        else:
+            done.copy_(_zoomed(plane, down, across))
     return out
 
 
-def _stretch(side: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _stretch(side: int, factor: float) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
     """For each pixel of a side enlarged about its middle, the two it lies between and the second's share."""
     part, enlarged = zoom_sizes(side, factor)
-    place = torch.arange(side, dtype=torch.float64) * ((part - 1) / max(enlarged - 1, 1))
-    place += (side - part) // 2
-    before = place.int()
-    after = (before + 1).clamp(max=side - 1)
-    return before.to(device), after.to(device), (place - before).float()[:, None].to(device)
+    places = np.arange(side) * ((part - 1) / max(enlarged - 1, 1)) + (side - part) // 2
+    before = places.astype(np.uint32)
+    return before, np.minimum(before + 1, np.uint32(side - 1)), (places - before).astype(np.float32)
 
 
-def _stretched(plane: Tensor, stretch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    before, after, share = stretch
-    return plane.index_select(0, before).lerp_(plane.index_select(0, after), share.expand_as(plane))
+@compiled
+def _zoom(
+    plane: NDArray[np.float32],
+    vertical: tuple[NDArray[Any], ...],
+    horizontal: tuple[NDArray[Any], ...],
+    out: NDArray[np.uint8],
+) -> None:
+    """The mean of a plane and its enlargements; each of them holds the two rows that it stretched last."""
+    height, width = plane.shape
+    (upper, lower, down), (left, right, across) = vertical, horizontal
+    count = len(down)
+    rows = np.empty((count, 2, width), np.float32)
+    held = np.full((count, 2), -1, np.int64)
+    total = np.empty(width, np.float32)
+    for y in range(height):
+        total[:] = plane[y]
+        for i in range(count):
+            for row in (upper[i, y], lower[i, y]):
+                if held[i, row & 1] != row:
+                    held[i, row & 1] = row
+                    source, stretched = plane[row], rows[i, row & 1]
+                    for x in range(width):
+                        first = source[left[i, x]]
+                        stretched[x] = (source[right[i, x]] - first) * across[i, x] + first
+            above, under, share = rows[i, upper[i, y] & 1], rows[i, lower[i, y] & 1], down[i, y]
+            for x in range(width):
+                total[x] += (under[x] - above[x]) * share + above[x]
+        for x in range(width):
+            out[y, x] = np.uint8(min(np.rint(total[x] / np.float32(count + 1) + TO_BYTE), np.float32(255)))
+
+
+def _zoomed(plane: Tensor, *sides: Sequence[NDArray[Any]]) -> Tensor:
+    """`_zoom` in tensor operations: planes are stretched down their rows, turned, and stretched again."""
+    down, across = ([torch.from_numpy(part).to(plane.device) for part in side] for side in sides)
+    sideways, total = transpose(plane), plane.clone()
+    for i in range(len(down[0])):
+        stretched = _stretched(sideways, *(part[i] for part in across))
+        total += _stretched(transpose(stretched), *(part[i] for part in down))
+    return to_uint8(total.div_(len(down[0]) + 1))
+
+
+def _stretched(plane: Tensor, before: Tensor, after: Tensor, share: Tensor) -> Tensor:
+    first = plane.index_select(0, before.int())
+    return plane.index_select(0, after.int()).sub_(first).mul_(share[:, None]).add_(first)

@@ -1,7 +1,10 @@
 """Artefacts of storing and processing an image."""
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 
 import cv2
@@ -15,10 +18,10 @@ from robustbench_sgdm.corruption.filters import (
     apply_lut,
     correlate_separable,
     gaussian_kernel,
+    is_on_cpu,
     remap,
     to_uint8,
     transpose,
-    uniform_draws,
 )
 
 Runs = Sequence[tuple[int, NDArray[np.intp], NDArray[np.intp]]]
@@ -43,7 +46,7 @@ def contrast(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
 
 def _sums(images: Tensor) -> Tensor:
     """Sum of each channel, float64 (B, C), exact."""
-    if images.device.type != "cpu":
+    if not is_on_cpu(images):
         return images.flatten(2).sum(2, dtype=torch.int64).double()
     sums = [cv2.sumElems(plane) for plane in images.flatten(0, 1).numpy()]
     return torch.from_numpy(np.asarray(sums, np.float64)[:, 0]).view(-1, 3)
@@ -89,13 +92,13 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
     """
     size = [max(1, int(side * strength["size"])) for side in images.shape[2:]]
-    return (_pixelated_bytes if images.device.type == "cpu" else _pixelated)(images, *size)
+    return (_pixelated_bytes if is_on_cpu(images) else _pixelated)(images, *size)
 
 
 def _pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:
     """In sums of bytes, Pillow's values exactly; whole rows are worked on, turned for the columns."""
     height, width = images.shape[2:]
-    rows, columns = _nearest(high, height).numpy(), _nearest(wide, width).numpy()
+    rows, columns = _nearest(high, height), _nearest(wide, width)
     out = np.empty(images.shape, np.uint8)
     for image, done in zip(images.numpy(), out, strict=True):
         narrow = cv2.transpose(_box_means(cv2.transpose(image.reshape(-1, width)), _runs(width, wide)))
@@ -122,7 +125,7 @@ def _box_means(rows: NDArray[np.uint8], runs: Runs) -> NDArray[np.uint8]:
 @lru_cache(maxsize=32)
 def _runs(side: int, size: int) -> Runs:
     """A side cut into `size` boxes: for each length of a box, which have it, and the first pixel of each."""
-    places, inside = (part.numpy() for part in _cut(side, size))
+    places, inside = _cut(side, size)
     lengths, first = inside.sum(1), places[np.arange(size), inside.argmax(1)]
     found = ((int(n), np.flatnonzero(lengths == n)) for n in np.unique(lengths))
     return [(n, boxes, first[boxes]) for n, boxes in found]
@@ -132,7 +135,9 @@ def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
     """The same in torch alone, for devices that Pillow cannot reach."""
     height, width = images.shape[2:]
     down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
-    rows, columns = _nearest(high, height).to(images.device), _nearest(wide, width).to(images.device)
+    rows, columns = (
+        torch.from_numpy(_nearest(*side)).to(images.device) for side in ((high, height), (wide, width))
+    )
     out = torch.empty_like(images)
     for plane, done in zip(images.flatten(0, 1), out.flatten(0, 1), strict=True):
         small = transpose(_means(transpose(_means(transpose(plane), across)), down))
@@ -143,19 +148,20 @@ def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
 def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """A side cut into `size` boxes: the first pixel of each with its weight, then the second, and so on."""
     places, inside = _cut(side, size)
-    weights = inside / inside.sum(1, keepdim=True)
+    weights = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
     return [
-        (place.clamp(max=side - 1).to(device), weight[:, None].to(device))
-        for place, weight in zip(places.T.contiguous(), weights.T, strict=True)
+        (torch.from_numpy(place).to(device), torch.from_numpy(weight[:, None]).to(device))
+        for place, weight in zip(np.ascontiguousarray(places.clip(max=side - 1).T), weights.T, strict=True)
     ]
 
 
-def _cut(side: int, size: int) -> tuple[Tensor, Tensor]:
+def _cut(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Pixels around each of `size` boxes of a side, (size, n), and whether they lie in it."""
     scale = side / size
-    middle = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
-    first, end = (middle - scale / 2 + 0.5).int(), (middle + scale / 2 + 0.5).int().clamp(max=side)
-    places = first[:, None] + torch.arange(int((end - first).max()))
+    middle = (np.arange(size) + 0.5) * scale
+    first = (middle - scale / 2 + 0.5).astype(np.int64)
+    end = (middle + scale / 2 + 0.5).astype(np.int64).clip(max=side)
+    places = first[:, None] + np.arange((end - first).max())
     # Pillow's own steps: their rounding decides which box a pixel on the seam of two belongs to.
     apart = (places - middle[:, None] + 0.5) * (1 / scale)
     return places, (places < end[:, None]) & (apart > -0.5) & (apart <= 0.5)
@@ -171,10 +177,10 @@ def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _nearest(size: int, side: int) -> Tensor:
+def _nearest(size: int, side: int) -> NDArray[np.int32]:
     """The one of `size` boxes that each of `side` pixels shows, int32 (side,)."""
     # Summed step by step as Pillow does, whose rounding decides where a place is a whole number.
-    return torch.from_numpy(np.cumsum([size / side / 2, *[size / side] * (side - 1)])).int()
+    return np.cumsum([size / side / 2, *[size / side] * (side - 1)]).astype(np.int32)
 
 
 @corruption(
@@ -187,13 +193,14 @@ def _nearest(size: int, side: int) -> Tensor:
     aliases=("elastic",),
     source=_SOURCE,
     random=True,
+    version=2,
 )
 def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Pixels displaced by a smooth random field, alpha G(u), u uniform within 0.005 H px.
 
     G is a Gaussian of 0.01 H px down and 0.01 W px across. Boxes are not moved along.
     """
-    return _apply_field(images, strength, uniform_draws(rng, 2, *images.shape[2:]))
+    return _apply_field(images, strength, rng.uniform(2, *images.shape[2:], low=-1, high=1))
 
 
 def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -> Tensor:
@@ -218,10 +225,20 @@ def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -
 )
 def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, round(strength["quality"])]
+    # A run on the CPU has a thread for each batch already; a GPU waits for the whole batch.
+    threads = 1 if images.device.type == "cpu" else torch.get_num_threads()
+    return _recompressed(images.cpu(), round(strength["quality"]), threads).to(images.device)
+
+
+def _recompressed(images: Tensor, quality: int, threads: int) -> Tensor:
+    """Written to JPEG and read again; OpenCV does not hold Python's lock."""
     out = np.empty(images.shape, np.uint8)
-    for image, done in zip(images.cpu().numpy(), out, strict=True):
+
+    def recompress(image: NDArray[np.uint8], done: NDArray[np.uint8]) -> None:
         # OpenCV counts from blue to red.
-        _, file = cv2.imencode(".jpg", cv2.merge(list(image[::-1])), quality)
+        _, file = cv2.imencode(".jpg", cv2.merge(list(image[::-1])), [cv2.IMWRITE_JPEG_QUALITY, quality])
         cv2.split(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)), list(done[::-1]))
-    return torch.from_numpy(out).to(images.device)
+
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        deque((pool.map if pool else map)(recompress, images.numpy(), out), maxlen=0)
+    return torch.from_numpy(out)

@@ -109,6 +109,7 @@ def aliasing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     parameters=(Parameter("spread", (1.5, 3, 6, 12, 24), "%", "magnification of blue over green", high=100),),
     aliases=("chromatic", "fringes"),
     source="Mallon & Whelan 2007 (doi:10.1016/j.patrec.2006.06.013); Kang 2007 (doi:10.1109/CVPR.2007.383214)",
+    version=2,
 )
 def chromatic_fringes(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Lateral chromatic aberration: coloured fringes along edges that grow towards the corners.

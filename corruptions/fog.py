@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
-from robustbench_sgdm.corruption.filters import to_uint8, uniform_draws, upscale
+from robustbench_sgdm.corruption.filters import to_uint8, upscale
 
 # Midpoints of a map this wide lie 11 halvings deep and are moved by under 0.2 grey levels.
 _WIDEST_MAP = 2048
@@ -23,10 +23,11 @@ _WIDEST_MAP = 2048
     ),
     source="Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)",
     random=True,
+    version=2,
 )
 def fog(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Fog as a plasma fractal in [0, 1]: (x + amount plasma) m / (m + amount), m the image's maximum."""
-    return _apply_fog(images, strength, uniform_draws(rng, _map_side(images) ** 2 - 1))
+    return _apply_fog(images, strength, rng.uniform(_map_side(images) ** 2 - 1, low=-1, high=1))
 
 
 def _map_side(images: Tensor) -> int:
@@ -79,8 +80,8 @@ def _plasma(draws: Tensor, decay: float, height: int, width: int) -> Tensor:
         _interleave(parts, grid[:-1, :-1])
         grid[-1], grid[:, -1] = grid[0], grid[:, 0]
         size, reach = 2 * size, reach / decay**2
-    bounds = [part.aminmax() for part in parts]
-    low, high = min(float(bound.min) for bound in bounds), max(float(bound.max) for bound in bounds)
+    low = torch.stack([part.amin() for part in parts]).amin()
+    high = torch.stack([part.amax() for part in parts]).amax()
     cloud = draws.new_empty(height, width)
     _interleave(parts, cloud)
     return cloud.sub_(low).div_(high - low)

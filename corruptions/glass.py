@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
-from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_kernel, to_uint8
+from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_kernel, is_on_cpu, to_uint8
 
 
 @corruption(
@@ -19,6 +22,7 @@ from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_ke
     aliases=("glass",),
     source="Hendrycks & Dietterich 2019 (arXiv:1903.12261), with COCO-C's constants (Michaelis et al. 2019)",
     random=True,
+    version=2,
 )
 def glass_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur, a local shuffle of the pixels, and the same blur again, as through frosted glass.
@@ -46,25 +50,45 @@ def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -
     out = to_uint8(correlate_separable(images, terms, "replicate"))
     delta = round(strength["delta"])
     if delta and moves.numel():
-        height, width = images.shape[2:]
-        done = torch.empty_like(out)
-        for image, passes, shuffled in zip(out.flatten(2), moves, done.flatten(2), strict=True):
-            sources = _sources(passes, height, width, delta)
-            for plane, target in zip(image, shuffled, strict=True):
-                torch.index_select(plane, 0, sources, out=target)
-        out = done
+        for image, passes in zip(out, moves, strict=True):
+            if is_on_cpu(out):
+                _shuffle(image.numpy(), passes.numpy(), _offsets(delta, image.shape[2]), delta)
+            else:
+                sources = _sources(passes, image.shape[1], image.shape[2], delta)
+                image.copy_(image.flatten(1).index_select(1, sources).view(image.shape))
     return to_uint8(correlate_separable(out, terms, "replicate"))
 
 
-def _sources(moves: Tensor, height: int, width: int, delta: int) -> Tensor:
-    """Index of the pixel that each pixel's value comes from, int32 (H W,).
+@compiled
+def _shuffle(
+    image: NDArray[np.uint8], moves: NDArray[np.int64], offsets: NDArray[np.int32], delta: int
+) -> None:
+    """Move the pixels of (C, H, W) in place, from the last to the first; `offsets` says where each move fetches."""
+    channels, height, width = image.shape
+    flat = image.reshape(channels, height * width)
+    for once in moves:
+        for y in range(height - delta, delta, -1):
+            for x in range(width - delta, delta, -1):
+                target = y * width + x
+                source = np.uintp(target + offsets[np.uintp(once[y - delta - 1, x - delta - 1])])
+                for c in range(channels):
+                    flat[c, np.uintp(target)] = flat[c, source]
 
-    A pass goes through the pixels from the last to the first, so a pixel that takes from one behind it
-    takes what that one has itself taken. Those chains are followed by pointer doubling.
+
+def _offsets(delta: int, width: int) -> NDArray[np.int32]:
+    """How far each of the moves fetches from, in a plane whose rows follow each other."""
+    step = np.arange(-delta, delta, dtype=np.int32)
+    return (step[:, None] + step * np.int32(width)).ravel()
+
+
+def _sources(moves: Tensor, height: int, width: int, delta: int) -> Tensor:
+    """Index of the pixel that each pixel's value comes from, int32 (H W,): `_shuffle` in tensor operations.
+
+    A pixel that takes from one behind it takes what that one has itself taken. Those chains are followed by pointer
+    doubling, as often as the longest possible one needs: to look whether all have ended would make a GPU wait.
     """
     count = height * width
-    step = torch.arange(-delta, delta, dtype=torch.int32, device=moves.device)
-    offsets = (step[:, None] + step * width).flatten()
+    offsets = torch.from_numpy(_offsets(delta, width)).to(moves.device)
     identity = torch.arange(count, dtype=torch.int32, device=moves.device)
     total = identity
     for once in moves:
@@ -72,8 +96,7 @@ def _sources(moves: Tensor, height: int, width: int, delta: int) -> Tensor:
         inner = source.view(height, width)[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1]
         inner += offsets.index_select(0, once.flatten()).view(once.shape)
         taken = torch.maximum(source, identity)  # one behind it, where a pixel takes from such a one
-        while delta > 1 and not torch.equal(further := taken.index_select(0, taken), taken):
-            taken = further
-        source = source.index_select(0, taken) if delta > 1 else source
-        total = source if total is identity else total.index_select(0, source)
+        for _ in range(count.bit_length() if delta > 1 else 0):
+            taken = taken.index_select(0, taken)
+        total = total.index_select(0, source.index_select(0, taken))
     return total

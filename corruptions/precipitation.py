@@ -10,7 +10,6 @@ from torch import Tensor
 
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
-    correlate_separable,
     gaussian_kernel,
     motion_path,
     sum_shifted,
@@ -46,6 +45,7 @@ _RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     ),
     source=_SOURCE,
     random=True,
+    version=2,
 )
 def snow(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Snowfall: flakes of a thresholded random field, blurred along their fall, over a whitened image.
@@ -58,7 +58,7 @@ def snow(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor
 
 def _draw_fall(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> tuple[Tensor, list[float]]:
     """A standard normal field (B, h, w), no larger than what will be enlarged, and an angle per image."""
-    angles = rng.uniform(1, low=-135, high=-45)[:, 0].tolist()
+    angles: list[float] = rng.host_uniform(1, -135, -45)[:, 0].tolist()
     part = [zoom_sizes(side, strength["size"])[0] for side in images.shape[2:]]
     return rng.normal(*part), angles
 
@@ -120,41 +120,45 @@ def _whitened(image: Tensor, keep: float) -> Tensor:
     ),
     source=_SOURCE,
     random=True,
+    version=2,
 )
 def spatter(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Drops of water (x + m water) or of mud ((1 - m) x + m mud) on the lens, m a mask of random blots."""
-    return _apply_spatter(images, strength, rng.normal(*images.shape[2:]))
+    return _apply_spatter(images, strength, rng.host_normal(*images.shape[2:]))
 
 
-def _apply_spatter(images: Tensor, strength: Mapping[str, float], fields: Tensor) -> Tensor:
-    """`fields` is standard normal (B, H, W). Their masks are made on the CPU, whatever the device."""
+def _apply_spatter(images: Tensor, strength: Mapping[str, float], fields: NDArray[np.float32]) -> Tensor:
+    """`fields` is standard normal (B, H, W). The masks are made on the CPU whatever the device, and sent at once."""
     muddy = strength["mud"] >= 0.5
     colour = torch.tensor(_MUD if muddy else _WATER, device=images.device, dtype=torch.float32)[:, None, None]
+    masks = torch.from_numpy(np.stack([_blots(field, strength, muddy) for field in fields])).to(images.device)
     done = []
-    for image, field in zip(images, fields.cpu(), strict=True):
-        mask = _blots(field, strength, muddy).to(images.device)
+    for image, mask in zip(images, masks, strict=True):
         levels = image.float().mul_(1 - mask) if muddy else image.float()
-        done.append(to_uint8(levels.addcmul_(mask, colour)))
+        done.append(to_uint8(levels.add_(mask * colour)))
     return torch.stack(done)
 
 
-def _blots(field: Tensor, strength: Mapping[str, float], muddy: bool) -> Tensor:
-    """The mask of one image, float32 (H, W) in [0, 1] for mud and [0, amount] for water."""
-    liquid = _smooth(field * strength["deviation"] + strength["mean"], strength["sigma"])
+def _blots(field: NDArray[np.float32], strength: Mapping[str, float], muddy: bool) -> NDArray[np.float32]:
+    """The mask of one image, (H, W) in [0, 1] for mud and [0, amount] for water."""
+    liquid = _smooth(
+        field * np.float32(strength["deviation"]) + np.float32(strength["mean"]), strength["sigma"]
+    )
     if not muddy:
-        return torch.from_numpy(_water(liquid, strength["threshold"])).mul_(strength["amount"])
-    mask = _smooth((liquid > strength["threshold"]).float(), strength["amount"])
-    return mask.mul_(mask >= 0.8)
+        return _water(liquid, strength["threshold"]) * np.float32(strength["amount"])
+    mask = _smooth((liquid > np.float32(strength["threshold"])).astype(np.float32), strength["amount"])
+    return mask * (mask >= np.float32(0.8))
 
 
-def _smooth(plane: Tensor, sigma: float) -> Tensor:
+def _smooth(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     kernel = gaussian_kernel(sigma)
-    return correlate_separable(plane[None, None], [(kernel, kernel)], "replicate")[0, 0]
+    smooth = cv2.sepFilter2D(plane, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(smooth, np.float32)
 
 
-def _water(liquid: Tensor, threshold: float) -> NDArray[np.float32]:
+def _water(liquid: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Relief of drops lit from a corner, in [0, 1]."""
-    layer = liquid.mul(liquid >= threshold).mul_(255).to(torch.uint8).numpy()
+    layer = (liquid * (liquid >= np.float32(threshold)) * np.float32(255)).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
     near = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
     relief = cv2.filter2D(cv2.equalizeHist(near), cv2.CV_8U, _RELIEF)

@@ -52,6 +52,7 @@ def brightness(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) ->
     ),
     source=_SOURCE,
     random=True,
+    version=2,
 )
 def frost(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Frost on the lens: keep x + frost y, y cut at random from one of the reference's six photographs."""
@@ -61,7 +62,7 @@ def frost(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tenso
 def _draw_cuts(images: Tensor, rng: BatchRng) -> list[tuple[int, int, int]]:
     """Per image a texture's number, and the row and column at which its cut begins."""
     cuts = []
-    for which, down, right in rng.uniform(3).tolist():
+    for which, down, right in rng.host_uniform(3).tolist():
         number = int(which * len(_TEXTURES))
         high, wide = (_size(number, *images.shape[2:])[i] - images.shape[2 + i] for i in (0, 1))
         cuts.append((number, int(down * high), int(right * wide)))
@@ -71,16 +72,19 @@ def _draw_cuts(images: Tensor, rng: BatchRng) -> list[tuple[int, int, int]]:
 def _apply_frost(
     images: Tensor, strength: Mapping[str, float], cuts: Sequence[tuple[int, int, int]]
 ) -> Tensor:
-    height, width = images.shape[2:]
+    textures = torch.from_numpy(np.stack([_cut_texture(cut, *images.shape[2:]) for cut in cuts]))
     done = []
-    for image, (number, top, left) in zip(images, cuts, strict=True):
-        size = _size(number, height, width)
-        photograph = (_kept if math.prod(size) <= _MAX_KEPT else _enlarged)(number, size)
-        cut = cv2.split(photograph[top : top + height, left : left + width])
-        texture = torch.from_numpy(np.stack(cut)).to(images.device)
-        levels = texture.float().mul_(strength["frost"])
-        done.append(to_uint8(levels.add_(image, alpha=strength["keep"])))
+    for image, texture in zip(images, textures.to(images.device), strict=True):
+        done.append(to_uint8((image * strength["keep"]).add_(texture * strength["frost"])))
     return torch.stack(done)
+
+
+def _cut_texture(cut: tuple[int, int, int], height: int, width: int) -> NDArray[np.uint8]:
+    """The part of a texture that covers an image, (3, H, W)."""
+    number, top, left = cut
+    size = _size(number, height, width)
+    photograph = (_kept if math.prod(size) <= _MAX_KEPT else _enlarged)(number, size)
+    return np.stack(cv2.split(photograph[top : top + height, left : left + width]))
 
 
 def _size(number: int, height: int, width: int) -> tuple[int, int]:

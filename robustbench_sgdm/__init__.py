@@ -18,10 +18,12 @@ if TYPE_CHECKING:
         corrupt,
         corrupt_dataset,
         evaluate,
+        export,
         load_detector,
         loss_curves,
         score,
         train,
+        verify_pixels,
         wrap_detector,
     )
     from robustbench_sgdm.comparison import Comparison
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         ComparisonConfig,
         CopyConfig,
         EvaluationConfig,
+        ExportConfig,
         InferenceConfig,
         ScoringConfig,
         TrainingConfig,
@@ -55,23 +58,18 @@ _API = (
         "corrupt",
         "corrupt_dataset",
         "evaluate",
+        "export",
         "load_detector",
         "loss_curves",
         "score",
         "train",
     ),
+    "verify_pixels",
     "wrap_detector",
 )
 _CONFIGS = (
-    *(
-        "ChecksConfig",
-        "ComparisonConfig",
-        "CopyConfig",
-        "EvaluationConfig",
-        "InferenceConfig",
-        "ScoringConfig",
-    ),
-    "TrainingConfig",
+    *("ChecksConfig", "ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig"),
+    *("InferenceConfig", "ScoringConfig", "TrainingConfig"),
 )
 _ERRORS = (
     *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
@@ -95,6 +93,7 @@ __all__ = [
     "Detections",
     "DeviceError",
     "EvaluationConfig",
+    "ExportConfig",
     "IncompleteError",
     "InferenceConfig",
     "RobustBenchError",
@@ -111,10 +110,12 @@ __all__ = [
     "corrupt",
     "corrupt_dataset",
     "evaluate",
+    "export",
     "load_detector",
     "loss_curves",
     "score",
     "train",
+    "verify_pixels",
     "wrap_detector",
 ]
 

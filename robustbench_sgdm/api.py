@@ -13,6 +13,7 @@ from robustbench_sgdm.config import (
     ComparisonConfig,
     CopyConfig,
     EvaluationConfig,
+    ExportConfig,
     InferenceConfig,
     ScoringConfig,
     TrainingConfig,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
     from robustbench_sgdm.model_checks import ModelChecks
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
+    from robustbench_sgdm.sweep.pixel_manifest import Verification
     from robustbench_sgdm.training import TrainedRun
 
 Picture = TypeVar("Picture")
@@ -132,7 +134,7 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     Raises:
         UsageError: an unknown model, class, recipe or argument, or a resume of something else.
         DataError: an empty split, or a box outside its image.
-        ArmsFailed: at the end, if runs failed; what they left is kept.
+        TrainingFailedError: at the end, if runs failed; what they left is kept.
     """
     from robustbench_sgdm import training
 
@@ -168,7 +170,7 @@ def comparison_names(runs: "Sequence[Run]") -> set[str]:
 def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """Write corrupted copies of a data set in COCO layout; their pixels are those that `evaluate` sees.
 
-    Takes the arguments of `CopyConfig`, the data first.
+    Takes the arguments of `CopyConfig`, the data first. With `manifest`, hashes of the pixels are written instead.
 
     Raises:
         UsageError: unknown names, or settings that do not go together.
@@ -176,7 +178,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """
     from robustbench_sgdm import corruption, figures, sweep
     from robustbench_sgdm.evaluation import load_dataset
-    from robustbench_sgdm.sweep import corrupted_copies
+    from robustbench_sgdm.sweep import corrupted_copies, pixel_manifest
 
     if config.sheet is not None:
         figures.check_suffix(config.sheet)
@@ -186,7 +188,46 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     if config.sheet is not None:
         versions = corrupted_copies.first_image_versions(dataset, chosen, config)
         figures.save_figure(figures.draw_contact_sheet(versions), config.sheet)
-    return corrupted_copies.write_copies(dataset, chosen, config)
+    if config.manifest is None:
+        return corrupted_copies.write_copies(dataset, chosen, config)
+    dataset = corrupted_copies.take_first(dataset, config.limit)
+    pixel_manifest.write_manifest(
+        config.manifest,
+        dataset,
+        corrupted_copies.list_versions(chosen, config),
+        seed=config.seed,
+        engine=config.engine,
+        progress=config.progress,
+    )
+    return corrupted_copies.CopyResult([], len(dataset), [])
+
+
+def verify_pixels(
+    manifest: str | Path,
+    data: str | Path = "scenes",
+    *,
+    images: Path | None = None,
+    split: str = "val",
+    corruptions: Sequence[Path] = (),
+    progress: Progress = no_progress,
+) -> "Verification":
+    """Corrupt the images of a manifest here and compare the pixels.
+
+    Args:
+        manifest: written by `corrupt_dataset(manifest=...)`, here or on another machine.
+        data, images, split, corruptions: as in `CopyConfig`.
+        progress: called with the images hashed.
+
+    Raises:
+        DataError: the file is no manifest, or is of other images or another version of a corruption.
+    """
+    from robustbench_sgdm import corruption
+    from robustbench_sgdm.evaluation import load_dataset
+    from robustbench_sgdm.sweep import pixel_manifest
+
+    config = CopyConfig(data, images=images, split=split, corruptions=corruptions, progress=progress)
+    registry = corruption.load_corruptions(corruptions)
+    return pixel_manifest.verify_manifest(Path(manifest), load_dataset(config), registry, progress)
 
 
 def loss_curves(
@@ -216,6 +257,29 @@ def loss_curves(
             short_list(map(str, absent), 3),
         )
     return figures.draw_loss_curves(logs, split, smooth)
+
+
+@takes(ExportConfig)
+def export(config: ExportConfig) -> Path:
+    """Export a checkpoint to ONNX or OpenVINO, in float32 or in 8 bits, and hold its boxes against the checkpoint's.
+
+    Takes the arguments of `ExportConfig`, the model first:
+
+        export("yolov8n", format="onnx", out="y.onnx")
+
+    Returns:
+        the file, or OpenVINO's folder.
+
+    Raises:
+        UsageError: an unknown name, no calibration data for 8 bits, or a package that is not installed.
+        DataError: a file is missing or damaged.
+        RobustBenchError: the model cannot be exported, or the export in float32 finds other boxes.
+    """
+    from robustbench_sgdm.detectors.runtimes import export_model
+    from robustbench_sgdm.evaluation import load_dataset
+
+    images = load_dataset(config).images if config.int8 else ()
+    return export_model(config, images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -448,8 +512,8 @@ def load_detector(
     """Load a detector.
 
     Args:
-        model: a zoo name, the path of a checkpoint, `torchvision:NAME`, `hf:FOLDER_OR_NAME`, or what a plug-in is called
-            (`module:factory`).
+        model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`),
+            `torchvision:NAME`, `hf:FOLDER_OR_NAME`, or what a plug-in is called (`module:factory`).
         config: sizes, thresholds and device; the CPU where it names none.
         weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
@@ -464,7 +528,7 @@ def load_detector(
         return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
-    return detectors.load_detector(model, config, weights=weights, classes=classes)
+    return detectors.load_file(model, config, weights=weights, classes=classes)
 
 
 def wrap_detector(

@@ -44,6 +44,10 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
 
 
 EXECUTORS = ("local", "ray")
+LAYOUT_NAMES = ("raw", "end2end", "rtdetr", "torchvision", "detr")
+NORMALIZE_NAMES = ("unit", "imagenet")
+EXPORT_FORMATS = ("onnx", "openvino")
+RUNTIME_NAMES = ("pytorch", "onnx", "openvino", "tensorrt", "auto")
 _MAX_IMGSZ = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
 _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
@@ -63,7 +67,13 @@ class InferenceConfig:
         max_det: maximum boxes per image.
         end2end: use the one-to-one branch of a head that has two (YOLOv10, YOLO26); its boxes need no suppression. None
             does as Ultralytics' `val`: the other branch, unless fusion has removed it.
-        trust_weights: run the code in a `.pt`. Only for files that you trust fully.
+        trust_weights: run the code in a `.pt`, a TorchScript file or a TensorRT engine. Only for files that you trust
+            fully.
+        classes: class names of exported files that have none, in label order; or a file of them.
+        layout: what the outputs of exported files mean, if that is ambiguous: a name of `runtimes.LAYOUTS`.
+        normalize: how exported files take pixels, if that is unknown: `unit` (in [0, 1]) or `imagenet`.
+        runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
+            Exported files are computed by their own.
         download: fetch missing weights of other libraries' models: torchvision's published ones, a name of the hub.
 
     Raises:
@@ -78,9 +88,20 @@ class InferenceConfig:
     max_det: int = 300
     end2end: bool | None = None
     trust_weights: bool = False
+    classes: str | Path | Sequence[str] | None = None
+    layout: str | None = None
+    normalize: str | None = None
+    runtime: str = "pytorch"
     download: bool = False
 
     def __post_init__(self) -> None:
+        for what, value, known in (
+            ("layout", self.layout, LAYOUT_NAMES),
+            ("normalize", self.normalize, NORMALIZE_NAMES),
+            ("runtime", self.runtime, RUNTIME_NAMES),
+        ):
+            if value is not None and value not in known:
+                raise unknown_name_error(what, value, known)
         if self.imgsz and (not 32 <= self.imgsz <= _MAX_IMGSZ or self.imgsz % 32):
             nearest = min(max(round(self.imgsz / 32), 1) * 32, _MAX_IMGSZ)
             raise UsageError(f"imgsz is {self.imgsz}, must be 32, 64, ... {_MAX_IMGSZ} pixels; try {nearest}")
@@ -193,6 +214,48 @@ class EvaluationConfig(InferenceConfig):
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types; a detector object by its name."""
         return _manifest(self)
+
+
+@dataclass(frozen=True)
+class ExportConfig(InferenceConfig):
+    """An export of a checkpoint, fused as it runs here.
+
+    Attributes:
+        model: a zoo name or the path of a checkpoint.
+        weights: of a zoo name; the embedded ones if None.
+        format: `onnx` or `openvino`.
+        out: the file (`.onnx`) or OpenVINO's folder (`_openvino_model`); None for the model's name in the current folder.
+        int8: quantise to 8 bits, by ONNX Runtime's static quantiser or by NNCF.
+        data: images to choose the ranges of 8 bits by, as in `EvaluationConfig`, also `images` and `split`.
+        dynamic: for batches and images of any size; else for single images of one size, which is quicker on a CPU.
+        progress: called while data are rendered.
+
+    Raises:
+        UsageError: an unknown format, or `int8` without `data`, or the reverse.
+    """
+
+    model: str | Path = ""
+    _: KW_ONLY
+    weights: str | Path | None = None
+    format: str = "onnx"
+    out: Path | None = None
+    int8: bool = False
+    data: str | Path = ""
+    images: Path | None = None
+    split: str = "val"
+    dynamic: bool = False
+    progress: Progress = field(default=no_progress, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not str(self.model):
+            raise UsageError("no model given; name one of `robustbench list models` or a checkpoint")
+        if self.format not in EXPORT_FORMATS:
+            raise unknown_name_error("format", self.format, EXPORT_FORMATS)
+        if self.int8 != bool(self.data):
+            raise UsageError(
+                "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
+            )
 
 
 @dataclass(frozen=True)
@@ -331,6 +394,7 @@ class CopyConfig:
         format: `png` keeps every pixel; `jpg` is a second corruption.
         quality: of JPEG files, 1 to 100.
         limit: copy only the first images; 0 for all.
+        manifest: instead of copies, write the sha256 of each corrupted image's pixels into this json.
         sheet: also draw the middle of the first image, clean and under every corruption and severity, into this file.
         progress: called with the images written.
 
@@ -351,6 +415,7 @@ class CopyConfig:
     format: Literal["png", "jpg"] = "png"
     quality: int = 95
     limit: int = 0
+    manifest: Path | None = None
     sheet: Path | None = None
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from robustbench_sgdm import corruption, datasets, training
-from robustbench_sgdm.config import ChecksConfig, CopyConfig, EvaluationConfig, ScoringConfig
+from robustbench_sgdm.config import ChecksConfig, CopyConfig, EvaluationConfig, ExportConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
 from robustbench_sgdm.datasets import Dataset
@@ -132,10 +132,14 @@ class Evaluation:
 
     @cached_property
     def identical(self) -> list[str]:
-        """A sentence for each compared pair that detects the same on a few clean images: an untrained module."""
+        """A sentence for each compared pair that detects the same on a few clean images: an untrained module.
+
+        An export should detect the same as its checkpoint, and is no such pair.
+        """
         sentences = []
+        runtimes = {name: one.detector.describe().get("runtime") for name, one in self.plan.models.items()}
         for baseline, model in Run(Path(), self.plan.to_manifest()).training_pairs:
-            if have_same_outputs(self.plan, baseline, model):
+            if runtimes[baseline] == runtimes[model] and have_same_outputs(self.plan, baseline, model):
                 modules = [
                     self.plan.models[name].detector.describe().get("module") for name in (baseline, model)
                 ]
@@ -275,7 +279,9 @@ def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Cap
     return Capacity(workers or room, gpus=config.gpus, is_remote=is_remote, has_startup=True)
 
 
-def load_dataset(config: ChecksConfig | EvaluationConfig | ScoringConfig | CopyConfig) -> Dataset:
+def load_dataset(
+    config: ChecksConfig | EvaluationConfig | ScoringConfig | CopyConfig | ExportConfig,
+) -> Dataset:
     """Load the data set; notes from reading it are logged as warnings."""
     data = datasets.load_dataset(config.data, config.images, split=config.split, progress=config.progress)
     for text in data.notes:

@@ -193,8 +193,10 @@ def check_installation() -> tuple[pd.DataFrame, list[str]]:
 
         from robustbench_sgdm.core.versions import installed_versions
         from robustbench_sgdm.detectors import bundled_weights
+        from robustbench_sgdm.detectors.runtimes.packages import version as optional
 
         rows += list(installed_versions().items())
+        rows += [(f"{name} (optional)", optional(name)) for name in ("onnxruntime", "openvino", "tensorrt")]
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         rows.append(("GPU", ", ".join(gpus) or "none: everything runs on the CPU"))
         missing += [f"bundled weights of {n}" for n in ("yolov8n", "yolov8n-sgdm") if not bundled_weights(n)]

@@ -528,7 +528,7 @@ def _duplicates(run: _Run) -> Finding:
     check, (_, boxes) = "suppression", run.best
     kept = []
     for one in boxes:
-        sure = np.isfinite(one.xyxy).all(1)
+        sure = np.asarray(np.isfinite(one.xyxy).all(1))
         parts = (torch.from_numpy(np.ascontiguousarray(part[sure])) for part in one)
         left = batched_nms(
             *(part.float() if k < 2 else part for k, part in enumerate(parts)), _VAL_IOU

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.store import Cell, Run, cell_key
+from tests.support.synthetic_runs import detection_frame, make_manifest, write_run
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
 
@@ -135,12 +135,15 @@ def small_run(tmp_path: Path) -> Run:
         },
         versions={"python": "3"},
     )
-    run = Run.create_or_resume(tmp_path, "small", manifest)
-    for cell, ap in zip(run.cells, scores.values(), strict=True):
-        run.store.merge_shards(cell, 0)
-        metrics = {m: None if m in {"AP_S", "AR_S"} else ap for m in METRICS}
-        run.store.commit(cell, metrics, detections=0)
-    return run
+    by_cell = dict(zip(cells, scores.values(), strict=True))
+    return write_run(
+        tmp_path,
+        "small",
+        manifest,
+        None,
+        lambda _: detection_frame([]),
+        scores=lambda cell: {m: None if m in {"AP_S", "AR_S"} else by_cell[cell] for m in METRICS},
+    )
 
 
 def _boxes(rng: np.random.Generator, image_id: int) -> list[dict[str, Any]]:
@@ -182,12 +185,11 @@ def _found(rng: np.random.Generator, annotations: list[dict[str, Any]], shift: f
         )
         if rng.random() < 0.2:
             rows.append((one["image_id"], 1 + int(rng.integers(3)), float(rng.beta(2, 3)), 5, 5, 40, 60))
-    columns = ["image_id", "category_id", "score", "x1", "y1", "x2", "y2"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], np.float32))
+    return detection_frame(rows)
 
 
 @pytest.fixture(scope="session")
-def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def complete_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A complete run over photographs that are there, of odd names, with made-up boxes scored by the real scorer.
 
     Two corruptions of different families at three severities; the model loses less than its baseline.
@@ -196,8 +198,6 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     from robustbench_sgdm import corruption, datasets
     from robustbench_sgdm.core.versions import installed_versions
-    from robustbench_sgdm.scoring import Scorer
-    from robustbench_sgdm.sweep import score_cell
     from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
     from robustbench_sgdm.sweep.plan import hardware
 
@@ -247,14 +247,13 @@ def told_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         hardware=hardware("cpu"),
         versions=installed_versions(),
     )
-    run = Run.create_or_resume(root, "told", manifest, ground_truth=ground_truth(dataset))
-    scorer = Scorer(dataset)
-    for cell in run.cells:
+
+    def detect(cell: Cell) -> pd.DataFrame:
         worse = 4.0 + cell.severity * (5.0 if cell.model == "base" else 3.5)
-        draw = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
-        boxes = _found(draw, annotations, worse)
-        run.store.write_shard(cell, 0, {str(c): boxes[c].to_numpy() for c in boxes})
-        score_cell(run.store, cell, 1, scorer)
+        rng = np.random.default_rng([int(cell.severity), list(models).index(cell.model)])
+        return _found(rng, annotations, worse)
+
+    run = write_run(root, "told", manifest, ground_truth(dataset), detect)
     run.write_results()
     return run
 

@@ -179,7 +179,7 @@ def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
         assert list(detectors.load_detectors([name])) == ["nothing"]
     for name, reason in (
         ("theirs-broken", "theirs:broken cannot be loaded: ValueError: no licence"),
-        ("theirs:wrong", "theirs:wrong gave a int, which is no detector"),
+        ("theirs:wrong", "theirs:wrong gave a int, which is not a detector"),
         ("theirs:none", "AttributeError"),
         ("no_such_module:x", "ModuleNotFoundError"),
     ):
@@ -235,7 +235,7 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     assert pair.shape == (2, 3, 40, 60) and np.array_equal(pair[1].permute(1, 2, 0), expected)
     assert np.array_equal(rb.corrupt(array, "fog", 0), array)
     for wrong in (array.astype(np.float32), array[..., 0], tensor.float(), "a.jpg"):
-        with pytest.raises(UsageError, match="give a PIL picture"):
+        with pytest.raises(UsageError, match="give a PIL image"):
             rb.corrupt(wrong, "fog", 3)
     with pytest.raises(UsageError, match="unknown corruption 'fogg'; did you mean fog"):
         rb.corrupt(array, "fogg", 3)

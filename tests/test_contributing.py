@@ -83,16 +83,18 @@ def test_a_data_set(put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("_fresh")
-def test_a_figure(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure(complete_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = put("robustbench_sgdm/figures/counts.py")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(path.parent)])
     all_figures.cache_clear()
-    drawn = figures.draw("counts", RunAnalysis(told_run))
-    assert drawn.data["cells"].sum() == len(told_run.cells)
+    drawn = figures.draw("counts", RunAnalysis(complete_run))
+    assert drawn.data["cells"].sum() == len(complete_run.cells)
     from robustbench_sgdm.report.sections import make_sections
 
     results = next(
-        section for section in make_sections(RunAnalysis(told_run, resamples=20)) if section.id == "results"
+        section
+        for section in make_sections(RunAnalysis(complete_run, resamples=20))
+        if section.id == "results"
     )
     assert results.figures[-1].id == "counts"
 
@@ -104,7 +106,7 @@ def draw_page(name: str) -> None:
     pages.show_page(pages.load_page(resources.root() / f"app/views/{name}.py"))
 
 
-def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page(complete_run: Run, put: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by the folder, in the menu and at its address; a file that cannot be loaded harms no other."""
     app = put("app/views/progress.py").parent
     views = app / "app/views"
@@ -118,7 +120,7 @@ def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.M
     assert [Path(text.partition(" ")[0]).name for text in problems] == ["broken.py", "empty.py"]
 
     monkeypatch.setattr(resources, "root", lambda: app)
-    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(told_run.path)])
+    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(complete_run.path)])
     before = sys.modules["__main__"]
     try:
         shown = AppTest.from_file(app / "app/main.py", default_timeout=120).run()
@@ -126,6 +128,6 @@ def test_a_page(told_run: Run, put: Callable[[str], Path], monkeypatch: pytest.M
             escaping.markdown(text) for text in problems
         ]
         shown = AppTest.from_function(draw_page, args=(added.name,), default_timeout=120).run()
-        assert not shown.exception and shown.metric[0].value == str(len(told_run.cells))
+        assert not shown.exception and shown.metric[0].value == str(len(complete_run.cells))
     finally:
         sys.modules["__main__"] = before

@@ -11,19 +11,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import changed, rewrite
 from robustbench_sgdm import api, cli, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import print_results
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table
-
-made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import changed, rewrite
 
 LEVELS = {"gaussian_noise": [1, 3], "fog": [1, 3]}
 SEEDS = {f"net{m}-seed{s}": {"group": f"net{m}", "seed": s} for m in ("", "-sgdm") for s in (0, 1)}
@@ -33,7 +31,7 @@ def make(
     folder: Path, models: Mapping[str, Mapping[str, Any]], *, clean: bool = True, same: bool = False
 ) -> Run:
     """A stored run of these models; with `same` all put out what the first does."""
-    run = made_run.make_run(folder, "run", list(models), LEVELS, images=6, resamples=True)
+    run = synthetic_runs.make_run(folder, "run", list(models), LEVELS, images=6, resamples=True)
     baselines = {m: {"baseline": None} | dict(models[m]) for m in models}
     run = rewrite(run, models=baselines, cells=[c for c in run.cells if clean or c.corruption != CLEAN])
     first = next(iter(models))
@@ -45,7 +43,7 @@ def make(
             run.store.merge_shards(cell, 1)
             run.store.commit(cell, run.store.read_scores(twin).metrics, detections=len(found))
         place = 0 if same else list(models).index(cell.model)
-        made_run._resampled(run, cell, 45 - 6 * cell.severity + place)
+        synthetic_runs.write_samples(run, cell, 45 - 6 * cell.severity + place)
     return run
 
 

@@ -274,8 +274,5 @@ def _show_provenance(view: RunView, is_live: bool) -> None:
     if is_live:
         text = "Boxes at severities of the run are those of the run; others are detected now, by its own detectors."
     if not device.startswith("cpu"):
-        text += (
-            f" The run corrupted its images on {escaping.markdown(device)}, so the grain of its noise differs from "
-            "that shown here."
-        )
+        text += f" The run computed on {escaping.markdown(device)}: a few values may differ from it by a grey level."
     st.caption(text)

@@ -14,6 +14,7 @@ from robustbench_sgdm.cli import (
     corrupt,
     curves,
     dashboard,
+    export,
     figure,
     lists,
     paper,
@@ -35,6 +36,7 @@ app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("export")(export.export)
 app.command("curves")(curves.curves)
 app.command("figure")(figure.figure)
 app.command("report")(figure.report)

@@ -18,6 +18,7 @@ from robustbench_sgdm.cli.shared_options import (
     SplitOption,
 )
 from robustbench_sgdm.core import parsing
+from robustbench_sgdm.core.errors import UsageError
 
 
 class Format(StrEnum):
@@ -28,6 +29,7 @@ class Format(StrEnum):
 
 
 def corrupt(
+    context: typer.Context,
     data: DataOption = "scenes",
     images: ImagesOption = None,
     split: SplitOption = "val",
@@ -49,7 +51,20 @@ def corrupt(
             ".svg or .pdf.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Copy only the first N images; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the first N images; 0: all.")] = 0,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", help="Instead of copies, write the sha256 of each corrupted image's pixels here."
+        ),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            "--verify",
+            help="Say whether this machine makes the pixels of such a manifest; give its --data. It knows the rest.",
+        ),
+    ] = None,
     engine: EngineOption = "torch",
     seed: SeedOption = 0,
     corruptions: CorruptionDirOption = None,
@@ -67,8 +82,21 @@ def corrupt(
     from robustbench_sgdm.cli.console import info, progress_bars
 
     source, folder = resolve_paths(data, images)
+    if verify is not None:
+        _require_default(context, "--verify", {"data", "images", "split", "corruptions", "verify"})
+        with progress_bars() as progress:
+            result = api.verify_pixels(
+                verify, source, images=folder, split=split, corruptions=corruptions or [], progress=progress
+            )
+        result.check()
+        info(f"pixels  {verify}: all {result.images} corrupted images are the same here")
+        return
+    if manifest is not None:
+        _require_default(
+            context, "--manifest", {name for name in context.params if name not in ("out", "form", "quality")}
+        )
     with progress_bars() as progress:
-        result = api.corrupt_dataset(
+        copies = api.corrupt_dataset(
             source,
             images=folder,
             split=split,
@@ -81,11 +109,27 @@ def corrupt(
             format=form.value,
             quality=quality,
             limit=limit,
+            manifest=manifest,
             sheet=sheet,
             progress=progress,
         )
     if sheet is not None:
         info(f"sheet   {sheet}")
-    info(f"copies  {out}: {len(result.folders)}, of {result.images} images each")
-    if result.errors:
-        raise result.errors[0].__class__("; ".join(map(str, result.errors)))
+    if manifest is not None:
+        info(f"pixels  {manifest}: of {copies.images} images; compare another machine's with --verify")
+        return
+    info(f"copies  {out}: {len(copies.folders)}, of {copies.images} images each")
+    if copies.errors:
+        raise copies.errors[0].__class__("; ".join(map(str, copies.errors)))
+
+
+def _require_default(context: typer.Context, option: str, allowed: set[str]) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        UsageError: one was given that does not go with `option`.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in allowed and source is not None and source.name != "DEFAULT":
+            raise UsageError(f"{parameter.opts[0]} does not go with {option}: leave one of them out")

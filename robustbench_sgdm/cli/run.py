@@ -37,8 +37,9 @@ def run(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, model YAML with "
-            "--weights, torchvision:NAME, hf:FOLDER_OR_NAME (transformers), or package.module:factory. "
+            help="Zoo name (see `robustbench list models`), path of an Ultralytics detection checkpoint, of an "
+            "exported model (.onnx, an OpenVINO folder or .xml; with --trust-weights .torchscript, .engine), model "
+            "YAML with --weights, torchvision:NAME, hf:FOLDER_OR_NAME (transformers), or package.module:factory. "
             f"{parsing.LIST_HELP}",
         ),
     ] = None,
@@ -127,9 +128,41 @@ def run(
     trust_weights: Annotated[
         bool,
         typer.Option(
-            "--trust-weights", help="Let a .pt file run the code in it. Only for files that you trust fully."
+            "--trust-weights",
+            help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust "
+            "fully.",
         ),
     ] = False,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            "--runtime",
+            help="What computes checkpoints: pytorch, onnx, openvino or tensorrt (exported once, checked for equal "
+            "boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
+        ),
+    ] = "pytorch",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="Class names of exported files that have none, in label order: a file (a name per line, a json list, a "
+            "dataset YAML) or names between commas.",
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
+        ),
+    ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            "--normalize",
+            help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
+        ),
+    ] = None,
     download: DownloadOption = False,
     project: ProjectOption = RUNS,
     name: Annotated[
@@ -192,6 +225,10 @@ def run(
                 max_det=max_det,
                 end2end=end2end,
                 trust_weights=trust_weights,
+                runtime=runtime,
+                classes=classes,
+                layout=layout,
+                normalize=normalize,
                 download=download,
                 executor=on,
                 workers=workers,

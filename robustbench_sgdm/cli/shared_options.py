@@ -26,8 +26,9 @@ NoiseOption = Annotated[
     list[str],
     typer.Option(
         "--noise",
-        help="Corruptions and groups (see `robustbench list corruptions`), or a strength of your own: "
-        "gaussian_noise[sigma=0.15]. Several: commas or repeats.",
+        help="Corruptions and groups (see `robustbench list corruptions`); at a strength of your own: "
+        "gaussian_noise[sigma=0.15]; one after the other: fog+gaussian_noise, fog@2+gaussian_noise@4. Several: commas or "
+        "repeats.",
     ),
 ]
 SeverityOption = Annotated[

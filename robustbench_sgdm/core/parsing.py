@@ -38,23 +38,24 @@ def parse_models(values: Iterable[str]) -> list[str]:
         UsageError: a path that does not exist, or brackets that do not match.
     """
     given = list(values)
-    items = split_list(given, _is_whole_model)
+    items = split_list(given, _find_whole_model)
     for item in items:
         if is_library_model(item):  # names of the hub have a slash
             continue
-        if ("/" in item or "\\" in item) and item not in given and not find_file(item):
+        if ("/" in item or "\\" in item) and item not in given and not _find_model(item):
             raise UsageError(
                 f"--model: no file {item!r}. Commas separate models, except in the name of an existing file"
             )
-    found = {item: find_file(item) for item in items}
+    found = {item: _find_model(item) for item in items}
     return list(
         dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in found.items())
     )
 
 
-def _is_whole_model(text: str) -> bool:
-    is_folder = text.startswith("hf:") and Path(text.removeprefix("hf:")).is_dir()
-    return is_folder or find_file(text) is not None
+def _find_whole_model(text: str) -> Path | None:
+    """What a model with commas in its name is: a file, or the folder of an exported or a transformers model."""
+    folder = Path(text.removeprefix("hf:"))
+    return folder if text.startswith("hf:") and folder.is_dir() else _find_model(text)
 
 
 def is_library_model(model: str) -> bool:
@@ -84,6 +85,12 @@ def find_path(name: str) -> Path | None:
     except (OSError, ValueError):  # an impossible name, or a folder without permission
         return None
     return None if name.isascii() else place
+
+
+def _find_model(name: str) -> Path | None:
+    """As `find_path`, where it is a regular file, or a folder whose name ends as that of an exported model."""
+    path = find_path(name)
+    return path if path and (path.is_file() or path.name.endswith("_model")) else None
 
 
 def find_file(name: str) -> Path | None:

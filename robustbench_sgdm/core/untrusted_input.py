@@ -389,7 +389,7 @@ def _read_rooted(path: Path, max_bytes: int | None, files: SafeDirectory) -> byt
 
 def _child_nodes(node: yaml.Node) -> Iterable[yaml.Node]:
     if node.tag not in _PLAIN_TAGS:
-        raise ValueError(f"it holds a {short_repr(node.tag)}, which is no plain value")
+        raise ValueError(f"it holds a {short_repr(node.tag)}, which is not a plain value")
     if node.tag == _INT and len(node.value) > _MAX_DIGITS:
         raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MAX_DIGITS}")
     if isinstance(node, yaml.MappingNode):

@@ -13,7 +13,7 @@ from robustbench_sgdm.core.seeding import BatchRng
 CorruptionFunction = Callable[[Tensor, Mapping[str, float], BatchRng], Tensor]
 Tagged = TypeVar("Tagged", bound=CorruptionFunction)
 
-FAMILIES = ("noise", "blur", "weather", "digital", "edge")
+FAMILIES = ("noise", "blur", "weather", "digital", "edge", "camera")
 MAX_SEVERITY = 5
 
 _TAG = "__corruption__"
@@ -112,7 +112,7 @@ def corruption(
     Its docstring's first line is its summary.
 
     Args:
-        family: one of noise, blur, weather, digital, edge.
+        family: one of noise, blur, weather, digital, edge, camera.
         parameters: what `strength` holds, in order.
         source: the paper or the measurement that the strengths come from.
         aliases: other names a user may give.

@@ -74,15 +74,23 @@ class Corruption:
         Raises:
             UsageError: the severity is not one of those.
         """
-        if not (math.isfinite(severity) and 0 <= severity <= MAX_SEVERITY):
-            raise UsageError(f"severity {severity} is not in [0, {MAX_SEVERITY}]")
+        self.check_severity(severity)
         if self.explicit_parameters is None or severity == 0:
             return {parameter.name: parameter.interpolate(severity) for parameter in self.parameters}
-        if severity != 1:
-            raise UsageError(f"{self.name} has one strength: ask for severity 1 (or 0), not {severity:g}")
         return dict(
             zip((parameter.name for parameter in self.parameters), self.explicit_parameters, strict=True)
         )
+
+    def check_severity(self, severity: float) -> None:
+        """Refuse a severity that it does not have.
+
+        Raises:
+            UsageError: outside [0, 5], or other than 0 and 1 where the strength is fixed.
+        """
+        if not (math.isfinite(severity) and 0 <= severity <= MAX_SEVERITY):
+            raise UsageError(f"severity {severity} is not in [0, {MAX_SEVERITY}]")
+        if self.explicit_parameters is not None and severity not in (0, 1):
+            raise UsageError(f"{self.name} has one strength: ask for severity 1 (or 0), not {severity:g}")
 
     def effective_severities(self, severities: Sequence[float]) -> list[float]:
         """The severities above clean that it runs at: 1 alone where the strength is fixed."""

@@ -13,6 +13,7 @@ from robustbench_sgdm.core import errors, resources
 from robustbench_sgdm.core.errors import CorruptionError, RobustBenchError, UsageError
 from robustbench_sgdm.core.seeding import BatchRng, derive_seed
 from robustbench_sgdm.corruption import imgaug_engine
+from robustbench_sgdm.corruption.composition import Composition
 from robustbench_sgdm.corruption.decorator import MAX_SEVERITY
 from robustbench_sgdm.corruption.definition import Corruption
 
@@ -52,6 +53,18 @@ def apply_corruption(
         raise errors.unknown_name_error("engine", engine, ENGINES)
     if severity == 0 or len(images) == 0:
         return images.clone()
+    if isinstance(corruption, Composition):
+        corruption.check_severity(severity)
+        for part in corruption.parts:
+            images = apply_corruption(
+                part.corruption,
+                images,
+                part.effective_severity(severity),
+                seed=seed,
+                image_ids=image_ids,
+                engine=engine,
+            )
+        return images
     seeds = [derive_seed(seed, corruption.name, severity, image_id) for image_id in image_ids]
     return ENGINES[engine](corruption, images.contiguous(), severity, seeds)
 
@@ -68,7 +81,8 @@ def _torch(corruption: Corruption, images: Tensor, severity: float, seeds: Seque
     if before is not None and not _are_equal(before, images):
         raise CorruptionError(f"{_where(corruption)} changed its input; work on a copy, `images.clone()`")
     _check_output(corruption, images, out)
-    return out.clone() if out.data_ptr() == images.data_ptr() else out
+    shared = before is not None and out.data_ptr() == images.data_ptr()  # never by ours
+    return out.clone() if shared else out
 
 
 @cache

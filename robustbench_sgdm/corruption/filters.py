@@ -8,7 +8,7 @@ and tap by tap, or in double precision.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.seeding import BatchRng
+from robustbench_sgdm.core.numba_utils import compiled
 
 Border = Literal["replicate", "reflect", "symmetric"]
 Kernel1d = NDArray[np.float32]
@@ -35,36 +35,40 @@ _CV_BORDER = {
 _SLACK = 1e-3
 _SLACK_DOUBLE = 1e-9
 
+TO_BYTE = np.float32(_SLACK - 0.5)
+"""What a grey level in float32 is moved by before it is rounded to the nearest whole number, half to even."""
+
+_COMPILED = True  # tests turn it off and so compare both forms of everything on the CPU
+
+
+def is_on_cpu(images: Tensor) -> bool:
+    """Whether OpenCV and compiled loops can reach the values; else tensor operations do the same."""
+    return _COMPILED and images.device.type == "cpu"
+
 
 def to_uint8(levels: Tensor) -> Tensor:
     """Clip grey levels to [0, 255] and truncate them to uint8, as COCO-C does; `levels` is overwritten."""
-    if levels.device.type != "cpu" or levels.dtype != torch.float32 or not levels.is_contiguous():
-        slack = _SLACK_DOUBLE if levels.dtype == torch.float64 else _SLACK
-        return levels.add_(slack).clamp_(0, 255).to(torch.uint8)
-    # The same in one pass: convertScaleAbs rounds to the nearest and saturates at 255, so truncation is rounding of
-    # half a level less. It takes the absolute value first, hence the clamp at 0.
-    rows = levels.clamp_(min=0).view(-1, levels.shape[-1])
-    return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=_SLACK - 0.5)).view(levels.shape)
+    if levels.dtype == torch.float64:
+        return levels.add_(_SLACK_DOUBLE).clamp_(0, 255).to(torch.uint8)
+    levels.clamp_(min=0)  # convertScaleAbs takes the absolute value
+    if not is_on_cpu(levels) or not levels.is_contiguous():
+        return levels.add_(float(TO_BYTE)).round_().clamp_(0, 255).to(torch.uint8)
+    rows = levels.view(-1, levels.shape[-1])
+    # The same in one pass: OpenCV rounds to the nearest and stops at 255.
+    return torch.from_numpy(cv2.convertScaleAbs(rows.numpy(), alpha=1, beta=float(TO_BYTE))).view(
+        levels.shape
+    )
 
 
 def transpose(planes: Tensor) -> Tensor:
     """Transpose (..., H, W) in memory; OpenCV does it four times as fast as torch."""
-    if planes.device.type != "cpu":
+    if not is_on_cpu(planes):
         return planes.transpose(-1, -2).contiguous()
     out = torch.empty(*planes.shape[:-2], planes.shape[-1], planes.shape[-2], dtype=planes.dtype)
     stacks = (stack.reshape(-1, *stack.shape[-2:]).numpy() for stack in (planes, out))
     for plane, target in zip(*stacks, strict=True):
         cv2.transpose(plane, dst=target)
     return out
-
-
-def uniform_draws(rng: BatchRng, *shape: int) -> Tensor:
-    """Uniform draws in [-1, 1) in steps of 2^-15, float32 (B, *shape): four for the price of one."""
-    count = math.prod(shape)
-    # A draw of 64 bits costs as much as one of 16, so each is read as four int16. Their range is [-2^15, 2^15), and
-    # dividing by a power of two is exact: the same floats on every device.
-    words = rng.integers(-(2**63), 2**63 - 1, -(-count // 4))
-    return words.view(torch.int16)[:, :count].float().div_(2**15).view(len(rng), *shape)
 
 
 def apply_lut(images: Tensor, tables: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def apply_lut(images: Tensor, tables: Tensor) -> Tensor:
     Returns:
         uint8 (B, C, H, W).
     """
-    if images.device.type != "cpu":
+    if not is_on_cpu(images):
         return tables.gather(2, images.flatten(2).long()).view(images.shape)
     out = np.empty(images.shape, np.uint8)
     for image, table, target in zip(images.numpy(), tables.numpy(), out, strict=True):
@@ -105,7 +109,7 @@ def correlate_separable(images: Tensor, terms: Terms, border: Border) -> Tensor:
     Returns:
         float32 (B, C, H, W) in the images' units.
     """
-    if images.device.type == "cpu":
+    if is_on_cpu(images):
         return _correlate_separable_cv2(images, terms, border)
     return correlate_separable_torch(images, terms, border)
 
@@ -226,37 +230,60 @@ def remap(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """
     height, width = image.shape[-2:]
     down, right = down.expand(height, width), right.expand(height, width)
-    reach = 2 + int(max(by.abs().max() for by in (down, right)))
-    rows, cols = (_pad_indices(size, reach, "symmetric").to(image.device) for size in (height, width))
-    padded = image.index_select(1, rows).index_select(2, cols)
     out = torch.empty(image.shape, device=image.device)
-    # On the CPU a band of rows at a time, whose intermediate results stay in the cache.
-    band = 32 if image.device.type == "cpu" else height
-    for start in range(0, height, band):
-        part = slice(start, start + band)
-        _remap_rows(padded[:, start:], down[part], right[part], reach, out[:, part])
-    return out
-
-
-def _remap_rows(padded: Tensor, down: Tensor, right: Tensor, reach: int, out: Tensor) -> None:
-    """Fill `out` (C, h, w) with what lies (down, right) of each pixel; `padded` has `reach` more around it."""
-    height, width = down.shape
-    across = padded.shape[2]
-    top, left = down.floor(), right.floor()
-    part_down, part_right = down - top, right - left
-    rows, cols = (
-        torch.arange(reach, reach + size, dtype=torch.int32, device=out.device) for size in (height, width)
+    if is_on_cpu(image):
+        _remap_loop(image.numpy(), down.numpy(), right.numpy(), out.numpy())
+        return out
+    (top, under), (left, beside) = (
+        [_mirrored(place, size) for place in (whole, whole + 1)]
+        for whole, size in (
+            (down.floor().long() + torch.arange(height, device=image.device)[:, None], height),
+            (right.floor().long() + torch.arange(width, device=image.device), width),
+        )
     )
-    # Flat index of the upper left of four neighbours; the others are 1, `across` and `across + 1` further on.
-    # `grid_sample` takes places in [-1, 1], which would round them.
-    places = top.int().add_(rows[:, None]).mul_(across).add_(left.int().add_(cols)).flatten()
-    for plane, target in zip(padded.flatten(1), out, strict=True):
-        corners = [
-            plane[start:].index_select(0, places).float().view(height, width)
-            for start in (0, 1, across, across + 1)
-        ]
-        above, under = corners[0].lerp_(corners[1], part_right), corners[2].lerp_(corners[3], part_right)
-        torch.lerp(above, under, part_down, out=target)
+    part_down, part_right = down - down.floor(), right - right.floor()
+    flat = image.flatten(1)
+    corners = [
+        flat.index_select(1, (row * width + column).flatten()).float().view(image.shape)
+        for row in (top, under)
+        for column in (left, beside)
+    ]
+    upper = (corners[1] - corners[0]).mul_(part_right).add_(corners[0])
+    lower = (corners[3] - corners[2]).mul_(part_right).add_(corners[2])
+    return (lower - upper).mul_(part_down).add_(upper)
+
+
+def _mirrored(places: Tensor, size: int) -> Tensor:
+    """The pixels of a side that lie at these places of the side and its mirror images."""
+    places = places % (2 * size)
+    return torch.minimum(places, 2 * size - 1 - places)
+
+
+@compiled
+def _remap_loop(
+    image: NDArray[Any], down: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    channels, height, width = image.shape
+    flat = image.reshape(channels, height * width)
+    for y in range(height):
+        for x in range(width):
+            whole_down, whole_right = np.floor(down[y, x]), np.floor(right[y, x])
+            part_down, part_right = down[y, x] - whole_down, right[y, x] - whole_right
+            top, left = y + np.int64(whole_down), x + np.int64(whole_right)
+            under, beside = top + 1, left + 1
+            if top < 0 or under >= height or left < 0 or beside >= width:
+                top, under = top % (2 * height), under % (2 * height)
+                left, beside = left % (2 * width), beside % (2 * width)
+                top, under = min(top, 2 * height - 1 - top), min(under, 2 * height - 1 - under)
+                left, beside = min(left, 2 * width - 1 - left), min(beside, 2 * width - 1 - beside)
+            # Without a sign an index is not looked at for whether it counts from the end.
+            a, b = np.uintp(top * width + left), np.uintp(top * width + beside)
+            c, d = np.uintp(under * width + left), np.uintp(under * width + beside)
+            for channel in range(channels):
+                plane = flat[channel]
+                upper = (np.float32(plane[b]) - np.float32(plane[a])) * part_right + np.float32(plane[a])
+                lower = (np.float32(plane[d]) - np.float32(plane[c])) * part_right + np.float32(plane[c])
+                out[channel, y, x] = (lower - upper) * part_down + upper
 
 
 def low_pass(images: Tensor, cutoff: float) -> Tensor:
@@ -275,15 +302,16 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     # As products with a truncated DCT basis in double precision: an FFT chooses its order of summation by size and
     # threads, and only the low frequencies are wanted.
     rows, cols = (
-        _dct_vectors(size, int(2 * cutoff * size) + 1).to(images.device) for size in images.shape[-2:]
+        torch.from_numpy(_dct_vectors(size, int(2 * cutoff * size) + 1)).to(images.device)
+        for size in images.shape[-2:]
     )
     return torch.stack([(rows.T @ ((rows @ image @ cols.T) @ cols)).float() for image in images.double()])
 
 
 @lru_cache(maxsize=32)
-def _dct_vectors(size: int, kept: int) -> Tensor:
-    """The first `kept` orthonormal DCT-II vectors (min(kept, size), size), float64."""
-    k = torch.arange(min(kept, size), dtype=torch.float64)[:, None]
-    waves = torch.cos(torch.pi * k * (torch.arange(size) + 0.5) / size) * math.sqrt(2 / size)
+def _dct_vectors(size: int, kept: int) -> NDArray[np.float64]:
+    """The first `kept` orthonormal DCT-II vectors (min(kept, size), size)."""
+    k = np.arange(min(kept, size))[:, None]
+    waves = np.cos(np.pi * k * (np.arange(size) + 0.5) / size) * math.sqrt(2 / size)
     waves[0] /= math.sqrt(2)
-    return waves
+    return np.asarray(waves, np.float64)

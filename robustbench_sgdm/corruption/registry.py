@@ -11,6 +11,7 @@ from pathlib import Path
 from robustbench_sgdm.core import errors, resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT
 from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.corruption.composition import MAX_PARTS, Part, compose
 from robustbench_sgdm.corruption.decorator import FAMILIES
 from robustbench_sgdm.corruption.definition import Corruption, declared_corruptions
 
@@ -19,6 +20,7 @@ GROUP = "robustbench_sgdm.corruptions"
 """Of the entry points by which packages bring corruptions."""
 
 GROUPS = ("all", "benchmark", "holdout", *FAMILIES)
+_PLUS = re.compile(r"\+(?![^\[]*\])")  # but not in brackets, as of 1e+3
 _BRACKETS = re.compile(r"(?P<name>[^\[\]]+)\[(?P<strength>[^\[\]]*)\]")
 
 
@@ -72,20 +74,46 @@ class CorruptionRegistry:
     def get(self, name: str) -> Corruption:
         """One corruption by name, alias, or either with a strength: `gaussian_noise[sigma=0.15]`.
 
+        Several of them joined by `+`, each with a severity of its own or without, are a composition:
+        `fog+gaussian_noise`, `fog@2+gaussian_noise@4`.
+
         Raises:
-            UsageError: there is none of that name, or the strength does not fit it.
+            UsageError: there is none of that name, or the strength or the severity does not fit it.
         """
-        bracketed = _BRACKETS.fullmatch(name)
-        if bracketed:
-            return _with_parameters(self.get(bracketed["name"]), bracketed["strength"])
         for corruption in self:
             if name in (corruption.name, *corruption.aliases):
                 return corruption
+        parts = _PLUS.split(name)
+        if len(parts) > MAX_PARTS:
+            raise UsageError(f"{name[:80]} has {len(parts)} parts; a composition has 2 to {MAX_PARTS}")
+        if len(parts) > 1:
+            return compose([self._part(part) for part in parts])
+        bracketed = _BRACKETS.fullmatch(name)
+        if bracketed:
+            return _with_parameters(self.get(bracketed["name"]), bracketed["strength"])
+        if "@" in name:
+            raise UsageError(
+                f"{name!r}: only parts of a composition have a severity of their own, as in fog@2+gaussian_noise@4; "
+                "give --severity"
+            )
         aliases = [alias for corruption in self for alias in corruption.aliases]
         raise errors.unknown_name_error("corruption", name, [*self.names, *aliases, *GROUPS])
 
+    def _part(self, text: str) -> Part:
+        """`name`, or `name@severity`, of a composition."""
+        name, at, severity = text.rpartition("@")
+        name = (name if at else text).strip()
+        if not name:
+            raise UsageError("a composition lacks a corruption before or after '+'; write fog+gaussian_noise")
+        if name in GROUPS:
+            raise UsageError(f"{name} is a group; a composition names single corruptions")
+        try:
+            return Part(self.get(name), float(severity) if at else None)
+        except ValueError:
+            raise UsageError(f"{text}: the severity of a part must be a number, not {severity!r}") from None
+
     def select(self, names: Sequence[str]) -> list[Corruption]:
-        """The union of names, aliases, groups and bracketed strengths, each once, in the registry's order.
+        """The union of names, aliases, groups, strengths and compositions, each once, in the registry's order.
 
         Raises:
             UsageError: a name is not known.
@@ -94,7 +122,8 @@ class CorruptionRegistry:
         for name in names:
             members = self.group(name) if name in GROUPS else [self.get(name)]
             chosen.update({corruption.name: corruption for corruption in members})
-        return sorted(chosen.values(), key=lambda corruption: self.names.index(corruption.base_name))
+        places = {name: place for place, name in enumerate(self.names)}
+        return sorted(chosen.values(), key=lambda one: places.get(one.base_name, len(places)))
 
 
 def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:

@@ -22,10 +22,9 @@ def corrupt_image(
     seed: int,
     image_id: int,
     engine: str = "torch",
-    device: str = "cpu",
 ) -> NDArray[np.uint8]:
     """`apply_corruption` for one image, (H, W, 3) RGB."""
-    batch = torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).to(device)
+    batch = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
     noisy = apply_corruption(corruption, batch, severity, seed=seed, image_ids=[image_id], engine=engine)
     return np.ascontiguousarray(noisy[0].permute(1, 2, 0).cpu().numpy())
 
@@ -76,9 +75,8 @@ def reproduce(
     image_id: int,
     engine: str,
     fingerprint: str | None,
-    device: str = "cpu",
 ) -> NDArray[np.uint8]:
-    """The pixels that a run saw.
+    """The pixels that a run saw; where it saw them on another device, to the rounding that `seeding` leaves.
 
     Args:
         corruption: of the run, as it is now.
@@ -88,7 +86,6 @@ def reproduce(
         image_id: of the image.
         engine: of the run.
         fingerprint: of the corruption when the run was made.
-        device: of the run's kind; pixels of another kind differ in their noise.
 
     Raises:
         DataError: the images were corrupted outside this package, or the corruption changed since.
@@ -96,9 +93,7 @@ def reproduce(
     check_reproducible(engine)
     if corruption.fingerprint(engine) != fingerprint:
         raise DataError(f"{corruption.name} changed since the run was made; run again to see it as it is now")
-    return corrupt_image(
-        corruption, image, severity, seed=seed, image_id=image_id, engine=engine, device=device
-    )
+    return corrupt_image(corruption, image, severity, seed=seed, image_id=image_id, engine=engine)
 
 
 def check_reproducible(engine: str) -> None:

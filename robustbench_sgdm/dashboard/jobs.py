@@ -137,13 +137,14 @@ def started_at(path: Path) -> float:
 
 def stop(path: Path) -> None:
     """Interrupt the run as Ctrl-C does, and kill it later if it goes on; what is finished is stored."""
-    job, process = _job(path), _process(path)
-    if job is None or process is None:
+    process = _process(path)
+    if process is None:
         return
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
-        job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))
+        if job := _job(path):
+            job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))
     threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
 
 

@@ -37,7 +37,7 @@ def load_dataset(
     if (found is None or found.suffixes) and not Path(wanted).exists():
         raise UsageError(f"no data set {wanted!r}: give {', '.join(names)}, or the path of a {kinds}")
     if found is None:
-        raise UsageError(f"{wanted} is no {kinds}")
+        raise UsageError(f"{wanted} is not a {kinds}")
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images} is not a folder")
     if images is not None and not found.takes_images:

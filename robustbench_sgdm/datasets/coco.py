@@ -363,7 +363,7 @@ def _box(entry: Mapping[str, Any], where: str, tally: _IssueCounter) -> list[flo
             )
         if not isinstance(outlines, list):
             raise DataError(
-                f"{where} has no bbox, and its segmentation is no polygon; add the box of its mask as bbox"
+                f"{where} has no bbox, and its segmentation is not a polygon; add the box of its mask as bbox"
             )
         flat = [outlines] if isinstance(outlines[0], int | float) else outlines
         try:
@@ -372,7 +372,7 @@ def _box(entry: Mapping[str, Any], where: str, tally: _IssueCounter) -> list[flo
             box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                f"{where} has no bbox and a segmentation that is no polygon ({short_repr(error)})"
+                f"{where} has no bbox and a segmentation that is not a polygon ({short_repr(error)})"
             ) from error
         tally.add(
             "annotations without bbox, for which that of their polygons is taken", where.rpartition(": ")[2]
@@ -473,7 +473,7 @@ def _parse_whole(value: Any) -> int:
         return int(value)
     if isinstance(value, str) and len(value) < 20 and value.strip().isdecimal():
         return int(value)
-    raise ValueError(f"{short_repr(value)}, which is no whole number")
+    raise ValueError(f"{short_repr(value)}, which is not a whole number")
 
 
 def _number(value: Any, where: str) -> float:

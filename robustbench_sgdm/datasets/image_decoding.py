@@ -108,7 +108,7 @@ def decode_image(content: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.ui
         with _open_image(io.BytesIO(content), most_pixels) as file:
             return _pixels(file, upright=True)
     except _NO_PICTURE:
-        raise DataError("this is no picture that can be read; give a PNG, JPEG or WebP file") from None
+        raise DataError("this is not an image that can be read; give a PNG, JPEG or WebP file") from None
     except Exception as error:
         raise DataError(f"this picture cannot be decoded ({error}); give another one") from error
 
@@ -165,7 +165,7 @@ def _ends_with(file: IO[bytes], end: bytes) -> bool:
 
 def _describe_other(path: Path) -> str:
     """What a file is that is no picture."""
-    return "is empty" if path.is_file() and not path.stat().st_size else "is no picture that can be read"
+    return "is empty" if path.is_file() and not path.stat().st_size else "is not an image that can be read"
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def parse_name(text: str) -> FileName:
             plain, kind = unquote(urlsplit(text).path), "a URL"
             plain = re.sub(r"^/[A-Za-z]:(?=/)", "", plain)  # file:///C:/...
         except ValueError:
-            raise ValueError(f"{short_repr(text)} is no address that can be read") from None
+            raise ValueError(f"{short_repr(text)} is not a valid address") from None
     elif is_windows_absolute(text):
         plain, kind = re.sub(r"^[A-Za-z]:", "", text), "an absolute Windows path"
     elif text.startswith("/"):

@@ -22,6 +22,7 @@ from robustbench_sgdm.detectors.adapters import (
     model_name,
 )
 from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
 
@@ -76,7 +77,8 @@ def load_detectors(
     """
     if not models:
         raise UsageError(
-            "no model given; --model takes a name of `robustbench list models` or a checkpoint's path"
+            "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
+            "or of an exported model"
         )
     ready = [
         load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
@@ -125,9 +127,9 @@ def load_detectors(
 
 def _load(
     model: str, config: InferenceConfig, weights: Path | None
-) -> tuple[UltralyticsDetector | LibraryDetector, NoEnd2EndError | None]:
+) -> tuple[UltralyticsDetector | ExportedDetector | LibraryDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
-    load = load_library_model if is_library_model(model) else load_detector
+    load = load_library_model if is_library_model(model) else load_file
     try:
         return load(model, config, weights=weights), None
     except NoEnd2EndError as error:
@@ -145,6 +147,26 @@ def _files_by_model(
         if baseline and model in files and baseline not in requested:
             files.setdefault(baseline, files[model])
     return files
+
+
+def load_file(
+    model: str | Path,
+    config: InferenceConfig = InferenceConfig(),
+    *,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> UltralyticsDetector | ExportedDetector:
+    """Load a zoo name, a checkpoint or an exported model; in the runtime that the configuration names.
+
+    Raises:
+        UsageError: an unknown name, weights for a file, or a runtime that is not installed.
+        DataError: the file is damaged, or no detector's.
+    """
+    if is_exported(model):
+        if weights is not None:
+            raise UsageError(f"{model} holds its weights already; leave out --weights for it")
+        return load_exported(model, config if classes is None else replace(config, classes=classes))
+    return convert(load_detector(model, config, weights=weights, classes=classes), config.runtime)
 
 
 def load_trained_detectors(
@@ -227,20 +249,26 @@ def added_baselines(models: Sequence[str]) -> list[str]:
 
 
 def _names(models: Sequence[str], loaded: Collection[str] = ()) -> dict[str, str]:
-    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others."""
+    """A distinct name for each: a file's stem, behind as many of its folders as tell it from others.
+
+    An exported model has its whole name: beside `best.pt` it is `best.onnx`.
+    """
     files = [m for m in models if m not in loaded and (_is_file(m) or zoo.is_model_yaml(m))]
-    names = {m: Path(m).stem if m in files else m for m in models}
+    names = {
+        m: (Path(m).resolve().name if is_exported(m) else Path(m).stem) if m in files else m for m in models
+    }
     names |= {m: model_name(m) for m in models if m not in loaded and is_library_model(m)}
     for depth in range(2, 10):
         counts = Counter(name.casefold() for name in names.values())
         for model in [m for m in files if counts[names[m].casefold()] > 1]:
-            parts = Path(model).resolve().with_suffix("").parts[-depth:]
+            path = Path(model).resolve()
+            parts = (path if is_exported(model) else path.with_suffix("")).parts[-depth:]
             names[model] = "-".join(p for p in parts if p not in ("weights", "/"))
     return names
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix.lower() in {".pt", ".safetensors"}
+    return Path(model).suffix.lower() in {".pt", ".safetensors"} or is_exported(model)
 
 
 def plugin_names() -> list[str]:
@@ -270,7 +298,8 @@ def load_plugin(model: str) -> Detector:
         raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(detector, Detector):
         raise UsageError(
-            f"{place} gave a {type(detector).__name__}, which is no detector; return robustbench_sgdm.wrap_detector(...)"
+            f"{place} gave a {type(detector).__name__}, which is not a detector; return "
+            "robustbench_sgdm.wrap_detector(...)"
         )
     return detector
 

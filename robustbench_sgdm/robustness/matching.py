@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.robustness.numba_utils import compiled
+from robustbench_sgdm.core.numba_utils import compiled
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
 """IoU thresholds; bit t of a mask is the t-th."""

@@ -160,7 +160,7 @@ def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Reject runs that cannot be compared: other images, seeds, engines, devices or corruptions.
+    """Reject runs that cannot be compared: other images, seeds, engines or corruptions.
 
     Raises:
         DataError: names what differs.
@@ -171,8 +171,6 @@ def check_comparable(runs: Sequence[Run]) -> None:
         _check_same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
         _check_same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
         _check_same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)
-        kinds = ours.settings.device_kind, theirs.settings.device_kind
-        _check_same(first, other, "kind of device that drew the noise", *kinds)
         for name in ours.corruptions.keys() & theirs.corruptions.keys():
             prints = [manifest.corruptions[name].fingerprint for manifest in (ours, theirs)]
             _check_same(first, other, f"definition of {name}", *prints)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.robustness.matching import (
     ALL_THRESHOLDS,
     AREA_RANGES,
@@ -19,7 +20,6 @@ from robustbench_sgdm.robustness.matching import (
     Matches,
     SortedTruth,
 )
-from robustbench_sgdm.robustness.numba_utils import compiled
 
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 """The metrics of a resample, in percent; NaN where its images have no such object."""

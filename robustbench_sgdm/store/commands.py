@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
@@ -20,6 +21,8 @@ _DEVICE = re.compile(r"cpu|cuda(?::\d{1,3})?", re.ASCII)
 _ENGINES = ("torch", "imgaug")
 _EMBEDDED = "embedded"
 _WEIGHTS = (".pt", ".safetensors")
+_EXPORTS = (".onnx", ".xml", "_openvino_model")  # others run code
+_RUNTIMES = ("onnx", "openvino", "tensorrt")
 _DATA = (".json", ".yaml", ".yml")
 _LONGEST = 4000  # characters of a value
 
@@ -47,7 +50,12 @@ def resume_command(run: Run) -> str:
     options = [*_models(models), *_data(manifest), *_corruptions(run)]
     options += [("engine", settings.engine), ("seed", str(settings.seed)), ("device", settings.device)]
     place = run.path if run.path.name not in ("", "..") else run.path.resolve()  # `.` says no name
-    options += [*_inference(models.values()), ("project", str(place.parent)), ("name", place.name)]
+    options += [
+        *_inference(models.values()),
+        *_exports(manifest.config),
+        ("project", str(place.parent)),
+        ("name", place.name),
+    ]
     return shlex.join(["robustbench", "run", *(word for option in options for word in _words(*option))])
 
 
@@ -65,6 +73,10 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
         file = model.weights
         if file == _EMBEDDED and _NAME.fullmatch(name):
             options.append(("model", name))
+        elif _is_export(file):
+            if name != Path(file).name and not name.endswith(f"-{Path(file).name}"):
+                raise DataError(f"{short_repr(name)} is not its file's name")
+            options.append(("model", file))
         elif Path(file).suffix.lower() in _WEIGHTS:
             stem = Path(file).stem
             if name == stem or name.endswith(f"-{stem}"):  # a model is called after its file
@@ -84,6 +96,21 @@ def _models(models: Mapping[str, ModelInfo]) -> Options:
             file = models[baseline].weights
             options.append(("baseline", file if ("model", file) in options else baseline))
     return options
+
+
+def _is_export(file: str) -> bool:
+    return file.lower().endswith(_EXPORTS)
+
+
+def _exports(config: Mapping[str, Any]) -> Options:
+    """What the user said of exported files that do not say it themselves."""
+    names = config.get("classes")
+    if isinstance(names, list):
+        if not all(isinstance(name, str) and "," not in name for name in names):
+            raise DataError("its class names hold commas, which --classes takes from a file alone")
+        names = ",".join(names)
+    said = {"classes": names, "layout": config.get("layout"), "normalize": config.get("normalize")}
+    return [(key, value) for key, value in said.items() if isinstance(value, str)]
 
 
 def _data(manifest: Manifest) -> Options:
@@ -121,6 +148,10 @@ def _inference(models: Collection[ModelInfo]) -> Options:
         if len(values) > 1 and key != "imgsz":
             raise DataError(f"its models differ in {key}, which one command cannot say")
         options += [(key.replace("_", "-"), str(value)) for value in values if len(values) == 1]
+    runtimes = {model.runtime for model in models if not _is_export(model.weights)}
+    if len(runtimes) > 1:
+        raise DataError("its checkpoints ran in several runtimes, which one command cannot say")
+    options += [("runtime", str(one)) for one in runtimes if one in _RUNTIMES]
     for key in ("half", "end2end"):
         options += [(key, "")] * any(getattr(model, key) for model in models)
     return options

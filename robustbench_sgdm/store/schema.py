@@ -245,6 +245,10 @@ class ModelInfo(Record):
         max_det: most boxes in an image.
         half: whether in float16.
         end2end: whether by the one-to-one branch of a head that has two.
+        runtime: what computes it, such as `onnx`; None is PyTorch.
+        runtime_version: of the package that computes.
+        layout: what the outputs of an exported model mean.
+        pixels: how it takes them.
         unmatched: classes of the model that the data lack; their boxes are left out.
         unfound: classes of the data that the model lacks; they count as AP 0.
         notes: sentences for the user.
@@ -268,6 +272,10 @@ class ModelInfo(Record):
     max_det: Count | None = None
     half: Annotated[bool, Strict()] | None = None
     end2end: Annotated[bool, Strict()] | None = None
+    runtime: Text | None = None
+    runtime_version: Text | None = None
+    layout: Text | None = None
+    pixels: Text | None = None
     unmatched: Texts = ()
     unfound: Texts = ()
     notes: Texts = ()
@@ -353,8 +361,9 @@ class Manifest(Record):
         if type(number) is not int or number >= SCHEMA:
             return super()._other_schema(number, source)
         return DataError(
-            f"{source} was made by an earlier version (schema {short_repr(number)}, this one reads {SCHEMA}): run it again under "
-            "another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads its results.csv"
+            f"{source} was made by an earlier version (schema {short_repr(number)}, this one reads {SCHEMA}): run it "
+            "again under another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads its "
+            "results.csv"
         )
 
     @model_validator(mode="after")
@@ -445,7 +454,7 @@ class TrainingResult(Record):
         health: what was wrong, a line each.
     """
 
-    remedy = "remove it, and --resume trains this run anew"
+    remedy = "remove it, and --resume trains this run again"
 
     model: Text
     seed: Integer
@@ -465,7 +474,7 @@ class Recipe(Record):
     """
 
     numbers = (None, SCHEMA)
-    remedy = "give another --name to begin anew"
+    remedy = "give another --name to start anew"
 
     versions: dict[Text, Text]
 

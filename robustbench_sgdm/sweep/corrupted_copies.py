@@ -41,12 +41,9 @@ class CopyResult:
 
 def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: CopyConfig) -> CopyResult:
     """Write a copy of the data set for each corruption and severity; its json last, so a copy with one is complete."""
-    dataset = _take_first(dataset, config.limit)
+    dataset = take_first(dataset, config.limit)
     names = _file_names(dataset.images, config.format)
-    with_clean = [0.0] * (0 in config.severities)
-    versions = [
-        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severities)]
-    ]
+    versions = list_versions(corruptions, config)
     for (
         version
     ) in versions:  # the json of an earlier copy must not describe a mixture, should this stop half-way
@@ -63,6 +60,14 @@ def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: Co
         atomic_io.write_text(_json_path(dataset, config.out, version), text)
     folders = [_folder(config.out, version) for version in complete]
     return CopyResult(folders, len(dataset), list(failed.values()))
+
+
+def list_versions(corruptions: Sequence[Corruption], config: CopyConfig) -> list[_Version]:
+    """Every corruption with the severities that it has of those asked for."""
+    with_clean = [0.0] * (0 in config.severities)
+    return [
+        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severities)]
+    ]
 
 
 def first_image_versions(
@@ -89,7 +94,8 @@ def _corrupt(
     )
 
 
-def _take_first(dataset: Dataset, limit: int) -> Dataset:
+def take_first(dataset: Dataset, limit: int) -> Dataset:
+    """The data set cut to its first images; 0 for all of them."""
     images = dataset.images[:limit] if limit else dataset.images
     ids = {image.id for image in images}
     annotations = [a for a in dataset.annotations if a["image_id"] in ids]

@@ -1,12 +1,10 @@
 """Reproduces the corrupted images that figures show, from the data set's images and the run's seed."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
@@ -16,8 +14,6 @@ from robustbench_sgdm.corruption import Corruption
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.store import Run, has_image, write_image
-
-_LOG = logging.getLogger(__name__)
 
 
 def make_corrupted_images(
@@ -47,7 +43,7 @@ def make_corrupted_images(
             todo.setdefault(image_id, []).append((corruption, severity))
     if not todo:
         return 0
-    images, device = _images(run), _device(run)
+    images = _images(run)
     for image_id, versions in todo.items():
         if image_id not in images:
             raise DataError(f"{run.path} has no image {image_id}; its first ids are {_first_ids(images)}")
@@ -60,7 +56,7 @@ def make_corrupted_images(
                     raise DataError(
                         f"corruption {name!r} is not installed; pass its folder with --corruption-dir"
                     )
-                pixels = _reproduce(run, corruptions[name], severity, clean, image_id, device)
+                pixels = _reproduce(run, corruptions[name], severity, clean, image_id)
             write_image(run, name, severity, image_id, pixels)
             progress(1)
     return sum(map(len, todo.values()))
@@ -80,19 +76,8 @@ def _images(run: Run) -> dict[int, Image]:
     }
 
 
-def _device(run: Run) -> str:
-    """The run's kind of device, on which noise is drawn as it was then."""
-    device = run.manifest.settings.device
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        _LOG.warning(
-            "the run drew its noise on a GPU; these images are made on the CPU and differ in their noise"
-        )
-        return "cpu"
-    return device
-
-
 def _reproduce(
-    run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int, device: str
+    run: Run, corruption: Corruption, severity: float, clean: NDArray[np.uint8], image_id: int
 ) -> NDArray[np.uint8]:
     settings, recorded = run.manifest.settings, run.manifest.corruptions.get(corruption.name)
     return corrupting.reproduce(
@@ -103,7 +88,6 @@ def _reproduce(
         image_id=image_id,
         engine=settings.engine,
         fingerprint=recorded.fingerprint if recorded else None,
-        device=device,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from robustbench_sgdm import corruption as corrupting
@@ -89,7 +90,12 @@ def estimate_seconds(
     threads = torch.get_num_threads()
     try:
         return combine_costs(plan, units, capacity, _measure(plan), run)
-    except (RuntimeError, MemoryError, OSError) as error:  # numba writes what it compiled to disk
+    except (
+        RuntimeError,
+        MemoryError,
+        OSError,
+        NumbaError,
+    ) as error:  # numba caches on a disk that may be full
         raise RobustBenchError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         torch.set_num_threads(threads)

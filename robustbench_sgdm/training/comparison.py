@@ -123,14 +123,14 @@ def check_names(models: Iterable[str]) -> None:
 
 
 def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run, or with a comparison, that was begun otherwise.
+    """Refuse to go on with a run, or with a comparison, that was started with other options.
 
     Args:
         folder: the run's or the comparison's; nothing to check where it has no record.
         metadata: what the record would be now, from `model_card.run_metadata`.
 
     Raises:
-        UsageError: something differs; what and how it can be mended is said, and nothing is touched.
+        UsageError: something differs; the message says what and how to fix it; nothing is touched.
     """
     path, files = folder / _RECIPE, SafeDirectory(folder.parent if "model" in metadata else folder)
     if not files.is_file(path):
@@ -148,13 +148,13 @@ def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
     kept = f"{last} is kept" if files.is_file(last) else "what lies there is kept"
     if old := [key for key in changed if key.startswith("versions ")]:
         raise UsageError(
-            f"{folder.name} was begun under other versions ({_in_words(old, then, now)}), which need not give the same "
-            f"numbers: install those to go on, or begin anew under another --name; {kept}"
+            f"{folder.name} was started with other versions ({_in_words(old, then, now)}), which need not give the same "
+            f"numbers: install those to resume, or start anew under another --name; {kept}"
         )
     if changed:
         raise UsageError(
-            f"{folder.name} was begun otherwise ({_in_words(changed, then, now)}): give the same options to go on, "
-            f"or begin anew under another --name; {kept}"
+            f"{folder.name} was started with other options ({_in_words(changed, then, now)}): give the same options "
+            f"to resume, or start anew under another --name; {kept}"
         )
 
 
@@ -176,7 +176,7 @@ def read_plan(folder: Path) -> list[tuple[str, int]]:
         raise DataError(f"{folder} is one run of a comparison; give the comparison's folder, {folder.parent}")
     if "runs" not in content:
         raise DataError(
-            f"{folder} is no comparison that `robustbench train` made: no {_RECIPE} there says which models and seeds "
+            f"{folder} is not a comparison that `robustbench train` made: no {_RECIPE} there says which models and seeds "
             "it is of; give its folder, for example runs/train/scenes"
         )
     pairs = ComparisonRecipe.parse(content, path).pairs
@@ -248,11 +248,11 @@ def read_comparison(folder: Path) -> list[TrainedRun]:
         if (run.model, run.seed) != pair:
             raise DataError(
                 f"{run.folder / _RESULT} is of {short_repr(run.model)} seed {run.seed}, not of {pair[0]} seed {pair[1]}; "
-                "remove it, and --resume trains this run anew"
+                "remove it, and --resume trains this run again"
             )
         if not SafeDirectory(folder).is_file(run.weights):
             raise DataError(
-                f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run anew"
+                f"{run.weights} is missing: remove {_RESULT} beside it, and --resume trains this run again"
             )
     return done
 

@@ -136,7 +136,7 @@ def _arguments(name: str, models: Sequence[str], overrides: Mapping[str, Any]) -
     resolved = f"paper-{plain[:-1]}"
     if name not in ("paper", resolved):
         known = unknown_name_error("recipe", name, ["paper", *RECIPES])
-        raise UsageError(f"{name} is no recipe for {plain}: use {resolved}") if name in RECIPES else known
+        raise UsageError(f"{name} is not a recipe for {plain}: use {resolved}") if name in RECIPES else known
     return {**RECIPES[resolved], "batch": PAPER_BATCH[plain], **chosen}
 
 

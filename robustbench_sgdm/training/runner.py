@@ -93,7 +93,7 @@ def train(config: TrainingConfig) -> list[TrainedRun]:
     _warn(_unfinished_notes(config.project / name, folder))
     files = SafeDirectory(folder)
     if config.resume and not files.is_file("recipe.yaml"):
-        _warn([f"{folder} holds no comparison to resume, so this one begins there"])
+        _warn([f"{folder} has no comparison to resume; a new one starts there"])
     with exclusive_lock(folder):
         files.check()
         runs = [_TrainingRun(model, seed, folder, settings) for model, seed in starts]
@@ -281,7 +281,7 @@ class _TrainingRun:
         }
         if before:
             arguments["batch"] = before["batch"]  # halved in its first epoch, perhaps
-            _LOG.info("%s: goes on after epoch %d", self.name, before["epoch"] + 1)
+            _LOG.info("%s: resumes after epoch %d", self.name, before["epoch"] + 1)
         run = ReproducibleTraining(overrides=arguments, _callbacks=make_callbacks(shared.loggers, events))
         run.model = self.model.model
         # Ultralytics empties the folder before it spawns processes, unless it resumes.
@@ -293,7 +293,9 @@ class _TrainingRun:
     def _reason(self, error: Exception) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         kept = (
-            f"; {self.last} is kept, and --resume goes on after it" if self.files.is_file(self.state) else ""
+            f"; {self.last} is kept, and --resume continues after it"
+            if self.files.is_file(self.state)
+            else ""
         )
         if is_out_of_memory(error):
             batch, imgsz = self.settings.arguments["batch"], self.settings.arguments["imgsz"]

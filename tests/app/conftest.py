@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.store import Run
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import rewrite
 
 SUPPORT = resources.root() / "benchmarks" / "support"
-made_run = resources.import_file(SUPPORT / "made_run.py")
 serving = resources.import_file(SUPPORT / "serving.py")
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
     known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name in LEVELS}
     models = ["base", "base-sgdm"]
     for name, leave in (("unfinished", 3), ("complete", 0)):
-        made_run.make_run(
+        synthetic_runs.make_run(
             folder,
             name,
             models,
@@ -87,12 +87,12 @@ def compared(folder: Path, name: str, models: Sequence[str], **about: Mapping[st
 
     Under fog the later models are clearly better, under motion blur clearly worse, under gaussian noise the same.
     """
-    run = made_run.make_run(folder, name, models, LEVELS, images=8, resamples=True)
+    run = synthetic_runs.make_run(folder, name, models, LEVELS, images=8, resamples=True)
     facts = {model.replace("_", "-"): fields for model, fields in about.items()}
     run = rewrite(run, models={m: {"baseline": None, **facts.get(m, {})} for m in models})
     for cell in run.cells:
         shift = {"fog": 6, "motion_blur": -6}.get(cell.corruption, 0) * models.index(cell.model)
-        made_run._resampled(run, cell, 45 - 6 * cell.severity + shift)
+        synthetic_runs.write_samples(run, cell, 45 - 6 * cell.severity + shift)
     return Run.open(run.path)
 
 

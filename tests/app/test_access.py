@@ -24,11 +24,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
 from robustbench_sgdm.dashboard import access
 from robustbench_sgdm.store import Run
+from tests.support.synthetic_runs import rewrite
 
 serving = resources.import_file(resources.root() / "benchmarks/support/serving.py")
 

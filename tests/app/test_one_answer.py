@@ -13,13 +13,11 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import gate, report, robustness, tables
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
-
-made_run = resources.import_file(resources.root() / "benchmarks" / "support" / "made_run.py")
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import rewrite
 
 LEVELS = {"gaussian_noise": [1, 3], "motion_blur": [1, 3], "fog": [1, 3], "snow": [3]}
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
@@ -39,7 +37,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     kind = request.param.removesuffix("-again")
     models = KINDS[kind]
     folder = tmp_path_factory.mktemp(request.param)
-    made = made_run.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
+    made = synthetic_runs.make_run(folder, kind, list(models), LEVELS, images=6, resamples=True)
     made = rewrite(made, models={m: {"baseline": None} | models[m] for m in models})
     rng = np.random.default_rng([len(request.param), len(models)])
     change = {cell: rng.choice([0.0, 2.5, 4.0]) * rng.choice([-1, 1]) for cell in _kinds_of_cells(made)}
@@ -47,7 +45,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         place = list(models).index(cell.model) if kind != "seeds" else cell.model.startswith("m")
         seed = 0.3 * models[cell.model].get("seed", 0)
         shift = place * change[cell.corruption, cell.severity] + seed + rng.normal(0, 0.2) * (kind == "seeds")
-        made_run._resampled(made, cell, 40 - 6 * cell.severity + shift)
+        synthetic_runs.write_samples(made, cell, 40 - 6 * cell.severity + shift)
     return Run.open(made.path)
 
 

@@ -16,16 +16,16 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
 from robustbench_sgdm.store import Run, resume_command
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import rewrite
 
 APP = resources.root() / "app"
-made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 @pytest.fixture
@@ -76,7 +76,9 @@ def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: P
 
 
 def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_path: Path) -> None:
-    made_run.make_run(tmp_path, "kept", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6, resamples=True)
+    synthetic_runs.make_run(
+        tmp_path, "kept", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6, resamples=True
+    )
     shown = page("--project", tmp_path)
     for size in ("small", "all"):
         shown = shown.segmented_control(key="size").set_value(size).run()
@@ -122,7 +124,7 @@ def test_an_old_report_is_not_of_the_present(
 
 def test_runs_beside_each_other_say_how_they_differ(page: Callable[..., AppTest], tmp_path: Path) -> None:
     for name, severities in (("a", [1]), ("b", [1, 3])):
-        made_run.make_run(tmp_path, name, ["base"], {"fog": severities}, images=4)
+        synthetic_runs.make_run(tmp_path, name, ["base"], {"fog": severities}, images=4)
     shown = page("--project", tmp_path, run="a", beside="b", size="small")
     assert not shown.exception and "more than the model: severities" in said(shown)
     order = list(shown.dataframe[0].proto.column_order)
@@ -134,9 +136,9 @@ def test_no_row_is_called_the_highest_beside_a_higher_one(
     page: Callable[..., AppTest], tmp_path: Path
 ) -> None:
     """One model alone has no rank; rows of all runs are sorted together, those without a mean last."""
-    low = made_run.make_run(tmp_path, "low", ["base"], {"fog": [3]}, images=4, resamples=True)
-    made_run.make_run(tmp_path, "high", ["base"], {"fog": [1]}, images=4, resamples=True)
-    made_run.make_run(tmp_path, "bare", ["base"], {"fog": [1]}, images=4, leave=1, resamples=True)
+    low = synthetic_runs.make_run(tmp_path, "low", ["base"], {"fog": [3]}, images=4, resamples=True)
+    synthetic_runs.make_run(tmp_path, "high", ["base"], {"fog": [1]}, images=4, resamples=True)
+    synthetic_runs.make_run(tmp_path, "bare", ["base"], {"fog": [1]}, images=4, leave=1, resamples=True)
     shown = page("--project", tmp_path, run="low", beside="high")
     shown = shown.multiselect(key="beside").set_value(["bare", "high"]).run()
     assert not shown.exception and "highest" not in said(shown)
@@ -149,7 +151,7 @@ def test_no_row_is_called_the_highest_beside_a_higher_one(
 def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
     page: Callable[..., AppTest], tmp_path: Path
 ) -> None:
-    path = made_run.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4).path
+    path = synthetic_runs.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4).path
     assert "It keeps" in said(page("--project", tmp_path))
     for file in path.glob("cells/base/clean/*/scores.json"):
         scores = json.loads(file.read_text())
@@ -160,7 +162,7 @@ def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
 
 
 def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) -> None:
-    run = made_run.make_run(tmp_path, "r", ["base", "base-sgdm", "base-ca"], {"fog": [1]}, images=4)
+    run = synthetic_runs.make_run(tmp_path, "r", ["base", "base-sgdm", "base-ca"], {"fog": [1]}, images=4)
     rows = [("base", 10.0, 1.0, 1.0, 1.0, "cpu"), ("base-sgdm", 21.0, 2.1, 2.0, 2.2, "cpu")]
     rows += [("base-ca", 12.5, 1.25, 0.9, 1.6, "cpu")]
     run.write_latency(pd.DataFrame(rows, columns=["model", "milliseconds", "ratio", "low", "high", "device"]))
@@ -318,7 +320,7 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
 
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "first").mkdir()
-    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (tmp_path / "first/dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": ["x"]}')
     monkeypatch.setattr(jobs, "is_running", lambda path: path.name == "first")
     with pytest.raises(RobustBenchError, match="first is running"):
         jobs.start(["y"], tmp_path, "second")
@@ -356,7 +358,7 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
     """A record that names somebody else's process stops nothing."""
     import os
 
-    (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "arguments": []}}')
+    (tmp_path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "started": 0, "arguments": []}}')
     assert not jobs.is_running(tmp_path)
     jobs.stop(tmp_path)
 
@@ -364,7 +366,7 @@ def test_only_its_own_process_is_stopped(tmp_path: Path) -> None:
 def test_runs_whose_names_look_alike_are_all_shown(view: Callable[..., AppTest], tmp_path: Path) -> None:
     for name in ("a\x1b", "a\\x1b", "b c", "b-c"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "arguments": []}')
+        (tmp_path / name / "dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": []}')
     shown = view("run", "--project", tmp_path)
     assert not shown.exception and said(shown).count("failed to start") == 4
 
@@ -386,7 +388,9 @@ def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.
         assert child.stdout and child.stdout.readline()
         monkeypatch.setattr(jobs, "_STOP_TIMEOUT", 3.0)
         monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
-        (tmp_path / "dashboard.json").write_text(json.dumps({"pid": child.pid, "arguments": []}))
+        (tmp_path / "dashboard.json").write_text(
+            json.dumps({"pid": child.pid, "started": 0, "arguments": []})
+        )
         jobs.stop(tmp_path)
         assert jobs.is_stopping(tmp_path)
         assert child.wait(60) == -signal.SIGKILL
@@ -397,7 +401,7 @@ def test_progress_and_the_time_left_of_a_run_that_goes_on(
 ) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)  # however long the rest takes
-    run = made_run.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
+    run = synthetic_runs.make_run(tmp_path, "r", ["base"], {"fog": [1]}, images=600, leave=1)
     rows: dict[str, list[float]] = {
         c: [] for c in ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
     }
@@ -422,7 +426,7 @@ def test_a_run_that_goes_on_remembers_where_it_began(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = shutil.copytree(project / "unfinished", tmp_path / "r")
-    (path / "dashboard.json").write_text('{"pid": 1, "arguments": ["--no-such-option"]}')
+    (path / "dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": ["--no-such-option"]}')
     jobs.start(["--no-such-option"], tmp_path, "r")
     share = json.loads((path / "dashboard.json").read_text())["share"]
     assert share == jobs.job_progress(Run.open(path)).share > 0.5
@@ -449,8 +453,8 @@ def test_uploads(tmp_path: Path) -> None:
     from PIL import Image
 
     for content_, why in (
-        (b"no picture at all", "no picture"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
+        (b"no picture at all", "not an image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "image"),
         (b"x" * (uploads.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):
@@ -482,7 +486,7 @@ def test_text_from_files_is_no_markup() -> None:
 
 def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (tmp_path / "r/dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": ["x"]}')
     log = tmp_path / "r/dashboard.log"
     log.symlink_to(tmp_path / "mine")
     with pytest.raises(RobustBenchError, match="is a link"):

@@ -83,6 +83,8 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("widgets.py", "empty_state", "icon"): "the callers' icon, looked at too",
     ("session.py", "is_confirmed", "text"): "the callers' Markdown, looked at too",
     ("session.py", "is_confirmed", "label"): "the callers' Markdown, looked at too",
+    ("jobs.py", "_launch", "_RECORD"): "the name of a file",
+    ("jobs.py", "stop", "_RECORD"): "the name of a file",
     ("main.py", "main", "page.title"): "of a declared page",
     ("curves.py", "curves", "metric"): "of METRICS",
     ("images.py", "_select_severity", "names[0]"): "a number",

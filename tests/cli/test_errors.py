@@ -47,7 +47,7 @@ def outcome(
         (["train", "--model", "yolov8n", "--recipe", "papr"], 2, "did you mean paper"),
         (["train", "--model", "yolo11n", "--recipe", "paper"], 2, "no recipe for yolo11n"),
         (["train", "--model", "yolov8n", "--seeds", "0,x"], 2, "seed 'x' is not a whole number"),
-        (["train", "--model", "yolov8n", "--set", "seed=3"], 2, "--set seed is an option of its own"),
+        (["train", "--model", "yolov8n", "--set", "seed=3"], 2, "--set seed is a separate option"),
         (["train", "--model", "yolov8n", "--set", "lr=1"], 2, "did you mean lr"),
         (["train", "--model", "yolov8n", "--set", "lr0=abc"], 2, "'lr0=abc' is of invalid type str"),
         (["train", "--model", "yolov8n", "--noise-aug", "gausian"], 2, "did you mean gaussian"),
@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
     stopped = go(6000)  # room for the plan, not for a shard
     assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
     assert "/shards/" in stopped.stderr and "File too large" in stopped.stderr
-    assert "start again" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
     finished = go(100_000_000)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "runs/r/results.csv").is_file()

@@ -9,8 +9,8 @@ from robustbench_sgdm.core.detections import Detections
 
 GOOD = {
     "xyxy": np.array([[0, 0, 2, 3]], np.float32),
-    "score": np.array([0.5], np.float32),
-    "label": np.array([1]),
+    "scores": np.array([0.5], np.float32),
+    "labels": np.array([1]),
 }
 
 
@@ -24,11 +24,11 @@ def test_good_boxes() -> None:
         ({"xyxy": np.zeros((1, 5), np.float32)}, "must be float32"),
         ({"xyxy": np.zeros((1, 4))}, "must be float32"),
         ({"xyxy": np.zeros((2, 4), np.float32)}, "xyxy is"),
-        ({"label": np.array([1.0])}, "label is"),
+        ({"labels": np.array([1.0])}, "labels is"),
         ({"xyxy": np.array([[0, 0, np.nan, 1]], np.float32)}, "NaN or infinite"),
-        ({"score": np.array([np.inf], np.float32)}, "NaN or infinite"),
+        ({"scores": np.array([np.inf], np.float32)}, "NaN or infinite"),
         ({"xyxy": np.array([[5, 0, 2, 3]], np.float32)}, "x2 < x1"),
-        ({"score": np.array([1.5], np.float32)}, r"must lie in \[0, 1\]"),
+        ({"scores": np.array([1.5], np.float32)}, r"must lie in \[0, 1\]"),
     ],
 )
 def test_bad_boxes(change: dict[str, Any], message: str) -> None:

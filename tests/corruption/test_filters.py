@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy import fft, ndimage, stats
+from scipy import fft, ndimage
 
-from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption.filters import (
     Border,
     apply_lut,
@@ -17,7 +16,6 @@ from robustbench_sgdm.corruption.filters import (
     sum_shifted,
     to_uint8,
     transpose,
-    uniform_draws,
     upscale,
     zoom_sizes,
 )
@@ -118,12 +116,3 @@ def test_gaussian_is_normalised_and_cut_off() -> None:
     assert len(gaussian_kernel(2.0)) == 17
     assert len(gaussian_kernel(2.0, truncate=3)) == 13
     assert gaussian_kernel(0.0).tolist() == [1]
-
-
-def test_uniform_draws_fill_the_interval_and_depend_on_the_seed_alone() -> None:
-    draws = uniform_draws(BatchRng([1, 2]), 50, 101)
-    assert draws.shape == (2, 50, 101)
-    assert torch.equal(draws[1:], uniform_draws(BatchRng([2]), 50, 101))
-    assert stats.kstest(draws.flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-6
-    neighbours = draws.flatten()[: 4 * 2500].view(-1, 4)  # the four out of one word
-    assert (torch.corrcoef(neighbours.T) - torch.eye(4)).abs().max() < 5 / 50

@@ -191,7 +191,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_an_imported_corruption_is_not_collected_again(tmp_path: Path) -> None:
-    again = "from robustbench_sgdm.corruption import load\nshot = load().get('shot').function\n"
+    again = "from robustbench_sgdm.corruption import load_corruptions\nshot = load_corruptions().get('shot').function\n"
     extra = folder(tmp_path / "mine", one=again + DIMMED.replace("NAME", "dusk") + "\nalso = dusk\n")
     assert load_corruptions([extra]).names.count("dusk") == 1
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.seeding import BatchRng
-from robustbench_sgdm.corruption import apply_corruption, load_corruptions
-from robustbench_sgdm.corruption.filters import uniform_draws, zoom_sizes
+from robustbench_sgdm.corruption import apply_corruption, filters, load_corruptions
+from robustbench_sgdm.corruption.filters import zoom_sizes
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as reference
 
 Picture = NDArray[np.uint8]
@@ -63,7 +63,13 @@ class _Drawn(BatchRng):
 def _noise(function: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
     channels, height, width = images.shape[1:]
     field = state.normal(size=(height, width, channels)).transpose(2, 0, 1)
-    out: Tensor = function(images, strength, _Drawn(floats(field)))
+    filters._COMPILED = (
+        False  # the form that asks for normal draws; `test_devices.py` holds the other one to it
+    )
+    try:
+        out: Tensor = function(images, strength, _Drawn(floats(field)))
+    finally:
+        filters._COMPILED = True
     return out
 
 
@@ -115,7 +121,9 @@ def snow(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> T
 
 
 def spatter(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
-    out: Tensor = ours._apply_spatter(images, strength, floats(state.normal(size=images.shape[2:])))
+    out: Tensor = ours._apply_spatter(
+        images, strength, state.normal(size=images.shape[2:]).astype(np.float32)[None]
+    )
     return out
 
 
@@ -205,7 +213,7 @@ def test_snow_falls_as_the_references() -> None:
 
 def test_fog_wider_than_its_map_is_the_map_enlarged() -> None:
     ours: Any = module("fog")
-    draws = uniform_draws(BatchRng([1]), 64**2 - 1)[0]
+    draws = BatchRng([1]).uniform(64**2 - 1, low=-1, high=1)[0]
     small, large = ours._fitted(draws, 2.0, 25, 64), ours._fitted(draws, 2.0, 99, 256)
     assert large.shape == (99, 256)
     torch.testing.assert_close(large[::4, ::4], small)

@@ -79,7 +79,7 @@ ONE = {"images": [PNG], "annotations": [BOX], "categories": [{"id": 1, "name": "
         ({"images": [PNG | {"id": -5}]}, "id -5, which is not an integer"),
         ({"images": [PNG, PNG | {"file_name": "002.png"}]}, "image id 1 twice"),
         ({"images": [PNG | {"file_name": "\ud800.png"}]}, "surrogate"),
-        ({"images": [PNG | {"file_name": "http://[x/1.png"}]}, "no address that can be read"),
+        ({"images": [PNG | {"file_name": "http://[x/1.png"}]}, "not a valid address"),
         ({"images": [PNG | {"file_name": "http://x/%2e%2e/%2e%2e/1.png"}]}, "leaves its folder"),
         ({"images": [7]}, "image 1 is 7, not an object"),
         ({"images": [PNG | {"width": 0}]}, "both must lie between 1 and"),
@@ -92,7 +92,7 @@ ONE = {"images": [PNG], "annotations": [BOX], "categories": [{"id": 1, "name": "
         ({"annotations": [BOX | {"bbox": [0, 0, float("inf"), 1]}]}, "must be finite"),
         ({"annotations": [BOX | {"bbox": [0, 0, 5, 5, 30]}]}, "5 values"),
         ({"annotations": [BOX | {"bbox": None}]}, "no bbox and no segmentation"),
-        ({"annotations": [BOX | {"bbox": None, "segmentation": {"counts": "x"}}]}, "no polygon"),
+        ({"annotations": [BOX | {"bbox": None, "segmentation": {"counts": "x"}}]}, "not a polygon"),
         ({"annotations": [BOX | {"area": -1}]}, r"area -1; it must be px\^2"),
         ({"annotations": [BOX | {"area": "big"}]}, "area 'big'"),
         ({"annotations": [BOX | {"iscrowd": "yes"}]}, "iscrowd 'yes'"),
@@ -356,7 +356,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         datasets.load_dataset(str(tmp_path / "list.json"))
     with pytest.raises(DataError, match="cannot be read as json"):
         datasets.load_dataset(str(tmp_path / "text.json"))
-    with pytest.raises(UsageError, match="is no COCO json or"):
+    with pytest.raises(UsageError, match="is not a COCO json or"):
         datasets.load_dataset(str(tmp_path / "a.txt"))
     with pytest.raises(UsageError, match="no data set 'scene'"):
         datasets.load_dataset("scene")

@@ -62,7 +62,7 @@ def laid(
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"datasets_dir": str(tmp_path / "datasets")}))
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setattr(coco_2017, "_fetch", lambda address, *_: pytest.fail(f"{address} is fetched"))
+    monkeypatch.setattr(coco_2017, "_download", lambda address, *_: pytest.fail(f"{address} is fetched"))
     root = tmp_path / "datasets/coco"
 
     def lay(split: str) -> Path:
@@ -148,6 +148,6 @@ def test_what_is_half_unpacked_is_fetched(
     root = laid("val")
     next((root / "images/val2017").glob("*.png")).unlink()
     fetched: list[str] = []
-    monkeypatch.setattr(coco_2017, "_fetch", lambda address, *_: fetched.append(address))
+    monkeypatch.setattr(coco_2017, "_download", lambda address, *_: fetched.append(address))
     coco_2017.download_coco_val()
     assert [address.rpartition("/")[2] for address in fetched] == ["val2017.zip"]

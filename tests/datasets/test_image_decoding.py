@@ -167,14 +167,14 @@ def test_bad_files_say_which_and_what_to_do(tmp_path: Path, picture: Pillow.Imag
     Pillow.fromarray(np.zeros((60, 90), np.float32)).save(tmp_path / "float.tiff")
     why = {
         "truncated.jpg": "cannot be decoded",
-        "text.jpg": "is no picture",
+        "text.jpg": "is not an image",
         "empty.png": "is empty",
         "float.tiff": "cannot be decoded",
     }
     for name, what in why.items():
         with pytest.raises(DataError, match=rf"{name} {what}.*replace the file"):
             read(tmp_path / name)
-    with pytest.raises(DataError, match=r"text\.jpg is no picture"):
+    with pytest.raises(DataError, match=r"text\.jpg is not an image"):
         image_decoding.image_size(tmp_path / "text.jpg")
     with pytest.raises(DataError, match=r"absent\.jpg does not exist.*--images"):
         read(tmp_path / "absent.jpg")

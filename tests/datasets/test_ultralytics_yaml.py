@@ -88,7 +88,7 @@ def test_labels_that_are_no_text(dataset_yaml: Path) -> None:
      ("test: images\ntrain: images\nnames: [a]", "--split train or --split test"),
      ("val: images\nnames: [a]\nnc: 2", "nc is 2, but 'names' holds 1"), ("val: images\nnc: 1.5", "nc 1.5"),
      ("val: images\nnc: 1000000000", "up to"), ("val: images\nnames: {1: a, 2: b}", "must be 0 to 1"),
-     ("val: images\nnames: {a: 0}", "must be 0 to 0"), ("val: images\nnames: [[a]]", "is no name"),
+     ("val: images\nnames: {a: 0}", "must be 0 to 0"), ("val: images\nnames: [[a]]", "is not a name"),
      ("val: images\nnames: [a]\nkpt_shape: 17", "kpt_shape 17"), ("val: {a: b}\nnames: [a]", "is not text"),
      ("path: [a]\nval: images\nnames: [a]", "is not text"), ("path: gone\nval: images\nnames: [a]", "is not a folder"),
      ("path: /\nval: images\nnames: [a]", "whole file system"),

@@ -6,7 +6,6 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.figures import RunAnalysis
@@ -16,15 +15,18 @@ from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.robustness import OBJECT_OUTCOMES
 from robustbench_sgdm.store import Run, has_image, image_path
 from robustbench_sgdm.sweep import make_corrupted_images
+from tests.support.synthetic_runs import changed
 
 WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
 
 
 @pytest.fixture(scope="module")
-def analysis(told_run: Run) -> RunAnalysis:
-    made = RunAnalysis(told_run, resamples=50, max_images=2)
+def analysis(complete_run: Run) -> RunAnalysis:
+    made = RunAnalysis(complete_run, resamples=50, max_images=2)
     make_corrupted_images(
-        told_run, [*made.image_refs, *made.contact_sheet], {c.name: c for c in corruption.load_corruptions()}
+        complete_run,
+        [*made.image_refs, *made.contact_sheet],
+        {c.name: c for c in corruption.load_corruptions()},
     )
     return made
 
@@ -114,13 +116,13 @@ def test_counts_below_a_panel_are_the_outcomes(analysis: RunAnalysis) -> None:
     assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 
 
-def test_the_user_may_name_images_and_noise(told_run: Run) -> None:
-    named = RunAnalysis(told_run, images=[3, 5], noise=("fog", 3.0))
+def test_the_user_may_name_images_and_noise(complete_run: Run) -> None:
+    named = RunAnalysis(complete_run, images=[3, 5], noise=("fog", 3.0))
     assert named.selected_images == {"chosen": [("fog", 3.0, 3), ("fog", 3.0, 5)]}
     with pytest.raises(UsageError, match="image 99 is not in"):
-        _ = RunAnalysis(told_run, images=[99]).selected_images
+        _ = RunAnalysis(complete_run, images=[99]).selected_images
     with pytest.raises(UsageError, match=r"unknown corruption and severity 'fog@2'"):
-        _ = RunAnalysis(told_run, noise=("fog", 2.0)).selected_images
+        _ = RunAnalysis(complete_run, noise=("fog", 2.0)).selected_images
 
 
 def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(analysis: RunAnalysis) -> None:
@@ -173,14 +175,14 @@ def test_the_command(
     ],
 )
 def test_mistakes_are_told(
-    told_run: Run,
+    complete_run: Run,
     words: list[str],
     code: int,
     said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = [str(told_run.path) if w == "RUN" else w for w in words]
+    given = [str(complete_run.path) if w == "RUN" else w for w in words]
     monkeypatch.setattr(sys, "argv", ["robustbench", "figure", *given])
     with pytest.raises(SystemExit) as stop:
         cli.main()

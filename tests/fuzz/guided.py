@@ -25,6 +25,7 @@ COMPILED = [
 with atheris.instrument_imports(include=["robustbench_sgdm", "yaml", "PIL"], exclude=COMPILED):
     from robustbench_sgdm.core import resources
     from robustbench_sgdm.core.errors import RobustBenchError
+    from robustbench_sgdm.detectors.runtimes import onnx_file
 
     readers: Any = resources.import_file(Path(__file__).with_name("readers.py"))
 
@@ -49,7 +50,7 @@ def main() -> None:
     atheris.Fuzz()
 
 
-Target = tuple[Path, list[bytes], Callable[[Path], None]]
+Target = tuple[Path, list[bytes], Callable[[Path], object]]
 
 
 def dataset_jsons(root: Path) -> Target:
@@ -92,6 +93,11 @@ def checkpoints(root: Path) -> Target:
     return root / "m.pt", [readers.checkpoint()], readers.use_weights
 
 
+def onnx_models(root: Path) -> Target:
+    """ONNX files, as far as they are looked at here: a trial of each would take a process."""
+    return root / "m.onnx", [readers.onnx_model()], onnx_file.read_onnx
+
+
 def model_yamls(root: Path) -> Target:
     """The header of weights, around sound tensors."""
     import safetensors.torch
@@ -109,7 +115,16 @@ def model_yamls(root: Path) -> Target:
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     made.__name__: made
-    for made in (dataset_jsons, dataset_yamls, predictions, pictures, manifests, checkpoints, model_yamls)
+    for made in (
+        dataset_jsons,
+        dataset_yamls,
+        predictions,
+        pictures,
+        manifests,
+        checkpoints,
+        onnx_models,
+        model_yamls,
+    )
 }
 
 if __name__ == "__main__":

@@ -17,14 +17,16 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
+from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
+from tests.support import synthetic_runs
 
-made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
+exports: Any = resources.import_file(resources.root() / "tests/detectors/runtimes/models.py")
 
 COCO: dict[str, Any] = {
     "images": [{"id": n, "file_name": f"{c}.png", "width": 24, "height": 24} for n, c in enumerate("abc", 1)],
@@ -132,7 +134,7 @@ def checkpoint() -> bytes:
 
 def sound_run(project: Path) -> Path:
     """A complete run with its statistics."""
-    run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
+    run = synthetic_runs.make_run(project, "r", ["base", "base-sgdm"], {"fog": [1, 3]}, images=6)
     (run.path / "image_quality.csv").write_text(
         "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
     )
@@ -173,6 +175,23 @@ def use_picture(path: Path) -> None:
 def use_weights(path: Path) -> None:
     """What `robustbench run --model FILE` does with it before it sees an image."""
     adapter.load_detector(path, InferenceConfig(imgsz=64))
+
+
+def onnx_model() -> bytes:
+    """A small detector as an ONNX file."""
+    found: bytes = exports.raw()
+    return found
+
+
+def openvino_model(path: Path) -> Path:
+    """The same as an OpenVINO folder."""
+    found: Path = exports.openvino_folder(path)
+    return found
+
+
+def use_export(path: Path) -> None:
+    """What `robustbench run --model FILE` does with an exported model before it sees an image."""
+    load_exported(path)
 
 
 def use_run(path: Path) -> None:

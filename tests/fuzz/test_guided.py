@@ -19,6 +19,7 @@ TARGETS = [
     "pictures",
     "manifests",
     "checkpoints",
+    "onnx_models",
     "model_yamls",
 ]
 

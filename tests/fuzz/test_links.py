@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import corruption
 from robustbench_sgdm.cli import compare, figure, lists
 from robustbench_sgdm.core import resources
@@ -25,9 +24,10 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import jobs
 from robustbench_sgdm.store import Manifest, Run
+from tests.support import synthetic_runs
+from tests.support.synthetic_runs import rewrite
 
 harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
-made_run: Any = resources.import_file(resources.root() / "benchmarks/support/made_run.py")
 
 SECRET = "seen from outside"
 COUNT = max(4 * harness.COUNT // 100, 4)
@@ -39,12 +39,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with all that commands and the dashboard leave in one."""
     project = tmp_path_factory.mktemp("sound")
     known = {c.name: c.fingerprint() for c in corruption.load_corruptions() if c.name == "fog"}
-    run = made_run.make_run(project, "r", ["base", "base-sgdm"], {"fog": [3]}, images=4, fingerprints=known)
+    run = synthetic_runs.make_run(
+        project, "r", ["base", "base-sgdm"], {"fog": [3]}, images=4, fingerprints=known
+    )
     (run.path / "image_quality.csv").write_text(
         "corruption,severity,psnr,ssim,images,key\nfog,1.0,20.5,0.5,6,k\n"
     )
     (run.path / "latency.csv").write_text("model,milliseconds,ratio,low,high,device\nbase,1.5,1,1,1,cpu\n")
-    (run.path / "dashboard.json").write_text('{"pid": 1, "arguments": ["x"]}')
+    (run.path / "dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": ["x"]}')
     (run.path / "dashboard.log").write_text("a line\n")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         figure.report(run.path, resamples=4)

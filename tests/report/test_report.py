@@ -13,28 +13,28 @@ import pandas as pd
 import pypdf
 import pytest
 
-from benchmarks.support.manifests import changed
 from robustbench_sgdm import cli, corruption, report, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.sweep import make_corrupted_images
+from tests.support.synthetic_runs import changed
 
 MODEL = "base-sgdm[razor=0.25,a<b]"
 
 
 @pytest.fixture(scope="module")
-def written(told_run: Run) -> Run:
+def written(complete_run: Run) -> Run:
     """A run with its report."""
-    analysis = RunAnalysis(told_run, resamples=200, max_images=2)
+    analysis = RunAnalysis(complete_run, resamples=200, max_images=2)
     make_corrupted_images(
-        told_run,
+        complete_run,
         [*analysis.image_refs, *analysis.contact_sheet],
         {c.name: c for c in corruption.load_corruptions()},
     )
     report.write_report(analysis)
-    return told_run
+    return complete_run
 
 
 def text_of(run: Run) -> str:
@@ -112,8 +112,8 @@ def told(analysis: RunAnalysis) -> list[tables.Verdict]:
     )
 
 
-def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
-    analysis = RunAnalysis(told_run, resamples=200)
+def test_the_words_of_the_verdict_come_from_the_one_rule(complete_run: Run) -> None:
+    analysis = RunAnalysis(complete_run, resamples=200)
     frame = analysis.intervals
     chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
     for low, high, said in (
@@ -136,9 +136,9 @@ def test_the_words_of_the_verdict_come_from_the_one_rule(told_run: Run) -> None:
         assert verdict.headline.startswith(said)
 
 
-def test_the_verdict_names_families_that_differ_either_way(told_run: Run) -> None:
+def test_the_verdict_names_families_that_differ_either_way(complete_run: Run) -> None:
     """A mean may hide opposite families; p is corrected over them."""
-    analysis = RunAnalysis(told_run, resamples=200)
+    analysis = RunAnalysis(complete_run, resamples=200)
     frame = analysis.intervals
     chosen = (frame["statistic"] == "mPC") & (frame["baseline"] == "base") & (frame["metric"] == "AP")
     columns = ["estimate", "low", "high", "p_holm", "significant"]
@@ -237,8 +237,8 @@ def test_every_pair_is_shown_side_by_side(written: Run) -> None:
     ]
 
 
-def test_without_an_interval_nothing_is_said(told_run: Run) -> None:
-    analysis = RunAnalysis(told_run, resamples=200)
+def test_without_an_interval_nothing_is_said(complete_run: Run) -> None:
+    analysis = RunAnalysis(complete_run, resamples=200)
     frame = analysis.intervals
     frame.loc[frame["baseline"] == "base", ["low", "high", "p"]] = float("nan")
     (verdict,) = told(analysis)

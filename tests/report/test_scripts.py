@@ -20,13 +20,13 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
-from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm import corruption, datasets, figures, report
 from robustbench_sgdm.figures import RunAnalysis, fonts
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, Run, cell_key
 from robustbench_sgdm.sweep import make_corrupted_images, score_cell
 from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
+from tests.support.synthetic_runs import make_manifest
 
 SCRIPTS = {
     "Chinese": "类别 車輛",

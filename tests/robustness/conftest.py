@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.store import Cell, GroundTruth, Run, cell_key
+from tests.support.synthetic_runs import make_manifest, write_run
 
 CATEGORIES = [1, 5, 90]  # nothing is ever annotated as 90
 
@@ -90,10 +90,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         settings: dict[str, object] | None = None,
         leave: tuple[tuple[str, str, float], ...] = (),
     ) -> Run:
-        from robustbench_sgdm.datasets import Dataset, Image
-        from robustbench_sgdm.scoring import Scorer
-        from robustbench_sgdm.sweep import score_cell
-
         truth = ground_truth(truth_seed, images)
         planned = [
             (m, c, s) for m in models for c, levels in ({CLEAN: [0.0]} | corruptions).items() for s in levels
@@ -108,23 +104,13 @@ def make_run(tmp_path: Path) -> MakeRun:
             corruptions={c: {"family": "noise" if "noise" in c else "weather"} for c in corruptions},
             settings=used,
         )
-        run = Run.create_or_resume(tmp_path, name, manifest, ground_truth=truth)
-        annotations = [
-            {"id": n, "image_id": a.image_id, "category_id": a.category_id, "bbox": [a.x, a.y, a.w, a.h]}
-            | {"area": a.area, "iscrowd": a.iscrowd}
-            for n, a in enumerate(truth.annotations.itertuples(), 1)
-        ]
-        pictures = [Image(int(i), Path("x"), 640, 480) for i in truth.images["image_id"]]
-        classes = truth.categories.rename(columns={"category_id": "id"}).to_dict("records")
-        scorer = Scorer(Dataset("d", "d", pictures, classes, annotations))  # type: ignore[arg-type]
-        for cell in run.cells:
-            if (cell.model, cell.corruption, cell.severity) in leave:
-                continue
+
+        def detect(cell: Cell) -> pd.DataFrame:
             order = list(models).index(cell.model)
-            shift = 2 + worse * order + 2 * cell.severity
-            found = detections(truth, 10 + order, shift=shift)
-            run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-            score_cell(run.store, cell, 1, scorer)
+            return detections(truth, 10 + order, shift=2 + worse * order + 2 * cell.severity)
+
+        skip = [cell for cell in cells if (cell.model, cell.corruption, cell.severity) in leave]
+        run = write_run(tmp_path, name, manifest, truth, detect, skip=skip)
         assert set(METRICS) == set(run.store.read_scores(run.cells[0]).metrics)
         return run
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
@@ -22,6 +21,7 @@ from robustbench_sgdm.robustness import (
 )
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
 from robustbench_sgdm.store import GroundTruth, Run
+from tests.support.synthetic_runs import rewrite
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [1.0, 3.0]}

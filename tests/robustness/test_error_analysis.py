@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.support.manifests import changed
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import (
     ERROR_TYPES,
@@ -35,6 +34,7 @@ from robustbench_sgdm.robustness.half_severity import crossings
 from robustbench_sgdm.robustness.outcomes import to_hotcoco
 from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.tables import half_severity_table, object_table
+from tests.support.synthetic_runs import changed
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [2.0]}

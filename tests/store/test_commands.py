@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.support.manifests import make_manifest
 from robustbench_sgdm.api import prepare
 from robustbench_sgdm.config import EvaluationConfig
 from robustbench_sgdm.core.errors import DataError, StoppedError
 from robustbench_sgdm.evaluation import Evaluation
 from robustbench_sgdm.store import Run, resume_command
+from tests.support.synthetic_runs import make_manifest
 
 MODEL = {
     "weights": "embedded",

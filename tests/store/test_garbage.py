@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.support.manifests import rewrite
 from robustbench_sgdm import cli
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.core.errors import UnsafeFileError
 from robustbench_sgdm.store import Cell, Run, find_stale_files, remove_stale_files
 from robustbench_sgdm.store.garbage import OUTDATED, SHARDS, TEMPORARY
+from tests.support.synthetic_runs import rewrite
 
 HALF = f".scores.json.{'0123456789abcdef' * 2}"
 

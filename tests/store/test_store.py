@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.support.manifests import changed, make_manifest
 from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
@@ -33,6 +32,7 @@ from robustbench_sgdm.store import (
 )
 from robustbench_sgdm.store.locks import is_locked
 from robustbench_sgdm.store.schema import FIRST_MANIFEST
+from tests.support.synthetic_runs import changed, make_manifest
 
 SOUND: dict[str, Any] = {
     "schema": SCHEMA,

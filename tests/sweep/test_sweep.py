@@ -305,7 +305,7 @@ def test_out_of_memory_in_a_corruption_halves_the_batch_too(
                 raise CorruptionError("raised MemoryError") from error
         return apply(one, images, *rest, **how)
 
-    monkeypatch.setattr(corruption, "apply", cramped)
+    monkeypatch.setattr(corruption, "apply_corruption", cramped)
     assert stored(run(tmp_path / "b", plan(forty))) == reference
 
 

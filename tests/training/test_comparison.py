@@ -445,7 +445,7 @@ def test_a_plan_grows_with_the_same_comparison_and_is_replaced_by_another(tmp_pa
     assert read_plan(tmp_path) == [("yolov8n", 0), ("yolov8n", 1), (OPTION, 0)]
     check_resumable(tmp_path, {**SHARED, "arguments": {"epochs": 1, "device": "cuda:2"}})
     other = {**SHARED, "recipe": "paper"}
-    with pytest.raises(UsageError, match=r"begun otherwise \(.*recipe quick, now paper"):
+    with pytest.raises(UsageError, match=r"started with other options \(.*recipe quick, now paper"):
         check_resumable(tmp_path, other)
     write_recipe(tmp_path, other, [(OPTION, 1)])
     assert read_plan(tmp_path) == [(OPTION, 1)]

@@ -61,7 +61,7 @@ def test_every_recipe_says_how_long_how_large_how_many_and_is_quiet(name: str) -
 @pytest.mark.parametrize(
     ("name", "models", "message"),
     [
-        ("paper-yolov5", ["yolov8n"], "paper-yolov5 is no recipe for yolov8n: use paper-yolov8"),
+        ("paper-yolov5", ["yolov8n"], "paper-yolov5 is not a recipe for yolov8n: use paper-yolov8"),
         ("paper", ["yolov8n", "yolov8s-sgdm"], "yolov8n and yolov8s are two"),
         ("paper", ["yolo11n"], "no recipe for yolo11n"),
         ("papr", ["yolov8n"], "did you mean paper"),

@@ -81,17 +81,17 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from robustbench_sgdm.training import run
-from robustbench_sgdm.training.trainer import ArmRun
+from robustbench_sgdm.training import runner
+from robustbench_sgdm.training.trainer import ReproducibleTraining
 import conftest, test_resume
 
-class Killed(ArmRun):
+class Killed(ReproducibleTraining):
     def optimizer_step(self):
         super().optimizer_step()
         if self.epoch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-run.ArmRun = Killed
+runner.ReproducibleTraining = Killed
 root = Path(sys.argv[1])
 test_resume.go(conftest.given(root / "data"), root, "killed")
 """
@@ -138,9 +138,9 @@ def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPa
         strip_checkpoint(path, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "ArmRun", Stopping)
+        patch.setattr(runner, "ReproducibleTraining", Stopping)
         if name == "while":
-            patch.setattr(training_state, "strip", cut)
+            patch.setattr(training_state, "strip_checkpoint", cut)
         with pytest.raises(Pulled):
             whole.go(name)
     check_equal(whole, whole.go(name, resume=True))
@@ -157,7 +157,9 @@ def test_what_is_finished_is_read_and_not_trained_again(
 
 def test_only_the_same_run_is_resumed(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))
-    with pytest.raises(UsageError, match=r"begun otherwise \(arguments epochs 3, now 4\).*last.pt is kept"):
+    with pytest.raises(
+        UsageError, match=r"started with other options \(arguments epochs 3, now 4\).*last.pt is kept"
+    ):
         whole.go("whole", resume=True, epochs=4)
     with pytest.raises(UsageError, match=r"arguments lr0 0\.002, now 0\.1"):
         whole.go("whole", resume=True, arguments={**SETTINGS["arguments"], "lr0": 0.1})
@@ -221,7 +223,7 @@ def stopped(data: TrainingData, root: Path, patch: pytest.MonkeyPatch, epoch: in
             return saved
 
     with patch.context() as inner:
-        inner.setattr(runner, "ArmRun", Stopping)
+        inner.setattr(runner, "ReproducibleTraining", Stopping)
         with pytest.raises(Pulled):
             go(data, root, "stopped", **TINY)
     return root / "runs" / "stopped" / f"{MODEL}-seed0"
@@ -285,7 +287,7 @@ def test_an_old_checkpoint_is_never_a_new_runs(
             metrics, _ = super().validate()  # type: ignore[no-untyped-call]
             return metrics, float("nan")
 
-    monkeypatch.setattr(runner, "ArmRun", Worst)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Worst)
     with pytest.raises(TrainingFailedError, match="finished without weights"):
         go(whole.data, tmp_path, "old", resume=True, **{**TINY, "epochs": 1})
     assert not (tmp_path / "ran").exists()
@@ -304,7 +306,7 @@ def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
                 batch["img"] = batch["img"] * float("nan")
             return batch
 
-    monkeypatch.setattr(runner, "ArmRun", Broken)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Broken)
     options: dict[str, Any] = {"epochs": 2, "imgsz": 64, "batch": 4, "fraction": 0.4}
     options |= {"project": whole.root / "runs", "name": "nan", "report": quiet}
     with pytest.raises(TrainingFailedError, match=rf"{MODEL}-seed0: .*NaN.*last.pt is kept") as failure:
@@ -325,7 +327,7 @@ def test_scores_that_fail_cost_no_other_run(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return evaluate_weights(path, *arguments, **options)
 
-    monkeypatch.setattr(runner, "evaluate", failing)
+    monkeypatch.setattr(runner, "evaluate_weights", failing)
     options: dict[str, Any] = {
         **TINY,
         "epochs": 1,
@@ -360,7 +362,7 @@ def test_memory_that_never_suffices_is_said(
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             raise RuntimeError(error)
 
-    monkeypatch.setattr(runner, "ArmRun", Full)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Full)
     with pytest.raises(TrainingFailedError, match=said):
         whole.go("full", arguments=TINY["arguments"])
 
@@ -375,7 +377,7 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().preprocess_batch(batch)
 
-    monkeypatch.setattr(runner, "ArmRun", Small)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Small)
     done = whole.go("halved", epochs=1, fraction=0.4, arguments=TINY["arguments"])
     assert done.batch == 2
     said = next(line for line in done.health if "memory" in line)

@@ -46,7 +46,7 @@ def test_the_program_of_a_spawned_process_trains_the_same(
     settings["noise"] = ["gaussian_noise"]
     data = boxes(tmp_path / "data")
     (here,) = train(["yolov8n-sgdm"], data=data, project=tmp_path, name="here", **settings)
-    monkeypatch.setattr(runner, "ArmRun", Spawned)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Spawned)
     (there,) = train(["yolov8n-sgdm"], data=data, project=tmp_path, name="there", **settings)
     first, second = (pd.read_csv(d.folder / "results.csv").drop(columns="time") for d in (here, there))
     pd.testing.assert_frame_equal(first, second, check_exact=True)

@@ -86,7 +86,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
-        patch.setattr(runner, "ArmRun", Watch)
+        patch.setattr(runner, "ReproducibleTraining", Watch)
         made.runs = train(MODELS, data=given, project=root / "runs", report=made.reports.append, **SMALL)
         yield made
 
@@ -247,7 +247,7 @@ def test_what_takes_effect_is_recorded(
             super().optimizer_step()
             seen.append(self.optimizer)
 
-    monkeypatch.setattr(runner, "ArmRun", Watch)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Watch)
     options: dict[str, Any] = {"data": data, "project": tmp_path, "report": lambda _: None, **SMALL, **given}
     (trained,) = train(MODELS[:1], **options)
     recipe = yaml.safe_load((trained.folder / "recipe.yaml").read_text())
@@ -304,7 +304,7 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
         **SMALL,
     }
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(runner, "ArmRun", Dying)
+        patch.setattr(runner, "ReproducibleTraining", Dying)
         train(MODELS, seeds=(0, 1), **options, fraction=0.4)
     with pytest.raises(DataError, match=r"4 of its 4 runs have no result.*--resume --name s"):
         read_comparison(tmp_path / "s")
@@ -509,7 +509,7 @@ def test_the_trainer_drives_the_temperature_of_dynamic_kernels(
             seen.append({float(v) for s in states for name, v in s.items() if name.endswith("temperature")})
             super().optimizer_step()
 
-    monkeypatch.setattr(runner, "ArmRun", Watch)
+    monkeypatch.setattr(runner, "ReproducibleTraining", Watch)
     settings = {**SMALL, "epochs": 3, "batch": 12}  # a step an epoch
     (done,) = train(["yolov8n-sgdm+dyconv"], data=data, project=tmp_path, **settings)
     assert seen == [{30.0}, {15.5}, {1.0}]

@@ -130,8 +130,8 @@ def load_transformers(
     absent = [*report["missing_keys"], *(one[0] for one in report["mismatched_keys"])]
     if missing := sorted(map(str, absent)):
         raise DataError(
-            f"{folder}: its weights lack {len(missing)} tensors of the config's network ({short_list(missing, 3)}), which would "
-            "begin with random values; save the whole model"
+            f"{folder}: its weights lack {len(missing)} tensors of the config's network ({short_list(missing, 3)}), "
+            "which would begin with random values; save the whole model"
         )
     if not hasattr(processor, "post_process_object_detection"):
         raise DataError(

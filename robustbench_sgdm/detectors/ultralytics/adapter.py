@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,15 @@ import torch
 from torch import Tensor
 from ultralytics.nn.modules.head import Detect, RTDETRDecoder
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import scale_boxes, xywh2xyxy
+from ultralytics.utils.ops import xywh2xyxy
 
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.detectors.device import select_device
-from robustbench_sgdm.detectors.letterbox import Placement, letterbox, resize_square
 from robustbench_sgdm.detectors.ultralytics import layer_settings, zoo
 from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, build_meta
 from robustbench_sgdm.detectors.ultralytics.graft import transfer_weights
+from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
 from robustbench_sgdm.detectors.ultralytics.weights import (
     Weights,
     bundled_weights,
@@ -45,7 +42,7 @@ class NoEnd2EndError(UsageError):
     """`end2end` was asked of a head that has a single branch."""
 
 
-class UltralyticsDetector:
+class UltralyticsDetector(SquareDetector):
     """A `Detector` around an Ultralytics detection model. `predict` changes nothing, so threads may share it.
 
     Attributes:
@@ -88,7 +85,8 @@ class UltralyticsDetector:
             raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
         if self.settings.half and self.device.type != "cuda":
             raise UsageError(f"half is for CUDA; on {self.device.type} leave it off")
-        self._queries = isinstance(list(model.get_submodule("model").children())[-1], RTDETRDecoder)
+        self.fills_square = isinstance(list(model.get_submodule("model").children())[-1], RTDETRDecoder)
+        self.is_end_to_end = self.fills_square or bool(self.settings.end2end)
         # The head caches its anchor grid by batch shape. Its values depend on imgsz alone, so threads that
         # replace it at the same time replace it by the same.
         self.forward(torch.zeros(1, 3, self.imgsz, self.imgsz, dtype=torch.uint8))
@@ -97,6 +95,11 @@ class UltralyticsDetector:
     def imgsz(self) -> int:
         """Side in pixels of the square that every image is fitted into."""
         return self.settings.imgsz
+
+    @property
+    def network(self) -> DetectionModel:
+        """As it runs: fused and folded."""
+        return self._model
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
@@ -111,53 +114,18 @@ class UltralyticsDetector:
         }
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Detect in uint8 (3, H, W) RGB images, in one batch; see `Detector.predict`."""
-        if not images:
-            return []
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
-        fit = resize_square if self._queries else letterbox
-        squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
-        rows_of_images = self.predict_rows(torch.stack(squares))
-        return [self._detections(rows, fit) for rows, fit in zip(rows_of_images, fits, strict=True)]
-
-    @torch.inference_mode()
-    def predict_rows(self, squares: Tensor) -> list[Tensor]:
-        """Forward and suppression alone: uint8 (B, 3, S, S) to rows (n, 6) of xyxy, score, label each."""
-        rows: list[Tensor] = non_max_suppression(
-            self.forward(squares),
-            self.settings.conf,
-            self.settings.iou,
-            multi_label=True,
-            max_det=self.settings.max_det,
-            max_time_img=math.inf,  # past its limit it silently returns nothing for the rest of the batch
-            end2end=self._queries or bool(self.settings.end2end),
-        )
-        return rows
-
-    @torch.inference_mode()
     def forward(self, batch: Tensor) -> Tensor:
-        """Raw output of uint8 (B, 3, S, S): (B, 4 + classes, anchors), or (B, boxes, 6) if end to end."""
+        """See `SquareDetector.forward`."""
         dtype = torch.float16 if self.settings.half else torch.float32
         x = batch.to(self.device, dtype, memory_format=torch.channels_last) / 255
         output: Tensor = self._model(x)[0]
         if not bool(output.isfinite().all()):
             half = " or too large for half precision" if self.settings.half else ""
             raise RobustBenchError(f"{self.name} puts out NaN or infinity: its weights are damaged{half}")
-        if self._queries:  # centre and size as shares of the square, a row for each box
+        if self.fills_square:  # centre and size as shares of the square, a row for each box
             boxes = cast(Any, xywh2xyxy)(output[..., :4] * self.imgsz)
             output = torch.cat((boxes, output[..., 4:]), 2)
         return output
-
-    def _detections(self, rows: Tensor, fit: Placement) -> Detections:
-        """Rows (n, 6) of xyxy, score and label in the square, as boxes in the original image."""
-        rows = rows.float().cpu()
-        xyxy, score, label = rows[:, :4].contiguous(), rows[:, 4].contiguous(), rows[:, 5].long()
-        scale_boxes((self.imgsz, self.imgsz), xyxy, fit.original, ratio_pad=fit.ratio_pad)  # in place
-        xyxy[:, 2:].clamp_(min=xyxy[:, :2])  # a head without DFL can turn a box inside out
-        return Detections(xyxy.numpy(), score.numpy(), label.numpy())
 
 
 def load_detector(

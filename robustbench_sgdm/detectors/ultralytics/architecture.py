@@ -121,7 +121,7 @@ def check_config(config: ModelConfig) -> None:
     for kind in kinds:
         if not _is_layer(kind):
             raise UsageError(
-                f"the model config names {short_repr(kind)}, which is no layer that a file may ask for"
+                f"the model config names {short_repr(kind)}, which is not a layer that a file may ask for"
             )
     if len(rows) > _MAX_ROWS:
         raise UsageError(f"the model config has {len(rows)} layers, may have {_MAX_ROWS}")
@@ -158,7 +158,7 @@ def read_config(path: str | Path) -> ModelConfig:
     except DataError as error:
         raise UsageError(f"{path} cannot be read as a model YAML: {error}") from error
     if not isinstance(loaded, dict):
-        raise UsageError(f"{path} is no model YAML: it holds a {type(loaded).__name__}, not a mapping")
+        raise UsageError(f"{path} is not a model YAML: it holds a {type(loaded).__name__}, not a mapping")
     scale = loaded.get("scale") or tasks.guess_model_scale(path)
     config = {"nc": 80, **loaded, "scale": scale, "yaml_file": Path(path).name}
     try:

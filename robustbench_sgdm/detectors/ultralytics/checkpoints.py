@@ -147,7 +147,8 @@ def parse_class_names(names: Any) -> list[str]:
         by_label = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise DataError(
-            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing else is made "
+            f"its class names are {short_repr(names)}, must be a list of texts or a dict by label; nothing "
+            "else is made "
             "from a file without --trust-weights"
         ) from None
     if len(by_label) != len(names) or set(by_label) != set(range(len(by_label))):
@@ -270,8 +271,7 @@ def _describe_other(content: Any, network: Any) -> str:
     if path:
         return (
             f"holds {short_repr(path)}, which is not a detection model of Ultralytics or ours. --trust-weights "
-            "(trust=True) "
-            "would run it, with all your rights: only if you trust its author and have its code installed"
+            "(trust=True) would run it, with all your rights: only if you trust its author and have its code installed"
         )
     if isinstance(content, dict):
         keys = ", ".join(sorted(map(str, content))[:8])

@@ -364,8 +364,7 @@ def _children(record: Record, prefix: str) -> list[tuple[str, Record]]:
     if numbers != sorted(numbers):  # the order in which a sequence runs them
         raise DataError(
             f"the layers of {short_repr(prefix[:-1]) if prefix else 'its network'} stand in the order "
-            f"{short_repr(numbers)}; "
-            "number them in the order in which they run"
+            f"{short_repr(numbers)}; number them in the order in which they run"
         )
     children = [(f"{prefix}{name}", part) for name, part in parts.items() if part is not None]
     for name, part in children:

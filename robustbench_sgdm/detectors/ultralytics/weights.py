@@ -227,7 +227,8 @@ def _read_safetensors(path: Path) -> Checkpoint:
         if fields.keys() >= {"config", "classes", "meta"} and "layers" not in fields:
             raise DataError(
                 f"{path}: written by an earlier version, which did not say what the layers are set to (releases of "
-                "Ultralytics build one model YAML differently); give the .pt it was made from, such as best.pt beside it"
+                "Ultralytics build one model YAML differently); give the .pt it was made from, such as "
+                "best.pt beside it"
             )
         meta = {str(key): str(value) for key, value in fields["meta"].items()}
         layers = {

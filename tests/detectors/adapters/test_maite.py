@@ -1,6 +1,6 @@
 """Detectors and corruptions keep MAITE's published protocols, whether MAITE is there or not."""
 
-from typing import get_origin
+from typing import Any, get_origin
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def rows(images: list[np.ndarray]) -> list[np.ndarray]:  # type: ignore[type-arg
 def test_a_detector_is_a_model() -> None:
     model = rb.as_maite(rb.wrap_detector(rows, ["cat", "dog"], name="mine", fingerprint="1"))
     assert model.metadata == {"id": "mine", "index2label": {0: "cat", 1: "dog"}}
-    batch = [np.zeros((3, 8, 9), np.uint8), torch.zeros((3, 5, 5), dtype=torch.uint8)]
+    batch: list[Any] = [np.zeros((3, 8, 9), np.uint8), torch.zeros((3, 5, 5), dtype=torch.uint8)]
     first, second = model(batch)
     assert first.boxes.shape == (1, 4) and first.labels.tolist() == [1] and second.scores.tolist() == [0.5]
     again = rb.wrap_detector(lambda images: [first for _ in images], ["cat", "dog"], fingerprint="2")
@@ -30,7 +30,8 @@ def test_a_corruption_is_an_augmentation() -> None:
     augmentation = rb.as_maite("gaussian_noise", 3, seed=5)
     assert augmentation.metadata == {"id": "gaussian_noise@3"}
     image = np.full((3, 20, 30), 100, np.uint8)
-    batch = ([image, image, image], ["target"] * 3, [{"id": 9}, {"id": "a"}, {"id": "9"}])
+    metadata_in: list[dict[str, Any]] = [{"id": 9}, {"id": "a"}, {"id": "9"}]
+    batch = ([image, image, image], ["target"] * 3, metadata_in)
     (first, named, third), targets, metadata = augmentation(batch)
     expected = rb.corrupt(image.transpose(1, 2, 0), "gaussian_noise", 3, seed=5, image_id=9)
     assert np.array_equal(first.transpose(1, 2, 0), expected) and np.array_equal(first, third)

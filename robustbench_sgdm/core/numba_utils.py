@@ -1,4 +1,4 @@
-"""Loops that numba compiles: once per machine, cached beside the code, and run without Python's lock."""
+"""Loops that numba compiles: once per machine, kept beside the code, and run without Python's lock."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast

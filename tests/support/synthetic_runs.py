@@ -1,23 +1,73 @@
-"""A stored run of any size, made up: benchmarks and tests read it as one that was measured."""
+"""Builds stored runs for tests and benchmarks: manifests, synthetic detections and scores, bootstrap samples.
+
+Tests import this module; benchmarks load it as a file, so that they need not be started from the repository's root.
+"""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT, METRICS
-from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run
+from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Manifest, Run
 
-manifests = resources.import_file(Path(__file__).with_name("manifests.py"))
+if TYPE_CHECKING:
+    from robustbench_sgdm.datasets import Dataset
 
 CLASSES = ("person", "cat", "dog", "car")
 SIDE = 320, 240
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "models": {"weights": "none"},
+    "data": {"name": "d", "images": 2, "fingerprint": "f"},
+    "corruptions": {"family": "noise", "fingerprint": "f"},
+    "settings": {"engine": "torch", "seed": 0, "device": "cpu"},
+}
+
+
+def make_manifest(cells: Iterable[Cell] = (), **parts: Any) -> Manifest:
+    """A manifest of these cells.
+
+    Args:
+        cells: of models and corruptions that need no description.
+        parts: of the manifest, by name; an entry that lacks a field gets one.
+    """
+    cells = tuple(cells)
+    models: dict[str, Any] = {cell.model: {} for cell in cells}
+    models |= parts.pop("models", {})
+    corruptions: dict[str, Any] = {cell.corruption: {} for cell in cells if cell.corruption != CLEAN}
+    corruptions |= parts.pop("corruptions", {})
+    fields = {
+        "models": {name: {**_DEFAULTS["models"], **about} for name, about in models.items()},
+        "data": {**_DEFAULTS["data"], **parts.pop("data", {})},
+        "corruptions": {name: {**_DEFAULTS["corruptions"], **about} for name, about in corruptions.items()},
+        "settings": {**_DEFAULTS["settings"], **parts.pop("settings", {})},
+        "cells": cells,
+        **parts,
+    }
+    return Manifest.make(fields, "a synthetic manifest")
+
+
+def changed(manifest: Manifest, **parts: Any) -> Manifest:
+    """The manifest with other parts; of a mapping, the entries that are given, at any depth."""
+    fields = {name: value for name, value in manifest.content().items() if name != "schema"}
+    return Manifest.make(_merged(fields, parts), "a synthetic manifest")
+
+
+def rewrite(run: Run, **parts: Any) -> Run:
+    """The run with a `changed` manifest in its directory."""
+    changed(run.manifest, **parts).write(MANIFEST, run.files)
+    return Run.open(run.path)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return old | {name: _merged(old.get(name), value) for name, value in new.items()}
 
 
 def make_run(
@@ -53,24 +103,90 @@ def make_run(
         for s in levels
     ]
     manifest = _manifest(models, corruptions, truth, cells, fingerprints or {})
-    run = Run.create_or_resume(project, name, manifest, ground_truth=truth)
-    scorer = None if resamples else _scorer(truth)
-    for cell in run.cells[: len(run.cells) - leave]:
-        found = _detections(np.random.default_rng(len(cell.key) + hash_of(cell)), truth, cell, models)
-        run.store.write_shard(cell, 0, {str(c): found[c].to_numpy() for c in found})
-        run.store.merge_shards(cell, 1)
-        level = 45 - 6 * cell.severity + models.index(cell.model)
-        metrics: Mapping[str, Any] = (
-            {m: level + i / 10 for i, m in enumerate(METRICS)} if scorer is None else scorer(found)
-        )
-        run.store.commit(cell, metrics, detections=len(found))
-        if resamples:
-            _resampled(run, cell, level)
+
+    def score(cell: Cell) -> float:
+        return 45 - 6 * cell.severity + models.index(cell.model)
+
+    def detect(cell: Cell) -> pd.DataFrame:
+        return _detections(np.random.default_rng(len(cell.key) + _hash(cell)), truth, cell, models)
+
+    run = write_run(
+        project,
+        name,
+        manifest,
+        truth,
+        detect,
+        scores=(lambda cell: {m: score(cell) + i / 10 for i, m in enumerate(METRICS)}) if resamples else None,
+        skip=cells[len(cells) - leave :],
+    )
+    for cell in run.cells[: len(cells) - leave] if resamples else ():
+        write_samples(run, cell, score(cell))
     run.write_results()
     return run
 
 
-def hash_of(cell: Cell) -> int:
+def write_run(
+    project: Path,
+    name: str,
+    manifest: Manifest,
+    truth: GroundTruth | None,
+    detections: Callable[[Cell], pd.DataFrame],
+    *,
+    scores: Callable[[Cell], Mapping[str, float | None]] | None = None,
+    skip: Sequence[Cell] = (),
+) -> Run:
+    """Write a run directory.
+
+    Args:
+        project: folder for it.
+        name: of the directory.
+        manifest: its cells are written.
+        truth: of the images; None for a run without.
+        detections: of each cell; columns image_id, category_id, score, x1, y1, x2, y2.
+        scores: of each cell, in percent; COCO's scores of the detections if None.
+        skip: cells that stay missing.
+    """
+    run = Run.create_or_resume(project, name, manifest, ground_truth=truth)
+    if scores is None:
+        from robustbench_sgdm.scoring import Scorer
+        from robustbench_sgdm.sweep import score_cell
+
+        assert truth is not None
+        scorer = Scorer(to_dataset(truth))
+    for cell in (cell for cell in run.cells if cell not in skip):
+        frame = detections(cell)
+        run.store.write_shard(cell, 0, {str(c): frame[c].to_numpy() for c in frame})
+        if scores is None:
+            score_cell(run.store, cell, 1, scorer)
+        else:
+            run.store.merge_shards(cell, 1)
+            run.store.commit(cell, scores(cell), detections=len(frame))
+    return run
+
+
+def detection_frame(rows: Sequence[tuple[float, ...]]) -> pd.DataFrame:
+    """Detections of (image_id, category_id, score, x1, y1, x2, y2)."""
+    columns = ["image_id", "category_id", "score", "x1", "y1", "x2", "y2"]
+    types = dict.fromkeys(columns[:2], np.int64) | dict.fromkeys(columns[2:], np.float32)
+    return pd.DataFrame(rows, columns=columns).astype(types)
+
+
+def to_dataset(truth: GroundTruth) -> "Dataset":
+    """The data set of a ground truth."""
+    from robustbench_sgdm.datasets import Dataset, Image
+
+    boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
+    others: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
+    annotations: list[Any] = [
+        {"id": i, "bbox": box, **other} for i, (box, other) in enumerate(zip(boxes, others, strict=True), 1)
+    ]
+    rows: list[Any] = list(truth.images.itertuples())
+    images = [Image(int(row.image_id), Path(row.file), row.width, row.height) for row in rows]
+    categories: list[Any] = truth.categories.rename(columns={"category_id": "id"}).to_dict("records")
+    return Dataset("synthetic", "synthetic", images, categories, annotations)
+
+
+def _hash(cell: Cell) -> int:
     """A number for a cell that does not change between processes."""
     return sum(i * ord(letter) for i, letter in enumerate(str(cell), 1))
 
@@ -136,23 +252,6 @@ def _detections(
     return found.sort_values("image_id", kind="stable", ignore_index=True)
 
 
-def _scorer(truth: GroundTruth) -> Callable[[pd.DataFrame], Mapping[str, Any]]:
-    from robustbench_sgdm.datasets import Dataset, Image
-    from robustbench_sgdm.scoring import Scorer, coco_rows
-
-    boxes = truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist()
-    rest: list[Any] = truth.annotations[["image_id", "category_id", "area", "iscrowd"]].to_dict("records")
-    annotations = [{"id": i, "bbox": b, **r} for i, (b, r) in enumerate(zip(boxes, rest, strict=True), 1)]
-    files: list[Any] = list(truth.images.itertuples())
-    listed = [Image(f.image_id, Path(f.file), f.width, f.height) for f in files]
-    categories = [
-        {"id": i, "name": n}
-        for i, n in zip(truth.categories["category_id"], truth.categories["name"], strict=True)
-    ]
-    scorer = Scorer(Dataset("made", "made", listed, categories, annotations))
-    return lambda frame: dict(scorer.score([coco_rows(frame)]).metrics)
-
-
 def _manifest(
     models: Sequence[str],
     corruptions: Mapping[str, Sequence[float]],
@@ -164,7 +263,7 @@ def _manifest(
     family = dict(zip(BENCHMARK, families, strict=True)) | dict(
         zip(HOLDOUT, ("noise", "blur", "weather", "digital"), strict=True)
     )
-    manifest: Manifest = manifests.make_manifest(
+    return make_manifest(
         cells,
         command="robustbench run",
         models={
@@ -189,15 +288,14 @@ def _manifest(
         },
         versions={"python": sys.version.partition(" ")[0]},
     )
-    return manifest
 
 
-def _resampled(run: Run, cell: Cell, level: float) -> None:
-    """Distributions of the bootstrap as `robustness.bootstrap` keeps them."""
+def write_samples(run: Run, cell: Cell, level: float) -> None:
+    """Write made-up bootstrap samples of a cell about a score, as `robustness` caches them."""
     from robustbench_sgdm.robustness.resample_cache import JACKKNIFE_GROUPS, BootstrapSamples, _save
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
-    rng = np.random.default_rng(hash_of(cell))
+    rng = np.random.default_rng(_hash(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
     noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
     _save(run, cell, 0, BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]))

@@ -1,0 +1,100 @@
+"""`robustbench export`: a checkpoint as a model of ONNX Runtime or OpenVINO."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_sgdm.cli.data import resolve_paths
+from robustbench_sgdm.cli.shared_options import ImagesOption, SplitOption
+from robustbench_sgdm.core import parsing
+
+
+class Format(StrEnum):
+    """Of the export."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="Zoo name (see `robustbench list models`) or path of a checkpoint.")
+    ],
+    form: Annotated[Format, typer.Option("--format", help="Runtime that the export is for.")] = Format.onnx,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The file, ending in .onnx, or OpenVINO's folder, ending in _openvino_model; default: the model's name.",
+        ),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a zoo name.")] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Quantise to 8 bits, by the runtime's own quantiser; needs --calibrate."),
+    ] = False,
+    calibrate: Annotated[
+        str,
+        typer.Option(
+            "--calibrate", help="Data set, as --data of `run`, whose images choose the ranges of 8 bits."
+        ),
+    ] = "",
+    images: ImagesOption = None,
+    split: SplitOption = "val",
+    imgsz: Annotated[
+        int,
+        typer.Option(
+            "--imgsz",
+            help="Letterbox size in pixels; 0: what the model's file says it was trained at, or 640.",
+        ),
+    ] = 0,
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic",
+            help="For batches and images of any size; else for single images of one size, which is quicker.",
+        ),
+    ] = False,
+    max_det: Annotated[
+        int, typer.Option("--max-det", help="Maximum detections per image of a head that needs no NMS.")
+    ] = 300,
+    end2end: Annotated[
+        bool | None,
+        typer.Option("--end2end/--no-end2end", help="Branch of YOLOv10's and YOLO26's heads, as in `run`."),
+    ] = None,
+    trust_weights: Annotated[
+        bool,
+        typer.Option(
+            "--trust-weights", help="Let a .pt file run the code in it. Only for files that you trust fully."
+        ),
+    ] = False,
+) -> None:
+    """Export a checkpoint to ONNX or OpenVINO, in float32 or 8 bits, for `run --model` and for deployment.
+
+    The network is exported as it runs here: fused, SGDM folded. In float32 its boxes are compared with the checkpoint's
+    on a few images, and an export that is not equal is an error.
+    """
+    from robustbench_sgdm import api
+    from robustbench_sgdm.cli.console import info, progress_bars
+
+    source, folder = resolve_paths(calibrate, images) if calibrate else ("", images)
+    with progress_bars() as progress:
+        path = api.export(
+            str(parsing.find_path(model) or model),
+            weights=weights,
+            format=form.value,
+            out=out,
+            int8=int8,
+            data=source,
+            images=folder,
+            split=split,
+            dynamic=dynamic,
+            imgsz=imgsz,
+            max_det=max_det,
+            end2end=end2end,
+            trust_weights=trust_weights,
+            progress=progress,
+        )
+    info(f"export  {path}")

@@ -1,0 +1,456 @@
+"""An exported model as a `Detector`: its own runtime, and letterbox, suppression and boxes of the PyTorch path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.core.untrusted_input import read_json, short_list
+from robustbench_sgdm.detectors.device import select_device
+from robustbench_sgdm.detectors.runtimes import trial
+from robustbench_sgdm.detectors.runtimes.base import Runtime
+from robustbench_sgdm.detectors.runtimes.files import ModelFile, TensorSpec
+from robustbench_sgdm.detectors.runtimes.layouts import Layout, Output, recognise, suggest_classes
+from robustbench_sgdm.detectors.runtimes.metadata import FileMetadata, read_class_names
+from robustbench_sgdm.detectors.runtimes.onnx import OnnxRuntime
+from robustbench_sgdm.detectors.runtimes.onnx_file import read_onnx
+from robustbench_sgdm.detectors.runtimes.openvino import OpenVinoRuntime
+from robustbench_sgdm.detectors.runtimes.openvino_file import read_openvino
+from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError
+from robustbench_sgdm.detectors.ultralytics.autobackend import AutoBackendRuntime, format_of
+from robustbench_sgdm.detectors.ultralytics.square import SquareDetector
+
+_LOG = logging.getLogger(__name__)
+_LARGEST = 7680  # px
+_MAX_BATCH = 1024
+_PIXELS = ("float32", "float16", "uint8")
+_OPENVINO_FOLDER = "_openvino_model"
+_PROCESSOR = "preprocessor_config.json"  # Hugging Face's, beside a model
+_MAX_PROCESSOR = 2**20
+NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""What `--normalize` takes: mean and standard deviation that pixels in [0, 1] are normalised with."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a network takes pixels.
+
+    Attributes:
+        dtype: NumPy's name; uint8 takes them as they are.
+        mean: for each channel, of pixels in [0, 1].
+        std: likewise.
+    """
+
+    dtype: str
+    mean: tuple[float, ...] = NORMALIZATIONS["unit"][0]
+    std: tuple[float, ...] = NORMALIZATIONS["unit"][1]
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        """uint8 (B, 3, S, S) as the network takes it."""
+        if self.dtype == "uint8":
+            return batch.contiguous()
+        x = batch.float() / 255
+        if (self.mean, self.std) != NORMALIZATIONS["unit"]:
+            x = (x - torch.tensor(self.mean, device=x.device)[:, None, None]) / torch.tensor(
+                self.std, device=x.device
+            )[:, None, None]
+        return x.half() if self.dtype == "float16" else x
+
+    def __str__(self) -> str:
+        if self.dtype == "uint8":
+            return "uint8 pixels"
+        known = next((n for n, values in NORMALIZATIONS.items() if values == (self.mean, self.std)), "")
+        how = {"unit": "in [0, 1]", "imagenet": "normalised as ImageNet's"}.get(
+            known, f"normalised by mean {self.mean} and std {self.std}"
+        )
+        return f"{self.dtype} pixels {how}"
+
+
+class ExportedDetector(SquareDetector):
+    """A `Detector` around an exported model; threads may share it.
+
+    Attributes:
+        runtime: what computes.
+        layout: what its outputs mean.
+        pixels: how it takes images.
+        parameters: number of trainable values, where the checkpoint that it was made from is known; else 0.
+        module: the module of that checkpoint, if any.
+        trained_imgsz: size (px) that the file says; None if it does not say.
+    """
+
+    module: str | None
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str,
+        classes: Sequence[str],
+        imgsz: int,
+        settings: InferenceConfig,
+        layout: Layout,
+        pixels: Pixels,
+        *,
+        sha256: str,
+        device: str,
+        batch: int | None,
+    ) -> None:
+        self.runtime, self.name, self.classes = runtime, name, tuple(classes)
+        self.settings, self.layout, self.pixels = settings, layout, pixels
+        self.device = torch.device(device)
+        self.fills_square, self.is_end_to_end = layout.fills_square, layout.is_end_to_end
+        self.parameters, self.module = 0, None
+        self.trained_imgsz: int | None = None
+        self.sha256 = sha256
+        self._imgsz, self._batch = imgsz, batch
+
+    @property
+    def imgsz(self) -> int:
+        """Side in pixels of the square that every image is fitted into."""
+        return self._imgsz
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the file, the runtime and its version, and all that decides boxes."""
+        parts = [
+            *("exported", self.sha256, self.runtime.name, self.runtime.version, self.classes),
+            *(self._output_settings, self.layout.name, str(self.pixels), self.device.type),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _output_settings(self) -> dict[str, Any]:
+        return {**self.settings.output_settings, "imgsz": self.imgsz}
+
+    def describe(self) -> dict[str, Any]:
+        """What rebuilds it, as plain types."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "parameters": self.parameters,
+            **({"module": self.module} if self.module else {}),
+            **self._output_settings,
+            "runtime": self.runtime.name,
+            "runtime_version": self.runtime.version,
+            "layout": self.layout.name,
+            "pixels": str(self.pixels),
+            "device": str(self.device),
+            "fingerprint": self.fingerprint,
+        }
+
+    @torch.inference_mode()
+    def forward(self, batch: Tensor) -> Tensor:
+        """See `SquareDetector.forward`."""
+        images = self.pixels.prepare(batch)
+        count = len(images)
+        size = self._batch or count
+        parts = []
+        for start in range(0, count, size):
+            chunk = images[start : start + size]
+            if (lacking := size - len(chunk)) > 0:  # a fixed batch takes no fewer
+                chunk = torch.cat((chunk, chunk.new_zeros(lacking, *chunk.shape[1:])))
+            parts.append(self._decoded(chunk)[: min(size, count - start)])
+        if len(parts) == 1:
+            return parts[0]
+        if self.is_end_to_end:  # as many rows as the image with most; a score of 0 is no box
+            most = max(part.shape[1] for part in parts)
+            parts = [torch.nn.functional.pad(part, (0, 0, 0, most - part.shape[1])) for part in parts]
+        return torch.cat(parts)
+
+    def _decoded(self, images: Tensor) -> Tensor:
+        try:
+            outputs = self.runtime.run(images[0] if len(self.runtime.image.shape) == 3 else images)
+        except RobustBenchError:
+            raise
+        except Exception as error:  # each runtime has its own kinds
+            reason = " ".join(str(error).split())[:300]
+            raise RobustBenchError(
+                f"{self.name}: {self.runtime.name} failed on a batch of {tuple(images.shape)} ({reason})"
+            ) from error
+        decoded = self.layout.decode(outputs, self.imgsz, len(self.classes), self.settings.max_det)
+        decoded = decoded.to(self.device)
+        if not bool(decoded.isfinite().all()):
+            raise RobustBenchError(f"{self.name} puts out NaN or infinity: its file is damaged")
+        scores = decoded[..., 4] if self.is_end_to_end else decoded[:, 4:]
+        low, high = _span(scores)
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise RobustBenchError(
+                f"{self.name} puts out scores from {low:.3g} to {high:.3g}, must lie in [0, 1]"
+            )
+        scores.clamp_(0, 1)
+        if self.is_end_to_end:
+            low, high = _span(decoded[..., 5])
+            if low < 0 or high >= len(self.classes):
+                raise RobustBenchError(
+                    f"{self.name} puts out labels from {low:g} to {high:g}, and {len(self.classes)} classes are named: "
+                    "labels are indices into them, the background's too where it has one"
+                )
+            decoded[..., 2:4] = torch.maximum(decoded[..., 2:4], decoded[..., :2])
+        return decoded
+
+
+def _span(values: Tensor) -> tuple[float, float]:
+    """Least and greatest; zeros of none."""
+    return (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+
+
+def is_exported(model: str | Path) -> bool:
+    """Whether a model is the path of an exported file or folder, by its name."""
+    path = Path(model)
+    return path.suffix.lower() in (".onnx", ".xml") or is_folder(path) or format_of(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether the name is that of a folder that holds a model."""
+    name = path.name.lower()
+    return name.endswith("_model") and (name.endswith(_OPENVINO_FOLDER) or format_of(path) is not None)
+
+
+def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()) -> ExportedDetector:
+    """Load an exported model: `.onnx`, an OpenVINO folder or `.xml`, and what AutoBackend loads if it is trusted.
+
+    Args:
+        model: the file or folder.
+        config: sizes, thresholds and device (the CPU where it names none); `classes`, `layout` and `normalize` say what
+            the file does not.
+
+    Raises:
+        UsageError: a package is missing, or the file needs to be told something: classes, size, layout.
+        DataError: damaged, refused, of another task or layout, or it cannot be run.
+    """
+    path, device = Path(model), select_device(config.device or "cpu")
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give an exported model that exists")
+    if config.half:
+        raise UsageError(
+            f"{path}: --half is for checkpoints; an exported model computes in the precision of its file"
+        )
+    if config.end2end is not None:
+        raise NoEnd2EndError(f"{path}: its branch was chosen at export; leave out --end2end and --no-end2end")
+    if format_of(path) is not None:
+        if not config.trust_weights:
+            raise DataError(
+                f"{path}: to load it is to run code that it holds or that nothing bounds; --trust-weights "
+                "(trust_weights=True) does so, with all your rights: only if you trust its author. ONNX "
+                "and OpenVINO files need no trust"
+            )
+        return _load_trusted(path, config, device)
+    return load_file(
+        read_onnx(path) if path.suffix.lower() == ".onnx" else read_openvino(path), config, device
+    )
+
+
+def load_file(file: ModelFile, config: InferenceConfig, device: str) -> ExportedDetector:
+    """Load a model that was read and checked; see `load_exported`."""
+    what = _Loading(file.path, file.image, file.metadata, file.sha256, config, device)
+    kind = "openvino" if "weights" in file.contents else "onnx"
+    images, batch = what.noise(), what.batch
+
+    def try_out(images: NDArray[Any]) -> list[NDArray[Any]]:
+        return trial.try_out(kind, file.contents, images, size=what.imgsz)
+
+    try:
+        try:
+            values = try_out(images)
+        except trial.TrialError:
+            if file.image.shape[0] is not None or len(file.image.shape) == 3:
+                raise
+            values, batch = try_out(images[:1]), 1  # an axis that is declared and does not work
+            _LOG.info("%s: takes one image at a time, whatever its batch axis says", file.path)
+    except trial.TrialError as error:
+        raise DataError(f"{file.path}: {error}") from None
+    runtime = (OpenVinoRuntime if kind == "openvino" else OnnxRuntime)(file, device)
+    return what.finish(runtime, values, batch)
+
+
+def _load_trusted(path: Path, config: InferenceConfig, device: str) -> ExportedDetector:
+    runtime = AutoBackendRuntime(path, device)
+    what = _Loading(path, runtime.image, runtime.metadata, runtime.sha256, config, device)
+    pixels = torch.from_numpy(what.noise())
+    try:
+        values = [one.float().cpu().numpy() for one in runtime.run(pixels)]
+    except Exception as error:
+        reason = " ".join(str(error).split())[-300:]
+        raise DataError(f"{path}: cannot be run ({type(error).__name__}: {reason})") from error
+    runtime.output_names = tuple(f"output{number}" for number in range(len(values)))
+    return what.finish(runtime, values, what.batch)
+
+
+class _Loading:
+    """What is known of a model before it is run, and what follows when it was.
+
+    Raises:
+        UsageError: the file does not say a size or classes, and neither does the user; or they disagree.
+        DataError: of another task, or it does not take square RGB images.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        image: TensorSpec,
+        metadata: FileMetadata,
+        sha256: str,
+        config: InferenceConfig,
+        device: str,
+    ) -> None:
+        if metadata.task not in (None, "detect"):
+            raise DataError(
+                f"{path} is a model of the task {metadata.task!r}; only detection is measured here: export "
+                "one trained with task=detect"
+            )
+        self.path, self.image, self.metadata, self.sha256 = path, image, metadata, sha256
+        self.config, self.device = config, device
+        self.batch, self.imgsz = self._sizes()
+        if image.dtype not in _PIXELS:
+            raise DataError(
+                f"{path} takes images as {image.dtype or 'a type that is no number'}, must be "
+                f"{', '.join(_PIXELS)}; export it so"
+            )
+
+    def noise(self) -> NDArray[Any]:
+        """Images of noise as the network takes them: two where it takes any number."""
+        count = self.batch or 2
+        draw = np.random.default_rng(0).integers(0, 256, (count, 3, self.imgsz, self.imgsz), np.uint8)
+        images = Pixels(self.image.dtype).prepare(torch.from_numpy(draw)).numpy()
+        return images[0] if len(self.image.shape) == 3 else images
+
+    def finish(self, runtime: Runtime, values: Sequence[NDArray[Any]], batch: int | None) -> ExportedDetector:
+        """The detector, from what the network put out for noise; says what was recognised."""
+        count = batch or 2
+        names = [
+            *runtime.output_names,
+            *(f"output{n}" for n in range(len(runtime.output_names), len(values))),
+        ]
+        outputs = [
+            Output(name, one[:1] if count > 1 and one.shape[:1] == (count,) else one)
+            for name, one in zip(names, values, strict=False)
+        ]
+        classes = self._classes(outputs)
+        try:
+            layout = recognise(outputs, len(classes), self.metadata, self.config.layout)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from None
+        pixels = self._pixels(layout)
+        detector = ExportedDetector(
+            *(runtime, self.path.name, classes, self.imgsz, self.config.inference, layout, pixels),
+            sha256=self.sha256,
+            device=self.device,
+            batch=batch,
+        )
+        detector.trained_imgsz = self.metadata.imgsz or self.image.shape[-1]
+        _LOG.info(
+            "%s: %s %s, %s, %s; %s: %s",
+            *(self.path.name, runtime.name, runtime.version),
+            f"{self.imgsz} px, batches of {batch or 'any size'}",
+            pixels,
+            short_list(map(str, outputs), 6),
+            layout.description,
+        )
+        if self.metadata.has_nms:
+            _LOG.warning(
+                "%s: its suppression is inside the file, at the confidence of its export (Ultralytics: "
+                "0.25), so AP is lower than that of its checkpoint; export it without nms",
+                self.path.name,
+            )
+        return detector
+
+    def _sizes(self) -> tuple[int | None, int]:
+        """Images in a batch, None for any number; side of the square."""
+        shape, path = self.image.shape, self.path
+        if len(shape) not in (3, 4) or shape[-3] not in (3, None):
+            raise DataError(
+                f"{path} takes an input of shape {_shape(shape)}, must be (batch, 3, height, width): RGB "
+                "images, channels first"
+            )
+        height, width = shape[-2:]
+        if height != width:
+            raise DataError(
+                f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are "
+                "measured: export it with one size for both"
+            )
+        asked, said = self.config.imgsz, self.metadata.imgsz
+        if height is not None and asked and asked != height:
+            raise UsageError(
+                f"{path} takes images of {height} px alone, and --imgsz is {asked}; leave it out, or export it so"
+            )
+        imgsz = height or asked or said
+        if imgsz is None:
+            raise UsageError(
+                f"{path} takes images of any size and does not say which it was trained at; say it with --imgsz"
+            )
+        if not 1 <= imgsz <= _LARGEST:
+            raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
+        batch = 1 if len(shape) == 3 else shape[0]
+        if batch is not None and batch > _MAX_BATCH:
+            raise DataError(f"{path} takes batches of {batch} images, may at most {_MAX_BATCH}")
+        return batch, imgsz
+
+    def _classes(self, outputs: Sequence[Output]) -> tuple[str, ...]:
+        """The user's names, else the file's."""
+        given = None if self.config.classes is None else read_class_names(self.config.classes)
+        said = self.metadata.classes
+        if given and said and len(given) != len(said):
+            raise UsageError(f"--classes has {len(given)} names, and {self.path} has {len(said)} classes")
+        if not (given or said):
+            raise UsageError(
+                f"{self.path} does not say its class names; give as many as it "
+                f"has{suggest_classes(outputs)} with --classes, a file or names between commas"
+            )
+        return given or said or ()
+
+    def _pixels(self, layout: Layout) -> Pixels:
+        """Types as the file declares; mean and deviation as the user, or a file beside the model, says."""
+        dtype = self.image.dtype
+        if self.config.normalize:
+            return Pixels(dtype, *NORMALIZATIONS[self.config.normalize])
+        beside = self.path.parent / _PROCESSOR
+        if layout.name == "detr" and dtype != "uint8":
+            if not beside.is_file():
+                raise UsageError(
+                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say "
+                    f"it with --normalize {' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
+                )
+            return _processor_pixels(beside, dtype)
+        return Pixels(dtype)
+
+
+def _processor_pixels(path: Path, dtype: str) -> Pixels:
+    """As Hugging Face's image processors say it."""
+    content = read_json(path, _MAX_PROCESSOR)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no image processor's settings; say it with --normalize")
+    scale = content.get("rescale_factor", 1 / 255)
+    if content.get("do_rescale") is False or not isinstance(scale, float) or abs(scale * 255 - 1) > 1e-6:
+        raise DataError(f"{path} has pixels scaled otherwise than by 1/255, which is not known here")
+    if content.get("do_normalize") is False:
+        return Pixels(dtype)
+    parts = [content.get(key) for key in ("image_mean", "image_std")]
+    for part in parts:
+        if not (
+            isinstance(part, list)
+            and len(part) == 3
+            and all(type(v) in (int, float) and -10 < v < 10 for v in part)
+        ):
+            raise DataError(f"{path} does not say three means and deviations; say it with --normalize")
+    mean, std = (tuple(map(float, part)) for part in parts if part)
+    if min(std) <= 0:
+        raise DataError(f"{path} has a deviation of {min(std):g}, must be over 0")
+    return Pixels(dtype, mean, std)
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"

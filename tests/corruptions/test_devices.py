@@ -1,0 +1,94 @@
+"""What GPUs run, without one: the tensor form of every corruption, on the CPU and on tensors of no memory.
+
+Torch's fake tensors have a device and a shape and no values. On them a corruption fails if it mixes devices, or needs
+a value of a tensor, for which a GPU would have to be waited for.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.seeding import BatchRng
+from robustbench_sgdm.corruption import Corruption, apply_corruption, filters, load_corruptions
+from robustbench_sgdm.detectors.letterbox import letterbox, resize_square
+
+REGISTRY = load_corruptions()
+each = pytest.mark.parametrize("corruption", REGISTRY.corruptions, ids=REGISTRY.names)
+EQUAL = {"motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "pixelate", "spatter"}
+
+
+@each
+@pytest.mark.parametrize("severity", [1, 3.5, 5])
+def test_both_forms_give_the_same_pixels(
+    corruption: Corruption,
+    severity: float,
+    photographs: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is promised between devices: a grey level, of at most 0.1 % of the values. Most are equal to the bit."""
+    crops = [picture[60:280, 100:400] for picture in photographs]
+    images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+    compiled = apply_corruption(corruption, images, severity, seed=0, image_ids=range(4))
+    monkeypatch.setattr(filters, "_COMPILED", False)
+    tensors = apply_corruption(corruption, images, severity, seed=0, image_ids=range(4))
+    apart = (compiled.int() - tensors.int()).abs()
+    assert apart.max() <= 1
+    assert (apart > 0).float().mean() <= 1e-3
+    if corruption.family in ("noise", "camera") or corruption.name in EQUAL:
+        assert torch.equal(compiled, tensors)
+
+
+class _Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what comes back from the device."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.back = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if "_to_copy" in str(func) and args[0].device.type == "cuda" and out.device.type == "cpu":
+            self.back += 1
+        return out
+
+
+@each
+@pytest.mark.parametrize("severity", [1, 5])
+def test_a_gpu_is_not_waited_for(
+    corruption: Corruption, severity: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if corruption.name == "jpeg_compression":  # what leaves the device has no values here
+        module: Any = resources.import_file(corruption.path)
+        monkeypatch.setattr(module, "_recompressed", lambda images, *_: images.clone())
+    with FakeTensorMode(allow_non_fake_inputs=True), _Transfers() as transfers:
+        images = torch.empty(2, 3, 48, 64, dtype=torch.uint8, device="cuda")
+        out = apply_corruption(corruption, images, severity, seed=0, image_ids=[1, 2])
+    assert (out.device.type, out.dtype, out.shape) == ("cuda", torch.uint8, images.shape)
+    assert transfers.back == (corruption.name == "jpeg_compression")  # once for the whole batch
+
+
+@pytest.mark.parametrize("draw", ["words", "half_words", "normal", "uniform"])
+def test_draws_do_not_wait(draw: str) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        rng = BatchRng([1, 2], "cuda")
+        assert getattr(rng, draw)(5, 7).shape == (2, 5, 7)
+        assert rng.integers(0, 9, 5).device.type == "cuda"
+        assert rng.permutations(9).shape == (2, 9)
+        assert rng.poisson(rng.uniform(4)).device.type == "cuda"
+
+
+def test_images_are_fitted_on_the_device() -> None:
+    with FakeTensorMode(), _Transfers() as transfers:
+        image = torch.empty(3, 48, 64, dtype=torch.uint8, device="cuda")
+        for fit in (letterbox, resize_square):
+            square, _ = fit(image, 96)
+            assert (square.shape, square.device.type) == ((3, 96, 96), "cuda")
+    assert not transfers.back

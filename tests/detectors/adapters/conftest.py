@@ -25,7 +25,7 @@ def save_torchvision(path: Path, seed: int = 0, labels: int = len(CLASSES) + 1) 
             network.get_submodule("backbone").train()(torch.rand(4, 3, 160, 160))
             for name, parameter in network.named_parameters():
                 if name.startswith("head"):
-                    parameter.normal_(0, 0.3)
+                    parameter.normal_(0, 0.05)
     names = {"classes": list(CLASSES)} if labels == len(CLASSES) + 1 else {}
     torch.save({"model": network.state_dict(), **names}, path)
     return network.eval()

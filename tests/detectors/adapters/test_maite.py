@@ -1,6 +1,6 @@
 """Detectors and corruptions keep MAITE's published protocols, whether MAITE is there or not."""
 
-from typing import Any, get_origin
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +47,6 @@ def test_maite_s_own_protocols_take_them() -> None:
     model = rb.as_maite(rb.wrap_detector(rows, ["cat", "dog"], fingerprint="1"))
     assert isinstance(model, protocols.Model)
     (target,) = model([np.zeros((3, 8, 9), np.uint8)])
-    target_protocol = get_origin(protocols.ObjectDetectionTarget) or protocols.ObjectDetectionTarget
+    target_protocol = getattr(protocols.ObjectDetectionTarget, "__origin__", protocols.ObjectDetectionTarget)
     assert isinstance(target, target_protocol)
     assert isinstance(rb.as_maite("fog", 1), protocols.Augmentation)

@@ -382,8 +382,6 @@ ALLOWED = {
     "sweep/corrupted_copies.py _write_versions atomic_io.write_bytes",
     "sweep/corrupted_copies.py write_copies atomic_io.write_text",
     "sweep/corrupted_copies.py write_copies _json_path(dataset, config.out, version).unlink",
-    "sweep/pixel_manifest.py write_manifest atomic_io.write_text",
-    "sweep/pixel_manifest.py verify_manifest read_json",
     "cli/paper.py paper atomic_io.write_bytes",
     "store/training_logs.py _files path.is_file",
     "sweep/external_predictions.py _digest one.path.read_bytes",

@@ -109,8 +109,8 @@ def _waves(wavelength: float) -> NDArray[np.complex128]:
     """The Fourier transform along one axis, from the pupil to samples of the pixels, as a matrix."""
     size = 2 * _REACH + 1
     places = ((np.arange(size * _SAMPLES) + 0.5) / _SAMPLES - size / 2) * _PIXEL / (wavelength * _F_NUMBER)
-    turns = np.outer(places, (np.arange(_PUPIL) + 0.5) / _PUPIL - 0.5)
-    return np.asarray(np.exp(-2j * np.pi * turns), np.complex128)
+    waves = np.exp(-2j * np.pi * np.outer(places, (np.arange(_PUPIL) + 0.5) / _PUPIL - 0.5))
+    return np.asarray(waves, np.complex128)
 
 
 @corruption(

@@ -15,7 +15,7 @@ from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.store import list_runs
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
-GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "all")
+GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "camera", "all")
 REFRESH_SECONDS = 2.0
 MAX_FORM = 10_000
 """Characters that the form takes."""

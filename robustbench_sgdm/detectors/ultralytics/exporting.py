@@ -37,6 +37,9 @@ def export_network(detector: UltralyticsDetector, folder: Path, form: str, dynam
     """
     network: Any = copy.deepcopy(detector.network)
     network.task, network.pt_path = "detect", str(folder / "exported.pt")
+    for layer in network.modules():  # Ultralytics' exporter tells its own heads alone
+        if hasattr(layer, "export"):
+            layer.export = True
     settings = {
         "format": form,
         "imgsz": detector.imgsz,

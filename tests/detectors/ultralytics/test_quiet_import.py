@@ -17,10 +17,10 @@ def refuse(*args, **kwargs):
 socket.getaddrinfo = socket.socket.connect = refuse
 import torch
 threads = torch.get_num_threads()
-from robustbench_sgdm.detectors import zoo
+from robustbench_sgdm.detectors.ultralytics import zoo
 import logging, numpy as np
 from ultralytics.utils import checks, events
-zoo.config("yolov5n", 2)
+zoo.model_config("yolov5n", 2)
 assert not checks.AUTOINSTALL and not checks.ONLINE
 assert not events.Events().enabled
 assert not logging.getLogger("ultralytics").isEnabledFor(logging.WARNING)

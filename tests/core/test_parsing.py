@@ -136,7 +136,7 @@ def test_what_is_not_plain_is_told(folder: Path) -> None:
         parsing.parse_weights(["m=w.pt"], ["m"])
     assert parsing.parse_weights(["./m=w.pt"], ["m"]) == {"m": Path("m=w.pt")}
     assert parsing.parse_weights(["m=./w.pt"], ["m"]) == {"m": Path("w.pt")}
-    with pytest.raises(UsageError, match="gives m two files"):
+    with pytest.raises(UsageError, match="two files for m"):
         parsing.parse_weights(["m=1.pt", "m=2.pt"], ["m"])
     with pytest.raises(UsageError, match=r"'runs/a'.*the name of an existing file"):
         parsing.parse_models(["runs/a,b/best.pt"])

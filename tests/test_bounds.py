@@ -77,7 +77,7 @@ def test_yaml_holds_what_json_can(tmp_path: Path) -> None:
     assert found == {"a": "2001-12-14", "2002-01-01": ["0o7", 1000, 90, float("inf")], "seed": 2**64 - 1}
     for text in ("!!set {a}", "!!binary aGk=", "!!timestamp 2001-12-14", "!!omap [a: 1]"):
         (tmp_path / "a.yaml").write_text(text)
-        with pytest.raises(DataError, match="no plain value"):
+        with pytest.raises(DataError, match="not a plain value"):
             untrusted_input.read_yaml(tmp_path / "a.yaml")
 
 
@@ -296,10 +296,10 @@ def inserted(*rows: list[Any], **settings: Any) -> dict[str, Any]:
 
 
 NETWORKS = {
-    "lazy layers": (inserted([-1, 1, "nn.LazyInstanceNorm2d", []]), "no layer that a file may ask for"),
+    "lazy layers": (inserted([-1, 1, "nn.LazyInstanceNorm2d", []]), "not a layer that a file may ask for"),
     "a transformer": (
         inserted([-1, 1, "nn.Transformer", [512, 8, 60, 60]]),
-        "no layer that a file may ask for",
+        "not a layer that a file may ask for",
     ),
     "bins of a box": (inserted(reg_max=1000), "reg_max is 1000"),
     "attention over pixels": (inserted([-1, 1, "AIFI", [64, 8]]), r"computes \(8, 16384, 16384\) values"),

@@ -57,8 +57,8 @@ def has_generated_ids(dataset: Dataset) -> bool:
 def parse_whole_number(text: str) -> int | None:
     """The whole number that a text is, also as tables write it: leading zeros, spaces around it and `.0` aside.
 
-    >>> number("000139"), number(" 139.0"), number("frame_1"), number("")
-    (139, 139, None, None)
+    >>> [parse_whole_number(text) for text in ("000139", " 139.0", "frame_1", "")]
+    [139, 139, None, None]
     """
     whole, _, rest = text.strip().partition(".")
     if len(text) >= 256 or not whole.isdecimal() or rest.strip("0"):  # a file's name has no more characters

@@ -1,6 +1,8 @@
 """`robustbench paper`, on the tables that need no network built where one will do."""
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,11 +27,11 @@ def test_csv_goes_to_standard_output_alone(
     assert set(frame["table"]) == {6, 8} and frame["verdict"].notna().all()
 
 
-def test_a_pipe_gets_rows_unfolded_and_options_in_brackets(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, "--table", "7") == 0
-    assert "yolov8n-sgdm[strip=11]" in capsys.readouterr().out
+def test_a_pipe_gets_rows_unfolded_and_options_in_brackets() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    words = [sys.executable, "-m", "robustbench_sgdm.cli", "paper", "--table", "7"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert "yolov8n-sgdm[strip=11]" in done.stdout
 
 
 def test_a_file_instead(

@@ -82,7 +82,7 @@ def test_a_checkpoint_without_baseline(
     frame = pd.read_csv("runs/robustness/mine/results.csv")
     assert frame["model"].unique().tolist() == ["mine"]
     robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "mine")
-    assert "mine holds another plan, so this run goes to" in capsys.readouterr().err
+    assert "mine has another plan, so this run goes to" in capsys.readouterr().err
     same = pd.read_csv("runs/robustness/mine2/results.csv")
     assert same["AP"].tolist() == frame["AP"].tolist() and same["key"].tolist() == frame["key"].tolist()
 

@@ -43,7 +43,7 @@ def checkpoint(path: Path, model: str = "yolov8n", noise: float = 0.0) -> Path:
 def two(tmp_path: Path) -> str:
     """Two checkpoints of one's own, as `--model` takes them."""
     checkpoint(tmp_path / "a.safetensors")
-    checkpoint(tmp_path / "b.safetensors", noise=0.05)
+    checkpoint(tmp_path / "b.safetensors", noise=0.1)
     return "a.safetensors,b.safetensors"
 
 
@@ -121,7 +121,7 @@ def comparison(folder: Path, seeds: Mapping[str, tuple[int, ...]], lacking: str 
     """A comparison's folder as `train` leaves it, of embedded weights with noise."""
     runs = [(model, seed) for model, trained in seeds.items() for seed in trained]
     folder.mkdir()
-    write_recipe(folder, {}, runs)
+    write_recipe(folder, {"versions": {}}, runs)
     for model, seed in runs:
         place = folder / f"{model}-seed{seed}"
         module = "yolov8n-sgdm" if "sgdm" in model else "yolov8n"
@@ -163,8 +163,8 @@ def test_a_comparison_of_trainings_brings_names_baselines_and_seeds(command: Com
     ("words", "said", "code"),
     [
         (("--from-train", "s"), "yolov8n-sgdm seed 1", 1),
-        (("--from-train", "s/yolov8n-seed0"), "no comparison", 1),
-        (("--from-train", "nowhere"), "no comparison", 1),
+        (("--from-train", "s/yolov8n-seed0"), "not a comparison", 1),
+        (("--from-train", "nowhere"), "not a comparison", 1),
         (("--from-train", "s", "--model", "yolov8n"), "leave out --model", 2),
     ],
 )

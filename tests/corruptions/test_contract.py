@@ -112,7 +112,8 @@ def test_damage_grows_with_severity(corruption: Corruption, photographs: list[ND
     damaged = [apply_corruption(corruption, images, float(s), seed=0, image_ids=range(8)) for s in severities]
     errors = [(out.double() - images).square().mean().item() for out in damaged]
     psnr = [10 * np.log10(255**2 / error) for error in errors]
-    assert all(a > b for a, b in pairwise(psnr)), np.round(psnr, 2)
+    # 0.1 dB for the draws of eight images: snow's published strengths 2.5 and 3 do equal damage.
+    assert all(a > b - 0.1 for a, b in pairwise(psnr)) and psnr[0] > psnr[-1] + 1, np.round(psnr, 2)
 
 
 @each

@@ -29,7 +29,7 @@ EVERYTHING = (
 def main() -> None:
     for module in EVERYTHING:
         import_module(module)
-    import_module("robustbench_sgdm.corruption").load()
+    import_module("robustbench_sgdm.corruption").load_corruptions()
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # ignored where a shell started this in the background

@@ -60,7 +60,7 @@ def test_odd_names_are_escaped(written: Run) -> None:
 
 def test_classes_without_a_counterpart_and_notes_are_named(written: Run) -> None:
     text = html.unescape(re.sub(r"<[^>]+>", "", text_of(written)))
-    assert "base cannot find fire hydrant, which count as AP 0" in text
+    assert "base does not know fire hydrant, which count as AP 0" in text
     assert "base knows <u>zebra, dog, which" in text and "base: read <so>" in text
     paper = " ".join(page.extract_text() for page in pypdf.PdfReader(written.path / "report.pdf").pages)
     assert "zebra, dog" in " ".join(paper.split())

@@ -119,7 +119,6 @@ def test_runs_that_do_not_compare_are_refused(make_run: Any) -> None:
         "data set": make_run(MODELS, NOISE, name="d", truth_seed=1),
         "seed": make_run(MODELS, NOISE, name="s", settings={"seed": 1}),
         "engine": make_run(MODELS, NOISE, name="e", settings={"engine": "imgaug"}),
-        "device": make_run(MODELS, NOISE, name="g", settings={"device": "cuda:0"}),
     }.items():
         with pytest.raises(DataError, match=what):
             bootstrap_intervals([one, other], resamples=20)

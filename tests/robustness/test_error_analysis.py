@@ -294,7 +294,7 @@ def test_calibration_is_the_gap_between_confidence_and_precision(made: Any, seed
     gaps = (parts["score"].mean() - parts["right"].mean()).abs()
     got = _analyze_with_hotcoco(to_hotcoco(truth), found)
     assert got["ece"] == pytest.approx((gaps * parts.size()).sum() / len(found))
-    assert got["mce"] == pytest.approx(gaps.max())
+    assert got["max_calibration_error"] == pytest.approx(gaps.max())
 
 
 def test_half_life_lies_where_half_is_left(make_run: Any) -> None:

@@ -365,13 +365,6 @@ def test_a_comparison_is_read_in_the_order_in_which_it_was_planned(tmp_path: Pat
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
 
 
-def test_the_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    old = {"model": ["yolov8n", OPTION], "seeds": [0], **SHARED}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(old))
-    made = [finished(tmp_path, model, 0, 40.0) for model in old["model"]]
-    assert read_comparison(tmp_path) == made
-
-
 def test_what_an_unfinished_comparison_lacks_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     write_recipe(folder, SHARED, [(model, seed) for seed in (0, 1) for model in ("yolov8n", OPTION)])

@@ -328,7 +328,7 @@ def test_resuming_what_is_not_there_is_said(
     monkeypatch.setattr(runner, "_train_all", lambda *_: [])
     for told in (True, False):  # the first start leaves something to resume
         train(MODELS[:1], data=data, project=tmp_path, name="typo", resume=True, **SMALL)
-        assert (f"{tmp_path / 'typo'} holds no comparison to resume" in caplog.text) == told
+        assert (f"{tmp_path / 'typo'} has no comparison to resume" in caplog.text) == told
         caplog.clear()
 
 

@@ -77,7 +77,7 @@ def test_the_command_gives_the_boxes_of_a_direct_call(
             assert np.abs(rows[["x1", "y1", "x2", "y2"]].to_numpy() - boxes).max() < 1e-3
             looked += 1
     assert looked >= 3 * len(dataset.images)
-    assert f"torchvision:{TORCHVISION}" in (tmp_path / "runs/r/plan.yaml").read_text("utf-8")
+    assert f"torchvision:{TORCHVISION}" in (tmp_path / "runs/r/manifest.json").read_text("utf-8")
 
 
 def test_labels_of_coco_have_gaps(folder: Path, tmp_path: Path) -> None:

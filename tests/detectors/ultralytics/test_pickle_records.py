@@ -210,13 +210,13 @@ BOMBS = {
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from robustbench_sgdm.detectors import weights
+from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.core.errors import DataError
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for path in sorted(Path(sys.argv[1]).glob("*.pt")):
     before, start = peak(), time.process_time()
     try:
-        weights.read(path)
+        weights.read_weights(path)
         answer = "read"
     except DataError as error:
         answer = str(error)

@@ -1,6 +1,6 @@
 """Figures: pure functions from frames to a matplotlib Figure; style by context manager.
 
-draw("severity", Material(run))   # any figure of a run by its name in `all_figures()`, with caption and data
+draw("severity", RunAnalysis(run))   # any figure of a run by its name in `all_figures()`, with caption and data
 """
 
 from robustbench_sgdm.figures.bars import draw_class_drops, draw_mean_bars, draw_size_bars

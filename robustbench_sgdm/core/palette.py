@@ -1,6 +1,6 @@
 """The colours of figures, report and dashboard: one for each model, outcome and difference.
 
-Plain text, so that reading them loads no plotting library. All are told apart by colour-blind readers.
+Plain text, so that reading them loads no plotting library. Colour-blind readers can tell all of them apart.
 """
 
 import re

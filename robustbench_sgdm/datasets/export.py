@@ -84,7 +84,7 @@ def _row(annotation: Mapping[str, Any], image: Image, labels: Mapping[int, int],
 
 
 def _link(source: Path, target: Path) -> None:
-    """A symbolic link: Ultralytics replaces an image it mends by renaming, so the original stays as it is."""
+    """A symbolic link: Ultralytics repairs an image by writing a new file over the link, so the original is unchanged."""
     try:
         target.symlink_to(source.resolve())
     except OSError:  # Windows without the right to link

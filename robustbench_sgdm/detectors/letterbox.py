@@ -54,7 +54,7 @@ def letterbox(image: Tensor, imgsz: int) -> tuple[Tensor, Placement]:
 
 
 def resize_square(image: Tensor, imgsz: int) -> tuple[Tensor, Placement]:
-    """As `letterbox`, but fill the square, whatever becomes of the aspect: what Ultralytics does for RT-DETR."""
+    """As `letterbox`, but stretch the image to the whole square, as Ultralytics does for RT-DETR."""
     resize = _resize_cpu if image.device.type == "cpu" else resize_float
     return resize(image, imgsz, imgsz), Placement((image.shape[1], image.shape[2]), imgsz, imgsz, 0, 0)
 

@@ -1,4 +1,4 @@
-"""What libraries return for an image, as boxes, scores and labels; told apart by structure, nothing is imported."""
+"""Reads what libraries return for an image, recognised by its structure: none of them is imported."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -59,7 +59,9 @@ def read_result(result: Result) -> RawBoxes:
         return _raw(*result)
     rows = _array(result)
     if rows.dtype == object or rows.dtype.kind not in "fiub":
-        raise ValueError(f"{type(result).__name__} is no known form of boxes; give (xyxy, scores, labels)")
+        raise ValueError(
+            f"{type(result).__name__} is not a known form of boxes; return (xyxy, scores, labels)"
+        )
     rows = rows.reshape(-1, 6)
     return _raw(rows[:, :4], rows[:, 4], rows[:, 5])
 

@@ -94,7 +94,7 @@ def read_openvino(path: Path) -> ModelFile:
 
 
 def _check(model: bytes, weights: int) -> TensorSpec:
-    """Refuse what is no plain network; gives the input of images."""
+    """Refuse all but a plain network. Returns the input that takes images."""
     head = model[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith((b"<?xml", b"<net")):
         raise DataError("not an OpenVINO model: it does not begin as XML")

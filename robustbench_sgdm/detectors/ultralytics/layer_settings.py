@@ -400,7 +400,7 @@ def _method(value: Any, layer: nn.Module | Record) -> str:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as json can hold it; of what is no plain value, the kind alone."""
+    """A value that json can hold; for any other value, the name of its type."""
     if isinstance(value, Enum):  # some are text too; a pickle calls the class with the value
         return f"<{_path(value)}({value.value!r})>"
     if value is None or isinstance(value, bool | int | float | str):

@@ -525,7 +525,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: A
 
 
 def _typed_tensor(*args: Any) -> TensorRecord:
-    """As `torch._utils._rebuild_tensor_v3`: the type stands beside an untyped storage."""
+    """As `torch._utils._rebuild_tensor_v3`: the storage is untyped, and the type is an argument of its own."""
     storage, offset, size, stride, _grad, _hooks, dtype, *_ = args
     kind = getattr(torch, _of(Global, dtype).path.removeprefix("torch."), None)
     return _tensor(storage, offset, size, stride, dtype=_of(torch.dtype, kind))

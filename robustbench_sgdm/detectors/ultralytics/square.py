@@ -24,7 +24,7 @@ class SquareDetector(ABC):
         settings: sizes and thresholds.
         device: where squares are made and boxes suppressed.
         imgsz: side of the square (px).
-        fills_square: images fill the square, whatever becomes of their aspect; else they are letterboxed.
+        fills_square: whether images are stretched to the whole square; else they are letterboxed.
         is_end_to_end: `forward` gives rows (xyxy, score, label) that need no suppression.
     """
 

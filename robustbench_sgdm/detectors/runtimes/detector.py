@@ -81,6 +81,27 @@ class Pixels:
         return f"{self.dtype} pixels {how}"
 
 
+@dataclass(frozen=True)
+class Format:
+    """What is known of an exported file.
+
+    Attributes:
+        classes: names by label.
+        imgsz: side of the square it takes, px.
+        batch: images it takes at once; None for any number.
+        layout: what its outputs mean.
+        pixels: how it takes images.
+        sha256: of its files.
+    """
+
+    classes: tuple[str, ...]
+    imgsz: int
+    batch: int | None
+    layout: Layout
+    pixels: Pixels
+    sha256: str
+
+
 class ExportedDetector(SquareDetector):
     """A `Detector` around an exported model; threads may share it.
 
@@ -99,24 +120,18 @@ class ExportedDetector(SquareDetector):
         self,
         runtime: Runtime,
         name: str,
-        classes: Sequence[str],
-        imgsz: int,
+        file: Format,
         settings: InferenceConfig,
-        layout: Layout,
-        pixels: Pixels,
-        *,
-        sha256: str,
         device: str,
-        batch: int | None,
     ) -> None:
-        self.runtime, self.name, self.classes = runtime, name, tuple(classes)
-        self.settings, self.layout, self.pixels = settings, layout, pixels
+        self.runtime, self.name, self.classes = runtime, name, file.classes
+        self.settings, self.layout, self.pixels = settings, file.layout, file.pixels
         self.device = torch.device(device)
-        self.fills_square, self.is_end_to_end = layout.fills_square, layout.is_end_to_end
+        self.fills_square, self.is_end_to_end = file.layout.fills_square, file.layout.is_end_to_end
         self.parameters, self.module = 0, None
         self.trained_imgsz: int | None = None
-        self.sha256 = sha256
-        self._imgsz, self._batch = imgsz, batch
+        self.sha256 = file.sha256
+        self._imgsz, self._batch = file.imgsz, file.batch
 
     @property
     def imgsz(self) -> int:
@@ -345,12 +360,8 @@ class _Loading:
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from None
         pixels = self._pixels(layout)
-        detector = ExportedDetector(
-            *(runtime, self.path.name, classes, self.imgsz, self.config.inference, layout, pixels),
-            sha256=self.sha256,
-            device=self.device,
-            batch=batch,
-        )
+        file = Format(tuple(classes), self.imgsz, batch, layout, pixels, self.sha256)
+        detector = ExportedDetector(runtime, self.path.name, file, self.config.inference, self.device)
         detector.trained_imgsz = self.metadata.imgsz or self.image.shape[-1]
         _LOG.info(
             "%s: %s %s, %s, %s; %s: %s",

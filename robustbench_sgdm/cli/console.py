@@ -1,7 +1,7 @@
 """Prints tables, messages and progress bars to the terminal."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -22,7 +22,6 @@ from rich.text import Text
 
 from robustbench_sgdm.core.escaping import terminal
 from robustbench_sgdm.core.progress import Progress as Report
-from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.tables import Table, split_columns
 
@@ -100,13 +99,6 @@ def fits_terminal(table: Table) -> bool:
     widths = [max(head, *(len(terminal(row[i])) for row in table.rows)) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], _LABEL)
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
-
-
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields a function that takes the amount just done, callable from any thread."""
-    with progress_bars() as progress:
-        yield make_counter(progress, what, total)
 
 
 @contextmanager

@@ -97,10 +97,6 @@ class BatchRng:
         words = words << 31 ^ self.words(*shape).long() & 0x7FFFFFFF
         return (words if width == 2**63 else words % width).add_(low)
 
-    def permutations(self, size: int) -> Tensor:
-        """A random order of the numbers below `size` for each image, int64 (B, size)."""
-        return self.integers(0, 2**63, size).argsort(dim=1, stable=True)
-
     def poisson(self, rates: Tensor) -> Tensor:
         """Poisson draws for rates (B, ...), same shape, float32; see `poisson_counts` for how exact they are."""
         return poisson_counts(rates, self.words(*rates.shape[1:]))

@@ -22,11 +22,14 @@ from robustbench_sgdm.robustness.error_analysis import (
     calibration_bins,
     error_types,
 )
+from robustbench_sgdm.robustness.first_failure import FirstFailures, first_failures
 from robustbench_sgdm.robustness.flips import Flips, find_flips, mcnemar_p_value
 from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
+from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better
+from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
@@ -35,10 +38,12 @@ from robustbench_sgdm.robustness.significance import holm, mark_significant
 __all__ = [
     "CONFIDENCE",
     "ERROR_TYPES",
+    "MEASURES",
     "METRICS",
     "OBJECT_OUTCOMES",
     "BootstrapSamples",
     "CorruptionSet",
+    "FirstFailures",
     "Flips",
     "Intervals",
     "Outcomes",
@@ -52,12 +57,15 @@ __all__ = [
     "error_types",
     "find_flips",
     "find_identical_pairs",
+    "first_failures",
     "half_severities",
     "has_cached_samples",
     "holm",
+    "lower_is_better",
     "mark_significant",
     "match_outcomes",
     "mcnemar_p_value",
+    "operating_confidences",
     "primary_metric",
     "summarize",
     "summary",

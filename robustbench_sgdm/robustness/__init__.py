@@ -28,7 +28,7 @@ from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
-from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better
+from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum
 from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
@@ -64,6 +64,7 @@ __all__ = [
     "lower_is_better",
     "mark_significant",
     "match_outcomes",
+    "maximum",
     "mcnemar_p_value",
     "operating_confidences",
     "primary_metric",

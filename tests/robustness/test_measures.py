@@ -25,39 +25,25 @@ def evaluate(truth: GroundTruth, found: pd.DataFrame, iou: float) -> tuple[Any, 
     from pycocotools.cocoeval import COCOeval
 
     gt, dt = COCO(), COCO()
-    images = [{"id": int(i)} for i in truth.images["image_id"]]
-    categories = [{"id": int(i)} for i in truth.categories["category_id"]]
-    gt.dataset = {
-        "images": images,
-        "categories": categories,
-        "annotations": [
-            {
-                "id": n + 1,
-                "image_id": int(a.image_id),
-                "category_id": int(a.category_id),
-                "bbox": [a.x, a.y, a.w, a.h],
-                "area": a.area,
-                "iscrowd": int(a.iscrowd),
-            }
-            for n, a in enumerate(truth.annotations.itertuples())
-        ],
+    shared = {
+        "images": [{"id": i} for i in truth.images["image_id"].tolist()],
+        "categories": [{"id": i} for i in truth.categories["category_id"].tolist()],
     }
-    dt.dataset = {
-        "images": images,
-        "categories": categories,
-        "annotations": [
-            {
-                "id": n + 1,
-                "image_id": int(d.image_id),
-                "category_id": int(d.category_id),
-                "bbox": [float(d.x1), float(d.y1), float(d.x2) - float(d.x1), float(d.y2) - float(d.y1)],
-                "area": (float(d.x2) - float(d.x1)) * (float(d.y2) - float(d.y1)),
-                "score": float(d.score),
-                "iscrowd": 0,
-            }
-            for n, d in enumerate(found.itertuples())
-        ],
-    }
+    objects = truth.annotations.assign(
+        bbox=pd.Series(
+            truth.annotations[["x", "y", "w", "h"]].to_numpy().tolist(), index=truth.annotations.index
+        )
+    )
+    corners = found[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
+    sizes = corners[:, 2:] - corners[:, :2]
+    boxes = found.assign(
+        bbox=pd.Series(np.concatenate([corners[:, :2], sizes], axis=1).tolist(), index=found.index),
+        area=sizes.prod(axis=1),
+        iscrowd=0,
+    )
+    for one, rows in ((gt, objects), (dt, boxes)):
+        numbered = rows.reset_index(drop=True).rename_axis("id").reset_index()
+        one.dataset = {**shared, "annotations": numbered.assign(id=numbered["id"] + 1).to_dict("records")}
     gt.createIndex()
     dt.createIndex()
     evaluation = COCOeval(gt, dt, "bbox")
@@ -66,7 +52,7 @@ def evaluate(truth: GroundTruth, found: pd.DataFrame, iou: float) -> tuple[Any, 
     images_of_class = len(truth.images)
     results = [
         evaluation.evalImgs[k * 4 * images_of_class : (k + 1) * 4 * images_of_class]
-        for k in range(len(categories))
+        for k in range(len(truth.categories))
     ]
     return evaluation, results
 
@@ -339,13 +325,10 @@ def test_measures_of_a_run_have_means_differences_and_a_cache(make_run: Any) -> 
 def test_without_clean_images_a_confidence_must_be_given(make_run: Any) -> None:
     run = make_run(MODELS, NOISE, leave=(("module", "clean", 0.0),))
     table = bootstrap_intervals(run, resamples=5, metrics=["recall", "oLRP"]).table(["recall", "oLRP"])
-    own = table[(table["model"] == "module") & (table["statistic"] == "score")].set_index("metric")
-    assert own.loc["recall", "estimate"].isna().all() and own.loc["oLRP", "estimate"].notna().all()
-    assert (
-        own.loc["recall", "missing"]
-        .str.contains("module: no clean detections to choose a confidence on")
-        .all()
-    )
+    own = table[(table["model"] == "module") & (table["statistic"] == "score")]
+    recall, lrp = (own[own["metric"] == metric] for metric in ("recall", "oLRP"))
+    assert recall["estimate"].isna().all() and lrp["estimate"].notna().all()
+    assert recall["missing"].str.contains("module: no clean detections to choose a confidence on").all()
     given = bootstrap_intervals(run, resamples=5, metrics=["recall"], confidence=0.3).table(["recall"])
     assert given.loc[given["statistic"] == "score", "estimate"].notna().all()
     with pytest.raises(UsageError, match=r"confidence 1.5 is outside \[0, 1\]"):

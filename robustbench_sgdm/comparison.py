@@ -68,7 +68,6 @@ class Comparison:
             DataError: the runs cannot be compared, have no ground truth, or are damaged.
         """
         config = self.config
-        done = sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
         return robustness.bootstrap_intervals(
             self.runs,
             resamples=config.resamples,
@@ -77,7 +76,7 @@ class Comparison:
             groups=config.seed_groups,
             metrics=self.metrics,
             confidence=config.confidence,
-            progress=make_counter(config.progress, "resampling", done),
+            progress=make_counter(config.progress, "resampling", self._done),
         )
 
     @cached_property
@@ -93,6 +92,30 @@ class Comparison:
             resamples=config.resamples,
             seed=config.seed,
         )
+
+    @cached_property
+    def by_class(self) -> list[pd.DataFrame]:
+        """A frame for each metric of classes, if that was asked for; see `robustness.class_intervals`."""
+        if not self.config.by_class:
+            return []
+        config, intervals = self.config, replace(self.intervals, pairs=self.pairs)
+        metrics = [m for m in self.metrics if m in robustness.CLASS_METRICS] or ["AP"]
+        return [
+            robustness.class_intervals(
+                intervals,
+                metric,
+                confidence=config.confidence,
+                resamples=config.resamples,
+                seed=config.seed,
+                progress=make_counter(config.progress, f"resampling {metric} by class", self._done),
+            )
+            for metric in metrics
+        ]
+
+    @property
+    def _done(self) -> int:
+        """The number of complete cells."""
+        return sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
 
     @cached_property
     def confidences(self) -> dict[str, float]:
@@ -192,13 +215,19 @@ class Comparison:
     def rows(self) -> pd.DataFrame:
         """Everything, as a row per number; see `tables.comparison_rows`."""
         failures = None if self.first_failures is None else self.first_failures.table
-        return tables.comparison_rows(self.table, self.half_severities, self.flips, failures)
+        rows = tables.comparison_rows(self.table, self.half_severities, self.flips, failures)
+        return (
+            pd.concat([rows, *self.by_class], ignore_index=True).fillna({"class": ""})
+            if self.by_class
+            else rows
+        )
 
     def tables(self) -> list[Table]:
         """Everything, as tables for people."""
         shown = tables.comparison_tables(self.table, self.config.level, self.identical)
         if self.first_failures is not None:
             shown += tables.first_failure_tables(self.first_failures.table, self.config.level)
+        shown += [tables.class_interval_table(frame, self.config.level) for frame in self.by_class]
         shown += [tables.confidence_table(self.confidences)] if self.confidences else []
         shown += [tables.half_severity_table(self.half_severities)] if len(self.half_severities) else []
         return shown + [tables.flip_table(counts, *pair) for pair, counts in self.flips.items()]

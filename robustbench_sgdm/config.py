@@ -359,6 +359,7 @@ class ComparisonConfig:
             set's own and AP_S if none. Capitals do not matter.
         confidence: from which boxes count in measures and first failures; None for each model's with the highest F1 on
             clean images.
+        by_class: also each class, in those of the metrics that classes have, or else in AP.
         seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
         resamples: of the images, behind every interval; cached in the run directories.
         seed: of the resamples.
@@ -375,6 +376,7 @@ class ComparisonConfig:
     models: str | Sequence[str] = ()
     metrics: str | Sequence[str] = ()
     confidence: float | None = None
+    by_class: bool = False
     seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resamples: int = 1000
     seed: int = 0

@@ -71,6 +71,14 @@ def compare(
             "on clean images.",
         ),
     ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class",
+            help="Also each class, ranked by what it loses: AP, or recall, precision and F1 where --metrics "
+            "names them.",
+        ),
+    ] = False,
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,6 +144,7 @@ def compare(
             models=parsing.split_list(model or [], {*known, *groups}.__contains__),
             metrics=parsing.split_list(metric or []),
             confidence=confidence,
+            by_class=by_class,
             seed_groups=groups,
             resamples=resamples,
             seed=seed,

@@ -15,6 +15,7 @@ from robustbench_sgdm.robustness.aggregates import (
     summarize,
     summary,
 )
+from robustbench_sgdm.robustness.by_class import CLASS_METRICS, FEW_OBJECTS, class_intervals
 from robustbench_sgdm.robustness.error_analysis import (
     ERROR_TYPES,
     OBJECT_OUTCOMES,
@@ -36,8 +37,10 @@ from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import holm, mark_significant
 
 __all__ = [
+    "CLASS_METRICS",
     "CONFIDENCE",
     "ERROR_TYPES",
+    "FEW_OBJECTS",
     "MEASURES",
     "METRICS",
     "OBJECT_OUTCOMES",
@@ -52,6 +55,7 @@ __all__ = [
     "calibration",
     "calibration_bins",
     "check_comparable",
+    "class_intervals",
     "class_scores",
     "corruption_sets",
     "error_types",

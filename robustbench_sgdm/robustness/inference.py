@@ -84,6 +84,7 @@ class Intervals:
         *,
         pairs: Sequence[tuple[str, str]] | None = None,
         sets: Sequence[CorruptionSet] | None = None,
+        losses: bool = False,
     ) -> pd.DataFrame:
         """One row per statistic: first each network's own, then the differences.
 
@@ -91,12 +92,14 @@ class Intervals:
             metrics: of this object's; all by default.
             pairs: other pairs than the run's.
             sets: other sets than the run's.
+            losses: also what each cell and each mean has lost of the clean value.
 
         Returns:
             Columns, in percent; absent values are NaN:
             model: or group of trainings;
             baseline: empty for the model's own value, else the value is model - baseline, or its mCE against it;
-            statistic: score (of one cell), P, mPC, rPC, or of a pair mCE, 100 where the model errs as its baseline does;
+            statistic: score (of one cell), P, mPC, rPC, loss (P minus a score, or minus mPC), or of a pair mCE, 100 where
+            the model errs as its baseline does;
             over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
             corruption, severity: of a score;
             metric;
@@ -122,7 +125,7 @@ class Intervals:
         for name in (name for pair in wanted for name in pair):
             if name not in self.groups:
                 raise errors.unknown_name_error("model", name, self.groups)
-        own = {group: self._items(group, chosen) for group in self.groups}
+        own = {group: self._items(group, chosen, losses) for group in self.groups}
         rows = []
         for name, items in own.items():
             for item, trainings in items.items():
@@ -153,7 +156,9 @@ class Intervals:
         sides = self.groups[baseline], self.groups[model]
         return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
-    def _items(self, group: str, sets: Mapping[CorruptionSet, str]) -> dict[_Item, _TrainingSamples]:
+    def _items(
+        self, group: str, sets: Mapping[CorruptionSet, str], losses: bool
+    ) -> dict[_Item, _TrainingSamples]:
         """Every statistic of a network."""
         models = {m: self.cells[m] for m in self.groups[group]}
         shared = [cell for cell in next(iter(models.values())) if all(cell in c for c in models.values())]
@@ -168,6 +173,13 @@ class Intervals:
         for one, family in sets.items():
             items[_Item("mPC", one.name, family)] = _trainings(models, one, _mean(one), clean=False)
             items[_Item("rPC", one.name, family)] = _trainings(models, one, _relative(one))
+        if losses:
+            cells = {CorruptionSet((cell,)): cell for cell in shared if cell[0] != CLEAN}
+            for one, family in sets.items():
+                items[_Item("loss", one.name, family)] = _trainings(models, one, _loss(one))
+            for one, (corruption, severity) in cells.items():
+                item = _Item("loss", corruption=corruption, severity=severity)
+                items[item] = _trainings(models, one, _loss(one))
         return items
 
     def _rows(
@@ -244,7 +256,9 @@ class Intervals:
         rows = []
         for metric in metrics:
             numbers = infer(samples, self.metrics.index(metric), null, sides, self.level)
-            if null is None:  # no value is below 0, and no percentage but rPC above 100
+            if (
+                null is None and label[2] != "loss"
+            ):  # no value is below 0, and no percentage but rPC above 100
                 largest = np.inf if label[2] == "rPC" else maximum(metric)
                 numbers = numbers._replace(low=max(numbers.low, 0.0), high=min(numbers.high, largest))
             reason = self._why_undefined(label[:2], metric) if np.isnan(numbers.estimate) else ""
@@ -317,7 +331,7 @@ _FAMILY_KEYS = ["model", "baseline", "metric", "statistic", "over", "family", "c
 
 def _test_family(row: Any, first: str) -> str:
     """The family of tests that a row of `_FAMILY_KEYS` is corrected over; the clean score is a family of its own."""
-    if row.statistic == "score":
+    if row.corruption:
         return "clean" if row.corruption == CLEAN else "cells"
     if row.over == first:
         return "first"
@@ -345,6 +359,10 @@ def _mean(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
 
 def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
     return lambda cells: BootstrapSamples.map(relative_score, _mean(corruption_set)(cells), cells[CLEAN, 0.0])
+
+
+def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+    return lambda cells: BootstrapSamples.map(np.subtract, cells[CLEAN, 0.0], _mean(corruption_set)(cells))
 
 
 def mean_of(*values: NDArray[np.float64]) -> Any:

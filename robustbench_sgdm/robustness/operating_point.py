@@ -23,9 +23,6 @@ from robustbench_sgdm.store import Cell, Run
 
 _VERSION = 1  # of the measures; raise it when one changes, so that cached ones are computed again
 
-FEW_OBJECTS = 10
-"""A class with fewer objects is marked: its scores say little."""
-
 
 def operating_confidences(run: Run, confidence: float | None = None) -> dict[str, float]:
     """The confidence from which each model's boxes count.

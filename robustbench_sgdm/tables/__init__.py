@@ -1,6 +1,7 @@
 """Tables from results: pure functions of frames, for the terminal, the report and documents alike."""
 
 from robustbench_sgdm.tables.comparison import (
+    class_interval_table,
     comparison_rows,
     comparison_tables,
     confidence_table,
@@ -40,6 +41,7 @@ __all__ = [
     "Verdict",
     "are_distinguishable",
     "calibration_table",
+    "class_interval_table",
     "class_table",
     "comparison_rows",
     "comparison_tables",

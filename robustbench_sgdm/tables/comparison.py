@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustbench_sgdm.robustness import lower_is_better, maximum
+from robustbench_sgdm.robustness import FEW_OBJECTS, lower_is_better, maximum
 from robustbench_sgdm.tables.table import (
     STARRED,
     Table,
@@ -146,6 +146,45 @@ def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:
             ),
             *(f"Missing: {text}." for text in missing),
         ],
+    )
+
+
+def class_interval_table(rows: pd.DataFrame, level: float) -> Table:
+    """A metric by class: clean, the mean over the first set of corruptions, what is lost, and differences of the mean.
+
+    Args:
+        rows: as of `robustness.class_intervals`.
+        level: of the intervals.
+    """
+    over = next(iter(rows.loc[rows["statistic"] == "mPC", "over"]), "")
+    shown = rows[
+        (rows["statistic"] == "P") | (rows["statistic"].isin(("mPC", "loss")) & (rows["over"] == over))
+    ]
+    shown = shown[(shown["corruption"] == "") & ((shown["baseline"] == "") | (shown["statistic"] == "mPC"))]
+    words = {"P": "clean", "mPC": "corrupted", "loss": "lost"}
+    cells: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for row in shown.to_dict("records"):
+        pair = f"{row['model']} minus {row['baseline']}"
+        column = f"corrupted, {pair}" if row["baseline"] else f"{words[row['statistic']]} {row['model']}"
+        text = format_interval(row["estimate"], row["low"], row["high"], signed=bool(row["baseline"]))
+        columns[column] = None
+        label = f"{row['class']}{' (few)' * bool(row['few'])}"
+        cells.setdefault(label, {"objects": f"{row['objects']:,}"})[column] = (
+            starred(text, row["significant"]) if row["baseline"] else text
+        )
+    names = ["objects", *columns]
+    notes = [
+        f"Corrupted: the mean over {humanize(over) or 'the benchmark'}. Few: fewer than {FEW_OBJECTS} objects."
+    ]
+    if any(column.startswith("corrupted, ") for column in columns):
+        notes.append(STARRED.format(alpha=round(1 - level, 12), what="the classes"))
+    missing = dict.fromkeys(str(text) for text in shown["missing"] if text)
+    return Table(
+        f"{rows['metric'].iloc[0] if len(rows) else 'AP'} by class (%), {100 * level:g} % intervals",
+        ["class", *names],
+        [[label, *(by_name.get(n, "–") for n in names)] for label, by_name in cells.items()],
+        [*notes, *(f"Missing: {text}." for text in missing)],
     )
 
 

@@ -71,6 +71,13 @@ def compare(
             "on clean images.",
         ),
     ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--sizes",
+            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ...",
+        ),
+    ] = None,
     by_class: Annotated[
         bool,
         typer.Option(
@@ -144,6 +151,7 @@ def compare(
             models=parsing.split_list(model or [], {*known, *groups}.__contains__),
             metrics=parsing.split_list(metric or []),
             confidence=confidence,
+            sizes=sizes,
             by_class=by_class,
             seed_groups=groups,
             resamples=resamples,

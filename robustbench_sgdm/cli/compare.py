@@ -22,6 +22,7 @@ class Form(StrEnum):
     table = "table"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
     json = "json"
 
 
@@ -102,11 +103,11 @@ def compare(
         Form,
         typer.Option(
             "--format",
-            help="table for the terminal, csv with a row per number, markdown for documents, json for programs.",
+            help="table for the terminal, csv with a row per number, markdown or latex for documents, json for programs.",
         ),
     ] = Form.table,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write csv, markdown or json into this file instead.")
+        Path | None, typer.Option("--out", help="Write csv, markdown, latex or json into this file instead.")
     ] = None,
     fail_under: Annotated[
         list[str] | None,
@@ -225,7 +226,8 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
         rows = comparison.rows()
         text = escaping.csv(rows) if form is Form.csv else tables.to_json(rows)
     else:
-        text = "\n".join(map(tables.to_markdown, comparison.tables()))
+        write = tables.to_latex if form is Form.latex else tables.to_markdown
+        text = "\n".join(map(write, comparison.tables()))
     for pair, why in comparison.identical.items():
         info(tables.identical_sentence(*pair, why))
     if out is None:

@@ -4,6 +4,7 @@ draw("severity", RunAnalysis(run))   # any figure of a run by its name in `all_f
 """
 
 from robustbench_sgdm.figures.bars import draw_class_drops, draw_mean_bars, draw_size_bars
+from robustbench_sgdm.figures.confusion import draw_confusion
 from robustbench_sgdm.figures.contact import draw_contact_sheet
 from robustbench_sgdm.figures.differences import draw_difference_map
 from robustbench_sgdm.figures.error_types import draw_error_types
@@ -38,6 +39,7 @@ __all__ = [
     "data_uri",
     "draw",
     "draw_class_drops",
+    "draw_confusion",
     "draw_contact_sheet",
     "draw_difference_map",
     "draw_error_types",

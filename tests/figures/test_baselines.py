@@ -163,6 +163,16 @@ def bins() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "severity", "confidence", "precision", "boxes"])
 
 
+def confusions() -> dict[tuple[str, str], pd.DataFrame]:
+    names = ["ball", "bolt", "book", "background"]
+    counts = np.array([[60, 5, 0, 35], [2, 50, 8, 40], [0, 0, 90, 10], [20, 5, 5, 0]])
+    return {
+        (m, condition): pd.DataFrame(counts + 10 * i * (1 - np.eye(4, dtype=int)), names, names)
+        for m in MODELS
+        for i, condition in enumerate(("clean", "severity 5"))
+    }
+
+
 def costs() -> pd.DataFrame:
     rows = [
         (model, statistic, score * scale, cost, value * (1 + i))
@@ -209,6 +219,7 @@ CASES: dict[str, Callable[[], Figure]] = {
     "first-failure": lambda: figures.draw_survival(survival()),
     "precision-recall": lambda: figures.draw_precision_recall(curves(), dict.fromkeys(MODELS, 0.4)),
     "reliability": lambda: figures.draw_reliability(bins()),
+    "confusion": lambda: figures.draw_confusion(confusions()),
     "pareto": lambda: figures.draw_pareto(costs()),
     "losses": lambda: figures.draw_loss_curves(logs()),
     "side-by-side": lambda: figures.draw_panels(

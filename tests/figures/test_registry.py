@@ -63,7 +63,7 @@ def test_each_is_drawn_with_words_and_data(analysis: RunAnalysis, name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT))
 def test_what_the_run_lacks_is_said(analysis: RunAnalysis, name: str) -> None:
-    with pytest.raises(DataError, match=r"no measured PSNR|no training log"):
+    with pytest.raises(DataError, match=r"no measured PSNR|no training log|no shifted data"):
         figures.draw(name, analysis)
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import UsageError
 
 
 @runtime_checkable
@@ -45,6 +47,19 @@ class Detector(Protocol):
             For each image, boxes in its own pixels and within it, best score first.
 
         Raises:
-            ValueError: an image has another type or shape.
+            UsageError: an image has another type or shape.
             RobustBenchError: the model's output is NaN or infinite.
         """
+
+
+def check_images(images: Sequence[Tensor]) -> None:
+    """Refuse what no detector takes.
+
+    Raises:
+        UsageError: an image is not a uint8 (3, H, W) tensor.
+    """
+    for image in images:
+        is_tensor = isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3
+        if not is_tensor or image.shape[0] != 3 or 0 in image.shape:
+            kind = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
+            raise UsageError(f"an image is {kind}, must be a uint8 (3, H, W) tensor, RGB")

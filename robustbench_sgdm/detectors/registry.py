@@ -5,6 +5,7 @@ that returns a `Detector`. Nothing of a package is imported before its detector 
 """
 
 import importlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.errors import UsageError, describe_plugin_error, unknown_name_error
 from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.detectors.adapters import (
     LibraryDetector,
@@ -26,6 +27,7 @@ from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_ex
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
 
+_LOG = logging.getLogger(__name__)
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
 
@@ -80,6 +82,7 @@ def load_detectors(
             "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
             "or of an exported model"
         )
+    _warn_of_taken_names(models)
     ready = [
         load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
         for m in models
@@ -272,8 +275,22 @@ def _is_file(model: str) -> bool:
 
 
 def plugin_names() -> list[str]:
-    """The detectors that installed packages bring."""
-    return sorted({one.name for one in entry_points(group=GROUP)})
+    """The detectors that installed packages bring, but those whose name is taken."""
+    return sorted({one.name for one in entry_points(group=GROUP) if not _is_in_zoo(one.name)})
+
+
+def _is_in_zoo(name: str) -> bool:
+    try:
+        zoo.resolve_model(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _warn_of_taken_names(models: Collection[object]) -> None:
+    for point in entry_points(group=GROUP):
+        if point.name in models and _is_in_zoo(point.name):
+            _LOG.warning("detector %s of %s left out: the name is taken", point.name, point.value)
 
 
 def is_plugin(model: str) -> bool:
@@ -294,11 +311,11 @@ def load_plugin(model: str) -> Detector:
     place = points[0].value if points else model
     try:
         detector = _factory(points[0] if points else model)()
-    except Exception as error:  # whatever the other package does
-        raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the other package does
+        raise UsageError(f"detector {place} cannot be loaded: {describe_plugin_error(error)}") from error
     if not isinstance(detector, Detector):
         raise UsageError(
-            f"{place} gave a {type(detector).__name__}, which is not a detector; return "
+            f"{place} gave {type(detector).__name__}, which is not a detector; return "
             "robustbench_sgdm.wrap_detector(...)"
         )
     return detector

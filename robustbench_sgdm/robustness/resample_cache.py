@@ -32,6 +32,8 @@ JACKKNIFE_GROUPS = 200
 DEFAULT_RESAMPLES = 1000
 """The number of resamples behind an interval, by default."""
 
+_MAX_RESAMPLES = 1_000_000
+
 _COLUMNS = pa.schema([("sample", pa.string()), *((metric, pa.float64()) for metric in METRICS)])
 _VERSION = 1  # of the cached files; those of another version are computed again
 
@@ -107,11 +109,15 @@ def load_distributions(
         progress: called with the number of cells just done, from any thread.
 
     Raises:
-        UsageError: fewer than 2 resamples.
+        UsageError: fewer than 2 resamples, or too many to hold.
         DataError: runs that cannot be compared, or a cell whose detections do not give its scores.
     """
     if resamples < 2:
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
+    if resamples > _MAX_RESAMPLES:
+        raise UsageError(
+            f"resamples is {resamples:,}, may be {_MAX_RESAMPLES:,}; 1000 are enough for 95 % intervals"
+        )
     check_comparable(runs)
     by_run = [
         {c: _load_or_none(run, c, resamples, seed) for c in run.cells if run.store.is_complete(c)}

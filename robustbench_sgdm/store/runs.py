@@ -56,7 +56,7 @@ class Run:
     """
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)
     baseline: str | None = None
     _files: SafeDirectory | None = field(default=None, repr=False, compare=False)
 

@@ -368,17 +368,17 @@ class _RecipeWriter:
             training_state.files_of(run).write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
-def _select_devices(text: str | None) -> str:
+def _select_devices(device: str | int | None) -> str:
     """`cpu`, `cuda:0`, or `0,1` for several GPUs, each of them there.
 
     Raises:
         UsageError: one is not.
     """
-    if text is None:
+    if device is None:
         return select_device()
-    devices = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
+    devices = list(dict.fromkeys(select_device(one.strip()) for one in str(device).split(",")))
     if len(devices) > 1 and "cpu" in devices:
-        raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
+        raise UsageError(f"device {device!r} mixes the CPU with GPUs; give one kind")
     return devices[0] if len(devices) == 1 else ",".join(one.removeprefix("cuda:") for one in devices)
 
 

@@ -99,9 +99,8 @@ def load_detectors(
         raise UsageError(
             f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    config = (
-        config.inference
-    )  # detectors are pickled for workers, and a run's whole configuration would go along
+    # Detectors are pickled for workers, and a run's whole configuration would go along.
+    config = config.inference
     entries: dict[str, DetectorEntry] = {}
     without_end2end: list[NoEnd2EndError] = []
     for model, baseline in baseline_of.items():

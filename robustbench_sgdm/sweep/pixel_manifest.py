@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from robustbench_sgdm.corruption import Corruption, CorruptionRegistry, corrupt_
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.datasets.image_decoding import read_image
 from robustbench_sgdm.store.schema import FolderName, Integer, Name, Record, Severity, Text
+from robustbench_sgdm.sweep.executors.threads import available_cores
 
 _LIBRARIES = ("robustbench-sgdm", "python", "numpy", "torch", "opencv-python", "pillow", "imaug")
 
@@ -228,7 +228,7 @@ def _hashes(
         )
         return [_sha256(pixels), *map(_sha256, corrupted)]
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         try:
             for row in threads.map(hashed, images):
                 update(len(versions))

@@ -54,7 +54,7 @@ def test_a_run_from_python_is_the_command_s(
     )  # the command line adds its own
     stages: list[tuple[str, int, int]] = []
     run = rb.evaluate(
-        "yolov8n-sgdm", project=str(tmp_path), name="r", progress=lambda *at: stages.append(at), **TWO
+        "yolov8n-sgdm", project=tmp_path, name="r", progress=lambda *at: stages.append(at), **TWO
     )
     assert capfd.readouterr() == ("", "")
     frame = run.results()
@@ -307,16 +307,15 @@ def test_a_configuration_is_checked_when_it_is_made(settings: dict[str, Any], me
 
 def test_a_configuration_takes_what_python_has_at_hand() -> None:
     """Texts for paths, arrays for lists, a single item for a list of one, an index for a GPU."""
-    config = EvaluationConfig(
-        "yolov8n",
-        severity=np.array([3, 0]),
-        corruptions="own",
-        project="out",
-        from_train=None,
-        device=0,  # type: ignore[arg-type]
-    )
+    given: dict[str, Any] = {
+        "severity": np.array([3, 0]),
+        "corruptions": "own",
+        "project": "out",
+        "device": 0,
+    }
+    config = EvaluationConfig("yolov8n", **given)
     assert config.severities == (0, 3) and config.device == "0"
-    assert config.corruptions == (Path("own"),) and config.project == Path("out")
+    assert (config.corruptions, config.project) == ((Path("own"),), Path("out"))
 
 
 def test_functions_show_the_configuration_s_arguments() -> None:

@@ -190,7 +190,7 @@ class MeasureSampler:
         true = [(self.matches.true[kept, area] & 1).astype(float) for area in range(self._areas)]
         false = (self.matches.false[kept, 0] & 1).astype(float)
         counted = (true[0] + false) > 0
-        bins = image.astype(np.int64), _bin(self.matches.score[kept], _ECE_BINS)
+        bins = image.astype(np.int64), confidence_bin(self.matches.score[kept], _ECE_BINS)
         gaps = np.where(counted, true[0] - self.matches.score[kept], 0.0)
         # Columns: objects and true positives by area, false positives, precision minus confidence by bin.
         self._sums = np.stack(
@@ -281,7 +281,7 @@ def _weighted(
     return product
 
 
-def _bin(scores: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+def confidence_bin(scores: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     """The bin of each confidence; bins are open below and closed above, but for the first, as in the papers."""
     edges = np.linspace(0, 1, bins + 1)
     index: NDArray[np.int64] = np.clip(np.searchsorted(edges, scores, "left") - 1, 0, bins - 1)
@@ -294,7 +294,7 @@ def _laece_sums(matches: Matches, images: int, classes: int) -> tuple[sparse.csr
     counted = (true | false) > 0
     image, label, score = matches.image[counted], matches.label[counted], matches.score[counted]
     gaps = np.where(true[counted] > 0, matches.iou[counted], 0.0) - score
-    bins = label.astype(np.int64) * _LAECE_BINS + _bin(score, _LAECE_BINS)
+    bins = label.astype(np.int64) * _LAECE_BINS + confidence_bin(score, _LAECE_BINS)
     return (
         _count(image, bins, (images, classes * _LAECE_BINS), gaps),
         _count(image, label, (images, classes)),

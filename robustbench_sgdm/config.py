@@ -485,7 +485,7 @@ class TrainingConfig:
         progress: called while data are rendered.
 
     Raises:
-        UsageError: no model.
+        UsageError: no model, or no seed.
     """
 
     models: str | Sequence[str]
@@ -518,6 +518,8 @@ class TrainingConfig:
         object.__setattr__(self, "models", _as_tuple(self.models))
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
+        if not self.seeds:
+            raise UsageError("no seed to train with; give at least one, such as 0")
 
 
 def check_severities(severities: Sequence[float]) -> tuple[float, ...]:

@@ -318,6 +318,33 @@ def test_a_configuration_takes_what_python_has_at_hand() -> None:
     assert (config.corruptions, config.project) == ((Path("own"),), Path("out"))
 
 
+def test_what_is_no_detector_is_named_where_it_is_given(tmp_path: Path) -> None:
+    three: Any = 3
+    for call in (
+        partial(rb.evaluate, [three], **TWO),
+        partial(rb.checks, three),
+        partial(rb.as_maite, three),
+    ):
+        with pytest.raises(UsageError, match=r"^3 is not a detector; give a name"):
+            call()
+    with pytest.raises(UsageError, match=r"^3 is not a function"):
+        rb.wrap_detector(three, ["ball"])
+    with pytest.raises(UsageError, match="name 'a/b' must be a plain name"):
+        rb.wrap_detector(bright, ["ball"], name="a/b")
+    with pytest.raises(UsageError, match=r"^data is 3, must be a name, a path or TrainingData"):
+        rb.train("yolov8n", data=three, project=tmp_path)
+    with pytest.raises(UsageError, match="no seed to train with"):
+        rb.train("yolov8n", seeds=[])
+
+
+def test_a_function_that_no_other_process_can_import_is_named(tmp_path: Path) -> None:
+    mine = rb.wrap_detector(lambda images: bright(images), ["ball"], fingerprint="1", name="mine")
+    with pytest.raises(
+        UsageError, match=r"cannot be sent to worker processes .*define its function at the top level"
+    ):
+        rb.evaluate(mine, project=tmp_path, workers=1, **TWO)
+
+
 def test_functions_show_the_configuration_s_arguments() -> None:
     assert inspect.signature(rb.evaluate) == inspect.signature(rb.EvaluationConfig)
     assert inspect.signature(rb.train) == inspect.signature(rb.TrainingConfig)

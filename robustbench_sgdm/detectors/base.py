@@ -8,6 +8,7 @@ from torch import Tensor
 
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 
 @runtime_checkable
@@ -50,6 +51,19 @@ class Detector(Protocol):
             UsageError: an image has another type or shape.
             RobustBenchError: the model's output is NaN or infinite.
         """
+
+
+def check_detector(model: object) -> Detector:
+    """The model, which must be a detector.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(model, Detector):
+        raise UsageError(
+            f"{short_repr(model)} is not a detector; give a name, the path of a file, or what wrap_detector returns"
+        )
+    return model
 
 
 def check_images(images: Sequence[Tensor]) -> None:

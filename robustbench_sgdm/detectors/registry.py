@@ -22,7 +22,7 @@ from robustbench_sgdm.detectors.adapters import (
     load_library_model,
     model_name,
 )
-from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.base import Detector, check_detector
 from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
@@ -106,7 +106,7 @@ def load_detectors(
         for m in models
     ]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
-    requested = [m.name if isinstance(m, Detector) else str(m) for m in ready]
+    requested = [str(m) if isinstance(m, str | Path) else check_detector(m).name for m in ready]
     if repeated := [name for name, count in Counter(requested).items() if count > 1 and name in loaded]:
         raise UsageError(f"two models are called {repeated[0]}; give one of them another name")
     baseline_of = _with_baselines(requested, loaded, add=baselines)

@@ -14,7 +14,7 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.core.untrusted_input import short_list
+from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.ultralytics import weights
@@ -386,8 +386,10 @@ def _load_data(config: TrainingConfig) -> TrainingData:
     if isinstance(config.data, str | Path):
         data = load_training_data(str(config.data), config.val, config.progress)
         _warn([*data.train.notes, *data.val.notes])
-    else:
+    elif isinstance(config.data, TrainingData):
         data = config.data
+    else:
+        raise UsageError(f"data is {short_repr(config.data)}, must be a name, a path or TrainingData")
     metadata = {**data.metadata, "fraction": config.fraction}
     return TrainingData(data.name, data.train.subset(config.fraction), data.val, metadata)
 

@@ -654,7 +654,8 @@ def corrupt(
     """The image under a corruption, as a run with the same seed sees the image of this id.
 
     Args:
-        image: a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor on any device; RGB.
+        image: a uint8 (H, W, 3) RGB array, a uint8 (3, H, W) or (B, 3, H, W) RGB tensor on any device, or a PIL picture,
+            which is made RGB.
         corruption: by name or alias, with a strength if need be: `gaussian_noise[sigma=0.1]`.
         severity: 0 (unchanged) to 5, any real number. A corruption with a strength, or a composition whose parts all
             have one, needs none.

@@ -252,6 +252,10 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     assert np.array_equal(noisy, expected) and not np.array_equal(noisy, array)
     picture = rb.corrupt(Pillow.fromarray(array), "gaussian_noise", severity=3, seed=5, image_id=9)
     assert isinstance(picture, Pillow.Image) and np.array_equal(np.array(picture), expected)
+    deep = Pillow.fromarray(array[..., 0].astype(np.uint16) << 8)  # 16-bit grey, read as from a file
+    assert np.array_equal(np.array(rb.corrupt(deep, "fog", 0)), np.repeat(array[..., :1], 3, axis=2))
+    with pytest.raises(UsageError, match="the image has mode F: floating-point pixels have no defined range"):
+        rb.corrupt(Pillow.fromarray(array[..., 0].astype(np.float32)), "fog", 3)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     assert np.array_equal(
         rb.corrupt(tensor, "gaussian_noise", 3, seed=5, image_id=9).permute(1, 2, 0), expected
@@ -314,8 +318,8 @@ def test_a_configuration_takes_what_python_has_at_hand() -> None:
         "device": 0,
     }
     config = EvaluationConfig("yolov8n", **given)
-    assert config.severities == (0, 3) and config.device == "0"
-    assert (config.corruptions, config.project) == ((Path("own"),), Path("out"))
+    assert list(config.severities) == [0, 3] and list(config.corruptions) == [Path("own")]
+    assert (str(config.device), config.project) == ("0", Path("out"))
 
 
 def test_what_is_no_detector_is_named_where_it_is_given(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> UsageError
 
 def describe_plugin_error(error: BaseException) -> str:
     """What code of another package raised, and where: its author sees no traceback."""
+    if isinstance(error, RobustBenchError):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith("<")]  # importlib's are frozen
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -183,11 +183,9 @@ def verify_manifest(
         except UsageError as error:
             raise DataError(f"{path} cannot be verified: {error}") from error
         if fingerprint != cell.fingerprint:
-            made_by = manifest.versions.get("robustbench-sgdm", "another version")
-            raise DataError(
-                f"{path} is of another version of {cell.corruption}: verify it with robustbench-sgdm {made_by}, or write "
-                "it again"
-            )
+            made_by, here = (v.get("robustbench-sgdm") for v in (manifest.versions, installed_versions()))
+            other = f"verify it with robustbench-sgdm {made_by}, or " if made_by not in (None, here) else ""
+            raise DataError(f"{path} is of another version of {cell.corruption}: {other}write it again")
         versions.append((corruption, cell.severity))
     by_id = {image.id: image for image in dataset.images}
     if missing := [image_id for image_id in manifest.images if image_id not in by_id]:

@@ -208,6 +208,9 @@ class MeasureSampler:
         )
         self._laece = _laece_sums(overlapping, self.images, self.classes)
         self._lrp = _lrp_events(self.matches, self.classes)
+        found = np.flatnonzero(self.matches.true[:, 0] & 1)
+        where = self.matches.image[found], self.matches.label[found]
+        self._findable = _count(*where, (self.images, self.classes))
 
     def class_counts(self, weights: NDArray[np.uint16]) -> ClassCounts:
         """Sums by class under each of (r, n) weights."""
@@ -242,7 +245,8 @@ class MeasureSampler:
         if np.isnan(self.confidence):
             at_confidence = [np.full(len(weights), np.nan) for _ in at_confidence]
         by_class = _weighted(weights, self._objects[0])
-        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, *self._lrp)
+        findable = _weighted(weights, self._findable)
+        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, findable, *self._lrp)
         return np.stack([*at_confidence, *lrp.T], axis=1)
 
     def _score_laece(self, copies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -318,6 +322,7 @@ def _lrp_events(
 def _optimal_lrp(
     weights: NDArray[np.uint16],
     objects: NDArray[np.float64],
+    findable: NDArray[np.float64],
     image: NDArray[np.int32],
     true: NDArray[np.bool_],
     gap: NDArray[np.float64],
@@ -329,6 +334,7 @@ def _optimal_lrp(
     Args:
         weights: (r, n).
         objects: (r, k) of each class.
+        findable: (r, k) of them that any box finds.
         image, true, gap, last, start: of `_lrp_events`.
     """
     rows, classes = objects.shape
@@ -354,8 +360,8 @@ def _optimal_lrp(
                 if lrp < best or np.isnan(loc):
                     best = lrp
                     loc, fp, fn = error / tp, wrong / (tp + wrong), (count - tp) / count
-                # Numerator and denominator grow with every false positive, so no later box can do better.
-                if wrong / (count + wrong) >= best:
+                # If all other findable objects came next, exactly located: can that still be better?
+                if (error / 0.5 + wrong + count - findable[r, k]) / (count + wrong) >= best:
                     break
             present += 1
             totals[0] += best

@@ -39,7 +39,9 @@ def corrupt_any_image(
     image_id: int = 0,
     engine: str = "torch",
 ) -> AnyImage:
-    """Corrupt a PIL image of any mode (the result is RGB), a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; returns the same type.
+    """Corrupt a PIL image, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; returns the same type.
+
+    Pictures come back as RGB, whatever their mode.
 
     Raises:
         UsageError: the image is something else.

@@ -174,6 +174,7 @@ def verify_manifest(
         DataError: the file is no manifest, or is of other images or another version of a corruption.
     """
     manifest = PixelManifest.parse(read_json(path, PixelManifest.most_bytes), path)
+    here = installed_versions()
     versions: list[_Version] = []
     for cell in manifest.cells:
         try:
@@ -183,8 +184,8 @@ def verify_manifest(
         except UsageError as error:
             raise DataError(f"{path} cannot be verified: {error}") from error
         if fingerprint != cell.fingerprint:
-            made_by, here = (v.get("robustbench-sgdm") for v in (manifest.versions, installed_versions()))
-            other = f"verify it with robustbench-sgdm {made_by}, or " if made_by not in (None, here) else ""
+            made_by, ours = (by_name.get("robustbench-sgdm") for by_name in (manifest.versions, here))
+            other = f"verify it with robustbench-sgdm {made_by}, or " if made_by not in (None, ours) else ""
             raise DataError(f"{path} is of another version of {cell.corruption}: {other}write it again")
         versions.append((corruption, cell.severity))
     by_id = {image.id: image for image in dataset.images}
@@ -205,7 +206,6 @@ def verify_manifest(
         for cell, found in zip(manifest.cells, hashes, strict=True):
             if found != cell.sha256[place]:
                 different.append((cell.corruption, cell.severity, image.id))
-    here = installed_versions()
     others = [
         f"{n} {v}, here {here.get(n, 'absent')}" for n, v in manifest.versions.items() if here.get(n) != v
     ]

@@ -395,7 +395,11 @@ class Run:
         from robustbench_sgdm import robustness
 
         run, names = self.against(baseline) if baseline else self, self._metrics(metrics)
-        intervals = robustness.bootstrap_intervals(run.directory, resamples=run.resamples, metrics=names)
+        done = len(run.directory.cells) - len(run.directory.missing_cells())
+        update = make_counter(run.progress, "resampling", done)
+        intervals = robustness.bootstrap_intervals(
+            run.directory, resamples=run.resamples, metrics=names, progress=update
+        )
         return intervals.table(names)
 
     def shifts(self) -> "pd.DataFrame":

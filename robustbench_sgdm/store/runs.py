@@ -155,12 +155,13 @@ class Run:
         changed.write(MANIFEST, self.files)
         return replace(self, manifest=changed)
 
-    def open_shifts(self) -> tuple[dict[str, Self], dict[str, str]]:
+    def open_shifts(self) -> tuple[dict[str, "Run"], dict[str, str]]:
         """The runs on shifted data by the shift's name; and for those that cannot be read, why."""
-        runs, reasons = {}, {}
+        runs: dict[str, Run] = {}
+        reasons: dict[str, str] = {}
         for name, folder in self.manifest.shifts.items():
             try:
-                runs[name] = type(self).open(self.path.parent / folder)
+                runs[name] = Run.open(self.path.parent / folder)
             except DataError as error:
                 reasons[name] = str(error)
         return runs, reasons

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from robustbench_sgdm.config import (
     ChecksConfig,
@@ -15,11 +15,13 @@ from robustbench_sgdm.config import (
     EvaluationConfig,
     ExportConfig,
     InferenceConfig,
+    LossSplit,
     ScoringConfig,
     TrainingConfig,
+    check_name,
     check_severities,
-    takes,
 )
+from robustbench_sgdm.core.config_fields import takes
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
 from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.sweep.pixel_manifest import Verification
     from robustbench_sgdm.training import TrainedRun
 
-Picture = TypeVar("Picture")
+AnyImage = TypeVar("AnyImage")
 
 _LOG = logging.getLogger(__name__)
 
@@ -155,7 +157,7 @@ def compare(config: ComparisonConfig) -> "Comparison":
     """
     from robustbench_sgdm.comparison import Comparison
 
-    runs = [one if isinstance(one, Run) else Run.open(one) for one in config.runs]  # type: ignore[union-attr]
+    runs = [one if isinstance(one, Run) else Run.open(one) for one in config.runs]
     return Comparison.create(config, [run.directory for run in runs])
 
 
@@ -183,7 +185,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     if config.sheet is not None:
         figures.check_suffix(config.sheet)
     chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-    sweep.check_corruptions(chosen, config.severities, config.engine)
+    sweep.check_corruptions(chosen, config.severity, config.engine)
     dataset = load_dataset(config)
     if config.sheet is not None:
         versions = corrupted_copies.first_image_versions(dataset, chosen, config)
@@ -230,9 +232,7 @@ def verify_pixels(
     return pixel_manifest.verify_manifest(Path(manifest), load_dataset(config), registry, progress)
 
 
-def loss_curves(
-    runs: Sequence[str | Path], *, split: Literal["train", "val"] = "train", smooth: float = 0.02
-) -> "Figure":
+def loss_curves(runs: Sequence[str | Path], *, split: LossSplit = "train", smooth: float = 0.02) -> "Figure":
     """Draw the losses of trainings, ours or Ultralytics': a line per training, its seeds as a band.
 
     Args:
@@ -247,8 +247,7 @@ def loss_curves(
     from robustbench_sgdm import figures
     from robustbench_sgdm.store import logs_without_record, read_logs
 
-    if split not in ("train", "val"):
-        raise unknown_name_error("split", split, ("train", "val"))
+    check_name("split", split, LossSplit)
     logs = read_logs([Path(run) for run in runs], split)
     if absent := logs_without_record(logs):
         _LOG.warning(
@@ -383,9 +382,9 @@ class Run:
             (analysis, "contact_sheet"),
         ]:
             try:
-                self._make_pictures(each, getattr(each, wanted))
+                self._make_images(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
-                _LOG.info("without some pictures: %s", error)
+                _LOG.info("without some images: %s", error)
         return report.write_report(analysis)
 
     def figure(
@@ -428,7 +427,7 @@ class Run:
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
         if name in ("side-by-side", "contact-sheet"):
-            self._make_pictures(
+            self._make_images(
                 analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
             )
         return figures.draw(name, analysis)
@@ -448,8 +447,8 @@ class Run:
 
         return list(metrics) or [robustness.primary_metric(self.directory)]
 
-    def _make_pictures(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
-        """Keep the pictures that the run lacks, from its data set's images."""
+    def _make_images(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
+        """Store the corrupted images that the run lacks, made from its data set's."""
         from robustbench_sgdm.store import has_image
 
         todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
@@ -459,9 +458,9 @@ class Run:
 
         registry, known = corruption.load_corruptions(self.corruptions), {}
         for name in dict.fromkeys(name for name, *_ in todo):
-            with suppress(UsageError):  # one that is not there is told of where it is needed
+            with suppress(UsageError):  # one that is missing is reported where it is needed
                 known[name] = registry.get(name)
-        update = make_counter(self.progress, "making pictures", len(todo))
+        update = make_counter(self.progress, "corrupting images", len(todo))
         sweep.make_corrupted_images(analysis.run, todo, known, progress=update)
 
     def _repr_html_(self) -> str:
@@ -508,8 +507,11 @@ def load_detector(
     *,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    **settings: Any,
 ) -> "Detector":
     """Load a detector.
+
+        load_detector("best.pt", imgsz=640, device="cuda")
 
     Args:
         model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`),
@@ -517,6 +519,7 @@ def load_detector(
         config: sizes, thresholds and device; the CPU where it names none.
         weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
+        settings: of `InferenceConfig`, in place of those of `config`.
 
     Raises:
         UsageError: an unknown name, or a value outside its bounds.
@@ -524,6 +527,10 @@ def load_detector(
     """
     from robustbench_sgdm import detectors
 
+    known = [one.name for one in fields(InferenceConfig)]
+    if unknown := [name for name in settings if name not in known]:
+        raise unknown_name_error("setting", unknown[0], known)
+    config = replace(config, **settings)
     if is_library_model(str(model)):
         return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
@@ -600,14 +607,14 @@ def as_maite(
 
 
 def corrupt(
-    image: Picture,
+    image: AnyImage,
     corruption: str,
     severity: float,
     *,
     seed: int = 0,
     image_id: int = 0,
     engine: str = "torch",
-) -> Picture:
+) -> AnyImage:
     """The image under a corruption, as a run with the same seed sees the image of this id.
 
     Args:

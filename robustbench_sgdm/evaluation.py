@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -103,16 +102,16 @@ class Evaluation:
         if config.executor == "ray":
             check_ray_options(config.address, device=device, gpus=config.gpus, connect=False)
         chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-        check_corruptions(chosen, config.severities, config.engine, device)
+        check_corruptions(chosen, config.severity, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
-        check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
+        check_corruptions(chosen, config.severity, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
-        entrants = _load_detectors(config)
-        _check_detectors(entrants, dataset, config.imgsz)
-        name = _default_name(config, entrants, dataset.name)
+        entries = _load_detectors(config)
+        _check_detectors(entries, dataset, config.imgsz)
+        name = _default_name(config, entries, dataset.name)
         if config.baseline:  # not part of the name: the cells are the same
-            entrants = compare_with_baseline(entrants, config.baseline)
+            entries = compare_with_baseline(entries, config.baseline)
         settings = Settings(
             device=device,
             engine=config.engine,
@@ -120,10 +119,10 @@ class Evaluation:
             batch=config.batch or (4 if device == "cpu" else 32),
         )
         plan = make_plan(
-            entrants,
+            entries,
             dataset,
             chosen,
-            config.severities,
+            config.severity,
             settings,
             command=config.command,
             config=config.manifest(),
@@ -294,19 +293,19 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, DetectorEntry]:
         trained = training.read_comparison(config.from_train)
         return load_trained_detectors([(run.model, run.seed, run.weights) for run in trained], config)
     return load_detectors(
-        cast(Sequence[str | Path | Detector], config.models),
+        config.models,
         config,
         weights=config.weights,
         baselines=config.add_baselines,
     )
 
 
-def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, imgsz: int) -> None:
+def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset, imgsz: int) -> None:
     """Reject detectors whose classes do not match the data; log what a user should know about the others."""
-    for entrant in entrants.values():
-        detector = entrant.detector
+    for entry in entries.values():
+        detector = entry.detector
         match = match_detector(detector, dataset)
-        if match.unfound and entrant.weights == "embedded":
+        if match.unfound and entry.weights == "embedded":
             raise UsageError(
                 f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has "
                 f"{len(match.unfound)} others; pass weights that were trained on such classes: --weights "
@@ -314,7 +313,7 @@ def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, im
             )
         for text in match.notes(detector.name, dataset.name):
             _LOG.warning("%s", text)
-    _log_sizes([entrant.detector for entrant in entrants.values()], imgsz)
+    _log_sizes([entry.detector for entry in entries.values()], imgsz)
 
 
 def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
@@ -334,8 +333,8 @@ def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
         _LOG.warning("models run at different sizes; --imgsz sets one for all")
 
 
-def _default_name(config: EvaluationConfig, entrants: Mapping[str, DetectorEntry], data: str) -> str:
-    models = [name for name, entrant in entrants.items() if entrant.baseline] or list(entrants)
+def _default_name(config: EvaluationConfig, entries: Mapping[str, DetectorEntry], data: str) -> str:
+    models = [name for name, entry in entries.items() if entry.baseline] or list(entries)
     if config.from_train:
         models = [config.from_train.resolve().name]
     return "_".join([*models[:3], "-".join(config.noise[:3]), data]).replace("/", "-")

@@ -1,7 +1,9 @@
 """The public API: what the commands do, without printing; configurations; detectors of one's own and of plug-ins."""
 
+import importlib
 import inspect
 import logging
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,6 +188,20 @@ def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
         with pytest.raises(UsageError, match=reason):
             rb.load_detector(name)
     assert rb.load_detector("yolov8n").classes  # the others are not affected
+
+
+def test_a_detector_takes_the_settings_by_name() -> None:
+    assert rb.load_detector("yolov8n", imgsz=64).imgsz == 64
+    assert rb.load_detector("yolov8n", rb.InferenceConfig(imgsz=96, conf=0.5), imgsz=64).imgsz == 64
+    with pytest.raises(UsageError, match="imgsz"):
+        rb.load_detector("yolov8n", image_size=64)
+
+
+def test_every_name_that_a_package_exports_is_there() -> None:
+    for module in pkgutil.walk_packages(rb.__path__, "robustbench_sgdm."):
+        if module.ispkg:
+            package = importlib.import_module(module.name)
+            assert all(hasattr(package, name) for name in getattr(package, "__all__", ())), module.name
 
 
 CORRUPTION = """

@@ -10,6 +10,8 @@ import threading
 import typer
 
 from robustbench_sgdm.cli import (
+    checks,
+    clean,
     compare,
     corrupt,
     curves,
@@ -44,8 +46,8 @@ app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
 app.command("dashboard")(dashboard.dashboard)
-app.command("clean")(lists.clean)
-app.command("checks")(lists.checks)
+app.command("clean")(clean.clean)
+app.command("checks")(checks.checks)
 
 
 class _Notes(logging.Handler):

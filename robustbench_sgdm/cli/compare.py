@@ -1,9 +1,8 @@
 """`robustbench compare`: models side by side, with intervals; thresholds as an exit code."""
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,20 +15,8 @@ if TYPE_CHECKING:
     from robustbench_sgdm.gate import Threshold
 
 
-class Form(StrEnum):
-    """Of what is printed."""
-
-    table = "table"
-    csv = "csv"
-    markdown = "markdown"
-    json = "json"
-
-
-class Drops(StrEnum):
-    """That count against --max-drop."""
-
-    significant = "significant"
-    any = "any"
+Form = Literal["table", "csv", "markdown", "json"]
+"""Of what is printed."""
 
 
 def compare(
@@ -57,7 +44,7 @@ def compare(
             "--metric", help="AP, AP50, AP75, AP_S, AP_M, AP_L; default: AP, AP_S. Commas or repeats."
         ),
     ] = None,
-    arm: Annotated[
+    seed_group: Annotated[
         list[str] | None,
         typer.Option(
             "--seed-group",
@@ -75,7 +62,7 @@ def compare(
             "--format",
             help="table for the terminal, csv with a row per number, markdown for documents, json for programs.",
         ),
-    ] = Form.table,
+    ] = "table",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write csv, markdown or json into this file instead.")
     ] = None,
@@ -94,12 +81,12 @@ def compare(
         ),
     ] = None,
     drops: Annotated[
-        Drops,
+        Literal["significant", "any"],
         typer.Option(
             "--drops",
             help="Which drops fail: those that are significant after Holm's correction, or any.",
         ),
-    ] = Drops.significant,
+    ] = "significant",
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Also write the results of the thresholds as JUnit XML.")
     ] = None,
@@ -114,7 +101,7 @@ def compare(
 
     opened = [api.Run.open(path) for path in {path.resolve(): path for path in runs}.values()]
     known = api.comparison_names(opened)
-    groups = _groups(arm or [], known)
+    groups = _groups(seed_group or [], known)
     with progress_bars() as progress:
         comparison = api.compare(
             opened,
@@ -146,7 +133,7 @@ def compare(
         )
     _print(comparison, form, out)
     if thresholds:
-        _check(comparison, thresholds, drops is Drops.significant, junit)
+        _check(comparison, thresholds, drops == "significant", junit)
 
 
 def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str]]:
@@ -183,15 +170,15 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
     from robustbench_sgdm.cli.console import info, print_document, print_numbers
     from robustbench_sgdm.core import atomic_io, escaping
 
-    if form is Form.table and out is None:
+    if form == "table" and out is None:
         for table in comparison.tables():
             print_numbers(table)
         for verdict in comparison.verdicts:
             info(f"verdict {verdict.headline}")
         return
-    if form in (Form.csv, Form.json):
+    if form in ("csv", "json"):
         rows = comparison.rows()
-        text = escaping.csv(rows) if form is Form.csv else tables.to_json(rows)
+        text = escaping.csv(rows) if form == "csv" else tables.to_json(rows)
     else:
         text = "\n".join(map(tables.to_markdown, comparison.tables()))
     for pair, why in comparison.identical.items():

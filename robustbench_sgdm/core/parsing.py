@@ -1,7 +1,6 @@
 """Parses options that take lists: by commas or repeats; commas in brackets and in file names belong to the item."""
 
 import itertools
-import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,18 +98,6 @@ def find_file(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def require_items(values: Iterable[str], option: str, example: str) -> list[str]:
-    """As `split_list`, but at least one item is required.
-
-    Raises:
-        UsageError: there is none.
-    """
-    items = split_list(values)
-    if not items:
-        raise UsageError(f"{option} is empty; choose at least one, such as {example}")
-    return items
-
-
 def parse_severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 
@@ -118,10 +105,11 @@ def parse_severities(values: Iterable[str]) -> list[float]:
     [0.0, 1.0, 2.0, 4.5]
 
     Raises:
-        UsageError: none, not a number, or outside [0, 5].
+        UsageError: not a number, or a range that is reversed or ends outside [0, 5]; see also
+            `config.check_severities`.
     """
     found: list[float] = []
-    for item in require_items(values, "--severity", "0-5"):
+    for item in split_list(values):
         low, dash, high = item.partition("-") if item[:1].isdigit() and "e" not in item else (item, "", "")
         try:
             if dash and max(int(low), int(high)) > 5:
@@ -133,15 +121,7 @@ def parse_severities(values: Iterable[str]) -> list[float]:
             raise UsageError(f"severity {item!r} is neither a number nor a range such as 0-5") from None
         if dash and int(low) > int(high):
             raise UsageError(f"severity range {item!r} is reversed; write {high}-{low}")
-    fine = [s for s in found if math.isfinite(s) and round(s, 3) != s]
-    if fine:
-        raise UsageError(f"severity {fine[0]!r} is finer than 0.001; round it")
-    outside = [s for s in found if not (math.isfinite(s) and 0 <= s <= 5)]
-    if outside:
-        raise UsageError(
-            f"severity {outside[0]:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
-        )
-    return sorted(set(found))
+    return found
 
 
 def parse_weights(

@@ -8,7 +8,15 @@ from robustbench_sgdm.datasets.base import Dataset, DatasetRequest, DatasetSourc
 from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
 
-__all__ = ["SCENES_VAL", "Dataset", "DatasetSource", "Image", "dataset_sources", "load", "load_scenes"]
+__all__ = [
+    "SCENES_VAL",
+    "Dataset",
+    "DatasetSource",
+    "Image",
+    "dataset_sources",
+    "load_dataset",
+    "load_scenes",
+]
 
 
 def load_dataset(

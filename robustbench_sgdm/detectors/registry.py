@@ -58,7 +58,7 @@ def load_detectors(
     models: Sequence[str | Path | Detector],
     config: InferenceConfig = InferenceConfig(),
     *,
-    weights: Mapping[str, Path] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
     baselines: bool = True,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, DetectorEntry]:
@@ -96,9 +96,7 @@ def load_detectors(
         raise UsageError(
             f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    config = (
-        config.inference
-    )  # detectors are pickled for workers, and a run's whole configuration would go along
+    config = config.inference  # pickled with detectors for workers: without the rest of a run's configuration
     entries: dict[str, DetectorEntry] = {}
     without_end2end: list[NoEnd2EndError] = []
     for model, baseline in baseline_of.items():
@@ -126,7 +124,7 @@ def load_detectors(
 
 
 def _load(
-    model: str, config: InferenceConfig, weights: Path | None
+    model: str, config: InferenceConfig, weights: str | Path | None
 ) -> tuple[UltralyticsDetector | ExportedDetector | LibraryDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
     load = load_library_model if is_library_model(model) else load_file
@@ -137,8 +135,8 @@ def _load(
 
 
 def _files_by_model(
-    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, Path]
-) -> dict[str, Path]:
+    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, str | Path]
+) -> dict[str, str | Path]:
     """Weight files by model; a baseline that was added takes its variant's, never embedded weights of other data."""
     if stray := [name for name in weights if name not in baseline_of]:
         raise unknown_name_error("model (--weights)", stray[0], baseline_of)

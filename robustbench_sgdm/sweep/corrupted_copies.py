@@ -64,9 +64,9 @@ def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: Co
 
 def list_versions(corruptions: Sequence[Corruption], config: CopyConfig) -> list[_Version]:
     """Every corruption with the severities that it has of those asked for."""
-    with_clean = [0.0] * (0 in config.severities)
+    with_clean = [0.0] * (0 in config.severity)
     return [
-        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severities)]
+        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severity)]
     ]
 
 
@@ -79,7 +79,7 @@ def first_image_versions(
     return {
         one.name: {
             s: _corrupt((one, s), pixels, image.id, config)
-            for s in (0.0, *one.effective_severities(config.severities))
+            for s in (0.0, *one.effective_severities(config.severity))
         }
         for one in corruptions
     }

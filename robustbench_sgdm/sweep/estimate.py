@@ -165,8 +165,8 @@ def _measure(plan: Plan) -> Costs:
     size = min(settings.batch, len(plan.dataset))
     batch = image.expand(size, -1, -1, -1)
     predict, detected = {}, 1
-    for name, entrant in plan.models.items():
-        run_model = entrant.detector.predict
+    for name, entry in plan.models.items():
+        run_model = entry.detector.predict
         run_model([image])  # warm-up
         latency += _time(partial(run_model, [image]))[0] * (timing.ROUNDS + timing.WARM_UP)
         if settings.device == "cpu":

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from robustbench_sgdm.config import CategoryIds, ImageIds
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer, coco_rows
+from robustbench_sgdm.scoring import Predictions, Scorer, coco_rows
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
 from robustbench_sgdm.sweep.corrupted_copies import _file_names
 

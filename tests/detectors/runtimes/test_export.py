@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import robustbench_sgdm as rb
-from robustbench_sgdm.config import ExportConfig, InferenceConfig
+from robustbench_sgdm.config import ExportConfig, ExportFormat, InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors import UltralyticsDetector, load_detector, load_file
 from robustbench_sgdm.detectors.runtimes import convert, export, export_detector, load_exported
@@ -80,7 +80,7 @@ def test_other_heads(name: str, tmp_path: Path, pictures: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_eight_bits_are_smaller_and_still_detect(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: ExportFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "CALIBRATION_IMAGES", 4)
     sizes = {}
@@ -101,7 +101,7 @@ def test_what_export_refuses(tmp_path: Path, detector: UltralyticsDetector) -> N
     with pytest.raises(UsageError, match="go together"):
         ExportConfig("yolov8n", data="scenes")
     with pytest.raises(UsageError, match="unknown format 'tflite'"):
-        ExportConfig("yolov8n", format="tflite")
+        ExportConfig("yolov8n", format="tflite")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export_detector(detector, tmp_path / "m.bin", "onnx")
     with pytest.raises(UsageError, match=r"must end in _openvino_model, .*m_openvino_model"):

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         IncompleteError,
         RobustBenchError,
         StoppedError,
+        TrainingFailedError,
         UnsafeFileError,
         UsageError,
     )
@@ -67,6 +68,7 @@ __all__ = [
     "ScoringConfig",
     "StoppedError",
     "TrainingConfig",
+    "TrainingFailedError",
     "UnsafeFileError",
     "UsageError",
     "__version__",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.model_checks import ModelChecks
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
     from robustbench_sgdm.sweep.pixel_manifest import Verification
+    from robustbench_sgdm.tables import Table
     from robustbench_sgdm.training import TrainedRun
 
 AnyImage = TypeVar("AnyImage")
@@ -141,6 +142,22 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     from robustbench_sgdm import training
 
     return training.train(config)
+
+
+def training_table(runs: "Sequence[TrainedRun]") -> "Table":
+    """The trainings of one comparison as a table for people: mean and spread over seeds, difference to the baseline.
+
+    Args:
+        runs: at least one, as `train` returns them.
+
+    Raises:
+        DataError: the comparison's `recipe.yaml` is damaged.
+    """
+    from robustbench_sgdm import tables, training
+
+    frame, data = training.runs_table(runs), training.read_recipe(runs[0].folder.parent)["data"]
+    truth = f"Validation: {data['validation images']:,} images, {data['validation truth']}"
+    return tables.training_table(training.summarize_runs(frame), frame, truth=truth)
 
 
 @takes(ComparisonConfig)

@@ -141,7 +141,7 @@ class Intervals:
         return same if len(same) > 1 else []
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
-        """The trainings of the same seed, or else the first of each; as `Run.trainings`."""
+        """The trainings of the same seed, or else the first of each; as `Run.match_trainings`."""
         sides = self.groups[baseline], self.groups[model]
         return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 

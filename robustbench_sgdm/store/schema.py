@@ -55,6 +55,10 @@ def _text(value: object) -> str:
     return value
 
 
+def _text_or_texts(value: object) -> str | tuple[str, ...]:
+    return tuple(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
+
+
 def _name(value: str) -> str:
     try:
         value.encode("utf-8")
@@ -322,13 +326,33 @@ class CorruptionInfo(Record):
     strengths: dict[Text, Name] = {}
 
 
+class RecordedConfig(Record):
+    """`EvaluationConfig` as plain types. All settings are kept; those that something reads again are checked.
+
+    Attributes:
+        fraction: share of the images, in (0, 1].
+        images: image folder of a COCO json.
+        split: of the data.
+        classes: class names of exported files that have none, or a file of them.
+        layout: what the outputs of exported files mean, where that is ambiguous.
+        normalize: how exported files take pixels, where that is unknown.
+    """
+
+    fraction: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
+    images: Text | None = None
+    split: Text = "val"
+    classes: Annotated[str | tuple[str, ...], PlainValidator(_text_or_texts)] | None = None
+    layout: Text | None = None
+    normalize: Text | None = None
+
+
 class Manifest(Record):
     """`manifest.json` of a run directory: everything needed to do the run again, and its cells with their keys.
 
     Attributes:
         name: of the directory when it was made.
         command: what started the run.
-        config: `EvaluationConfig` as plain types.
+        config: what the user asked for.
         models: by name, the first one the baseline where nothing else says.
         data: the images and their ground truth.
         corruptions: by name.
@@ -345,7 +369,7 @@ class Manifest(Record):
 
     name: Text = ""
     command: Text = ""
-    config: dict[Text, Any] = {}
+    config: RecordedConfig = RecordedConfig()
     models: Annotated[dict[FolderName, ModelInfo], BeforeValidator(_at_most_a_thousand)]
     data: DatasetInfo
     corruptions: Annotated[dict[FolderName, CorruptionInfo], BeforeValidator(_at_most_a_thousand)]

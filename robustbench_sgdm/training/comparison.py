@@ -1,7 +1,7 @@
 """A comparison's folder: a run for each (model, seed), what each left, and a table of mean and spread."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,7 +50,7 @@ class TrainedRun:
 
     @property
     def weights(self) -> Path:
-        """`best.safetensors`, read by `detectors.weights.read`."""
+        """`best.safetensors`, which `load_detector` reads."""
         return self.folder / "best.safetensors"
 
     def write(self) -> None:
@@ -292,7 +292,7 @@ def write_tables(folder: Path) -> list[str]:
     return [run.folder.name for run in others]
 
 
-def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
+def runs_table(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """A row for each run: model, seed, the twelve COCO metrics in percent, and how it went."""
     rows = [
         {

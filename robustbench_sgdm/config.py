@@ -395,7 +395,11 @@ class ComparisonConfig:
         baseline: compare with this model; None for a module variant's own, for a model of several runs the first run's,
             else the first model.
         models: compare only these with the baseline; all others if none.
-        metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own and AP_S if none.
+        metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L, the measures of `robustness.MEASURES`, and first-failure; the data
+            set's own and AP_S if none. Capitals do not matter.
+        confidence: from which boxes count in measures and first failures; None for each model's with the highest F1 on
+            clean images.
+        by_class: also each class, in those of the metrics that classes have, or else in AP.
         seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
         resamples: of the images, behind every interval; cached in the run directories.
         seed: of the resamples.
@@ -413,6 +417,8 @@ class ComparisonConfig:
     baseline: str | None = None
     models: TextsField = TextsField(to_texts, ())
     metrics: TextsField = TextsField(to_texts, ())
+    confidence: float | None = None
+    by_class: bool = False
     seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resamples: int = 1000
     seed: int = 0

@@ -41,9 +41,31 @@ def compare(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", help="AP, AP50, AP75, AP_S, AP_M, AP_L; default: AP, AP_S. Commas or repeats."
+            "--metrics",
+            "--metric",
+            help="AP, AP50, AP75, AP_S, AP_M, AP_L; recall, recall_S, recall_M, recall_L, precision, F1, "
+            "false_per_image, D-ECE, LaECE at --confidence; oLRP, oLRP_Loc, oLRP_FP, oLRP_FN; first-failure. "
+            "Default: AP, AP_S. Commas or repeats.",
         ),
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--confidence",
+            min=0,
+            max=1,
+            help="Boxes below it do not count in recall and the like; default: for each model that with the highest F1 "
+            "on clean images.",
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class",
+            help="Also each class, ranked by what it loses: AP, or recall, precision and F1 where --metrics "
+            "names them.",
+        ),
+    ] = False,
     seed_group: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +130,8 @@ def compare(
             baseline=baseline,
             models=parsing.split_list(model or [], {*known, *groups}.__contains__),
             metrics=parsing.split_list(metric or []),
+            confidence=confidence,
+            by_class=by_class,
             seed_groups=groups,
             resamples=resamples,
             seed=seed,

@@ -110,6 +110,7 @@ class Matches:
         score: (d,).
         true: (d, 4) for each area range, the thresholds at which it is a true positive, as bits.
         false: (d, 4) the same for false positives; in neither, it is ignored.
+        iou: (d,) with the object, of any size, that it finds at the lowest threshold; 0 where it finds none.
     """
 
     image: NDArray[np.int32]
@@ -117,24 +118,35 @@ class Matches:
     score: NDArray[np.float64]
     true: NDArray[np.uint16]
     false: NDArray[np.uint16]
+    iou: NDArray[np.float64]
 
 
-def match_detections(truth: SortedTruth, detections: pd.DataFrame) -> Matches:
+def match_detections(
+    truth: SortedTruth, detections: pd.DataFrame, thresholds: NDArray[np.float64] = IOU_THRESHOLDS
+) -> Matches:
     """Match one cell's detections, at most the best 100 of each image and class.
 
     Args:
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
+        thresholds: (at most 16,) IoU above 0, ascending.
 
     Raises:
         DataError: a detection belongs to an image or category that is not in the ground truth.
     """
     order, key, box = _sort_detections(truth, detections)
     score = detections["score"].to_numpy(np.float64)[order]
-    masks = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREA_RANGES, IOU_THRESHOLDS)
+    truths = truth.start, truth.box, truth.area, truth.crowd
+    true, false, _, iou = _match(key, box, *truths, AREA_RANGES, thresholds)
     label, image = np.divmod(key, max(len(truth.images), 1))
     best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
-    true, false, _ = (part[best] for part in masks)
-    return Matches(image[best].astype(np.int32), label[best].astype(np.int32), score[best], true, false)
+    return Matches(
+        image[best].astype(np.int32),
+        label[best].astype(np.int32),
+        score[best],
+        true[best],
+        false[best],
+        iou[best],
+    )
 
 
 def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.int64]:
@@ -149,7 +161,7 @@ def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.in
     """
     order, key, box = _sort_detections(truth, detections)
     truths = truth.start, truth.box, truth.area, truth.crowd
-    *_, objects = _match(key, box, *truths, np.array([[0.0, np.inf]]), IOU_THRESHOLDS[:1])
+    _, _, objects, _ = _match(key, box, *truths, np.array([[0.0, np.inf]]), IOU_THRESHOLDS[:1])
     rows = np.full(len(detections), -1)
     rows[order] = np.where(objects < 0, -1, truth.row[objects] if len(truth.row) else -1)
     return rows
@@ -257,18 +269,19 @@ def _match(
     crowd: NDArray[np.bool_],
     areas: NDArray[np.float64],
     thresholds: NDArray[np.float64],
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], NDArray[np.float64]]:
     """Match detections sorted by (key, -score).
 
     Returns:
-        Masks of true and of false positives, (d, areas) each; and the row of the object, crowds included, that
-        each finds in the first area range at the first threshold, or -1.
+        Masks of true and of false positives, (d, areas) each; and of the object, crowds included, that each finds
+        in the first area range at the first threshold, its row, or -1, and their IoU, or 0.
     """
     count = len(key)
     every = (1 << len(thresholds)) - 1
     true = np.zeros((count, len(areas)), np.uint16)
     false = np.zeros((count, len(areas)), np.uint16)
     found = np.full(count, -1, np.int64)
+    overlap = np.zeros(count)
     begin = 0
     while begin < count:
         end = begin
@@ -320,9 +333,9 @@ def _match(
                     if chosen > -1:
                         taken[chosen] = True
                         if a == 0 and t == 0:
-                            found[d] = low + chosen
+                            found[d], overlap[d] = low + chosen, best
                         false[d, a] &= ~np.uint16(1 << t)
                         if not ignored[chosen]:
                             true[d, a] |= np.uint16(1 << t)
         begin = end
-    return true, false, found
+    return true, false, found, overlap

@@ -1,8 +1,11 @@
 """Tables from results: pure functions of frames, for the terminal, the report and documents alike."""
 
 from robustbench_sgdm.tables.comparison import (
+    class_interval_table,
     comparison_rows,
     comparison_tables,
+    confidence_table,
+    first_failure_tables,
     flip_table,
     half_severity_table,
     to_json,
@@ -38,12 +41,15 @@ __all__ = [
     "Verdict",
     "are_distinguishable",
     "calibration_table",
+    "class_interval_table",
     "class_table",
     "comparison_rows",
     "comparison_tables",
+    "confidence_table",
     "corruption_tables",
     "describe_set",
     "error_table",
+    "first_failure_tables",
     "flip_table",
     "format_interval",
     "format_number",

@@ -42,7 +42,7 @@ class CopyResult:
 def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: CopyConfig) -> CopyResult:
     """Write a copy of the data set for each corruption and severity; its json last, so a copy with one is complete."""
     dataset = take_first(dataset, config.limit)
-    names = _file_names(dataset.images, config.format)
+    names = copy_names(dataset.images, config.format)
     versions = list_versions(corruptions, config)
     for (
         version
@@ -102,7 +102,7 @@ def take_first(dataset: Dataset, limit: int) -> Dataset:
     return replace(dataset, images=images, annotations=annotations)
 
 
-def _file_names(images: Sequence[Image], suffix: str) -> list[str]:
+def copy_names(images: Sequence[Image], suffix: str) -> list[str]:
     """The images' own names if no two are the same on any file system, else their ids."""
     stems = Counter(unicodedata.normalize("NFC", image.path.stem).casefold() for image in images)
     is_shared = stems.most_common(1)[0][1] > 1

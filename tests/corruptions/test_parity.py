@@ -84,7 +84,7 @@ def test_motion_blur_matches_at_any_angle(
 def _moved(picture: Picture, severity: int, angle: float) -> Picture:
     blur = resources.import_file(REGISTRY.get("motion_blur").path)
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
-    function: Any = blur._apply_motion
+    function: Any = blur.apply_motion
     out = function(images, REGISTRY.get("motion_blur").strength(severity), [angle])
     return np.asarray(out[0].permute(1, 2, 0).numpy(), np.uint8)
 
@@ -101,9 +101,9 @@ def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs:
         small = [max(1, int(side * share)) for side in size]
         boxes = Image.fromarray(picture).resize(small[::-1], Image.Resampling.BOX)
         expected = np.array(boxes.resize(size[::-1], Image.Resampling.NEAREST))
-        ours = pixelate._pixelated_bytes(images, *small)[0].permute(1, 2, 0).numpy()
+        ours = pixelate.pixelated_bytes(images, *small)[0].permute(1, 2, 0).numpy()
         assert np.array_equal(ours, expected), share
-        elsewhere = pixelate._pixelated(images, *small)[0].permute(1, 2, 0).numpy()
+        elsewhere = pixelate.pixelated(images, *small)[0].permute(1, 2, 0).numpy()
         assert (
             abs(elsewhere.astype(int) - expected).max() <= 1
         )  # Pillow's weights are whole numbers over 2^22
@@ -111,7 +111,7 @@ def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs:
 
 def test_motion_blur_draws_its_angle_as_the_reference_does() -> None:
     blur = resources.import_file(REGISTRY.get("motion_blur").path)
-    angles = blur._draw_angles(BatchRng(range(2000)))
+    angles = blur.draw_angles(BatchRng(range(2000)))
     assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-6
 
 

@@ -176,8 +176,8 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
             with (
                 redirect_stdout(text),
                 redirect_stderr(text),
-                harness._watched(root),
-                harness._limited(_BOUND),
+                harness.watched(root),
+                harness.limited(_BOUND),
             ):
                 COMMANDS[name](root / "r")
             tried["done"] += 1

@@ -79,7 +79,7 @@ class UltralyticsDetector(SquareDetector):
         self.settings = replace(
             settings, end2end=bool(self._model.end2end)
         )  # as it is, where it was left open
-        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
+        self.fingerprint = fingerprint_network(model, self.classes, self.settings, self.device)
         stride = int(model.stride.max())
         if self.imgsz % stride:
             raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
@@ -237,7 +237,7 @@ def _for_inference(model: DetectionModel, settings: InferenceConfig, device: tor
     return model
 
 
-def _fingerprint(
+def fingerprint_network(
     model: DetectionModel,
     classes: tuple[str, ...],
     settings: InferenceConfig,

@@ -34,15 +34,6 @@ if not out.is_terminal and "COLUMNS" not in os.environ:
 err = Console(stderr=True, emoji=False)
 
 
-def pluralize(count: int, what: str) -> str:
-    """A count and its noun.
-
-    >>> pluralize(1, "cell"), pluralize(1200, "cell")
-    ('1 cell', '1,200 cells')
-    """
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def info(text: str) -> None:
     """Print a message to standard error, so that tables can be piped."""
     err.print(terminal(text), highlight=False, soft_wrap=True, markup=False)

@@ -33,13 +33,14 @@ from PIL import Image
 from scipy import stats
 
 from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as seeded_reference
 
 Picture = NDArray[np.uint8]
 REGISTRY = load_corruptions()
-COCO_C = [c for c in REGISTRY if c.is_benchmark or c.is_holdout]
+COCO_C = [c for c in REGISTRY if c.name in (*BENCHMARK, *HOLDOUT)]
 NOISES = [c for c in COCO_C if c.family == "noise"]
 severities = pytest.mark.parametrize("severity", range(1, 6))
 

@@ -71,7 +71,7 @@ def _run(python: Path, module: list[str], path: str) -> int:
     """Run a module, warnings as errors; what is compiled goes nowhere."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": folder}
-        words = [python, *(["-W", "error"] if module[0] != "pytest" else []), "-m", *module]
+        words = [str(python), *(["-W", "error"] if module[0] != "pytest" else []), "-m", *module]
         output = None if module[0] == "pytest" else subprocess.DEVNULL
         return subprocess.run(words, cwd=ROOT, env=environment, stdout=output, check=False).returncode
 

@@ -30,7 +30,6 @@ from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
 from robustbench_sgdm.detectors import select_device
 
-
 PUBLISHED = (*BENCHMARK, *HOLDOUT)
 """What the reference has."""
 

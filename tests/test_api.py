@@ -51,9 +51,8 @@ def test_names_are_there_and_importing_them_costs_nothing() -> None:
 def test_a_run_from_python_is_the_command_s(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        logging.getLogger("robustbench_sgdm"), "handlers", []
-    )  # the command line adds its own
+    # The command line adds its own.
+    monkeypatch.setattr(logging.getLogger("robustbench_sgdm"), "handlers", [])
     stages: list[tuple[str, int, int]] = []
     run = rb.evaluate(
         "yolov8n-sgdm", project=tmp_path, name="r", progress=lambda *at: stages.append(at), **TWO

@@ -181,9 +181,8 @@ def seconds_left(path: Path, progress: JobProgress) -> float | None:
     job = _job(path)
     if job is None:
         return None
-    before = (
-        job.share if job.share <= progress.share else 0.0
-    )  # else its cells are outdated: code or data changed
+    # Else its cells are outdated: code or data changed.
+    before = job.share if job.share <= progress.share else 0.0
     done = progress.share - before
     return None if done < 0.02 else (time.time() - job.started) * (1 - progress.share) / done
 

@@ -176,9 +176,8 @@ def load_samples(
             by_run[which[0]][cell] = samples
             progress(1)
 
-        with ThreadPoolExecutor(
-            workers or os.cpu_count() or 1
-        ) as pool:  # threads: the loops release Python's lock
+        # Threads: the loops release Python's lock.
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             list(pool.map(compute, missing))
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 

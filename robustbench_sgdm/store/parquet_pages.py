@@ -54,9 +54,8 @@ def check(file: pq.ParquetFile, content: IO[bytes], size: int, names: list[str])
             begin, first = column.data_page_offset, column.dictionary_page_offset
             if first and first < begin:  # as Arrow
                 begin = first
-            if (
-                packed := packed - column.total_compressed_size
-            ) < 0:  # else each group could be all of the file
+            # Else each group could be all of the file.
+            if (packed := packed - column.total_compressed_size) < 0:
                 raise ValueError(f"its columns claim more than its {size:,} bytes")
             for expanded in _pages(content, begin, begin + column.total_compressed_size, size):
                 left -= expanded

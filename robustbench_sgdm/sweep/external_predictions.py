@@ -348,9 +348,8 @@ def _joined(path: Path, new: Manifest, model: str) -> Manifest:
         )
     if not old:
         return new
-    models = (
-        old.models | new.models
-    )  # a model that is scored again keeps its place: the first one is a baseline
+    # A model that is scored again keeps its place: the first one is a baseline.
+    models = old.models | new.models
     place = {name: i for i, name in enumerate(models)}
     cells = [*(cell for cell in old.cells if cell.model != model), *new.cells]
     fields = {

@@ -160,9 +160,8 @@ def unsafe(value: ast.expr, inside: ast.FunctionDef) -> Iterator[ast.expr]:
         parts: list[ast.expr] = value.values
     elif isinstance(value, ast.FormattedValue):
         spec = ast.unparse(value.format_spec) if value.format_spec else ""
-        parts = (
-            [] if spec and spec.strip("'\"")[-1:] in "dfg," else [value.value]
-        )  # of numbers: no text takes it
+        # Of numbers: no text takes it.
+        parts = [] if spec and spec.strip("'\"")[-1:] in "dfg," else [value.value]
     elif isinstance(value, ast.IfExp):
         parts = [value.body, value.orelse]
     elif isinstance(value, ast.BoolOp):

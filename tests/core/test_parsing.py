@@ -143,9 +143,8 @@ def test_what_is_not_plain_is_told(folder: Path) -> None:
         parsing.parse_models(["runs/a,b/best.pt"])
     with pytest.raises(UsageError, match="no such file, and '/data/x' is not a model"):
         parsing.parse_weights(["/data/x=1/best.pt"], ["m"])
-    assert parsing.parse_models(["missing/best.pt"]) == [
-        "missing/best.pt"
-    ]  # one path: told of where it is opened
+    # One path: told of where it is opened.
+    assert parsing.parse_models(["missing/best.pt"]) == ["missing/best.pt"]
 
 
 def test_weights_in_order_may_repeat() -> None:

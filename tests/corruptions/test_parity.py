@@ -105,9 +105,8 @@ def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs:
         ours = pixelate.pixelated_bytes(images, *small)[0].permute(1, 2, 0).numpy()
         assert np.array_equal(ours, expected), share
         elsewhere = pixelate.pixelated(images, *small)[0].permute(1, 2, 0).numpy()
-        assert (
-            abs(elsewhere.astype(int) - expected).max() <= 1
-        )  # Pillow's weights are whole numbers over 2^22
+        # Pillow's weights are whole numbers over 2^22.
+        assert abs(elsewhere.astype(int) - expected).max() <= 1
 
 
 def test_motion_blur_draws_its_angle_as_the_reference_does() -> None:

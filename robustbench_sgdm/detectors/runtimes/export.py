@@ -301,9 +301,8 @@ def _export_engine(detector: UltralyticsDetector, path: Path) -> None:
 def _finish_onnx(source: Path, path: Path, inputs: Sequence[Any]) -> None:
     onnx = require("onnx", "onnx")
     model = onnx.load(source)
-    fields = [
-        (one.key, one.value) for one in model.metadata_props if one.key != "date"
-    ]  # equal exports, equal bytes
+    # Equal exports, equal bytes.
+    fields = [(one.key, one.value) for one in model.metadata_props if one.key != "date"]
     if inputs:
         model = _quantize_onnx(source, model, inputs)
     del model.metadata_props[:]

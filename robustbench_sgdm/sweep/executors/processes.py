@@ -73,9 +73,8 @@ class ProcessPool:
         self._lock = threading.Lock()  # guards the next two, which `_kill` reads from another thread
         self._closed, self._processes = False, set[BaseProcess]()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
-        atexit.register(
-            self._kill
-        )  # runs before multiprocessing's own handler, which would wait for the processes
+        # Runs before multiprocessing's own handler, which would wait for the processes.
+        atexit.register(self._kill)
         for thread in self._threads:
             thread.start()
 

@@ -20,12 +20,8 @@ from robustbench_sgdm.store.schema import DashboardJob
 
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
-_COMMAND = (
-    sys.executable,
-    "-P",
-    "-m",
-    "robustbench_sgdm.cli",
-)  # -P: import nothing from the current directory
+# -P: import nothing from the current directory.
+_COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")
 _STOP_TIMEOUT = 15.0  # s for a run to finish its work unit; then it is killed
 _MAX_NAME = 200  # bytes; file systems take 255, and a number and temporary files' endings are added
 _START_LOCK = threading.Lock()  # two visitors must not both find that nothing runs

@@ -13,18 +13,10 @@ from robustbench_sgdm.core.untrusted_input import short_repr
 
 _CODECS = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what is written; others expand bytes by the ten thousand
 _EXPANDED = 30  # bytes for each byte of the file; Snappy gives 22 at the most
-_ENCODINGS = {
-    0: "PLAIN",
-    2: "PLAIN_DICTIONARY",
-    3: "RLE",
-    4: "BIT_PACKED",
-    8: "RLE_DICTIONARY",
-}  # what is written
-_DATA, _DICTIONARY, _DATA_2 = (
-    (5, 1),
-    (7, 1),
-    (8, 3),
-)  # fields of a page's header, and the one before an encoding
+# What is written.
+_ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY"}
+# Fields of a page's header, and the one before an encoding.
+_DATA, _DICTIONARY, _DATA_2 = ((5, 1), (7, 1), (8, 3))
 _LONGEST_HEADER = 2**16
 _DEEPEST = 8
 

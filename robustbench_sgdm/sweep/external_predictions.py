@@ -32,12 +32,8 @@ _MMDETECTION = dict(
         strict=True,
     )
 )
-_UPPER_BOUNDS = (
-    ("AP", "AP50"),
-    ("AP75", "AP50"),
-    ("AR1", "AR10"),
-    ("AR10", "AR100"),
-)  # (low, high): low <= high for every detector
+# (low, high): low <= high for every detector.
+_UPPER_BOUNDS = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))
 _ROUNDING = 0.11  # percent; mmdetection rounds fractions to three digits
 
 

@@ -53,14 +53,8 @@ CALIBRATION_IMAGES = 128
 _CHECKED = 4  # images
 _ROUNDS = 7  # of `auto`'s timing
 _FILES = {"onnx": "model.onnx", "openvino": "model_openvino_model", "tensorrt": "model.engine"}
-_DECODING = (
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Divide",
-    "Sigmoid",
-    "Softmax",
-)  # of OpenVINO; what follows the convolutions
+# Of OpenVINO; what follows the convolutions.
+_DECODING = ("Add", "Subtract", "Multiply", "Divide", "Sigmoid", "Softmax")
 
 
 def export_detector(

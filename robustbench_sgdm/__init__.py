@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         score,
         train,
         verify_pixels,
-        wrap_detector,
     )
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
         UnsafeFileError,
         UsageError,
     )
+    from robustbench_sgdm.detectors import wrap_detector
 
 __all__ = [
     "ChecksConfig",
@@ -88,7 +88,7 @@ __all__ = [
 ]
 
 
-_MODULES = {"Comparison": "comparison", "Detections": "core.detections"}
+_MODULES = {"Comparison": "comparison", "Detections": "core.detections", "wrap_detector": "detectors"}
 """Where names are from that are neither of `api` nor a configuration nor an error."""
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there

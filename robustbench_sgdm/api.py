@@ -1,7 +1,7 @@
 """One function for each thing this package does; the command line, the dashboard and notebooks call these."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from robustbench_sgdm import store
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
@@ -553,39 +552,6 @@ def load_detector(
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
     return detectors.load_file(model, config, weights=weights, classes=classes)
-
-
-def wrap_detector(
-    function: "Function",
-    classes: "Sequence[str] | Mapping[int, str]",
-    *,
-    name: str | None = None,
-    fingerprint: str | None = None,
-    imgsz: int = 0,
-    thread_safe: bool = False,
-) -> "Detector":
-    """Make a function a detector that `evaluate` takes. Results are clipped to the image and sorted by score.
-
-    Args:
-        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image, in its pixels, one of: `Detections`,
-            Ultralytics' `Results`, `supervision.Detections`, a MAITE target, the dict of torchvision or transformers
-            (boxes, scores, labels), a tuple (xyxy, scores, labels), or rows of x1, y1, x2, y2, score, label.
-        classes: class names; a label is an index into them, or a key where they are a dict.
-        name: what results call it; the function's own if None.
-        fingerprint: names the function, its weights and settings: results stored under it are used again. Where the
-            function is an `nn.Module`, or has one as `.model`, its state dict and structure count too, and are enough
-            by themselves. With neither, nothing stored is used again.
-        imgsz: the size it works at, for tables; images come as they are.
-        thread_safe: whether several threads may call the function at once.
-
-    Raises:
-        UsageError: no class.
-    """
-    from robustbench_sgdm import detectors
-
-    return detectors.wrap_detector(
-        function, classes, name=name, fingerprint=fingerprint, imgsz=imgsz, thread_safe=thread_safe
-    )
 
 
 @overload

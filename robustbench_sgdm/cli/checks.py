@@ -56,7 +56,7 @@ def checks(
 
     source, folder = resolve_paths(data, images)
     with progress_bars() as progress:
-        found = api.checks(
+        report = api.checks(
             parsing.parse_models([model])[0] if model else None,
             weights=weights,
             predictions=predictions,
@@ -73,15 +73,17 @@ def checks(
             download=download,
             progress=progress,
         )
-    rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in found.findings]
+    rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in report.findings]
     print_table(
         Table(
-            f"{found.model} on {found.images} images of {found.data}", ["check", "result", "evidence"], rows
+            f"{report.model} on {report.images} images of {report.data}",
+            ["check", "result", "evidence"],
+            rows,
         )
     )
-    for one in found.problems:
+    for one in report.problems:
         print_line(f"{one.check}: {one.remedy}")
-    if not found.problems:
+    if not report.problems:
         print_line("nothing to change")
         return
     raise typer.Exit(1)

@@ -198,12 +198,12 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     if own:
         raise UsageError(f"--set {own[0]} is a separate option: see `robustbench train --help`")
     try:
-        found = {key: yaml.safe_load(value) for key, _, value in pairs}
+        arguments = {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise UsageError(f"--set cannot be read: {error}") from error
-    for key, value in found.items():
+    for key, value in arguments.items():
         if value is None:
             raise UsageError(f"--set {key} has no value")
         with suppress(ValueError):  # YAML takes 1e-3 for a word
-            found[key] = float(value) if isinstance(value, str) else value
-    return found
+            arguments[key] = float(value) if isinstance(value, str) else value
+    return arguments

@@ -45,9 +45,9 @@ def parse_models(values: Iterable[str]) -> list[str]:
             raise UsageError(
                 f"--model: no file {item!r}. Commas separate models, except in the name of an existing file"
             )
-    found = {item: _find_model(item) for item in items}
+    paths = {item: _find_model(item) for item in items}
     return list(
-        dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in found.items())
+        dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in paths.items())
     )
 
 
@@ -108,7 +108,7 @@ def parse_severities(values: Iterable[str]) -> list[float]:
         UsageError: not a number, or a range that is reversed or ends outside [0, 5]; see also
             `config.check_severities`.
     """
-    found: list[float] = []
+    severities: list[float] = []
     for item in split_list(values):
         low, dash, high = item.partition("-") if item[:1].isdigit() and "e" not in item else (item, "", "")
         try:
@@ -116,12 +116,12 @@ def parse_severities(values: Iterable[str]) -> list[float]:
                 raise UsageError(
                     f"severity range {item!r} is outside [0, 5]; 0 is clean, 5 the strongest published level"
                 )
-            found += [float(n) for n in range(int(low), int(high) + 1)] if dash else [float(item)]
+            severities += [float(n) for n in range(int(low), int(high) + 1)] if dash else [float(item)]
         except ValueError:
             raise UsageError(f"severity {item!r} is neither a number nor a range such as 0-5") from None
         if dash and int(low) > int(high):
             raise UsageError(f"severity range {item!r} is reversed; write {high}-{low}")
-    return found
+    return severities
 
 
 def parse_weights(

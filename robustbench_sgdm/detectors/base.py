@@ -3,9 +3,21 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from robustbench_sgdm.core.detections import Detections
+
+
+def validate_images(images: Sequence[Tensor]) -> None:
+    """Refuse images that no detector takes.
+
+    Raises:
+        ValueError: one is not uint8 (3, H, W).
+    """
+    for image in images:
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+            raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
 
 
 @runtime_checkable

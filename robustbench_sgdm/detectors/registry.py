@@ -304,8 +304,8 @@ def load_plugin(model: str) -> Detector:
 
 def _factory(place: EntryPoint | str) -> Callable[[], Any]:
     if isinstance(place, EntryPoint):
-        found: Callable[[], Any] = place.load()
-        return found
+        loaded: Callable[[], Any] = place.load()
+        return loaded
     module, _, name = place.partition(":")
     target: Any = importlib.import_module(module)
     for part in name.split("."):

@@ -72,7 +72,7 @@ def remove_stale_files(path: Path, *, dry: bool = False) -> list[StaleFile]:
         return []
     with exclusive_lock(path):
         # Again: the run may have finished before the lock was ours.
-        files, stale = (SafeDirectory(path), find_stale_files(path))
+        files, stale = SafeDirectory(path), find_stale_files(path)
         for file in stale:
             files.unlink(file.path)
         for folder in {file.path.parent for file in stale if file.path.parent.name == "shards"}:

@@ -279,14 +279,14 @@ def write_tables(folder: Path) -> list[str]:
     """
     files = SafeDirectory(folder)
     whole = read_recipe(folder)
-    found: list[TrainedRun] = []
+    parts: list[TrainedRun] = []
     others: list[TrainedRun] = []
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
             is_part = own and is_same_comparison(read_recipe(path, files), whole)
-            (found if is_part else others).append(run)
-    runs = runs_table(found)
+            (parts if is_part else others).append(run)
+    runs = runs_table(parts)
     for name, frame in (("runs.csv", runs), ("summary.csv", summarize_runs(runs))):
         files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]

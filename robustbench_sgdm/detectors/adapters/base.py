@@ -18,6 +18,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
+from robustbench_sgdm.detectors.base import validate_images
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
@@ -75,9 +76,7 @@ class AdaptedDetector(ABC):
             ValueError: an image has another type or shape.
             RobustBenchError: the library failed, or gave what cannot be read as boxes.
         """
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
+        validate_images(images)
         try:
             return self._read(images) if images else []
         except RobustBenchError:
@@ -89,10 +88,11 @@ class AdaptedDetector(ABC):
 
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
         """Detect in uint8 (3, H, W) RGB images; see `Detector.predict`."""
-        found = self.raw(images)
+        boxes_of = self.raw(images)
         try:
             return [
-                self._detections(boxes, *image.shape[1:]) for boxes, image in zip(found, images, strict=True)
+                self._detections(boxes, *image.shape[1:])
+                for boxes, image in zip(boxes_of, images, strict=True)
             ]
         except ValueError as error:
             raise self._failed(error) from error

@@ -150,6 +150,7 @@ class ProcessPool:
     def _end(self, process: BaseProcess, link: Connection) -> str:
         """End a process; says how it ended."""
         link.close()
+        # Under the lock, so that `_kill` never signals a process that was reaped here: its number may be another's.
         with self._lock:
             self._processes.discard(process)
             process.join(_EXIT_TIMEOUT)

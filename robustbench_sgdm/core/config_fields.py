@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from inspect import signature
+from inspect import Signature, signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, overload
 
 from robustbench_sgdm.core.errors import UsageError
 
@@ -27,10 +27,23 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(config(*args, **kwargs))
 
-        call.__signature__ = signature(config)  # type: ignore[attr-defined]
+        call.__signature__ = _signature(config)  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def _signature(config: Callable[..., Any]) -> Signature:
+    """What the configuration takes, each field by the kinds of values that may be given."""
+    own = signature(config)
+    return own.replace(
+        parameters=[
+            one.replace(annotation=get_args(one.annotation)[0])
+            if get_origin(one.annotation) is Converted
+            else one
+            for one in own.parameters.values()
+        ]
+    )
 
 
 class Converted(Generic[Given, Kept]):

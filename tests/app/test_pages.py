@@ -20,7 +20,7 @@ from robustbench_sgdm import corruption, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
-from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
+from robustbench_sgdm.dashboard import access, inference, jobs, run_images, uploads
 from robustbench_sgdm.store import Run, resume_command
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
@@ -455,7 +455,7 @@ def test_uploads(tmp_path: Path) -> None:
     for content_, why in (
         (b"no picture at all", "not an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "image"),
-        (b"x" * (uploads.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
+        (b"x" * (access.MAX_UPLOAD_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):
             uploads.decode_upload(content_, "a.png")

@@ -20,8 +20,14 @@ SMOKE = ("tests/core", "tests/test_config.py", "tests/cli/test_help.py", "tests/
 """Tests that every Python runs: draws, files, settings, and every corruption."""
 
 
+CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The Python of the environment that runs this."""
+
+
 def find_python(version: str) -> Path | None:
-    """The interpreter of a version, such as 3.13, on the path or among pyenv's."""
+    """The interpreter of a version, such as 3.13: this one, or one on the path or among pyenv's."""
+    if version == CURRENT:
+        return Path(sys.executable)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [
         shutil.which(f"python{version}"),
@@ -49,7 +55,7 @@ def supported_versions() -> list[str]:
 
 def try_package(version: str, python: Path) -> int:
     """Run the package on one Python; gives the exit code."""
-    if version == "{}.{}".format(*sys.version_info):
+    if version == CURRENT:
         print(f"Python {version} ({sys.prefix}): `make test` runs every test on it", flush=True)
         return 0
     own = ROOT / f".venv-{version}" / "bin" / "python"

@@ -174,7 +174,7 @@ def test_an_alias_or_group_cannot_be_a_name(tmp_path: Path) -> None:
         (DIMMED.replace("0.1, 0.2", "0.2"), "share needs 5 finite strengths"),
         (
             DIMMED.replace('"of light"', '"x", identity_value=float("inf")'),
-            "share needs a finite zero, not inf",
+            "share needs a finite identity_value, not inf",
         ),
         (DIMMED.replace('"of light"', '"x", scale="reciprocal"'), "reciprocal scale, so no value may be 0"),
         (DIMMED.replace("NAME", "dusk") + "\ndusk.__qualname__ = 'make.<locals>.dusk'", "at the top level"),

@@ -10,7 +10,7 @@ from robustbench_sgdm import gate, robustness, tables
 from robustbench_sgdm.config import ComparisonConfig
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import make_counter
-from robustbench_sgdm.robustness import FirstFailures, Intervals
+from robustbench_sgdm.robustness import COCO_SIZES, FirstFailures, Intervals, Sizes
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table, Verdict
 
@@ -28,10 +28,12 @@ class Comparison:
     Attributes:
         config: what to compare.
         runs: each once.
+        sizes: of objects.
     """
 
     config: ComparisonConfig
     runs: Sequence[Run]
+    sizes: Sizes = COCO_SIZES
 
     @classmethod
     def create(cls, config: ComparisonConfig, runs: Sequence[Run]) -> "Comparison":
@@ -41,17 +43,19 @@ class Comparison:
             UsageError: an unknown metric.
             DataError: a run without a complete cell.
         """
-        config = replace(config, metrics=[_metric(name) for name in config.metrics])
+        sizes = COCO_SIZES if config.sizes is None else Sizes.parse(config.sizes)
+        config = replace(config, metrics=[_metric(name, sizes) for name in config.metrics])
         for run in runs:
             if len(run.missing_cells()) == len(run.cells):
                 raise DataError(f"{run.path} has no complete cell to compare; run the same command again")
-        return cls(config, list({run.path.resolve(): run for run in runs}.values()))
+        return cls(config, list({run.path.resolve(): run for run in runs}.values()), sizes)
 
     @cached_property
     def metrics(self) -> list[str]:
         """The metrics that are compared, the first one for verdicts."""
         if not self.config.metrics:
-            return list(dict.fromkeys([self.primary_metric, "AP_S"]))
+            small = [f"AP_{name}" for name in self.sizes.names[: 1 if self.sizes == COCO_SIZES else None]]
+            return list(dict.fromkeys([self.primary_metric, *small]))
         return [m for m in self.config.metrics if m != FIRST_FAILURE] or [self.primary_metric]
 
     @property
@@ -76,6 +80,7 @@ class Comparison:
             groups=config.seed_groups,
             metrics=self.metrics,
             confidence=config.confidence,
+            sizes=self.sizes,
             progress=make_counter(config.progress, "resampling", self._done),
         )
 
@@ -120,7 +125,8 @@ class Comparison:
     @cached_property
     def confidences(self) -> dict[str, float]:
         """The confidence from which each model's boxes count, where something that is compared depends on it."""
-        measures = [robustness.MEASURES[m] for m in self.metrics if m in robustness.MEASURES]
+        known = robustness.measures(self.sizes)
+        measures = [known[m] for m in self.metrics if m in known]
         if FIRST_FAILURE not in self.config.metrics and not any(one.needs_confidence for one in measures):
             return {}
         by_run = {
@@ -253,13 +259,13 @@ class Comparison:
         return str(self.table.to_html(index=False, max_rows=60))
 
 
-def _metric(name: str) -> str:
+def _metric(name: str, sizes: Sizes) -> str:
     """A metric's name, whatever its capitals.
 
     Raises:
         UsageError: it is unknown.
     """
-    known = [*robustness.METRICS, *robustness.MEASURES, FIRST_FAILURE]
+    known = [*sizes.metrics, *robustness.measures(sizes), FIRST_FAILURE]
     by_name = {one.lower(): one for one in known}
     if name.lower() not in by_name:
         raise unknown_name_error("metric", name, known)

@@ -399,6 +399,8 @@ class ComparisonConfig:
             set's own and AP_S if none. Capitals do not matter.
         confidence: from which boxes count in measures and first failures; None for each model's with the highest F1 on
             clean images.
+        sizes: edges of ranges of object sizes in pixels, such as 0,16,32,96,inf, in the place of COCO's; the metrics are
+            then called AP_0-16, recall_16-32 and so on.
         by_class: also each class, in those of the metrics that classes have, or else in AP.
         seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
         resamples: of the images, behind every interval; cached in the run directories.
@@ -418,6 +420,7 @@ class ComparisonConfig:
     models: TextsField = TextsField(to_texts, ())
     metrics: TextsField = TextsField(to_texts, ())
     confidence: float | None = None
+    sizes: str | Sequence[float] | None = None
     by_class: bool = False
     seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resamples: int = 1000

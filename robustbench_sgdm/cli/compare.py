@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from robustbench_sgdm.gate import Threshold
 
 
-Form = Literal["table", "csv", "markdown", "json"]
+Form = Literal["table", "csv", "markdown", "latex", "json"]
 """Of what is printed."""
 
 
@@ -58,6 +58,13 @@ def compare(
             "on clean images.",
         ),
     ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--sizes",
+            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ...",
+        ),
+    ] = None,
     by_class: Annotated[
         bool,
         typer.Option(
@@ -82,11 +89,11 @@ def compare(
         Form,
         typer.Option(
             "--format",
-            help="table for the terminal, csv with a row per number, markdown for documents, json for programs.",
+            help="table for the terminal, csv with a row per number, markdown or latex for documents, json for programs.",
         ),
     ] = "table",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write csv, markdown or json into this file instead.")
+        Path | None, typer.Option("--out", help="Write csv, markdown, latex or json into this file instead.")
     ] = None,
     fail_under: Annotated[
         list[str] | None,
@@ -131,6 +138,7 @@ def compare(
             models=parsing.split_list(model or [], {*known, *groups}.__contains__),
             metrics=parsing.split_list(metric or []),
             confidence=confidence,
+            sizes=sizes,
             by_class=by_class,
             seed_groups=groups,
             resamples=resamples,
@@ -203,7 +211,8 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
         rows = comparison.rows()
         text = escaping.csv(rows) if form == "csv" else tables.to_json(rows)
     else:
-        text = "\n".join(map(tables.to_markdown, comparison.tables()))
+        write = tables.to_latex if form == "latex" else tables.to_markdown
+        text = "\n".join(map(write, comparison.tables()))
     for pair, why in comparison.identical.items():
         info(tables.identical_sentence(*pair, why))
     if out is None:

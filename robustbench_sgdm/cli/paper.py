@@ -14,13 +14,14 @@ def paper(
         typer.Option("--table", help="Table of the paper, 2 to 8; may be repeated. All of them by default."),
     ] = None,
     form: Annotated[
-        Literal["table", "csv", "markdown"],
+        Literal["table", "csv", "markdown", "latex"],
         typer.Option(
-            "--format", help="table for the terminal, csv with a row per number, markdown for documents."
+            "--format",
+            help="table for the terminal, csv with a row per number, markdown or latex for documents.",
         ),
     ] = "table",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write into this file instead: CSV, else Markdown.")
+        Path | None, typer.Option("--out", help="Write into this file instead: CSV, LaTeX, else Markdown.")
     ] = None,
     latency: Annotated[
         bool,
@@ -57,7 +58,8 @@ def paper(
     if form == "csv":
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        text = "\n".join(tables.to_markdown(paper.to_table(cells)) for cells in results)
+        write = tables.to_latex if form == "latex" else tables.to_markdown
+        text = "\n".join(write(paper.to_table(cells)) for cells in results)
     if out:
         atomic_io.write_bytes(out, text.encode())
     elif form != "table":

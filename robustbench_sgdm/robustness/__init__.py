@@ -29,15 +29,17 @@ from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
-from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum
+from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
 from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import holm, mark_significant
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
 __all__ = [
     "CLASS_METRICS",
+    "COCO_SIZES",
     "CONFIDENCE",
     "ERROR_TYPES",
     "FEW_OBJECTS",
@@ -50,6 +52,7 @@ __all__ = [
     "Flips",
     "Intervals",
     "Outcomes",
+    "Sizes",
     "average_trainings",
     "bootstrap_intervals",
     "calibration",
@@ -70,6 +73,7 @@ __all__ = [
     "match_outcomes",
     "maximum",
     "mcnemar_p_value",
+    "measures",
     "operating_confidences",
     "primary_metric",
     "summarize",

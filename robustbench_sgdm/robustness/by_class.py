@@ -11,21 +11,24 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.measures import ClassCounts, MeasureSampler
-from robustbench_sgdm.robustness.operating_point import operating_confidences, sample_images
+from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.resample_cache import (
     DEFAULT_RESAMPLES,
     BootstrapSamples,
     Statistic,
     load_samples,
+    sample_images,
 )
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.robustness.significance import mark_significant
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 from robustbench_sgdm.store import Cell, Run
 
 FEW_OBJECTS = 10
 """A class with fewer objects is marked: its scores say little."""
 
 _VERSION = 1  # of the cached samples
+_ALL = COCO_SIZES.areas[:1]  # sizes of objects
 _RATIOS: dict[str, Callable[[ClassCounts], tuple[NDArray[np.float64], NDArray[np.float64]]]] = {
     "recall": lambda counts: (counts.true, counts.objects),
     "precision": lambda counts: (counts.true, counts.true + counts.false),
@@ -138,7 +141,7 @@ def _resample(
 ) -> BootstrapSamples:
     detections = run.store.read_detections(cell)
     if metric == "AP":
-        resampler = Resampler(truth, match_detections(truth, detections), 1)
+        resampler = Resampler(truth, match_detections(truth, detections, areas=_ALL), _ALL)
         return sample_images(
             lambda rows: np.array([resampler.score_classes(w) for w in rows]).reshape(-1, resampler.classes),
             resampler.images,

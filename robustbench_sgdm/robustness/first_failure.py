@@ -16,9 +16,9 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.found_objects import FoundObjects
 from robustbench_sgdm.robustness.half_severity import crossings, percentile_interval
 from robustbench_sgdm.robustness.inference import Intervals, infer, mean_of
-from robustbench_sgdm.robustness.operating_point import operating_confidences, sample_images
+from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.outcomes import sort_truth
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, bootstrap_weights
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, bootstrap_weights, sample_images
 from robustbench_sgdm.robustness.significance import mark_significant
 
 UNITS = ("object", "image")

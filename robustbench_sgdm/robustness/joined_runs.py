@@ -7,15 +7,16 @@ from typing import Any
 from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.aggregates import corruption_sets
 from robustbench_sgdm.robustness.inference import Intervals
-from robustbench_sgdm.robustness.measures import MEASURES
+from robustbench_sgdm.robustness.measures import measures
 from robustbench_sgdm.robustness.operating_point import operating_confidences, operating_point, why_undefined
 from robustbench_sgdm.robustness.resample_cache import (
-    AVERAGE_PRECISION,
     BootstrapSamples,
     Statistic,
+    average_precision,
     load_samples,
 )
 from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 from robustbench_sgdm.store import ModelInfo, Run
 
 
@@ -28,6 +29,7 @@ def bootstrap_intervals(
     groups: Mapping[str, Sequence[str]] | None = None,
     metrics: Sequence[str] = METRICS,
     confidence: float | None = None,
+    sizes: Sizes = COCO_SIZES,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Intervals:
@@ -41,8 +43,10 @@ def bootstrap_intervals(
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
         groups: networks trained from several seeds, name -> models, in addition to the runs' own.
-        metrics: of METRICS and MEASURES; all of METRICS are computed where one is named, and so of MEASURES.
+        metrics: of METRICS and MEASURES, or those of other sizes; all of METRICS are computed where one is named, and
+            so of MEASURES.
         confidence: from which boxes count in measures; None for each model's own, see `operating_confidences`.
+        sizes: of objects.
         workers: threads; one per core if None.
         progress: called with the number of cells just done, from any thread; each cell counts once for METRICS and
             once for MEASURES.
@@ -55,17 +59,18 @@ def bootstrap_intervals(
     if not 0 < level < 1:
         raise errors.UsageError(f"level {level} is outside (0, 1); 0.95 is usual")
     several = [runs] if isinstance(runs, Run) else list(runs)
+    known = [*sizes.metrics, *measures(sizes)]
     for metric in metrics:
-        if metric not in (*METRICS, *MEASURES):
-            raise errors.unknown_name_error("metric", metric, (*METRICS, *MEASURES))
+        if metric not in known:
+            raise errors.unknown_name_error("metric", metric, known)
     statistics: list[list[Statistic]] = []
     undefined: list[dict[str, dict[str, str]]] = [{} for _ in several]
-    if set(metrics) & set(METRICS):
-        statistics.append([AVERAGE_PRECISION] * len(several))
-    if set(metrics) & set(MEASURES):
+    if set(metrics) & set(sizes.metrics):
+        statistics.append([average_precision(sizes)] * len(several))
+    if set(metrics) & set(measures(sizes)):
         confidences = [operating_confidences(run, confidence) for run in several]
-        statistics.append([operating_point(by_model) for by_model in confidences])
-        undefined = [why_undefined(by_model) for by_model in confidences]
+        statistics.append([operating_point(by_model, sizes) for by_model in confidences])
+        undefined = [why_undefined(by_model, sizes) for by_model in confidences]
     parts = [
         load_samples(several, one, resamples=resamples, seed=seed, workers=workers, progress=progress)
         for one in statistics

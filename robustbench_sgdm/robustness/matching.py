@@ -9,7 +9,6 @@ arXiv:1405.0312; the code defines the numbers), and a test holds them equal.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -18,12 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
 """IoU thresholds; bit t of a mask is the t-th."""
-
-AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
-"""Area ranges all, small, medium, large in px^2, both ends included."""
 
 _MAX_DETECTIONS = 100  # per image and class
 _MAX_GROUPS = 2**27  # images times classes: LVIS's training images have 120 million
@@ -87,12 +84,11 @@ class SortedTruth:
             order,
         )
 
-    @cached_property
-    def counted(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The image of each object that counts, by area range and class; and each (area, class)'s start (4 k + 1,)."""
+    def counted(self, areas: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The image of each object that counts, by range of areas (a, 2) and class; and each (range, class)'s start."""
         key = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
         label, image = np.divmod(key, max(len(self.images), 1))
-        counts = (self.area >= AREA_RANGES[:, :1]) & (self.area <= AREA_RANGES[:, 1:]) & ~self.crowd
+        counts = (self.area >= areas[:, :1]) & (self.area <= areas[:, 1:]) & ~self.crowd
         parts = [image[row] for row in counts]
         bounds = [np.searchsorted(label[row], np.arange(len(self.categories))) for row in counts]
         offsets = np.cumsum([0, *map(len, parts)])
@@ -108,8 +104,8 @@ class Matches:
         image: (d,) index into the sorted image ids.
         label: (d,) index into the sorted category ids, ascending.
         score: (d,).
-        true: (d, 4) for each area range, the thresholds at which it is a true positive, as bits.
-        false: (d, 4) the same for false positives; in neither, it is ignored.
+        true: (d, a) for each area range, the thresholds at which it is a true positive, as bits.
+        false: (d, a) the same for false positives; in neither, it is ignored.
         iou: (d,) with the object, of any size, that it finds at the lowest threshold; 0 where it finds none.
     """
 
@@ -122,13 +118,17 @@ class Matches:
 
 
 def match_detections(
-    truth: SortedTruth, detections: pd.DataFrame, thresholds: NDArray[np.float64] = IOU_THRESHOLDS
+    truth: SortedTruth,
+    detections: pd.DataFrame,
+    thresholds: NDArray[np.float64] = IOU_THRESHOLDS,
+    areas: NDArray[np.float64] = COCO_SIZES.areas,
 ) -> Matches:
     """Match one cell's detections, at most the best 100 of each image and class.
 
     Args:
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
         thresholds: (at most 16,) IoU above 0, ascending.
+        areas: (a, 2) least and largest area of each range, px^2, both ends included; the first range holds all.
 
     Raises:
         DataError: a detection belongs to an image or category that is not in the ground truth.
@@ -136,7 +136,7 @@ def match_detections(
     order, key, box = _sort_detections(truth, detections)
     score = detections["score"].to_numpy(np.float64)[order]
     truths = truth.start, truth.box, truth.area, truth.crowd
-    true, false, _, iou = _match(key, box, *truths, AREA_RANGES, thresholds)
+    true, false, _, iou = _match(key, box, *truths, areas, thresholds)
     label, image = np.divmod(key, max(len(truth.images), 1))
     best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
     return Matches(

@@ -7,7 +7,9 @@ of Kuzucu et al. 2024, arXiv:2405.20459. LRP: Oksuz et al. 2018, arXiv:1807.0169
 public implementations of the last two define the details; tests compute all of them in another way.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from robustbench_sgdm.robustness.matching import (
     SortedTruth,
     match_detections,
 )
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
 _IOU = IOU_THRESHOLDS[:1]  # of a true positive, for every measure but LaECE
 # LaECE_0's: at 0 itself a box could find what it does not touch.
@@ -51,42 +54,56 @@ class Measure:
 
 _NO_BOX = "no box has that confidence"
 
-MEASURES: dict[str, Measure] = {
-    "recall": Measure("Objects that are found, percent."),
-    "recall_S": Measure("Small objects (under 32² px) that are found, percent."),
-    "recall_M": Measure("Medium objects that are found, percent."),
-    "recall_L": Measure("Large objects (over 96² px) that are found, percent."),
-    "precision": Measure("Boxes that find an object, percent.", undefined=_NO_BOX),
-    "F1": Measure("Harmonic mean of precision and recall, percent."),
-    "false_per_image": Measure("Boxes that find no object, per image.", True, np.inf),
-    "D-ECE": Measure(
-        "Mean difference between confidence and precision over ten bins, percent.", True, undefined=_NO_BOX
-    ),
-    "LaECE": Measure(
-        "Mean over classes of the difference between confidence and precision times IoU over 25 bins, percent.",
-        True,
-        undefined=_NO_BOX,
-    ),
-    "oLRP": Measure(
-        "LRP error, the mean over classes at the confidence that is best for each, percent.",
-        True,
-        needs_confidence=False,
-    ),
-    "oLRP_Loc": Measure(
-        "Part of oLRP: 1 - IoU of the boxes that find an object, percent.",
-        True,
-        needs_confidence=False,
-        undefined="no object is found",
-    ),
-    "oLRP_FP": Measure(
-        "Part of oLRP: boxes that find no object, percent of the boxes.",
-        True,
-        needs_confidence=False,
-        undefined="no object is found",
-    ),
-    "oLRP_FN": Measure("Part of oLRP: objects that are not found, percent.", True, needs_confidence=False),
-}
-"""By name; an object is found by a box of its class with an IoU of at least 0.5, as COCO matches them."""
+
+def measures(sizes: Sizes = COCO_SIZES) -> dict[str, Measure]:
+    """All measures by name; an object is found by a box of its class with an IoU of at least 0.5, matched as by COCO."""
+    spans = pairwise(sizes.edges)
+    by_size = {
+        f"recall_{name}": Measure(f"Objects of {low:g}² to {high:g}² px that are found, percent.")
+        for name, (low, high) in zip(sizes.names, spans, strict=True)
+    }
+    no_object = "no object is found"
+    return {
+        "recall": Measure("Objects that are found, percent."),
+        **by_size,
+        "precision": Measure("Boxes that find an object, percent.", undefined=_NO_BOX),
+        "F1": Measure("Harmonic mean of precision and recall, percent."),
+        "false_per_image": Measure("Boxes that find no object, per image.", True, np.inf),
+        "D-ECE": Measure(
+            "Mean difference between confidence and precision over ten bins, percent.",
+            True,
+            undefined=_NO_BOX,
+        ),
+        "LaECE": Measure(
+            "Mean over classes of the difference between confidence and precision times IoU over 25 bins, percent.",
+            True,
+            undefined=_NO_BOX,
+        ),
+        "oLRP": Measure(
+            "LRP error, the mean over classes at the confidence that is best for each, percent.",
+            True,
+            needs_confidence=False,
+        ),
+        "oLRP_Loc": Measure(
+            "Part of oLRP: 1 - IoU of the boxes that find an object, percent.",
+            True,
+            needs_confidence=False,
+            undefined=no_object,
+        ),
+        "oLRP_FP": Measure(
+            "Part of oLRP: boxes that find no object, percent of the boxes.",
+            True,
+            needs_confidence=False,
+            undefined=no_object,
+        ),
+        "oLRP_FN": Measure(
+            "Part of oLRP: objects that are not found, percent.", True, needs_confidence=False
+        ),
+    }
+
+
+MEASURES = measures()
+"""The measures with COCO's sizes."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -148,24 +165,29 @@ def precision_recall_counts(
 class MeasureSampler:
     """One cell, ready to be measured under any weights of its images."""
 
-    def __init__(self, truth: SortedTruth, detections: pd.DataFrame, confidence: float) -> None:
+    def __init__(
+        self, truth: SortedTruth, detections: pd.DataFrame, confidence: float, sizes: Sizes = COCO_SIZES
+    ) -> None:
         """Match the detections.
 
         Args:
             truth: of all images.
             detections: of the cell, as of `match_detections`.
             confidence: the operating confidence; NaN where it is not known.
+            sizes: of objects.
         """
+        self._areas = len(sizes.areas)
         self.images, self.classes = len(truth.images), len(truth.categories)
         self.confidence = confidence = float(np.float32(confidence))  # as precise as stored scores
-        self.matches = match_detections(truth, detections, _IOU)
+        self.matches = match_detections(truth, detections, _IOU, sizes.areas)
         kept = self.matches.score >= confidence
-        overlapping = match_detections(truth, detections[detections["score"] >= confidence], _ANY_IOU)
+        above = detections[detections["score"] >= confidence]
+        overlapping = match_detections(truth, above, _ANY_IOU, sizes.areas[:1])
         self._objects = [
-            _count(*_objects(truth, area), (self.images, self.classes)) for area in range(len(_AREAS))
+            _count(image, label, (self.images, self.classes)) for image, label in _objects(truth, sizes)
         ]
         image, label = self.matches.image[kept], self.matches.label[kept]
-        true = [(self.matches.true[kept, area] & 1).astype(float) for area in range(len(_AREAS))]
+        true = [(self.matches.true[kept, area] & 1).astype(float) for area in range(self._areas)]
         false = (self.matches.false[kept, 0] & 1).astype(float)
         counted = (true[0] + false) > 0
         bins = image.astype(np.int64), _bin(self.matches.score[kept], _ECE_BINS)
@@ -192,19 +214,19 @@ class MeasureSampler:
         return ClassCounts(*(_weighted(weights, m) for m in (self._objects[0], self._true, self._false)))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        """The measures (r, m), in the order of `MEASURES`, under (r, n) copies of each image in order of id.
+        """The measures (r, m), in the order of `measures(sizes)`, under (r, n) copies of each image in order of id.
 
         Returns:
             In percent, `false_per_image` a count; NaN where a measure is undefined, or needs a confidence that is NaN.
         """
         rows = max(1, _CHUNK // (8 * max(self.images, 1)))
         parts = [self._score(weights[i : i + rows]) for i in range(0, len(weights), rows)]
-        return np.concatenate(parts) if parts else np.empty((0, len(MEASURES)))
+        return np.concatenate(parts) if parts else np.empty((0, self._areas + 9))
 
     def _score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         copies = weights.astype(np.float64)
         sums = copies @ self._sums
-        areas = len(_AREAS)
+        areas = self._areas
         objects, true, false = sums[:, :areas], sums[:, areas : 2 * areas], sums[:, 2 * areas]
         gaps = sums[:, 2 * areas + 1 :]
         boxes = true[:, 0] + false
@@ -231,15 +253,13 @@ class MeasureSampler:
         return _mean_present(errors)
 
 
-_AREAS = ("", "_S", "_M", "_L")
-
-
-def _objects(truth: SortedTruth, area: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Image and class of each object of an area range that counts."""
-    image, start = truth.counted
+def _objects(truth: SortedTruth, sizes: Sizes) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """Image and class of each object that counts, for each area range."""
+    image, start = truth.counted(sizes.areas)
     classes = len(truth.categories)
-    bounds = start[area * classes : (area + 1) * classes + 1]
-    return image[bounds[0] : bounds[-1]], np.repeat(np.arange(classes), np.diff(bounds))
+    for area in range(len(sizes.areas)):
+        bounds = start[area * classes : (area + 1) * classes + 1]
+        yield image[bounds[0] : bounds[-1]], np.repeat(np.arange(classes), np.diff(bounds))
 
 
 def _count(

@@ -1,6 +1,6 @@
 """Detectors at the confidence at which they are used: chosen on clean images, kept under corruption."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +9,17 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.robustness.matching import IOU_THRESHOLDS, SortedTruth, match_detections
 from robustbench_sgdm.robustness.measures import (
-    MEASURES,
     MeasureSampler,
     best_confidence,
+    measures,
 )
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import (
     BootstrapSamples,
     Statistic,
-    jackknife_weights,
+    sample_images,
 )
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 from robustbench_sgdm.store import Cell, Run
 
 _VERSION = 1  # of the measures; raise it when one changes, so that cached ones are computed again
@@ -57,37 +58,30 @@ def operating_confidences(run: Run, confidence: float | None = None) -> dict[str
     return found
 
 
-def why_undefined(confidences: Mapping[str, float]) -> dict[str, dict[str, str]]:
+def why_undefined(confidences: Mapping[str, float], sizes: Sizes = COCO_SIZES) -> dict[str, dict[str, str]]:
     """By model and measure, why there is no value where there is none."""
     no_confidence = "no clean detections to choose a confidence on; give one"
     return {
         model: {
             name: no_confidence if np.isnan(confidence) and one.needs_confidence else one.undefined
-            for name, one in MEASURES.items()
+            for name, one in measures(sizes).items()
         }
         for model, confidence in confidences.items()
     }
 
 
-def operating_point(confidences: Mapping[str, float]) -> Statistic:
-    """The measures of a run's cells, `MEASURES`, with each model's confidence."""
+def operating_point(confidences: Mapping[str, float], sizes: Sizes = COCO_SIZES) -> Statistic:
+    """The measures of a run's cells, of these sizes, with each model's confidence."""
+    names = tuple(measures(sizes))
 
     def compute(run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]) -> BootstrapSamples:
-        sampler = MeasureSampler(truth, run.store.read_detections(cell), confidences[cell.model])
+        sampler = MeasureSampler(truth, run.store.read_detections(cell), confidences[cell.model], sizes)
         return sample_images(sampler.score, sampler.images, weights)
 
     return Statistic(
-        tuple(MEASURES),
-        "measures.parquet",
+        names,
+        sizes.file_name("measures"),
         compute,
-        lambda _run, _cell: np.full(len(MEASURES), np.nan),
+        lambda _run, _cell: np.full(len(names), np.nan),
         lambda cell: [_VERSION, repr(confidences[cell.model])],
     )
-
-
-def sample_images(
-    score: Callable[[NDArray[np.uint16]], NDArray[np.float64]], images: int, weights: NDArray[np.uint16]
-) -> BootstrapSamples:
-    """The samples of a function of (r, images) weights that returns (r, m) statistics."""
-    ones = np.ones((1, images), np.uint16)
-    return BootstrapSamples(score(ones)[0], score(weights), score(jackknife_weights(images)))

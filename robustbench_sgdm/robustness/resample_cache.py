@@ -6,6 +6,7 @@ of cells, and differences between any two models, need no resampling.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
-from robustbench_sgdm.robustness.resampling import METRICS, Resampler
+from robustbench_sgdm.robustness.resampling import Resampler
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 from robustbench_sgdm.store import Cell, Run
 from robustbench_sgdm.store.parquet import read_stamp, read_table
 
@@ -86,12 +88,15 @@ def jackknife_weights(images: int) -> NDArray[np.uint16]:
 
 def resample_cell(resampler: Resampler, weights: NDArray[np.uint16]) -> BootstrapSamples:
     """A cell's metrics under weights (r, images)."""
-    ones = np.ones(resampler.images, np.uint16)
-    estimate, resamples, jackknife = (
-        np.array([resampler.score(w) for w in rows])
-        for rows in (ones[None], weights, jackknife_weights(len(ones)))
-    )
-    return BootstrapSamples(estimate[0], resamples.reshape(-1, len(METRICS)), jackknife)
+    return sample_images(lambda rows: np.array([resampler.score(w) for w in rows]), resampler.images, weights)
+
+
+def sample_images(
+    score: Callable[[NDArray[np.uint16]], NDArray[np.float64]], images: int, weights: NDArray[np.uint16]
+) -> BootstrapSamples:
+    """The samples of a function of (r, images) weights that returns (r, m) statistics."""
+    ones = np.ones((1, images), np.uint16)
+    return BootstrapSamples(score(ones)[0], score(weights), score(jackknife_weights(images)))
 
 
 @dataclass(frozen=True)
@@ -113,23 +118,20 @@ class Statistic:
     key: Callable[[Cell], list[Any]] = lambda _: []
 
 
-def _resample_scores(
-    run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]
-) -> BootstrapSamples:
-    samples = resample_cell(
-        Resampler(truth, match_detections(truth, run.store.read_detections(cell))), weights
-    )
-    _check_scores(run, cell, samples)
-    return samples
+def average_precision(sizes: Sizes = COCO_SIZES) -> Statistic:
+    """COCO's average precision, of all objects and of each size; the estimates are the stored scores."""
 
+    def compute(run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]) -> BootstrapSamples:
+        matches = match_detections(truth, run.store.read_detections(cell), areas=sizes.areas)
+        samples = resample_cell(Resampler(truth, matches, sizes.areas), weights)
+        _check_scores(run, cell, dict(zip(sizes.metrics, samples.estimate.tolist(), strict=True)))
+        return samples
 
-def _stored_scores(run: Run, cell: Cell) -> NDArray[np.float64]:
-    scores = run.store.read_scores(cell).metrics
-    return np.array([scores[m] for m in METRICS], float)
+    def stored(run: Run, cell: Cell) -> NDArray[np.float64]:
+        scores = run.store.read_scores(cell).metrics
+        return np.array([scores.get(m, np.nan) for m in sizes.metrics], float)
 
-
-AVERAGE_PRECISION = Statistic(METRICS, "bootstrap.parquet", _resample_scores, _stored_scores)
-"""COCO's average precision, whose estimates are the stored scores."""
+    return Statistic(sizes.metrics, sizes.file_name("bootstrap"), compute, stored)
 
 
 def load_samples(
@@ -194,9 +196,9 @@ def _load_or_none(
 
 def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
     """Whether the average precision of all complete cells is cached, so that `bootstrap_intervals` is instant."""
+    statistic = average_precision()
     return all(
-        read_stamp(_file(run, cell, AVERAGE_PRECISION), "stamp", run.files)
-        == _stamp(cell, AVERAGE_PRECISION, seed)
+        read_stamp(_file(run, cell, statistic), "stamp", run.files) == _stamp(cell, statistic, seed)
         for cell in run.cells
         if run.store.is_complete(cell) and run.store.has_detections(cell)
     )
@@ -228,11 +230,11 @@ def _check_same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:
         )
 
 
-def _check_scores(run: Run, cell: Cell, samples: BootstrapSamples) -> None:
+def _check_scores(run: Run, cell: Cell, estimates: Mapping[str, float]) -> None:
     stored: Mapping[str, float | None] = run.store.read_scores(cell).metrics
-    for name, ours in zip(METRICS, samples.estimate, strict=True):
-        theirs = stored[name]
-        if (theirs is None) != bool(np.isnan(ours)) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
+    for name in estimates.keys() & stored.keys():
+        ours, theirs = estimates[name], stored[name]
+        if (theirs is None) != math.isnan(ours) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
             raise DataError(
                 f"{cell} of {run.path}: its detections give {name} {ours:.4f}, but its stored score is {theirs}; "
                 f"delete {run.store.folder(cell)} and run the same command again"

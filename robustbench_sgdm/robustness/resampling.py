@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.robustness.matching import (
     ALL_THRESHOLDS,
-    AREA_RANGES,
     IOU_THRESHOLDS,
     Matches,
     SortedTruth,
 )
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 
-METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+METRICS = COCO_SIZES.metrics
 """The metrics of a resample, in percent; NaN where its images have no such object."""
 
 RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101, dtype=np.float64)
@@ -64,23 +64,23 @@ class _Events(NamedTuple):
 class Resampler:
     """One cell, ready to be scored under any weights; threads must not share it."""
 
-    def __init__(self, truth: SortedTruth, matches: Matches, areas: int = len(AREA_RANGES)) -> None:
+    def __init__(
+        self, truth: SortedTruth, matches: Matches, areas: NDArray[np.float64] = COCO_SIZES.areas
+    ) -> None:
         """Sort what is resampled.
 
         Args:
             truth: of all images.
-            matches: of the cell.
-            areas: the first ranges of `AREA_RANGES` that are needed; `score` needs all.
+            matches: of the cell, with these area ranges.
+            areas: of `Sizes`.
         """
         self.images, self.classes = len(truth.images), len(truth.categories)
-        image, start = truth.counted
-        start = start[: areas * self.classes + 1]
-        self._objects = image[: start[-1]], start
-        self._events = _events(matches, self.classes, areas)
-        self._precision = np.empty((areas, _CURVE_POINTS * self.classes))
+        self._objects = truth.counted(areas)
+        self._events = _events(matches, self.classes, len(areas))
+        self._precision = np.empty((len(areas), _CURVE_POINTS * self.classes))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        """The metrics of `METRICS` (6,) in percent, with (n,) copies of each image in order of id."""
+        """The metrics of `Sizes.metrics` (m,) in percent, with (n,) copies of each image in order of id."""
         present = _precision(weights, *self._objects, self._events, RECALLS, self._precision)
         areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]

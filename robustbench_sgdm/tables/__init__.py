@@ -30,6 +30,7 @@ from robustbench_sgdm.tables.table import (
     humanize,
     split_columns,
     starred,
+    to_latex,
     to_markdown,
 )
 from robustbench_sgdm.tables.training import training_table
@@ -66,6 +67,7 @@ __all__ = [
     "split_columns",
     "starred",
     "to_json",
+    "to_latex",
     "to_markdown",
     "training_table",
     "verdicts",

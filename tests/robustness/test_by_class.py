@@ -18,6 +18,7 @@ from robustbench_sgdm.robustness.matching import match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
 from robustbench_sgdm.robustness.resampling import Resampler
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 from robustbench_sgdm.store import GroundTruth
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
@@ -28,7 +29,9 @@ def test_ap_under_weights_is_that_of_the_class_alone(made: Any) -> None:
     truth = made.truth(0)
     found = made.detections(truth, 1)
     every = sort_truth(truth)
-    resampler = Resampler(every, match_detections(every, found), 1)
+    resampler = Resampler(
+        every, match_detections(every, found, areas=COCO_SIZES.areas[:1]), COCO_SIZES.areas[:1]
+    )
     for weights in (np.ones(30, np.uint16), *bootstrap_weights(30, 5, 0), np.eye(30, dtype=np.uint16)[-1]):
         scores = resampler.score_classes(weights)
         for index, category in enumerate(every.categories.tolist()):

@@ -293,9 +293,9 @@ def _manifest(
 def write_samples(run: Run, cell: Cell, level: float) -> None:
     """Write made-up bootstrap samples of a cell about a score, as `robustness` caches them."""
     from robustbench_sgdm.robustness.resample_cache import (
-        AVERAGE_PRECISION,
         JACKKNIFE_GROUPS,
         BootstrapSamples,
+        average_precision,
         save_samples,
     )
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
@@ -304,5 +304,9 @@ def write_samples(run: Run, cell: Cell, level: float) -> None:
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
     noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
     save_samples(
-        run, cell, AVERAGE_PRECISION, 0, BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1])
+        run,
+        cell,
+        average_precision(),
+        0,
+        BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]),
     )

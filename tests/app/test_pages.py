@@ -377,13 +377,11 @@ def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch
         monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
         (tmp_path / "dashboard.json").mkdir()
         jobs.stop(tmp_path)
-        assert child.wait(20)
+        assert child.wait(20) == -signal.SIGTERM
 
 
 def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline()
         monkeypatch.setattr(jobs, "_STOP_TIMEOUT", 3.0)

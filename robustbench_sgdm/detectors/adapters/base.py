@@ -20,6 +20,11 @@ from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 from robustbench_sgdm.detectors.base import validate_images
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
+from robustbench_sgdm.detectors.operations import count_gflops
+
+_COUNTED_SIDE = (
+    640  # px, of the image whose operations are counted where a library scales images by its own rules
+)
 
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 """Names that COCO's 91 labels have where there is no class; boxes with such a label are left out."""
@@ -196,7 +201,10 @@ class LibraryDetector(AdaptedDetector):
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types; `loader` is what `--model` takes."""
-        return super().describe() | self._settings | {"loader": self.model, "device": str(self.device)}
+        side = self.imgsz or _COUNTED_SIDE
+        gflops = count_gflops(lambda: self.raw([torch.zeros(3, side, side, dtype=torch.uint8)]))
+        own = {"loader": self.model, "device": str(self.device), "gflops": gflops}
+        return super().describe() | self._settings | own
 
     @torch.inference_mode()
     def _call(self, images: Sequence[Tensor]) -> list[Any]:

@@ -160,6 +160,10 @@ def test_auto_takes_the_fastest_and_stays_with_it(
     assert json.loads(kept.read_text())["runtime"] == chosen
     kept.write_text('{"runtime": "onnx"}')
     assert convert(detector, "auto").describe()["runtime"] == "onnx"
+    for damaged in ("", "[]", '{"runtime": 3}'):  # by a power cut, or by hand: it is chosen again
+        kept.write_text(damaged)
+        again = convert(detector, "auto").describe().get("runtime", "pytorch")
+        assert json.loads(kept.read_text()) == {"runtime": again}
 
 
 def test_a_run_compares_an_export_with_its_checkpoint(command: Callable[..., str], tiny_coco: Path) -> None:

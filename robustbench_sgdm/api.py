@@ -368,14 +368,25 @@ class Run:
 
         Args:
             baseline: compare all others with this model; the run's own if None.
-            metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own if none.
+            metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L and `robustness.MEASURES`; the data set's own if none.
 
         Raises:
             DataError: the run keeps no ground truth or no detections to resample.
             UsageError: the run has no such model, or no other.
         """
-        run = self.against(baseline) if baseline else self
-        return run.analysis().bootstrap.table(self._metrics(metrics))
+        from robustbench_sgdm import robustness
+
+        run, names = self.against(baseline) if baseline else self, self._metrics(metrics)
+        intervals = robustness.bootstrap_intervals(run.directory, resamples=run.resamples, metrics=names)
+        return intervals.table(names)
+
+    def shifts(self) -> "pd.DataFrame":
+        """Clean against other data that the run was given with `shifts`; see `robustness.shift_table`.
+
+        Raises:
+            DataError: there is none, or it cannot be read.
+        """
+        return self.analysis().shifts
 
     def verdicts(self) -> list[str]:
         """What the comparison comes to, a sentence for each pair.

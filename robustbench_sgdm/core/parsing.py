@@ -98,6 +98,23 @@ def find_file(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
+def parse_assignments(values: Iterable[str], option: str) -> dict[str, str]:
+    """NAME=VALUE items by name.
+
+    Raises:
+        UsageError: another form, or a name that is given twice.
+    """
+    assigned: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not (name and equals and rest):
+            raise UsageError(f"{option} {value!r} is not NAME=VALUE")
+        if name in assigned:
+            raise UsageError(f"{option} {name} is given twice; use another name")
+        assigned[name] = rest
+    return assigned
+
+
 def parse_severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 

@@ -143,7 +143,7 @@ class Evaluation:
         )
         shifts = {
             name: make_plan(
-                entrants, one, (), [0.0], settings, command=config.command, config=config.manifest()
+                entries, one, (), [0.0], settings, command=config.command, config=config.manifest()
             )
             for name, one in shifted.items()
         }

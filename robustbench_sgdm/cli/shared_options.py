@@ -60,6 +60,33 @@ DownloadOption = Annotated[
     ),
 ]
 ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
+ImgszOption = Annotated[
+    int,
+    typer.Option(
+        "--imgsz",
+        help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
+    ),
+]
+ConfOption = Annotated[
+    float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
+]
+IouOption = Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")]
+MaxDetOption = Annotated[int, typer.Option("--max-det", help="Maximum detections per image.")]
+End2EndOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--end2end/--no-end2end",
+        help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: as "
+        "Ultralytics' val (one-to-many).",
+    ),
+]
+TrustWeightsOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights",
+        help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust fully.",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
 BaselineOption = Annotated[
     str | None,

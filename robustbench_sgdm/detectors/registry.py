@@ -78,7 +78,7 @@ def load_detectors(
     models: Sequence[str | Path | Detector],
     config: InferenceConfig = InferenceConfig(),
     *,
-    weights: Mapping[str, Path] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
     baselines: bool = True,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, DetectorEntry]:
@@ -117,8 +117,7 @@ def load_detectors(
         raise UsageError(
             f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    # Detectors are pickled for workers, and a run's whole configuration would go along.
-    config = config.inference
+    config = config.inference  # pickled with detectors for workers: without the rest of a run's configuration
     entries: dict[str, DetectorEntry] = {}
     without_end2end: list[NoEnd2EndError] = []
     for model, baseline in baseline_of.items():
@@ -146,7 +145,7 @@ def load_detectors(
 
 
 def _load(
-    model: str, config: InferenceConfig, weights: Path | None
+    model: str, config: InferenceConfig, weights: str | Path | None
 ) -> tuple[UltralyticsDetector | ExportedDetector | LibraryDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
     load = load_library_model if is_library_model(model) else load_file
@@ -157,8 +156,8 @@ def _load(
 
 
 def _files_by_model(
-    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, Path]
-) -> dict[str, Path]:
+    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, str | Path]
+) -> dict[str, str | Path]:
     """Weight files by model; a baseline that was added takes its variant's, never embedded weights of other data."""
     if stray := [name for name in weights if name not in baseline_of]:
         raise unknown_name_error("model (--weights)", stray[0], baseline_of)
@@ -340,8 +339,8 @@ def load_plugin(model: str) -> Detector:
 
 def _factory(place: EntryPoint | str) -> Callable[[], Any]:
     if isinstance(place, EntryPoint):
-        found: Callable[[], Any] = place.load()
-        return found
+        loaded: Callable[[], Any] = place.load()
+        return loaded
     module, _, name = place.partition(":")
     target: Any = importlib.import_module(module)
     for part in name.split("."):

@@ -166,7 +166,7 @@ def use_nested(path: Path) -> None:
 
 def use_picture(path: Path) -> None:
     """As a data set's image and as an upload."""
-    image_decoding.image_size(path)
+    image_decoding.read_header(path)
     pixels = image_decoding.read_image(Image(1, path, 24, 24))
     assert pixels.shape == (24, 24, 3) and pixels.dtype == np.uint8
     image_decoding.decode_image(path.read_bytes())

@@ -93,10 +93,11 @@ class AdaptedDetector(ABC):
 
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
         """Detect in uint8 (3, H, W) RGB images; see `Detector.predict`."""
-        found = self.raw(images)
+        boxes_of = self.raw(images)
         try:
             return [
-                self._detections(boxes, *image.shape[1:]) for boxes, image in zip(found, images, strict=True)
+                self._detections(boxes, *image.shape[1:])
+                for boxes, image in zip(boxes_of, images, strict=True)
             ]
         except ValueError as error:
             raise self._failed(error) from error

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustbench_sgdm.core.arguments import check_arguments
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.untrusted_input import short_repr
 from robustbench_sgdm.detectors.adapters.base import AdaptedDetector
@@ -81,8 +82,9 @@ class CallableDetector(AdaptedDetector):
         return results
 
 
+@check_arguments
 def wrap_detector(
-    function: Function,
+    function: "Function",
     classes: Sequence[str] | Mapping[int, str],
     *,
     name: str | None = None,

@@ -61,8 +61,8 @@ class TorchvisionDetector(LibraryDetector):
         super().__init__(model, network, real, state, config, weights=weights)
 
     def _detect(self, images: list[Tensor]) -> Sequence[Any]:
-        found: Sequence[Any] = self._network([image.float() / 255 for image in images])
-        return found
+        results: Sequence[Any] = self._network([image.float() / 255 for image in images])
+        return results
 
 
 def load_torchvision(

@@ -70,10 +70,10 @@ class TransformersDetector(LibraryDetector):
         batch = self._processor(images=images, **how, **({"size": self._size} if self._size else {}))
         outputs = self._network(**batch.to(self.device))
         sizes = [tuple(image.shape[1:]) for image in images]
-        found: Sequence[Any] = self._processor.post_process_object_detection(
+        results: Sequence[Any] = self._processor.post_process_object_detection(
             outputs, threshold=0.0, target_sizes=sizes
         )
-        return found
+        return results
 
 
 def load_transformers(

@@ -7,15 +7,27 @@ import typer
 
 from robustbench_sgdm.cli.shared_options import (
     RUNS,
+    ClassesOption,
+    ConfOption,
     CorruptionDirOption,
     DataOption,
     DeviceOption,
     DownloadOption,
+    End2EndOption,
+    HalfOption,
     ImagesOption,
+    ImgszOption,
+    IouOption,
+    LayoutOption,
+    MaxDetOption,
+    NormalizeOption,
     ProjectOption,
+    RuntimeOption,
     SplitOption,
+    TrustOption,
 )
 from robustbench_sgdm.core import parsing
+from robustbench_sgdm.core.errors import UsageError
 
 app = typer.Typer(
     help="List what is available: models, corruptions, data, figures, runs.",
@@ -73,7 +85,6 @@ def corruptions(
     from robustbench_sgdm import listings, tables
     from robustbench_sgdm.cli.console import print_table, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
-    from robustbench_sgdm.core.errors import UsageError
 
     if measure:
         with progress_bars() as progress:
@@ -197,12 +208,18 @@ def checks(
     split: SplitOption = "val",
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a --model by name.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Images to run the model on.")] = 32,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="As in `run`.")] = 0,
-    conf: Annotated[float, typer.Option("--conf", help="As in `run`.")] = 0.001,
-    iou: Annotated[float, typer.Option("--iou", help="As in `run`.")] = 0.7,
-    max_det: Annotated[int, typer.Option("--max-det", help="As in `run`.")] = 300,
+    imgsz: ImgszOption = 0,
     device: DeviceOption = None,
-    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="As in `run`.")] = False,
+    half: HalfOption = False,
+    conf: ConfOption = 0.001,
+    iou: IouOption = 0.7,
+    max_det: MaxDetOption = 300,
+    end2end: End2EndOption = None,
+    trust_weights: TrustOption = False,
+    runtime: RuntimeOption = "pytorch",
+    classes: ClassesOption = None,
+    layout: LayoutOption = None,
+    normalize: NormalizeOption = None,
     download: DownloadOption = False,
 ) -> None:
     """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
@@ -221,7 +238,7 @@ def checks(
     source, folder = resolve_paths(data, images)
     with progress_bars() as progress:
         found = api.checks(
-            parsing.parse_models([model])[0] if model else None,
+            _one_model(model) if model else None,
             weights=weights,
             predictions=predictions,
             data=source,
@@ -229,26 +246,39 @@ def checks(
             split=split,
             limit=limit,
             imgsz=imgsz,
+            device=device,
+            half=half,
             conf=conf,
             iou=iou,
             max_det=max_det,
-            device=device,
+            end2end=end2end,
             trust_weights=trust_weights,
+            runtime=runtime,
+            classes=classes,
+            layout=layout,
+            normalize=normalize,
             download=download,
             progress=progress,
         )
     rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in found.findings]
-    print_table(
-        Table(
-            f"{found.model} on {found.images} images of {found.data}", ["check", "result", "evidence"], rows
-        )
+    title, columns = (
+        f"{found.model} on {found.images} images of {found.data}",
+        ["check", "result", "evidence"],
     )
+    print_table(Table(title, columns, rows), text=columns)
     for one in found.problems:
         print_line(f"{one.check}: {one.remedy}")
     if not found.problems:
         print_line("nothing to change")
         return
     raise typer.Exit(1)
+
+
+def _one_model(given: str) -> str:
+    models = parsing.parse_models([given])
+    if len(models) != 1:
+        raise UsageError(f"--model {given} names {len(models)} models; check one at a time")
+    return models[0]
 
 
 def _check_installation() -> None:
@@ -259,6 +289,7 @@ def _check_installation() -> None:
 
     frame, missing = listings.check_installation()
     verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"
-    print_table(Table("checks", list(frame.columns), frame.to_numpy().tolist(), [verdict]))
+    columns = list(frame.columns)
+    print_table(Table("checks", columns, frame.to_numpy().tolist(), [verdict]), text=columns)
     if missing:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
+from robustbench_sgdm.detectors.runtimes.metadata import read_class_names
+
+_LOG = logging.getLogger(__name__)
 
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 """Names that COCO's 91 labels have where there is no class; boxes with such a label are left out."""
@@ -145,6 +149,37 @@ def model_name(model: str) -> str:
     """
     path = Path(model.partition(":")[2])
     return path.name or path.resolve().name
+
+
+def name_classes(
+    model: str, own: Mapping[int, str], given: Sequence[str] | None, config: InferenceConfig, *, named: bool
+) -> dict[int, str]:
+    """Class names by label: those given for this model, those of the run where they fit, or the weights' own.
+
+    Args:
+        model: what `--model` names it by.
+        own: by label, the background and other `PLACEHOLDERS` too.
+        given: for this model, a name for each class; or for each label.
+        config: whose `classes` are of all models of a run that have none, or as many.
+        named: whether the weights name their classes; else `own` holds stand-ins.
+
+    Raises:
+        UsageError: the weights have no names and none fit, or those given for this model do not.
+        DataError: the file of names cannot be read.
+    """
+    names = given if config.classes is None or given is not None else read_class_names(config.classes)
+    real = [label for label, name in own.items() if name not in PLACEHOLDERS]
+    if names is not None and len(names) == len(own) > len(real) and names[0].strip("_") == "background":
+        names = names[1:]
+    for labels in (real, [label for label in own if label or label in real]):  # COCO's gaps may be theirs
+        if names is not None and len(names) == len(labels):
+            return {**own, **dict(zip(labels, names, strict=True))}
+    if not named or given is not None:
+        found = "the weights do not name them" if names is None else f"{len(names)} class names are given"
+        raise UsageError(f"{model} has {len(real)} classes, and {found}; give {len(real)} with --classes")
+    if names is not None:
+        _LOG.warning("%s keeps the names of its %d classes: --classes has %d", model, len(real), len(names))
+    return dict(own)
 
 
 class LibraryDetector(AdaptedDetector):

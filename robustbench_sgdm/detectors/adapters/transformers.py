@@ -19,7 +19,7 @@ from torch import Tensor
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr
-from robustbench_sgdm.detectors.adapters.base import LibraryDetector
+from robustbench_sgdm.detectors.adapters.base import LibraryDetector, name_classes
 from robustbench_sgdm.detectors.ultralytics.checkpoints import parse_class_names
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
@@ -53,7 +53,7 @@ class TransformersDetector(LibraryDetector):
         model: str,
         network: transformers.PreTrainedModel,
         processor: Any,
-        classes: Sequence[str],
+        classes: Mapping[int, str],
         config: InferenceConfig = InferenceConfig(),
         *,
         weights: str,
@@ -61,7 +61,7 @@ class TransformersDetector(LibraryDetector):
         settings = {key: value for key, value in network.config.to_dict().items() if key not in _OWN}
         parts = [hash_tensors(network.state_dict()), settings, processor.to_dict()]
         state = json.dumps(parts, sort_keys=True, default=str)
-        super().__init__(model, network, dict(enumerate(classes)), state, config, weights=weights)
+        super().__init__(model, network, classes, state, config, weights=weights)
         self._processor = processor
         self._size = _size(processor.size, config.imgsz)
 
@@ -91,7 +91,7 @@ def load_transformers(
         model: `hf:` and the folder or name.
         config: see `TransformersDetector`. A name is looked for in the hub's cache; `download` fetches it.
         weights: the folder, in place of the one that `model` names.
-        classes: names in place of those in the config, as many.
+        classes: names in place of those in the config, for all labels or for those that are classes.
 
     Raises:
         UsageError: a name that is not here, or class names that do not fit.
@@ -138,12 +138,11 @@ def load_transformers(
             f"{folder}: its {type(processor).__name__} makes no boxes; give one for object detection"
         )
     try:
-        names = parse_class_names(network.config.id2label)
+        own = dict(enumerate(parse_class_names(network.config.id2label)))
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
-    if classes is not None and len(classes) != len(names):
-        raise UsageError(f"{len(classes)} class names given, {folder} has {len(names)} classes")
-    return TransformersDetector(model, network, processor, classes or names, config, weights=str(folder))
+    names = name_classes(model, own, classes, config, named=True)
+    return TransformersDetector(model, network, processor, names, config, weights=str(folder))
 
 
 def _folder(model: str, download: bool) -> Path:

@@ -136,18 +136,11 @@ def _fit(name: str, outputs: Sequence[Output], classes: int | None, metadata: Fi
     elif name == "end2end" and single and not is_query:
         if single[2] == 6 and (metadata.is_end_to_end or metadata.has_nms or not metadata.is_ultralytics):
             return Layout(name, LAYOUTS[name], is_end_to_end=True, fills_square=False)
-    elif (
-        name == "rtdetr"
-        and single
-        and (
-            is_query or (metadata.is_ultralytics and metadata.head is None)  # older exports do not say
-        )
-    ):
-        labels = outputs[0].values[..., 5:6]
-        per_class = single[2] == 4 + (classes or 0) and not (
-            single[2] == 6 and (labels == np.round(labels)).all()
-        )
-        if per_class or (is_query and single[2] == 6):
+    elif name == "rtdetr" and single:
+        labels, width = outputs[0].values[..., 5:6], 4 + (classes or 0)
+        per_class = single[2] == width and not (width == 6 and (labels == np.round(labels)).all())
+        unsaid = metadata.is_ultralytics and metadata.head is None and single[1] != width  # older exports
+        if (is_query and (per_class or single[2] == 6)) or (unsaid and per_class):
             return Layout(name, LAYOUTS[name], is_end_to_end=True, fills_square=True, per_class=per_class)
     elif name == "torchvision" and len(outputs) == 3:
         return _fit_torchvision(outputs)

@@ -1,7 +1,7 @@
 """A comparison of the models of runs: tables, verdicts and thresholds, each computed on first use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -10,9 +10,12 @@ from robustbench_sgdm import gate, robustness, tables
 from robustbench_sgdm.config import ComparisonConfig
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import make_counter
-from robustbench_sgdm.robustness import Intervals
+from robustbench_sgdm.robustness import COCO_SIZES, FirstFailures, Intervals, Sizes
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table, Verdict
+
+FIRST_FAILURE = "first-failure"
+"""What `first_failures` is called among metrics."""
 
 Pair = tuple[str, str]
 """Baseline and model."""
@@ -25,10 +28,12 @@ class Comparison:
     Attributes:
         config: what to compare.
         runs: each once.
+        sizes: of objects.
     """
 
     config: ComparisonConfig
     runs: Sequence[Run]
+    sizes: Sizes = COCO_SIZES
 
     @classmethod
     def create(cls, config: ComparisonConfig, runs: Sequence[Run]) -> "Comparison":
@@ -38,18 +43,20 @@ class Comparison:
             UsageError: an unknown metric.
             DataError: a run without a complete cell.
         """
-        for metric in config.metrics:
-            if metric not in robustness.METRICS:
-                raise unknown_name_error("metric", metric, robustness.METRICS)
+        sizes = COCO_SIZES if config.sizes is None else Sizes.parse(config.sizes)
+        config = replace(config, metrics=[_metric(name, sizes) for name in config.metrics])
         for run in runs:
             if len(run.missing_cells()) == len(run.cells):
                 raise DataError(f"{run.path} has no complete cell to compare; run the same command again")
-        return cls(config, list({run.path.resolve(): run for run in runs}.values()))
+        return cls(config, list({run.path.resolve(): run for run in runs}.values()), sizes)
 
     @cached_property
     def metrics(self) -> list[str]:
         """The metrics that are compared, the first one for verdicts."""
-        return list(self.config.metrics) or list(dict.fromkeys([self.primary_metric, "AP_S"]))
+        if not self.config.metrics:
+            small = [f"AP_{name}" for name in self.sizes.names[: 1 if self.sizes == COCO_SIZES else None]]
+            return list(dict.fromkeys([self.primary_metric, *small]))
+        return [m for m in self.config.metrics if m != FIRST_FAILURE] or [self.primary_metric]
 
     @property
     def primary_metric(self) -> str:
@@ -65,15 +72,67 @@ class Comparison:
             DataError: the runs cannot be compared, have no ground truth, or are damaged.
         """
         config = self.config
-        done = sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
         return robustness.bootstrap_intervals(
             self.runs,
             resamples=config.resamples,
             seed=config.seed,
             level=config.level,
             groups=config.seed_groups,
-            progress=make_counter(config.progress, "resampling", done),
+            metrics=self.metrics,
+            confidence=config.confidence,
+            sizes=self.sizes,
+            progress=make_counter(config.progress, "resampling", self._done),
         )
+
+    @cached_property
+    def first_failures(self) -> FirstFailures | None:
+        """When each model first loses what it finds on clean images, if that was asked for."""
+        if FIRST_FAILURE not in self.config.metrics:
+            return None
+        config = self.config
+        return robustness.first_failures(
+            self.intervals,
+            self.pairs,
+            confidence=config.confidence,
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+
+    @cached_property
+    def by_class(self) -> list[pd.DataFrame]:
+        """A frame for each metric of classes, if that was asked for; see `robustness.class_intervals`."""
+        if not self.config.by_class:
+            return []
+        config, intervals = self.config, replace(self.intervals, pairs=self.pairs)
+        metrics = [m for m in self.metrics if m in robustness.CLASS_METRICS] or ["AP"]
+        return [
+            robustness.class_intervals(
+                intervals,
+                metric,
+                confidence=config.confidence,
+                resamples=config.resamples,
+                seed=config.seed,
+                progress=make_counter(config.progress, f"resampling {metric} by class", self._done),
+            )
+            for metric in metrics
+        ]
+
+    @property
+    def _done(self) -> int:
+        """The number of complete cells."""
+        return sum(len(run.cells) - len(run.missing_cells()) for run in self.runs)
+
+    @cached_property
+    def confidences(self) -> dict[str, float]:
+        """The confidence from which each model's boxes count, where something that is compared depends on it."""
+        known = robustness.measures(self.sizes)
+        measures = [known[m] for m in self.metrics if m in known]
+        if FIRST_FAILURE not in self.config.metrics and not any(one.needs_confidence for one in measures):
+            return {}
+        by_run = {
+            run.path: robustness.operating_confidences(run, self.config.confidence) for run in self.runs
+        }
+        return {name: by_run[run.path][own] for name, (run, own) in self.intervals.sources.items()}
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -121,8 +180,9 @@ class Comparison:
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:
-        """The severity at which each model has lost half of its clean score."""
-        return robustness.half_severities(self.intervals, self.metrics[0], self.models)
+        """The severity at which each model has lost half of its clean score; no row for a measure of errors."""
+        found = robustness.half_severities(self.intervals, self.metrics[0], self.models)
+        return found[:0] if robustness.lower_is_better(self.metrics[0]) else found
 
     @cached_property
     def flips(self) -> dict[Pair, pd.DataFrame]:
@@ -160,11 +220,21 @@ class Comparison:
 
     def rows(self) -> pd.DataFrame:
         """Everything, as a row per number; see `tables.comparison_rows`."""
-        return tables.comparison_rows(self.table, self.half_severities, self.flips)
+        failures = None if self.first_failures is None else self.first_failures.table
+        rows = tables.comparison_rows(self.table, self.half_severities, self.flips, failures)
+        return (
+            pd.concat([rows, *self.by_class], ignore_index=True).fillna({"class": ""})
+            if self.by_class
+            else rows
+        )
 
     def tables(self) -> list[Table]:
         """Everything, as tables for people."""
         shown = tables.comparison_tables(self.table, self.config.level, self.identical)
+        if self.first_failures is not None:
+            shown += tables.first_failure_tables(self.first_failures.table, self.config.level)
+        shown += [tables.class_interval_table(frame, self.config.level) for frame in self.by_class]
+        shown += [tables.confidence_table(self.confidences)] if self.confidences else []
         shown += [tables.half_severity_table(self.half_severities)] if len(self.half_severities) else []
         return shown + [tables.flip_table(counts, *pair) for pair, counts in self.flips.items()]
 
@@ -177,11 +247,29 @@ class Comparison:
             UsageError: a threshold without any number to check.
         """
         metrics = list(dict.fromkeys(threshold.metric for threshold in thresholds))
+        if not set(metrics) <= set(self.intervals.metrics):
+            raise UsageError(
+                f"a threshold is about {', '.join(m for m in metrics if m not in self.intervals.metrics)}, which is not "
+                "compared; name it with --metrics too"
+            )
         table = self.intervals.table(metrics, pairs=self.pairs)
         return gate.check_thresholds(table, thresholds, significant=significant)
 
     def _repr_html_(self) -> str:
         return str(self.table.to_html(index=False, max_rows=60))
+
+
+def _metric(name: str, sizes: Sizes) -> str:
+    """A metric's name, whatever its capitals.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    known = [*sizes.metrics, *robustness.measures(sizes), FIRST_FAILURE]
+    by_name = {one.lower(): one for one in known}
+    if name.lower() not in by_name:
+        raise unknown_name_error("metric", name, known)
+    return by_name[name.lower()]
 
 
 def comparison_names(runs: Sequence[Run]) -> set[str]:

@@ -355,7 +355,13 @@ class ComparisonConfig:
         baseline: compare with this model; None for a module variant's own, for a model of several runs the first run's,
             else the first model.
         models: compare only these with the baseline; all others if none.
-        metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own and AP_S if none.
+        metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L, the measures of `robustness.MEASURES`, and first-failure; the data
+            set's own and AP_S if none. Capitals do not matter.
+        confidence: from which boxes count in measures and first failures; None for each model's with the highest F1 on
+            clean images.
+        sizes: edges of ranges of object sizes in pixels, such as 0,16,32,96,inf, in the place of COCO's; the metrics are
+            then called AP_0-16, recall_16-32 and so on.
+        by_class: also each class, in those of the metrics that classes have, or else in AP.
         seed_groups: networks trained from several seeds, name -> models, in addition to the runs' own.
         resamples: of the images, behind every interval; cached in the run directories.
         seed: of the resamples.
@@ -371,6 +377,9 @@ class ComparisonConfig:
     baseline: str | None = None
     models: str | Sequence[str] = ()
     metrics: str | Sequence[str] = ()
+    confidence: float | None = None
+    sizes: str | Sequence[float] | None = None
+    by_class: bool = False
     seed_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resamples: int = 1000
     seed: int = 0

@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.escaping import xml
-from robustbench_sgdm.robustness import METRICS
+from robustbench_sgdm.robustness import MEASURES, METRICS, lower_is_better
 from robustbench_sgdm.tables import format_number, humanize
 
 EXIT_CODE = 3
@@ -20,7 +20,7 @@ EXIT_CODE = 3
 Kind = Literal["fail-under", "max-drop"]
 
 _MEANS = ("P", "mPC", "rPC")
-_PATTERN = re.compile(r"(?:(P|mPC|rPC)(?::(\w+))?|(\w+))\s*=\s*(.+)")
+_PATTERN = re.compile(r"(?:(P|mPC|rPC)(?::([\w-]+))?|([\w-]+))\s*=\s*(.+)")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Threshold:
     """A bound on one number of every model or every pair.
 
     Attributes:
-        kind: `fail-under`, the lowest value of a model; `max-drop`, how far a model may be below its baseline.
+        kind: `fail-under`, the lowest value of a model; `max-drop`, how much worse a model may be than its baseline.
         statistic: P, mPC, rPC, or score for the score of each cell.
-        metric: of METRICS.
+        metric: of METRICS or MEASURES.
         value: in points, percent for rPC.
     """
 
@@ -77,15 +77,20 @@ def parse_threshold(text: str, kind: Kind, metric: str = "AP") -> Threshold:
         UsageError: another form, an unknown metric or not a finite number.
     """
     found = _PATTERN.fullmatch(text.strip())
-    name = (found[2] or found[3] or metric) if found else ""
+    known = {one.lower(): one for one in (*METRICS, *MEASURES)}
+    name = known.get((found[2] or found[3] or metric).lower(), "") if found else ""
     try:
         value = float(found[4]) if found else float("nan")
     except ValueError:
         value = float("nan")
-    if found is None or name not in METRICS or not abs(value) < float("inf"):
+    if found is None or not name or not abs(value) < float("inf"):
         raise UsageError(
             f"--{kind} {text!r} is not a threshold: write a mean ({', '.join(_MEANS)}; rPC:AP_S for another metric than "
-            f"{metric}) or a metric ({', '.join(METRICS)}), '=' and a number, for example rPC=50"
+            f"{metric}) or a metric ({', '.join(known.values())}), '=' and a number, for example rPC=50"
+        )
+    if kind == "fail-under" and lower_is_better(name):
+        raise UsageError(
+            f"--fail-under {text!r}: {name} measures errors, of which fewer are better; use --max-drop"
         )
     if kind == "max-drop" and value < 0:
         raise UsageError(f"--max-drop {text!r} is negative: write a drop as a positive number of points")
@@ -151,7 +156,8 @@ def _check(threshold: Threshold, row: Mapping[Any, Any], significant: bool) -> T
     if threshold.kind == "fail-under":
         return ThresholdResult(threshold, subject, estimate >= threshold.value, message, over)
     # A drop without an interval may be chance or not: it fails, because a gate must not pass what it does not know.
-    failed = estimate < -threshold.value and (row["significant"] or not has_interval or not significant)
+    worse = estimate if lower_is_better(threshold.metric) else -estimate
+    failed = worse > threshold.value and (row["significant"] or not has_interval or not significant)
     if failed and significant and not has_interval:
         message += ": its significance is unknown; --drops any does not ask for it"
     return ThresholdResult(threshold, subject, not failed, message, over)

@@ -6,9 +6,11 @@ import logging
 import signal
 import sys
 import threading
+from typing import Annotated
 
 import typer
 
+from robustbench_sgdm import __version__
 from robustbench_sgdm.cli import (
     compare,
     corrupt,
@@ -32,6 +34,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"robustbench-sgdm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None: ...
+
+
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("score")(score.score)

@@ -22,6 +22,7 @@ class Form(StrEnum):
     table = "table"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
     json = "json"
 
 
@@ -54,9 +55,38 @@ def compare(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", help="AP, AP50, AP75, AP_S, AP_M, AP_L; default: AP, AP_S. Commas or repeats."
+            "--metrics",
+            "--metric",
+            help="AP, AP50, AP75, AP_S, AP_M, AP_L; recall, recall_S, recall_M, recall_L, precision, F1, "
+            "false_per_image, D-ECE, LaECE at --confidence; oLRP, oLRP_Loc, oLRP_FP, oLRP_FN; first-failure. "
+            "Default: AP, AP_S. Commas or repeats.",
         ),
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--confidence",
+            min=0,
+            max=1,
+            help="Boxes below it do not count in recall and the like; default: for each model that with the highest F1 "
+            "on clean images.",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--sizes",
+            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ...",
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class",
+            help="Also each class, ranked by what it loses: AP, or recall, precision and F1 where --metrics "
+            "names them.",
+        ),
+    ] = False,
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,11 +103,11 @@ def compare(
         Form,
         typer.Option(
             "--format",
-            help="table for the terminal, csv with a row per number, markdown for documents, json for programs.",
+            help="table for the terminal, csv with a row per number, markdown or latex for documents, json for programs.",
         ),
     ] = Form.table,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write csv, markdown or json into this file instead.")
+        Path | None, typer.Option("--out", help="Write csv, markdown, latex or json into this file instead.")
     ] = None,
     fail_under: Annotated[
         list[str] | None,
@@ -121,6 +151,9 @@ def compare(
             baseline=baseline,
             models=parsing.split_list(model or [], {*known, *groups}.__contains__),
             metrics=parsing.split_list(metric or []),
+            confidence=confidence,
+            sizes=sizes,
+            by_class=by_class,
             seed_groups=groups,
             resamples=resamples,
             seed=seed,
@@ -193,7 +226,8 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
         rows = comparison.rows()
         text = escaping.csv(rows) if form is Form.csv else tables.to_json(rows)
     else:
-        text = "\n".join(map(tables.to_markdown, comparison.tables()))
+        write = tables.to_latex if form is Form.latex else tables.to_markdown
+        text = "\n".join(map(write, comparison.tables()))
     for pair, why in comparison.identical.items():
         info(tables.identical_sentence(*pair, why))
     if out is None:

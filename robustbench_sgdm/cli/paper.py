@@ -15,6 +15,7 @@ class Form(StrEnum):
     table = "table"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
 
 
 def paper(
@@ -25,11 +26,12 @@ def paper(
     form: Annotated[
         Form,
         typer.Option(
-            "--format", help="table for the terminal, csv with a row per number, markdown for documents."
+            "--format",
+            help="table for the terminal, csv with a row per number, markdown or latex for documents.",
         ),
     ] = Form.table,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write into this file instead: CSV, else Markdown.")
+        Path | None, typer.Option("--out", help="Write into this file instead: CSV, LaTeX, else Markdown.")
     ] = None,
     latency: Annotated[
         bool,
@@ -66,7 +68,8 @@ def paper(
     if form is Form.csv:
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        text = "\n".join(tables.to_markdown(paper.to_table(cells)) for cells in results)
+        write = tables.to_latex if form is Form.latex else tables.to_markdown
+        text = "\n".join(write(paper.to_table(cells)) for cells in results)
     if out:
         atomic_io.write_bytes(out, text.encode())
     elif form is not Form.table:

@@ -68,6 +68,33 @@ def code(text: object) -> str:
     return f"{fence}{space}{shown}{space}{fence}"
 
 
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
+    "–": "--",
+    "²": r"\textsuperscript{2}",
+    "×": r"\texttimes{}",
+}
+
+
+def latex(text: object) -> str:
+    r"""Text inside a paragraph or a table's cell of LaTeX; spaces and line ends become one space.
+
+    >>> print(latex("50 % of a_b \\input{x}"))
+    50 \% of a\_b \textbackslash{}input\{x\}
+    """
+    words = " ".join(escape_control_chars(str(text), "\n\t").split())
+    return "".join(_LATEX.get(character, character) for character in words)
+
+
 def html(text: object) -> str:
     """Text inside HTML, in an element or in a quoted attribute.
 

@@ -15,6 +15,7 @@ from robustbench_sgdm.robustness.aggregates import (
     summarize,
     summary,
 )
+from robustbench_sgdm.robustness.by_class import CLASS_METRICS, FEW_OBJECTS, class_intervals
 from robustbench_sgdm.robustness.error_analysis import (
     ERROR_TYPES,
     OBJECT_OUTCOMES,
@@ -22,42 +23,58 @@ from robustbench_sgdm.robustness.error_analysis import (
     calibration_bins,
     error_types,
 )
+from robustbench_sgdm.robustness.first_failure import FirstFailures, first_failures
 from robustbench_sgdm.robustness.flips import Flips, find_flips, mcnemar_p_value
 from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
+from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
+from robustbench_sgdm.robustness.operating_point import operating_confidences
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import holm, mark_significant
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
 __all__ = [
+    "CLASS_METRICS",
+    "COCO_SIZES",
     "CONFIDENCE",
     "ERROR_TYPES",
+    "FEW_OBJECTS",
+    "MEASURES",
     "METRICS",
     "OBJECT_OUTCOMES",
     "BootstrapSamples",
     "CorruptionSet",
+    "FirstFailures",
     "Flips",
     "Intervals",
     "Outcomes",
+    "Sizes",
     "average_trainings",
     "bootstrap_intervals",
     "calibration",
     "calibration_bins",
     "check_comparable",
+    "class_intervals",
     "class_scores",
     "corruption_sets",
     "error_types",
     "find_flips",
     "find_identical_pairs",
+    "first_failures",
     "half_severities",
     "has_cached_samples",
     "holm",
+    "lower_is_better",
     "mark_significant",
     "match_outcomes",
+    "maximum",
     "mcnemar_p_value",
+    "measures",
+    "operating_confidences",
     "primary_metric",
     "summarize",
     "summary",

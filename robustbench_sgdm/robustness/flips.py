@@ -3,27 +3,21 @@
 In a run without clean images, every object that only one of them finds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.robustness.matching import match_objects
-from robustbench_sgdm.robustness.outcomes import CONFIDENCE, sort_truth
+from robustbench_sgdm.robustness.found_objects import FoundObjects
+from robustbench_sgdm.robustness.outcomes import CONFIDENCE
 from robustbench_sgdm.robustness.significance import mark_significant
 from robustbench_sgdm.store import Cell, Run
-from robustbench_sgdm.store.parquet import read_table
 
-_VERSION = b"1"  # of the cached files; those of another version are computed again
-_FOUND_SCHEMA = pa.schema([("found", pa.bool_())])
 _OBJECT_COLUMNS = ["image_id", "annotation", "category_id", "keeper"]
 
 
@@ -113,7 +107,7 @@ def find_flips(
         for c in run.cells
         if run.store.is_complete(c) and run.store.has_detections(c)
     }
-    found = _FoundObjects(run, confidence)
+    found = FoundObjects(run, confidence)
     cells = []
     has_clean = any(c.corruption == CLEAN and c.model in (baseline, model) for c in run.cells)
     clean = [stored[name, CLEAN, 0.0] for name in (baseline, model) if (name, CLEAN, 0.0) in stored]
@@ -147,53 +141,8 @@ def mcnemar_p_value(kept: int, lost: int) -> float:
     return min(1.0, tail / 2 ** (number - 1)) if number else 1.0
 
 
-class _FoundObjects:
-    """Which objects each cell finds, cached in the run directory."""
-
-    def __init__(self, run: Run, confidence: float) -> None:
-        self.run = run
-        self.confidence = confidence
-        self.truth = run.ground_truth()
-        self._sorted = sort_truth(self.truth)
-        self._by_cell: dict[Cell, NDArray[np.bool_]] = {}
-
-    def __call__(self, cell: Cell) -> NDArray[np.bool_]:
-        """(g,) for the objects in order of annotation; never a crowd."""
-        if cell not in self._by_cell:
-            self._by_cell[cell] = self._load(cell)
-        return self._by_cell[cell]
-
-    def _load(self, cell: Cell) -> NDArray[np.bool_]:
-        file = self.run.statistics_folder(cell) / f"found-{self.confidence:g}.parquet"
-        stamp = {b"key": cell.key.encode(), b"version": _VERSION}
-        cached = _read_cached(self.run, file, stamp)
-        if cached is not None and len(cached) == len(self.truth.annotations):
-            return cached
-        found = self._find(cell)
-        table = pa.table({"found": found}, _FOUND_SCHEMA.with_metadata(stamp))
-        self.run.files.write(file, lambda new: pq.write_table(table, new, compression="none"), sync=False)
-        return found
-
-    def _find(self, cell: Cell) -> NDArray[np.bool_]:
-        boxes = self.run.store.read_detections(cell)
-        indices = match_objects(self._sorted, boxes[boxes["score"] >= self.confidence])
-        objects = np.zeros(len(self.truth.annotations), bool)
-        objects[indices[indices >= 0]] = True
-        return objects & (self.truth.annotations["iscrowd"] == 0).to_numpy()
-
-
-def _read_cached(run: Run, path: Path, stamp: Mapping[bytes, bytes]) -> NDArray[np.bool_] | None:
-    """The cached values, if they have this stamp."""
-    try:
-        table = read_table(path, _FOUND_SCHEMA, run.files)
-    except errors.DataError:
-        return None
-    values: NDArray[np.bool_] = table["found"].to_numpy()
-    return values if {k: (table.schema.metadata or {}).get(k) for k in stamp} == stamp else None
-
-
 def _flipped(
-    found: _FoundObjects, clean: Sequence[Cell], noisy: tuple[Cell, Cell]
+    found: FoundObjects, clean: Sequence[Cell], noisy: tuple[Cell, Cell]
 ) -> tuple[int, pd.DataFrame]:
     """How many objects can flip, and those that do.
 

@@ -10,7 +10,6 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.inference import Cells, Intervals, mean_of
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples
-from robustbench_sgdm.robustness.resampling import METRICS
 
 
 def half_severities(intervals: Intervals, metric: str = "AP", models: Sequence[str] = ()) -> pd.DataFrame:
@@ -20,7 +19,7 @@ def half_severities(intervals: Intervals, metric: str = "AP", models: Sequence[s
 
     Args:
         intervals: of the bootstrap; each resample has its own crossing, and their quantiles are the interval.
-        metric: of METRICS.
+        metric: of the intervals'; one of errors has no half, and so no severity.
         models: or groups, with the mean over their trainings; all by default.
 
     Returns:
@@ -31,8 +30,8 @@ def half_severities(intervals: Intervals, metric: str = "AP", models: Sequence[s
     Raises:
         UsageError: an unknown metric or model.
     """
-    if metric not in METRICS:
-        raise errors.unknown_name_error("metric", metric, METRICS)
+    if metric not in intervals.metrics:
+        raise errors.unknown_name_error("metric", metric, intervals.metrics)
     for name in models:
         if name not in intervals.groups:
             raise errors.unknown_name_error("model", name, intervals.groups)
@@ -46,7 +45,7 @@ def half_severities(intervals: Intervals, metric: str = "AP", models: Sequence[s
         used = [s for s in wanted if all((corruption, s) in cells for cells in of_corruption.values())]
         text = [", ".join(f"{s:g}" for s in levels) for levels in (used, sorted(set(wanted) - set(used)))]
         for model, cells in of_corruption.items():
-            half = _half_severity(cells, corruption, used, METRICS.index(metric), intervals.level)
+            half = _half_severity(cells, corruption, used, intervals.metrics.index(metric), intervals.level)
             rows.append((model, corruption, metric, *half, max(used, default=np.nan), *text))
     columns = ["model", "corruption", "metric", "severity", "low", "high", "to", "used", "lacking"]
     return pd.DataFrame(rows, columns=columns)
@@ -68,7 +67,9 @@ def _half_severity(
     samples = [cells[CLEAN, 0.0], *(cells[corruption, s] for s in severities)]
     crossing = BootstrapSamples.map(lambda *v: crossings(levels, np.stack(v)[..., column]), *samples)
     has_images = len(crossing.jackknife) > 1
-    return float(crossing.estimate), *_interval(crossing.resamples if has_images else np.empty(0), level)
+    return float(crossing.estimate), *percentile_interval(
+        crossing.resamples if has_images else np.empty(0), level
+    )
 
 
 def crossings(severities: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,7 +98,7 @@ def crossings(severities: NDArray[np.float64], scores: NDArray[np.float64]) -> N
     return crossing
 
 
-def _interval(resamples: NDArray[np.float64], level: float) -> tuple[float, float]:
+def percentile_interval(resamples: NDArray[np.float64], level: float) -> tuple[float, float]:
     """The percentile interval between actual resamples, because some may be infinite."""
     present = resamples[~np.isnan(resamples)]
     if not len(present):

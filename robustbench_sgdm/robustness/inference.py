@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.aggregates import CorruptionSet, missing_cells, relative_score
+from robustbench_sgdm.robustness.measures import has_relative, maximum
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import (
@@ -26,7 +27,6 @@ from robustbench_sgdm.store import Run, match_seeds
 Cells = Mapping[tuple[str, float], BootstrapSamples]
 
 _KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
-_NUMBERS = ["estimate", "low", "high", "p", "se", "se_images", "se_seeds", "seeds", "resamples"]
 
 
 class _Item(NamedTuple):
@@ -64,6 +64,8 @@ class Intervals:
         seeds: of trainings, if known: two groups are paired by the seeds that both have.
         level: of the intervals, such as 0.95.
         sources: of each model, its run and what it is called there.
+        metrics: the columns of every cell's samples, of METRICS and MEASURES.
+        undefined: why a metric has no value, by model and metric, where that is known.
     """
 
     cells: Mapping[str, Cells]
@@ -73,34 +75,40 @@ class Intervals:
     seeds: Mapping[str, int] = field(default_factory=dict)
     level: float = 0.95
     sources: Mapping[str, tuple[Run, str]] = field(default_factory=dict)
+    metrics: Sequence[str] = METRICS
+    undefined: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def table(
         self,
-        metrics: Sequence[str] = METRICS,
+        metrics: Sequence[str] = (),
         *,
         pairs: Sequence[tuple[str, str]] | None = None,
         sets: Sequence[CorruptionSet] | None = None,
+        losses: bool = False,
     ) -> pd.DataFrame:
         """One row per statistic: first each network's own, then the differences.
 
         Args:
-            metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L.
+            metrics: of this object's; all by default.
             pairs: other pairs than the run's.
             sets: other sets than the run's.
+            losses: also what each cell and each mean has lost of the clean value.
 
         Returns:
             Columns, in percent; absent values are NaN:
             model: or group of trainings;
             baseline: empty for the model's own value, else the value is model - baseline, or its mCE against it;
-            statistic: score (of one cell), P, mPC, rPC, or of a pair mCE, 100 where the model errs as its baseline does;
+            statistic: score (of one cell), P, mPC, rPC, loss (P minus a score, or minus mPC), or of a pair mCE, 100 where
+            the model errs as its baseline does;
             over, family: the set of a mean; both empty for the benchmark's mPC and rPC;
             corruption, severity: of a score;
             metric;
-            estimate, low, high: with its interval; no interval where a single image decides the value;
+            estimate, low, high: with its interval; no interval where a single image decides the value. Measures of
+            errors, and those without a largest value, have neither rPC nor mCE;
             p: of the hypothesis that a difference is 0, or mCE 100, constructed as the interval;
             se: standard error; se_images: from sampling images; se_seeds: from training, where there are several seeds;
             seeds: number of trainings, of a pair those compared; resamples: how many held such objects;
-            missing: the cells to run before the value can be computed;
+            missing: the cells to run before the value can be computed, or why there is none;
             p_holm, significant: p is corrected over the corrupted cells of one model, baseline and
             metric; likewise over the families, and over the single corruptions, of each kind of mean. The clean score
             and the means over the first set are one test each.
@@ -108,15 +116,16 @@ class Intervals:
         Raises:
             UsageError: an unknown metric or model.
         """
+        metrics = tuple(metrics) or tuple(self.metrics)
         for metric in metrics:
-            if metric not in METRICS:
-                raise errors.unknown_name_error("metric", metric, METRICS)
+            if metric not in self.metrics:
+                raise errors.unknown_name_error("metric", metric, self.metrics)
         chosen = dict(self.sets) if sets is None else {one: self.sets.get(one, "") for one in sets}
         wanted = list(self.pairs if pairs is None else pairs)
         for name in (name for pair in wanted for name in pair):
             if name not in self.groups:
                 raise errors.unknown_name_error("model", name, self.groups)
-        own = {group: self._items(group, chosen) for group in self.groups}
+        own = {group: self._items(group, chosen, losses) for group in self.groups}
         rows = []
         for name, items in own.items():
             for item, trainings in items.items():
@@ -128,7 +137,9 @@ class Intervals:
             for one, family in chosen.items():
                 label = (name, baseline, *_Item("mCE", one.name, family))
                 rows += self._error_rows(label, one, metrics)
-        frame = pd.DataFrame(rows, columns=[*_KEYS, *_NUMBERS, "missing"])
+        frame = pd.DataFrame(rows, columns=[*_KEYS, *Inference._fields, "missing"])
+        frame = frame[~frame["statistic"].isin(("rPC", "mCE")) | frame["metric"].map(has_relative)]
+        frame = frame.reset_index(drop=True)
         first = next(iter(chosen), CorruptionSet(())).name
         families = [
             (*row[:4], _test_family(row, first)) for row in frame[_FAMILY_KEYS].itertuples(index=False)
@@ -145,7 +156,9 @@ class Intervals:
         sides = self.groups[baseline], self.groups[model]
         return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
-    def _items(self, group: str, sets: Mapping[CorruptionSet, str]) -> dict[_Item, _TrainingSamples]:
+    def _items(
+        self, group: str, sets: Mapping[CorruptionSet, str], losses: bool
+    ) -> dict[_Item, _TrainingSamples]:
         """Every statistic of a network."""
         models = {m: self.cells[m] for m in self.groups[group]}
         shared = [cell for cell in next(iter(models.values())) if all(cell in c for c in models.values())]
@@ -160,6 +173,13 @@ class Intervals:
         for one, family in sets.items():
             items[_Item("mPC", one.name, family)] = _trainings(models, one, _mean(one), clean=False)
             items[_Item("rPC", one.name, family)] = _trainings(models, one, _relative(one))
+        if losses:
+            cells = {CorruptionSet((cell,)): cell for cell in shared if cell[0] != CLEAN}
+            for one, family in sets.items():
+                items[_Item("loss", one.name, family)] = _trainings(models, one, _loss(one))
+            for one, (corruption, severity) in cells.items():
+                item = _Item("loss", corruption=corruption, severity=severity)
+                items[item] = _trainings(models, one, _loss(one))
         return items
 
     def _rows(
@@ -172,7 +192,7 @@ class Intervals:
         """A row for each metric of a network's own value, or of its difference from its baseline."""
         both = [own] if baseline is None else [own, baseline]
         if gaps := "; ".join(dict.fromkeys(side.missing for side in both if side.missing)):
-            return [[*label, m, *[np.nan] * len(_NUMBERS), gaps] for m in metrics]
+            return [[*label, m, *[np.nan] * len(Inference._fields), gaps] for m in metrics]
         sides = [list(side.samples.values()) for side in both]
         if baseline is not None and (same := self.seed_pairs(label[1], label[0])):
             pairs = [(own.samples[model], baseline.samples[other]) for other, model in same]
@@ -192,7 +212,7 @@ class Intervals:
             for m, cells in models.items()
         ]
         if text := "; ".join(dict.fromkeys(gap for gap in gaps if gap)):
-            return [[*label, m, *[np.nan] * len(_NUMBERS), text] for m in metrics]
+            return [[*label, m, *[np.nan] * len(Inference._fields), text] for m in metrics]
 
         def error(*values: NDArray[np.float64]) -> Any:
             cells = corruption_set.cells
@@ -224,7 +244,7 @@ class Intervals:
         null: float | None,
         sides: Sequence[Sequence[Any]],
     ) -> list[list[Any]]:
-        """Rows of `_KEYS`, `_NUMBERS` and nothing missing.
+        """Rows of `_KEYS`, the fields of `Inference`, and why there is no value.
 
         Args:
             label: the columns `_KEYS` but the metric.
@@ -233,34 +253,76 @@ class Intervals:
             null: the hypothesis that p is about; None where there is no p.
             sides: the samples of single trainings, of one network, of paired differences, or of two networks.
         """
-        seeds = min(map(len, sides))
         rows = []
         for metric in metrics:
-            column = METRICS.index(metric)
-            estimate = float(samples.estimate[column])
-            jackknife = _finite(samples.jackknife[:, column])
-            resamples = _if_varying(_finite(samples.resamples[:, column]), jackknife, null)
-            image_variance = _UNKNOWN
-            if len(resamples) > 1:  # no more degrees of freedom than there are images, or resamples
-                freedom = min(len(jackknife), len(resamples)) - 1
-                image_variance = Variance(float(np.var(resamples, ddof=1)), freedom)
-            seed_variances = [_seed_variance(side, column) for side in sides] if seeds > 1 else []
-            total = _UNKNOWN
-            if image_variance is not _UNKNOWN:
-                total = pool_variances([image_variance, *seed_variances])
-            low, high = student_interval(estimate, total, self.level)
-            if null is None:  # no score is below 0, and none but rPC above 100
-                low, high = max(low, 0.0), high if label[2] == "rPC" else min(high, 100.0)
-            rows.append(
-                [
-                    *(*label, metric, estimate, low, high),
-                    np.nan if null is None else p_value(estimate - null, total),
-                    *(np.sqrt(v) for v in (total.value, image_variance.value)),
-                    np.sqrt(sum(one.value for one in seed_variances)) if seed_variances else np.nan,
-                    *(seeds, len(resamples), ""),
-                ]
-            )
+            numbers = infer(samples, self.metrics.index(metric), null, sides, self.level)
+            if (
+                null is None and label[2] != "loss"
+            ):  # no value is below 0, and no percentage but rPC above 100
+                largest = np.inf if label[2] == "rPC" else maximum(metric)
+                numbers = numbers._replace(low=max(numbers.low, 0.0), high=min(numbers.high, largest))
+            reason = self._why_undefined(label[:2], metric) if np.isnan(numbers.estimate) else ""
+            rows.append([*label, metric, *numbers, reason])
         return rows
+
+    def _why_undefined(self, names: Sequence[str], metric: str) -> str:
+        """Why a metric of these networks has no value, where that is known."""
+        members = dict.fromkeys(m for name in names if name for m in self.groups[name])
+        return "; ".join(f"{m}: {why}" for m in members if (why := self.undefined.get(m, {}).get(metric, "")))
+
+
+class Inference(NamedTuple):
+    """An estimate and what is inferred about it; see `Intervals.table` for the meaning of the fields."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    se: float
+    se_images: float
+    se_seeds: float
+    seeds: int
+    resamples: int
+
+
+def infer(
+    samples: BootstrapSamples,
+    column: int,
+    null: float | None,
+    sides: Sequence[Sequence[BootstrapSamples]],
+    level: float,
+) -> Inference:
+    """The interval about an estimate, and p of a hypothesis about it.
+
+    Args:
+        samples: of the value.
+        column: of the samples.
+        null: the hypothesis that p is about; None where there is no p.
+        sides: the samples of single trainings, of one network, of paired differences, or of two networks.
+        level: of the interval.
+    """
+    seeds = min(map(len, sides))
+    estimate = float(samples.estimate[column])
+    jackknife = _finite(samples.jackknife[:, column])
+    resamples = _if_varying(_finite(samples.resamples[:, column]), jackknife, null)
+    image_variance = _UNKNOWN
+    if len(resamples) > 1:  # no more degrees of freedom than there are images, or resamples
+        freedom = min(len(jackknife), len(resamples)) - 1
+        image_variance = Variance(float(np.var(resamples, ddof=1)), freedom)
+    seed_variances = [_seed_variance(side, column) for side in sides] if seeds > 1 else []
+    total = _UNKNOWN
+    if image_variance is not _UNKNOWN:
+        total = pool_variances([image_variance, *seed_variances])
+    return Inference(
+        estimate,
+        *student_interval(estimate, total, level),
+        np.nan if null is None else p_value(estimate - null, total),
+        float(np.sqrt(total.value)),
+        float(np.sqrt(image_variance.value)),
+        float(np.sqrt(sum(one.value for one in seed_variances))) if seed_variances else np.nan,
+        seeds,
+        len(resamples),
+    )
 
 
 _UNKNOWN = Variance(np.nan, 0)
@@ -269,7 +331,7 @@ _FAMILY_KEYS = ["model", "baseline", "metric", "statistic", "over", "family", "c
 
 def _test_family(row: Any, first: str) -> str:
     """The family of tests that a row of `_FAMILY_KEYS` is corrected over; the clean score is a family of its own."""
-    if row.statistic == "score":
+    if row.corruption:
         return "clean" if row.corruption == CLEAN else "cells"
     if row.over == first:
         return "first"
@@ -297,6 +359,10 @@ def _mean(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
 
 def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
     return lambda cells: BootstrapSamples.map(relative_score, _mean(corruption_set)(cells), cells[CLEAN, 0.0])
+
+
+def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+    return lambda cells: BootstrapSamples.map(np.subtract, cells[CLEAN, 0.0], _mean(corruption_set)(cells))
 
 
 def mean_of(*values: NDArray[np.float64]) -> Any:

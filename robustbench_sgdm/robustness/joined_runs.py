@@ -7,7 +7,16 @@ from typing import Any
 from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.aggregates import corruption_sets
 from robustbench_sgdm.robustness.inference import Intervals
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, load_distributions
+from robustbench_sgdm.robustness.measures import measures
+from robustbench_sgdm.robustness.operating_point import operating_confidences, operating_point, why_undefined
+from robustbench_sgdm.robustness.resample_cache import (
+    BootstrapSamples,
+    Statistic,
+    average_precision,
+    load_samples,
+)
+from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 from robustbench_sgdm.store import ModelInfo, Run
 
 
@@ -18,6 +27,9 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
     groups: Mapping[str, Sequence[str]] | None = None,
+    metrics: Sequence[str] = METRICS,
+    confidence: float | None = None,
+    sizes: Sizes = COCO_SIZES,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Intervals:
@@ -31,18 +43,42 @@ def bootstrap_intervals(
         seed: of the resampled images.
         level: of the intervals, in (0, 1).
         groups: networks trained from several seeds, name -> models, in addition to the runs' own.
+        metrics: of METRICS and MEASURES, or those of other sizes; all of METRICS are computed where one is named, and
+            so of MEASURES.
+        confidence: from which boxes count in measures; None for each model's own, see `operating_confidences`.
+        sizes: of objects.
         workers: threads; one per core if None.
-        progress: called with the number of cells just done, from any thread.
+        progress: called with the number of cells just done, from any thread; each cell counts once for METRICS and
+            once for MEASURES.
 
     Raises:
-        UsageError: too few resamples, an impossible level, or a model that is unknown, in two groups, or in one with its
-            baseline.
+        UsageError: an unknown metric, a confidence outside [0, 1], too few resamples, an impossible level, or a model
+            that is unknown, in two groups, or in one with its baseline.
         DataError: runs that cannot be compared, no ground truth, or damaged cells.
     """
     if not 0 < level < 1:
         raise errors.UsageError(f"level {level} is outside (0, 1); 0.95 is usual")
     several = [runs] if isinstance(runs, Run) else list(runs)
-    samples = load_distributions(several, resamples=resamples, seed=seed, workers=workers, progress=progress)
+    known = [*sizes.metrics, *measures(sizes)]
+    for metric in metrics:
+        if metric not in known:
+            raise errors.unknown_name_error("metric", metric, known)
+    statistics: list[list[Statistic]] = []
+    undefined: list[dict[str, dict[str, str]]] = [{} for _ in several]
+    if set(metrics) & set(sizes.metrics):
+        statistics.append([average_precision(sizes)] * len(several))
+    if set(metrics) & set(measures(sizes)):
+        confidences = [operating_confidences(run, confidence) for run in several]
+        statistics.append([operating_point(by_model, sizes) for by_model in confidences])
+        undefined = [why_undefined(by_model, sizes) for by_model in confidences]
+    parts = [
+        load_samples(several, one, resamples=resamples, seed=seed, workers=workers, progress=progress)
+        for one in statistics
+    ]
+    samples = [
+        {cell: BootstrapSamples.join([part[cell] for part in of_run]) for cell in of_run[0]}
+        for of_run in zip(*parts, strict=True)
+    ]
     renamed = unique_model_names(several)
     sources = {
         names[m]: (run, m) for run, names in zip(several, renamed, strict=True) for m in run.manifest.models
@@ -81,7 +117,19 @@ def bootstrap_intervals(
         first, *others = joined
         unpaired = set(others) - {name for pair in tested for name in pair}
         tested += [(first, group) for group in others if group in unpaired]
-    return Intervals(cells, corruption_sets(*several), tested, joined, seeds, level, sources)
+    return Intervals(
+        cells,
+        corruption_sets(*several),
+        tested,
+        joined,
+        seeds,
+        level,
+        sources,
+        metrics=[name for one in statistics for name in one[0].columns],
+        undefined={
+            names[m]: why for names, by in zip(renamed, undefined, strict=True) for m, why in by.items()
+        },
+    )
 
 
 def unique_model_names(runs: Sequence[Run]) -> list[dict[str, str]]:

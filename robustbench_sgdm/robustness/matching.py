@@ -9,7 +9,6 @@ arXiv:1405.0312; the code defines the numbers), and a test holds them equal.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -18,12 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10, dtype=np.float64)
 """IoU thresholds; bit t of a mask is the t-th."""
-
-AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e5], [0, 32], [32, 96], [96, 1e5]]) ** 2
-"""Area ranges all, small, medium, large in px^2, both ends included."""
 
 _MAX_DETECTIONS = 100  # per image and class
 _MAX_GROUPS = 2**27  # images times classes: LVIS's training images have 120 million
@@ -87,12 +84,11 @@ class SortedTruth:
             order,
         )
 
-    @cached_property
-    def counted(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The image of each object that counts, by area range and class; and each (area, class)'s start (4 k + 1,)."""
+    def counted(self, areas: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The image of each object that counts, by range of areas (a, 2) and class; and each (range, class)'s start."""
         key = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
         label, image = np.divmod(key, max(len(self.images), 1))
-        counts = (self.area >= AREA_RANGES[:, :1]) & (self.area <= AREA_RANGES[:, 1:]) & ~self.crowd
+        counts = (self.area >= areas[:, :1]) & (self.area <= areas[:, 1:]) & ~self.crowd
         parts = [image[row] for row in counts]
         bounds = [np.searchsorted(label[row], np.arange(len(self.categories))) for row in counts]
         offsets = np.cumsum([0, *map(len, parts)])
@@ -108,8 +104,9 @@ class Matches:
         image: (d,) index into the sorted image ids.
         label: (d,) index into the sorted category ids, ascending.
         score: (d,).
-        true: (d, 4) for each area range, the thresholds at which it is a true positive, as bits.
-        false: (d, 4) the same for false positives; in neither, it is ignored.
+        true: (d, a) for each area range, the thresholds at which it is a true positive, as bits.
+        false: (d, a) the same for false positives; in neither, it is ignored.
+        iou: (d,) with the object, of any size, that it finds at the lowest threshold; 0 where it finds none.
     """
 
     image: NDArray[np.int32]
@@ -117,24 +114,39 @@ class Matches:
     score: NDArray[np.float64]
     true: NDArray[np.uint16]
     false: NDArray[np.uint16]
+    iou: NDArray[np.float64]
 
 
-def match_detections(truth: SortedTruth, detections: pd.DataFrame) -> Matches:
+def match_detections(
+    truth: SortedTruth,
+    detections: pd.DataFrame,
+    thresholds: NDArray[np.float64] = IOU_THRESHOLDS,
+    areas: NDArray[np.float64] = COCO_SIZES.areas,
+) -> Matches:
     """Match one cell's detections, at most the best 100 of each image and class.
 
     Args:
         detections: columns image_id, category_id, score, x1, y1, x2, y2 (px).
+        thresholds: (at most 16,) IoU above 0, ascending.
+        areas: (a, 2) least and largest area of each range, px^2, both ends included; the first range holds all.
 
     Raises:
         DataError: a detection belongs to an image or category that is not in the ground truth.
     """
     order, key, box = _sort_detections(truth, detections)
     score = detections["score"].to_numpy(np.float64)[order]
-    masks = _match(key, box, truth.start, truth.box, truth.area, truth.crowd, AREA_RANGES, IOU_THRESHOLDS)
+    truths = truth.start, truth.box, truth.area, truth.crowd
+    true, false, _, iou = _match(key, box, *truths, areas, thresholds)
     label, image = np.divmod(key, max(len(truth.images), 1))
     best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
-    true, false, _ = (part[best] for part in masks)
-    return Matches(image[best].astype(np.int32), label[best].astype(np.int32), score[best], true, false)
+    return Matches(
+        image[best].astype(np.int32),
+        label[best].astype(np.int32),
+        score[best],
+        true[best],
+        false[best],
+        iou[best],
+    )
 
 
 def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.int64]:
@@ -149,7 +161,7 @@ def match_objects(truth: SortedTruth, detections: pd.DataFrame) -> NDArray[np.in
     """
     order, key, box = _sort_detections(truth, detections)
     truths = truth.start, truth.box, truth.area, truth.crowd
-    *_, objects = _match(key, box, *truths, np.array([[0.0, np.inf]]), IOU_THRESHOLDS[:1])
+    _, _, objects, _ = _match(key, box, *truths, np.array([[0.0, np.inf]]), IOU_THRESHOLDS[:1])
     rows = np.full(len(detections), -1)
     rows[order] = np.where(objects < 0, -1, truth.row[objects] if len(truth.row) else -1)
     return rows
@@ -257,18 +269,19 @@ def _match(
     crowd: NDArray[np.bool_],
     areas: NDArray[np.float64],
     thresholds: NDArray[np.float64],
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], NDArray[np.float64]]:
     """Match detections sorted by (key, -score).
 
     Returns:
-        Masks of true and of false positives, (d, areas) each; and the row of the object, crowds included, that
-        each finds in the first area range at the first threshold, or -1.
+        Masks of true and of false positives, (d, areas) each; and of the object, crowds included, that each finds
+        in the first area range at the first threshold, its row, or -1, and their IoU, or 0.
     """
     count = len(key)
     every = (1 << len(thresholds)) - 1
     true = np.zeros((count, len(areas)), np.uint16)
     false = np.zeros((count, len(areas)), np.uint16)
     found = np.full(count, -1, np.int64)
+    overlap = np.zeros(count)
     begin = 0
     while begin < count:
         end = begin
@@ -320,9 +333,9 @@ def _match(
                     if chosen > -1:
                         taken[chosen] = True
                         if a == 0 and t == 0:
-                            found[d] = low + chosen
+                            found[d], overlap[d] = low + chosen, best
                         false[d, a] &= ~np.uint16(1 << t)
                         if not ignored[chosen]:
                             true[d, a] |= np.uint16(1 << t)
         begin = end
-    return true, false, found
+    return true, false, found, overlap

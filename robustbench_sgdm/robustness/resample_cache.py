@@ -6,6 +6,7 @@ of cells, and differences between any two models, need no resampling.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.robustness.matching import match_detections
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
-from robustbench_sgdm.robustness.resampling import METRICS, Resampler
+from robustbench_sgdm.robustness.resampling import Resampler
+from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 from robustbench_sgdm.store import Cell, Run
 from robustbench_sgdm.store.parquet import read_stamp, read_table
 
@@ -32,7 +34,6 @@ JACKKNIFE_GROUPS = 200
 DEFAULT_RESAMPLES = 1000
 """The number of resamples behind an interval, by default."""
 
-_COLUMNS = pa.schema([("sample", pa.string()), *((metric, pa.float64()) for metric in METRICS)])
 _VERSION = 1  # of the cached files; those of another version are computed again
 
 
@@ -60,6 +61,11 @@ class BootstrapSamples:
         parts = [(d.estimate, d.resamples[: counts[0]], d.jackknife[: counts[1]]) for d in several]
         return cls(*(function(*same) for same in zip(*parts, strict=True)))
 
+    @classmethod
+    def join(cls, several: Sequence["BootstrapSamples"]) -> Self:
+        """The statistics of one cell side by side."""
+        return cls.map(lambda *parts: np.concatenate(parts, axis=-1), *several)
+
 
 def bootstrap_weights(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """How often each image, in order of id, is in each resample: (resamples, images).
@@ -82,25 +88,65 @@ def jackknife_weights(images: int) -> NDArray[np.uint16]:
 
 def resample_cell(resampler: Resampler, weights: NDArray[np.uint16]) -> BootstrapSamples:
     """A cell's metrics under weights (r, images)."""
-    ones = np.ones(resampler.images, np.uint16)
-    estimate, resamples, jackknife = (
-        np.array([resampler.score(w) for w in rows])
-        for rows in (ones[None], weights, jackknife_weights(len(ones)))
-    )
-    return BootstrapSamples(estimate[0], resamples.reshape(-1, len(METRICS)), jackknife)
+    return sample_images(lambda rows: np.array([resampler.score(w) for w in rows]), resampler.images, weights)
 
 
-def load_distributions(
+def sample_images(
+    score: Callable[[NDArray[np.uint16]], NDArray[np.float64]], images: int, weights: NDArray[np.uint16]
+) -> BootstrapSamples:
+    """The samples of a function of (r, images) weights that returns (r, m) statistics."""
+    ones = np.ones((1, images), np.uint16)
+    return BootstrapSamples(score(ones)[0], score(weights), score(jackknife_weights(images)))
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What is resampled of a cell, and cached.
+
+    Attributes:
+        columns: names of the statistics.
+        file: name of the cached file in the cell's folder of statistics.
+        compute: the samples of a cell under weights (r, images).
+        without_detections: the statistics (m,) of a cell that has scores only, NaN where they are not known.
+        key: what the numbers depend on beside the cell, the seed and the number of groups of the jackknife.
+    """
+
+    columns: tuple[str, ...]
+    file: str
+    compute: Callable[[Run, Cell, SortedTruth, NDArray[np.uint16]], BootstrapSamples]
+    without_detections: Callable[[Run, Cell], NDArray[np.float64]]
+    key: Callable[[Cell], list[Any]] = lambda _: []
+
+
+def average_precision(sizes: Sizes = COCO_SIZES) -> Statistic:
+    """COCO's average precision, of all objects and of each size; the estimates are the stored scores."""
+
+    def compute(run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]) -> BootstrapSamples:
+        matches = match_detections(truth, run.store.read_detections(cell), areas=sizes.areas)
+        samples = resample_cell(Resampler(truth, matches, sizes.areas), weights)
+        _check_scores(run, cell, dict(zip(sizes.metrics, samples.estimate.tolist(), strict=True)))
+        return samples
+
+    def stored(run: Run, cell: Cell) -> NDArray[np.float64]:
+        scores = run.store.read_scores(cell).metrics
+        return np.array([scores.get(m, np.nan) for m in sizes.metrics], float)
+
+    return Statistic(sizes.metrics, sizes.file_name("bootstrap"), compute, stored)
+
+
+def load_samples(
     runs: Sequence[Run],
+    statistics: Sequence[Statistic],
     *,
-    resamples: int = 1000,
+    resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[dict[Cell, BootstrapSamples]]:
-    """For each run the distributions of its complete cells, all over the same resampled images; computed once and cached.
+    """For each run the samples of its complete cells, all over the same resampled images; computed once and cached.
 
     Args:
+        statistics: one for each run, with the same columns.
         resamples: how many.
         seed: of the resampled images.
         workers: threads; one per core if None.
@@ -114,8 +160,8 @@ def load_distributions(
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
     check_comparable(runs)
     by_run = [
-        {c: _load_or_none(run, c, resamples, seed) for c in run.cells if run.store.is_complete(c)}
-        for run in runs
+        {c: _load_or_none(run, c, statistic, resamples, seed) for c in run.cells if run.store.is_complete(c)}
+        for run, statistic in zip(runs, statistics, strict=True)
     ]
     missing = [
         (i, cell) for i, cells in enumerate(by_run) for cell, cached in cells.items() if cached is None
@@ -126,11 +172,9 @@ def load_distributions(
         weights = bootstrap_weights(len(truth.images), resamples, seed)
 
         def compute(which: tuple[int, Cell]) -> None:
-            run, cell = runs[which[0]], which[1]
-            matches = match_detections(truth, run.store.read_detections(cell))
-            samples = resample_cell(Resampler(truth, matches), weights)
-            _check_scores(run, cell, samples)
-            _save(run, cell, seed, samples)
+            run, statistic, cell = runs[which[0]], statistics[which[0]], which[1]
+            samples = statistic.compute(run, cell, truth, weights)
+            _save(run, cell, statistic, seed, samples)
             by_run[which[0]][cell] = samples
             progress(1)
 
@@ -141,19 +185,21 @@ def load_distributions(
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 
 
-def _load_or_none(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapSamples | None:
-    """The cached samples; for a cell with scores but no detections, those scores without a distribution."""
+def _load_or_none(
+    run: Run, cell: Cell, statistic: Statistic, resamples: int, seed: int
+) -> BootstrapSamples | None:
+    """The cached samples; for a cell with scores but no detections, what is known without a distribution."""
     if run.store.has_detections(cell):
-        return _load(run, cell, resamples, seed)
-    scores = run.store.read_scores(cell).metrics
-    empty = np.empty((0, len(METRICS)))
-    return BootstrapSamples(np.array([scores[m] for m in METRICS], float), empty, empty)
+        return _load(run, cell, statistic, resamples, seed)
+    empty = np.empty((0, len(statistic.columns)))
+    return BootstrapSamples(statistic.without_detections(run, cell), empty, empty)
 
 
 def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
-    """Whether the distributions of all complete cells are cached, so that `bootstrap_intervals` is instant."""
+    """Whether the average precision of all complete cells is cached, so that `bootstrap_intervals` is instant."""
+    statistic = average_precision()
     return all(
-        read_stamp(_file(run, cell), "stamp", run.files) == _stamp(cell, seed)
+        read_stamp(_file(run, cell, statistic), "stamp", run.files) == _stamp(cell, statistic, seed)
         for cell in run.cells
         if run.store.is_complete(cell) and run.store.has_detections(cell)
     )
@@ -185,48 +231,55 @@ def _check_same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:
         )
 
 
-def _check_scores(run: Run, cell: Cell, samples: BootstrapSamples) -> None:
+def _check_scores(run: Run, cell: Cell, estimates: Mapping[str, float]) -> None:
     stored: Mapping[str, float | None] = run.store.read_scores(cell).metrics
-    for name, ours in zip(METRICS, samples.estimate, strict=True):
-        theirs = stored[name]
-        if (theirs is None) != bool(np.isnan(ours)) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
+    for name in estimates.keys() & stored.keys():
+        ours, theirs = estimates[name], stored[name]
+        if (theirs is None) != math.isnan(ours) or abs((theirs or 0) - np.nan_to_num(ours)) > 1e-6:
             raise DataError(
                 f"{cell} of {run.path}: its detections give {name} {ours:.4f}, but its stored score is {theirs}; "
                 f"delete {run.store.folder(cell)} and run the same command again"
             )
 
 
-def _file(run: Run, cell: Cell) -> Path:
-    return run.statistics_folder(cell) / "bootstrap.parquet"
+def _file(run: Run, cell: Cell, statistic: Statistic) -> Path:
+    return run.statistics_folder(cell) / statistic.file
 
 
-def _stamp(cell: Cell, seed: int) -> str:
-    text = json.dumps([_VERSION, cell.key, seed, JACKKNIFE_GROUPS, METRICS])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _stamp(cell: Cell, statistic: Statistic, seed: int) -> str:
+    parts = [_VERSION, cell.key, seed, JACKKNIFE_GROUPS, statistic.columns, *statistic.key(cell)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _save(run: Run, cell: Cell, seed: int, samples: BootstrapSamples) -> None:
-    """One row per sample: `sample` (estimate, resample or jackknife) and the metrics in percent."""
+def _schema(statistic: Statistic) -> pa.Schema:
+    return pa.schema([("sample", pa.string()), *((name, pa.float64()) for name in statistic.columns)])
+
+
+def _save(run: Run, cell: Cell, statistic: Statistic, seed: int, samples: BootstrapSamples) -> None:
+    """One row per sample: `sample` (estimate, resample or jackknife) and the statistics."""
     parts = {
         "estimate": samples.estimate[None],
         "resample": samples.resamples,
         "jackknife": samples.jackknife,
     }
-    frame = pd.DataFrame(np.concatenate(list(parts.values())), columns=list(METRICS))
+    frame = pd.DataFrame(np.concatenate(list(parts.values())), columns=list(statistic.columns))
     frame.insert(0, "sample", [name for name, rows in parts.items() for _ in rows])
-    table = pa.Table.from_pandas(frame, _COLUMNS, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "stamp": _stamp(cell, seed)})
-    run.files.write(_file(run, cell), lambda file: pq.write_table(table, file), sync=False)
+    table = pa.Table.from_pandas(frame, _schema(statistic), preserve_index=False)
+    stamp = {"stamp": _stamp(cell, statistic, seed)}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp})
+    file = _file(run, cell, statistic)
+    run.files.write(file, lambda new: pq.write_table(table, new), sync=False)
 
 
-def _load(run: Run, cell: Cell, resamples: int, seed: int) -> BootstrapSamples | None:
+def _load(run: Run, cell: Cell, statistic: Statistic, resamples: int, seed: int) -> BootstrapSamples | None:
     """The cached samples, if they are of this cell and version and enough."""
     try:
-        table = read_table(_file(run, cell), _COLUMNS, run.files, gaps=True)
-        if (table.schema.metadata or {}).get(b"stamp", b"") != _stamp(cell, seed).encode():
+        table = read_table(_file(run, cell, statistic), _schema(statistic), run.files, gaps=True)
+        stamp = (table.schema.metadata or {}).get(b"stamp", b"")
+        if stamp != _stamp(cell, statistic, seed).encode():
             return None
         sample = np.array(table["sample"].to_pylist())
-        values = np.stack([table[m].to_numpy().astype(np.float64) for m in METRICS], axis=1)
+        values = np.stack([table[m].to_numpy().astype(np.float64) for m in statistic.columns], axis=1)
         stored = values[sample == "resample"][:resamples]
         if len(stored) < resamples:
             return None

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.robustness.matching import (
     ALL_THRESHOLDS,
-    AREA_RANGES,
     IOU_THRESHOLDS,
     Matches,
     SortedTruth,
 )
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
 
-METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+METRICS = COCO_SIZES.metrics
 """The metrics of a resample, in percent; NaN where its images have no such object."""
 
 RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101, dtype=np.float64)
@@ -64,15 +64,23 @@ class _Events(NamedTuple):
 class Resampler:
     """One cell, ready to be scored under any weights; threads must not share it."""
 
-    def __init__(self, truth: SortedTruth, matches: Matches) -> None:
-        self.images = len(truth.images)
-        classes = len(truth.categories)
-        self._objects = truth.counted
-        self._events = _events(matches, classes)
-        self._precision = np.empty((len(AREA_RANGES), _CURVE_POINTS * classes))
+    def __init__(
+        self, truth: SortedTruth, matches: Matches, areas: NDArray[np.float64] = COCO_SIZES.areas
+    ) -> None:
+        """Sort what is resampled.
+
+        Args:
+            truth: of all images.
+            matches: of the cell, with these area ranges.
+            areas: of `Sizes`.
+        """
+        self.images, self.classes = len(truth.images), len(truth.categories)
+        self._objects = truth.counted(areas)
+        self._events = _events(matches, self.classes, len(areas))
+        self._precision = np.empty((len(areas), _CURVE_POINTS * self.classes))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        """The metrics of `METRICS` (6,) in percent, with (n,) copies of each image in order of id."""
+        """The metrics of `Sizes.metrics` (m,) in percent, with (n,) copies of each image in order of id."""
         present = _precision(weights, *self._objects, self._events, RECALLS, self._precision)
         areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]
@@ -80,13 +88,24 @@ class Resampler:
         parts = [areas[0], areas[0][:one], areas[0][5 * one : 6 * one], *areas[1:]]
         return np.array([np.mean(part) * 100 if part.size else np.nan for part in parts])
 
+    def score_classes(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """AP of each class, in order of id, (k,) in percent under (n,) weights; NaN where no object is."""
+        count = _precision(weights, *self._objects, self._events, RECALLS, self._precision)[0]
+        image, start = self._objects
+        copies = np.add.reduceat(np.append(weights[image], 0), start[: self.classes].clip(max=len(image)))
+        present = (copies > 0) & (np.diff(start[: self.classes + 1]) > 0)
+        scores = np.full(self.classes, np.nan)
+        curves = self._precision[0, : _CURVE_POINTS * count].reshape(_CURVE_POINTS, count)
+        scores[present] = 100 * curves.mean(axis=0)
+        return scores
 
-def _events(matches: Matches, classes: int) -> _Events:
+
+def _events(matches: Matches, classes: int, areas: int) -> _Events:
     """The events of every area range, one after the other."""
     same = np.zeros(len(matches.score), bool)  # class, score and image as the one before
     same[1:] = np.all([v[1:] == v[:-1] for v in (matches.label, matches.score, matches.image)], axis=0)
     tie = np.cumsum(~same)
-    parts = [_area_events(matches, area, tie, classes) for area in range(len(AREA_RANGES))]
+    parts = [_area_events(matches, area, tie, classes) for area in range(areas)]
     events = np.cumsum([0, *(len(part.image) for part in parts)])
     plain = np.cumsum([0, *(len(part.plain_image) for part in parts)])
     moved = [

@@ -1,8 +1,11 @@
 """Tables from results: pure functions of frames, for the terminal, the report and documents alike."""
 
 from robustbench_sgdm.tables.comparison import (
+    class_interval_table,
     comparison_rows,
     comparison_tables,
+    confidence_table,
+    first_failure_tables,
     flip_table,
     half_severity_table,
     to_json,
@@ -27,6 +30,7 @@ from robustbench_sgdm.tables.table import (
     humanize,
     split_columns,
     starred,
+    to_latex,
     to_markdown,
 )
 from robustbench_sgdm.tables.training import training_table
@@ -38,12 +42,15 @@ __all__ = [
     "Verdict",
     "are_distinguishable",
     "calibration_table",
+    "class_interval_table",
     "class_table",
     "comparison_rows",
     "comparison_tables",
+    "confidence_table",
     "corruption_tables",
     "describe_set",
     "error_table",
+    "first_failure_tables",
     "flip_table",
     "format_interval",
     "format_number",
@@ -60,6 +67,7 @@ __all__ = [
     "split_columns",
     "starred",
     "to_json",
+    "to_latex",
     "to_markdown",
     "training_table",
     "verdicts",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_sgdm.robustness import FEW_OBJECTS, lower_is_better, maximum
 from robustbench_sgdm.tables.table import (
     STARRED,
     Table,
@@ -37,7 +38,8 @@ def comparison_tables(
     keys = dict.fromkeys(paired[["baseline", "model", "metric"]].itertuples(index=False, name=None))
     for baseline, model, metric in keys:
         chosen = (paired[["baseline", "model", "metric"]] == [baseline, model, metric]).all(axis=1)
-        title, why = f"{metric} of {model} minus {baseline}", (same or {}).get((baseline, model))
+        title = f"{metric} of {model} minus {baseline}{' (lower is better)' * lower_is_better(metric)}"
+        why = (same or {}).get((baseline, model))
         tables.append(
             _difference_table(paired[chosen], f"{title}, identical: {why}" if why else title, level)
         )
@@ -45,7 +47,10 @@ def comparison_tables(
 
 
 def comparison_rows(
-    intervals: pd.DataFrame, halves: pd.DataFrame, flips: Mapping[tuple[str, str], pd.DataFrame]
+    intervals: pd.DataFrame,
+    halves: pd.DataFrame,
+    flips: Mapping[tuple[str, str], pd.DataFrame],
+    failures: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Everything that `compare` shows, as a row per number.
 
@@ -53,10 +58,12 @@ def comparison_rows(
         intervals: as of `robustness.Intervals.table`.
         halves: as of `robustness.half_severities`.
         flips: (baseline, model) -> as of `robustness.Flips.counts`.
+        failures: as of `robustness.FirstFailures.table`.
 
     Returns:
         The columns of `intervals`, and both, kept, lost. Statistic `half-life`: a severity, infinite where more than
         half is left, from the severities that `over` names. Statistic `flips`: both, kept, lost, p, p_holm of a cell.
+        Statistic `first-failure`: the columns of `failures`, the mean severity endured as the estimate.
     """
     half_rows = pd.DataFrame(
         {
@@ -70,8 +77,10 @@ def comparison_rows(
         frame.assign(baseline=baseline, model=model, statistic="flips")
         for (baseline, model), frame in flips.items()
     ]
+    failure_rows = [] if failures is None else [failures.assign(statistic="first-failure")]
     columns = [*intervals.columns, "both", "kept", "lost"]
-    more = [part for part in (half_rows, *flip_rows) if len(part)]
+    columns += [c for part in failure_rows for c in part.columns if c not in columns]
+    more = [part for part in (half_rows, *flip_rows, *failure_rows) if len(part)]
     parts = [part.reindex(columns=columns) for part in (intervals, *more)]
     texts = [c for c in intervals.columns if pd.api.types.is_string_dtype(intervals[c].dtype)]
     whole = dict.fromkeys(("both", "kept", "lost"), "Int64")
@@ -85,6 +94,107 @@ def to_json(rows: pd.DataFrame) -> str:
     return json.dumps(texts, indent=1) + "\n"
 
 
+def _unit(metric: str) -> str:
+    """` (%)`, or nothing for a count; and which direction is better where it is not the usual one."""
+    unit = ["%"] if math.isfinite(maximum(metric)) else []
+    parts = unit + ["lower is better"] * lower_is_better(metric)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def first_failure_tables(failures: pd.DataFrame, level: float) -> list[Table]:
+    """When objects and images are first lost, and objects for good, by corruption; see `robustness.FirstFailures`."""
+    titles = {
+        ("object", "first"): "Severity at which an object is first lost",
+        ("object", "lasting"): "Severity from which an object stays lost",
+        ("image", "first"): "Severity at which an image first loses an object",
+    }
+    return [
+        _first_failure_table(rows, title, level)
+        for (unit, rule), title in titles.items()
+        if len(rows := failures[(failures["unit"] == unit) & (failures["rule"] == rule)])
+    ]
+
+
+def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:
+    names = list(dict.fromkeys(zip(rows["model"], rows["baseline"], strict=True)))
+    headings = [f"{model} minus {baseline}" if baseline else str(model) for model, baseline in names]
+    cells: dict[str, dict[str, str]] = {}
+    for heading, (model, baseline) in zip(headings, names, strict=True):
+        for row in rows[(rows["model"] == model) & (rows["baseline"] == baseline)].to_dict("records"):
+            label = humanize(str(row["corruption"])) or "mean of the corruptions"
+            text = format_interval(row["estimate"], row["low"], row["high"], signed=bool(baseline))
+            if baseline:
+                text = starred(text, row["significant"])
+            elif not pd.isna(row["median"]):
+                half = "half never" if row["median"] == math.inf else f"half by {row['median']:.2f}"
+                text = f"{text}, {half}"
+            cells.setdefault(label, {})[heading] = text
+    missing = dict.fromkeys(str(text) for text in rows["missing"] if text)
+    lacking = rows[(rows["lacking"] != "") & (rows["corruption"] != "")].drop_duplicates("corruption")
+    corrected = [STARRED.format(alpha=round(1 - level, 12), what="the corruptions")]
+    return Table(
+        f"{title}: mean, {100 * level:g} % intervals",
+        ["corruption", *headings],
+        [[label, *(by_name.get(h, "–") for h in headings)] for label, by_name in cells.items()],
+        [
+            "Of the objects found on clean images; for a difference, of those that both find. The mean counts what is "
+            "never lost as the highest severity, and is linear between severities.",
+            *(corrected if any(baseline for _, baseline in names) else []),
+            *(
+                f"{humanize(row['corruption'])}: without severities {row['lacking']}, which a model lacks."
+                for row in lacking.to_dict("records")
+            ),
+            *(f"Missing: {text}." for text in missing),
+        ],
+    )
+
+
+def class_interval_table(rows: pd.DataFrame, level: float) -> Table:
+    """A metric by class: clean, the mean over the first set of corruptions, what is lost, and differences of the mean.
+
+    Args:
+        rows: as of `robustness.class_intervals`.
+        level: of the intervals.
+    """
+    over = next(iter(rows.loc[rows["statistic"] == "mPC", "over"]), "")
+    shown = rows[
+        (rows["statistic"] == "P") | (rows["statistic"].isin(("mPC", "loss")) & (rows["over"] == over))
+    ]
+    shown = shown[(shown["corruption"] == "") & ((shown["baseline"] == "") | (shown["statistic"] == "mPC"))]
+    words = {"P": "clean", "mPC": "corrupted", "loss": "lost"}
+    cells: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for row in shown.to_dict("records"):
+        pair = f"{row['model']} minus {row['baseline']}"
+        column = f"corrupted, {pair}" if row["baseline"] else f"{words[row['statistic']]} {row['model']}"
+        text = format_interval(row["estimate"], row["low"], row["high"], signed=bool(row["baseline"]))
+        columns[column] = None
+        label = f"{row['class']}{' (few)' * bool(row['few'])}"
+        cells.setdefault(label, {"objects": f"{row['objects']:,}"})[column] = (
+            starred(text, row["significant"]) if row["baseline"] else text
+        )
+    names = ["objects", *columns]
+    notes = [
+        f"Corrupted: the mean over {humanize(over) or 'the benchmark'}. Few: fewer than {FEW_OBJECTS} objects."
+    ]
+    if any(column.startswith("corrupted, ") for column in columns):
+        notes.append(STARRED.format(alpha=round(1 - level, 12), what="the classes"))
+    missing = dict.fromkeys(str(text) for text in shown["missing"] if text)
+    return Table(
+        f"{rows['metric'].iloc[0] if len(rows) else 'AP'} by class (%), {100 * level:g} % intervals",
+        ["class", *names],
+        [[label, *(by_name.get(n, "–") for n in names)] for label, by_name in cells.items()],
+        [*notes, *(f"Missing: {text}." for text in missing)],
+    )
+
+
+def confidence_table(confidences: Mapping[str, float]) -> Table:
+    """The confidence from which each model's boxes count."""
+    rows = [[model, "–" if math.isnan(value) else f"{value:.3f}"] for model, value in confidences.items()]
+    note = "Chosen on clean images for the highest F1 unless given; the same under every corruption."
+    return Table("Operating confidence", ["model", "confidence"], rows, [note])
+
+
 def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
     models = list(dict.fromkeys(means["model"]))
     cells: dict[str, dict[str, str]] = {}
@@ -95,7 +205,7 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
     missing = dict.fromkeys(str(m) for m in means["missing"] if m)
     families = means.loc[means["family"] != "", ["family", "over"]].drop_duplicates()
     return Table(
-        f"{metric} (%), {100 * level:g} % intervals",
+        f"{metric}{_unit(metric)}, {100 * level:g} % intervals",
         ["statistic", *models],
         [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
         [f"{family}: {humanize(over)}." for family, over in families.itertuples(index=False)]

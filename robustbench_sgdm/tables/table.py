@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from robustbench_sgdm.core.escaping import markdown
+from robustbench_sgdm.core.escaping import latex, markdown
 
 _MIN_DIFFERENCE = 0.0001  # points; a smaller one is shown as zero
 
@@ -104,3 +104,28 @@ def to_markdown(table: Table) -> str:
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = "".join(f"* {markdown(note)}\n" for note in table.notes)
     return f"## {markdown(table.title)}\n\n{drawn}\n\n{notes}"
+
+
+def to_latex(table: Table) -> str:
+    r"""A table with its title and notes as LaTeX that needs `\\usepackage{booktabs,textcomp}` and UTF-8."""
+    head, *rows = ([latex(cell) for cell in line] for line in (table.columns, *table.rows))
+    # After the end of a line, [ and * would be its arguments.
+    lines = [f"  {'{}' * line[0].startswith(('[', '*'))}{' & '.join(line)} \\\\" for line in (head, *rows)]
+    notes = [f"  \\par\\footnotesize {latex(note)}" for note in table.notes]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            f"  \\caption{{{latex(table.title)}}}",
+            f"  \\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"  \toprule",
+            lines[0],
+            r"  \midrule",
+            *lines[1:],
+            r"  \bottomrule",
+            r"  \end{tabular}",
+            *notes,
+            r"\end{table}",
+            "",
+        ]
+    )

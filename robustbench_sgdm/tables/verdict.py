@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_sgdm.robustness import CorruptionSet
+from robustbench_sgdm.robustness import CorruptionSet, lower_is_better
 from robustbench_sgdm.tables.table import format_number, format_p_value, humanize
 
 _MAX_NAMES = 3  # corruptions that a sentence names
@@ -88,7 +88,7 @@ class _Pair:
             outcome = _outcome(self.difference("P"))
             return Verdict(self.baseline, self.model, outcome, self.clean())
         mean = self.difference("mPC", corruption_set)
-        unit = "mPC" if self.metric == "AP" else f"mPC of {self.metric}"
+        unit = "mPC" if self.metric == "AP" else f"mPC of {self.metric}{self.direction}"
         under = f"under {describe_set(corruption_set)}"
         if mean is None:
             why = f"{self.model} against {self.baseline} {under}: no verdict, because {self.gap(corruption_set)}"
@@ -102,6 +102,11 @@ class _Pair:
             headline = f"{self.model} scores {outcome} than {self.baseline} {under}: {numbers}"
         details = [*self.families(), *self.share(corruption_set), self.clean()]
         return Verdict(self.baseline, self.model, outcome, headline, details)
+
+    @property
+    def direction(self) -> str:
+        """Said of a metric where lower is better."""
+        return " (lower is better)" if lower_is_better(self.metric) else ""
 
     def families(self) -> list[str]:
         """A sentence about the families of corruptions with a significant difference."""
@@ -146,7 +151,10 @@ class _Pair:
                 f"{self.model} against {self.baseline} on clean images: no verdict without its cells and "
                 "intervals"
             )
-        numbers, outcome = f"{_points(row)} {self.metric}, {self.interval(row)}", _outcome(row)
+        numbers, outcome = (
+            f"{_points(row)} {self.metric}{self.direction}, {self.interval(row)}",
+            _outcome(row),
+        )
         if outcome == "undecided":
             return f"On clean images no difference could be shown: {numbers}"
         return f"On clean images {self.model} scores {outcome} than {self.baseline}: {numbers}"

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from robustbench_sgdm.cli import app
 
@@ -40,3 +42,8 @@ def test_help_loads_nothing_heavy() -> None:
     script = f"import sys; from robustbench_sgdm import cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0 and done.output == f"robustbench-sgdm {metadata.version('robustbench-sgdm')}\n"

@@ -211,3 +211,43 @@ def test_a_chart_holds_visible_values(text: str) -> None:
 def test_a_figure_draws_what_its_fonts_have(text: str) -> None:
     known = fonts._drawable()
     assert all(one in string.printable or ord(one) in known for one in fonts.make_legible(text))
+
+
+_LATEX_TOKEN = re.compile(
+    r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl|textasciigrave"
+    r"|textquotesingle|texttimes|textsuperscript)(?:\{(2?)\})|\\([&%$#_{}])|--|([^\\{}&%$#_~^<>|\"`'])"
+)
+_LATEX_MEANING = {
+    "textbackslash": "\\",
+    "textasciitilde": "~",
+    "textasciicircum": "^",
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "textquotedbl": '"',
+    "textasciigrave": "`",
+    "textquotesingle": "'",
+    "texttimes": "×",
+    "textsuperscript": "²",
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*PIECES, "\\input{/etc/passwd}", "$x^2$", "50 %", "a & b", "–", "²"]), max_size=12
+    )
+)
+def test_latex_is_text_and_reads_back(pieces: list[str]) -> None:
+    """Every character is text or one of the commands for a character: nothing is left that LaTeX would obey."""
+    text = "".join(pieces)
+    written = escaping.latex(text)
+    place, read = 0, ""
+    while place < len(written):
+        token = _LATEX_TOKEN.match(written, place)
+        assert token, (text, written[place:])
+        command, _, escaped, plain = token.groups()
+        read += _LATEX_MEANING[command] if command else escaped or plain or "–"
+        place = token.end()
+    shown = " ".join(escape_control_chars(text, "\n\t").split())
+    assert read == shown.replace("--", "–")

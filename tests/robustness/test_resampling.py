@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.robustness.matching import match_detections
+from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
-from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.resampling import METRICS, Resampler
+from robustbench_sgdm.robustness.sizes import Sizes
 from robustbench_sgdm.store import GroundTruth
 
 
-def repeated(truth: GroundTruth, found: pd.DataFrame, copies: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """pycocotools' statistics where image number i, in order of id, is there copies[i] times, one by another."""
+def repeated(
+    truth: GroundTruth, found: pd.DataFrame, copies: NDArray[np.uint16], areas: Any = None
+) -> NDArray[np.float64]:
+    """pycocotools' statistics where image number i, in order of id, is there copies[i] times, one by another.
+
+    With areas, a list of [least, largest] (px^2), AP of each.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -49,8 +58,15 @@ def repeated(truth: GroundTruth, found: pd.DataFrame, copies: NDArray[np.uint16]
     with contextlib.redirect_stdout(io.StringIO()):
         index.createIndex()
         evaluation = COCOeval(index, index.loadRes(results), "bbox")
+        if areas is not None:
+            evaluation.params.areaRng = areas
+            evaluation.params.areaRngLbl = [str(area) for area in areas]
         evaluation.evaluate()
         evaluation.accumulate()
+        if areas is not None:
+            of_areas = [evaluation.eval["precision"][..., a, -1] for a in range(len(areas))]
+            present = [part[part > -1] for part in of_areas]
+            return np.array([100 * np.mean(part) if part.size else np.nan for part in present])
         evaluation.summarize()
     stats = evaluation.stats[: len(METRICS)]
     return np.where(stats == -1, np.nan, 100 * stats)
@@ -64,6 +80,27 @@ def test_equal_to_pycocotools_on_repeated_images(made: Any, seed: int, ties: boo
     ours = made.resampler(truth, found)
     for copies in (np.ones(30, np.uint16), *bootstrap_weights(30, 12, seed)):
         np.testing.assert_array_equal(ours.score(copies), repeated(truth, found, copies))
+
+
+def test_sizes_of_ones_own_are_pycocotools_areas(made: Any) -> None:
+    sizes = Sizes.parse("0,16,32,64,96,inf")
+    truth = made.truth(1)
+    found = made.detections(truth, 2)
+    ordered = sort_truth(truth)
+    ours = Resampler(ordered, match_detections(ordered, found, areas=sizes.areas), sizes.areas)
+    assert sizes.metrics[3:] == ("AP_0-16", "AP_16-32", "AP_32-64", "AP_64-96", "AP_96-inf")
+    for copies in (np.ones(30, np.uint16), *bootstrap_weights(30, 4, 0)):
+        scores = dict(zip(sizes.metrics, ours.score(copies).tolist(), strict=True))
+        theirs = repeated(truth, found, copies, sizes.areas.tolist()).tolist()
+        named = dict(zip(("AP", *sizes.metrics[3:]), theirs, strict=True))
+        assert {name: scores[name] for name in named} == pytest.approx(named, abs=1e-9, nan_ok=True)
+        assert scores["AP50"] == made.resampler(truth, found).score(copies)[1]
+
+
+@pytest.mark.parametrize("edges", ["", "32", "32,16", "a,b", "-1,5", "0,0,5", "nan,5", "1," * 20 + "1"])
+def test_impossible_sizes(edges: str) -> None:
+    with pytest.raises(UsageError, match="ascending numbers"):
+        Sizes.parse(edges)
 
 
 @settings(max_examples=25, deadline=None)

@@ -292,10 +292,21 @@ def _manifest(
 
 def write_samples(run: Run, cell: Cell, level: float) -> None:
     """Write made-up bootstrap samples of a cell about a score, as `robustness` caches them."""
-    from robustbench_sgdm.robustness.resample_cache import JACKKNIFE_GROUPS, BootstrapSamples, _save
+    from robustbench_sgdm.robustness.resample_cache import (
+        JACKKNIFE_GROUPS,
+        BootstrapSamples,
+        _save,
+        average_precision,
+    )
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(_hash(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
     noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
-    _save(run, cell, 0, BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]))
+    _save(
+        run,
+        cell,
+        average_precision(),
+        0,
+        BootstrapSamples(estimate, estimate + noise[0], estimate + noise[1]),
+    )

@@ -1,0 +1,158 @@
+"""AP, and recall, precision and F1 at the operating confidence, of each class, with intervals and differences."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustbench_sgdm.core import errors
+from robustbench_sgdm.robustness.inference import Intervals
+from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
+from robustbench_sgdm.robustness.measures import ClassCounts, MeasureSampler
+from robustbench_sgdm.robustness.operating_point import operating_confidences
+from robustbench_sgdm.robustness.resample_cache import (
+    DEFAULT_RESAMPLES,
+    BootstrapSamples,
+    Statistic,
+    load_samples,
+    sample_images,
+)
+from robustbench_sgdm.robustness.resampling import Resampler
+from robustbench_sgdm.robustness.significance import mark_significant
+from robustbench_sgdm.robustness.sizes import COCO_SIZES
+from robustbench_sgdm.store import Cell, Run
+
+FEW_OBJECTS = 10
+"""A class with fewer objects is marked: its scores say little."""
+
+_VERSION = 1  # of the cached samples
+_ALL = COCO_SIZES.areas[:1]  # sizes of objects
+_RATIOS: dict[str, Callable[[ClassCounts], tuple[NDArray[np.float64], NDArray[np.float64]]]] = {
+    "recall": lambda counts: (counts.true, counts.objects),
+    "precision": lambda counts: (counts.true, counts.true + counts.false),
+    "F1": lambda counts: (2 * counts.true, counts.true + counts.false + counts.objects),
+}
+CLASS_METRICS = ("AP", *_RATIOS)
+"""The metrics that a class can have."""
+
+
+def class_intervals(
+    intervals: Intervals,
+    metric: str = "AP",
+    *,
+    confidence: float | None = None,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> pd.DataFrame:
+    """A metric of each class in each cell, its mean, and what is lost of the clean value; cached.
+
+    Args:
+        intervals: of the same runs, with their networks, pairs, sets and level.
+        metric: of `CLASS_METRICS`.
+        confidence: as of `operating_confidences`.
+        resamples, seed: of the images.
+        progress: called with the number of cells just done, from any thread.
+
+    Returns:
+        The columns of `Intervals.table` but rPC and mCE, with the statistic `loss`, and class, objects (how many are
+        annotated) and few (fewer than `FEW_OBJECTS`). Classes without objects are left out. For each network, baseline
+        and statistic the classes that lose most over the first set of corruptions come first; p_holm and significant
+        are over the classes.
+
+    Raises:
+        UsageError: an unknown metric.
+        DataError: as of `bootstrap_intervals`.
+    """
+    if metric not in CLASS_METRICS:
+        raise errors.unknown_name_error("metric of a class", metric, CLASS_METRICS)
+    runs = list({run.path: run for run, _ in intervals.sources.values()}.values())
+    truth = runs[0].ground_truth()
+    ids = tuple(str(i) for i in sorted(truth.categories["category_id"]))
+    statistics = [_statistic(run, metric, ids, confidence) for run in runs]
+    loaded = load_samples(runs, statistics, resamples=resamples, seed=seed, progress=progress)
+    samples = {run.path: by_cell for run, by_cell in zip(runs, loaded, strict=True)}
+    cells = {
+        name: {(c.corruption, c.severity): s for c, s in samples[run.path].items() if c.model == own}
+        for name, (run, own) in intervals.sources.items()
+    }
+    by_class = Intervals(
+        cells,
+        intervals.sets,
+        intervals.pairs,
+        intervals.groups,
+        intervals.seeds,
+        intervals.level,
+        metrics=ids,
+    )
+    objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
+    present = [i for i in ids if objects.get(int(i), 0)]
+    frame = by_class.table(present, losses=True)
+    frame = frame[~frame["statistic"].isin(("rPC", "mCE"))]
+    label = frame["metric"].astype(int)
+    names = truth.categories.set_index("category_id")["name"]
+    frame = frame.assign(metric=metric, objects=label.map(objects), few=label.map(objects) < FEW_OBJECTS)
+    frame.insert(0, "class", label.map(names))
+    keys = ["model", "baseline", "statistic", "over", "corruption", "severity"]
+    families = [str(row) for row in frame[keys].itertuples(index=False)]
+    frame = mark_significant(frame, families, intervals.level)
+    return _rank(frame, keys)
+
+
+def _rank(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Sort the classes of each network by what they lose over the first set of corruptions."""
+    means = frame[(frame["statistic"] == "loss") & (frame["corruption"] == "") & (frame["baseline"] == "")]
+    first = means[means["over"] == means["over"].iloc[0]] if len(means) else means
+    lost = first.set_index(["model", "class"])["estimate"]
+    order = frame[keys].apply(tuple, axis=1).astype(str)
+    ranked = frame.assign(
+        _block=pd.factorize(order)[0],
+        _lost=[lost.get((m, c), np.nan) for m, c in zip(frame["model"], frame["class"], strict=True)],
+    ).sort_values(["_block", "_lost"], ascending=[True, False], kind="stable")
+    return ranked.drop(columns=["_block", "_lost"]).reset_index(drop=True)
+
+
+def _statistic(run: Run, metric: str, ids: tuple[str, ...], confidence: float | None) -> Statistic:
+    confidences = {} if metric == "AP" else operating_confidences(run, confidence)
+    return Statistic(
+        ids,
+        f"class_{metric}.parquet",
+        partial(_resample, metric, confidences),
+        partial(_without_detections, metric, ids),
+        lambda cell: [_VERSION, repr(confidences.get(cell.model))],
+    )
+
+
+def _without_detections(metric: str, ids: tuple[str, ...], run: Run, cell: Cell) -> NDArray[np.float64]:
+    names = run.ground_truth().categories.set_index("category_id")["name"]
+    stored = run.store.read_scores(cell).per_class if metric == "AP" else {}
+    return np.array([stored.get(names[int(i)], np.nan) for i in ids], float)
+
+
+def _resample(
+    metric: str,
+    confidences: dict[str, float],
+    run: Run,
+    cell: Cell,
+    truth: SortedTruth,
+    weights: NDArray[np.uint16],
+) -> BootstrapSamples:
+    detections = run.store.read_detections(cell)
+    if metric == "AP":
+        resampler = Resampler(truth, match_detections(truth, detections, areas=_ALL), _ALL)
+        return sample_images(
+            lambda rows: np.array([resampler.score_classes(w) for w in rows]).reshape(-1, resampler.classes),
+            resampler.images,
+            weights,
+        )
+    sampler = MeasureSampler(truth, detections, confidences[cell.model])
+
+    def score(rows: NDArray[np.uint16]) -> NDArray[np.float64]:
+        above, below = _RATIOS[metric](sampler.class_counts(rows))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio: NDArray[np.float64] = 100 * above / below
+        return np.full_like(ratio, np.nan) if np.isnan(confidences[cell.model]) else ratio
+
+    return sample_images(score, sampler.images, weights)

@@ -187,7 +187,7 @@ def _own_names(name: str, count: int, said: Sequence[str] | None) -> tuple[dict[
     """
     published: Sequence[str] = get_model_weights(name).DEFAULT.meta["categories"]
     if said is None and count in (_COCO, len(published)):
-        return dict(enumerate(published)), True
+        return {**dict(enumerate(published)), 0: _BACKGROUND}, True  # keypoint networks call it otherwise
     real = list(said or ())
     if len(real) == count and real[0] in PLACEHOLDERS:
         real = real[1:]

@@ -237,8 +237,11 @@ def test_configs_of_strangers(folder: Path, tmp_path: Path, changes: dict[str, A
 
 def test_processors_of_strangers(folder: Path, tmp_path: Path) -> None:
     huge = {"size": {"shortest_edge": 10**6, "longest_edge": 10**6}}
-    with pytest.raises(DataError, match="'shortest_edge' is 1,000,000, may be 7,680"):
-        load_library_model(f"hf:{edit(folder / 'yolos', tmp_path / 'a', 'preprocessor_config.json', **huge)}")
+    changed = edit(folder / "yolos", tmp_path / "a", "preprocessor_config.json", **huge)
+    for trust, most in ((False, "2,048"), (True, "7,680")):
+        with pytest.raises(DataError, match=f"'shortest_edge' is 1000000, may be {most}; --imgsz"):
+            load_library_model(f"hf:{changed}", InferenceConfig(trust_weights=trust))
+    assert load_library_model(f"hf:{changed}", InferenceConfig(imgsz=64)).imgsz == 64
     other = {"image_processor_type": "ViTImageProcessor"}
     with pytest.raises(DataError, match="makes no boxes"):
         load_library_model(

@@ -66,8 +66,6 @@ def compare(
         float | None,
         typer.Option(
             "--confidence",
-            min=0,
-            max=1,
             help="Boxes below it do not count in recall and the like; default: for each model that with the highest F1 "
             "on clean images.",
         ),

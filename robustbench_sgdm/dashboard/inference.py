@@ -46,7 +46,14 @@ def exclusive_use() -> Iterator[None]:
 
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
 def _load(
-    model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
+    model: str,
+    weights: str,
+    imgsz: int,
+    conf: float,
+    iou: float,
+    max_det: int,
+    end2end: bool | None,
+    classes: tuple[str, ...] = (),
 ) -> "Detector":
     from robustbench_sgdm import detectors
 
@@ -57,7 +64,7 @@ def _load(
     )
     with exclusive_use():
         if is_library_model(model):
-            return detectors.load_library_model(model, settings, weights=weights)
+            return detectors.load_library_model(model, settings, weights=weights, classes=classes or None)
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
         return detectors.load_detector(name, settings, weights=None if name == file else file)
 
@@ -88,7 +95,8 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
         raise DataError(f"{model} cannot run here: its manifest lacks its size or a threshold")
     settings = info.imgsz, info.conf, iou, info.max_det, info.end2end or None
     name = model if weights == "embedded" else _zoo_or_file(model, weights)
-    detector = _load(str(info.loader) if is_library else name, weights, *settings)
+    classes = info.classes if is_library else ()  # the weights may not name them
+    detector = _load(str(info.loader) if is_library else name, weights, *settings, classes)
     if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector

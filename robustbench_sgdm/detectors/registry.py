@@ -25,6 +25,7 @@ from robustbench_sgdm.detectors.base import Detector
 from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
+from robustbench_sgdm.detectors.ultralytics.weights import bundled_weights
 
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
@@ -51,7 +52,24 @@ class DetectorEntry:
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
         trained = {"group": self.group, "seed": self.seed} if self.group else {}
-        return {"baseline": self.baseline, **trained, "weights": self.weights, **self.detector.describe()}
+        size = _file_bytes(self.weights, self.detector.name)
+        known = {"file_bytes": size} if size is not None else {}
+        return {
+            "baseline": self.baseline,
+            **trained,
+            "weights": self.weights,
+            **known,
+            **self.detector.describe(),
+        }
+
+
+def _file_bytes(weights: str, model: str) -> int | None:
+    """The size of a file of weights, or of the files in a folder of them; None where there is no file."""
+    path = bundled_weights(model) if weights == "embedded" else Path(weights)
+    if path is None or not path.exists():
+        return None
+    files = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def load_detectors(

@@ -4,11 +4,15 @@ draw("severity", RunAnalysis(run))   # any figure of a run by its name in `all_f
 """
 
 from robustbench_sgdm.figures.bars import draw_class_drops, draw_mean_bars, draw_size_bars
+from robustbench_sgdm.figures.confusion import draw_confusion
 from robustbench_sgdm.figures.contact import draw_contact_sheet
 from robustbench_sgdm.figures.differences import draw_difference_map
 from robustbench_sgdm.figures.error_types import draw_error_types
 from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.first_failure import draw_survival
 from robustbench_sgdm.figures.losses import draw_loss_curves
+from robustbench_sgdm.figures.operating_point import draw_precision_recall, draw_reliability
+from robustbench_sgdm.figures.pareto import draw_pareto
 from robustbench_sgdm.figures.psnr import draw_quality_curves
 from robustbench_sgdm.figures.registry import all_figures, draw, figure
 from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
@@ -35,16 +39,21 @@ __all__ = [
     "data_uri",
     "draw",
     "draw_class_drops",
+    "draw_confusion",
     "draw_contact_sheet",
     "draw_difference_map",
     "draw_error_types",
     "draw_loss_curves",
     "draw_mean_bars",
     "draw_panels",
+    "draw_pareto",
+    "draw_precision_recall",
     "draw_quality_curves",
+    "draw_reliability",
     "draw_severity_curves",
     "draw_side_by_side",
     "draw_size_bars",
+    "draw_survival",
     "encode_jpeg",
     "encode_svg",
     "figure",

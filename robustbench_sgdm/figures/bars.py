@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustbench_sgdm import robustness
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
@@ -106,27 +107,41 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
 
 
 def draw_class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
-    """Draw each class's AP lost under corruption, a point for each model, the greatest loss on top.
+    """Draw each class's AP lost under corruption with its interval, a point for each model, the greatest loss on top.
+
+    Classes with few objects stand apart, below the others, and are pale.
 
     Args:
-        classes: columns model, class, drop (points of AP, clean minus corrupted mean).
+        classes: columns model, class, objects, few, drop, low, high (points of AP, clean minus corrupted mean).
         most: classes to show.
     """
     models = list(dict.fromkeys(classes["model"]))
-    table = classes.pivot(index="class", columns="model", values="drop").reindex(columns=models)
-    table = table.loc[table.max(axis=1).sort_values(ascending=False).index].head(most)[::-1]
-    color = colors_of(models)
+    about = classes.groupby("class", sort=False).agg(
+        lost=("drop", "max"), few=("few", "first"), objects=("objects", "first")
+    )
+    about = about.sort_values(["few", "lost"], ascending=[True, False]).head(most)[::-1]
+    color, handles = colors_of(models), {}
+    few = int(about["few"].sum())
+    places = pd.Series(np.arange(len(about), dtype=float), about.index)
+    places += np.where(about["few"], 0.0, 0.6 if few else 0.0)
     with plot_style():
-        figure = Figure(figsize=(COLUMN * 1.4, 0.8 + 0.2 * len(table)), layout="constrained")
+        high = 0.8 + 0.08 * (2 + max(len(models), 2)) * len(about)
+        figure = Figure(figsize=(COLUMN * 1.4, min(high, 8.5)), layout="constrained")
         axis = figure.subplots()
-        places = np.arange(len(table))
-        axis.hlines(places, table.min(axis=1), table.max(axis=1), color="#b6bcc4", linewidth=1.2)
-        handles = {}
-        for model, marker in zip(models, "osD^vP*X" * len(models), strict=False):
-            (handles[model],) = axis.plot(table[model], places, marker, color=color[model], markersize=4.5)
-        axis.set_yticks(places, list(fonts.fit_names(table.index, 2.4, 7.5).values()))
-        axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, len(table) - 0.3))
-        if bool((table.to_numpy(float) < 0).any()):
+        for index, (model, marker) in enumerate(zip(models, "osD^vP*X" * len(models), strict=False)):
+            own = classes[classes["model"] == model].set_index("class").reindex(about.index)
+            y = places + 0.7 * ((len(models) - 1) / 2 - index) / max(len(models), 2)
+            shades = [(*color[model], 0.45 if pale else 1.0) for pale in about["few"]]
+            axis.hlines(y, own["low"], own["high"], colors=shades, linewidth=1.2)
+            (handles[model],) = axis.plot([], [], marker, color=color[model], markersize=4.5)
+            axis.scatter(own["drop"], y, s=18, marker=marker, color=shades, zorder=3)
+        names = fonts.fit_names(about.index, 2.0, 7.5)
+        labels = [f"{names[str(name)]} ({count:,})" for name, count in about["objects"].items()]
+        axis.set_yticks(places, labels)
+        axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, places.max() + 0.7))
+        if few and few < len(about):
+            axis.axhline(few - 0.2, color="#8c959f", linewidth=0.8, linestyle=":")
+        if axis.get_xlim()[0] < 0:
             axis.axvline(0, color="#57606a", linewidth=0.8)
         legend_above(figure, handles)
     return figure
@@ -200,8 +215,9 @@ def losses_by_class(analysis: RunAnalysis) -> FigureResult:
     count = frame["class"].nunique()
     which = f"the {most} of {count} classes that lose most" if count > most else f"all {count} classes"
     caption = (
-        f"AP that each class loses, clean minus the mean under {analysis.title}: {which}. Classes with few "
-        "objects vary a lot; there are no intervals by class."
+        f"AP that each class loses, clean minus the mean under {analysis.title}: {which}"
+        f"{_with_intervals(frame, analysis.sampling_units)}. In brackets: annotated objects. Pale, below the dotted "
+        f"line: classes with fewer than {robustness.FEW_OBJECTS}."
     )
     top = frame.sort_values("drop", ascending=False).iloc[0]
     alt = f"Dot chart of AP lost by class; most by {top['class']} with {top['model']}, {top['drop']:.1f} points."

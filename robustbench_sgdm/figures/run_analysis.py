@@ -1,5 +1,6 @@
 """A run and everything that figures and reports show of it, computed on first use."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
-from robustbench_sgdm.robustness import CorruptionSet, Intervals
+from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals, PooledBoxes
 from robustbench_sgdm.store import Run, TrainingLog, read_logs
 from robustbench_sgdm.tables import Verdict, humanize, verdicts
 
@@ -177,25 +178,75 @@ class RunAnalysis:
         return joined.assign(family=joined["corruption"].map(family))
 
     @cached_property
+    def class_intervals(self) -> pd.DataFrame:
+        """AP of each class; see `robustness.class_intervals`."""
+        update = make_counter(self.progress, "resampling classes", len(self.results))
+        return robustness.class_intervals(self.bootstrap, resamples=self.resamples, progress=update)
+
+    @cached_property
     def class_drops(self) -> pd.DataFrame:
-        """The AP of each class: model, class, clean, corrupted (mean over the largest set), drop; percent.
+        """The AP that each class loses over the largest set: model, class, objects, few, drop, low, high; points.
 
         Raises:
             DataError: cells are missing.
         """
-        means = robustness.summary(self.run, sets=[self.primary_set], by_class=True)
-        frame = means.rename(columns={"P": "clean", "mPC": "corrupted"})
-        frame = frame.assign(drop=frame["clean"] - frame["corrupted"])
-        frame = frame[["model", "class", "clean", "corrupted", "drop"]].dropna()
         if not self.has_clean:
             raise DataError(
                 f"{self.run.path} has no clean images to count the AP lost by class from; add 0 to --severity"
             )
+        frame = self.class_intervals
+        own = (frame["statistic"] == "loss") & (frame["baseline"] == "") & (frame["corruption"] == "")
+        frame = frame[own & (frame["over"] == self.primary_set.name)].dropna(subset="estimate")
         if frame.empty:
             raise DataError(
                 f"{self.run.path} lacks cells that the means by class need; run the same command again"
             )
-        return frame
+        columns = ["model", "class", "objects", "few", "estimate", "low", "high"]
+        return frame[columns].rename(columns={"estimate": "drop"}).reset_index(drop=True)
+
+    @cached_property
+    def pooled_boxes(self) -> PooledBoxes:
+        """The boxes of every cell, pooled over corruptions."""
+        update = make_counter(self.progress, "matching boxes", len(self.results))
+        return robustness.pool_boxes(self.run, progress=update)
+
+    @cached_property
+    def known_confidences(self) -> dict[str, float]:
+        """The operating confidence of each model that has one."""
+        found = robustness.operating_confidences(self.run)
+        return {model: value for model, value in found.items() if not math.isnan(value)}
+
+    @cached_property
+    def first_failures(self) -> FirstFailures:
+        """When each model first loses what it finds on clean images; raises as `bootstrap`."""
+        return robustness.first_failures(self.bootstrap, resamples=self.resamples)
+
+    @cached_property
+    def measures(self) -> Intervals:
+        """The measures at the operating confidence; raises as `bootstrap`."""
+        update = make_counter(self.progress, "measuring", len(self.results))
+        names = list(robustness.MEASURES)
+        return robustness.bootstrap_intervals(
+            self.run, resamples=self.resamples, metrics=names, progress=update
+        )
+
+    @cached_property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """What networks cost: `latency_ms`, `parameters_m`, `gflops`, `file_mb`, each by network, where it is known."""
+        latency = self.run.read_latency().set_index("model")["milliseconds"]
+        found: dict[str, dict[str, float]] = {}
+        for group, members in self.run.groups.items():
+            info = self.run.manifest.models[members[0]]
+            values = {
+                "latency_ms": latency.get(members[0]),
+                "parameters_m": info.parameters and info.parameters / 1e6,
+                "gflops": info.gflops,
+                "file_mb": info.file_bytes and info.file_bytes / 1e6,
+            }
+            for cost, value in values.items():
+                if value is not None:
+                    found.setdefault(cost, {})[group] = float(value)
+        return found
 
     @cached_property
     def pair(self) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from robustbench_sgdm import figures, tables
+from robustbench_sgdm import figures, robustness, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import FigureResult, RunAnalysis
 from robustbench_sgdm.tables import Table
@@ -58,7 +58,14 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
     run, pairs = analysis.run, analysis.run.baseline_pairs
     results = _figures(analysis, "results")
     sizes = _tables(lambda: [tables.sizes_table(analysis.intervals, analysis.primary_set.name, pairs)])
-    classes = _tables(lambda: [tables.class_table(analysis.class_drops, pairs)])
+    classes = _tables(lambda: [tables.class_interval_table(analysis.class_intervals, 0.95)])
+    failures = _tables(lambda: tables.first_failure_tables(analysis.first_failures.table, 0.95))
+    measures = _tables(
+        lambda: [
+            tables.measures_table(analysis.measures.table(), analysis.primary_set.name, pairs),
+            tables.confidence_table(robustness.operating_confidences(run)),
+        ]
+    )
     errors = _tables(
         lambda: [
             tables.object_table(analysis.error_types),
@@ -73,8 +80,13 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
         Section("image-quality", "Scores against image quality", _figures(analysis, "image-quality")),
         Section("sizes", "Results by size of objects", _figures(analysis, "sizes"), sizes),
         Section("classes", "Results by class", _figures(analysis, "classes"), classes),
+        Section("first-failure", "When objects are lost", _figures(analysis, "first-failure"), failures),
+        Section(
+            "operating-point", "At an operating confidence", _figures(analysis, "operating-point"), measures
+        ),
         Section("errors", "Error types and calibration", _figures(analysis, "errors"), errors),
         Section("detections", "Side by side", _side_by_side(analysis)),
+        Section("cost", "What it costs", _figures(analysis, "cost")),
         Section("training", "Training", _figures(analysis, "training")),
         Section("corruptions", "The corruptions", sheet),
         Section("method", "Method"),

@@ -30,7 +30,14 @@ from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, wh
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
 from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
-from robustbench_sgdm.robustness.operating_point import operating_confidences
+from robustbench_sgdm.robustness.operating_point import (
+    PooledBoxes,
+    confusion_matrix,
+    operating_confidences,
+    pool_boxes,
+    precision_recall,
+    reliability,
+)
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
@@ -52,6 +59,7 @@ __all__ = [
     "Flips",
     "Intervals",
     "Outcomes",
+    "PooledBoxes",
     "Sizes",
     "average_trainings",
     "bootstrap_intervals",
@@ -60,6 +68,7 @@ __all__ = [
     "check_comparable",
     "class_intervals",
     "class_scores",
+    "confusion_matrix",
     "corruption_sets",
     "error_types",
     "find_flips",
@@ -75,7 +84,10 @@ __all__ = [
     "mcnemar_p_value",
     "measures",
     "operating_confidences",
+    "pool_boxes",
+    "precision_recall",
     "primary_metric",
+    "reliability",
     "summarize",
     "summary",
     "unique_model_names",

@@ -191,7 +191,7 @@ class MeasureSampler:
         true = [(self.matches.true[kept, area] & 1).astype(float) for area in range(self._areas)]
         false = (self.matches.false[kept, 0] & 1).astype(float)
         counted = (true[0] + false) > 0
-        bins = image.astype(np.int64), _bin(self.matches.score[kept], _ECE_BINS)
+        bins = image.astype(np.int64), confidence_bin(self.matches.score[kept], _ECE_BINS)
         gaps = np.where(counted, true[0] - self.matches.score[kept], 0.0)
         # Columns: objects and true positives by area, false positives, precision minus confidence by bin.
         self._sums = np.stack(
@@ -209,6 +209,9 @@ class MeasureSampler:
         )
         self._laece = _laece_sums(overlapping, self.images, self.classes)
         self._lrp = _lrp_events(self.matches, self.classes)
+        found = np.flatnonzero(self.matches.true[:, 0] & 1)
+        where = self.matches.image[found], self.matches.label[found]
+        self._findable = _count(*where, (self.images, self.classes))
 
     def class_counts(self, weights: NDArray[np.uint16]) -> ClassCounts:
         """Sums by class under each of (r, n) weights."""
@@ -243,7 +246,8 @@ class MeasureSampler:
         if np.isnan(self.confidence):
             at_confidence = [np.full(len(weights), np.nan) for _ in at_confidence]
         by_class = _weighted(weights, self._objects[0])
-        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, *self._lrp)
+        findable = _weighted(weights, self._findable)
+        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, findable, *self._lrp)
         return np.stack([*at_confidence, *lrp.T], axis=1)
 
     def _score_laece(self, copies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,7 +286,7 @@ def _weighted(
     return product
 
 
-def _bin(scores: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+def confidence_bin(scores: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     """The bin of each confidence; bins are open below and closed above, but for the first, as in the papers."""
     edges = np.linspace(0, 1, bins + 1)
     index: NDArray[np.int64] = np.clip(np.searchsorted(edges, scores, "left") - 1, 0, bins - 1)
@@ -295,7 +299,7 @@ def _laece_sums(matches: Matches, images: int, classes: int) -> tuple[sparse.csr
     counted = (true | false) > 0
     image, label, score = matches.image[counted], matches.label[counted], matches.score[counted]
     gaps = np.where(true[counted] > 0, matches.iou[counted], 0.0) - score
-    bins = label.astype(np.int64) * _LAECE_BINS + _bin(score, _LAECE_BINS)
+    bins = label.astype(np.int64) * _LAECE_BINS + confidence_bin(score, _LAECE_BINS)
     return (
         _count(image, bins, (images, classes * _LAECE_BINS), gaps),
         _count(image, label, (images, classes)),
@@ -319,6 +323,7 @@ def _lrp_events(
 def _optimal_lrp(
     weights: NDArray[np.uint16],
     objects: NDArray[np.float64],
+    findable: NDArray[np.float64],
     image: NDArray[np.int32],
     true: NDArray[np.bool_],
     gap: NDArray[np.float64],
@@ -330,6 +335,7 @@ def _optimal_lrp(
     Args:
         weights: (r, n).
         objects: (r, k) of each class.
+        findable: (r, k) of them that any box finds.
         image, true, gap, last, start: of `_lrp_events`.
     """
     rows, classes = objects.shape
@@ -355,8 +361,8 @@ def _optimal_lrp(
                 if lrp < best or np.isnan(loc):
                     best = lrp
                     loc, fp, fn = error / tp, wrong / (tp + wrong), (count - tp) / count
-                # Numerator and denominator grow with every false positive, so no later box can do better.
-                if wrong / (count + wrong) >= best:
+                # If all other findable objects came next, exactly located: can that still be better?
+                if (error / 0.5 + wrong + count - findable[r, k]) / (count + wrong) >= best:
                     break
             present += 1
             totals[0] += best

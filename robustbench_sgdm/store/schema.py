@@ -235,6 +235,8 @@ class ModelInfo(Record):
         fingerprint: hash of the weights and of every setting that decides the output.
         classes: that it finds, in the order of its labels.
         parameters: how many.
+        gflops: operations on one image of `imgsz`, 1e9, 2 for each multiply-add.
+        file_bytes: size of the weights' file.
         module: the variant of the zoo that it is, such as `sgdm`.
         given_fingerprint: the user's, of a function that is a detector.
         loader: what `--model` takes, such as `torchvision:NAME`, where that is no name of the zoo or file.
@@ -262,6 +264,8 @@ class ModelInfo(Record):
     fingerprint: Text | None = None
     classes: Texts = ()
     parameters: Count | None = None
+    gflops: Number | None = None
+    file_bytes: Count | None = None
     module: Text | None = None
     given_fingerprint: Text | None = None
     loader: Text | None = None

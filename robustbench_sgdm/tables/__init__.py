@@ -15,10 +15,10 @@ from robustbench_sgdm.tables.latency import are_distinguishable, format_time_rat
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
-    class_table,
     corruption_tables,
     error_table,
     means_table,
+    measures_table,
     object_table,
     sizes_table,
 )
@@ -43,7 +43,6 @@ __all__ = [
     "are_distinguishable",
     "calibration_table",
     "class_interval_table",
-    "class_table",
     "comparison_rows",
     "comparison_tables",
     "confidence_table",
@@ -62,6 +61,7 @@ __all__ = [
     "image_quality_table",
     "latency_summary",
     "means_table",
+    "measures_table",
     "object_table",
     "sizes_table",
     "split_columns",

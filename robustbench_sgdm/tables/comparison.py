@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -108,11 +109,16 @@ def first_failure_tables(failures: pd.DataFrame, level: float) -> list[Table]:
         ("object", "lasting"): "Severity from which an object stays lost",
         ("image", "first"): "Severity at which an image first loses an object",
     }
-    return [
+    made = [
         _first_failure_table(rows, title, level)
         for (unit, rule), title in titles.items()
         if len(rows := failures[(failures["unit"] == unit) & (failures["rule"] == rule)])
     ]
+    said: set[str] = set()  # a note stands under the first table that needs it
+    for number, table in enumerate(made):
+        made[number] = replace(table, notes=[note for note in table.notes if note not in said])
+        said.update(table.notes)
+    return made
 
 
 def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.robustness import lower_is_better
 from robustbench_sgdm.tables.table import (
     STARRED,
     Table,
@@ -190,24 +191,26 @@ def _compared(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]
     return own + [_interval(by_pair.get((model, baseline)), signed=True) for baseline, model in pairs]
 
 
-def class_table(drops: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Table:
-    """AP by class, clean, corrupted and lost.
+def measures_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str, str]]) -> Table:
+    """The measures at the operating confidence, clean and as the mean over a set of corruptions, with 95 % intervals.
 
     Args:
-        drops: columns model, class, clean, corrupted, drop (percent).
-        pairs: (baseline, model) whose difference in the corrupted AP gets a column.
+        intervals: rows as of `Intervals.table()`, of `robustness.MEASURES`.
+        over: the set, by its name there.
+        pairs: (baseline, model) whose difference model - baseline gets a column.
     """
-    models = list(dict.fromkeys(drops["model"]))
-    parts = ("clean", "corrupted", "drop")
-    values = {p: drops.pivot(index="class", columns="model", values=p).reindex(columns=models) for p in parts}
-    columns = ["class", *(f"{'lost' if p == 'drop' else p} {m}" for p in parts for m in models)]
-    columns += [f"corrupted {_delta(pair, pairs)}" for pair in pairs]
     rows = []
-    for name in dict.fromkeys(drops["class"]):
-        at = values["corrupted"].loc[name]
-        row = [str(name), *(format_number(values[p].loc[name, m]) for p in parts for m in models)]
-        rows.append([*row, *(format_number(at[m] - at[b], signed=True) for b, m in pairs)])
-    return Table("AP by class", columns, rows)
+    for metric in dict.fromkeys(intervals["metric"]):
+        for statistic, which in (("P", "clean"), ("mPC", "corrupted")):
+            part = intervals[(intervals["metric"] == metric) & (intervals["statistic"] == statistic)]
+            if statistic == "mPC":
+                part = part[part["over"] == over]
+            if part["estimate"].notna().any():
+                less = ", lower is better" if lower_is_better(metric) else ""
+                rows.append([f"{metric.replace('_', ' ')}, {which}{less}", *_compared(part, pairs)])
+    return Table(
+        "Measures at the operating confidence", ["measure", *_heads(intervals, pairs)], rows, _notes(pairs)
+    )
 
 
 def object_table(errors: pd.DataFrame) -> Table:

@@ -1,6 +1,7 @@
 """`robustbench score` and `robustbench compare`, on predictions that a detector of ours made elsewhere."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -163,6 +164,59 @@ def test_thresholds_are_exit_codes(scored: tuple[Path, dict[str, Any]], command:
     assert command(*words, "--max-drop", "mPC=0", "--drops", "any")[0] == 3
     assert command(*words, "--max-drop", "mPC=100", "--drops", "any")[0] == 0
     assert command(*words, "--junit", "j.xml")[0] == 2
+
+
+def test_measures_first_failures_classes_and_sizes(
+    scored: tuple[Path, dict[str, Any]], command: Command
+) -> None:
+    words = ("compare", str(scored[0]), "--resamples", "30", "--metrics", "First-Failure,RECALL,d-ece")
+    code, out, err = command(*words, "--format", "csv")
+    assert code == 0, err
+    rows = pd.read_csv(io.StringIO(out), keep_default_na=False)
+    assert {"recall", "D-ECE"} <= set(rows["metric"]) and "AP" not in set(rows["metric"])
+    failures = rows[rows["statistic"] == "first-failure"]
+    assert set(failures["unit"]) == {"object", "image"} and set(failures["rule"]) == {"first", "lasting"}
+    code, out, err = command(*words, "--by-class", "--sizes", "0,32,inf", "--metric", "recall_0-32")
+    assert code == 0 and "recall by class (%)" in out and "recall_0-32 (%)" in out, err
+    assert "Operating confidence" in out and "Severity at which an object is first lost" in out
+    assert "mPC of recall" in err
+    code, given, err = command(*words, "--confidence", "0.99", "--format", "json")
+    assert code == 0 and json.loads(given) != json.loads(command(*words, "--format", "json")[1])
+    for extra, expected in (
+        (("--confidence", "1.5"), "confidence 1.5 is outside [0, 1]"),
+        (("--metric", "recal"), "did you mean recall"),
+        (("--metric", "AP_S", "--sizes", "0,16,inf"), "unknown metric"),
+        (("--sizes", "5,4"), "ascending numbers"),
+        (("--fail-under", "D-ECE=5"), "use --max-drop"),
+        (("--fail-under", "AP=5"), "name it with --metrics too"),
+    ):
+        code, _, err = command(*words, *extra)
+        assert code == 2 and expected in err and "Traceback" not in err, err
+    assert command(*words, "--max-drop", "d-ece=0", "--drops", "any")[0] in (0, 3)
+    assert command(*words, "--fail-under", "recall=101")[0] == 3
+
+
+def test_latex_has_the_numbers_of_the_csv(scored: tuple[Path, dict[str, Any]], command: Command) -> None:
+    words = ("compare", str(scored[0]), "--resamples", "30", "--metric", "AP")
+    code, text, err = command(*words, "--format", "latex")
+    assert code == 0 and text.count("\\toprule") == text.count("\\end{table}") > 2, err
+    rows = pd.read_csv(io.StringIO(command(*words, "--format", "csv")[1]))
+    means = rows[(rows["baseline"].isna()) & rows["statistic"].isin(("P", "mPC", "rPC"))]
+    table = text[text.index("\\caption{AP (") : text.index("\\end{table}")]
+    lines = [line.strip().removesuffix("\\\\").split(" & ") for line in table.splitlines() if " & " in line]
+    models = [name.strip() for name in lines[0][1:]]
+    printed = {
+        (models[n], line[0]): float(cell.split()[0])
+        for line in lines[1:]
+        for n, cell in enumerate(line[1:])
+        if not cell.startswith("--") and "mCE" not in line[0]
+    }
+    assert len(printed) == len(means.dropna(subset="estimate")) > 4
+    for row in means.dropna(subset="estimate").to_dict("records"):
+        over = row["over"] if isinstance(row["over"], str) else ""
+        family = row["family"] if isinstance(row["family"], str) else ""
+        name = f"{row['statistic']} over {(family or over).replace('_', ' ')}" if over else row["statistic"]
+        assert printed[row["model"], name] == round(row["estimate"], 2)
 
 
 def test_bad_comparisons(scored: tuple[Path, dict[str, Any]], command: Command, tmp_path: Path) -> None:

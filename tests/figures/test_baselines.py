@@ -121,11 +121,68 @@ def damage() -> pd.DataFrame:
 def drops() -> pd.DataFrame:
     names = ["ball", "bolt", "book", "bottle", "clock"]
     rows = [
-        (m, name, 10.0 + 3 * i - 2 * j * (i - 1))
+        (m, name, 40 - 9 * i, i == 3, 10.0 + 3 * i - 2 * j * (i - 1))
         for j, m in enumerate(MODELS)
         for i, name in enumerate(names)
     ]
-    return pd.DataFrame(rows, columns=["model", "class", "drop"])
+    made = pd.DataFrame(rows, columns=["model", "class", "objects", "few", "drop"])
+    return made.assign(low=made["drop"] - 2, high=made["drop"] + 3)
+
+
+def survival() -> pd.DataFrame:
+    rows = [
+        (m, c, float(s), 100 * (0.8 - 0.1 * i - 0.05 * j) ** s)
+        for j, m in enumerate(MODELS)
+        for i, c in enumerate(NOISES)
+        for s in range(1, 6)
+    ]
+    made = pd.DataFrame(rows, columns=["model", "corruption", "severity", "share"])
+    return made.assign(low=made["share"] - 4, high=made["share"] + 4)
+
+
+def curves() -> pd.DataFrame:
+    confidence = np.linspace(1, 0, 40)
+    parts = []
+    for shift, model in enumerate(MODELS):
+        for severity in (0.0, 1.0, 3.0, 5.0):
+            recall = (90 - 14 * severity + 3 * shift) * (1 - confidence**2)
+            precision = 100 - (8 + 6 * severity) * (1 - confidence) ** 2 - recall / 4
+            f1 = 2 * recall * precision / (recall + precision)
+            own = {"confidence": confidence, "recall": recall, "precision": precision, "f1": f1}
+            parts.append(pd.DataFrame(own).assign(model=model, severity=severity))
+    return pd.concat(parts, ignore_index=True)
+
+
+def bins() -> pd.DataFrame:
+    rows = [
+        (m, s, 10.0 * b + 5, 10 * b + 5 - 4 * s + 6 * j * (b > 5), 200 - 15 * b)
+        for j, m in enumerate(MODELS)
+        for s in (0.0, 1.0, 3.0, 5.0)
+        for b in range(3, 10)
+    ]
+    return pd.DataFrame(rows, columns=["model", "severity", "confidence", "precision", "boxes"])
+
+
+def confusions() -> dict[tuple[str, str], pd.DataFrame]:
+    names = ["ball", "bolt", "book", "background"]
+    counts = np.array([[60, 5, 0, 35], [2, 50, 8, 40], [0, 0, 90, 10], [20, 5, 5, 0]])
+    return {
+        (m, condition): pd.DataFrame(counts + 10 * i * (1 - np.eye(4, dtype=int)), names, names)
+        for m in MODELS
+        for i, condition in enumerate(("clean", "severity 5"))
+    }
+
+
+def costs() -> pd.DataFrame:
+    rows = [
+        (model, statistic, score * scale, cost, value * (1 + i))
+        for i, (model, score) in enumerate([*zip(MODELS, (15, 18), strict=True), ("rtdetr-l", 16)])
+        for statistic, scale in (("mPC", 1.0), ("rPC", 2.2))
+        for cost, value in (("latency_ms", 25.0), ("parameters_m", 3.0), ("gflops", 8.0), ("file_mb", 6.0))
+    ]
+    made = pd.DataFrame(rows, columns=["model", "statistic", "estimate", "cost", "value"])
+    ends = {"low": made["estimate"] - 1, "high": made["estimate"] + 1}
+    return made.assign(**ends, dominated=made["model"] == "rtdetr-l")
 
 
 def logs() -> list[TrainingLog]:
@@ -159,6 +216,11 @@ CASES: dict[str, Callable[[], Figure]] = {
     "errors": lambda: figures.draw_error_types(errors()),
     "psnr": lambda: figures.draw_quality_curves(damage()),
     "classes": lambda: figures.draw_class_drops(drops()),
+    "first-failure": lambda: figures.draw_survival(survival()),
+    "precision-recall": lambda: figures.draw_precision_recall(curves(), dict.fromkeys(MODELS, 0.4)),
+    "reliability": lambda: figures.draw_reliability(bins()),
+    "confusion": lambda: figures.draw_confusion(confusions()),
+    "pareto": lambda: figures.draw_pareto(costs()),
     "losses": lambda: figures.draw_loss_curves(logs()),
     "side-by-side": lambda: figures.draw_panels(
         [(f"image {n}", [panel(3), panel(3), panel(n), panel(2)]) for n in (1, 2)],

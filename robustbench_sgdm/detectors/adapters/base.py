@@ -21,10 +21,14 @@ from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
+from robustbench_sgdm.detectors.operations import count_gflops
 from robustbench_sgdm.detectors.runtimes.metadata import read_class_names
 
 _LOG = logging.getLogger(__name__)
 
+_COUNTED_SIDE = (
+    640  # px, of the image whose operations are counted where a library scales images by its own rules
+)
 _MAX_LABEL = 1_000_000
 _SEVERAL = 5  # boxes in one pixel that are no chance
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
@@ -275,7 +279,10 @@ class LibraryDetector(AdaptedDetector):
 
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types; `loader` is what `--model` takes."""
-        return super().describe() | self._settings | {"loader": self.model, "device": str(self.device)}
+        side = self.imgsz or _COUNTED_SIDE
+        gflops = count_gflops(lambda: self.raw([torch.zeros(3, side, side, dtype=torch.uint8)]))
+        own = {"loader": self.model, "device": str(self.device), "gflops": gflops}
+        return super().describe() | self._settings | own
 
     @torch.inference_mode()
     def _call(self, images: Sequence[Tensor]) -> list[Any]:

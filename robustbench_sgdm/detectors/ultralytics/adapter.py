@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from ultralytics.utils.ops import xywh2xyxy
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.detectors.device import select_device
+from robustbench_sgdm.detectors.operations import count_gflops
 from robustbench_sgdm.detectors.ultralytics import layer_settings, zoo
 from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, build_meta
 from robustbench_sgdm.detectors.ultralytics.graft import transfer_weights
@@ -101,12 +103,19 @@ class UltralyticsDetector(SquareDetector):
         """As it runs: fused and folded."""
         return self._model
 
+    @cached_property
+    def gflops(self) -> float:
+        """Operations on one image of `imgsz`, as it runs: with BatchNorm folded."""
+        image = torch.zeros(1, 3, self.imgsz, self.imgsz, dtype=torch.uint8)
+        return count_gflops(lambda: self.forward(image))
+
     def describe(self) -> dict[str, Any]:
         """What rebuilds it, as plain types."""
         return {
             "name": self.name,
             "classes": list(self.classes),
             "parameters": self.parameters,
+            "gflops": self.gflops,
             **({"module": self.module} if self.module else {}),
             **self.settings.output_settings,
             "device": str(self.device),

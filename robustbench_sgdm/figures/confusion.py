@@ -1,0 +1,120 @@
+"""What objects are taken for, clean and under corruption: confusion matrices with background."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.figures import fonts
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.registry import figure
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import PAGE, plot_style
+
+_MAX_CLASSES = 24
+_MAX_MODELS = 2  # rows of panels that a page holds
+_BACKGROUND = "background"
+
+
+def draw_confusion(matrices: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+    """Draw each matrix in percent of its rows; a row of panels per model.
+
+    Args:
+        matrices: (model, condition) -> as of `robustness.confusion_matrix`, all with the same classes.
+    """
+    models, conditions = (list(dict.fromkeys(key[i] for key in matrices)) for i in (0, 1))
+    names = list(next(iter(matrices.values())).index)
+    shown = list(fonts.fit_names(names, 1.1, 6).values())
+    with plot_style():
+        figure = Figure(figsize=(PAGE, 0.6 + 3.1 * len(models)), layout="constrained")
+        axes = figure.subplots(len(models), len(conditions), squeeze=False, sharex=True, sharey=True)
+        for row, model in zip(axes, models, strict=True):
+            for axis, condition in zip(row, conditions, strict=True):
+                counts = matrices[model, condition].to_numpy(float)
+                total = counts.sum(axis=1, keepdims=True)
+                shares = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+                image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+                axis.set_title(fonts.shorten(f"{model}, {condition}", PAGE / len(conditions) - 0.8, 8))
+                axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=6)
+                axis.set_yticks(range(len(names)), shown, fontsize=6)
+                axis.grid(visible=False)
+            row[0].set_ylabel("object")
+        for axis in axes[-1]:
+            axis.set_xlabel("box")
+        figure.colorbar(image, ax=axes, label="% of the row", shrink=0.6, aspect=40)
+    return figure
+
+
+def most_confused(matrices: Mapping[tuple[str, str], pd.DataFrame], most: int = _MAX_CLASSES) -> list[str]:
+    """The classes with most objects that are taken for another class, in their order; all where there are few.
+
+    Args:
+        matrices: as of `draw_confusion`.
+        most: classes to name.
+    """
+    names = [name for name in next(iter(matrices.values())).index if name != _BACKGROUND]
+    if len(names) <= most:
+        return names
+    total = sum(matrix.loc[names, names].to_numpy() for matrix in matrices.values())
+    between = total * (1 - np.eye(len(names), dtype=np.int64))
+    ranked = np.argsort(-(between.sum(axis=0) + between.sum(axis=1)), kind="stable")[:most]
+    return [names[i] for i in sorted(ranked.tolist())]
+
+
+@figure("confusion", "what objects are taken for, clean and corrupted", section="operating-point", place=3)
+def confusion(analysis: RunAnalysis) -> FigureResult:
+    """Confusion matrices of a run's first pair, on clean images and summed over its middle severity."""
+    run, known = analysis.run, analysis.known_confidences
+    models = [
+        m for m in dict.fromkeys([*(analysis.pair if run.baseline_pairs else ()), *known]) if m in known
+    ]
+    cells = [c for c in run.cells if run.store.is_complete(c) and run.store.has_detections(c)]
+    severities = sorted(
+        {c.severity for c in cells if c.severity}
+    )  # at the strongest, often nothing is found at all
+    middle = severities[len(severities) // 2] if severities else 0.0
+    conditions = {CLEAN: 0.0} | ({f"severity {middle:g}": middle} if middle else {})
+    matrices = {}
+    for model in models[:_MAX_MODELS]:
+        for condition, severity in conditions.items():
+            own = [c for c in cells if c.model == model and c.severity == severity]
+            parts = [robustness.confusion_matrix(run, cell, known[model]) for cell in own]
+            if parts:
+                matrices[model, condition] = sum(parts[1:], start=parts[0])
+    complete = {m: all((m, c) in matrices for c in conditions) for m in models[:_MAX_MODELS]}
+    matrices = {key: matrix for key, matrix in matrices.items() if complete[key[0]]}
+    if not matrices:
+        raise DataError(f"{run.path} has no model with clean detections to choose a confidence on")
+    names = [*most_confused(matrices), _BACKGROUND]
+    shown = {key: matrix.loc[names, names] for key, matrix in matrices.items()}
+    count = len(next(iter(matrices.values()))) - 1
+    which = (
+        f"the {_MAX_CLASSES} of {count} classes that are confused most"
+        if count > _MAX_CLASSES
+        else "all classes"
+    )
+    caption = (
+        "What each object is taken for by the box that finds it, whatever its class, at the operating confidence and an "
+        f"overlap of 0.5: {which}. Column background: objects that no box finds; row background: boxes that find no "
+        "object."
+        + (f" Severity {middle:g}: all corruptions together." if len(analysis.corruption_sets) > 1 else "")
+    )
+    rows = [
+        (model, condition, actual, taken, int(matrix.loc[actual, taken]))
+        for (model, condition), matrix in matrices.items()
+        for actual in matrix.index
+        for taken in matrix.columns
+    ]
+    data = pd.DataFrame(rows, columns=["model", "condition", "object", "box", "count"])
+    data = data[data["count"] > 0].reset_index(drop=True)
+    missed = []
+    for (model, condition), matrix in matrices.items():
+        objects = matrix.drop(index=_BACKGROUND)
+        share = 100 * objects[_BACKGROUND].sum() / max(int(objects.to_numpy().sum()), 1)
+        missed.append(f"{model} {condition} {share:.0f} %")
+    alt = f"Confusion matrices; objects that no box finds: {'; '.join(missed)}."
+    return FigureResult(draw_confusion(shown), caption, alt, data)

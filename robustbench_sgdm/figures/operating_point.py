@@ -1,0 +1,142 @@
+"""Detectors at a confidence: precision and recall, F1, and how far confidence is from precision, by severity."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.registry import figure
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import MARKERS, PAGE, colors_of, legend_above, plot_style
+
+_MAX_PANELS = 4  # severities that are shown, evenly spread
+
+
+def draw_precision_recall(curves: pd.DataFrame, confidences: dict[str, float]) -> Figure:
+    """Draw precision against recall, and below F1 against confidence; a panel per severity, a line per model.
+
+    Args:
+        curves: as of `robustness.precision_recall`.
+        confidences: by model; a point on each curve. A model without one has none.
+    """
+    models, severities = _models(curves), _severities(curves)
+    color = colors_of(models)
+    with plot_style():
+        figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
+        axes = figure.subplots(2, len(severities), sharey="row", squeeze=False)
+        for severity, above, below in zip(severities, *axes, strict=True):
+            for index, model in enumerate(models):
+                own = curves[(curves["model"] == model) & (curves["severity"] == severity)]
+                at = own[own["confidence"] >= confidences.get(model, 2.0)].tail(1)
+                for axis, x, y in ((above, "recall", "precision"), (below, "confidence", "f1")):
+                    axis.plot(own[x], own[y], color=color[model], linewidth=1.2)
+                    axis.plot(
+                        at[x], at[y], color=color[model], marker=MARKERS[index % len(MARKERS)], linestyle=""
+                    )
+            above.set(title=_title(severity), xlabel="recall (%)", xlim=(0, 100), ylim=(0, 102))
+            below.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 102))
+        axes[0, 0].set_ylabel("precision (%)")
+        axes[1, 0].set_ylabel("F1 (%)")
+        legend_above(figure, _keys(models))
+    return figure
+
+
+def draw_reliability(bins: pd.DataFrame) -> Figure:
+    """Draw precision against confidence; a panel per severity, a line per model; points grow with their boxes.
+
+    Args:
+        bins: as of `robustness.reliability`.
+    """
+    models, severities = _models(bins), _severities(bins)
+    color = colors_of(models)
+    with plot_style():
+        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+        axes = figure.subplots(1, len(severities), sharey=True, squeeze=False)[0]
+        for severity, axis in zip(severities, axes, strict=True):
+            axis.plot([0, 100], [0, 100], color="#8c959f", linewidth=0.8, zorder=1)
+            for index, model in enumerate(models):
+                own = bins[(bins["model"] == model) & (bins["severity"] == severity)]
+                axis.plot(own["confidence"], own["precision"], color=color[model], linewidth=1)
+                share = own["boxes"] / max(own["boxes"].sum(), 1)
+                axis.scatter(
+                    own["confidence"],
+                    own["precision"],
+                    s=6 + 60 * share,
+                    color=color[model],
+                    marker=MARKERS[index % len(MARKERS)],
+                    zorder=2,
+                )
+            axis.set(title=_title(severity), xlabel="confidence (%)", xlim=(0, 100), ylim=(0, 102))
+        axes[0].set_ylabel("precision (%)")
+        legend_above(figure, _keys(models))
+    return figure
+
+
+def _models(frame: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(frame["model"]))
+
+
+def _severities(frame: pd.DataFrame) -> list[float]:
+    """At most `_MAX_PANELS` of the severities, the first and the last among them."""
+    known = sorted(set(frame["severity"]))
+    if len(known) <= _MAX_PANELS:
+        return known
+    return [known[round(i * (len(known) - 1) / (_MAX_PANELS - 1))] for i in range(_MAX_PANELS)]
+
+
+def _title(severity: float) -> str:
+    return f"severity {severity:g}" if severity else "clean"
+
+
+def _keys(models: Sequence[str]) -> dict[str, Line2D]:
+    color = colors_of(models)
+    return {
+        model: Line2D([], [], color=color[model], marker=MARKERS[i % len(MARKERS)])
+        for i, model in enumerate(models)
+    }
+
+
+@figure("precision-recall", "precision, recall and F1 by severity", section="operating-point", place=1)
+def precision_recall(analysis: RunAnalysis) -> FigureResult:
+    """The curves of a run's models, pooled over its corruptions."""
+    curves = robustness.precision_recall(analysis.pooled_boxes)
+    if curves.empty:
+        raise DataError(f"{analysis.run.path} has no detections of a complete cell")
+    known = analysis.known_confidences
+    caption = (
+        f"Precision against recall, and F1 against confidence, over all classes at an IoU of 0.5{_pooled(analysis)}. "
+        "Points: each model's operating confidence, that with the highest F1 on clean images, which it keeps."
+    )
+    best = curves[curves["severity"] == curves["severity"].max()].groupby("model", sort=False)["f1"].max()
+    alt = "Line charts of precision, recall and F1; highest F1 at the strongest severity: " + "; ".join(
+        f"{model} {value:.0f} %" for model, value in best.items()
+    )
+    return FigureResult(draw_precision_recall(curves, known), caption, alt + ".", curves)
+
+
+@figure("reliability", "confidence against precision by severity", section="operating-point", place=2)
+def reliability(analysis: RunAnalysis) -> FigureResult:
+    """Reliability diagrams of a run's models, pooled over its corruptions."""
+    bins = robustness.reliability(analysis.pooled_boxes, analysis.known_confidences)
+    if bins.empty:
+        raise DataError(f"{analysis.run.path} has no boxes of an operating confidence: no clean detections")
+    caption = (
+        f"Precision against mean confidence in ten bins, of the boxes of at least the operating confidence"
+        f"{_pooled(analysis)}; larger points hold more boxes. Above the diagonal a model is less sure than it could be, "
+        "below it too sure."
+    )
+    gaps = (bins["confidence"] - bins["precision"]).abs() * bins["boxes"]
+    errors = gaps.groupby(bins["model"], sort=False).sum() / bins.groupby("model", sort=False)["boxes"].sum()
+    alt = "Reliability diagrams; mean distance from the diagonal: " + "; ".join(
+        f"{model} {value:.1f} points" for model, value in errors.items()
+    )
+    return FigureResult(draw_reliability(bins), caption, alt + ".", bins)
+
+
+def _pooled(analysis: RunAnalysis) -> str:
+    count = len({cell.corruption for cell in analysis.run.cells if cell.severity > 0})
+    return f", the boxes of {count} corruptions together" if count > 1 else ""

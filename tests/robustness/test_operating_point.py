@@ -1,0 +1,77 @@
+"""Curves and matrices of a run: equal to scikit-learn's curve, to D-ECE, and to counting boxes one by one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_curve
+
+from robustbench_sgdm.robustness import (
+    bootstrap_intervals,
+    confusion_matrix,
+    match_outcomes,
+    operating_confidences,
+    pool_boxes,
+    precision_recall,
+    reliability,
+)
+
+MODELS: dict[str, str | None] = {"base": None, "module": "base"}
+NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [3.0]}
+
+
+def test_curves_are_points_of_scikit_learns(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    pooled = pool_boxes(run)
+    curves = precision_recall(pooled)
+    assert set(curves["severity"]) == {0.0, 1.0, 3.0} and len(curves) < 200 * 6
+    objects = int((run.ground_truth().annotations["iscrowd"] == 0).sum())
+    assert pooled.objects["base", 0.0] == objects and pooled.objects["base", 3.0] == 2 * objects
+    for (model, severity), own in curves.groupby(["model", "severity"]):
+        boxes = pooled.boxes[(pooled.boxes["model"] == model) & (pooled.boxes["severity"] == severity)]
+        precision, recall, thresholds = precision_recall_curve(boxes["true"], boxes["confidence"])
+        total = pooled.objects[str(model), float(str(severity))]
+        hits = int(boxes["true"].sum())
+        theirs = {
+            t: (100 * p, 100 * r * hits / total)
+            for p, r, t in zip(precision, recall, thresholds, strict=False)
+        }
+        for point in own.to_dict("records"):
+            expected = theirs[point["confidence"]]
+            assert (point["precision"], point["recall"]) == pytest.approx(expected, abs=1e-9)
+            f1 = 2 * expected[0] * expected[1] / (expected[0] + expected[1]) if expected[1] else 0
+            assert point["f1"] == pytest.approx(f1, abs=1e-9)
+
+
+def test_reliability_sums_to_d_ece(make_run: Any) -> None:
+    run = make_run(MODELS, {"fog": [1.0, 3.0]})
+    confidences = operating_confidences(run)
+    bins = reliability(pool_boxes(run), confidences)
+    table = bootstrap_intervals(run, resamples=5, metrics=["D-ECE"]).table(["D-ECE"])
+    scores = table[(table["statistic"] == "score") & (table["baseline"] == "")]
+    for row in scores.to_dict("records"):
+        own = bins[(bins["model"] == row["model"]) & (bins["severity"] == row["severity"])]
+        gaps = (own["precision"] - own["confidence"]).abs()
+        assert (gaps * own["boxes"]).sum() / own["boxes"].sum() == pytest.approx(row["estimate"], abs=1e-9)
+        assert (own["confidence"] > 100 * own["low"]).all() and (own["confidence"] <= 100 * own["high"]).all()
+
+
+def test_the_confusion_matrix_counts_every_object_and_box(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    confidence = operating_confidences(run)["base"]
+    truth = run.ground_truth()
+    objects = truth.annotations[truth.annotations["iscrowd"] == 0]
+    for cell in (c for c in run.cells if c.model == "base"):
+        matrix = confusion_matrix(run, cell, confidence)
+        assert list(matrix.index) == ["c1", "c5", "c90", "background"] == list(matrix.columns)
+        counts = objects["category_id"].value_counts()
+        assert matrix.loc["c1"].sum() == counts[1] and matrix.loc["c5"].sum() == counts[5]
+        assert matrix.loc["c90"].sum() == 0 and matrix.loc["background", "background"] == 0
+        # What a box of the right class finds cannot be more than what boxes find within their class.
+        outcomes = match_outcomes(truth, run.store.read_detections(cell), confidence)
+        matched = outcomes.detections[outcomes.detections["outcome"] == "matched"][
+            "category_id"
+        ].value_counts()
+        right = np.diag(matrix.to_numpy())
+        assert right[0] <= matched[1] and right[1] <= matched[5] and right[2:].tolist() == [0, 0]
+        assert right.sum() > 0

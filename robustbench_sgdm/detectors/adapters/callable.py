@@ -65,7 +65,7 @@ class CallableDetector(AdaptedDetector):
         # Copies: a function may draw into them.
         arrays = [np.array(image.permute(1, 2, 0).cpu().numpy(), order="C") for image in images]
         with self._lock or nullcontext():
-            returned = self._function(arrays)
+            returned: Any = self._function(arrays)
         if isinstance(returned, np.ndarray | Tensor) and returned.ndim == 2:
             raise ValueError(
                 f"one array of {tuple(returned.shape)} for {len(images)} images; return a list with the boxes of each"

@@ -149,10 +149,11 @@ def _main() -> int:
             openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
         _limit(head["memory"], head["seconds"])
         if head["kind"] == "onnx":
-            run, model = run_onnx, open_onnx(contents, "cpu")
+            session = open_onnx(contents, "cpu")
+            answer = [_packed(run_onnx(session, images)) for images in batches]
         else:
-            run, model = run_openvino, open_openvino(contents, 1).create_infer_request()
-        answer = [_packed(run(model, images)) for images in batches]
+            request = open_openvino(contents, 1).create_infer_request()
+            answer = [_packed(run_openvino(request, images)) for images in batches]
         sink.write(b"".join(answer))
     except MemoryError:
         sink.write(f"takes more than {head['memory'] / 2**20:,.0f} MB".encode())

@@ -339,7 +339,7 @@ def load_plugin(model: str) -> Detector:
     place = points[0].value if points else model
     try:
         detector = _factory(points[0] if points else model)()
-    except Exception as error:  # whatever the other package does
+    except (Exception, SystemExit) as error:  # whatever the other package does
         raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(detector, Detector):
         raise UsageError(

@@ -37,7 +37,7 @@ class CallableDetector(AdaptedDetector):
         network = _network(function)
         parameters = sum(one.numel() for one in network.parameters()) if network else 0
         super().__init__(name, classes, imgsz=imgsz, parameters=parameters)
-        if fingerprint is None and network is None:
+        if not fingerprint and network is None:
             _LOG.warning(
                 "%s has no fingerprint and no state_dict to make one of, so that nothing stored is used again; give "
                 "fingerprint=, a text that changes with its weights and settings",

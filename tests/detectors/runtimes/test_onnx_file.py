@@ -288,8 +288,9 @@ def test_two_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "says"),
     [
-        ([1, 64, 64, 3], "channels first"),
-        ([1, 1, 64, 64], "channels first"),
+        ([1, 64, 64, 4], "must be \\(batch, 3, height, width\\) or \\(batch, height, width, 3\\)"),
+        ([1, 64, 96, 3], "64 x 96 px; only squares"),
+        ([1, 1, 64, 64], "must be \\(batch, 3"),
         ([1, 3, 64, 96], "64 x 96 px; only squares"),
         ([1, 3], "must be \\(batch, 3"),
         ([1, 3, 100_000, 100_000], "at most 7680"),

@@ -358,7 +358,9 @@ class _Loading:
             return [images[0]]
         if count == 1:
             return [images]
-        return [images, np.concatenate((images[-1:], np.zeros_like(images[1:])))[: self.batch or 1]]
+        alone = images.copy()
+        alone[:-1] = 0
+        return [images, alone[-(self.batch or 1) :]]
 
     def study(self, values: Sequence[NDArray[Any]], alone: Sequence[NDArray[Any]] = ()) -> None:
         """Take what the network put out for `noise`; one image at a time where others of a batch play a part.
@@ -373,7 +375,7 @@ class _Loading:
         if not alone:
             return
         first, last = [np.atleast_1d(one)[:1] for one in values], [np.atleast_1d(one)[-1:] for one in values]
-        single = [np.atleast_1d(one)[:1] for one in alone]
+        single = [np.atleast_1d(one)[-1:] for one in alone]
         is_independent = _are_near(last, single)
         if self.batch is not None and not is_independent:
             raise DataError(
@@ -448,8 +450,9 @@ class _Loading:
         if not 1 <= imgsz <= _LARGEST:
             raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
         batch = 1 if len(shape) == 3 else shape[0]
-        if batch is not None and batch > _MAX_BATCH:
-            raise DataError(f"{path} takes batches of {batch} images, may at most {_MAX_BATCH}")
+        most = min(_MAX_BATCH, (_LARGEST // imgsz) ** 2)  # no more pixels than the largest image has
+        if batch is not None and batch > most:
+            raise DataError(f"{path} takes batches of {batch} images of {imgsz} px, may at most {most}")
         return batch, imgsz
 
     def _classes(self, outputs: Sequence[Output]) -> tuple[str, ...]:

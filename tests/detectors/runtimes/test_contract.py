@@ -240,7 +240,11 @@ def test_images_whose_batch_plays_a_part_run_alone(
     alone = [detector.predict([one])[0] for one in pictures]
     assert all(len(one) for one in alone)
     same(detector.predict(pictures), alone)
-    path.write_bytes(models.raw(batch=2, change=change))
+
+
+def test_a_fixed_batch_that_plays_a_part_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.raw(batch=2, change=in_ranges_of_the_batch))
     with pytest.raises(DataError, match="depends on the others of its batch of 2; export it for single"):
         load_exported(path, CONFIG)
 

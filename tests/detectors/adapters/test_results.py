@@ -157,14 +157,13 @@ def test_a_function_may_write_into_its_images() -> None:
 @pytest.mark.parametrize(
     ("classes", "reason"),
     [
-        ("person", "must be a list of names"),
-        (None, "must be a list of names"),
+        (None, "must be a list of texts or a dict"),
         ([], "has no class"),
-        (["a", None], "None is not a name"),
+        (["a", None], "must be a list of texts or a dict"),
         (["a" * 501], "has 501 characters"),
         ({-1: "a"}, "has the label -1, must be a whole number"),
         ({10**9: "a"}, "has the label 1000000000"),  # a table of labels that long would fill the memory
-        ({0.5: "a"}, "has the label 0.5"),
+        ({0.5: "a"}, "must be a list of texts or a dict"),
     ],
 )
 def test_classes_that_cannot_be(classes: Any, reason: str) -> None:

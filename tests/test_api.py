@@ -124,7 +124,7 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
     ("function", "message"),
     [
         (lambda images: [], "0 results for 1 images"),
-        (lambda images: [np.zeros((1, 5))], "cannot reshape"),
+        (lambda images: [np.zeros((1, 5))], r"must have \(n, 6\)"),
         (lambda images: [np.array([[0, 0, 1, 1, 0.5, 7]])], "labels span 7 to 7, must be 0 to 0"),
         (lambda images: [np.array([[0, 0, 1, 1, 1.5, 0]])], r"must lie in \[0, 1\]"),
         (lambda images: [np.array([[0, 0, np.nan, 1, 0.5, 0]])], "NaN"),

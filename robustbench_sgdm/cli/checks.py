@@ -6,19 +6,26 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.shared_options import (
+    ClassesOption,
     ConfOption,
     DataOption,
     DeviceOption,
     DownloadOption,
+    End2EndOption,
+    HalfOption,
     ImagesOption,
     ImgszOption,
     IouOption,
+    LayoutOption,
     MaxDetOption,
+    NormalizeOption,
+    RuntimeOption,
     SplitOption,
-    TrustWeightsOption,
+    TrustOption,
 )
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import parsing
+from robustbench_sgdm.core.errors import UsageError
 
 
 def checks(
@@ -34,11 +41,17 @@ def checks(
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a --model by name.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Images to run the model on.")] = 32,
     imgsz: ImgszOption = InferenceConfig.imgsz,
+    device: DeviceOption = None,
+    half: HalfOption = False,
     conf: ConfOption = InferenceConfig.conf,
     iou: IouOption = InferenceConfig.iou,
     max_det: MaxDetOption = InferenceConfig.max_det,
-    device: DeviceOption = None,
-    trust_weights: TrustWeightsOption = False,
+    end2end: End2EndOption = None,
+    trust_weights: TrustOption = False,
+    runtime: RuntimeOption = "pytorch",
+    classes: ClassesOption = None,
+    layout: LayoutOption = None,
+    normalize: NormalizeOption = None,
     download: DownloadOption = False,
 ) -> None:
     """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
@@ -57,7 +70,7 @@ def checks(
     source, folder = resolve_paths(data, images)
     with progress_bars() as progress:
         report = api.checks(
-            parsing.parse_models([model])[0] if model else None,
+            _one_model(model) if model else None,
             weights=weights,
             predictions=predictions,
             data=source,
@@ -65,28 +78,39 @@ def checks(
             split=split,
             limit=limit,
             imgsz=imgsz,
+            device=device,
+            half=half,
             conf=conf,
             iou=iou,
             max_det=max_det,
-            device=device,
+            end2end=end2end,
             trust_weights=trust_weights,
+            runtime=runtime,
+            classes=classes,
+            layout=layout,
+            normalize=normalize,
             download=download,
             progress=progress,
         )
     rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in report.findings]
-    print_table(
-        Table(
-            f"{report.model} on {report.images} images of {report.data}",
-            ["check", "result", "evidence"],
-            rows,
-        )
+    title, columns = (
+        f"{report.model} on {report.images} images of {report.data}",
+        ["check", "result", "evidence"],
     )
+    print_table(Table(title, columns, rows), text=columns)
     for one in report.problems:
         print_line(f"{one.check}: {one.remedy}")
     if not report.problems:
         print_line("nothing to change")
         return
     raise typer.Exit(1)
+
+
+def _one_model(given: str) -> str:
+    models = parsing.parse_models([given])
+    if len(models) != 1:
+        raise UsageError(f"--model {given} names {len(models)} models; check one at a time")
+    return models[0]
 
 
 def _check_installation() -> None:
@@ -97,6 +121,7 @@ def _check_installation() -> None:
 
     frame, missing = listings.check_installation()
     verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"
-    print_table(Table("checks", list(frame.columns), frame.to_numpy().tolist(), [verdict]))
+    columns = list(frame.columns)
+    print_table(Table("checks", columns, frame.to_numpy().tolist(), [verdict]), text=columns)
     if missing:
         raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """Prints tables, messages and progress bars to the terminal."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -59,14 +59,14 @@ def print_document(text: str) -> None:
     typer.echo(text, nl=False)
 
 
-def print_table(table: Table) -> None:
-    """Print a table."""
+def print_table(table: Table, text: Container[str] = ()) -> None:
+    """Print a table; columns of `text` are aligned to the left, as the first one is."""
     whole = fits_terminal(table)  # then only labels are wrapped
     drawn = RichTable(title=table_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
             table_cell(column, " "),
-            justify="right" if index else "left",
+            justify="right" if index and column not in text else "left",
             overflow="fold",
             no_wrap=whole and index > 0,
         )

@@ -11,7 +11,7 @@ from robustbench_sgdm.cli.shared_options import (
     ImagesOption,
     ImgszOption,
     SplitOption,
-    TrustWeightsOption,
+    TrustOption,
 )
 from robustbench_sgdm.config import ExportFormat, InferenceConfig
 from robustbench_sgdm.core import parsing
@@ -54,7 +54,7 @@ def export(
         int, typer.Option("--max-det", help="Maximum detections per image of a head that needs no NMS.")
     ] = InferenceConfig.max_det,
     end2end: End2EndOption = None,
-    trust_weights: TrustWeightsOption = False,
+    trust_weights: TrustOption = False,
 ) -> None:
     """Export a checkpoint to ONNX or OpenVINO, in float32 or 8 bits, for `run --model` and for deployment.
 

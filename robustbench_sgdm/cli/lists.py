@@ -62,7 +62,6 @@ def corruptions(
     from robustbench_sgdm import listings, tables
     from robustbench_sgdm.cli.console import print_table, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
-    from robustbench_sgdm.core.errors import UsageError
 
     if measure:
         with progress_bars() as progress:

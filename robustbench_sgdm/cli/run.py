@@ -13,6 +13,7 @@ from robustbench_sgdm.cli.results import print_results
 from robustbench_sgdm.cli.shared_options import (
     RUNS,
     BaselineOption,
+    ClassesOption,
     ConfOption,
     CorruptionDirOption,
     DataOption,
@@ -20,16 +21,20 @@ from robustbench_sgdm.cli.shared_options import (
     DownloadOption,
     End2EndOption,
     EngineOption,
+    HalfOption,
     ImagesOption,
     ImgszOption,
     IouOption,
+    LayoutOption,
     MaxDetOption,
     NoiseOption,
+    NormalizeOption,
     ProjectOption,
+    RuntimeOption,
     SeedOption,
     SeverityOption,
     SplitOption,
-    TrustWeightsOption,
+    TrustOption,
 )
 from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core import parsing
@@ -87,7 +92,7 @@ def run(
         int, typer.Option("--batch", min=0, help="Images per forward pass; 0: 4 on the CPU, 32 on a GPU.")
     ] = 0,
     device: DeviceOption = None,
-    half: Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")] = False,
+    half: HalfOption = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -125,37 +130,11 @@ def run(
     max_det: MaxDetOption = InferenceConfig.max_det,
     end2end: End2EndOption = None,
     corruptions: CorruptionDirOption = None,
-    trust_weights: TrustWeightsOption = False,
-    runtime: Annotated[
-        str,
-        typer.Option(
-            "--runtime",
-            help="What computes checkpoints: pytorch, onnx, openvino or tensorrt (exported once, checked for equal "
-            "boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
-        ),
-    ] = "pytorch",
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes",
-            help="Class names of exported files that have none, in label order: a file (a name per line, a json list, a "
-            "dataset YAML) or names between commas.",
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout",
-            help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
-        ),
-    ] = None,
-    normalize: Annotated[
-        str | None,
-        typer.Option(
-            "--normalize",
-            help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
-        ),
-    ] = None,
+    trust_weights: TrustOption = False,
+    runtime: RuntimeOption = "pytorch",
+    classes: ClassesOption = None,
+    layout: LayoutOption = None,
+    normalize: NormalizeOption = None,
     download: DownloadOption = False,
     project: ProjectOption = RUNS,
     name: Annotated[

@@ -52,14 +52,6 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
 ]
-DownloadOption = Annotated[
-    bool,
-    typer.Option(
-        "--download",
-        help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
-    ),
-]
-ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
 ImgszOption = Annotated[
     int,
     typer.Option(
@@ -67,6 +59,7 @@ ImgszOption = Annotated[
         help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
     ),
 ]
+HalfOption = Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")]
 ConfOption = Annotated[
     float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
 ]
@@ -80,13 +73,51 @@ End2EndOption = Annotated[
         "Ultralytics' val (one-to-many).",
     ),
 ]
-TrustWeightsOption = Annotated[
+TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust-weights",
         help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust fully.",
     ),
 ]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="What computes checkpoints of Ultralytics: pytorch, onnx, openvino or tensorrt (exported once, checked for "
+        "equal boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Class names of exported files and of other libraries' weights that have none, in label order: a file (a "
+        "name per line, a json list, a dataset YAML) or names between commas.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
+    ),
+]
+NormalizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
+    ),
+]
+DownloadOption = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
+    ),
+]
+ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
 BaselineOption = Annotated[
     str | None,

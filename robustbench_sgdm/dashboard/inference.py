@@ -45,14 +45,14 @@ def exclusive_use() -> Iterator[None]:
 
 
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
-def _load(model: str, weights: str, settings: InferenceConfig) -> "Detector":
+def _load(model: str, weights: str, settings: InferenceConfig, classes: tuple[str, ...] = ()) -> "Detector":
     from robustbench_sgdm import detectors
 
     file = None if weights == "embedded" else weights
     name = model if file is None or not _is_file(model) else file
     with exclusive_use():
         if is_library_model(model):
-            return detectors.load_library_model(model, settings, weights=weights)
+            return detectors.load_library_model(model, settings, weights=weights, classes=classes or None)
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
         return detectors.load_detector(name, settings, weights=None if name == file else file)
 
@@ -90,7 +90,8 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
         device="cpu",
     )
     name = model if weights == "embedded" else _zoo_or_file(model, weights)
-    detector = _load(str(info.loader) if is_library else name, weights, settings)
+    classes = info.classes if is_library else ()  # the weights may not name them
+    detector = _load(str(info.loader) if is_library else name, weights, settings, classes)
     if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector

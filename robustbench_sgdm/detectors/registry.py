@@ -100,6 +100,7 @@ def load_detectors(
             "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
             "or of an exported model"
         )
+    _refuse_unused(models, config)
     _warn_of_taken_names(models)
     ready = [
         load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
@@ -142,6 +143,32 @@ def load_detectors(
     if without_end2end and len(without_end2end) == len(baseline_of) - len(loaded):
         raise without_end2end[0]  # the option would change no model of the run
     return entries
+
+
+def _refuse_unused(models: Sequence[str | Path | Detector], config: InferenceConfig) -> None:
+    """Refuse settings that no model takes, or that a plug-in is meant to follow and cannot.
+
+    Raises:
+        UsageError: names the option.
+    """
+    named = [str(m) for m in models if not isinstance(m, Detector)]
+    exported, library = any(map(is_exported, named)), any(map(is_library_model, named))
+    for option, has_use in (
+        ("classes", exported or library),
+        ("layout", exported),
+        ("normalize", exported),
+    ):
+        if getattr(config, option) is not None and not has_use:
+            others = " and other libraries' weights" if option == "classes" else ""
+            raise UsageError(
+                f"--{option} is for exported files{others}, and no model of this run is one; leave it out"
+            )
+    plugins = [m for m in named if not is_library_model(m) and is_plugin(m)]
+    if plugins and config.runtime not in ("pytorch", "auto"):
+        raise UsageError(
+            f"--runtime {config.runtime} is for checkpoints of Ultralytics, which it exports; {plugins[0]} computes by "
+            "itself: leave out --runtime"
+        )
 
 
 def _load(

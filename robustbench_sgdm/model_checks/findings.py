@@ -13,7 +13,7 @@ from scipy.stats import wilcoxon
 from torchvision.ops import batched_nms
 
 from robustbench_sgdm.config import ChecksConfig, InferenceConfig
-from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import short_list
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.model_checks.sample import (
@@ -290,8 +290,24 @@ def find_other_size(detector: "Detector", run: SampleRun, config: ChecksConfig) 
         return [Finding("image size", f"{size}; its file says nothing of a size in training")]
     if trained == detector.imgsz:
         return [Finding("image size", f"{trained} px, as its file says it was trained at")]
-    other = load_model(config.model, replace(config, imgsz=trained))
-    found = SampleRun.of(other, run.sample, run.sample.dataset, lambda _: None)
+    if getattr(detector, "takes_one_size", False):
+        return [
+            Finding(
+                "image size",
+                f"{detector.imgsz} px, the one size that the file takes; its metadata say {trained} px",
+                f"Export it at {trained} px if it was trained at that size.",
+            )
+        ]
+    try:
+        other = load_model(config.model, replace(config, imgsz=trained))
+        found = SampleRun.of(other, run.sample, run.sample.dataset, lambda _: None)
+    except RobustBenchError as error:  # the file's own word may be wrong
+        return [
+            Finding(
+                "image size",
+                f"{detector.imgsz} px; the {trained} px that its file says it was trained at cannot be tried: {error}",
+            )
+        ]
     return [
         Finding(
             "image size",

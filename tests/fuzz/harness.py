@@ -48,6 +48,7 @@ BOUNDS = {
     "data sets, predictions": Bound(1200, 30),
     "pictures": Bound(1500, 30),
     "model YAMLs, weights": Bound(2500, 30),
+    "models of other libraries": Bound(1000, 30),
     "exported models": Bound(1500, 120),
     "run and training directories": Bound(500, 30),
 }

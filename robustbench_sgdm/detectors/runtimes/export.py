@@ -224,6 +224,7 @@ def _adopt(exported: ExportedDetector, detector: UltralyticsDetector) -> Exporte
     """An export under the name of its checkpoint; its key is the checkpoint's, however often it is exported."""
     exported.name, exported.parameters, exported.module = detector.name, detector.parameters, detector.module
     exported.sha256, exported.trained_imgsz = f"export of {detector.fingerprint}", detector.trained_imgsz
+    exported.takes_one_size = False  # another is exported
     exported.settings = replace(detector.settings)  # which branch, also where the checkpoint has but one
     return exported
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.shared_options import RUNS, CorruptionDirOption, ProjectOption
+from robustbench_sgdm.core.errors import UsageError
 
 app = typer.Typer(
     help="List what is available: models, corruptions, data, figures, runs.",

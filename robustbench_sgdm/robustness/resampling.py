@@ -57,11 +57,11 @@ class _Layout(NamedTuple):
     """
 
     copies: int
-    source: NDArray[np.int32]
+    source: NDArray[np.uint32]
     start: NDArray[np.int64]
-    first: NDArray[np.int32]
-    hit: NDArray[np.int32]
-    end: NDArray[np.int32]
+    first: NDArray[np.uint32]
+    hit: NDArray[np.uint32]
+    end: NDArray[np.uint32]
     run_start: NDArray[np.int64]
 
 
@@ -177,11 +177,11 @@ def _area_layout(
     end = np.where(is_true[threshold, begin], after, hit)
     return _Layout(
         copies if tied.any() else 0,
-        (matches.image[index] + images * nth).astype(np.int32),
+        (matches.image[index] + images * nth).astype(np.uint32),
         start,
-        first.astype(np.int32),
-        hit.astype(np.int32),
-        end.astype(np.int32),
+        first.astype(np.uint32),
+        hit.astype(np.uint32),
+        end.astype(np.uint32),
         np.searchsorted(key, np.arange(classes * _THRESHOLDS)),
     )
 
@@ -204,52 +204,64 @@ def _precision(
     present = np.zeros(areas, np.int64)
     objects = np.zeros(areas * classes, np.int64)
     for b in range(areas * classes):
-        for i in range(object_start[b], object_start[b + 1]):
-            objects[b] += copies[object_image[i]]
+        for image in object_image[object_start[b] : object_start[b + 1]]:
+            objects[b] += copies[image]
         present[b // classes] += objects[b] > 0
-    counted = np.zeros(np.diff(layout.start).max() + 1, np.int32)
-    most = np.diff(layout.run_start).max()
-    found, seen, recall = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
-    precision = np.empty(most)
+    counted, reached = np.zeros(len(layout.source) + 1, np.int32), np.empty(objects.sum() + 1, np.uint8)
+    runs = len(layout.end)
+    found, seen, precision = np.empty(runs, np.uint32), np.empty(runs, np.uint32), np.empty(runs)
     block = np.zeros((_THRESHOLDS, len(recalls), _BLOCK))
     for a in range(areas):
         column = 0
         for b in range(a * classes, (a + 1) * classes):
             if objects[b] == 0:
                 continue
-            total, begin = 0, layout.start[b]
-            for i in range(begin, layout.start[b + 1]):
-                total += copies[layout.source[i]]
-                counted[i - begin + 1] = total
+            _count(copies, layout.source[layout.start[b] : layout.start[b + 1]], counted)
+            _reached(objects[b], recalls, reached)
             for t in range(_THRESHOLDS):
-                begin = layout.run_start[b * _THRESHOLDS + t]
-                runs = layout.run_start[b * _THRESHOLDS + t + 1] - begin
+                part = slice(layout.run_start[b * _THRESHOLDS + t], layout.run_start[b * _THRESHOLDS + t + 1])
+                first, hit, end = layout.first[part], layout.hit[part], layout.end[part]
                 tp, every = 0, 0
-                for i in range(runs):
-                    end = counted[layout.end[begin + i]]
-                    tp += end - counted[layout.hit[begin + i]]
-                    every += end - counted[layout.first[begin + i]]
+                for i in range(len(end)):
+                    last = counted[end[i]]
+                    tp += last - counted[hit[i]]
+                    every += last - counted[first[i]]
                     found[i], seen[i] = tp, every
-                for i in range(runs):
+                for i in range(len(end)):
                     precision[i] = found[i] / (seen[i] + _SPACING)
-                    share = found[i] / objects[b]
-                    r = np.int32(share * (len(recalls) - 1) + 0.5)
-                    recall[i] = r - (share < recalls[r])
-                best = 0.0
-                for i in range(runs - 1, -1, -1):
+                best, c = 0.0, column % _BLOCK
+                for i in range(len(end) - 1, -1, -1):
                     best = max(best, precision[i])
-                    block[t, recall[i], column % _BLOCK] = best
+                    block[t, reached[found[i]], c] = best
             column += 1
             # A class is a column of `out`: written one at a time, every value would touch its own cache line.
             if column % _BLOCK == 0 or column == present[a]:
-                first = (column - 1) // _BLOCK * _BLOCK
+                width = (column - 1) % _BLOCK + 1
                 for t in range(_THRESHOLDS):
                     highest = np.zeros(_BLOCK)
                     for r in range(len(recalls) - 1, -1, -1):
-                        row = (t * len(recalls) + r) * present[a] + first
+                        row = (t * len(recalls) + r) * present[a] + column - width
                         for c in range(_BLOCK):
                             highest[c] = max(highest[c], block[t, r, c])
                             block[t, r, c] = 0.0
-                        for c in range(column - first):
+                        for c in range(width):
                             out[a, row + c] = highest[c]
     return present
+
+
+@compiled
+def _count(copies: NDArray[np.int32], source: NDArray[np.uint32], counted: NDArray[np.int32]) -> None:
+    """Sums of copies: `counted[i]` of the first i detections."""
+    total = 0
+    for i in range(len(source)):
+        total += copies[source[i]]
+        counted[i + 1] = total
+
+
+@compiled
+def _reached(objects: int, recalls: NDArray[np.float64], out: NDArray[np.uint8]) -> None:
+    """The highest recall that each number of true positives reaches, in floats as pycocotools compares them."""
+    for found in range(objects + 1):
+        share = found / objects
+        nearest = int(share * (len(recalls) - 1) + 0.5)
+        out[found] = nearest - (share < recalls[nearest])

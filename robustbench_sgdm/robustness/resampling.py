@@ -216,7 +216,7 @@ def _precision(
         for b in range(a * classes, (a + 1) * classes):
             if objects[b] == 0:
                 continue
-            _count(copies, layout.source[layout.start[b] : layout.start[b + 1]], counted)
+            running_counts(copies, layout.source[layout.start[b] : layout.start[b + 1]], counted)
             _reached(objects[b], recalls, reached)
             for t in range(_THRESHOLDS):
                 part = slice(layout.run_start[b * _THRESHOLDS + t], layout.run_start[b * _THRESHOLDS + t + 1])
@@ -250,8 +250,10 @@ def _precision(
 
 
 @compiled
-def _count(copies: NDArray[np.int32], source: NDArray[np.uint32], counted: NDArray[np.int32]) -> None:
-    """Sums of copies: `counted[i]` of the first i detections."""
+def running_counts(
+    copies: NDArray[np.int32] | NDArray[np.uint16], source: NDArray[np.uint32], counted: NDArray[np.int32]
+) -> None:
+    """Sums of copies: of the first i detections into `counted[i]`; counted[0] stays 0."""
     total = 0
     for i in range(len(source)):
         total += copies[source[i]]

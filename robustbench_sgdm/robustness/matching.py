@@ -138,7 +138,7 @@ def match_detections(
     truths = truth.start, truth.box, truth.area, truth.crowd
     true, false, _, iou = _match(key, box, *truths, areas, thresholds)
     label, image = np.divmod(key, max(len(truth.images), 1))
-    best = _best_first(label, score)
+    best = best_first(label, score)
     return Matches(
         image[best].astype(np.int32),
         label[best].astype(np.int32),
@@ -172,7 +172,7 @@ def _sort_detections(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Indices, keys and boxes x, y, w, h of the best 100 of each class and image, best first."""
     key = _keys(truth.images, truth.categories, detections)
-    order = _best_first(key, detections["score"].to_numpy(np.float64))
+    order = best_first(key, detections["score"].to_numpy(np.float64))
     key = key[order]
     begins = np.append(True, np.diff(key) > 0)[: len(key)]
     rank = np.arange(len(key)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]  # within its image and class
@@ -181,14 +181,14 @@ def _sort_detections(
     return order, key, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
-def _best_first(key: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
+def best_first(key: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
     """`np.lexsort((-score, key))`: by key, best score first; as stable as pycocotools' mergesort, and faster.
 
     NumPy sorts integers of 16 bits by counting, so both are sorted by their digits, the last first.
     """
     bits = (0.0 - score).view(np.uint64)  # never -0.0, whose bits are not those of 0.0
     sign = np.uint64(1 << 63)
-    order = np.arange(len(key))
+    order: NDArray[np.int64] = np.arange(len(key))
     for number in (np.where(bits & sign > 0, ~bits, bits | sign), key.astype(np.uint64)):
         for shift in range(0, 64, 16):
             digit = (number >> np.uint64(shift)).astype(np.uint16)

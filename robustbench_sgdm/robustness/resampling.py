@@ -126,13 +126,12 @@ def _layout(matches: Matches, images: int, classes: int, copies: int) -> _Layout
         part._replace(start=part.start + d, run_start=part.run_start + r)
         for part, d, r in zip(parts, detections, runs, strict=False)
     ]
-    most, source, start, *bounds, run_start = zip(*moved, strict=True)
-    return _Layout(
-        max(most),
-        np.concatenate(source),
-        np.append(np.concatenate(start), detections[-1]),
-        *map(np.concatenate, bounds),
-        np.append(np.concatenate(run_start), runs[-1]),
+    joined = _Layout(
+        max(part.copies for part in parts),
+        *(np.concatenate(column) for column in list(zip(*moved, strict=True))[1:]),
+    )
+    return joined._replace(
+        start=np.append(joined.start, detections[-1]), run_start=np.append(joined.run_start, runs[-1])
     )
 
 
@@ -147,6 +146,7 @@ def _area_layout(
     index = np.flatnonzero(true | false)
     index = index[tie[index] <= last[matches.label[index]]]
 
+    # Only groups whose members differ are repeated member by member.
     differs = (np.diff(true[index]) != 0) | (np.diff(false[index]) != 0)
     group = tie[index]
     tied = np.bincount(group[1:], (np.diff(group) == 0) & differs, len(tie) + 1)[group] > 0
@@ -160,6 +160,7 @@ def _area_layout(
     label, true, false = matches.label[index], true[index], false[index]
     start = np.searchsorted(label, np.arange(classes))
 
+    # Runs of neighbours that are all true, or all ignored, at a threshold; most detections are false at every one.
     event = np.flatnonzero(false < ALL_THRESHOLDS)
     place = event - start[label[event]]
     bits = np.arange(_THRESHOLDS)[:, None]
@@ -173,8 +174,9 @@ def _area_layout(
     order = np.argsort(key, kind="stable")
     key, begin, final, threshold = key[order], begin[order], final[order], threshold[order]
     hit, after = place[begin], place[final] + 1
-    first = np.append(0, after)[:-1] * np.append(False, np.diff(key) == 0)[: len(key)]
-    end = np.where(is_true[threshold, begin], after, hit)
+    first, later = np.zeros_like(hit), 1 + np.flatnonzero(np.diff(key) == 0)
+    first[later] = after[later - 1]
+    end = np.where(is_true[threshold, begin], after, hit)  # a run of ignored ones adds none of them
     return _Layout(
         copies if tied.any() else 0,
         (matches.image[index] + images * nth).astype(np.uint32),
@@ -221,6 +223,7 @@ def _precision(
             for t in range(_THRESHOLDS):
                 part = slice(layout.run_start[b * _THRESHOLDS + t], layout.run_start[b * _THRESHOLDS + t + 1])
                 first, hit, end = layout.first[part], layout.hit[part], layout.end[part]
+                # Loops without branches, which random copies would make the processor guess wrong.
                 tp, every = 0, 0
                 for i in range(len(end)):
                     last = counted[end[i]]
@@ -229,7 +232,10 @@ def _precision(
                     found[i], seen[i] = tp, every
                 for i in range(len(end)):
                     precision[i] = found[i] / (seen[i] + _SPACING)
-                best, c = 0.0, column % _BLOCK
+                best, c = (
+                    0.0,
+                    column % _BLOCK,
+                )  # `best` at a recall is the last one written: that of most runs
                 for i in range(len(end) - 1, -1, -1):
                     best = max(best, precision[i])
                     block[t, reached[found[i]], c] = best
@@ -238,7 +244,7 @@ def _precision(
             if column % _BLOCK == 0 or column == present[a]:
                 width = (column - 1) % _BLOCK + 1
                 for t in range(_THRESHOLDS):
-                    highest = np.zeros(_BLOCK)
+                    highest = np.zeros(_BLOCK)  # at a recall that no run reaches first, that of the next one
                     for r in range(len(recalls) - 1, -1, -1):
                         row = (t * len(recalls) + r) * present[a] + column - width
                         for c in range(_BLOCK):
@@ -251,13 +257,13 @@ def _precision(
 
 @compiled
 def running_counts(
-    copies: NDArray[np.int32] | NDArray[np.uint16], source: NDArray[np.uint32], counted: NDArray[np.int32]
+    copies: NDArray[np.int32] | NDArray[np.uint16], source: NDArray[np.uint32], out: NDArray[np.int32]
 ) -> None:
-    """Sums of copies: of the first i detections into `counted[i]`; counted[0] stays 0."""
+    """Add up `copies[source]`: the sum of the first i into `out[i]`; `out[0]` stays as it is."""
     total = 0
     for i in range(len(source)):
         total += copies[source[i]]
-        counted[i + 1] = total
+        out[i + 1] = total
 
 
 @compiled

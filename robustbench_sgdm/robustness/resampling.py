@@ -86,7 +86,7 @@ class Resampler:
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The metrics of `Sizes.metrics` (m,) in percent, with (n,) copies of each image in order of id."""
-        present = self._compute_curves(weights)
+        present = (self._compute_curves(weights) > 0).sum(axis=1)
         areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]
         # AP, then AP50 and AP75: the first and the sixth threshold, then the area ranges.
@@ -95,17 +95,14 @@ class Resampler:
 
     def score_classes(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """AP of each class, in order of id, (k,) in percent under (n,) weights; NaN where no object is."""
-        count = self._compute_curves(weights)[0]
-        image, start = self._objects
-        copies = np.add.reduceat(np.append(weights[image], 0), start[: self.classes].clip(max=len(image)))
-        present = (copies > 0) & (np.diff(start[: self.classes + 1]) > 0)
+        present = self._compute_curves(weights)[0] > 0
         scores = np.full(self.classes, np.nan)
-        curves = self._precision[0, : _CURVE_POINTS * count].reshape(_CURVE_POINTS, count)
+        curves = self._precision[0, : _CURVE_POINTS * present.sum()].reshape(_CURVE_POINTS, -1)
         scores[present] = 100 * curves.mean(axis=0)
         return scores
 
     def _compute_curves(self, weights: NDArray[np.uint16]) -> NDArray[np.int64]:
-        """Fill `_precision`; how many classes are present in each area range."""
+        """Fill `_precision`; how many objects each area range has of each class, (a, k)."""
         if 0 < self._layout.copies < (most := int(weights.max(initial=0))):
             self._layout = _layout(self._matches, self.images, self.classes, most)
         nth = (weights >= c for c in range(1, self._layout.copies + 1))
@@ -197,9 +194,9 @@ def _precision(
     recalls: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Interpolated precision (thresholds x recalls x present classes) of each area range, into a row of `out`.
+    """Interpolated precision (thresholds x recalls x classes with objects) of each area range, into a row of `out`.
 
-    Returns how many classes are present in each.
+    Returns how many objects each area range has of each class, (a, k).
     """
     areas = len(out)
     classes = (len(object_start) - 1) // areas
@@ -252,7 +249,7 @@ def _precision(
                             block[t, r, c] = 0.0
                         for c in range(width):
                             out[a, row + c] = highest[c]
-    return present
+    return objects.reshape(areas, classes)
 
 
 @compiled

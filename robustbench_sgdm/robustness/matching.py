@@ -177,8 +177,8 @@ def _sort_detections(
     begins = np.append(True, np.diff(key) > 0)[: len(key)]
     rank = np.arange(len(key)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]  # within its image and class
     order, key = order[rank < _MAX_DETECTIONS], key[rank < _MAX_DETECTIONS]
-    corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
-    return order, key, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    x1, y1, x2, y2 = (detections[c].to_numpy(np.float64)[order] for c in ("x1", "y1", "x2", "y2"))
+    return order, key, np.stack([x1, y1, x2 - x1, y2 - y1], axis=1)
 
 
 def best_first(key: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:

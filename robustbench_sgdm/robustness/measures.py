@@ -213,7 +213,8 @@ class MeasureSampler:
 
     def class_counts(self, weights: NDArray[np.uint16]) -> ClassCounts:
         """Sums by class under each of (r, n) weights."""
-        return ClassCounts(*(_weighted(weights, m) for m in (self._objects[0], self._true, self._false)))
+        copies = _columns(weights)
+        return ClassCounts(*(_weighted(copies, m) for m in (self._objects[0], self._true, self._false)))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The measures (r, m), in the order of `measures(sizes)`, under (r, n) copies of each image in order of id.
@@ -226,7 +227,7 @@ class MeasureSampler:
         return np.concatenate(parts) if parts else np.empty((0, self._areas + 9))
 
     def _score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        copies = weights.astype(np.float64)
+        copies, columns = weights.astype(np.float64), _columns(weights)
         sums = copies @ self._sums
         areas = self._areas
         objects, true, false = sums[:, :areas], sums[:, areas : 2 * areas], sums[:, 2 * areas]
@@ -239,18 +240,18 @@ class MeasureSampler:
                 100 * 2 * true[:, 0] / (boxes + objects[:, 0]),
                 false / copies.sum(axis=1),
                 100 * np.abs(gaps).sum(axis=1) / boxes,
-                self._score_laece(copies),
+                self._score_laece(columns),
             ]
         if np.isnan(self.confidence):
             at_confidence = [np.full(len(weights), np.nan) for _ in at_confidence]
-        by_class = _weighted(weights, self._objects[0])
+        by_class = _weighted(columns, self._objects[0])
         lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, self._lrp)
         return np.stack([*at_confidence, *lrp.T], axis=1)
 
-    def _score_laece(self, copies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score_laece(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         gaps, counts = self._laece
-        by_bin = np.abs((gaps.T @ copies.T).T).reshape(len(copies), self.classes, _LAECE_BINS)
-        objects, boxes = _weighted(copies, self._objects[0]), _weighted(copies, counts)
+        by_bin = np.abs(_weighted(columns, gaps)).reshape(-1, self.classes, _LAECE_BINS)
+        objects, boxes = _weighted(columns, self._objects[0]), _weighted(columns, counts)
         errors = np.where((objects > 0) & (boxes > 0), 100 * by_bin.sum(axis=2) / boxes, np.nan)
         return _mean_present(errors)
 
@@ -275,11 +276,14 @@ def _count(
     return sparse.coo_array((ones, (rows, columns)), shape).tocsr()
 
 
-def _weighted(
-    weights: NDArray[np.uint16] | NDArray[np.float64], counts: sparse.csr_array
-) -> NDArray[np.float64]:
-    """weights (r, n) @ counts (n, k)."""
-    product: NDArray[np.float64] = (counts.T @ weights.astype(np.float64).T).T
+def _columns(weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Weights (r, n) as columns (n, r), in which order scipy multiplies: transposed once, not for each product."""
+    return np.ascontiguousarray(weights.T, np.float64)
+
+
+def _weighted(columns: NDArray[np.float64], counts: sparse.csr_array) -> NDArray[np.float64]:
+    """columns (n, r) transposed @ counts (n, k)."""
+    product: NDArray[np.float64] = (counts.T @ columns).T
     return product
 
 

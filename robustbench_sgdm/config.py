@@ -1,6 +1,7 @@
 """The settings that users choose: validated once, and written into the manifest of a run as they are."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
@@ -8,6 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+from robustbench_sgdm.core.arguments import check_fields
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
 
@@ -81,7 +83,7 @@ class InferenceConfig:
     """
 
     imgsz: int = 0
-    device: str | None = None
+    device: str | int | None = None
     half: bool = False
     conf: float = 0.001
     iou: float = 0.7
@@ -95,6 +97,9 @@ class InferenceConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.device, int):  # 0 is a GPU, and would else read as no device
+            object.__setattr__(self, "device", str(self.device))
         for what, value, known in (
             ("layout", self.layout, LAYOUT_NAMES),
             ("normalize", self.normalize, NORMALIZE_NAMES),
@@ -142,6 +147,8 @@ class EvaluationConfig(InferenceConfig):
         data: `scenes`, `coco`, a COCO json or an Ultralytics dataset YAML.
         images: image folder of a COCO json, if not in a usual place beside it.
         split: of `coco` or of a dataset YAML.
+        shifts: other data sets by name, such as images at night: the models run on them too, and what is said of them is
+            not paired. A folder of data sets, as COCO-O's, is one shift for each.
         fraction: share of the images, in (0, 1]; always the same ones.
         noise: corruptions, groups, or corruptions with a strength (`gaussian_noise[sigma=0.15]`).
         severity: from 0 (clean) to 5, any real numbers.
@@ -173,6 +180,7 @@ class EvaluationConfig(InferenceConfig):
     data: str | Path = "scenes"
     images: Path | None = None
     split: str = "val"
+    shifts: Mapping[str, str | Path] = field(default_factory=dict)
     fraction: float = 1.0
     noise: str | Sequence[str] = "gaussian"
     severity: float | Sequence[float] = (0, 1, 2, 3, 4, 5)
@@ -196,6 +204,9 @@ class EvaluationConfig(InferenceConfig):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if self.from_train and (self.models or self.weights):
             raise UsageError("--from-train sets models and weights; leave out --model and --weights")
+        for name in self.shifts:
+            if not re.fullmatch(r"\w[\w.-]{0,40}", name):
+                raise UsageError(f"--shift {name!r} must be 1 to 41 letters, digits, _, . or -")
         if not self.noise:
             raise UsageError("--noise is empty; choose at least one, such as gaussian")
         object.__setattr__(self, "severity", check_severities(self.severities))
@@ -317,7 +328,7 @@ class ScoringConfig:
         UsageError: no source, or a model name that cannot be the name of a folder.
     """
 
-    sources: str | Sequence[str]
+    sources: str | Path | Sequence[str | Path]
     _: KW_ONLY
     model: str
     data: str | Path
@@ -335,7 +346,8 @@ class ScoringConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", _as_tuple(self.sources))
+        check_fields(self)
+        object.__setattr__(self, "sources", tuple(map(str, _as_tuple(self.sources))))
         if not self.sources:
             raise UsageError("no predictions; pass a directory or CORRUPTION@SEVERITY=FILE")
         if Path(self.model).name != self.model or self.model in {"", "..", "."}:
@@ -387,6 +399,7 @@ class ComparisonConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("runs", "models", "metrics"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.runs:
@@ -429,6 +442,7 @@ class CopyConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("noise", "severity"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.noise:
@@ -465,7 +479,7 @@ class TrainingConfig:
         imgsz: side of the square that images are letterboxed to, px.
         batch: images a step.
         workers: processes that load images; Ultralytics takes 0 on the CPU.
-        device: `cpu`, `cuda:0`, or `0,1` for several GPUs; None is the first GPU, or the CPU without one.
+        device: `cpu`, `cuda:0`, an index, or `0,1` for several GPUs; None is the first GPU, or the CPU without one.
         noise: corruptions and groups that half of the training images meet, at drawn severities.
         corruptions: folders with corruptions of the user's own. Their code is run.
         arguments: Ultralytics' training arguments, over the recipe's.
@@ -478,7 +492,7 @@ class TrainingConfig:
         progress: called while data are rendered.
 
     Raises:
-        UsageError: no model.
+        UsageError: no model, or no seed.
     """
 
     models: str | Sequence[str]
@@ -494,7 +508,7 @@ class TrainingConfig:
     imgsz: int | None = None
     batch: int | None = None
     workers: int | None = None
-    device: str | None = None
+    device: str | int | None = None
     noise: Sequence[str] = ()
     corruptions: Sequence[Path] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -507,9 +521,12 @@ class TrainingConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "models", _as_tuple(self.models))
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
+        if not self.seeds:
+            raise UsageError("no seed to train with; give at least one, such as 0")
 
 
 def check_severities(severities: Sequence[float]) -> tuple[float, ...]:

@@ -252,7 +252,7 @@ class _Analysis:
             ).reshape(self._images, -1)
             samples.append(
                 sample_images(
-                    _Survival(counts.astype(np.float64), np.array(levels)), self._images, self._weights
+                    Survival(counts.astype(np.float64), np.array(levels)), self._images, self._weights
                 )
             )
         return samples
@@ -269,7 +269,7 @@ class _Analysis:
 
 
 @dataclass(frozen=True, eq=False)
-class _Survival:
+class Survival:
     """From copies of images to the mean severity endured and the percentages still found.
 
     Attributes:
@@ -281,6 +281,7 @@ class _Survival:
     levels: NDArray[np.float64]
 
     def __call__(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """The mean and the percentages (r, 1 + s) under weights (r, n)."""
         failed = weights.astype(np.float64) @ self.counts
         with np.errstate(invalid="ignore", divide="ignore"):
             lost = np.cumsum(failed[:, :-1], axis=1) / failed.sum(axis=1, keepdims=True)

@@ -34,6 +34,7 @@ JACKKNIFE_GROUPS = 200
 DEFAULT_RESAMPLES = 1000
 """The number of resamples behind an interval, by default."""
 
+_MAX_RESAMPLES = 1_000_000
 _VERSION = 1  # of the cached files; those of another version are computed again
 
 
@@ -141,6 +142,7 @@ def load_samples(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
     workers: int | None = None,
+    only: Callable[[Cell], bool] = lambda _: True,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[dict[Cell, BootstrapSamples]]:
     """For each run the samples of its complete cells, all over the same resampled images; computed once and cached.
@@ -150,17 +152,26 @@ def load_samples(
         resamples: how many.
         seed: of the resampled images.
         workers: threads; one per core if None.
+        only: which cells.
         progress: called with the number of cells just done, from any thread.
 
     Raises:
-        UsageError: fewer than 2 resamples.
+        UsageError: fewer than 2 resamples, or too many to hold.
         DataError: runs that cannot be compared, or a cell whose detections do not give its scores.
     """
     if resamples < 2:
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
+    if resamples > _MAX_RESAMPLES:
+        raise UsageError(
+            f"resamples is {resamples:,}, may be {_MAX_RESAMPLES:,}; 1000 are enough for 95 % intervals"
+        )
     check_comparable(runs)
     by_run = [
-        {c: _load_or_none(run, c, statistic, resamples, seed) for c in run.cells if run.store.is_complete(c)}
+        {
+            c: _load_or_none(run, c, statistic, resamples, seed)
+            for c in run.cells
+            if only(c) and run.store.is_complete(c)
+        }
         for run, statistic in zip(runs, statistics, strict=True)
     ]
     missing = [
@@ -178,9 +189,8 @@ def load_samples(
             by_run[which[0]][cell] = samples
             progress(1)
 
-        with ThreadPoolExecutor(
-            workers or os.cpu_count() or 1
-        ) as pool:  # threads: the loops release Python's lock
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            # Threads: the loops release Python's lock.
             list(pool.map(compute, missing))
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 

@@ -104,9 +104,8 @@ Integer = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(gt=-(2**53), lt=2**53)]
 Percent = Annotated[float, Strict(), Field(ge=-1000, le=1000)]
-Severity = Annotated[
-    float, Strict(), Field(ge=0, le=5), AfterValidator(lambda value: value + 0.0)
-]  # -0.0 is 0.0
+# -0.0 becomes 0.0.
+Severity = Annotated[float, Strict(), Field(ge=0, le=5), AfterValidator(lambda value: value + 0.0)]
 Texts = Annotated[tuple[Text, ...], FailFast()]
 Metrics = Annotated[dict[Text, Percent | None], AfterValidator(_twelve_metrics)]
 
@@ -342,6 +341,7 @@ class Manifest(Record):
         inference: `inference_version` of the code that planned it.
         versions: of the libraries.
         cells: in order.
+        shifts: run directories of the same models on other data sets, beside this one, by the shift's name.
     """
 
     numbers = (SCHEMA,)
@@ -359,6 +359,7 @@ class Manifest(Record):
     inference: Text = ""
     versions: dict[Text, Text] = {}
     cells: Annotated[tuple[Cell, ...], FailFast()]
+    shifts: Annotated[dict[FolderName, FolderName], BeforeValidator(_at_most_a_thousand)] = {}
 
     @classmethod
     def _other_schema(cls, number: object, source: Path | str) -> DataError:

@@ -40,7 +40,7 @@ def ignore(_: object) -> None:
 
 
 def check_severities(severities: float | Iterable[float]) -> tuple[float, ...]:
-    """One severity or to_tuple, in order, each once.
+    """One severity or several, in order, each once.
 
     Raises:
         UsageError: none, one is no number in [0, 5], or finer than 0.001.

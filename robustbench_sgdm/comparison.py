@@ -59,6 +59,11 @@ class Comparison:
         return [m for m in self.config.metrics if m != FIRST_FAILURE] or [self.primary_metric]
 
     @property
+    def known_metrics(self) -> list[str]:
+        """Every metric that could be compared with these sizes."""
+        return _known_metrics(self.sizes)
+
+    @property
     def primary_metric(self) -> str:
         """The metric that the data set is reported by."""
         return robustness.primary_metric(self.runs[0])
@@ -265,11 +270,15 @@ def _metric(name: str, sizes: Sizes) -> str:
     Raises:
         UsageError: it is unknown.
     """
-    known = [*sizes.metrics, *robustness.measures(sizes), FIRST_FAILURE]
+    known = [*_known_metrics(sizes), FIRST_FAILURE]
     by_name = {one.lower(): one for one in known}
     if name.lower() not in by_name:
         raise unknown_name_error("metric", name, known)
     return by_name[name.lower()]
+
+
+def _known_metrics(sizes: Sizes) -> list[str]:
+    return [*sizes.metrics, *robustness.measures(sizes)]
 
 
 def comparison_names(runs: Sequence[Run]) -> set[str]:

@@ -20,7 +20,7 @@ EXIT_CODE = 3
 Kind = Literal["fail-under", "max-drop"]
 
 _MEANS = ("P", "mPC", "rPC")
-_PATTERN = re.compile(r"(?:(P|mPC|rPC)(?::([\w-]+))?|([\w-]+))\s*=\s*(.+)")
+_PATTERN = re.compile(r"(?:(P|mPC|rPC)(?::([\w.+-]+))?|([\w.+-]+))\s*=\s*(.+)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Threshold:
     Attributes:
         kind: `fail-under`, the lowest value of a model; `max-drop`, how much worse a model may be than its baseline.
         statistic: P, mPC, rPC, or score for the score of each cell.
-        metric: of METRICS or MEASURES.
+        metric: of METRICS or MEASURES, or of other sizes.
         value: in points, percent for rPC.
     """
 
@@ -65,19 +65,22 @@ class ThresholdResult:
     over: str = ""
 
 
-def parse_threshold(text: str, kind: Kind, metric: str = "AP") -> Threshold:
+def parse_threshold(
+    text: str, kind: Kind, metric: str = "AP", metrics: Sequence[str] = (*METRICS, *MEASURES)
+) -> Threshold:
     """Parse `rPC=50`, `mPC:AP_S=10` or `AP_S=1.0`.
 
     Args:
         text: a mean (P, mPC, rPC), with or without a metric; or only a metric, for the score of each cell.
         kind: of threshold.
         metric: of a mean without one.
+        metrics: that are known.
 
     Raises:
         UsageError: another form, an unknown metric or not a finite number.
     """
     match = _PATTERN.fullmatch(text.strip())
-    known = {one.lower(): one for one in (*METRICS, *MEASURES)}
+    known = {one.lower(): one for one in metrics}
     name = known.get((match[2] or match[3] or metric).lower(), "") if match else ""
     try:
         value = float(match[4]) if match else float("nan")
@@ -148,8 +151,9 @@ def _check(threshold: Threshold, row: Mapping[Any, Any], significant: bool) -> T
     subject, over = f"{model}, {statistic}{_where(row)}", _set_name(row)
     estimate, low, high = (float(row[k]) for k in ("estimate", "low", "high"))
     if math.isnan(estimate):
-        reason = f": run {row['missing']}" if row["missing"] else ": no such object in the data"
-        return ThresholdResult(threshold, subject, False, f"absent{reason}", over)
+        remedy = "run " if math.isnan(row["seeds"]) else ""  # without cells nothing was inferred
+        reason = row["missing"] or "no such object in the data"
+        return ThresholdResult(threshold, subject, False, f"absent: {remedy}{reason}", over)
     value, *ends = (format_number(number, signed=bool(row["baseline"])) for number in (estimate, low, high))
     has_interval = not math.isnan(low)
     message = f"{value} (interval {' to '.join(ends)})" if has_interval else f"{value} (no interval)"

@@ -19,7 +19,7 @@ def row(statistic: str, estimate: float, low: float, high: float, **other: objec
         "corruption": "",
         "severity": NAN,
     }
-    given |= {"metric": "AP", "missing": "", "statistic": statistic, "significant": False}
+    given |= {"metric": "AP", "missing": "", "seeds": 1.0, "statistic": statistic, "significant": False}
     return given | {"estimate": estimate, "low": low, "high": high} | other
 
 
@@ -28,7 +28,7 @@ TABLE = pd.DataFrame(
         row("rPC", 48.0, 45.0, 51.0),
         row("score", 20.0, 18.0, 22.0, over="", corruption="fog", severity=3.0),
         row("score", NAN, NAN, NAN, over="", corruption="fog", severity=5.0, metric="AP_S"),
-        row("mPC", NAN, NAN, NAN, missing="m: fog 5"),
+        row("mPC", NAN, NAN, NAN, missing="m: fog 5", seeds=NAN),
         row("rPC", -2.0, -4.0, 0.5, baseline="b"),
         row(
             "score", -3.0, -5.0, -1.0, baseline="b", over="", corruption="fog", severity=3.0, significant=True
@@ -68,6 +68,17 @@ def test_thresholds(text: str, kind: gate.Kind, significant: bool, passed: bool)
 def test_what_is_absent_says_what_to_run() -> None:
     (result,) = gate.check_thresholds(TABLE, [gate.parse_threshold("mPC=1", "fail-under")])
     assert result.message == "absent: run m: fog 5"
+    frame = pd.DataFrame([row("mPC", NAN, NAN, NAN, missing="m: no box has that confidence (fog 5)")])
+    (result,) = gate.check_thresholds(frame, [gate.parse_threshold("mPC=1", "fail-under")])
+    assert result.message == "absent: m: no box has that confidence (fog 5)"
+
+
+def test_metrics_of_other_sizes() -> None:
+    known = ["recall_0-16.5", "AP_1e+03-inf"]
+    thresholds = [gate.parse_threshold(f"mPC:{name}=5", "fail-under", "AP", known) for name in known]
+    assert [one.metric for one in thresholds] == known
+    with pytest.raises(UsageError, match=r"recall_0-16\.5, AP_1e"):
+        gate.parse_threshold("recall_S=5", "fail-under", "AP", known)
 
 
 @pytest.mark.parametrize(

@@ -145,12 +145,11 @@ def compare(
             progress=progress,
         )
         metric_name = comparison.primary_metric
+        given: dict[gate.Kind, list[str]] = {"fail-under": fail_under or [], "max-drop": max_drop or []}
         thresholds = [
-            *(
-                gate.parse_threshold(t, "fail-under", metric_name)
-                for t in parsing.split_list(fail_under or [])
-            ),
-            *(gate.parse_threshold(t, "max-drop", metric_name) for t in parsing.split_list(max_drop or [])),
+            gate.parse_threshold(text, kind, metric_name, comparison.known_metrics)
+            for kind, texts in given.items()
+            for text in parsing.split_list(texts)
         ]
         if junit and not thresholds:
             raise UsageError("--junit needs a threshold: --fail-under or --max-drop")

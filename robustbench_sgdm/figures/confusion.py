@@ -1,6 +1,6 @@
 """What objects are taken for, clean and under corruption: confusion matrices with background."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,27 +17,29 @@ from robustbench_sgdm.figures.style import PAGE, plot_style
 
 _MAX_CLASSES = 24
 _MAX_MODELS = 2  # rows of panels that a page holds
-_BACKGROUND = "background"
 
 
-def draw_confusion(matrices: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+def draw_confusion(
+    matrices: Mapping[tuple[str, str], pd.DataFrame], classes: Sequence[str] | None = None
+) -> Figure:
     """Draw each matrix in percent of its rows; a row of panels per model.
 
     Args:
         matrices: (model, condition) -> as of `robustness.confusion_matrix`, all with the same classes.
+        classes: that are shown, by default all; those that are not count in the percentages too.
     """
     models, conditions = (list(dict.fromkeys(key[i] for key in matrices)) for i in (0, 1))
-    names = list(next(iter(matrices.values())).index)
+    *known, background = next(iter(matrices.values())).index
+    names = [*(known if classes is None else classes), background]
     shown = list(fonts.fit_names(names, 1.1, 6).values())
     with plot_style():
         figure = Figure(figsize=(PAGE, 0.6 + 3.1 * len(models)), layout="constrained")
         axes = figure.subplots(len(models), len(conditions), squeeze=False, sharex=True, sharey=True)
         for row, model in zip(axes, models, strict=True):
             for axis, condition in zip(row, conditions, strict=True):
-                counts = matrices[model, condition].to_numpy(float)
-                total = counts.sum(axis=1, keepdims=True)
-                shares = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-                image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+                counts = matrices[model, condition]
+                shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+                image = axis.imshow(shares.loc[names, names], cmap="Blues", vmin=0, vmax=100)
                 axis.set_title(fonts.shorten(f"{model}, {condition}", PAGE / len(conditions) - 0.8, 8))
                 axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=6)
                 axis.set_yticks(range(len(names)), shown, fontsize=6)
@@ -56,7 +58,7 @@ def most_confused(matrices: Mapping[tuple[str, str], pd.DataFrame], most: int = 
         matrices: as of `draw_confusion`.
         most: classes to name.
     """
-    names = [name for name in next(iter(matrices.values())).index if name != _BACKGROUND]
+    names = list(next(iter(matrices.values())).index[:-1])
     if len(names) <= most:
         return names
     total = sum(matrix.loc[names, names].to_numpy() for matrix in matrices.values())
@@ -89,8 +91,8 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
     matrices = {key: matrix for key, matrix in matrices.items() if complete[key[0]]}
     if not matrices:
         raise DataError(f"{run.path} has no model with clean detections to choose a confidence on")
-    names = [*most_confused(matrices), _BACKGROUND]
-    shown = {key: matrix.loc[names, names] for key, matrix in matrices.items()}
+    classes = most_confused(matrices)
+    background = next(iter(matrices.values())).index[-1]
     count = len(next(iter(matrices.values()))) - 1
     which = (
         f"the {_MAX_CLASSES} of {count} classes that are confused most"
@@ -99,8 +101,8 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
     )
     caption = (
         "What each object is taken for by the box that finds it, whatever its class, at the operating confidence and an "
-        f"overlap of 0.5: {which}. Column background: objects that no box finds; row background: boxes that find no "
-        "object."
+        f"overlap of 0.5: {which}, in percent of all in the row. Column {background}: objects that no box finds; row "
+        f"{background}: boxes that find no object."
         + (f" Severity {middle:g}: all corruptions together." if len(analysis.corruption_sets) > 1 else "")
     )
     rows = [
@@ -113,8 +115,8 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
     data = data[data["count"] > 0].reset_index(drop=True)
     missed = []
     for (model, condition), matrix in matrices.items():
-        objects = matrix.drop(index=_BACKGROUND)
-        share = 100 * objects[_BACKGROUND].sum() / max(int(objects.to_numpy().sum()), 1)
+        objects = matrix.iloc[:-1]
+        share = 100 * objects.iloc[:, -1].sum() / max(int(objects.to_numpy().sum()), 1)
         missed.append(f"{model} {condition} {share:.0f} %")
     alt = f"Confusion matrices; objects that no box finds: {'; '.join(missed)}."
-    return FigureResult(draw_confusion(shown), caption, alt, data)
+    return FigureResult(draw_confusion(matrices, classes), caption, alt, data)

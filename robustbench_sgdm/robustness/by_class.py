@@ -1,6 +1,6 @@
 """AP, and recall, precision and F1 at the operating confidence, of each class, with intervals and differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.measures import ClassCounts, MeasureSampler
-from robustbench_sgdm.robustness.operating_point import operating_confidences
+from robustbench_sgdm.robustness.operating_point import operating_confidences, why_undefined
 from robustbench_sgdm.robustness.resample_cache import (
     DEFAULT_RESAMPLES,
     BootstrapSamples,
@@ -70,13 +70,18 @@ def class_intervals(
         raise errors.unknown_name_error("metric of a class", metric, CLASS_METRICS)
     runs = list({run.path: run for run, _ in intervals.sources.values()}.values())
     truth = runs[0].ground_truth()
-    statistics = [class_statistic(run, metric, confidence) for run in runs]
+    confidences = [{} if metric == "AP" else operating_confidences(run, confidence) for run in runs]
+    statistics = [class_statistic(*one, metric) for one in zip(runs, confidences, strict=True)]
     ids = statistics[0].columns
     loaded = load_samples(runs, statistics, resamples=resamples, seed=seed, progress=progress)
     samples = {run.path: by_cell for run, by_cell in zip(runs, loaded, strict=True)}
     cells = {
         name: {(c.corruption, c.severity): s for c, s in samples[run.path].items() if c.model == own}
         for name, (run, own) in intervals.sources.items()
+    }
+    undefined = {
+        run.path: {model: dict.fromkeys(ids, why[metric]) for model, why in why_undefined(by_model).items()}
+        for run, by_model in zip(runs, confidences, strict=True)
     }
     by_class = Intervals(
         cells,
@@ -86,6 +91,7 @@ def class_intervals(
         intervals.seeds,
         intervals.level,
         metrics=ids,
+        undefined={name: undefined[run.path].get(own, {}) for name, (run, own) in intervals.sources.items()},
     )
     objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
     present = [i for i in ids if objects.get(int(i), 0)]
@@ -114,10 +120,15 @@ def _rank(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return ranked.drop(columns=["_block", "_lost"]).reset_index(drop=True)
 
 
-def class_statistic(run: Run, metric: str, confidence: float | None) -> Statistic:
-    """A metric of each class as a statistic of cells; its columns are the category ids as text, ascending."""
+def class_statistic(run: Run, confidences: Mapping[str, float], metric: str = "AP") -> Statistic:
+    """A metric of each class as a statistic of cells; its columns are the category ids as text, ascending.
+
+    Args:
+        run: of the cells.
+        confidences: from which each model's boxes count; AP needs none.
+        metric: of `CLASS_METRICS`.
+    """
     ids = tuple(str(i) for i in sorted(run.ground_truth().categories["category_id"]))
-    confidences = {} if metric == "AP" else operating_confidences(run, confidence)
     return Statistic(
         ids,
         f"class_{metric}.parquet",
@@ -135,7 +146,7 @@ def _without_detections(metric: str, ids: tuple[str, ...], run: Run, cell: Cell)
 
 def _resample(
     metric: str,
-    confidences: dict[str, float],
+    confidences: Mapping[str, float],
     run: Run,
     cell: Cell,
     truth: SortedTruth,

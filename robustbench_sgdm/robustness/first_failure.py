@@ -189,8 +189,10 @@ class _Analysis:
                 BootstrapSamples.map(lambda *v: mean_of(*(one[..., :1] for one in v)), *s) for s in several
             ]
             found = infer(BootstrapSamples.map(mean_of, *side), 0, null, [side], self.intervals.level)
-            low = found.low if null is not None else max(found.low, 0.0)
-            numbers = [*found._replace(low=low)]
+            if null is None:  # nobody endures less than nothing, or more than the highest severity
+                highest = float(np.mean([self._used[c][-1] for c in names]))
+                found = found._replace(low=max(found.low, 0.0), high=min(found.high, highest))
+            numbers = [*found]
             if corruption and null is None:
                 median = self._median(corruption, by_corruption[corruption])
         return [*label, corruption, count, *numbers, *median, max(used, default=np.nan), *texts, reason]

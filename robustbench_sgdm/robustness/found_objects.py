@@ -37,7 +37,11 @@ class FoundObjects:
 
     def _load(self, cell: Cell) -> NDArray[np.bool_]:
         file = self.run.statistics_folder(cell) / f"found-{self.confidence:g}.parquet"
-        stamp = {b"key": cell.key.encode(), b"version": _VERSION}
+        stamp = {
+            b"key": cell.key.encode(),
+            b"version": _VERSION,
+            b"confidence": repr(self.confidence).encode(),  # the name of the file has only six digits of it
+        }
         cached = _read_cached(self.run, file, stamp)
         if cached is not None and len(cached) == len(self.truth.annotations):
             return cached

@@ -260,14 +260,41 @@ class Intervals:
             if null is None and label[2] != "loss":
                 largest = np.inf if label[2] == "rPC" else maximum(metric)
                 numbers = numbers._replace(low=max(numbers.low, 0.0), high=min(numbers.high, largest))
-            reason = self._why_undefined(label[:2], metric) if np.isnan(numbers.estimate) else ""
+            reason = self._why_undefined(label, metric) if np.isnan(numbers.estimate) else ""
             rows.append([*label, metric, *numbers, reason])
         return rows
 
-    def _why_undefined(self, names: Sequence[str], metric: str) -> str:
-        """Why a metric of these networks has no value, where that is known."""
-        members = dict.fromkeys(m for name in names if name for m in self.groups[name])
-        return "; ".join(f"{m}: {why}" for m in members if (why := self.undefined.get(m, {}).get(metric, "")))
+    def _why_undefined(self, label: tuple[Any, ...], metric: str) -> str:
+        """Which models have no value in which cells, and why, where a row of `_KEYS` has none."""
+        model, baseline, statistic, over, _, corruption, severity = label
+        members = dict.fromkeys(m for name in (model, baseline) if name for m in self.groups[name])
+        reasons = (self._why_absent(m, metric, statistic, over, corruption, severity) for m in members)
+        return "; ".join(f"{m}: {why}" for m, why in zip(members, reasons, strict=True) if why)
+
+    def _why_absent(
+        self, model: str, metric: str, statistic: str, over: str, corruption: str, severity: float
+    ) -> str:
+        values = {cell: s.estimate[self.metrics.index(metric)] for cell, s in self.cells[model].items()}
+        if corruption:
+            used = [(corruption, severity)]
+        elif statistic == "P":
+            used = []
+        else:
+            used = list(next((one.cells for one in self.sets if one.name == over), tuple(values)))
+        if statistic in ("P", "rPC", "loss"):
+            used.append((CLEAN, 0.0))
+        absent = [cell for cell in used if np.isnan(values.get(cell, 0.0))]
+        if not absent:
+            no_ratio = statistic == "rPC" and values.get((CLEAN, 0.0)) == 0
+            return f"{metric} on clean images is 0" if no_ratio else ""
+        if not len(self.cells[model][absent[0]].resamples):
+            why = "no detections"
+        else:
+            why = self.undefined.get(model, {}).get(metric, "no such object in the data")
+        if all(map(np.isnan, values.values())):
+            return why
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        return f"{why} ({absent[0][0]} {absent[0][1]:g}{more})"
 
 
 class Inference(NamedTuple):

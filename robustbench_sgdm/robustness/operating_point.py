@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import make_names_unique
 from robustbench_sgdm.robustness.matching import IOU_THRESHOLDS, SortedTruth, match_detections
 from robustbench_sgdm.robustness.measures import (
     MeasureSampler,
@@ -204,11 +205,11 @@ def confusion_matrix(run: Run, cell: Cell, confidence: float) -> pd.DataFrame:
         confidence: least of a box that counts.
 
     Returns:
-        Counts: a row per class of objects, a column per class of boxes, and `background` last in both: objects that no
-        box finds, and boxes that find no object.
+        Counts: a row per class of objects, a column per class of boxes, and `background`, with a number where a class
+        is called that, last in both: objects that no box finds, and boxes that find no object.
     """
     truth = run.ground_truth()
     evaluation = evaluate_with_hotcoco(to_hotcoco(truth), run.store.read_detections(cell))
     found = evaluation.confusion_matrix(iou_thr=0.5, min_score=float(np.float32(confidence)))
-    names = [*found["cat_names"], "background"]
+    names = make_names_unique([*found["cat_names"], "background"])
     return pd.DataFrame(found["matrix"].astype(np.int64), index=names, columns=names)

@@ -56,7 +56,8 @@ def shift_table(
         shifts), paired (whether p compares the same images), classes (that are shared), images (of the shift), missing
         (why there is no value). Statistics: `clean` and `shifted`, AP over the shared classes in percent; `change`,
         shifted minus clean, unpaired, or of a pair the difference of the changes; `retained`, shifted as a percentage of
-        clean, without p; of a pair `shifted`, the paired difference; `effective`, points above the line, without p.
+        clean, without p; of a pair `shifted`, the paired difference; `effective`, points above the line, without p, whose
+        interval is over images alone, also where a network has several trainings.
     """
     rows: list[list[object]] = []
     for name, shifted in shifts.items():
@@ -95,13 +96,10 @@ class _Shift:
         rows: list[list[object]] = []
         for group, members in groups.items():
             own = [[side[m] for m in members if m in side] for side in sides]
-            values = (
-                self._own(own)
-                if not reasons[group]
-                else dict.fromkeys(("clean", "shifted", "change", "retained"))
-            )
-            for statistic, value in values.items():
-                rows.append(self._row(group, "", statistic, value, len(shared), reasons[group]))
+            values = self._own(own) if not reasons[group] else {}
+            for statistic in ("clean", "shifted", "change", "retained"):
+                why = reasons[group] or ("" if statistic in values else f"{group}: AP on clean images is 0")
+                rows.append(self._row(group, "", statistic, values.get(statistic), len(shared), why))
         few = f"a line needs {_LEAST} networks or more" if len(known) < _LEAST else ""
         lines = (
             self._effective({g: [[side[m] for m in groups[g]] for side in sides] for g in known})
@@ -161,7 +159,7 @@ class _Shift:
         changes = [float(s.estimate[0] - c.estimate[0]) for c, s in zip(clean, shifted, strict=True)]
         found["change"] = self._unpaired(changes, (found["clean"], found["shifted"]), sides, 0.0)
         base, value = found["clean"].estimate, found["shifted"].estimate
-        if base > 0:
+        if all(one.estimate[0] > 0 for one in clean):
             # Delta method: relative variances of independent numerator and denominator add.
             share = 100 * value / base
             relative = [
@@ -171,7 +169,8 @@ class _Shift:
             shares = [
                 100 * float(s.estimate[0]) / float(c.estimate[0]) for c, s in zip(clean, shifted, strict=True)
             ]
-            found["retained"] = self._unpaired(shares, relative, sides, None)._replace(estimate=share)
+            retained = self._unpaired(shares, relative, sides, None)
+            found["retained"] = retained._replace(low=max(retained.low, 0.0))
         return found
 
     def _unpaired(
@@ -262,7 +261,7 @@ def _clean_samples(
     run: Run, classes: pd.Series, resamples: int, seed: int, progress: Callable[[int], None]
 ) -> dict[str, BootstrapSamples]:
     """The mean AP of some classes on clean images, (1,), by model."""
-    statistic = class_statistic(run, "AP", None)
+    statistic = class_statistic(run, {})
     columns = [statistic.columns.index(str(i)) for i in classes]
     (samples,) = load_samples(
         [run],

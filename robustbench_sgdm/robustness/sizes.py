@@ -35,14 +35,14 @@ class Sizes:
             edges: such as `0,16,32,96,inf`.
 
         Raises:
-            UsageError: not at least two ascending numbers from 0 on.
+            UsageError: not at least two ascending numbers from 0 on, too large ones, or two ranges of one name.
 
         >>> Sizes.parse("0,16,inf").names
         ('0-16', '16-inf')
         """
         parts = edges.split(",") if isinstance(edges, str) else list(edges)
         try:
-            numbers = [float(part) for part in parts]
+            numbers = [float(part) + 0.0 for part in parts]  # -0 is 0
         except ValueError:
             numbers = []
         ascending = all(a < b for a, b in pairwise(numbers))
@@ -51,7 +51,14 @@ class Sizes:
                 f"sizes {edges!r} are not 2 to {_MAX_RANGES + 1} ascending numbers from 0 on, in pixels; write for "
                 "example 0,16,32,96,inf"
             )
+        if too_large := [edge for edge in numbers if _LARGEST <= edge < math.inf]:
+            raise UsageError(
+                f"sizes {edges!r} hold {too_large[0]:g}; the largest objects of COCO's scores have {_LARGEST:g} pixels: "
+                "write inf for no bound"
+            )
         names = [f"{a:g}-{b:g}" for a, b in pairwise(numbers)]
+        if len({f"{edge:g}" for edge in numbers}) < len(numbers):
+            raise UsageError(f"sizes {edges!r} have two edges that are equal to six digits; leave one out")
         return cls(tuple(numbers), tuple(names))
 
     @cached_property

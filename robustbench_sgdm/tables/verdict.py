@@ -178,7 +178,8 @@ class _Pair:
         rows = self.rows[(self.rows["model"] == self.model) & (self.rows["over"] == corruption_set.name)]
         rows = rows[rows["missing"] != ""]
         if len(rows):
-            return f"cells are missing ({rows['missing'].iloc[0]})"
+            first = rows.iloc[0]
+            return f"{'cells are missing' if pd.isna(first['seeds']) else 'a value is absent'} ({first['missing']})"
         return "there is no interval: too few images vary, or only scores are known"
 
     def interval(self, row: Row) -> str:

@@ -89,6 +89,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         worse: float = 1.0,
         settings: dict[str, object] | None = None,
         leave: tuple[tuple[str, str, float], ...] = (),
+        hopeless: bool = False,
     ) -> Run:
         truth = ground_truth(truth_seed, images)
         planned = [
@@ -107,7 +108,8 @@ def make_run(tmp_path: Path) -> MakeRun:
 
         def detect(cell: Cell) -> pd.DataFrame:
             order = list(models).index(cell.model)
-            return detections(truth, 10 + order, shift=2 + worse * order + 2 * cell.severity)
+            made = detections(truth, 10 + order, shift=2 + worse * order + 2 * cell.severity)
+            return made[:0] if hopeless else made  # a detector without any box
 
         skip = [cell for cell in cells if (cell.model, cell.corruption, cell.severity) in leave]
         run = write_run(tmp_path, name, manifest, truth, detect, skip=skip)

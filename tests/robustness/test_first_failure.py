@@ -15,6 +15,7 @@ from robustbench_sgdm.robustness import (
     operating_confidences,
 )
 from robustbench_sgdm.robustness.first_failure import RULES, UNITS, failure_index
+from robustbench_sgdm.robustness.found_objects import FoundObjects
 from robustbench_sgdm.store import Run
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
@@ -138,3 +139,12 @@ def test_seed_groups_are_paired_by_seed(make_run: Any) -> None:
 
 def test_no_severity_no_index() -> None:
     assert failure_index(np.empty((0, 3), bool), "first").tolist() == [0, 0, 0]
+
+
+def test_confidences_with_the_same_six_digits_do_not_share_what_is_cached(make_run: Any) -> None:
+    run = make_run({"base": None}, {"fog": [1.0]}, images=5)
+    cell = run.cells[0]
+    above = float(np.nextafter(np.float32(0.5), np.float32(1)))  # many boxes have 0.5 itself
+    assert f"{above:g}" == "0.5"
+    at = FoundObjects(run, 0.5)(cell)
+    assert at.sum() > FoundObjects(run, above)(cell).sum() > 0

@@ -9,10 +9,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.robustness import MEASURES, bootstrap_intervals, operating_confidences
+from robustbench_sgdm.robustness import (
+    MEASURES,
+    CorruptionSet,
+    Intervals,
+    bootstrap_intervals,
+    operating_confidences,
+)
 from robustbench_sgdm.robustness.measures import MeasureSampler, best_confidence
 from robustbench_sgdm.robustness.outcomes import sort_truth
-from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, bootstrap_weights
 from robustbench_sgdm.store import GroundTruth
 
 NAMES = list(MEASURES)
@@ -333,3 +339,41 @@ def test_without_clean_images_a_confidence_must_be_given(make_run: Any) -> None:
     assert given.loc[given["statistic"] == "score", "estimate"].notna().all()
     with pytest.raises(UsageError, match=r"confidence 1.5 is outside \[0, 1\]"):
         operating_confidences(run, 1.5)
+
+
+def test_the_reason_names_the_model_and_the_cells_without_a_value() -> None:
+    def samples(*values: float) -> BootstrapSamples:
+        estimate = np.array(values)
+        return BootstrapSamples(estimate, np.tile(estimate, (3, 1)), np.tile(estimate, (2, 1)))
+
+    clean, fog = ("clean", 0.0), [("fog", 1.0), ("fog", 2.0), ("fog", 3.0)]
+    cells = {
+        "a": {clean: samples(50, 50), **{c: samples(20, 20) for c in fog}},
+        "b": {
+            clean: samples(0, 40),
+            fog[0]: samples(0, 10),
+            **{c: samples(np.nan, np.nan) for c in fog[1:]},
+        },
+    }
+    over = CorruptionSet(tuple(fog))
+    why = {"b": {"precision": "no box has that confidence"}}
+    groups = {name: [name] for name in cells}
+    names = ["recall", "precision"]
+    intervals = Intervals(cells, {over: ""}, [("a", "b")], groups, metrics=names, undefined=why)
+    table = intervals.table().set_index(["baseline", "statistic", "corruption", "severity", "metric"])
+    missing = table.loc[table["estimate"].isna(), "missing"]
+    one = "b: no box has that confidence (fog 2)"
+    assert (
+        missing["", "score", "fog", 2.0, "precision"] == missing["a", "score", "fog", 2.0, "precision"] == one
+    )
+    mean = missing[:, "mPC", "", :, "precision"]
+    assert set(mean) == {"b: no box has that confidence (fog 2 and 1 more)"} and len(mean) == 2
+    short = Intervals(
+        {name: {clean: own[clean], fog[0]: own[fog[0]]} for name, own in cells.items()},
+        {CorruptionSet((fog[0],)): ""},
+        [],
+        groups,
+        metrics=names,
+    )
+    frame = short.table()
+    assert frame.loc[frame["estimate"].isna(), "missing"].tolist() == ["b: recall on clean images is 0"]

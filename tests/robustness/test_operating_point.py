@@ -1,11 +1,14 @@
 """Curves and matrices of a run: equal to scikit-learn's curve, to D-ECE, and to counting boxes one by one."""
 
+import shutil
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_curve
 
+from robustbench_sgdm.figures.confusion import draw_confusion, most_confused
 from robustbench_sgdm.robustness import (
     bootstrap_intervals,
     confusion_matrix,
@@ -15,6 +18,7 @@ from robustbench_sgdm.robustness import (
     precision_recall,
     reliability,
 )
+from robustbench_sgdm.store import Run
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [3.0]}
@@ -75,3 +79,21 @@ def test_the_confusion_matrix_counts_every_object_and_box(make_run: Any) -> None
         right = np.diag(matrix.to_numpy())
         assert right[0] <= matched[1] and right[1] <= matched[5] and right[2:].tolist() == [0, 0]
         assert right.sum() > 0
+
+
+def test_percentages_of_shown_classes_are_of_all_and_a_class_may_be_called_background(make_run: Any) -> None:
+    names = [*(f"c{i}" for i in range(30)), "background"]
+    counts = np.zeros((31, 31), int)
+    counts[0, 1], counts[0, 29], counts[0, 30] = 1, 2, 1
+    figure = draw_confusion({("m", "clean"): pd.DataFrame(counts, names, names)}, names[:2])
+    (image,) = figure.axes[0].images
+    assert np.asarray(image.get_array()).tolist() == [[0, 25, 25], [0, 0, 0], [0, 0, 0]]
+
+    run = make_run(MODELS, NOISE)
+    truth = run.ground_truth()
+    truth.categories["name"] = ["background", "x", "y"]
+    shutil.rmtree(run.path / "ground_truth")
+    truth.write(run.path / "ground_truth", run.manifest.data.fingerprint, run.files)
+    matrix = confusion_matrix(Run.open(run.path), run.cells[0], 0.3)
+    assert list(matrix.columns) == ["background", "x", "y", "background (3)"]
+    assert most_confused({("m", "clean"): matrix}) == ["background", "x", "y"]

@@ -103,6 +103,14 @@ def test_impossible_sizes(edges: str) -> None:
         Sizes.parse(edges)
 
 
+def test_sizes_that_coco_or_their_names_cannot_hold() -> None:
+    with pytest.raises(UsageError, match=r"hold 200000; .* write inf"):
+        Sizes.parse("0,200000,inf")
+    with pytest.raises(UsageError, match="equal to six digits"):
+        Sizes.parse("0,16.0000001,16.0000002,inf")
+    assert Sizes.parse("-0,16").names == ("0-16",)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.data())
 def test_equal_for_any_number_of_copies(made: Any, seed: int, images: int, data: st.DataObject) -> None:

@@ -121,3 +121,14 @@ def test_seeds_of_a_network_are_averaged(make_run: Any) -> None:
     assert row["estimate"] == pytest.approx(np.mean(apart)) and row["seeds"] == 2
     assert row["se_seeds"] == pytest.approx(np.std(apart, ddof=1) / np.sqrt(2))
     assert row["se"] ** 2 == pytest.approx(row["se_seeds"] ** 2 + row["se_images"] ** 2)
+
+
+def test_nothing_is_retained_of_nothing(make_run: Any) -> None:
+    night = make_run({"base": None}, FOG, name="night")
+    nothing = make_run({"base": None}, FOG, name="nothing", hopeless=True)
+    table = shift_table(nothing, {"night": night}, resamples=20)
+    row = pick(table, statistic="retained")
+    assert np.isnan(row["estimate"]) and row["missing"] == "base: AP on clean images is 0"
+    assert pick(table, statistic="change")["estimate"] == pick(table, statistic="shifted")["estimate"] > 0
+    lost = pick(shift_table(night, {"night": nothing}, resamples=20), statistic="retained")
+    assert lost["estimate"] == 0 and lost["low"] == 0

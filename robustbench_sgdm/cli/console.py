@@ -96,7 +96,7 @@ def table_cell(text: str, at: str = "") -> Text:
 def fits_terminal(table: Table) -> bool:
     """Whether the terminal is wide enough for a table without wrapping anything but long row labels."""
     heads = [max(map(len, column.split(" ", 1))) for column in table.columns]
-    widths = [max(head, *(len(terminal(row[i])) for row in table.rows)) for i, head in enumerate(heads)]
+    widths = [max([head, *(len(terminal(row[i])) for row in table.rows)]) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], _LABEL)
     return sum(w + 3 for w in widths) + 1 <= out.width  # padding and separators
 

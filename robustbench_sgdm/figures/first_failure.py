@@ -59,7 +59,10 @@ def first_failure(analysis: RunAnalysis) -> FigureResult:
     chosen = (found.survival["unit"] == "object") & (found.survival["rule"] == "first")
     survival = found.survival[chosen].drop(columns=["unit", "rule"])
     if survival.empty:
-        raise DataError(f"{analysis.run.path} has no severity at which every model has its detections")
+        own = found.table.loc[found.table["baseline"] == "", "missing"]
+        reasons = dict.fromkeys(text for text in own if text)
+        why = "; ".join(reasons) or "it has no corrupted cell"
+        raise DataError(f"{analysis.run.path} has no object to follow through severities: {why}")
     caption = (
         "Share of the objects found on clean images that have not been lost yet at any severity up to this one, at each "
         f"model's operating confidence, with 95 % intervals over {analysis.sampling_units}."

@@ -105,7 +105,7 @@ def precision_recall(analysis: RunAnalysis) -> FigureResult:
     """The curves of a run's models, pooled over its corruptions."""
     curves = robustness.precision_recall(analysis.pooled_boxes)
     if curves.empty:
-        raise DataError(f"{analysis.run.path} has no detections of a complete cell")
+        raise DataError(f"{analysis.run.path} has no box in any complete cell")
     known = analysis.known_confidences
     caption = (
         f"Precision against recall, and F1 against confidence, over all classes at an IoU of 0.5{_pooled(analysis)}. "
@@ -123,7 +123,9 @@ def reliability(analysis: RunAnalysis) -> FigureResult:
     """Reliability diagrams of a run's models, pooled over its corruptions."""
     bins = robustness.reliability(analysis.pooled_boxes, analysis.known_confidences)
     if bins.empty:
-        raise DataError(f"{analysis.run.path} has no boxes of an operating confidence: no clean detections")
+        raise DataError(
+            f"{analysis.run.path} has no operating confidence: no box finds an object on clean images"
+        )
     caption = (
         f"Precision against mean confidence in ten bins, of the boxes of at least the operating confidence"
         f"{_pooled(analysis)}; larger points hold more boxes. Above the diagonal a model is less sure than it could be, "

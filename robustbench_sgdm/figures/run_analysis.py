@@ -195,6 +195,8 @@ class RunAnalysis:
                 f"{self.run.path} has no clean images to count the AP lost by class from; add 0 to --severity"
             )
         frame = self.class_intervals
+        if frame.empty:
+            raise DataError(f"{self.run.path}: no class of its data has an object")
         own = (frame["statistic"] == "loss") & (frame["baseline"] == "") & (frame["corruption"] == "")
         frame = frame[own & (frame["over"] == self.primary_set.name)].dropna(subset="estimate")
         if frame.empty:

@@ -95,8 +95,8 @@ def class_intervals(
     )
     objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
     present = [i for i in ids if objects.get(int(i), 0)]
-    frame = by_class.table(present, losses=True)
-    frame = frame[~frame["statistic"].isin(("rPC", "mCE"))]
+    frame = by_class.table(losses=True)
+    frame = frame[frame["metric"].isin(present) & ~frame["statistic"].isin(("rPC", "mCE"))]
     label = frame["metric"].astype(int)
     names = truth.categories.set_index("category_id")["name"]
     frame = frame.assign(metric=metric, objects=label.map(objects), few=label.map(objects) < FEW_OBJECTS)

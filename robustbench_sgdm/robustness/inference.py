@@ -30,7 +30,7 @@ _KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "seve
 
 
 class _Item(NamedTuple):
-    """What a row is about; `statistic` is one of score, P, mPC, rPC, mCE."""
+    """What a row is about; `statistic` is one of score, P, mPC, rPC, loss, mCE."""
 
     statistic: str
     over: str = ""

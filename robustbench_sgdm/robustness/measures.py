@@ -149,7 +149,8 @@ def best_confidence(matches: Matches, objects: int) -> float:
 def f1_curve(matches: Matches, objects: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """F1 in [0, 1] at each confidence that a box has, highest first: confidences (c,), F1 (c,)."""
     scores, true, false = precision_recall_counts(matches)
-    return scores, 2 * true / (true + false + objects)
+    # 0 also where there is neither an object nor a box that counts, as where all boxes find crowds.
+    return scores, 2 * true / np.maximum(true + false + objects, 1)
 
 
 def precision_recall_counts(

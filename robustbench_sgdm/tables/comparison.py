@@ -190,7 +190,10 @@ def class_interval_table(rows: pd.DataFrame, level: float) -> Table:
         f"{rows['metric'].iloc[0] if len(rows) else 'AP'} by class (%), {100 * level:g} % intervals",
         ["class", *names],
         [[label, *(by_name.get(n, "–") for n in names)] for label, by_name in cells.items()],
-        [*notes, *(f"Missing: {text}." for text in missing)],
+        [
+            *notes,
+            *(f"Missing: {text}." for text in missing or ([] if len(rows) else ["no class has an object"])),
+        ],
     )
 
 

@@ -1,11 +1,13 @@
 """Scores by class: equal to the stored ones, to counts, and to a run of that class alone."""
 
+import shutil
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from robustbench_sgdm.cli.console import fits_terminal
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.robustness import (
     METRICS,
@@ -19,7 +21,8 @@ from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
 from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.robustness.sizes import COCO_SIZES
-from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.store import GroundTruth, Run
+from robustbench_sgdm.tables import class_interval_table
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base"}
 NOISE = {"gaussian_noise": [1.0, 3.0], "fog": [1.0, 3.0]}
@@ -122,3 +125,17 @@ def test_numbers_are_cached(make_run: Any) -> None:
     again = class_intervals(intervals, resamples=20, progress=done.append)
     assert done == [len(run.cells)]
     pd.testing.assert_frame_equal(first, again)
+
+
+def test_crowds_alone_are_no_objects_of_a_class_and_choose_no_confidence(make_run: Any) -> None:
+    run = make_run({"base": None}, {"fog": [1.0]}, images=5)
+    truth = run.ground_truth()
+    truth.annotations["iscrowd"] = 1
+    shutil.rmtree(run.path / "ground_truth")
+    truth.write(run.path / "ground_truth", run.manifest.data.fingerprint, run.files)
+    run = Run.open(run.path)
+    assert np.isnan(operating_confidences(run)["base"])
+    frame = class_intervals(bootstrap_intervals(run, resamples=5, metrics=["recall"]), "F1", resamples=5)
+    assert frame.empty
+    table = class_interval_table(frame, 0.95)
+    assert table.notes[-1] == "Missing: no class has an object." and fits_terminal(table)

@@ -124,7 +124,7 @@ def reliability(analysis: RunAnalysis) -> FigureResult:
     bins = robustness.reliability(analysis.pooled_boxes, analysis.known_confidences)
     if bins.empty:
         raise DataError(
-            f"{analysis.run.path} has no operating confidence: no box finds an object on clean images"
+            f"{analysis.run.path} has no operating confidence, without clean detections that find an object"
         )
     caption = (
         f"Precision against mean confidence in ten bins, of the boxes of at least the operating confidence"

@@ -59,7 +59,8 @@ def first_failures(
 
     Args:
         intervals: of the same runs, with their networks, pairs and level.
-        pairs: (baseline, model), by default the intervals' own.
+        pairs: (baseline, model), by default the intervals' own; trainings of the same seed are compared, or else the
+            first of each.
         confidence: as of `operating_confidences`.
         resamples, seed: of the images.
     """

@@ -64,7 +64,7 @@ def operating_confidences(run: Run, confidence: float | None = None) -> dict[str
 
 def why_undefined(confidences: Mapping[str, float], sizes: Sizes = COCO_SIZES) -> dict[str, dict[str, str]]:
     """By model and measure, why there is no value where there is none."""
-    no_confidence = "no operating confidence, because no box finds an object on clean images; give one"
+    no_confidence = "no operating confidence, without clean detections that find an object; give one"
     return {
         model: {
             name: no_confidence if np.isnan(confidence) and one.needs_confidence else one.undefined

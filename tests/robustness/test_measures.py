@@ -334,7 +334,7 @@ def test_without_clean_images_a_confidence_must_be_given(make_run: Any) -> None:
     own = table[(table["model"] == "module") & (table["statistic"] == "score")]
     recall, lrp = (own[own["metric"] == metric] for metric in ("recall", "oLRP"))
     assert recall["estimate"].isna().all() and lrp["estimate"].notna().all()
-    assert recall["missing"].str.contains("module: no operating confidence, because").all()
+    assert recall["missing"].str.contains("module: no operating confidence, without clean detections").all()
     given = bootstrap_intervals(run, resamples=5, metrics=["recall"], confidence=0.3).table(["recall"])
     assert given.loc[given["statistic"] == "score", "estimate"].notna().all()
     with pytest.raises(UsageError, match=r"confidence 1.5 is outside \[0, 1\]"):

@@ -344,7 +344,7 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
     """Data sets by name; a folder with a COCO json in `annotations/`, or folders of such, as COCO-O's, becomes them.
 
     Raises:
-        UsageError: a folder without any.
+        UsageError: a folder without any, or two data sets of one name.
     """
     sources: dict[str, str | Path] = {}
     for name, source in shifts.items():
@@ -364,7 +364,10 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
                 f"--shift {name}: {folder} has neither annotations/*.json nor */annotations/*.json, as COCO-O has; give "
                 "a COCO json or a dataset YAML"
             )
-        sources |= {name: own[0]} if own else {f"{name}-{path.parent.parent.name}": path for path in below}
+        found = {name: own[0]} if own else {f"{name}-{path.parent.parent.name}": path for path in below}
+        if taken := [one for one in found if one in sources or (one != name and one in shifts)]:
+            raise UsageError(f"--shift {name}: two shifts are called {taken[0]}; rename one")
+        sources |= found
     return sources
 
 

@@ -90,7 +90,9 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
     complete = {m: all((m, c) in matrices for c in conditions) for m in models[:_MAX_MODELS]}
     matrices = {key: matrix for key, matrix in matrices.items() if complete[key[0]]}
     if not matrices:
-        raise DataError(f"{run.path} has no operating confidence, without clean detections that find an object")
+        raise DataError(
+            f"{run.path} has no operating confidence, without clean detections that find an object"
+        )
     classes = most_confused(matrices)
     background = next(iter(matrices.values())).index[-1]
     count = len(next(iter(matrices.values()))) - 1

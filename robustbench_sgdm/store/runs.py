@@ -161,7 +161,7 @@ class Run:
         reasons: dict[str, str] = {}
         for name, folder in self.manifest.shifts.items():
             try:
-                runs[name] = Run.open(self.path.parent / folder)
+                runs[name] = Run.open(self.path.absolute().parent / folder)  # the parent of "." is "."
             except DataError as error:
                 reasons[name] = str(error)
         return runs, reasons

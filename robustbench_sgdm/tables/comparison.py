@@ -132,7 +132,11 @@ def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:
             if baseline:
                 text = starred(text, row["significant"])
             elif not pd.isna(row["median"]):
-                half = f"half beyond {row['to']:g}" if row["median"] == math.inf else f"half by {row['median']:.2f}"
+                half = (
+                    f"half beyond {row['to']:g}"
+                    if row["median"] == math.inf
+                    else f"half by {row['median']:.2f}"
+                )
                 text = f"{text}, {half}"
             cells.setdefault(label, {})[heading] = text
     missing = dict.fromkeys(str(text) for text in rows["missing"] if text)

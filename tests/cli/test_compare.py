@@ -194,6 +194,8 @@ def test_measures_first_failures_classes_and_sizes(
         assert code == 2 and expected in err and "Traceback" not in err, err
     assert command(*words, "--max-drop", "d-ece=0", "--drops", "any")[0] in (0, 3)
     assert command(*words, "--fail-under", "recall=101")[0] == 3
+    own_sizes = ("--sizes", "0,32,inf", "--metric", "recall_0-32", "--fail-under", "recall_0-32=101")
+    assert command(*words, *own_sizes)[0] == 3
 
 
 def test_latex_has_the_numbers_of_the_csv(scored: tuple[Path, dict[str, Any]], command: Command) -> None:

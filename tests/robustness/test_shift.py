@@ -1,12 +1,15 @@
 """Shifted against clean images: independent draws, classes that both have, and the line over the models."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.evaluation import expand_shifts
 from robustbench_sgdm.robustness import bootstrap_intervals, class_intervals, shift_table
 from robustbench_sgdm.robustness.shift import residuals
 from robustbench_sgdm.store import Run
@@ -132,3 +135,26 @@ def test_nothing_is_retained_of_nothing(make_run: Any) -> None:
     assert pick(table, statistic="change")["estimate"] == pick(table, statistic="shifted")["estimate"] > 0
     lost = pick(shift_table(night, {"night": nothing}, resamples=20), statistic="retained")
     assert lost["estimate"] == 0 and lost["low"] == 0
+
+
+def test_shifted_runs_are_beside_the_run_wherever_it_is_named_from(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, night = make_run({"base": None}, FOG), make_run({"base": None}, FOG, name="night")
+    run.with_shifts({"dark": night.path.name})
+    monkeypatch.chdir(run.path)
+    runs, reasons = Run.open(Path()).open_shifts()
+    assert list(runs) == ["dark"] and not reasons
+
+
+def test_two_shifts_of_one_name_are_rejected(tmp_path: Path) -> None:
+    annotations = tmp_path / "ood" / "sketch" / "annotations"
+    annotations.mkdir(parents=True)
+    (annotations / "val.json").touch()
+    assert list(expand_shifts({"x": tmp_path / "ood"})) == ["x-sketch"]
+    for shifts in (
+        {"x": tmp_path / "ood", "x-sketch": "b.json"},
+        {"x-sketch": "b.json", "x": tmp_path / "ood"},
+    ):
+        with pytest.raises(UsageError, match="two shifts are called x-sketch"):
+            expand_shifts(shifts)

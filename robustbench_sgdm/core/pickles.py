@@ -71,7 +71,7 @@ def read_records(
     persistent: Callable[[Any], Any] | None = None,
     max_operations: int | None = None,
     max_copied: int = MAX_COPIED,
-    damaged: str = "it is not a pickle, or damaged; download or copy it again",
+    damaged: str = "not a pickle, or damaged; download or copy it again",
 ) -> Any:
     """The object that a pickle describes, of plain values, containers, `Global`s and `Record`s.
 
@@ -120,6 +120,8 @@ class _PickleMachine:
             number += 1
             if max_operations is not None and number > max_operations:
                 raise DataError(f"its pickle has more than {max_operations:,} operations")
+            if code not in _OPERATIONS:
+                raise ValueError(f"operation {code!r}" if code else "it ends early")
             argument_of, operate = _OPERATIONS[code]
             operate(self, None if argument_of is None else argument_of(file))
         return self._stack.pop()
@@ -345,7 +347,8 @@ def require_type(kind: type, value: Any) -> Any:
         TypeError: it is of another one.
     """
     if not isinstance(value, kind):
-        raise TypeError(f"a {type(value).__name__} in the place of a {kind.__name__}")
+        name = short_repr(value.path) if isinstance(value, Record) else type(value).__name__
+        raise TypeError(f"a {name} in the place of a {kind.__name__}")
     return value
 
 

@@ -3,9 +3,10 @@
 from robustbench_sgdm.scoring.category_ids import CategoryIds
 from robustbench_sgdm.scoring.coco import Scorer, Scores, coco_rows
 from robustbench_sgdm.scoring.image_ids import ImageIds
-from robustbench_sgdm.scoring.predictions import Predictions, read_predictions
+from robustbench_sgdm.scoring.predictions import PICKLE_SUFFIXES, Predictions, read_predictions
 
 __all__ = [
+    "PICKLE_SUFFIXES",
     "CategoryIds",
     "ImageIds",
     "Predictions",

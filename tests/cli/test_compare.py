@@ -317,7 +317,7 @@ def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any
         ("fog=p.json", 2, "neither CORRUPTION@SEVERITY"),
         ("clean=none.json", 1, "none.json"),
         ("none", 1, "does not exist"),
-        ("p.pkl", 1, "can run code"),
+        ("p.pkl", 1, "not a pickle"),
         ("p.json", 1, "CORRUPTION@SEVERITY=p.json"),
         ("empty", 1, "has no predictions"),
     ],
@@ -346,7 +346,7 @@ def test_what_a_folder_holds_besides(tiny_coco: Path, command: Command, tmp_path
         (root / name).write_text(found)
     words = ("score", str(root), "--model", "m", "--data", str(tiny_coco), "--name", "n")
     code, _, err = command(*words)
-    assert code == 0 and "1 json file " in err and "fog_3.json" in err
+    assert code == 0 and "1 json or pickle file " in err and "fog_3.json" in err
     cells = [(cell.corruption, cell.severity) for cell in Run.open(Path("runs/robustness/n")).cells]
     assert cells == [("clean", 0), ("fog", 1)]
     (root / "snow/0/p.json").write_text("[]")

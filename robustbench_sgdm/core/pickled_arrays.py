@@ -64,7 +64,7 @@ class ArrayReader:
         self._storages: dict[int, tuple[Record, NDArray[Any]]] = {}  # by the record's identity
 
     def read(self, value: Any) -> NDArray[Any]:
-        """An array of numpy, or a tensor of torch as one; of plain numbers, and read-only.
+        """An array of numpy, or a tensor of torch as one; of plain numbers.
 
         Raises:
             ValueError: something else, of another type, with a shape that its bytes cannot have, or more than the file
@@ -129,10 +129,9 @@ def _from_bytes(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any
     if isinstance(content, str):  # bytes of Python 2
         content = content.encode("latin1")
     kind, shape = _dtype(dtype), _whole_numbers(shape)
-    claimed = math.prod(shape) * kind.itemsize
-    if claimed != len(require_type(bytes, content)):
+    if math.prod(shape) * kind.itemsize != len(require_type(bytes, content)):
         raise ValueError(
-            f"claims an array of shape {short_repr(shape)}, {claimed:,} bytes, and holds {len(content):,}"
+            f"claims an array of shape {short_repr(shape)} of {kind.name}, and holds {len(content):,} bytes"
         )
     if order not in {"C", "F"}:
         raise ValueError(f"an array is damaged (order {short_repr(order)})")

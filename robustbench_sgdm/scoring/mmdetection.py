@@ -89,7 +89,7 @@ def _read_lists(
         for label, value in enumerate(by_class):
             array = _read(path, number, arrays, value)
             if len(array) and (array.ndim != 2 or array.shape[1] != 5):
-                _refuse(path, f"image {number} has boxes of shape {array.shape}, not (n, 5)")
+                _refuse(path, f"image {number} has boxes of shape {short_repr(array.shape)}, not (n, 5)")
             if len(array):
                 detections.append(array)
                 labels.append((label, len(array)))
@@ -119,8 +119,8 @@ def _read_samples(
         if box.shape != (count, 4) or label.shape != (count,) or label.dtype.kind not in "iu":
             _refuse(
                 path,
-                f"image {number} has bboxes of shape {box.shape}, scores of {score.shape} and labels of {label.shape}, "
-                f"{label.dtype}; they must be (n, 4), (n,) and (n,) whole numbers",
+                f"image {number} has bboxes of shape {short_repr(box.shape)}, scores of {short_repr(score.shape)} and "
+                f"labels of {short_repr(label.shape)}, {label.dtype}; they must be (n, 4), (n,) and (n,) whole numbers",
             )
         if count and not 0 <= int(label.min()) <= int(label.max()) < len(dataset.categories):
             raise DataError(

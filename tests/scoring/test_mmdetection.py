@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,28 @@ import pandas as pd
 import pytest
 import torch
 
-from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.datasets import Dataset
+from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Predictions, read_predictions
 
-samples: Any = resources.import_file(Path(__file__).with_name("test_predictions.py"))
 FILES = ("000000000010.jpg", "000000000002.jpg", "000000000033.jpg")
 IDS = (10, 2, 33)
 ORDER = (3, 1, 7)  # the categories in a json that does not sort them
 
 
+def make_dataset(categories: tuple[int, ...] = (1, 3, 7), **more: Any) -> Dataset:
+    """Three images of 100 x 100 px, not sorted by id, each with a box."""
+    images = [Image(i, Path("root/val2017") / f, 100, 100) for i, f in zip(IDS, FILES, strict=True)]
+    classes = [{"id": c, "name": n} for c, n in zip(categories, ("person", "dog", "cat"), strict=True)]
+    box = {"category_id": categories[0], "bbox": [9, 9, 20, 20], "area": 400, "iscrowd": 0}
+    annotations = [{"id": n, "image_id": i, **box} for n, i in enumerate(IDS, 1)]
+    return Dataset("data", more.pop("source", "val.json"), images, classes, annotations, **more)
+
+
 @pytest.fixture
 def dataset() -> Dataset:
-    """Three images, neither they nor the categories of the json sorted by id, boxed where `detections` has boxes."""
-    whole: Dataset = samples.data(FILES, IDS, (1, 3, 7), ("person", "dog", "cat"))
-    return replace(whole, file_category_ids=ORDER)
+    """The categories of its json are not sorted by id."""
+    return make_dataset(file_category_ids=ORDER)
 
 
 def detections(dataset: Dataset) -> list[list[np.ndarray[Any, Any]]]:
@@ -113,7 +118,7 @@ def test_labels_are_said_and_are_no_ids(tmp_path: Path, dataset: Dataset) -> Non
     both = Predictions(paths, dataset)
     assert both.read(paths[0]).equals(both.read(paths[1]))
     assert any("in the order of data's categories (0 is dog, 1 is person, 2 is cat)" in n for n in both.notes)
-    yaml: Dataset = samples.data(FILES, IDS, (0, 1, 2), source="data.yaml")
+    yaml = make_dataset((0, 1, 2), source="data.yaml")
     frame = read(tmp_path / "r.pkl", detections(dataset), yaml)
     assert sorted(set(frame["category_id"])) == [0, 1]
 
@@ -154,7 +159,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "image 1 holds a tensor of type 'torch.BFloat16Storage'",
     ),
     "no instances": ([{"img_id": 10}], "image 1 has pred_instances None"),
-    "another image": (changed() + [{"img_id": 10}], "image 2 has pred_instances None"),
+    "another image": ([*changed(), {"img_id": 10}], "image 2 has pred_instances None"),
     "no id": ([{**changed()[0], "img_id": None}], "image 1 has neither img_id nor img_path"),
     "an odd id": ([{**changed()[0], "img_id": [1]}], "image 1 has an unusable img_id or img_path"),
     "an unknown image": ([{**changed()[0], "img_id": 5}], "is of image 5, which data does not have"),

@@ -1,6 +1,7 @@
 """The settings that users choose: validated once, and written into the manifest of a run as they are."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
@@ -142,6 +143,8 @@ class EvaluationConfig(InferenceConfig):
         data: `scenes`, `coco`, a COCO json or an Ultralytics dataset YAML.
         images: image folder of a COCO json, if not in a usual place beside it.
         split: of `coco` or of a dataset YAML.
+        shifts: other data sets by name, such as images at night: the models run on them too, and what is said of them is
+            not paired. A folder of data sets, as COCO-O's, is one shift for each.
         fraction: share of the images, in (0, 1]; always the same ones.
         noise: corruptions, groups, or corruptions with a strength (`gaussian_noise[sigma=0.15]`).
         severity: from 0 (clean) to 5, any real numbers.
@@ -173,6 +176,7 @@ class EvaluationConfig(InferenceConfig):
     data: str | Path = "scenes"
     images: Path | None = None
     split: str = "val"
+    shifts: Mapping[str, str | Path] = field(default_factory=dict)
     fraction: float = 1.0
     noise: str | Sequence[str] = "gaussian"
     severity: float | Sequence[float] = (0, 1, 2, 3, 4, 5)
@@ -196,6 +200,9 @@ class EvaluationConfig(InferenceConfig):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if self.from_train and (self.models or self.weights):
             raise UsageError("--from-train sets models and weights; leave out --model and --weights")
+        for name in self.shifts:
+            if not re.fullmatch(r"\w[\w.-]{0,40}", name):
+                raise UsageError(f"--shift {name!r} must be 1 to 41 letters, digits, _, . or -")
         if not self.noise:
             raise UsageError("--noise is empty; choose at least one, such as gaussian")
         object.__setattr__(self, "severity", check_severities(self.severities))

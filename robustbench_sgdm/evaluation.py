@@ -4,7 +4,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -84,11 +84,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run that is ready to start: everything is loaded and checked, and nothing is written yet."""
+    """A run that is ready to start: everything is loaded and checked, and nothing is written yet.
+
+    Attributes:
+        config: what was asked for.
+        plan: of the run.
+        default_name: of its directory.
+        shifts: plans of the same models on other data sets, clean, by the shift's name.
+    """
 
     config: EvaluationConfig
     plan: Plan
     default_name: str
+    shifts: Mapping[str, Plan] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, config: EvaluationConfig) -> "Evaluation":
@@ -105,11 +113,17 @@ class Evaluation:
         chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
         check_corruptions(chosen, config.severities, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
+        shifted = {
+            name: load_dataset(replace(config, data=source, images=None, split="val")).subset(config.fraction)
+            for name, source in expand_shifts(config.shifts).items()
+        }
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
         check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
         entrants = _load_detectors(config)
-        _check_detectors(entrants, dataset, config.imgsz)
+        for one in (dataset, *shifted.values()):
+            _check_detectors(entrants, one)
+        _log_sizes([entrant.detector for entrant in entrants.values()], config.imgsz)
         name = _default_name(config, entrants, dataset.name)
         if config.baseline:  # not part of the name: the cells are the same
             entrants = compare_with_baseline(entrants, config.baseline)
@@ -128,7 +142,13 @@ class Evaluation:
             command=config.command,
             config=config.manifest(),
         )
-        return cls(config, plan, name)
+        shifts = {
+            name: make_plan(
+                entrants, one, (), [0.0], settings, command=config.command, config=config.manifest()
+            )
+            for name, one in shifted.items()
+        }
+        return cls(config, plan, name, shifts)
 
     @cached_property
     def identical(self) -> list[str]:
@@ -153,9 +173,15 @@ class Evaluation:
         Raises:
             RobustBenchError: an image, a corruption or the device fails.
         """
+        capacity = self._capacity()
         with tempfile.TemporaryDirectory() as empty:
-            units = pending_units(self.plan, CellStore(Path(empty)))
-        return self._estimate(units, self._capacity())
+            store = CellStore(Path(empty))
+            whole = self._estimate(self.plan, pending_units(self.plan, store), capacity)
+            for name, plan in self.shifts.items():
+                one = self._estimate(plan, pending_units(plan, store), capacity)
+                parts = {**whole.parts, f"predictions for {name}": one.parts["predictions"]}
+                whole = replace(whole, parts=parts, predictions=whole.predictions + one.predictions)
+        return whole
 
     def run(self, progress: Progress | None = None, *, allow_identical: bool = False) -> Run:
         """Compute every cell that is not stored yet; the same configuration resumes where it stopped.
@@ -176,15 +202,16 @@ class Evaluation:
             )
         if self.config.executor == "ray":
             check_ray_options(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
-        run = self._start()
+        run = self._start(self.plan, self.config.name or self.default_name, exist_ok=self.config.exist_ok)
         with run.lock():
-            failed = self._sweep(run, progress)
+            failed = self._sweep(run, self.plan, progress)
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.read_latency().empty:
                     run.write_latency(measure_latency(self.plan))
                 update = make_counter(progress, "computing PSNR and SSIM", count_measurements(self.plan, run))
                 measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
+            run = run.with_shifts({**run.manifest.shifts, **self._run_shifts(run, failed, progress)})
         if failed:
             raise IncompleteError(run, failed)
         return run
@@ -192,12 +219,7 @@ class Evaluation:
     @property
     def size(self) -> str:
         """How many models, cells and images, in words."""
-        counts = {
-            "model": len(self.plan.models),
-            "cell": len(self.plan.cells),
-            "image": len(self.plan.dataset),
-        }
-        return ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items())
+        return plan_size(self.plan)
 
     @property
     def _threads(self) -> int:
@@ -205,16 +227,22 @@ class Evaluation:
             return 2
         return min(self.config.workers or available_cores(), available_cores())
 
-    def _start(self) -> Run:
+    def _run_shifts(self, run: Run, failed: list[RobustBenchError], progress: Progress) -> dict[str, str]:
+        """Run the models on the other data sets; gives their directories by name, and adds to what failed."""
+        directories = {}
+        for name, plan in self.shifts.items():
+            shifted = self._start(plan, f"{run.path.name}-{name}", exist_ok=True)
+            with shifted.lock():
+                failed += self._sweep(shifted, plan, progress)
+                shifted.write_results()
+            directories[name] = shifted.path.name
+        return directories
+
+    def _start(self, plan: Plan, name: str, *, exist_ok: bool) -> Run:
         """The run directory: a new one, or the one in which the same plan was started before."""
         config = self.config
-        name = config.name or self.default_name
         run = Run.create_or_resume(
-            config.project,
-            name,
-            self.plan.to_manifest(),
-            ground_truth=self.plan.ground_truth(),
-            exist_ok=config.exist_ok,
+            config.project, name, plan.to_manifest(), ground_truth=plan.ground_truth(), exist_ok=exist_ok
         )
         if run.path.name != name:
             _LOG.info(
@@ -225,31 +253,37 @@ class Evaluation:
             )
         return run
 
-    def _sweep(self, run: Run, progress: Progress) -> list[RobustBenchError]:
+    def _sweep(self, run: Run, plan: Plan, progress: Progress) -> list[RobustBenchError]:
         """Predict and score everything that is not stored yet."""
-        units = pending_units(self.plan, run.store)
+        units = pending_units(plan, run.store)
         todo = sum(unit.size for unit in units)
-        stored = len(self.plan.cells) - len(run.missing_cells())
-        _LOG.info("%s: %s; %d cells stored, %s predictions to make", run.path, self.size, stored, f"{todo:,}")
+        stored = len(plan.cells) - len(run.missing_cells())
+        _LOG.info(
+            "%s: %s; %d cells stored, %s predictions to make", run.path, plan_size(plan), stored, f"{todo:,}"
+        )
         if not units:
-            return run_sweep(self.plan, run.store, units=units)
+            return run_sweep(plan, run.store, units=units)
         with self._executor() as executor:
             try:
                 capacity = replace(self._capacity(), workers=executor.workers)
-                cost = self._estimate(units, capacity, run)
+                cost = self._estimate(plan, units, capacity, run)
+                if plan is not self.plan:  # on other data models are not timed, and there is no report
+                    cost = replace(cost, parts={"predictions": cost.parts["predictions"]})
                 _LOG.info("%s (%s)", cost, ", ".join(cost.details))
             except RobustBenchError as error:  # the sweep reports the error, if it matters
                 _LOG.info("duration unknown: %s", error)
             update = make_counter(progress, "predicting", todo)
-            return run_sweep(self.plan, run.store, units=units, executor=executor, progress=update)
+            return run_sweep(plan, run.store, units=units, executor=executor, progress=update)
 
-    def _estimate(self, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None) -> Estimate:
-        parts = estimate_seconds(self.plan, units, capacity, run)
+    def _estimate(
+        self, plan: Plan, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None
+    ) -> Estimate:
+        parts = estimate_seconds(plan, units, capacity, run)
         return Estimate(
             {name: (float(span[0]), float(span[1])) for name, span in parts.items()},
             sum(unit.size for unit in units),
             capacity.workers,
-            self.plan.settings.device,
+            plan.settings.device,
         )
 
     def _executor(self) -> AbstractContextManager[Executor]:
@@ -264,6 +298,12 @@ class Evaluation:
 
     def _capacity(self) -> Capacity:
         return planned_capacity(self.config, self.plan.settings.device, self._threads)
+
+
+def plan_size(plan: Plan) -> str:
+    """How many models, cells and images, in words."""
+    counts = {"model": len(plan.models), "cell": len(plan.cells), "image": len(plan.dataset)}
+    return ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items())
 
 
 def planned_capacity(config: EvaluationConfig, device: str, threads: int) -> Capacity:
@@ -301,7 +341,35 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, DetectorEntry]:
     )
 
 
-def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, imgsz: int) -> None:
+def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """Data sets by name; a folder with a COCO json in `annotations/`, or folders of such, as COCO-O's, becomes them.
+
+    Raises:
+        UsageError: a folder without any.
+    """
+    found: dict[str, str | Path] = {}
+    for name, source in shifts.items():
+        folder = Path(source)
+        if not folder.is_dir():
+            found[name] = source
+            continue
+        own = sorted(folder.glob("annotations/*.json"))
+        below = sorted(folder.glob("*/annotations/*.json"))
+        parents = [path.parent.parent for path in below]
+        if len(own) > 1 or len(set(parents)) < len(parents):
+            raise UsageError(
+                f"--shift {name}: {folder} has several json files in a folder annotations; name one of them"
+            )
+        if not own and not below:
+            raise UsageError(
+                f"--shift {name}: {folder} has neither annotations/*.json nor */annotations/*.json, as COCO-O has; give "
+                "a COCO json or a dataset YAML"
+            )
+        found |= {name: own[0]} if own else {f"{name}-{path.parent.parent.name}": path for path in below}
+    return found
+
+
+def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset) -> None:
     """Reject detectors whose classes do not match the data; log what a user should know about the others."""
     for entrant in entrants.values():
         detector = entrant.detector
@@ -314,7 +382,6 @@ def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset, im
             )
         for text in match.notes(detector.name, dataset.name):
             _LOG.warning("%s", text)
-    _log_sizes([entrant.detector for entrant in entrants.values()], imgsz)
 
 
 def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:

@@ -33,7 +33,22 @@ def print_results(run: "Run") -> None:
         notes |= {f"{identical_sentence(*pair, why)}.": None for pair, why in analysis.identical.items()}
         for text in notes:  # the same for all tables
             print_line(text)
+    if run.directory.manifest.shifts:
+        _print_shifts(analysis)
     info(f"results {run.path / 'results.csv'}")
+
+
+def _print_shifts(analysis: "RunAnalysis") -> None:
+    """Print a table for each shift."""
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.cli.console import info, print_table
+    from robustbench_sgdm.core.errors import DataError
+
+    try:
+        for table in tables.shift_tables(analysis.shifts, 0.95):
+            print_table(table)
+    except DataError as error:
+        info(f"warning: {error}")
 
 
 def print_baseline(run: "Run") -> None:

@@ -56,6 +56,14 @@ def run(
     data: DataOption = "scenes",
     images: ImagesOption = None,
     split: SplitOption = "val",
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shift",
+            help="NAME=DATA: also run on other data, such as images at night, and compare without pairs; a COCO json, a "
+            "dataset YAML, or a folder in COCO-O's layout. May be repeated.",
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -210,6 +218,7 @@ def run(
                 data=source,
                 images=folder,
                 split=split,
+                shifts=parsing.parse_assignments(shift or [], "--shift"),
                 fraction=fraction,
                 noise=parsing.split_list(noise),
                 severity=parsing.parse_severities(severity),

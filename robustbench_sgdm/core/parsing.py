@@ -111,6 +111,23 @@ def require_items(values: Iterable[str], option: str, example: str) -> list[str]
     return items
 
 
+def parse_assignments(values: Iterable[str], option: str) -> dict[str, str]:
+    """NAME=VALUE items by name.
+
+    Raises:
+        UsageError: another form, or a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not (name and equals and rest):
+            raise UsageError(f"{option} {value!r} is not NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} {name} is given twice; use another name")
+        found[name] = rest
+    return found
+
+
 def parse_severities(values: Iterable[str]) -> list[float]:
     """Severities from numbers and ranges.
 

@@ -17,6 +17,7 @@ from robustbench_sgdm.figures.psnr import draw_quality_curves
 from robustbench_sgdm.figures.registry import all_figures, draw, figure
 from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
 from robustbench_sgdm.figures.severity import draw_severity_curves
+from robustbench_sgdm.figures.shift import draw_shift
 from robustbench_sgdm.figures.side_by_side import Panel, draw_panels, draw_side_by_side
 from robustbench_sgdm.figures.style import (
     check_suffix,
@@ -51,6 +52,7 @@ __all__ = [
     "draw_quality_curves",
     "draw_reliability",
     "draw_severity_curves",
+    "draw_shift",
     "draw_side_by_side",
     "draw_size_bars",
     "draw_survival",

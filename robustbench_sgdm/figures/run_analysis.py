@@ -222,6 +222,22 @@ class RunAnalysis:
         return robustness.first_failures(self.bootstrap, resamples=self.resamples)
 
     @cached_property
+    def shifts(self) -> pd.DataFrame:
+        """Clean against shifted images; see `robustness.shift_table`.
+
+        Raises:
+            DataError: the run has no shift, or none that can be read.
+        """
+        runs, reasons = self.run.open_shifts()
+        if not runs:
+            why = "; ".join(reasons.values()) or "it was run without --shift"
+            raise DataError(f"{self.run.path} has no shifted data: {why}")
+        update = make_counter(
+            self.progress, "resampling shifted data", 2 * len(runs) * len(self.run.manifest.models)
+        )
+        return robustness.shift_table(self.run, runs, resamples=self.resamples, progress=update)
+
+    @cached_property
     def measures(self) -> Intervals:
         """The measures at the operating confidence; raises as `bootstrap`."""
         update = make_counter(self.progress, "measuring", len(self.results))

@@ -60,6 +60,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
     sizes = _tables(lambda: [tables.sizes_table(analysis.intervals, analysis.primary_set.name, pairs)])
     classes = _tables(lambda: [tables.class_interval_table(analysis.class_intervals, 0.95)])
     failures = _tables(lambda: tables.first_failure_tables(analysis.first_failures.table, 0.95))
+    shifts = _tables(lambda: tables.shift_tables(analysis.shifts, 0.95)) if run.manifest.shifts else []
     measures = _tables(
         lambda: [
             tables.measures_table(analysis.measures.table(), analysis.primary_set.name, pairs),
@@ -86,6 +87,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
         ),
         Section("errors", "Error types and calibration", _figures(analysis, "errors"), errors),
         Section("detections", "Side by side", _side_by_side(analysis)),
+        Section("shift", "Other data", _figures(analysis, "shift"), shifts),
         Section("cost", "What it costs", _figures(analysis, "cost")),
         Section("training", "Training", _figures(analysis, "training")),
         Section("corruptions", "The corruptions", sheet),

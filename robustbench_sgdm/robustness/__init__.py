@@ -41,6 +41,7 @@ from robustbench_sgdm.robustness.operating_point import (
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
+from robustbench_sgdm.robustness.shift import shift_table
 from robustbench_sgdm.robustness.significance import holm, mark_significant
 from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
@@ -88,6 +89,7 @@ __all__ = [
     "precision_recall",
     "primary_metric",
     "reliability",
+    "shift_table",
     "summarize",
     "summary",
     "unique_model_names",

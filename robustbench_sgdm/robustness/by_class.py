@@ -70,8 +70,8 @@ def class_intervals(
         raise errors.unknown_name_error("metric of a class", metric, CLASS_METRICS)
     runs = list({run.path: run for run, _ in intervals.sources.values()}.values())
     truth = runs[0].ground_truth()
-    ids = tuple(str(i) for i in sorted(truth.categories["category_id"]))
-    statistics = [_statistic(run, metric, ids, confidence) for run in runs]
+    statistics = [class_statistic(run, metric, confidence) for run in runs]
+    ids = statistics[0].columns
     loaded = load_samples(runs, statistics, resamples=resamples, seed=seed, progress=progress)
     samples = {run.path: by_cell for run, by_cell in zip(runs, loaded, strict=True)}
     cells = {
@@ -114,7 +114,9 @@ def _rank(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return ranked.drop(columns=["_block", "_lost"]).reset_index(drop=True)
 
 
-def _statistic(run: Run, metric: str, ids: tuple[str, ...], confidence: float | None) -> Statistic:
+def class_statistic(run: Run, metric: str, confidence: float | None) -> Statistic:
+    """A metric of each class as a statistic of cells; its columns are the category ids as text, ascending."""
+    ids = tuple(str(i) for i in sorted(run.ground_truth().categories["category_id"]))
     confidences = {} if metric == "AP" else operating_confidences(run, confidence)
     return Statistic(
         ids,

@@ -252,7 +252,7 @@ class _Analysis:
             ).reshape(self._images, -1)
             samples.append(
                 sample_images(
-                    _Survival(counts.astype(np.float64), np.array(levels)), self._images, self._weights
+                    Survival(counts.astype(np.float64), np.array(levels)), self._images, self._weights
                 )
             )
         return samples
@@ -269,7 +269,7 @@ class _Analysis:
 
 
 @dataclass(frozen=True, eq=False)
-class _Survival:
+class Survival:
     """From copies of images to the mean severity endured and the percentages still found.
 
     Attributes:

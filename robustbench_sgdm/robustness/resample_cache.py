@@ -141,6 +141,7 @@ def load_samples(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
     workers: int | None = None,
+    only: Callable[[Cell], bool] = lambda _: True,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[dict[Cell, BootstrapSamples]]:
     """For each run the samples of its complete cells, all over the same resampled images; computed once and cached.
@@ -150,6 +151,7 @@ def load_samples(
         resamples: how many.
         seed: of the resampled images.
         workers: threads; one per core if None.
+        only: which cells.
         progress: called with the number of cells just done, from any thread.
 
     Raises:
@@ -160,7 +162,11 @@ def load_samples(
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
     check_comparable(runs)
     by_run = [
-        {c: _load_or_none(run, c, statistic, resamples, seed) for c in run.cells if run.store.is_complete(c)}
+        {
+            c: _load_or_none(run, c, statistic, resamples, seed)
+            for c in run.cells
+            if only(c) and run.store.is_complete(c)
+        }
         for run, statistic in zip(runs, statistics, strict=True)
     ]
     missing = [

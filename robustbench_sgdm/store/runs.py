@@ -147,6 +147,24 @@ class Run:
             changed.write(MANIFEST, self.files)
         return replace(self, manifest=changed)
 
+    def with_shifts(self, shifts: Mapping[str, str]) -> Self:
+        """The run with these shifts, names of run directories beside it; the directory keeps them. Call it locked."""
+        if dict(shifts) == self.manifest.shifts:
+            return self
+        changed = self.manifest.model_copy(update={"shifts": dict(shifts)})
+        changed.write(MANIFEST, self.files)
+        return replace(self, manifest=changed)
+
+    def open_shifts(self) -> tuple[dict[str, Self], dict[str, str]]:
+        """The runs on shifted data by the shift's name; and for those that cannot be read, why."""
+        runs, reasons = {}, {}
+        for name, folder in self.manifest.shifts.items():
+            try:
+                runs[name] = type(self).open(self.path.parent / folder)
+            except DataError as error:
+                reasons[name] = str(error)
+        return runs, reasons
+
     def ground_truth(self) -> GroundTruth:
         """The ground truth of the run's images.
 

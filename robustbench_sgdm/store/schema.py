@@ -342,6 +342,7 @@ class Manifest(Record):
         inference: `inference_version` of the code that planned it.
         versions: of the libraries.
         cells: in order.
+        shifts: run directories of the same models on other data sets, beside this one, by the shift's name.
     """
 
     numbers = (SCHEMA,)
@@ -359,6 +360,7 @@ class Manifest(Record):
     inference: Text = ""
     versions: dict[Text, Text] = {}
     cells: Annotated[tuple[Cell, ...], FailFast()]
+    shifts: Annotated[dict[FolderName, FolderName], BeforeValidator(_at_most_a_thousand)] = {}
 
     @classmethod
     def _other_schema(cls, number: object, source: Path | str) -> DataError:

@@ -22,6 +22,7 @@ from robustbench_sgdm.tables.results import (
     object_table,
     sizes_table,
 )
+from robustbench_sgdm.tables.shift import shift_tables
 from robustbench_sgdm.tables.table import (
     Table,
     format_interval,
@@ -63,6 +64,7 @@ __all__ = [
     "means_table",
     "measures_table",
     "object_table",
+    "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",

@@ -173,6 +173,17 @@ def confusions() -> dict[tuple[str, str], pd.DataFrame]:
     }
 
 
+def shifted() -> pd.DataFrame:
+    rows = [
+        (shift, model, 40.0 + 4 * i, 30 + 5 * i - 8 * j - 3 * (i == 1))
+        for j, shift in enumerate(("night", "sketch"))
+        for i, model in enumerate((*MODELS, "rtdetr-l"))
+    ]
+    made = pd.DataFrame(rows, columns=["shift", "model", "clean", "shifted"])
+    ends = {f"{c}_{e}": made[c] + d for c in ("clean", "shifted") for e, d in (("low", -2), ("high", 2))}
+    return made.assign(**ends)
+
+
 def costs() -> pd.DataFrame:
     rows = [
         (model, statistic, score * scale, cost, value * (1 + i))
@@ -220,6 +231,7 @@ CASES: dict[str, Callable[[], Figure]] = {
     "precision-recall": lambda: figures.draw_precision_recall(curves(), dict.fromkeys(MODELS, 0.4)),
     "reliability": lambda: figures.draw_reliability(bins()),
     "confusion": lambda: figures.draw_confusion(confusions()),
+    "shift": lambda: figures.draw_shift(shifted()),
     "pareto": lambda: figures.draw_pareto(costs()),
     "losses": lambda: figures.draw_loss_curves(logs()),
     "side-by-side": lambda: figures.draw_panels(

@@ -17,7 +17,8 @@ from robustbench_sgdm.store import Run, has_image, image_path
 from robustbench_sgdm.sweep import make_corrupted_images
 from tests.support.synthetic_runs import changed
 
-WITHOUT = {"psnr", "losses"}  # the run measured no PSNR, and its weights have no log beside them
+# The run measured no PSNR, its weights have no log beside them, and it was run on no other data.
+WITHOUT = {"psnr", "losses", "shift"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def test_each_belongs_to_a_section_of_the_report(analysis: RunAnalysis) -> None:
     assert {one.section for one in figures.all_figures().values()} - made <= {
         "training",
         "image-quality",
+        "shift",
     }  # without data here
     assert list(KINDS) == [f"{what}_percent" for what in OBJECT_OUTCOMES]
 
@@ -61,7 +63,7 @@ def test_each_is_drawn_with_words_and_data(analysis: RunAnalysis, name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT))
 def test_what_the_run_lacks_is_said(analysis: RunAnalysis, name: str) -> None:
-    with pytest.raises(DataError, match=r"no measured PSNR|no training log"):
+    with pytest.raises(DataError, match=r"no measured PSNR|no training log|no shifted data"):
         figures.draw(name, analysis)
 
 

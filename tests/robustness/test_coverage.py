@@ -1,6 +1,7 @@
 """95 % intervals of a difference cover it in 95 of 100 samples: slow, run by `make test-slow`."""
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -8,8 +9,16 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from robustbench_sgdm.robustness.first_failure import Survival
+from robustbench_sgdm.robustness.inference import infer
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
-from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
+from robustbench_sgdm.robustness.measures import MEASURES, MeasureSampler
+from robustbench_sgdm.robustness.resample_cache import (
+    BootstrapSamples,
+    bootstrap_weights,
+    resample_cell,
+    sample_images,
+)
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
 from robustbench_sgdm.robustness.significance import Variance, student_interval
 
@@ -86,4 +95,72 @@ def test_intervals_of_a_known_difference_cover_it(capsys: pytest.CaptureFixture[
         table = pd.Series(100 * rates, list(METRICS)).round(1)
         print(f"\nknown AP difference {known(*population(np.random.default_rng(0)))[0]:.2f}")
         print(f"coverage in percent of {REPETITIONS} repetitions:\n{table}")
+    assert np.all((rates >= 0.93) & (rates <= 0.97))
+
+
+def measures_covered(first: int, last: int) -> NDArray[np.float64]:
+    """How often intervals cover recall and D-ECE (2,), of the better detector, over some repetitions."""
+    truth, models = population(np.random.default_rng(0))
+    columns = [list(MEASURES).index(name) for name in ("recall", "D-ECE")]
+    whole = MeasureSampler(SortedTruth.build(np.arange(POPULATION), [1], truth), models[1], 0.5)
+    expected = whole.score(np.ones((1, POPULATION), np.uint16))[0, columns]
+    parts = [dict(tuple(frame.groupby("image_id"))) for frame in (truth, models[1])]
+    hits = np.zeros(2)
+    for repetition in range(first, last):
+        picked = np.random.default_rng([2, repetition]).choice(POPULATION, SAMPLE, replace=False)
+        sample = [pd.concat([part[i] for i in picked.tolist() if i in part]) for part in parts]
+        sampler = MeasureSampler(SortedTruth.build(picked, [1], sample[0]), sample[1], 0.5)
+        samples = sample_images(sampler.score, SAMPLE, bootstrap_weights(SAMPLE, RESAMPLES, repetition))
+        for place, column in enumerate(columns):
+            found = infer(samples, column, None, [[samples]], 0.95)
+            hits[place] += found.low <= expected[place] <= found.high
+    return hits
+
+
+def failures_covered(first: int, last: int) -> NDArray[np.float64]:
+    """How often intervals cover the mean severity endured and its difference between two models (2,)."""
+    rng = np.random.default_rng(3)
+    hard = rng.beta(2, 2, POPULATION)
+    levels = np.arange(1.0, 6.0)
+    objects = np.maximum(rng.poisson(3, POPULATION), 1)
+    counts = []
+    for skill in (3.0, 3.4):  # objects of one image fail at about the same severity
+        image = np.repeat(np.arange(POPULATION), objects)
+        at = np.clip(np.ceil(rng.normal(skill * (1.6 - hard[image]), 1.0)) - 1, 0, 5).astype(np.int64)
+        counts.append(np.bincount(image * 6 + at, minlength=POPULATION * 6).reshape(-1, 6).astype(float))
+    everyone = np.ones((1, POPULATION), np.uint16)
+    base, better = (float(Survival(one, levels)(everyone)[0, 0]) for one in counts)
+    hits = np.zeros(2)
+    for repetition in range(first, last):
+        picked = np.random.default_rng([4, repetition]).choice(POPULATION, SAMPLE, replace=False)
+        drawn = bootstrap_weights(SAMPLE, RESAMPLES, repetition)
+        one, two = (sample_images(Survival(part[picked], levels), SAMPLE, drawn) for part in counts)
+        change = BootstrapSamples.map(np.subtract, two, one)
+        for place, (samples, expected) in enumerate(((two, better), (change, better - base))):
+            found = infer(samples, 0, None, [[samples]], 0.95)
+            hits[place] += found.low <= expected <= found.high
+    return hits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("covers", "names"),
+    [
+        (measures_covered, ("recall", "D-ECE")),
+        (failures_covered, ("severity endured", "its difference")),
+    ],
+)
+def test_intervals_of_measures_cover_them(
+    capsys: pytest.CaptureFixture[str],
+    covers: Callable[[int, int], NDArray[np.float64]],
+    names: Sequence[str],
+) -> None:
+    workers = os.cpu_count() or 1
+    edges = np.linspace(0, REPETITIONS, workers + 1, dtype=int).tolist()
+    with ProcessPoolExecutor(workers) as pool:
+        rates = sum(pool.map(covers, edges[:-1], edges[1:])) / REPETITIONS
+    with capsys.disabled():
+        print(
+            f"\ncoverage in percent of {REPETITIONS} repetitions:\n{pd.Series(100 * rates, list(names)).round(1)}"
+        )
     assert np.all((rates >= 0.93) & (rates <= 0.97))

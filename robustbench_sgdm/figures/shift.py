@@ -1,0 +1,75 @@
+"""AP on shifted against clean images, a panel per shift, with the line over the models."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from robustbench_sgdm.figures import fonts
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.registry import figure
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.tables import format_number
+
+
+def draw_shift(points: pd.DataFrame) -> Figure:
+    """Draw shifted against clean AP with both intervals; a line where there are three models or more.
+
+    Args:
+        points: columns shift, model, clean, clean_low, clean_high, shifted, shifted_low, shifted_high (percent).
+    """
+    shifts, models = (list(dict.fromkeys(points[column])) for column in ("shift", "model"))
+    across = min(3, len(shifts))
+    down = -(-len(shifts) // across)
+    color, handles = colors_of(models), {}
+    with plot_style():
+        size = (COLUMN * 1.25, 3.2) if across == 1 else (PAGE, 0.5 + 7.2 / across * down)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis, shift in zip(axes, shifts, strict=False):
+            own = points[points["shift"] == shift].dropna(subset=["clean", "shifted"])
+            for row in own.to_dict("records"):
+                index = models.index(row["model"])
+                look = {"color": color[row["model"]], "linewidth": 1.0}
+                axis.plot([row["clean_low"], row["clean_high"]], [row["shifted"]] * 2, **look)
+                axis.plot([row["clean"]] * 2, [row["shifted_low"], row["shifted_high"]], **look)
+                marker = MARKERS[index % len(MARKERS)]
+                (handles[row["model"]],) = axis.plot(
+                    [row["clean"]], [row["shifted"]], marker=marker, linestyle="", color=color[row["model"]]
+                )
+            if len(own) > 2 and own["clean"].nunique() > 1:
+                slope, start = np.polyfit(own["clean"], own["shifted"], 1)
+                ends = np.array([own["clean_low"].min(), own["clean_high"].max()])
+                axis.plot(ends, slope * ends + start, color="#8c959f", linewidth=0.8, zorder=1)
+            axis.set_title(fonts.shorten(str(shift), size[0] / across - 0.3, 8.5))
+            axis.set(xlabel="AP on clean images (%)", ylabel="AP on shifted images (%)")
+        for axis in axes[len(shifts) :]:
+            axis.set_axis_off()
+        legend_above(figure, handles)
+    return figure
+
+
+@figure("shift", "AP on other data against clean images", section="shift")
+def shift(analysis: RunAnalysis) -> FigureResult:
+    """The natural shifts of a run."""
+    frame = analysis.shifts
+    own = frame[(frame["baseline"] == "") & frame["statistic"].isin(("clean", "shifted"))]
+    wide = own.pivot(index=["shift", "model"], columns="statistic", values=["estimate", "low", "high"])
+    points = pd.DataFrame(
+        {
+            f"{statistic}{suffix}": wide[(column, statistic)]
+            for statistic in ("clean", "shifted")
+            for suffix, column in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+        }
+    ).reindex(pd.MultiIndex.from_frame(own[["shift", "model"]].drop_duplicates()))
+    points = points.reset_index()
+    caption = (
+        "AP on other data against AP on clean images, over the classes that both have, with 95 % intervals; the images "
+        "are not the same ones, so nothing here is paired. Grey: the line over the models; a model above it keeps more "
+        "than its clean AP tells."
+    )
+    alt = "Scatter plots of shifted against clean AP: " + "; ".join(
+        f"{row['model']} on {row['shift']} {format_number(row['shifted'])} from {format_number(row['clean'])}"
+        for row in points.to_dict("records")
+    )
+    return FigureResult(draw_shift(points), caption, alt + ".", points)

@@ -325,8 +325,8 @@ def _operation(name: str) -> Callable[[_PickleMachine, Any], None] | None:
     return operate
 
 
-_OPERATIONS = {
-    operation.code.encode("latin-1"): (operation.arg and operation.arg.reader, operate)
+_OPERATIONS: dict[bytes, tuple[Callable[[BinaryIO], Any] | None, Callable[[_PickleMachine, Any], None]]] = {
+    operation.code.encode("latin-1"): (operation.arg.reader if operation.arg else None, operate)
     for operation in pickletools.opcodes
     if (operate := _operation(operation.name)) is not None
 }

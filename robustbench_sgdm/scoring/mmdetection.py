@@ -75,7 +75,8 @@ def read_mmdetection(path: Path, dataset: Dataset) -> MMDetectionResults:
 def _read_lists(
     path: Path, content: Sequence[Any], arrays: ArrayReader, dataset: Dataset
 ) -> MMDetectionResults:
-    detections, labels, counts = [np.empty((0, 5))], [], []
+    detections: list[NDArray[Any]] = [np.empty((0, 5))]
+    labels, counts = [], []
     for number, result in enumerate(content, 1):
         by_class = result[0] if isinstance(result, tuple) and result else result  # masks are beside the boxes
         if not isinstance(by_class, list):
@@ -107,7 +108,9 @@ def _read_samples(
     path: Path, content: Sequence[Any], arrays: ArrayReader, dataset: Dataset
 ) -> MMDetectionResults:
     images, counts = [], []
-    boxes, scores, labels = [np.empty((0, 4))], [np.empty(0)], [np.empty(0, np.int64)]
+    boxes: list[NDArray[Any]] = [np.empty((0, 4))]
+    scores: list[NDArray[Any]] = [np.empty(0)]
+    labels: list[NDArray[Any]] = [np.empty(0, np.int64)]
     for number, sample in enumerate(content, 1):
         found = sample.get("pred_instances") if isinstance(sample, dict) else None
         if not isinstance(found, dict) or not {"bboxes", "scores", "labels"} <= found.keys():

@@ -88,8 +88,8 @@ class Predictions:
         images = match_images(references, dataset, image_ids)
         self._images = images.ids
         # Labels of mmdetection are places among the classes, whatever the ids of other files mean.
-        labels = {r: r[0] for f in references if _is_pickle(f.path) for r in f.categories}
         numbered = [file for file in references if not _is_pickle(file.path)]
+        labels = _label_references(dataset) if len(numbered) < len(references) else {}
         categories, notes = match_categories(numbered, dataset, category_ids, images)
         self._categories = {**categories, **labels}
         self.notes = [*images.notes, *notes, *_label_notes(references, dataset)]
@@ -272,14 +272,18 @@ def _parse_pickle(path: Path, dataset: Dataset) -> _File:
             raise DataError(f"{path}: image {number} has an unusable img_id or img_path: {error}") from error
         if images[-1] == (None, None):
             raise DataError(f"{path}: image {number} has neither img_id nor img_path")
-    of_label = [(int(c["id"]), str(c["name"])) for c in label_categories(dataset)]
     places: dict[Reference, int] = {}
     place = np.array([places.setdefault(r, len(places)) for r in images], np.int64)
     image, used_images = _distinct(np.repeat(place, results.counts), list(places))
-    category, used_categories = _distinct(results.labels, of_label)
+    category, used_categories = _distinct(results.labels, list(_label_references(dataset)))
     file = _File(path, used_images, used_categories, image, category, results.scores, results.boxes)
     _check_values(file)
     return file
+
+
+def _label_references(dataset: Dataset) -> dict[Reference, int]:
+    """What stands for each label of mmdetection, in their order, and its category."""
+    return {(int(c["id"]), str(c["name"])): int(c["id"]) for c in label_categories(dataset)}
 
 
 def _distinct(

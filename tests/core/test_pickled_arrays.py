@@ -87,8 +87,8 @@ def test_nothing_that_a_pickle_names_is_run(tmp_path: Path) -> None:
 
 def state(shape: Any = (2, 5), dtype: Any = "f4", content: Any = b"\0" * 40, order: Any = False) -> bytes:
     """A pickle of an array with a state of one's own."""
-    array = np.zeros((2, 5), np.float32)
-    reconstruct, args, (version, *_) = array.__reduce__()  # type: ignore[misc]
+    array: Any = np.zeros((2, 5), np.float32)
+    reconstruct, args, (version, *_) = array.__reduce__()
 
     class Own:
         def __reduce__(self) -> Any:

@@ -57,6 +57,7 @@ MMDETECTION_2: list[Any] = [
     [_BOXES[:1].copy(), _BOXES],
     [_BOXES[:0], _BOXES[1:]],
 ]
+_MAKERS: tuple[Any, ...] = (torch.tensor, torch.tensor, np.array)
 MMDETECTION_3: list[Any] = [
     {
         "img_id": n,
@@ -67,7 +68,7 @@ MMDETECTION_3: list[Any] = [
             "labels": make(np.array([1, 0])),
         },
     }
-    for n, c, make in zip((1, 2, 3), "abc", (torch.tensor, torch.tensor, np.array), strict=True)
+    for n, c, make in zip((1, 2, 3), "abc", _MAKERS, strict=True)
 ]
 NESTED_PICKLED = {"fog": {0: {"bbox": {"AP": np.float64(0.5), "APs": "-1"}}, 3: {"bbox": {"AP": 0.25}}}}
 CLASSES = ["cat", "dog"]

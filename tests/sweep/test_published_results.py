@@ -69,7 +69,7 @@ def unrounded(row: Row) -> tuple[float, float]:
     raise AssertionError(f"no P and mPC print as {row}")
 
 
-def scores(row: Row) -> tuple[float, NDArray[np.float64]]:
+def scores(row: Row) -> tuple[float, NDArray[Any]]:
     """P, and scores under corruption, (15, severities), whose mean is the row's mPC.
 
     The means over severities are the published ones where they are known. Else the scores are chosen, one for each

@@ -122,9 +122,9 @@ def _one(on: str, workers: int, images: int, severities: int, imgsz: int) -> dic
     """
     torch.set_num_threads(1)
     levels = [0.0, *(round(5 * (i + 1) / severities, 3) for i in range(severities))]
-    entrants = load_detectors(["yolov8n"], InferenceConfig(imgsz=imgsz))
+    entries = load_detectors(["yolov8n"], InferenceConfig(imgsz=imgsz))
     chosen = corruption.load_corruptions().select(["gaussian_noise"])
-    plan = make_plan(entrants, _repeated(images), chosen, levels, Settings("cpu", "torch", 0, 4))
+    plan = make_plan(entries, _repeated(images), chosen, levels, Settings("cpu", "torch", 0, 4))
     moments: list[tuple[float, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))

@@ -26,11 +26,8 @@ from torch import Tensor
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import apply_lut
 
-_GAINS = (
-    2.0,
-    1.0,
-    1.7,
-)  # white balance of red, green and blue in daylight: the middle of Brooks et al.'s ranges
+# White balance of red, green and blue in daylight: the middle of Brooks et al.'s ranges.
+_GAINS = (2.0, 1.0, 1.7)
 _WHITE = 8000.0  # electrons at white and ISO 100, of a telephone's pixel of 1.4 um
 _READ = 3.0  # electrons, standard deviation
 _STEPS = 2**16 - 1  # of linear light, before the tone curve

@@ -20,10 +20,18 @@ from robustbench_sgdm.config import (
     check_severities,
     takes,
 )
-from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError, unknown_name_error
+from robustbench_sgdm.core.arguments import check_arguments, check_fields
+from robustbench_sgdm.core.errors import (
+    DataError,
+    IncompleteError,
+    UnsafeFileError,
+    UsageError,
+    unknown_name_error,
+)
 from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.core.untrusted_input import short_list
+from robustbench_sgdm.core.worker_bootstrap import stop_second_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 
     from robustbench_sgdm import store
     from robustbench_sgdm.comparison import Comparison
+    from robustbench_sgdm.corruption import Corruption
     from robustbench_sgdm.detectors import Detector
     from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
@@ -68,7 +77,13 @@ def evaluate(config: EvaluationConfig) -> "Run":
         DataError: a file is missing, damaged, or not what it should be.
         IncompleteError: cells are missing; its `run` has the others.
     """
-    return Run(prepare(config).run())
+    stop_second_run()
+    how: dict[str, Any] = {"corruptions": config.corruptions, "progress": config.progress}
+    try:
+        return Run(prepare(config).run(), **how)
+    except IncompleteError as error:
+        error.run = Run(error.directory, **how)
+        raise
 
 
 @takes(ScoringConfig)
@@ -87,8 +102,9 @@ def score(config: ScoringConfig) -> "Run":
     from robustbench_sgdm.evaluation import load_dataset
     from robustbench_sgdm.sweep import external_predictions
 
-    sources = [one for text in config.sources for one in external_predictions.discover_predictions(text)]
-    for text in config.sources:
+    texts: Sequence[str] = config.sources  # type: ignore[assignment]
+    sources = [one for text in texts for one in external_predictions.discover_predictions(text)]
+    for text in texts:
         if unread := external_predictions.unread_files(text, sources):
             _LOG.warning(
                 "%d json or pickle file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
@@ -138,6 +154,7 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     """
     from robustbench_sgdm import training
 
+    stop_second_run()
     return training.train(config)
 
 
@@ -202,6 +219,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     return corrupted_copies.CopyResult([], len(dataset), [])
 
 
+@check_arguments
 def verify_pixels(
     manifest: str | Path,
     data: str | Path = "scenes",
@@ -226,10 +244,11 @@ def verify_pixels(
     from robustbench_sgdm.sweep import pixel_manifest
 
     config = CopyConfig(data, images=images, split=split, corruptions=corruptions, progress=progress)
-    registry = corruption.load_corruptions(corruptions)
+    registry = corruption.load_corruptions(config.corruptions)
     return pixel_manifest.verify_manifest(Path(manifest), load_dataset(config), registry, progress)
 
 
+@check_arguments
 def loss_curves(
     runs: Sequence[str | Path], *, split: Literal["train", "val"] = "train", smooth: float = 0.02
 ) -> "Figure":
@@ -282,7 +301,7 @@ def export(config: ExportConfig) -> Path:
     return export_model(config, images)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run directory, and what can be asked of it. In a notebook it shows itself as a table.
 
@@ -298,14 +317,26 @@ class Run:
     corruptions: Sequence[Path] = ()
     progress: Progress = no_progress
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
-    def open(cls, path: str | Path, *, baseline: str | None = None, **how: Any) -> "Run":
+    @check_arguments
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        baseline: str | None = None,
+        resamples: int = 1000,
+        corruptions: Sequence[Path] = (),
+        progress: Progress = no_progress,
+    ) -> "Run":
         """Open a run directory.
 
         Args:
             path: the directory.
             baseline: compare all others with this model.
-            how: `resamples`, `corruptions` and `progress`, as above.
+            resamples, corruptions, progress: as above.
 
         Raises:
             DataError: not a run directory, or damaged.
@@ -313,7 +344,7 @@ class Run:
         """
         from robustbench_sgdm.store import Run as Directory
 
-        return cls(Directory.open(Path(path), baseline=baseline), **how)
+        return cls(Directory.open(Path(path), baseline=baseline), resamples, corruptions, progress)
 
     @property
     def path(self) -> Path:
@@ -338,6 +369,7 @@ class Run:
         """A row for each model, corruption and severity, as in `results.csv`."""
         return self.directory.results()
 
+    @check_arguments
     def summary(self, metrics: Sequence[str] = ()) -> "pd.DataFrame":
         """P, mPC, rPC and mCE of every model.
 
@@ -348,19 +380,31 @@ class Run:
 
         return robustness.summary(self.directory, metrics=self._metrics(metrics))
 
+    @check_arguments
     def compare(self, baseline: str | None = None, metrics: Sequence[str] = ()) -> "pd.DataFrame":
         """Every score and every difference from the baseline, with intervals and p-values.
 
         Args:
             baseline: compare all others with this model; the run's own if None.
-            metrics: of AP, AP50, AP75, AP_S, AP_M and AP_L; the data set's own if none.
+            metrics: of AP, AP50, AP75, AP_S, AP_M, AP_L and `robustness.MEASURES`; the data set's own if none.
 
         Raises:
             DataError: the run keeps no ground truth or no detections to resample.
             UsageError: the run has no such model, or no other.
         """
-        run = self.against(baseline) if baseline else self
-        return run.analysis().bootstrap.table(self._metrics(metrics))
+        from robustbench_sgdm import robustness
+
+        run, names = self.against(baseline) if baseline else self, self._metrics(metrics)
+        intervals = robustness.bootstrap_intervals(run.directory, resamples=run.resamples, metrics=names)
+        return intervals.table(names)
+
+    def shifts(self) -> "pd.DataFrame":
+        """Clean against other data that the run was given with `shifts`; see `robustness.shift_table`.
+
+        Raises:
+            DataError: there is none, or it cannot be read.
+        """
+        return self.analysis().shifts
 
     def verdicts(self) -> list[str]:
         """What the comparison comes to, a sentence for each pair.
@@ -388,6 +432,7 @@ class Run:
                 _LOG.info("without some pictures: %s", error)
         return report.write_report(analysis)
 
+    @check_arguments
     def figure(
         self,
         name: str,
@@ -412,13 +457,17 @@ class Run:
             confidence: least score of a box that is shown.
 
         Raises:
-            UsageError: an unknown figure, metric or model.
+            UsageError: an unknown figure, metric or model, or a value outside its bounds.
             DataError: the run lacks data for it.
         """
         from robustbench_sgdm import figures
 
         if name not in figures.all_figures():
             raise unknown_name_error("figure", name, figures.all_figures())
+        if rows < 1:
+            raise UsageError(f"rows is {rows}, must be 1 or more")
+        if not 0 <= confidence <= 1:
+            raise UsageError(f"confidence is {confidence}, must be in [0, 1]")
         analysis = self.analysis(
             metric=metric,
             images=images,
@@ -464,6 +513,9 @@ class Run:
         update = make_counter(self.progress, "making pictures", len(todo))
         sweep.make_corrupted_images(analysis.run, todo, known, progress=update)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
     def _repr_html_(self) -> str:
         return str(self.results().to_html(index=False, max_rows=60))
 
@@ -502,6 +554,7 @@ def added_baselines(models: Sequence[str]) -> list[str]:
     return list(detectors.added_baselines(models))
 
 
+@check_arguments
 def load_detector(
     model: str | Path,
     config: InferenceConfig = InferenceConfig(),
@@ -531,9 +584,10 @@ def load_detector(
     return detectors.load_file(model, config, weights=weights, classes=classes)
 
 
+@check_arguments
 def wrap_detector(
     function: "Function",
-    classes: "Sequence[str] | Mapping[int, str]",
+    classes: Sequence[str] | Mapping[int, str],
     *,
     name: str | None = None,
     fingerprint: str | None = None,
@@ -555,7 +609,7 @@ def wrap_detector(
         thread_safe: whether several threads may call the function at once.
 
     Raises:
-        UsageError: no class.
+        UsageError: no function, no class, or a name that no folder can have.
     """
     from robustbench_sgdm import detectors
 
@@ -569,9 +623,10 @@ def as_maite(what: "Detector") -> "MaiteModel": ...
 
 
 @overload
-def as_maite(what: str, severity: float, *, seed: int = 0) -> "MaiteAugmentation": ...
+def as_maite(what: str, severity: float | None = None, *, seed: int = 0) -> "MaiteAugmentation": ...
 
 
+@check_arguments
 def as_maite(
     what: "Detector | str", severity: float | None = None, *, seed: int = 0
 ) -> "MaiteModel | MaiteAugmentation":
@@ -579,7 +634,7 @@ def as_maite(
 
     Args:
         what: a detector, or the name of a corruption, whose images keep their boxes.
-        severity: of the corruption, 0 to 5.
+        severity: of the corruption, 0 to 5; 1 if None and it has one strength.
         seed: of the corruption's draws.
 
     Raises:
@@ -591,18 +646,17 @@ def as_maite(
         if severity is not None:
             raise UsageError("a detector has no severity; give a corruption's name with it")
         return MaiteModel(what)
-    if severity is None:
-        raise UsageError(f"give {what} a severity from 0 to 5, such as as_maite({what!r}, severity=3)")
     from robustbench_sgdm.corruption import load_corruptions
 
-    (severity,) = check_severities([severity])
-    return MaiteAugmentation(load_corruptions().get(what), severity, seed)
+    corruption = load_corruptions().get(what)
+    return MaiteAugmentation(corruption, _severity_of(corruption, severity), seed)
 
 
+@check_arguments
 def corrupt(
     image: Picture,
     corruption: str,
-    severity: float,
+    severity: float | None = None,
     *,
     seed: int = 0,
     image_id: int = 0,
@@ -611,9 +665,11 @@ def corrupt(
     """The image under a corruption, as a run with the same seed sees the image of this id.
 
     Args:
-        image: a PIL picture, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor on any device; RGB.
+        image: a uint8 (H, W, 3) RGB array, a uint8 (3, H, W) or (B, 3, H, W) RGB tensor on any device, or a PIL picture,
+            which is made RGB.
         corruption: by name or alias, with a strength if need be: `gaussian_noise[sigma=0.1]`.
-        severity: 0 (unchanged) to 5, any real number.
+        severity: 0 (unchanged) to 5, any real number. A corruption with a strength, or a composition whose parts all
+            have one, needs none.
         seed: of every random draw.
         image_id: of the image; in a batch, of the first one, and the others follow.
         engine: `torch` or `imgaug`.
@@ -622,10 +678,23 @@ def corrupt(
         The same type, size and device.
 
     Raises:
-        UsageError: an unknown corruption, another severity, or another kind of image.
+        UsageError: an unknown corruption, another severity or none, or another kind of image.
     """
     from robustbench_sgdm import corruption as corrupting
 
-    (severity,) = check_severities([severity])
     one = corrupting.load_corruptions().get(corruption)
+    severity = _severity_of(one, severity)
     return corrupting.corrupt_any_image(one, image, severity, seed=seed, image_id=image_id, engine=engine)
+
+
+def _severity_of(corruption: "Corruption", severity: float | None) -> float:
+    """The severity to apply a corruption at: what is given, or the only one it has.
+
+    Raises:
+        UsageError: outside [0, 5], or none where it has several.
+    """
+    if severity is not None:
+        return check_severities([severity])[0]
+    if corruption.explicit_parameters is None:
+        raise UsageError(f"give {corruption.name} a severity from 0 to 5, such as severity=3")
+    return 1.0

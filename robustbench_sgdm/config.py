@@ -9,6 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+from robustbench_sgdm.core.arguments import check_fields
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
 
@@ -82,7 +83,7 @@ class InferenceConfig:
     """
 
     imgsz: int = 0
-    device: str | None = None
+    device: str | int | None = None
     half: bool = False
     conf: float = 0.001
     iou: float = 0.7
@@ -96,6 +97,9 @@ class InferenceConfig:
     download: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.device, int):  # 0 is a GPU, and would else read as no device
+            object.__setattr__(self, "device", str(self.device))
         for what, value, known in (
             ("layout", self.layout, LAYOUT_NAMES),
             ("normalize", self.normalize, NORMALIZE_NAMES),
@@ -324,7 +328,7 @@ class ScoringConfig:
         UsageError: no source, or a model name that cannot be the name of a folder.
     """
 
-    sources: str | Sequence[str]
+    sources: str | Path | Sequence[str | Path]
     _: KW_ONLY
     model: str
     data: str | Path
@@ -342,7 +346,8 @@ class ScoringConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", _as_tuple(self.sources))
+        check_fields(self)
+        object.__setattr__(self, "sources", tuple(map(str, _as_tuple(self.sources))))
         if not self.sources:
             raise UsageError("no predictions; pass a directory or CORRUPTION@SEVERITY=FILE")
         if Path(self.model).name != self.model or self.model in {"", "..", "."}:
@@ -394,6 +399,7 @@ class ComparisonConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("runs", "models", "metrics"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.runs:
@@ -436,6 +442,7 @@ class CopyConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("noise", "severity"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.noise:
@@ -472,7 +479,7 @@ class TrainingConfig:
         imgsz: side of the square that images are letterboxed to, px.
         batch: images a step.
         workers: processes that load images; Ultralytics takes 0 on the CPU.
-        device: `cpu`, `cuda:0`, or `0,1` for several GPUs; None is the first GPU, or the CPU without one.
+        device: `cpu`, `cuda:0`, an index, or `0,1` for several GPUs; None is the first GPU, or the CPU without one.
         noise: corruptions and groups that half of the training images meet, at drawn severities.
         corruptions: folders with corruptions of the user's own. Their code is run.
         arguments: Ultralytics' training arguments, over the recipe's.
@@ -485,7 +492,7 @@ class TrainingConfig:
         progress: called while data are rendered.
 
     Raises:
-        UsageError: no model.
+        UsageError: no model, or no seed.
     """
 
     models: str | Sequence[str]
@@ -501,7 +508,7 @@ class TrainingConfig:
     imgsz: int | None = None
     batch: int | None = None
     workers: int | None = None
-    device: str | None = None
+    device: str | int | None = None
     noise: Sequence[str] = ()
     corruptions: Sequence[Path] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -514,9 +521,12 @@ class TrainingConfig:
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "models", _as_tuple(self.models))
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
+        if not self.seeds:
+            raise UsageError("no seed to train with; give at least one, such as 0")
 
 
 def check_severities(severities: Sequence[float]) -> tuple[float, ...]:

@@ -120,13 +120,13 @@ class Evaluation:
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
         check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
-        entrants = _load_detectors(config)
+        entries = _load_detectors(config)
         for one in (dataset, *shifted.values()):
-            _check_detectors(entrants, one)
-        _log_sizes([entrant.detector for entrant in entrants.values()], config.imgsz)
-        name = _default_name(config, entrants, dataset.name)
+            _check_detectors(entries, one)
+        _log_sizes([entry.detector for entry in entries.values()], config.imgsz)
+        name = _default_name(config, entries, dataset.name)
         if config.baseline:  # not part of the name: the cells are the same
-            entrants = compare_with_baseline(entrants, config.baseline)
+            entries = compare_with_baseline(entries, config.baseline)
         settings = Settings(
             device=device,
             engine=config.engine,
@@ -134,7 +134,7 @@ class Evaluation:
             batch=config.batch or (4 if device == "cpu" else 32),
         )
         plan = make_plan(
-            entrants,
+            entries,
             dataset,
             chosen,
             config.severities,
@@ -144,7 +144,7 @@ class Evaluation:
         )
         shifts = {
             name: make_plan(
-                entrants, one, (), [0.0], settings, command=config.command, config=config.manifest()
+                entries, one, (), [0.0], settings, command=config.command, config=config.manifest()
             )
             for name, one in shifted.items()
         }
@@ -369,12 +369,12 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
     return found
 
 
-def _check_detectors(entrants: Mapping[str, DetectorEntry], dataset: Dataset) -> None:
+def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset) -> None:
     """Reject detectors whose classes do not match the data; log what a user should know about the others."""
-    for entrant in entrants.values():
-        detector = entrant.detector
+    for entry in entries.values():
+        detector = entry.detector
         match = match_detector(detector, dataset)
-        if match.unfound and entrant.weights == "embedded":
+        if match.unfound and entry.weights == "embedded":
             raise UsageError(
                 f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has "
                 f"{len(match.unfound)} others; pass weights that were trained on such classes: --weights "
@@ -401,8 +401,8 @@ def _log_sizes(detectors: Sequence[Detector], imgsz: int) -> None:
         _LOG.warning("models run at different sizes; --imgsz sets one for all")
 
 
-def _default_name(config: EvaluationConfig, entrants: Mapping[str, DetectorEntry], data: str) -> str:
-    models = [name for name, entrant in entrants.items() if entrant.baseline] or list(entrants)
+def _default_name(config: EvaluationConfig, entries: Mapping[str, DetectorEntry], data: str) -> str:
+    models = [name for name, entry in entries.items() if entry.baseline] or list(entries)
     if config.from_train:
         models = [config.from_train.resolve().name]
     return "_".join([*models[:3], "-".join(config.noise[:3]), data]).replace("/", "-")

@@ -25,6 +25,7 @@ from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import short_list
 from robustbench_sgdm.datasets import Dataset, Image, image_decoding
 from robustbench_sgdm.detectors.adapters import AdaptedDetector
+from robustbench_sgdm.detectors.base import check_detector
 from robustbench_sgdm.detectors.letterbox import letterbox_placement
 from robustbench_sgdm.scoring import Predictions, Scorer
 from robustbench_sgdm.sweep import match_detector
@@ -155,8 +156,7 @@ def _check_predictions(path: Path, dataset: Dataset, config: ChecksConfig) -> Mo
 
 def _load(model: Any, config: ChecksConfig) -> "Detector":
     if not isinstance(model, str | Path):
-        loaded: Detector = model
-        return loaded
+        return check_detector(model)
     weights = config.weights
     entries = detectors.load_detectors(
         [model], config, weights={str(model): weights} if weights else {}, baselines=False

@@ -71,7 +71,22 @@ def test_a_run_from_python_is_the_command_s(
         "yolov8n",
     }
     assert set(run.summary()["model"]) == {"yolov8n", "yolov8n-sgdm"}
-    assert len(run.verdicts()) == 1 and "<table" in run._repr_html_()
+    assert any(stage == "resampling" for stage, *_ in stages)
+    assert (
+        len(run.verdicts()) == 1 and "<table" in run._repr_html_() and repr(run) == f"Run({str(run.path)!r})"
+    )
+    pd.testing.assert_frame_equal(run.summary("AP50"), run.summary(["AP50"]))
+    for wrong, message in (
+        (lambda: run.summary("APx"), "unknown metric 'APx'"),
+        (lambda: run.figure("side-by-side", rows=0), "rows is 0"),
+        (lambda: run.figure("side-by-side", confidence=2), "confidence is 2"),
+        (
+            lambda: rb.Run.open(run.path, resamples=10**7).compare(),
+            "resamples is 10,000,000, may be 1,000,000",
+        ),
+    ):
+        with pytest.raises(UsageError, match=message):
+            wrong()
     drawn = run.figure("severity")
     assert (
         drawn.save(tmp_path / "f.svg").read_text("utf-8").startswith("<?xml")
@@ -168,24 +183,32 @@ def wrong():
     return 3
 def broken():
     raise ValueError("no licence")
+def leaves():
+    raise SystemExit(3)
 """
 
 
-def test_detectors_of_other_packages(package: Callable[..., None]) -> None:
-    package(DETECTOR, detectors="theirs-nothing = theirs:nothing\ntheirs-broken = theirs:broken")
+def test_detectors_of_other_packages(package: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    package(
+        DETECTOR,
+        detectors="theirs-nothing = theirs:nothing\ntheirs-broken = theirs:broken\nyolov8n = theirs:nothing",
+    )
     assert detectors.plugin_names() == ["theirs-broken", "theirs-nothing"]
     for name in ("theirs-nothing", "theirs:nothing"):
         assert rb.load_detector(name).classes == ("ball",)
         assert list(detectors.load_detectors([name])) == ["nothing"]
     for name, reason in (
-        ("theirs-broken", "theirs:broken cannot be loaded: ValueError: no licence"),
-        ("theirs:wrong", "theirs:wrong gave a int, which is not a detector"),
+        ("theirs-broken", r"theirs:broken cannot be loaded: ValueError: no licence \(.*theirs.py, line 9\)"),
+        ("theirs:leaves", "theirs:leaves cannot be loaded: SystemExit: 3"),
+        ("theirs:wrong", "theirs:wrong gave int, which is not a detector"),
         ("theirs:none", "AttributeError"),
         ("no_such_module:x", "ModuleNotFoundError"),
     ):
         with pytest.raises(UsageError, match=reason):
             rb.load_detector(name)
-    assert rb.load_detector("yolov8n").classes  # the others are not affected
+    assert len(rb.load_detector("yolov8n").classes) == 12  # the others are not affected, nor taken over
+    assert len(detectors.load_detectors(["yolov8n"])["yolov8n"].detector.classes) == 12
+    assert "detector yolov8n of theirs:nothing left out: the name is taken" in caplog.text
 
 
 CORRUPTION = """
@@ -208,13 +231,15 @@ def test_a_name_that_is_taken_is_left_out_and_said(
     assert (rb.corrupt(image, "darker", 2) == 79).all()
 
 
+@pytest.mark.parametrize("error", ["ImportError: no licence", "SystemExit: 3"])
 def test_a_package_that_cannot_be_loaded_is_left_out_and_said(
-    package: Callable[..., None], caplog: pytest.LogCaptureFixture
+    error: str, package: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = corruption.load_corruptions().names
-    package("raise ImportError('no licence')", corruptions="theirs = theirs")
+    kind, _, text = error.partition(": ")
+    package(f"raise {kind}({text!r})", corruptions="theirs = theirs")
     assert corruption.load_corruptions().names == before
-    assert "corruptions of theirs left out: ImportError: no licence" in caplog.text
+    assert f"corruptions of theirs left out: {error} (" in caplog.text and "theirs.py, line 1)" in caplog.text
 
 
 def test_corruptions_take_and_give_any_kind_of_image() -> None:
@@ -227,6 +252,10 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     assert np.array_equal(noisy, expected) and not np.array_equal(noisy, array)
     picture = rb.corrupt(Pillow.fromarray(array), "gaussian_noise", severity=3, seed=5, image_id=9)
     assert isinstance(picture, Pillow.Image) and np.array_equal(np.array(picture), expected)
+    deep = Pillow.fromarray(array[..., 0].astype(np.uint16) << 8)  # 16-bit grey, read as from a file
+    assert np.array_equal(np.array(rb.corrupt(deep, "fog", 0)), np.repeat(array[..., :1], 3, axis=2))
+    with pytest.raises(UsageError, match="the image has mode F: floating-point pixels have no defined range"):
+        rb.corrupt(Pillow.fromarray(array[..., 0].astype(np.float32)), "fog", 3)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     assert np.array_equal(
         rb.corrupt(tensor, "gaussian_noise", 3, seed=5, image_id=9).permute(1, 2, 0), expected
@@ -234,6 +263,20 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
     pair = rb.corrupt(torch.stack([tensor, tensor]), "gaussian_noise", 3, seed=5, image_id=8)
     assert pair.shape == (2, 3, 40, 60) and np.array_equal(pair[1].permute(1, 2, 0), expected)
     assert np.array_equal(rb.corrupt(array, "fog", 0), array)
+    strong = "gaussian_noise[sigma=0.15]"  # has one severity, which need not be named
+    assert np.array_equal(rb.corrupt(array, strong), rb.corrupt(array, strong, 1))
+    for how, message in (
+        ({}, "give fog a severity from 0 to 5"),
+        ({"severity": "3"}, "severity is '3', must be a number"),
+        ({"severity": 3, "seed": None}, "seed is None, must be a whole number"),
+        ({"severity": 3, "image_id": 1.5}, "image_id is 1.5, must be a whole number"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            rb.corrupt(array, "fog", **how)
+    with pytest.raises(
+        UsageError, match="noise is a group of 4 corruptions; name one, such as gaussian_noise"
+    ):
+        rb.corrupt(array, "noise", 3)
     for wrong in (array.astype(np.float32), array[..., 0], tensor.float(), "a.jpg"):
         with pytest.raises(UsageError, match="give a PIL image"):
             rb.corrupt(wrong, "fog", 3)
@@ -255,12 +298,55 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
         ({"executor": "slurm"}, "unknown executor 'slurm'"),
         ({"address": "h:1"}, "--address and --gpus go with"),
         ({"workers": -1}, "workers is -1"),
-        ({"from_train": Path("x")}, "sets models"),
+        ({"from_train": "x"}, "sets models"),
+        ({"seed": 2**63}, "seed is 9223372036854775808, which takes more than 64 bits"),
+        ({"severity": "3"}, "severity is '3', must be a number or a list of numbers"),
+        ({"weights": "best.pt"}, "weights is 'best.pt', must be a dict"),
     ],
 )
 def test_a_configuration_is_checked_when_it_is_made(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EvaluationConfig("yolov8n", **settings)
+
+
+def test_a_configuration_takes_what_python_has_at_hand() -> None:
+    """Texts for paths, arrays for lists, a single item for a list of one, an index for a GPU."""
+    given: dict[str, Any] = {
+        "severity": np.array([3, 0]),
+        "corruptions": "own",
+        "project": "out",
+        "device": 0,
+    }
+    config = EvaluationConfig("yolov8n", **given)
+    assert list(config.severities) == [0, 3] and list(config.corruptions) == [Path("own")]
+    assert (str(config.device), config.project) == ("0", Path("out"))
+
+
+def test_what_is_no_detector_is_named_where_it_is_given(tmp_path: Path) -> None:
+    three: Any = 3
+    for call in (
+        partial(rb.evaluate, [three], **TWO),
+        partial(rb.checks, three),
+        partial(rb.as_maite, three),
+    ):
+        with pytest.raises(UsageError, match=r"^3 is not a detector; give a name"):
+            call()
+    with pytest.raises(UsageError, match=r"^3 is not a function"):
+        rb.wrap_detector(three, ["ball"])
+    with pytest.raises(UsageError, match="name 'a/b' must be a plain name"):
+        rb.wrap_detector(bright, ["ball"], name="a/b")
+    with pytest.raises(UsageError, match=r"^data is 3, must be a name, a path or TrainingData"):
+        rb.train("yolov8n", data=three, project=tmp_path)
+    with pytest.raises(UsageError, match="no seed to train with"):
+        rb.train("yolov8n", seeds=[])
+
+
+def test_a_function_that_no_other_process_can_import_is_named(tmp_path: Path) -> None:
+    mine = rb.wrap_detector(lambda images: bright(images), ["ball"], fingerprint="1", name="mine")
+    with pytest.raises(
+        UsageError, match=r"cannot be sent to worker processes .*define its function at the top level"
+    ):
+        rb.evaluate(mine, project=tmp_path, workers=1, **TWO)
 
 
 def test_functions_show_the_configuration_s_arguments() -> None:
@@ -280,5 +366,6 @@ def test_missing_cells_are_an_error_that_holds_the_run(tmp_path: Path) -> None:
     with pytest.raises(IncompleteError, match="1 of 2 cells are missing") as error:
         rb.evaluate("yolov8n", noise="fails", severity=[0, 1], fraction=0.02, imgsz=64, **how)
     assert error.value.run.results()["corruption"].tolist() == ["clean"]
+    assert error.value.run.corruptions == (folder,)  # its pictures can be made
     with pytest.raises(DataError, match="is not a run directory"):
         rb.Run.open(tmp_path / "nothing")

@@ -86,9 +86,8 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
     widgets.show_legend(models)
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
     width = min(COLUMNS, len(corruptions))
-    rows = [
-        st.columns(width) for _ in range(0, len(corruptions), width)
-    ]  # stacked in order on a narrow screen
+    # Stacked in order on a narrow screen.
+    rows = [st.columns(width) for _ in range(0, len(corruptions), width)]
     for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
         part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
         with column:

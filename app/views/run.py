@@ -94,9 +94,8 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
         raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
     for name in named:
         folder = name.removeprefix("hf:")
-        sources.check_input_path(
-            folder
-        )  # before any check whose message would tell whether such a file exists
+        # Before any check whose message would tell whether such a file exists.
+        sources.check_input_path(folder)
     items, selected, levels = (
         parsing.parse_models(models),
         parsing.split_list(noise),

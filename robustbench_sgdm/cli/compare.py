@@ -168,9 +168,8 @@ def compare(
         ]
         if junit and not thresholds:
             raise UsageError("--junit needs a threshold: --fail-under or --max-drop")
-        _ = (
-            comparison.rows()
-        )  # computed below the progress bars, which must be gone before tables are printed
+        # Computed below the progress bars, which must be gone before tables are printed.
+        _ = comparison.rows()
     if comparison.default_baseline:
         info(
             f"{comparison.default_baseline} is the baseline, as the first model; --baseline NAME takes another"

@@ -79,7 +79,7 @@ def corrupt(
     json is complete.
     """
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import info, progress_bars
+    from robustbench_sgdm.cli.console import info, pluralize, progress_bars
 
     source, folder = resolve_paths(data, images)
     if verify is not None:
@@ -116,9 +116,11 @@ def corrupt(
     if sheet is not None:
         info(f"sheet   {sheet}")
     if manifest is not None:
-        info(f"pixels  {manifest}: of {copies.images} images; compare another machine's with --verify")
+        info(
+            f"pixels  {manifest}: of {pluralize(copies.images, 'image')}; compare another machine's with --verify"
+        )
         return
-    info(f"copies  {out}: {len(copies.folders)}, of {copies.images} images each")
+    info(f"copies  {out}: {len(copies.folders)}, of {pluralize(copies.images, 'image')} each")
     if copies.errors:
         raise copies.errors[0].__class__("; ".join(map(str, copies.errors)))
 

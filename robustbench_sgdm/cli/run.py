@@ -269,7 +269,7 @@ def _run(evaluation: "Evaluation", corruptions: list[Path], allow_identical: boo
         try:
             directory = evaluation.run(progress, allow_identical=allow_identical)
         except IncompleteError as error:
-            failure, directory = error, error.run
+            failure, directory = error, error.directory
     run = api.Run(directory, corruptions=corruptions)
     print_results(run)
     if not run.results().empty:

@@ -4,11 +4,12 @@ The command line prints them without a traceback and exits with their code.
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustbench_sgdm.store import Run
+    from robustbench_sgdm import api, store
 
 
 class RobustBenchError(Exception):
@@ -46,17 +47,20 @@ class IncompleteError(RobustBenchError):
     """A run ended with cells missing; the others are stored.
 
     Attributes:
-        run: as far as it came.
+        directory: as far as the run came.
+        run: the same, of an error that `evaluate` raises.
     """
 
-    def __init__(self, run: "Run", reasons: "Sequence[RobustBenchError]") -> None:
-        missing = run.missing_cells()
+    run: "api.Run"
+
+    def __init__(self, directory: "store.Run", reasons: "Sequence[RobustBenchError]") -> None:
+        missing = directory.missing_cells()
         named = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
         super().__init__(
-            f"{'; '.join(map(str, reasons))}; {len(missing)} of {len(run.cells)} cells are missing ({named}): "
+            f"{'; '.join(map(str, reasons))}; {len(missing)} of {len(directory.cells)} cells are missing ({named}): "
             "fix it and run the same command again to compute them"
         )
-        self.run = run
+        self.directory = directory
 
 
 class StoppedError(RobustBenchError):
@@ -75,3 +79,13 @@ def unknown_name_error(kind: str, name: str, known: Iterable[str]) -> UsageError
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(choices)}")
+
+
+def describe_plugin_error(error: BaseException) -> str:
+    """What code of another package raised, and where: its author sees no traceback."""
+    if isinstance(error, RobustBenchError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<")]  # importlib's are frozen
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -166,9 +166,8 @@ def _mapped(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFram
         new = {text: change(text) for text in {value for value in column if isinstance(value, str)}}
         if any(text != other for text, other in new.items()):
             values = [new[value] if isinstance(value, str) else value for value in column]
-            replaced: Any = pd.Series(
-                values, table.index, object
-            )  # of any text: pandas' own kind takes UTF-8 alone
+            # Of any text: pandas' own kind takes UTF-8 alone.
+            replaced: Any = pd.Series(values, table.index, object)
             changed.isetitem(place, replaced)
     return changed.set_axis(
         [change(name) if isinstance(name, str) else name for name in table.columns], axis=1

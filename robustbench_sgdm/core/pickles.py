@@ -278,7 +278,8 @@ class _PickleMachine:
         state, whole = self._stack.pop(), self._stack[-1]
         if isinstance(whole, Record):
             whole.state = state
-        elif not isinstance(whole, dict | Stateless):  # a state dict's version numbers; a parameter's hooks
+        elif not isinstance(whole, dict | Stateless):
+            # A state dict's version numbers; a parameter's hooks.
             raise ValueError(f"a {type(whole).__name__} has no state")
 
     def _binpersid(self, _: Any) -> None:

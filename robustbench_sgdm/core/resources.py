@@ -39,9 +39,8 @@ def root() -> Path:
 
 
 _LOADED: dict[str, ModuleType] = {}
-_LOADING = (
-    threading.RLock()
-)  # one for all: with one each, two files that load each other could wait for each other
+# One for all: with one each, two files that load each other could wait for each other.
+_LOADING = threading.RLock()
 
 
 def import_file(path: Path) -> ModuleType:

@@ -47,9 +47,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_LINK_TAGS = {
-    getattr(stat, f"IO_REPARSE_TAG_{tag}", -1) for tag in ("SYMLINK", "MOUNT_POINT")
-}  # Windows' links
+# Windows' links.
+_LINK_TAGS = {getattr(stat, f"IO_REPARSE_TAG_{tag}", -1) for tag in ("SYMLINK", "MOUNT_POINT")}
 
 
 class SafeDirectory:

@@ -176,13 +176,11 @@ def _loader(parser: Any) -> Any:
 _SlowLoader = _loader(yaml.SafeLoader)
 _Loader = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml's, where PyYAML was built with it
 _SURROGATE = re.compile(r"\\(u|U0000)[dD][89a-fA-F]")
-_MAX_SLOW = (
-    2**19
-)  # characters that are read without libyaml, in seconds; a plan of a thousand cells has 2**17
+# Characters that are read without libyaml, in seconds; a plan of a thousand cells has 2**17.
+_MAX_SLOW = 2**19
 
-_FORBIDDEN = re.compile(
-    r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+"
-)  # in YAML
+# Characters that YAML forbids.
+_FORBIDDEN = re.compile(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 
 def check_expanded_size(value: T, parts_of: Callable[[T], Iterable[T]], max_depth: int) -> None:

@@ -4,8 +4,10 @@ Nothing heavy is imported here. A spawned worker unpickles its target first of a
 would else not notice that its parent is gone, and orphans would pile up.
 """
 
+import multiprocessing
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,12 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
+
+WORKER_NAME = "robustbench-worker"
+"""What `multiprocessing` calls worker processes."""
+
+MAIN_WAS_RUN_AGAIN = 88
+"""The exit code of a worker whose start ran the user's script from its beginning; see `stop_second_run`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,18 @@ class InheritedFile:
 
 def _inherited(duplicate: Any) -> InheritedFile:
     return InheritedFile(duplicate.detach())
+
+
+def stop_second_run() -> None:
+    """End this process if it is a worker that is still starting.
+
+    A spawned process first runs the user's script, so that what is defined there can be unpickled. A script without
+    `if __name__ == "__main__":` would do all its work again in every worker, and start workers of its own.
+    """
+    process = multiprocessing.current_process()
+    # `multiprocessing` knows by this attribute too that a process is starting.
+    if process.name == WORKER_NAME and getattr(process, "_inheriting", False):
+        sys.exit(MAIN_WAS_RUN_AGAIN)
 
 
 def worker_main(link: Connection, file: InheritedFile, install: bytes) -> None:

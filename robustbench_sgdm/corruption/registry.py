@@ -83,6 +83,11 @@ class CorruptionRegistry:
         for corruption in self:
             if name in (corruption.name, *corruption.aliases):
                 return corruption
+        if name in GROUPS:
+            members = self.group(name)
+            raise UsageError(
+                f"{name} is a group of {len(members)} corruptions; name one, such as {members[0].name}"
+            )
         parts = _PLUS.split(name)
         if len(parts) > MAX_PARTS:
             raise UsageError(f"{name[:80]} has {len(parts)} parts; a composition has 2 to {MAX_PARTS}")
@@ -156,8 +161,8 @@ def _from_packages(taken: Collection[str]) -> list[Corruption]:
             declared = declared_corruptions(point.load())
             if not declared:
                 raise DataError("declares no corruption; tag a function there with @corruption(...)")
-        except Exception as error:  # noqa: BLE001 - whatever the other package does
-            _LOG.warning("corruptions of %s left out: %s: %s", point.value, type(error).__name__, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the other package does
+            _LOG.warning("corruptions of %s left out: %s", point.value, errors.describe_plugin_error(error))
             continue
         for corruption in declared:
             names = {corruption.name, *corruption.aliases} & {

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.rgb import to_rgb
 from robustbench_sgdm.corruption.definition import Corruption
 from robustbench_sgdm.corruption.engine import ENGINES, apply_corruption
 
@@ -40,12 +41,17 @@ def corrupt_any_image(
 ) -> AnyImage:
     """Corrupt a PIL image, a uint8 (H, W, 3) array, or a uint8 (3, H, W) or (B, 3, H, W) tensor; returns the same type.
 
+    Pictures come back as RGB, whatever their mode.
+
     Raises:
         UsageError: the image is something else.
     """
     result: Any
     if isinstance(image, Pillow.Image):
-        pixels = np.array(image.convert("RGB"))
+        try:
+            pixels = to_rgb(image)
+        except ValueError as error:
+            raise UsageError(f"the image has mode {image.mode}: {error}; convert it to RGB") from None
         result = Pillow.fromarray(
             corrupt_image(corruption, pixels, severity, seed=seed, image_id=image_id, engine=engine)
         )

@@ -124,9 +124,8 @@ def detection_box(names: Mapping[int, str], row: Any, kind: str) -> dict[str, An
     """A detection for the viewer: x, y, w, h px, kind, label, score."""
     corner = {"x": float(row.x1), "y": float(row.y1)}
     size = {"w": float(row.x2) - float(row.x1), "h": float(row.y2) - float(row.y1)}
-    label = escape_control_chars(
-        str(names.get(row.category_id, row.category_id))
-    )  # live detections have names already
+    # Live detections have names already.
+    label = escape_control_chars(str(names.get(row.category_id, row.category_id)))
     return {**corner, **size, "kind": kind, "label": label, "score": float(row.score)}
 
 

@@ -20,12 +20,8 @@ from robustbench_sgdm.store.schema import DashboardJob
 
 LOG = "dashboard.log"
 _RECORD = "dashboard.json"
-_COMMAND = (
-    sys.executable,
-    "-P",
-    "-m",
-    "robustbench_sgdm.cli",
-)  # -P: import nothing from the current directory
+# -P: import nothing from the current directory.
+_COMMAND = (sys.executable, "-P", "-m", "robustbench_sgdm.cli")
 _STOP_TIMEOUT = 15.0  # s for a run to finish its work unit; then it is killed
 _MAX_NAME = 200  # bytes; file systems take 255, and a number and temporary files' endings are added
 _START_LOCK = threading.Lock()  # two visitors must not both find that nothing runs
@@ -181,9 +177,8 @@ def seconds_left(path: Path, progress: JobProgress) -> float | None:
     job = _job(path)
     if job is None:
         return None
-    before = (
-        job.share if job.share <= progress.share else 0.0
-    )  # else its cells are outdated: code or data changed
+    # Else its cells are outdated: code or data changed.
+    before = job.share if job.share <= progress.share else 0.0
     done = progress.share - before
     return None if done < 0.02 else (time.time() - job.started) * (1 - progress.share) / done
 

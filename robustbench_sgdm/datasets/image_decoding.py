@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile, UnidentifiedImageError
 
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.rgb import to_rgb
 from robustbench_sgdm.datasets import image_headers
 from robustbench_sgdm.datasets.base import Image
 
@@ -258,18 +259,9 @@ def _rgb(picture: Pillow.Image) -> NDArray[np.uint8]:
     width, height = picture.size
     rows = max(1, _BAND // max(width, 1))
     if rows >= height:
-        return _convert_to_rgb(picture)
+        return to_rgb(picture)
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         band = (0, top, width, min(top + rows, height))
-        pixels[top : top + rows] = _convert_to_rgb(picture.crop(band))
+        pixels[top : top + rows] = to_rgb(picture.crop(band))
     return pixels
-
-
-def _convert_to_rgb(picture: Pillow.Image) -> NDArray[np.uint8]:
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
-        grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
-    return np.array(picture.convert("RGB"))

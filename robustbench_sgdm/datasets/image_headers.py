@@ -30,15 +30,13 @@ _ORIENTATION = 0x0112
 _WHOLE = {3: "H", 4: "I", 8: "h", 9: "i"}  # kinds of a whole number
 _MAX_SCANNED = 2**31  # pixels times scans of a JPEG; of the largest picture that is decoded, as many as 24
 _MAX_TILES, _MAX_CHANNELS = 2**14, 4  # of a JPEG 2000
-_SIZ = re.compile(
-    rb"(?=\xff\x4f\xff\x51(..)..(.{32})(..))", re.DOTALL
-)  # its codestream begins so, with its sizes; seen also where such bytes lie within each other
+# Its codestream begins so, with its sizes; seen also where such bytes lie within each other.
+_SIZ = re.compile(rb"(?=\xff\x4f\xff\x51(..)..(.{32})(..))", re.DOTALL)
 _MAX_EXIF = 100  # segments of a JPEG: Pillow copies all before each
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323  # tags of a TIFF
 _LARGEST_TILE = 2**24  # pixels; a larger one only of a picture of half its size
-_STANDALONE = frozenset(
-    {0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
-)  # markers that Pillow takes no length of
+# Markers that Pillow takes no length of.
+_STANDALONE = frozenset({0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; not the restarts within its pixels
 _END, _SCAN, _BARE = 0xD9, 0xDA, {*range(0xC0), 0xD8}  # markers; the bare ones have no length behind them
 
@@ -65,9 +63,8 @@ def check_header(file: IO[bytes], most_pixels: int) -> None:
                 sides[tag] = max(sides[tag], _tag_number(kind, value))
         if claimed > size:
             raise ValueError("its tags claim more bytes than it has")
-        tile = (
-            sides[_TILE_WIDTH] * sides[_TILE_HEIGHT]
-        )  # whose pixels are all decoded, whatever the picture's size
+        # Whose pixels are all decoded, whatever the picture's size.
+        tile = sides[_TILE_WIDTH] * sides[_TILE_HEIGHT]
         if tile > max(_LARGEST_TILE, 2 * sides[_WIDTH] * sides[_HEIGHT]):
             raise ValueError(
                 f"its tiles have {sides[_TILE_WIDTH]} x {sides[_TILE_HEIGHT]} pixels, more than its picture"

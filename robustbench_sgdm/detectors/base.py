@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import short_repr
 
 
 @runtime_checkable
@@ -45,6 +48,32 @@ class Detector(Protocol):
             For each image, boxes in its own pixels and within it, best score first.
 
         Raises:
-            ValueError: an image has another type or shape.
+            UsageError: an image has another type or shape.
             RobustBenchError: the model's output is NaN or infinite.
         """
+
+
+def check_detector(model: object) -> Detector:
+    """The model, which must be a detector.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(model, Detector):
+        raise UsageError(
+            f"{short_repr(model)} is not a detector; give a name, the path of a file, or what wrap_detector returns"
+        )
+    return model
+
+
+def check_images(images: Sequence[Tensor]) -> None:
+    """Refuse what no detector takes.
+
+    Raises:
+        UsageError: an image is not a uint8 (3, H, W) tensor.
+    """
+    for image in images:
+        is_tensor = isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3
+        if not is_tensor or image.shape[0] != 3 or 0 in image.shape:
+            kind = f"{getattr(image, 'dtype', type(image).__name__)} {tuple(getattr(image, 'shape', ()))}"
+            raise UsageError(f"an image is {kind}, must be a uint8 (3, H, W) tensor, RGB")

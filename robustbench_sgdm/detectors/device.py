@@ -14,7 +14,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return known or any(words in str(error) for words in _NO_MEMORY)
 
 
-def select_device(device: str | torch.device | None = None) -> str:
+def select_device(device: str | int | torch.device | None = None) -> str:
     """A device that works here, as torch names it.
 
     Args:

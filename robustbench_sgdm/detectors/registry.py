@@ -5,6 +5,7 @@ that returns a `Detector`. Nothing of a package is imported before its detector 
 """
 
 import importlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.core.errors import UsageError, unknown_name_error
+from robustbench_sgdm.core.errors import UsageError, describe_plugin_error, unknown_name_error
 from robustbench_sgdm.core.parsing import is_library_model
 from robustbench_sgdm.detectors.adapters import (
     LibraryDetector,
     load_library_model,
     model_name,
 )
-from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.base import Detector, check_detector
 from robustbench_sgdm.detectors.runtimes import ExportedDetector, convert, is_exported, load_exported
 from robustbench_sgdm.detectors.ultralytics import zoo
 from robustbench_sgdm.detectors.ultralytics.adapter import NoEnd2EndError, UltralyticsDetector, load_detector
 from robustbench_sgdm.detectors.ultralytics.weights import bundled_weights
 
+_LOG = logging.getLogger(__name__)
 GROUP = "robustbench_sgdm.detectors"
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")  # and no Windows path, whose drive is one letter
 
@@ -98,12 +100,13 @@ def load_detectors(
             "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
             "or of an exported model"
         )
+    _warn_of_taken_names(models)
     ready = [
         load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
         for m in models
     ]
     loaded = {m.name: m for m in ready if isinstance(m, Detector)}
-    requested = [m.name if isinstance(m, Detector) else str(m) for m in ready]
+    requested = [str(m) if isinstance(m, str | Path) else check_detector(m).name for m in ready]
     if repeated := [name for name, count in Counter(requested).items() if count > 1 and name in loaded]:
         raise UsageError(f"two models are called {repeated[0]}; give one of them another name")
     baseline_of = _with_baselines(requested, loaded, add=baselines)
@@ -114,9 +117,8 @@ def load_detectors(
         raise UsageError(
             f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    config = (
-        config.inference
-    )  # detectors are pickled for workers, and a run's whole configuration would go along
+    # Detectors are pickled for workers, and a run's whole configuration would go along.
+    config = config.inference
     entries: dict[str, DetectorEntry] = {}
     without_end2end: list[NoEnd2EndError] = []
     for model, baseline in baseline_of.items():
@@ -290,8 +292,22 @@ def _is_file(model: str) -> bool:
 
 
 def plugin_names() -> list[str]:
-    """The detectors that installed packages bring."""
-    return sorted({one.name for one in entry_points(group=GROUP)})
+    """The detectors that installed packages bring, but those whose name is taken."""
+    return sorted({one.name for one in entry_points(group=GROUP) if not _is_in_zoo(one.name)})
+
+
+def _is_in_zoo(name: str) -> bool:
+    try:
+        zoo.resolve_model(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _warn_of_taken_names(models: Collection[object]) -> None:
+    for point in entry_points(group=GROUP):
+        if point.name in models and _is_in_zoo(point.name):
+            _LOG.warning("detector %s of %s left out: the name is taken", point.name, point.value)
 
 
 def is_plugin(model: str) -> bool:
@@ -312,11 +328,11 @@ def load_plugin(model: str) -> Detector:
     place = points[0].value if points else model
     try:
         detector = _factory(points[0] if points else model)()
-    except Exception as error:  # whatever the other package does
-        raise UsageError(f"detector {place} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the other package does
+        raise UsageError(f"detector {place} cannot be loaded: {describe_plugin_error(error)}") from error
     if not isinstance(detector, Detector):
         raise UsageError(
-            f"{place} gave a {type(detector).__name__}, which is not a detector; return "
+            f"{place} gave {type(detector).__name__}, which is not a detector; return "
             "robustbench_sgdm.wrap_detector(...)"
         )
     return detector

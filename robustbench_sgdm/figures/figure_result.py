@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robustbench_sgdm.core.arguments import check_arguments
 from robustbench_sgdm.figures.style import check_suffix, save_figure
 
 
@@ -24,10 +25,11 @@ class FigureResult:
 
     figure: Figure
     caption: str
-    alt: str
-    data: pd.DataFrame = field(default_factory=pd.DataFrame)
+    alt: str = field(repr=False)
+    data: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     photographs: bool = False
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the figure; the ending decides: .svg, .png or .pdf.
 

@@ -154,12 +154,8 @@ def _cut(text: str, room: float) -> str:
         return text
     half = (room - _em("…")) / 2
     head, tail = _start(text, half), _start(text[::-1], half)[::-1]
-    while tail and unicodedata.category(tail[0]) in (
-        "Mn",
-        "Mc",
-        "Me",
-        "Cf",
-    ):  # they belong to the character that was cut
+    while tail and unicodedata.category(tail[0]) in ("Mn", "Mc", "Me", "Cf"):
+        # They belong to the character that was cut.
         tail = tail[1:]
     return f"{head.rstrip(_JOINERS)}…{tail}"
 

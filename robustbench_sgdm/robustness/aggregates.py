@@ -188,7 +188,13 @@ def summary(
         baseline: that mCE is relative to; by default as in `run.baseline_pairs`.
         metrics: of COCO's twelve.
         by_class: AP of each class instead, with a column `class`.
+
+    Raises:
+        UsageError: an unknown baseline or metric.
     """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise errors.unknown_name_error("metric", metric, METRICS)
     families = corruption_sets(run)
     chosen = families if sets is None else {one: families.get(one, "") for one in sets}
     groups = run.groups

@@ -281,6 +281,7 @@ class Survival:
     levels: NDArray[np.float64]
 
     def __call__(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """The mean and the percentages (r, 1 + s) under weights (r, n)."""
         failed = weights.astype(np.float64) @ self.counts
         with np.errstate(invalid="ignore", divide="ignore"):
             lost = np.cumsum(failed[:, :-1], axis=1) / failed.sum(axis=1, keepdims=True)

@@ -256,9 +256,8 @@ class Intervals:
         rows = []
         for metric in metrics:
             numbers = infer(samples, self.metrics.index(metric), null, sides, self.level)
-            if (
-                null is None and label[2] != "loss"
-            ):  # no value is below 0, and no percentage but rPC above 100
+            if null is None and label[2] != "loss":
+                # No value is below 0, and no percentage but rPC above 100.
                 largest = np.inf if label[2] == "rPC" else maximum(metric)
                 numbers = numbers._replace(low=max(numbers.low, 0.0), high=min(numbers.high, largest))
             reason = self._why_undefined(label[:2], metric) if np.isnan(numbers.estimate) else ""

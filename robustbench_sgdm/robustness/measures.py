@@ -27,9 +27,8 @@ from robustbench_sgdm.robustness.matching import (
 from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
 _IOU = IOU_THRESHOLDS[:1]  # of a true positive, for every measure but LaECE
-_ANY_IOU = np.array(
-    [np.nextafter(0.0, 1.0)]
-)  # LaECE_0's: at 0 itself a box could find what it does not touch
+# LaECE_0's: at 0 itself a box could find what it does not touch.
+_ANY_IOU = np.array([np.nextafter(0.0, 1.0)])
 _ECE_BINS, _LAECE_BINS = 10, 25  # of confidence, of equal width, as in the papers
 _CHUNK = 2**25  # bytes of weights, as floats, that are multiplied at once
 

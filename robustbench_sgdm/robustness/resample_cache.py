@@ -34,6 +34,7 @@ JACKKNIFE_GROUPS = 200
 DEFAULT_RESAMPLES = 1000
 """The number of resamples behind an interval, by default."""
 
+_MAX_RESAMPLES = 1_000_000
 _VERSION = 1  # of the cached files; those of another version are computed again
 
 
@@ -155,11 +156,15 @@ def load_samples(
         progress: called with the number of cells just done, from any thread.
 
     Raises:
-        UsageError: fewer than 2 resamples.
+        UsageError: fewer than 2 resamples, or too many to hold.
         DataError: runs that cannot be compared, or a cell whose detections do not give its scores.
     """
     if resamples < 2:
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
+    if resamples > _MAX_RESAMPLES:
+        raise UsageError(
+            f"resamples is {resamples:,}, may be {_MAX_RESAMPLES:,}; 1000 are enough for 95 % intervals"
+        )
     check_comparable(runs)
     by_run = [
         {
@@ -184,9 +189,8 @@ def load_samples(
             by_run[which[0]][cell] = samples
             progress(1)
 
-        with ThreadPoolExecutor(
-            workers or os.cpu_count() or 1
-        ) as pool:  # threads: the loops release Python's lock
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            # Threads: the loops release Python's lock.
             list(pool.map(compute, missing))
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 

@@ -142,9 +142,8 @@ class _Numbers:
     def _may_be_labels(self) -> bool:
         """Whether ids that fit can as well be label + 1, as Ultralytics writes it for all data but COCO."""
         boxes = {a["category_id"] for a in self._dataset.annotations}
-        own = [
-            i for i in self._meant["id"] if i or i in boxes
-        ]  # an id 0 without boxes is Roboflow's root, no class
+        # An id 0 without boxes is Roboflow's root, no class.
+        own = [i for i in self._meant["id"] if i or i in boxes]
         labels = dict(enumerate(own, 1))
         fit = all(value in labels for value in self._present)
         return fit and any(labels[value] != value for value in self._present) and tuple(own) != COCO_IDS

@@ -89,12 +89,13 @@ def _read_lists(
         count = 0
         for label, value in enumerate(by_class):
             array = _read(path, number, arrays, value)
-            if len(array) and (array.ndim != 2 or array.shape[1] != 5):
+            if not array.size:
+                continue
+            if array.ndim != 2 or array.shape[1] != 5:
                 _refuse(path, f"image {number} has boxes of shape {short_repr(array.shape)}, not (n, 5)")
-            if len(array):
-                detections.append(array)
-                labels.append((label, len(array)))
-                count += len(array)
+            detections.append(array)
+            labels.append((label, len(array)))
+            count += len(array)
         counts.append(count)
     whole = np.concatenate(detections).astype(np.float64)
     label_of = np.repeat(*np.array(labels, np.int64).reshape(-1, 2).T)
@@ -158,7 +159,8 @@ def _read(path: Path, number: int, arrays: ArrayReader, value: Any) -> NDArray[A
 
 def _corners_to_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 4) [x1, y1, x2, y2] as [x, y, w, h], computed in double precision as mmdetection does."""
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    with np.errstate(invalid="ignore"):  # boxes that are not finite are refused later, with their number
+        return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

@@ -235,9 +235,8 @@ def _parse_json(path: Path) -> _File:
             if reference not in known:
                 known[reference] = len(known)
                 shared[hash(reference[0])] += isinstance(reference[0], int)
-                if (
-                    shared[hash(reference[0])] > _SAME_HASH
-                ):  # which take the square of their number to tell apart
+                if shared[hash(reference[0])] > _SAME_HASH:
+                    # Which take the square of their number to tell apart.
                     raise DataError(
                         f"{path}: more than {_SAME_HASH:,} ids such as {short_repr(reference[0])} share one hash, as "
                         "ids of a "

@@ -183,9 +183,8 @@ class CellStore:
             detections=detections,
         )
         scores.write(self.folder(cell) / "scores.json", self.files)
-        self.drop_shards(
-            cell
-        )  # not before: until the scores are there, a crash costs a merge and no prediction
+        # Not before: until the scores are there, a crash costs a merge and no prediction.
+        self.drop_shards(cell)
 
     def drop_shards(self, cell: Cell) -> None:
         """Remove the shards of a complete cell, and those of other ingredients beside them."""

@@ -14,9 +14,8 @@ from robustbench_sgdm.store.schema import Manifest, ModelInfo
 Options = list[tuple[str, str]]
 """Names of options and their values; a flag has none."""
 
-_NAME = re.compile(
-    r"\w[\w.+-]*(?:\[[\w.,=+-]*\])?", re.ASCII
-)  # of the zoo or of a corruption, options in brackets
+# Of the zoo or of a corruption, options in brackets.
+_NAME = re.compile(r"\w[\w.+-]*(?:\[[\w.,=+-]*\])?", re.ASCII)
 _DEVICE = re.compile(r"cpu|cuda(?::\d{1,3})?", re.ASCII)
 _ENGINES = ("torch", "imgaug")
 _EMBEDDED = "embedded"

@@ -71,10 +71,8 @@ def remove_stale_files(path: Path, *, dry: bool = False) -> list[StaleFile]:
     if not find_stale_files(path):
         return []
     with exclusive_lock(path):
-        files, stale = (
-            SafeDirectory(path),
-            find_stale_files(path),
-        )  # again: the run may have finished before the lock was ours
+        # Again: the run may have finished before the lock was ours.
+        files, stale = SafeDirectory(path), find_stale_files(path)
         for file in stale:
             files.unlink(file.path)
         for folder in {file.path.parent for file in stale if file.path.parent.name == "shards"}:

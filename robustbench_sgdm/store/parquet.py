@@ -95,9 +95,8 @@ def _check_claims(file: pq.ParquetFile, schema: pa.Schema, size: int) -> None:
     for field in schema:
         if columns.names.count(field.name) != 1 or columns.field(field.name).type != field.type:
             raise ValueError(f"it has no column {field.name} of {field.type}")
-    bits = all(
-        pa.types.is_boolean(field.type) for field in schema
-    )  # a row of which takes one, if not compressed
+    # A row of which takes one, if not compressed.
+    bits = all(pa.types.is_boolean(field.type) for field in schema)
     if claims.num_rows > max(_ROWS, size * 8 if bits else size):
         raise ValueError(f"it claims {claims.num_rows:,} rows")
     total = 0

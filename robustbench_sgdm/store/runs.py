@@ -56,7 +56,7 @@ class Run:
     """
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)
     baseline: str | None = None
     _files: SafeDirectory | None = field(default=None, repr=False, compare=False)
 
@@ -254,9 +254,8 @@ class Run:
             RobustBenchError: another process works on it, or has put other cells there.
         """
         with exclusive_lock(self.path):
-            if not _has_cells(
-                self.path, self.manifest
-            ):  # --exist-ok of another process, before the lock was ours
+            if not _has_cells(self.path, self.manifest):
+                # --exist-ok of another process, before the lock was ours.
                 raise RobustBenchError(
                     f"{self.path} was given other cells meanwhile; run the same command again"
                 )
@@ -383,9 +382,8 @@ def _claim(path: Path, manifest: Manifest, exist_ok: bool) -> bool:
             with exclusive_lock(path):
                 if _has_cells(path, manifest):
                     return True
-                if exist_ok or _can_take(
-                    path, manifest
-                ):  # still: no process has claimed it before the lock was ours
+                if exist_ok or _can_take(path, manifest):
+                    # Still: no process has claimed it before the lock was ours.
                     manifest.model_copy(update={"name": path.name}).write(MANIFEST, SafeDirectory(path))
                     return True
         except RobustBenchError:

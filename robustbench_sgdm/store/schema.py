@@ -104,9 +104,8 @@ Integer = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(gt=-(2**53), lt=2**53)]
 Percent = Annotated[float, Strict(), Field(ge=-1000, le=1000)]
-Severity = Annotated[
-    float, Strict(), Field(ge=0, le=5), AfterValidator(lambda value: value + 0.0)
-]  # -0.0 is 0.0
+# -0.0 becomes 0.0.
+Severity = Annotated[float, Strict(), Field(ge=0, le=5), AfterValidator(lambda value: value + 0.0)]
 Texts = Annotated[tuple[Text, ...], FailFast()]
 Metrics = Annotated[dict[Text, Percent | None], AfterValidator(_twelve_metrics)]
 

@@ -44,9 +44,8 @@ def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: Co
     dataset = take_first(dataset, config.limit)
     names = _file_names(dataset.images, config.format)
     versions = list_versions(corruptions, config)
-    for (
-        version
-    ) in versions:  # the json of an earlier copy must not describe a mixture, should this stop half-way
+    for version in versions:
+        # The json of an earlier copy must not describe a mixture, should this stop half-way.
         _json_path(dataset, config.out, version).unlink(missing_ok=True)
     failed: dict[str, CorruptionError] = {}
     update = make_counter(config.progress, "writing", len(dataset) * len(versions))
@@ -135,9 +134,8 @@ def _write_versions(
         except CorruptionError as error:
             failed[corruption] = error
             continue
-        buffer = (
-            io.BytesIO()
-        )  # writing to a full disk itself, Pillow would leave half a JPEG without an error
+        # Writing to a full disk itself, Pillow would leave half a JPEG without an error.
+        buffer = io.BytesIO()
         if config.format == "jpg":
             corrupted.save(buffer, "JPEG", quality=config.quality, subsampling=0)
         else:

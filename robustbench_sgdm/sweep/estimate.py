@@ -90,12 +90,8 @@ def estimate_seconds(
     threads = torch.get_num_threads()
     try:
         return combine_costs(plan, units, capacity, _measure(plan), run)
-    except (
-        RuntimeError,
-        MemoryError,
-        OSError,
-        NumbaError,
-    ) as error:  # numba caches on a disk that may be full
+    except (RuntimeError, MemoryError, OSError, NumbaError) as error:
+        # Numba caches on a disk that may be full.
         raise RobustBenchError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         torch.set_num_threads(threads)
@@ -165,8 +161,8 @@ def _measure(plan: Plan) -> Costs:
     size = min(settings.batch, len(plan.dataset))
     batch = image.expand(size, -1, -1, -1)
     predict, detected = {}, 1
-    for name, entrant in plan.models.items():
-        run_model = entrant.detector.predict
+    for name, entry in plan.models.items():
+        run_model = entry.detector.predict
         run_model([image])  # warm-up
         latency += _time(partial(run_model, [image]))[0] * (timing.ROUNDS + timing.WARM_UP)
         if settings.device == "cpu":

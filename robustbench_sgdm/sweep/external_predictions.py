@@ -35,12 +35,8 @@ _MMDETECTION = dict(
         strict=True,
     )
 )
-_UPPER_BOUNDS = (
-    ("AP", "AP50"),
-    ("AP75", "AP50"),
-    ("AR1", "AR10"),
-    ("AR10", "AR100"),
-)  # (low, high): low <= high for every detector
+# (low, high): low <= high for every detector.
+_UPPER_BOUNDS = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))
 _MAX_CELLS = 10_000  # of nested results: a pickle can share them so that a small file has no end
 _ROUNDING = 0.11  # percent; mmdetection rounds fractions to three digits
 
@@ -365,9 +361,8 @@ def _joined(path: Path, new: Manifest, model: str) -> Manifest:
         )
     if not old:
         return new
-    models = (
-        old.models | new.models
-    )  # a model that is scored again keeps its place: the first one is a baseline
+    # A model that is scored again keeps its place: the first one is a baseline.
+    models = old.models | new.models
     place = {name: i for i, name in enumerate(models)}
     cells = [*(cell for cell in old.cells if cell.model != model), *new.cells]
     fields = {

@@ -13,7 +13,7 @@ def measure_latency(plan: Plan, rounds: int = timing.ROUNDS) -> pd.DataFrame:
     """Milliseconds for one image, from pixels to boxes, and the ratio to the first model's; a row per model."""
     array = decoding.read_image(plan.dataset.images[0])
     image = torch.from_numpy(array.transpose(2, 0, 1).copy()).to(plan.settings.device)
-    calls = {name: (lambda d=entrant.detector: d.predict([image])) for name, entrant in plan.models.items()}
+    calls = {name: (lambda d=entry.detector: d.predict([image])) for name, entry in plan.models.items()}
     timed = timing.benchmark_interleaved(calls, rounds, plan.settings.device, timing.MAX_SECONDS)
     rows = [(n, t.milliseconds, t.ratio, t.low, t.high, plan.settings.device) for n, t in timed.items()]
     return pd.DataFrame(rows, columns=list(LATENCY))

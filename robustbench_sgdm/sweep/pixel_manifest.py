@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from robustbench_sgdm.corruption import Corruption, CorruptionRegistry, corrupt_
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.datasets.image_decoding import read_image
 from robustbench_sgdm.store.schema import FolderName, Integer, Name, Record, Severity, Text
+from robustbench_sgdm.sweep.executors.threads import available_cores
 
 _LIBRARIES = ("robustbench-sgdm", "python", "numpy", "torch", "opencv-python", "pillow", "imaug")
 
@@ -174,6 +174,7 @@ def verify_manifest(
         DataError: the file is no manifest, or is of other images or another version of a corruption.
     """
     manifest = PixelManifest.parse(read_json(path, PixelManifest.most_bytes), path)
+    here = installed_versions()
     versions: list[_Version] = []
     for cell in manifest.cells:
         try:
@@ -183,11 +184,9 @@ def verify_manifest(
         except UsageError as error:
             raise DataError(f"{path} cannot be verified: {error}") from error
         if fingerprint != cell.fingerprint:
-            made_by = manifest.versions.get("robustbench-sgdm", "another version")
-            raise DataError(
-                f"{path} is of another version of {cell.corruption}: verify it with robustbench-sgdm {made_by}, or write "
-                "it again"
-            )
+            made_by, ours = (by_name.get("robustbench-sgdm") for by_name in (manifest.versions, here))
+            other = f"verify it with robustbench-sgdm {made_by}, or " if made_by not in (None, ours) else ""
+            raise DataError(f"{path} is of another version of {cell.corruption}: {other}write it again")
         versions.append((corruption, cell.severity))
     by_id = {image.id: image for image in dataset.images}
     if missing := [image_id for image_id in manifest.images if image_id not in by_id]:
@@ -207,7 +206,6 @@ def verify_manifest(
         for cell, found in zip(manifest.cells, hashes, strict=True):
             if found != cell.sha256[place]:
                 different.append((cell.corruption, cell.severity, image.id))
-    here = installed_versions()
     others = [
         f"{n} {v}, here {here.get(n, 'absent')}" for n, v in manifest.versions.items() if here.get(n) != v
     ]
@@ -228,7 +226,7 @@ def _hashes(
         )
         return [_sha256(pixels), *map(_sha256, corrupted)]
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         try:
             for row in threads.map(hashed, images):
                 update(len(versions))

@@ -50,7 +50,7 @@ class Plan:
         fields = {
             "command": self.command,
             "config": dict(self.config),
-            "models": {name: self._model(name, entrant) for name, entrant in self.models.items()},
+            "models": {name: self._model(name, entry) for name, entry in self.models.items()},
             "data": dataset_info(self.dataset),
             "corruptions": {name: self._corruption(one) for name, one in self.corruptions.items()},
             "severities": list(self.severities),
@@ -66,8 +66,8 @@ class Plan:
         """The ground truth, as the run directory keeps it."""
         return ground_truth(self.dataset)
 
-    def _model(self, name: str, entrant: DetectorEntry) -> dict[str, Any]:
-        return entrant.describe() | match_detector(entrant.detector, self.dataset).describe(name)
+    def _model(self, name: str, entry: DetectorEntry) -> dict[str, Any]:
+        return entry.describe() | match_detector(entry.detector, self.dataset).describe(name)
 
     def _corruption(self, corruption: Corruption) -> CorruptionInfo:
         at = corruption.effective_severities(self.severities)
@@ -138,8 +138,8 @@ def make_plan(
         "inference": inference_version(),
     }
     cells = []
-    for name, entrant in models.items():
-        common = {"model": entrant.detector.fingerprint, **shared}
+    for name, entry in models.items():
+        common = {"model": entry.detector.fingerprint, **shared}
         if 0 in wanted:
             cells.append(Cell(name, CLEAN, 0.0, cell_key(**common)))
         cells += [

@@ -38,7 +38,7 @@ def run_sweep(
     Raises:
         RobustBenchError: an image, the disk or memory failed; every finished shard stays stored.
     """
-    detectors = {name: entrant.detector for name, entrant in plan.models.items()}
+    detectors = {name: entry.detector for name, entry in plan.models.items()}
     categories = {name: map_classes(detector, plan.dataset) for name, detector in detectors.items()}
     units = pending_units(plan, store) if units is None else units
     writer = CellWriter(plan, store, units)

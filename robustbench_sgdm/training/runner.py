@@ -14,7 +14,7 @@ from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
-from robustbench_sgdm.core.untrusted_input import short_list
+from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
 from robustbench_sgdm.detectors import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.ultralytics import weights
@@ -368,17 +368,17 @@ class _RecipeWriter:
             training_state.files_of(run).write_text(Path(run.save_dir) / "recipe.yaml", text)
 
 
-def _select_devices(text: str | None) -> str:
+def _select_devices(device: str | int | None) -> str:
     """`cpu`, `cuda:0`, or `0,1` for several GPUs, each of them there.
 
     Raises:
         UsageError: one is not.
     """
-    if text is None:
+    if device is None:
         return select_device()
-    devices = list(dict.fromkeys(select_device(one.strip()) for one in text.split(",")))
+    devices = list(dict.fromkeys(select_device(one.strip()) for one in str(device).split(",")))
     if len(devices) > 1 and "cpu" in devices:
-        raise UsageError(f"device {text!r} mixes the CPU with GPUs; give one kind")
+        raise UsageError(f"device {device!r} mixes the CPU with GPUs; give one kind")
     return devices[0] if len(devices) == 1 else ",".join(one.removeprefix("cuda:") for one in devices)
 
 
@@ -386,8 +386,10 @@ def _load_data(config: TrainingConfig) -> TrainingData:
     if isinstance(config.data, str | Path):
         data = load_training_data(str(config.data), config.val, config.progress)
         _warn([*data.train.notes, *data.val.notes])
-    else:
+    elif isinstance(config.data, TrainingData):
         data = config.data
+    else:
+        raise UsageError(f"data is {short_repr(config.data)}, must be a name, a path or TrainingData")
     metadata = {**data.metadata, "fraction": config.fraction}
     return TrainingData(data.name, data.train.subset(config.fraction), data.val, metadata)
 

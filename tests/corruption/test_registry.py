@@ -115,7 +115,7 @@ def test_brackets_fix_a_strength(registry: CorruptionRegistry) -> None:
         ("motion[radius=3]", r"lacks sigma: radius 10 15 15 15 20 px"),
         ("gaussian[sigma=1", "unknown corruption"),
         ("fuzzy[sigma=1]", "unknown corruption 'fuzzy'"),
-        ("noise[sigma=1]", "unknown corruption 'noise'"),
+        ("noise[sigma=1]", "noise is a group of 4 corruptions"),
         ("gaussian[sigma=1][sigma=1]", "unknown corruption"),
     ],
 )

@@ -121,7 +121,7 @@ def failures_covered(first: int, last: int) -> NDArray[np.float64]:
     """How often intervals cover the mean severity endured and its difference between two models (2,)."""
     rng = np.random.default_rng(3)
     hard = rng.beta(2, 2, POPULATION)
-    levels = np.arange(1.0, 6.0)
+    levels: NDArray[np.float64] = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     objects = np.maximum(rng.poisson(3, POPULATION), 1)
     counts = []
     for skill in (3.0, 3.4):  # objects of one image fail at about the same severity

@@ -173,6 +173,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "boxes that share one array": ([[np.zeros((10**4, 5))] * 3] * 3, "its arrays repeat each other"),
     "a score beyond 1": ([[np.full((1, 5), 2.0)] * 3] * 3, r"score 2; a confidence must lie in \[0, 1\]"),
+    "a number": ([[np.float64(0.5), empty, empty]] * 3, r"image 1 has boxes of shape \(\), not \(n, 5\)"),
+    "an infinite box": ([[np.full((1, 5), np.inf)] * 3] * 3, "all must be finite numbers"),
     "no finite box": ([[np.full((1, 5), np.nan)] * 3] * 3, "all must be finite numbers"),
     "text": (b"[]", "cannot be read: not a pickle"),
 }

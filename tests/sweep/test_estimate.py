@@ -41,10 +41,10 @@ HERE = available_cores()
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """Two models, three corruptions, three severities, and more units than cores."""
-    entrants = load_detectors(["yolov8n-sgdm"], InferenceConfig(imgsz=64))
+    entries = load_detectors(["yolov8n-sgdm"], InferenceConfig(imgsz=64))
     chosen = corruption.load_corruptions().select(["gaussian_noise", "fog", "contrast"])
     data = datasets.load_dataset("scenes").subset(0.5)
-    return make_plan(entrants, data, chosen, [0, 1, 3], Settings("cpu", "torch", 0, 2))
+    return make_plan(entries, data, chosen, [0, 1, 3], Settings("cpu", "torch", 0, 2))
 
 
 def costs(plan: Plan, seconds: float = 1.0) -> Costs:

@@ -60,10 +60,10 @@ def ray(downloads: Path) -> Iterator[Executor]:
 
 @pytest.fixture
 def plan() -> Plan:
-    entrants = load_detectors(["yolov8n"], InferenceConfig(imgsz=64))
+    entries = load_detectors(["yolov8n"], InferenceConfig(imgsz=64))
     chosen = corruption.load_corruptions().select(["gaussian_noise"])
     data = datasets.load_dataset("scenes").subset(0.08)
-    return make_plan(entrants, data, chosen, [0, 3], Settings("cpu", "torch", 0, 4))
+    return make_plan(entries, data, chosen, [0, 3], Settings("cpu", "torch", 0, 4))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -69,6 +70,33 @@ def test_a_process_that_ends_costs_its_unit_only(how: str, why: str) -> None:
 def test_a_process_that_cannot_start_is_lost_and_said() -> None:
     with pool(1, install=answering.never) as workers, pytest.raises(WorkerLost, match="exit code 3"):
         workers.submit(1).result(LONG)
+
+
+UNGUARDED = """
+from tempfile import TemporaryFile
+from robustbench_sgdm.core.worker_bootstrap import InheritedFile, stop_second_run
+stop_second_run()
+from robustbench_sgdm.sweep.executors.processes import ProcessPool
+from tests.sweep import answering
+with TemporaryFile() as payload:
+    pool = ProcessPool(1, InheritedFile(payload.fileno()), answering.doing)
+    print(repr(pool.submit(1).exception()), flush=True)
+    pool.close()
+"""
+
+
+def test_a_script_that_its_workers_run_again_is_told_what_to_write(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=2 * LONG,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "UsageError" in done.stdout and '`if __name__ == "__main__":`' in done.stdout and not done.stderr
 
 
 def test_what_a_worker_raises_is_raised_here() -> None:

@@ -18,6 +18,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
+from robustbench_sgdm.detectors.base import check_images
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.operations import count_gflops
 
@@ -77,12 +78,10 @@ class AdaptedDetector(ABC):
         """What the library found in each image, as it gave it.
 
         Raises:
-            ValueError: an image has another type or shape.
+            UsageError: an image has another type or shape.
             RobustBenchError: the library failed, or gave what cannot be read as boxes.
         """
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
+        check_images(images)
         try:
             return self._read(images) if images else []
         except RobustBenchError:

@@ -6,12 +6,15 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.untrusted_input import short_repr
 from robustbench_sgdm.detectors.adapters.base import AdaptedDetector
 from robustbench_sgdm.detectors.adapters.results import Result
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
@@ -102,13 +105,17 @@ def wrap_detector(
         thread_safe: whether several threads may call the function at once.
 
     Raises:
-        UsageError: no class.
+        UsageError: no function, no class, or a name that no folder can have.
 
     >>> nothing = wrap_detector(lambda images: [np.zeros((0, 6)) for _ in images], ["cat"], fingerprint="1")
     >>> nothing.classes
     ('cat',)
     """
+    if not callable(function):
+        raise UsageError(f"{short_repr(function)} is not a function; give one from images to boxes")
     name = name or str(getattr(function, "__name__", type(function).__name__))
+    if Path(name).name != name or name == "..":
+        raise UsageError(f"name {name!r} must be a plain name: it becomes the name of a folder")
     return CallableDetector(function, classes, name, fingerprint, imgsz, thread_safe)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.corruption import Corruption, apply_corruption
-from robustbench_sgdm.detectors.base import Detector
+from robustbench_sgdm.detectors.base import Detector, check_detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class MaiteModel:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self.detector = detector
+        self.detector = check_detector(detector)
         self.metadata: dict[str, Any] = {
             "id": detector.name,
             "index2label": dict(enumerate(detector.classes)),

@@ -53,14 +53,8 @@ CALIBRATION_IMAGES = 128
 _CHECKED = 4  # images
 _ROUNDS = 7  # of `auto`'s timing
 _FILES = {"onnx": "model.onnx", "openvino": "model_openvino_model", "tensorrt": "model.engine"}
-_DECODING = (
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Divide",
-    "Sigmoid",
-    "Softmax",
-)  # of OpenVINO; what follows the convolutions
+# Operators of OpenVINO that follow the convolutions.
+_DECODING = ("Add", "Subtract", "Multiply", "Divide", "Sigmoid", "Softmax")
 
 
 def export_detector(
@@ -301,9 +295,8 @@ def _export_engine(detector: UltralyticsDetector, path: Path) -> None:
 def _finish_onnx(source: Path, path: Path, inputs: Sequence[Any]) -> None:
     onnx = require("onnx", "onnx")
     model = onnx.load(source)
-    fields = [
-        (one.key, one.value) for one in model.metadata_props if one.key != "date"
-    ]  # equal exports, equal bytes
+    # Equal exports, equal bytes.
+    fields = [(one.key, one.value) for one in model.metadata_props if one.key != "date"]
     if inputs:
         model = _quantize_onnx(source, model, inputs)
     del model.metadata_props[:]

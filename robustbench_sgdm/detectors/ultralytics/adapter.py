@@ -78,9 +78,8 @@ class UltralyticsDetector(SquareDetector):
             (n for n, spec in MODULES.items() if any(type(x) is spec.cls for x in layers)), None
         )
         self._model = _for_inference(model, self.settings, self.device)
-        self.settings = replace(
-            settings, end2end=bool(self._model.end2end)
-        )  # as it is, where it was left open
+        # As it is, where it was left open.
+        self.settings = replace(settings, end2end=bool(self._model.end2end))
         self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
         stride = int(model.stride.max())
         if self.imgsz % stride:

@@ -300,9 +300,8 @@ def _parse(config: ModelConfig, **options: Any) -> nn.Sequential:
 
 def _run_parser(parser: Callable[..., Any], config: ModelConfig) -> Any:
     check_config(config)
-    activation = (
-        Conv.default_act
-    )  # a config may set it, and parsers that fail leave it so for all later networks
+    # A config may set it, and parsers that fail leave it so for all later networks.
+    activation = Conv.default_act
     try:
         return parser(copy.deepcopy(config), ch=int(config.get("channels", 3)), verbose=False)
     except Exception as error:  # the parser does not check what it reads: any kind may come up

@@ -19,11 +19,8 @@ from torch import Tensor, nn
 
 PREFIX = "yolov8"
 _SCALE = "n"
-_REPLACED = {
-    4: 1,
-    6: 2,
-    9: 4,
-}  # YOLOv8's layers P3, P4 and SPPF, which its head reads, and what takes their place
+# YOLOv8's layers P3, P4 and SPPF, which its head reads, and what takes their place.
+_REPLACED = {4: 1, 6: 2, 9: 4}
 _FIRST_OF_HEAD = 10
 _FEATURES = ("TimmBackbone", "Index", "Index", "Index", "SPPF")
 

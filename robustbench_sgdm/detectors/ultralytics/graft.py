@@ -86,12 +86,8 @@ def graft_module(config: ModelConfig, module: str, **options: Any) -> ModelConfi
     start = len(config["backbone"]) + len(config["head"]) - 1
     name = MODULES[module].cls.__name__ if module in MODULES else module
     inserted = [
-        [
-            source % start,
-            1,
-            name,
-            bind_module_args(module, width, options),
-        ]  # -1, the layer before, would shift
+        # -1, the layer before, would shift.
+        [source % start, 1, name, bind_module_args(module, width, options)]
         for source, width in zip(sources, widths, strict=True)
     ]
     head = [list(range(start, start + len(inserted))), repeats, kind, arguments]

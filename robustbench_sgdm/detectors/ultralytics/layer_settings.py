@@ -43,17 +43,9 @@ _IGNORED = frozenset(
 )
 # Carried over from the file: they change no shape, so a file cannot ask for more memory with them.
 _CARRIED = frozenset(
+    # Of activations.
     {"eps", "add", "mode", "align_corners", "residual", "sigmoid", "all_head_dim"}
-    | {
-        "negative_slope",
-        "approximate",
-        "alpha",
-        "beta",
-        "threshold",
-        "lambd",
-        "min_val",
-        "max_val",
-    }  # activations
+    | {"negative_slope", "approximate", "alpha", "beta", "threshold", "lambd", "min_val", "max_val"}
 )
 _PLACE_AND_WIDTHS = frozenset({"i", "f", "nc", "no", "in_channels", "out_channels", "num_features", "groups"})
 # What newer releases of Ultralytics added, and what a file of an older one, which lacks it, does.

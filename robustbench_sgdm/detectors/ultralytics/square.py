@@ -13,6 +13,7 @@ from ultralytics.utils.ops import scale_boxes
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.detectors.base import check_images
 from robustbench_sgdm.detectors.letterbox import Placement, letterbox, resize_square
 
 
@@ -46,11 +47,9 @@ class SquareDetector(ABC):
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
         """Detect in uint8 (3, H, W) RGB images, in one batch; see `Detector.predict`."""
-        if not images:
+        check_images(images)
+        if not len(images):
             return []
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-                raise ValueError(f"an image is {image.dtype} {tuple(image.shape)}, must be uint8 (3, H, W)")
         fit = resize_square if self.fills_square else letterbox
         squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
         rows = self.predict_rows(torch.stack(squares))

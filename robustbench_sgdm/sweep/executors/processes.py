@@ -20,7 +20,14 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 
-from robustbench_sgdm.core.worker_bootstrap import InheritedFile, without_cwd_imports, worker_main
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.worker_bootstrap import (
+    MAIN_WAS_RUN_AGAIN,
+    WORKER_NAME,
+    InheritedFile,
+    without_cwd_imports,
+    worker_main,
+)
 from robustbench_sgdm.sweep.executors.base import ResultSink
 from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, EventQueue, run_scheduled
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult, WorkerRuntime, make_payload
@@ -73,9 +80,8 @@ class ProcessPool:
         self._lock = threading.Lock()  # guards the next two, which `_kill` reads from another thread
         self._closed, self._processes = False, set[BaseProcess]()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
-        atexit.register(
-            self._kill
-        )  # runs before multiprocessing's own handler, which would wait for the processes
+        # Runs before multiprocessing's own handler, which would wait for the processes.
+        atexit.register(self._kill)
         for thread in self._threads:
             thread.start()
 
@@ -120,7 +126,7 @@ class ProcessPool:
                 worker[1].send_bytes(pickle.dumps(unit))
                 answer = pickle.loads(worker[1].recv_bytes())
             except (EOFError, OSError) as error:  # killed at any moment, or never started
-                answer = WorkerLost(self._end(*worker) if worker else str(error))
+                answer = _loss(self._end(*worker)) if worker else WorkerLost(str(error))
                 worker = None
             except Exception as error:  # noqa: BLE001 - raised by the scheduling thread
                 answer = error
@@ -134,7 +140,8 @@ class ProcessPool:
     def _start(self) -> tuple[BaseProcess, Connection]:
         near, far = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        process = context.Process(target=worker_main, args=(far, self._payload, self._make_handler))
+        arguments = (far, self._payload, self._make_handler)
+        process = context.Process(name=WORKER_NAME, target=worker_main, args=arguments)
         try:
             # Under the lock, so that no process starts after `_kill`; `far` is closed here, so that the worker's end
             # is the only one and its death is seen as the pipe's end.
@@ -148,16 +155,25 @@ class ProcessPool:
             raise
         return process, near
 
-    def _end(self, process: BaseProcess, link: Connection) -> str:
-        """End a process; says how it ended."""
+    def _end(self, process: BaseProcess, link: Connection) -> int:
+        """End a process; gives its exit code, or a signal's number below 0."""
         link.close()
         with self._lock:
             self._processes.discard(process)
             process.join(_EXIT_TIMEOUT)
             process.kill()
             process.join()
-        code = process.exitcode or 0
-        return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+        return process.exitcode or 0
+
+
+def _loss(code: int) -> WorkerLost | UsageError:
+    """Why a process ended before it had answered: an accident, or one that would happen to every process."""
+    if code == MAIN_WAS_RUN_AGAIN:
+        return UsageError(
+            "worker processes run this script from its beginning: put what it does under "
+            '`if __name__ == "__main__":`, or leave out workers, which takes threads instead'
+        )
+    return WorkerLost(f"exit code {code}" if code >= 0 else f"killed by signal {-code}")
 
 
 def make_handler(payload: bytes) -> Callable[[bytes], bytes]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import robustbench_sgdm
-from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.versions import inference_version
 from robustbench_sgdm.sweep.executors.base import UnitOutcome, run_unit
 from robustbench_sgdm.sweep.executors.threads import use_one_thread
@@ -50,12 +50,24 @@ class UnitResult:
 
 
 def make_payload(units: Sequence[WorkUnit], worker: Worker) -> WorkerPayload:
-    """What a process needs to run these units as `worker` would."""
+    """What a process needs to run these units as `worker` would.
+
+    Raises:
+        UsageError: a detector's function has no name by which another process can import it.
+    """
     used = {u.corruption.name: u.corruption for u in units if u.corruption is not None}
     images = list({image.id: image for unit in units for image in unit.images}.values())
     sample = [images[i * len(images) // _SAMPLE_SIZE] for i in range(_SAMPLE_SIZE)]
     saved = io.BytesIO()
-    torch.save(worker, saved)  # tensors in one block each; pickle alone would copy them element by element
+    try:
+        torch.save(
+            worker, saved
+        )  # tensors in one block each; pickle alone would copy them element by element
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"a detector cannot be sent to worker processes ({error}): define its function at the top level of a module, "
+            "or leave out --workers, which takes threads instead"
+        ) from error
     return WorkerPayload(
         code=_code_digest(),
         worker=saved.getvalue(),

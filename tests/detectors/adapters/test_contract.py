@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import robustbench_sgdm as rb
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.parsing import LIBRARIES
 from robustbench_sgdm.detectors import Detector, load_library_model
 from tests.detectors.adapters.conftest import CLASSES, TORCHVISION, save_torchvision, save_transformers
@@ -118,7 +119,7 @@ def test_nothing_and_odd_sizes(made: tuple[str, Path, Detector]) -> None:
         assert not len(found) or (found.xyxy.min() >= 0 and found.xyxy[:, [0, 2]].max() <= size[1])
         assert (np.diff(found.scores) <= 0).all()
     for wrong in (torch.zeros((3, 8, 8)), torch.zeros((1, 8, 8), dtype=torch.uint8)):
-        with pytest.raises(ValueError, match=r"must be uint8 \(3, H, W\)"):
+        with pytest.raises(UsageError, match=r"must be a uint8 \(3, H, W\)"):
             detector.predict([wrong])
 
 

@@ -37,7 +37,7 @@ def test_a_corruption_is_an_augmentation() -> None:
     assert np.array_equal(first.transpose(1, 2, 0), expected) and np.array_equal(first, third)
     assert not np.array_equal(first, named) and targets == batch[1] and metadata == batch[2]
     with pytest.raises(UsageError, match="severity=3"):
-        rb.as_maite("fog")  # type: ignore[call-overload]
+        rb.as_maite("fog")
     with pytest.raises(UsageError, match="unknown corruption"):
         rb.as_maite("fogg", 3)
 

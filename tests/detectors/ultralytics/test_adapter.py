@@ -101,7 +101,7 @@ def test_images_of_another_form_are_refused(
     detector: UltralyticsDetector, shape: tuple[int, ...] | None
 ) -> None:
     image = torch.zeros(shape, dtype=torch.uint8) if shape else torch.zeros(3, 8, 8)
-    with pytest.raises(ValueError, match=r"must be uint8 \(3, H, W\)"):
+    with pytest.raises(UsageError, match=r"must be a uint8 \(3, H, W\)"):
         detector.predict([image])
 
 

@@ -1,46 +1,50 @@
 # `make run` and `make test` do everything on a fresh machine with Python 3.11 to 3.13.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 # A namespace without routes, where the system lets users make one.
 NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 
-.PHONY: golden run test test-slow faults check fuzz bench baselines clean
+.PHONY: golden run test test-slow pythons faults check fuzz bench baselines clean
 
-run: .venv/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
+run: $(VENV)/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
 
 test: check  ## every check, then every test
 	$(BIN)/python -m pytest
 
-test-slow: .venv/installed  ## the tests that take minutes
+pythons: $(VENV)/installed  ## the oldest and the newest supported Python of this machine: which they are, and a few tests
+	$(BIN)/python .ci/pythons.py
+
+test-slow: $(VENV)/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -n 0 -m slow
 
-faults: .venv/installed  ## kill a small run a hundred times and more, on every executor; prints a table
+faults: $(VENV)/installed  ## kill a small run a hundred times and more, on every executor; prints a table
 	ROBUSTBENCH_KILLS=104 $(BIN)/python -m pytest -n 0 -q -s tests/faults
 
-fuzz: .venv/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
+fuzz: $(VENV)/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
 	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(NO_NETWORK) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
 
-check: .venv/installed  ## ruff, mypy strict, import-linter
+check: $(VENV)/installed  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed  ## measure speed, as ratios within one run
+bench: $(VENV)/installed  ## measure speed, as ratios within one run
 	for script in $(filter-out benchmarks/evidence.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
-golden: .venv/installed  ## writes anew what outputs on fixed inputs are compared with, after a version was raised
+golden: $(VENV)/installed  ## writes anew what outputs on fixed inputs are compared with, after a version was raised
 	$(BIN)/python tests/golden/make.py
 
-baselines: .venv/installed  ## draw the pictures that figures are compared with anew; look at them
+baselines: $(VENV)/installed  ## draw the pictures that figures are compared with anew; look at them
 	ROBUSTBENCH_BASELINES=write $(BIN)/python -m pytest -q -n 0 tests/figures/test_baselines.py -k looks
 
-.venv/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -26,8 +26,12 @@ from torch import Tensor
 
 from robustbench_sgdm import detectors
 from robustbench_sgdm.config import InferenceConfig
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
 from robustbench_sgdm.detectors import select_device
+
+PUBLISHED = (*BENCHMARK, *HOLDOUT)
+"""What the reference has."""
 
 
 def main() -> None:
@@ -48,8 +52,8 @@ def main() -> None:
     for corruption in chosen:
         rows[corruption.name] = _row(corruption, picture, images, options.repeats)
         _print(corruption.name, *rows[corruption.name], forward)
-    _summary("benchmark", [rows[c.name] for c in chosen if c.is_benchmark], forward)
-    published = [rows[c.name] for c in chosen if c.is_benchmark or c.is_holdout]
+    _summary("benchmark", [rows[c.name] for c in chosen if c.base_name in BENCHMARK], forward)
+    published = [rows[c.name] for c in chosen if c.base_name in PUBLISHED]
     _summary("with the holdout ones", published, forward)
     _summary("all", list(rows.values()), forward)
 
@@ -84,7 +88,7 @@ def _row(
     corruption: Corruption, picture: NDArray[np.uint8], images: Tensor, repeats: int
 ) -> tuple[float, float]:
     """Mean milliseconds an image of the reference, NaN where it is not timed, and of ours."""
-    compared = images.device.type == "cpu" and (corruption.is_benchmark or corruption.is_holdout)
+    compared = images.device.type == "cpu" and corruption.base_name in PUBLISHED
     times = []
     for severity in range(1, 6):
         ours = partial(apply_corruption, corruption, images, severity, seed=0, image_ids=range(len(images)))

@@ -13,7 +13,6 @@ from typing import Any
 
 import robustbench_sgdm as rb
 from robustbench_sgdm.training.comparison import run_name
-from robustbench_sgdm.training.progress import print_epochs
 
 MODULES = ("sgdm", "cbam", "ca", "rfaconv", "sgdm+odconv", "rdconv")
 SEEDS = (0, 1, 2)
@@ -84,7 +83,7 @@ def train(group: Group, seed: int, init: Path, out: Path) -> None:
         project=out,
         name=group.name,
         resume=True,
-        report=print_epochs,
+        report=lambda progress: None if progress.map50_95 is None else print(progress),
         **settings,
     )
 

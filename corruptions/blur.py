@@ -98,15 +98,16 @@ def _even(weights: NDArray[np.float64]) -> NDArray[np.float32]:
 )
 def motion_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur along a straight path at a random angle within 45 degrees of the horizontal, edges repeated."""
-    return _apply_motion(images, strength, _draw_angles(rng))
+    return apply_motion(images, strength, draw_angles(rng))
 
 
-def _draw_angles(rng: BatchRng) -> list[float]:
+def draw_angles(rng: BatchRng) -> list[float]:
     """One angle in degrees per image, uniform in [-45, 45)."""
     return [float(angle) for angle in rng.host_uniform(1, -45, 45)[:, 0]]
 
 
-def _apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequence[float]) -> Tensor:
+def apply_motion(images: Tensor, strength: Mapping[str, float], angles: Sequence[float]) -> Tensor:
+    """`motion_blur` along the given angles, degrees, one per image."""
     taps = [motion_path(strength["radius"], strength["sigma"], angle) for angle in angles]
     return torch.stack([to_uint8(sum_shifted(image, path)) for image, path in zip(images, taps, strict=True)])
 

@@ -92,10 +92,10 @@ def pixelate(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
     Rows are averaged and rounded to bytes first, columns after them, as Pillow does.
     """
     size = [max(1, int(side * strength["size"])) for side in images.shape[2:]]
-    return (_pixelated_bytes if is_on_cpu(images) else _pixelated)(images, *size)
+    return (pixelated_bytes if is_on_cpu(images) else pixelated)(images, *size)
 
 
-def _pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:
+def pixelated_bytes(images: Tensor, high: int, wide: int) -> Tensor:
     """In sums of bytes, Pillow's values exactly; whole rows are worked on, turned for the columns."""
     height, width = images.shape[2:]
     rows, columns = _nearest(high, height), _nearest(wide, width)
@@ -131,7 +131,7 @@ def _runs(side: int, size: int) -> Runs:
     return [(n, boxes, first[boxes]) for n, boxes in found]
 
 
-def _pixelated(images: Tensor, high: int, wide: int) -> Tensor:
+def pixelated(images: Tensor, high: int, wide: int) -> Tensor:
     """The same in torch alone, for devices that Pillow cannot reach."""
     height, width = images.shape[2:]
     down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
@@ -200,10 +200,10 @@ def elastic_transform(images: Tensor, strength: Mapping[str, float], rng: BatchR
 
     G is a Gaussian of 0.01 H px down and 0.01 W px across. Boxes are not moved along.
     """
-    return _apply_field(images, strength, rng.uniform(2, *images.shape[2:], low=-1, high=1))
+    return apply_field(images, strength, rng.uniform(2, *images.shape[2:], low=-1, high=1))
 
 
-def _apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -> Tensor:
+def apply_field(images: Tensor, strength: Mapping[str, float], field: Tensor) -> Tensor:
     """`field` is uniform in [-1, 1), (B, 2, H, W): displacement to the right, then down."""
     height, width = images.shape[2:]
     kernels = gaussian_kernel(0.01 * height, 3), gaussian_kernel(0.01 * width, 3)

@@ -27,26 +27,27 @@ _WIDEST_MAP = 2048
 )
 def fog(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Fog as a plasma fractal in [0, 1]: (x + amount plasma) m / (m + amount), m the image's maximum."""
-    return _apply_fog(images, strength, rng.uniform(_map_side(images) ** 2 - 1, low=-1, high=1))
+    return apply_fog(images, strength, rng.uniform(map_side(images) ** 2 - 1, low=-1, high=1))
 
 
-def _map_side(images: Tensor) -> int:
+def map_side(images: Tensor) -> int:
     """The power of 2 that the plasma's map is wide: at least the image's longer side and 3, its channels."""
     return min(1 << (max(images.shape[1:]) - 1).bit_length(), _WIDEST_MAP)
 
 
-def _apply_fog(images: Tensor, strength: Mapping[str, float], draws: Tensor) -> Tensor:
+def apply_fog(images: Tensor, strength: Mapping[str, float], draws: Tensor) -> Tensor:
+    """`fog` of the given draws in [-1, 1), (B, map_side^2 - 1)."""
     amount = strength["amount"]
     done = []
     for image, drawn in zip(images, draws, strict=True):
-        cloud = _fitted(drawn, strength["decay"], *image.shape[1:])
+        cloud = cut_plasma(drawn, strength["decay"], *image.shape[1:])
         most = image.amax().double() / 255
         thin = (most / (most + amount).clamp(min=1e-9)).float()
         done.append(to_uint8(image.float().mul_(thin).add_(cloud.mul_(255 * amount * thin))))
     return torch.stack(done)
 
 
-def _fitted(draws: Tensor, decay: float, height: int, width: int) -> Tensor:
+def cut_plasma(draws: Tensor, decay: float, height: int, width: int) -> Tensor:
     """The map's first pixels (height, width), enlarged where the image is wider than the widest map."""
     side = math.isqrt(len(draws) + 1)
     times = -(-max(height, width) // side)

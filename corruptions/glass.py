@@ -31,7 +31,7 @@ def glass_blur(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> 
     the swap that the reference's authors meant: on RGB arrays their swap writes through a view. The
     benchmark's numbers contain that, so it is kept.
     """
-    return _apply_moves(images, strength, _draw_moves(images, strength, rng))
+    return apply_moves(images, strength, _draw_moves(images, strength, rng))
 
 
 def _draw_moves(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
@@ -44,7 +44,8 @@ def _draw_moves(images: Tensor, strength: Mapping[str, float], rng: BatchRng) ->
     return rng.integers(0, max(1, 4 * delta**2), iterations, *size)
 
 
-def _apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -> Tensor:
+def apply_moves(images: Tensor, strength: Mapping[str, float], moves: Tensor) -> Tensor:
+    """`glass_blur` by the given moves; see `_draw_moves`."""
     kernel = gaussian_kernel(strength["sigma"])
     terms = [(kernel, kernel)]
     out = to_uint8(correlate_separable(images, terms, "replicate"))

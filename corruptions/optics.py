@@ -47,16 +47,16 @@ def lens_aberration(images: Tensor, strength: Mapping[str, float], rng: BatchRng
     follow by Fraunhofer diffraction, so that edges become coloured; the image is mirrored at its edges.
     """
     out = []
-    for image, mixture in zip(images, rng.host_normal(len(_modes())), strict=True):
-        wavefront = strength["rms"] * np.tensordot(mixture / np.linalg.norm(mixture), _modes(), 1)
-        spreads = np.stack([_spread(wavefront, wavelength) for wavelength in _WAVELENGTHS])
-        out.append(to_uint8(_convolve(image, torch.from_numpy(spreads).to(image.device))))
+    for image, mixture in zip(images, rng.host_normal(len(aberration_modes())), strict=True):
+        wavefront = strength["rms"] * np.tensordot(mixture / np.linalg.norm(mixture), aberration_modes(), 1)
+        spreads = np.stack([point_spread(wavefront, wavelength) for wavelength in _WAVELENGTHS])
+        out.append(to_uint8(convolve(image, torch.from_numpy(spreads).to(image.device))))
     return torch.stack(out)
 
 
-def _convolve(image: Tensor, kernels: Tensor) -> Tensor:
+def convolve(image: Tensor, kernels: Tensor) -> Tensor:
     """Each plane of (3, H, W) with its kernel (3, 2 r + 1, 2 r + 1), float64; mirrored beyond the edge."""
-    rows, columns = (torch.from_numpy(_mirrored(size)).to(image.device) for size in image.shape[1:])
+    rows, columns = (torch.from_numpy(mirrored_indices(size)).to(image.device) for size in image.shape[1:])
     padded = image.index_select(1, rows).index_select(2, columns).double()
     size = padded.shape[1:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, size)
@@ -64,14 +64,14 @@ def _convolve(image: Tensor, kernels: Tensor) -> Tensor:
     return out
 
 
-def _mirrored(size: int) -> NDArray[np.int64]:
+def mirrored_indices(size: int) -> NDArray[np.int64]:
     """The pixels of a side with those beyond it."""
     places = np.arange(-_REACH, size + _REACH) % (2 * size)
     return np.asarray(np.minimum(places, 2 * size - 1 - places), np.int64)
 
 
 @lru_cache(maxsize=1)
-def _modes() -> NDArray[np.float64]:
+def aberration_modes() -> NDArray[np.float64]:
     """Noll's Zernike polynomials 5 to 11, of variance 1 over the pupil, (7, n, n)."""
     x, y = _pupil()
     r = np.hypot(x, y)
@@ -91,15 +91,15 @@ def _pupil() -> list[NDArray[np.float64]]:
 
 
 @lru_cache(maxsize=1)
-def _is_open() -> NDArray[np.bool_]:
+def open_pupil() -> NDArray[np.bool_]:
     """Which samples lie in the pupil, (n, n)."""
     return np.asarray(np.hypot(*_pupil()) <= 1)
 
 
-def _spread(wavefront: NDArray[np.float64], wavelength: float) -> NDArray[np.float64]:
+def point_spread(wavefront: NDArray[np.float64], wavelength: float) -> NDArray[np.float64]:
     """The point-spread function in pixels (2 reach + 1)^2, sum 1, of a wavefront (n, n) in waves of 550 nm."""
     size, waves = 2 * _REACH + 1, _waves(wavelength)
-    pupil = np.exp(2j * np.pi * wavefront * (0.55 / wavelength)) * _is_open()
+    pupil = np.exp(2j * np.pi * wavefront * (0.55 / wavelength)) * open_pupil()
     spread = (abs(waves @ pupil @ waves.T) ** 2).reshape(size, _SAMPLES, size, _SAMPLES).sum((1, 3))
     return np.asarray(spread / spread.sum(), np.float64)
 
@@ -122,13 +122,13 @@ def _waves(wavelength: float) -> NDArray[np.complex128]:
 )
 def hand_shake(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Blur along the path of a shaking hand: a random walk of the velocity; the image's edge is repeated."""
-    paths = [_path(steps, strength["length"]) for steps in rng.host_normal(_STEPS, 2)]
+    paths = [shake_path(steps, strength["length"]) for steps in rng.host_normal(_STEPS, 2)]
     return torch.stack(
         [to_uint8(sum_shifted(image, path)) for image, path in zip(images, paths, strict=True)]
     )
 
 
-def _path(steps: NDArray[np.float32], length: float) -> list[Tap]:
+def shake_path(steps: NDArray[np.float32], length: float) -> list[Tap]:
     """The whole pixels that a path of this length goes through, about its middle, and how long it stays in each."""
     velocity = np.zeros(2)
     velocities = [velocity := 0.9 * velocity + step for step in steps.astype(np.float64)]

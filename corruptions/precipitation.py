@@ -53,7 +53,7 @@ def snow(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor
     The flakes y and their image turned by 180 degrees are added to keep x + (1 - keep) max(x, 1.5 g + 0.5),
     g the grey image.
     """
-    return _apply_snow(images, strength, *_draw_fall(images, strength, rng))
+    return apply_snow(images, strength, *_draw_fall(images, strength, rng))
 
 
 def _draw_fall(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> tuple[Tensor, list[float]]:
@@ -63,9 +63,10 @@ def _draw_fall(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> 
     return rng.normal(*part), angles
 
 
-def _apply_snow(
+def apply_snow(
     images: Tensor, strength: Mapping[str, float], fields: Tensor, angles: Sequence[float]
 ) -> Tensor:
+    """`snow` of the given fields and angles; see `_draw_fall`."""
     done = []
     for image, field, angle in zip(images, fields, angles, strict=True):
         flakes = _flakes(field, strength, angle, image.shape[1:])
@@ -124,10 +125,10 @@ def _whitened(image: Tensor, keep: float) -> Tensor:
 )
 def spatter(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Drops of water (x + m water) or of mud ((1 - m) x + m mud) on the lens, m a mask of random blots."""
-    return _apply_spatter(images, strength, rng.host_normal(*images.shape[2:]))
+    return apply_spatter(images, strength, rng.host_normal(*images.shape[2:]))
 
 
-def _apply_spatter(images: Tensor, strength: Mapping[str, float], fields: NDArray[np.float32]) -> Tensor:
+def apply_spatter(images: Tensor, strength: Mapping[str, float], fields: NDArray[np.float32]) -> Tensor:
     """`fields` is standard normal (B, H, W). The masks are made on the CPU whatever the device, and sent at once."""
     muddy = strength["mud"] >= 0.5
     colour = torch.tensor(_MUD if muddy else _WATER, device=images.device, dtype=torch.float32)[:, None, None]

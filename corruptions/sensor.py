@@ -50,7 +50,7 @@ def sensor_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -
 
     Electrons are Poisson(x n) + N(0, 3), n = 800000 / ISO at white, red and blue amplified by the white balance.
     """
-    return _develop(images, 1.0, lambda raw: _expose(raw, strength["iso"], rng))
+    return _develop(images, 1.0, lambda raw: expose(raw, strength["iso"], rng))
 
 
 @corruption(
@@ -67,7 +67,7 @@ def sensor_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -
 )
 def low_light(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Too little light: the image underexposed by some stops, with the noise of the ISO that did not suffice."""
-    return _develop(images, 0.5 ** strength["stops"], lambda raw: _expose(raw, strength["iso"], rng))
+    return _develop(images, 0.5 ** strength["stops"], lambda raw: expose(raw, strength["iso"], rng))
 
 
 @corruption(
@@ -104,14 +104,14 @@ def banding(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Ten
 def bit_depth(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> Tensor:
     """Few bits in raw: linear light in 2^bits levels, so that shadows, where the tone curve is steep, fall apart."""
     levels = 2 ** strength["bits"] - 1
-    light = _light()[:, None] / np.array(_GAINS, np.float32)
+    light = linear_light()[:, None] / np.array(_GAINS, np.float32)
     light = np.rint(light * levels) / levels * np.array(_GAINS)
-    table = _tones()[np.rint(light.clip(0, 1) * _STEPS).astype(np.int64)].T
+    table = tone_curve()[np.rint(light.clip(0, 1) * _STEPS).astype(np.int64)].T
     tables = torch.from_numpy(np.ascontiguousarray(table)).to(images.device)
     return apply_lut(images, tables.expand(len(images), 3, 256))
 
 
-def _expose(raw: Tensor, iso: float, rng: BatchRng) -> Tensor:
+def expose(raw: Tensor, iso: float, rng: BatchRng) -> Tensor:
     """Raw values (B, H, W), 1 at white, as a sensor counts and reads them."""
     white = _WHITE * 100 / iso
     return (rng.poisson(raw * white) + rng.normal(*raw.shape[1:]) * _READ) / white
@@ -119,16 +119,16 @@ def _expose(raw: Tensor, iso: float, rng: BatchRng) -> Tensor:
 
 def _develop(images: Tensor, exposure: float, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """Images at an exposure, with what `measure` (raw (B, H, W) to the same) makes of the raw values."""
-    light = torch.from_numpy(_light()).to(images.device).index_select(0, images.int().flatten())
+    light = torch.from_numpy(linear_light()).to(images.device).index_select(0, images.int().flatten())
     light = light.view(images.shape).mul_(exposure)
     raw = torch.zeros_like(light[:, 0])
     for channel, rows, columns in _PATTERN:
         raw[:, rows, columns] = light[:, channel, rows, columns] / _GAINS[channel]
     error = measure(raw).clamp_(0, 1).sub_(raw)
     for channel, gain in enumerate(_GAINS):
-        light[:, channel] += _demosaic(error, channel) * gain
+        light[:, channel] += demosaic(error, channel) * gain
     places = light.clamp_(0, 1).mul_(_STEPS).round_().int()
-    tones = torch.from_numpy(_tones()).to(images.device)
+    tones = torch.from_numpy(tone_curve()).to(images.device)
     return tones.index_select(0, places.flatten()).view(images.shape)
 
 
@@ -137,7 +137,7 @@ _PATTERN = ((0, _EVEN, _EVEN), (1, _EVEN, _ODD), (1, _ODD, _EVEN), (2, _ODD, _OD
 """Bayer's: the channel that is measured in each pixel of a square of four."""
 
 
-def _demosaic(raw: Tensor, channel: int) -> Tensor:
+def demosaic(raw: Tensor, channel: int) -> Tensor:
     """A channel of (B, H, W) where it is measured, and the mean of its nearest neighbours elsewhere."""
     measured = torch.zeros_like(raw)
     for one, rows, columns in _PATTERN:
@@ -160,7 +160,7 @@ def _beside(values: Tensor, axis: int) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _light() -> NDArray[np.float32]:
+def linear_light() -> NDArray[np.float32]:
     """Linear light in [0, 1] of each byte: the S-shaped tone curve of Brooks et al. and sRGB's, both inverted."""
     tone = 0.5 - np.sin(np.arcsin(1 - 2 * np.arange(256) / 255) / 3)
     light = np.where(tone <= 0.04045, tone / 12.92, ((tone + 0.055) / 1.055) ** 2.4)
@@ -168,7 +168,7 @@ def _light() -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1)
-def _tones() -> NDArray[np.uint8]:
+def tone_curve() -> NDArray[np.uint8]:
     """The byte of each step of linear light: the one whose own light is nearest in the tone curve."""
     light = np.arange(_STEPS + 1) / _STEPS
     tone = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)

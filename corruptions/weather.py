@@ -56,22 +56,23 @@ def brightness(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) ->
 )
 def frost(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Tensor:
     """Frost on the lens: keep x + frost y, y cut at random from one of the reference's six photographs."""
-    return _apply_frost(images, strength, _draw_cuts(images, rng))
+    return apply_frost(images, strength, draw_cuts(images, rng))
 
 
-def _draw_cuts(images: Tensor, rng: BatchRng) -> list[tuple[int, int, int]]:
+def draw_cuts(images: Tensor, rng: BatchRng) -> list[tuple[int, int, int]]:
     """Per image a texture's number, and the row and column at which its cut begins."""
     cuts = []
     for which, down, right in rng.host_uniform(3).tolist():
         number = int(which * len(_TEXTURES))
-        high, wide = (_size(number, *images.shape[2:])[i] - images.shape[2 + i] for i in (0, 1))
+        high, wide = (frost_size(number, *images.shape[2:])[i] - images.shape[2 + i] for i in (0, 1))
         cuts.append((number, int(down * high), int(right * wide)))
     return cuts
 
 
-def _apply_frost(
+def apply_frost(
     images: Tensor, strength: Mapping[str, float], cuts: Sequence[tuple[int, int, int]]
 ) -> Tensor:
+    """`frost` of the given cuts; see `draw_cuts`."""
     textures = torch.from_numpy(np.stack([_cut_texture(cut, *images.shape[2:]) for cut in cuts]))
     done = []
     for image, texture in zip(images, textures.to(images.device), strict=True):
@@ -82,12 +83,12 @@ def _apply_frost(
 def _cut_texture(cut: tuple[int, int, int], height: int, width: int) -> NDArray[np.uint8]:
     """The part of a texture that covers an image, (3, H, W)."""
     number, top, left = cut
-    size = _size(number, height, width)
+    size = frost_size(number, height, width)
     photograph = (_kept if math.prod(size) <= _MAX_KEPT else _enlarged)(number, size)
     return np.stack(cv2.split(photograph[top : top + height, left : left + width]))
 
 
-def _size(number: int, height: int, width: int) -> tuple[int, int]:
+def frost_size(number: int, height: int, width: int) -> tuple[int, int]:
     """(height, width) of a texture, made a tenth larger than what covers the image."""
     high, wide = _texture(number).shape[:2]
     scale = max(1, height / high, width / wide) * 1.1

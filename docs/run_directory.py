@@ -12,7 +12,7 @@ from robustbench_sgdm.store import schema
 from robustbench_sgdm.store.runs import IMAGE_QUALITY, LATENCY, RESULTS
 
 RECORDS = (
-    *("Manifest", "ModelInfo", "DatasetInfo", "CorruptionInfo", "Settings", "Cell"),
+    *("Manifest", "RecordedConfig", "ModelInfo", "DatasetInfo", "CorruptionInfo", "Settings", "Cell"),
     *("CellScores", "ErrorAnalysis", "TrainingResult", "Recipe", "ComparisonRecipe", "DashboardJob"),
 )
 
@@ -52,11 +52,12 @@ def page() -> str:
 
 def _section(record: type) -> str:
     about, _, _ = (inspect.getdoc(record) or "").partition("\n")
-    rows = "".join(f"| `{name}` | {text} |\n" for name, text in _attributes(record))
+    rows = "".join(f"| `{name}` | {text} |\n" for name, text in attributes(record))
     return f"\n## {record.__name__}\n\n{about}\n\n| field | what it is |\n|---|---|\n{rows}"
 
 
-def _attributes(record: type) -> Iterator[tuple[str, str]]:
+def attributes(record: type) -> Iterator[tuple[str, str]]:
+    """The fields that a record's docstring lists, and what it says of each."""
     _, _, listed = (inspect.getdoc(record) or "").partition("Attributes:\n")
     for match in re.finditer(r"^    (\w+): (.+(?:\n {8}.+)*)", listed, re.MULTILINE):
         yield match[1], " ".join(match[2].split())

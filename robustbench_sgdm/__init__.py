@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         score,
         train,
         verify_pixels,
-        wrap_detector,
     )
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
@@ -45,43 +44,11 @@ if TYPE_CHECKING:
         IncompleteError,
         RobustBenchError,
         StoppedError,
+        TrainingFailedError,
         UnsafeFileError,
         UsageError,
     )
-
-_API = (
-    *(
-        "Run",
-        "as_maite",
-        "checks",
-        "compare",
-        "corrupt",
-        "corrupt_dataset",
-        "evaluate",
-        "export",
-        "load_detector",
-        "loss_curves",
-        "score",
-        "train",
-    ),
-    "verify_pixels",
-    "wrap_detector",
-)
-_CONFIGS = (
-    *("ChecksConfig", "ComparisonConfig", "CopyConfig", "EvaluationConfig", "ExportConfig"),
-    *("InferenceConfig", "ScoringConfig", "TrainingConfig"),
-)
-_ERRORS = (
-    *("RobustBenchError", "UsageError", "DataError", "UnsafeFileError"),
-    *("CorruptionError", "DeviceError", "IncompleteError", "StoppedError"),
-)
-_FROM = {
-    **dict.fromkeys(_API, "api"),
-    **dict.fromkeys(_CONFIGS, "config"),
-    "Comparison": "comparison",
-    "Detections": "core.detections",
-    **dict.fromkeys(_ERRORS, "core.errors"),
-}
+    from robustbench_sgdm.detectors import wrap_detector
 
 __all__ = [
     "ChecksConfig",
@@ -101,6 +68,7 @@ __all__ = [
     "ScoringConfig",
     "StoppedError",
     "TrainingConfig",
+    "TrainingFailedError",
     "UnsafeFileError",
     "UsageError",
     "__version__",
@@ -120,13 +88,21 @@ __all__ = [
 ]
 
 
+_MODULES = {"Comparison": "comparison", "Detections": "core.detections", "wrap_detector": "detectors"}
+"""Where names are from that are neither of `api` nor a configuration nor an error."""
+
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there
 
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first used, so that importing the package costs nothing."""
-        if name not in _FROM:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_FROM[name]}"), name)
+        module = _MODULES.get(name, "api")
+        if name.endswith("Config"):
+            module = "config"
+        elif name.endswith("Error"):
+            module = "core.errors"
+        return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,12 @@
 """One function for each thing this package does; the command line, the dashboard and notebooks call these."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from robustbench_sgdm.config import (
     ChecksConfig,
@@ -15,12 +15,14 @@ from robustbench_sgdm.config import (
     EvaluationConfig,
     ExportConfig,
     InferenceConfig,
+    LossSplit,
     ScoringConfig,
     TrainingConfig,
+    check_name,
     check_severities,
-    takes,
 )
 from robustbench_sgdm.core.arguments import check_arguments, check_fields
+from robustbench_sgdm.core.config_fields import takes
 from robustbench_sgdm.core.errors import (
     DataError,
     IncompleteError,
@@ -41,16 +43,16 @@ if TYPE_CHECKING:
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.corruption import Corruption
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.detectors.adapters.callable import Function
     from robustbench_sgdm.detectors.adapters.maite import MaiteAugmentation, MaiteModel
     from robustbench_sgdm.evaluation import Evaluation
     from robustbench_sgdm.figures import FigureResult, ImageRef, RunAnalysis
     from robustbench_sgdm.model_checks import ModelChecks
     from robustbench_sgdm.sweep.corrupted_copies import CopyResult
     from robustbench_sgdm.sweep.pixel_manifest import Verification
+    from robustbench_sgdm.tables import Table
     from robustbench_sgdm.training import TrainedRun
 
-Picture = TypeVar("Picture")
+AnyImage = TypeVar("AnyImage")
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,9 +104,8 @@ def score(config: ScoringConfig) -> "Run":
     from robustbench_sgdm.evaluation import load_dataset
     from robustbench_sgdm.sweep import external_predictions
 
-    texts: Sequence[str] = config.sources  # type: ignore[assignment]
-    sources = [one for text in texts for one in external_predictions.discover_predictions(text)]
-    for text in texts:
+    sources = [one for text in config.sources for one in external_predictions.discover_predictions(text)]
+    for text in config.sources:
         if unread := external_predictions.unread_files(text, sources):
             _LOG.warning(
                 "%d json or pickle file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
@@ -158,6 +159,22 @@ def train(config: TrainingConfig) -> "list[TrainedRun]":
     return training.train(config)
 
 
+def training_table(runs: "Sequence[TrainedRun]") -> "Table":
+    """The trainings of one comparison as a table for people: mean and spread over seeds, difference to the baseline.
+
+    Args:
+        runs: at least one, as `train` returns them.
+
+    Raises:
+        DataError: the comparison's `recipe.yaml` is damaged.
+    """
+    from robustbench_sgdm import tables, training
+
+    frame, data = training.runs_table(runs), training.read_recipe(runs[0].folder.parent)["data"]
+    truth = f"Validation: {data['validation images']:,} images, {data['validation truth']}"
+    return tables.training_table(training.summarize_runs(frame), frame, truth=truth)
+
+
 @takes(ComparisonConfig)
 def compare(config: ComparisonConfig) -> "Comparison":
     """Compare models of one run, or of several over the same images, seed and engine.
@@ -172,7 +189,7 @@ def compare(config: ComparisonConfig) -> "Comparison":
     """
     from robustbench_sgdm.comparison import Comparison
 
-    runs = [one if isinstance(one, Run) else Run.open(one) for one in config.runs]  # type: ignore[union-attr]
+    runs = [one if isinstance(one, Run) else Run.open(one) for one in config.runs]
     return Comparison.create(config, [run.directory for run in runs])
 
 
@@ -200,7 +217,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     if config.sheet is not None:
         figures.check_suffix(config.sheet)
     chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-    sweep.check_corruptions(chosen, config.severities, config.engine)
+    sweep.check_corruptions(chosen, config.severity, config.engine)
     dataset = load_dataset(config)
     if config.sheet is not None:
         versions = corrupted_copies.first_image_versions(dataset, chosen, config)
@@ -249,9 +266,7 @@ def verify_pixels(
 
 
 @check_arguments
-def loss_curves(
-    runs: Sequence[str | Path], *, split: Literal["train", "val"] = "train", smooth: float = 0.02
-) -> "Figure":
+def loss_curves(runs: Sequence[str | Path], *, split: LossSplit = "train", smooth: float = 0.02) -> "Figure":
     """Draw the losses of trainings, ours or Ultralytics': a line per training, its seeds as a band.
 
     Args:
@@ -266,8 +281,7 @@ def loss_curves(
     from robustbench_sgdm import figures
     from robustbench_sgdm.store import logs_without_record, read_logs
 
-    if split not in ("train", "val"):
-        raise unknown_name_error("split", split, ("train", "val"))
+    check_name("split", split, LossSplit)
     logs = read_logs([Path(run) for run in runs], split)
     if absent := logs_without_record(logs):
         _LOG.warning(
@@ -395,7 +409,11 @@ class Run:
         from robustbench_sgdm import robustness
 
         run, names = self.against(baseline) if baseline else self, self._metrics(metrics)
-        intervals = robustness.bootstrap_intervals(run.directory, resamples=run.resamples, metrics=names)
+        done = len(run.directory.cells) - len(run.directory.missing_cells())
+        update = make_counter(run.progress, "resampling", done)
+        intervals = robustness.bootstrap_intervals(
+            run.directory, resamples=run.resamples, metrics=names, progress=update
+        )
         return intervals.table(names)
 
     def shifts(self) -> "pd.DataFrame":
@@ -427,9 +445,9 @@ class Run:
             (analysis, "contact_sheet"),
         ]:
             try:
-                self._make_pictures(each, getattr(each, wanted))
+                self._make_images(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
-                _LOG.info("without some pictures: %s", error)
+                _LOG.info("without some images: %s", error)
         return report.write_report(analysis)
 
     @check_arguments
@@ -477,7 +495,7 @@ class Run:
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
         if name in ("side-by-side", "contact-sheet"):
-            self._make_pictures(
+            self._make_images(
                 analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
             )
         return figures.draw(name, analysis)
@@ -497,8 +515,8 @@ class Run:
 
         return list(metrics) or [robustness.primary_metric(self.directory)]
 
-    def _make_pictures(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
-        """Keep the pictures that the run lacks, from its data set's images."""
+    def _make_images(self, analysis: "RunAnalysis", wanted: "Sequence[ImageRef]") -> None:
+        """Store the corrupted images that the run lacks, made from its data set's."""
         from robustbench_sgdm.store import has_image
 
         todo = [one for one in dict.fromkeys(wanted) if not has_image(analysis.run, *one)]
@@ -508,9 +526,9 @@ class Run:
 
         registry, known = corruption.load_corruptions(self.corruptions), {}
         for name in dict.fromkeys(name for name, *_ in todo):
-            with suppress(UsageError):  # one that is not there is told of where it is needed
+            with suppress(UsageError):  # one that is missing is reported where it is needed
                 known[name] = registry.get(name)
-        update = make_counter(self.progress, "making pictures", len(todo))
+        update = make_counter(self.progress, "corrupting images", len(todo))
         sweep.make_corrupted_images(analysis.run, todo, known, progress=update)
 
     def __repr__(self) -> str:
@@ -561,8 +579,11 @@ def load_detector(
     *,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    **settings: Any,
 ) -> "Detector":
     """Load a detector.
+
+        load_detector("best.pt", imgsz=640, device="cuda")
 
     Args:
         model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`),
@@ -570,6 +591,7 @@ def load_detector(
         config: sizes, thresholds and device; the CPU where it names none.
         weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
+        settings: of `InferenceConfig`, in place of those of `config`.
 
     Raises:
         UsageError: an unknown name, or a value outside its bounds.
@@ -577,45 +599,15 @@ def load_detector(
     """
     from robustbench_sgdm import detectors
 
+    known = [one.name for one in fields(InferenceConfig)]
+    if unknown := [name for name in settings if name not in known]:
+        raise unknown_name_error("setting", unknown[0], known)
+    config = replace(config, **settings)
     if is_library_model(str(model)):
         return detectors.load_library_model(str(model), config, weights=weights, classes=classes)
     if detectors.is_plugin(str(model)):
         return detectors.load_plugin(str(model))
     return detectors.load_file(model, config, weights=weights, classes=classes)
-
-
-@check_arguments
-def wrap_detector(
-    function: "Function",
-    classes: Sequence[str] | Mapping[int, str],
-    *,
-    name: str | None = None,
-    fingerprint: str | None = None,
-    imgsz: int = 0,
-    thread_safe: bool = False,
-) -> "Detector":
-    """Make a function a detector that `evaluate` takes. Results are clipped to the image and sorted by score.
-
-    Args:
-        function: takes a list of uint8 (H, W, 3) RGB arrays; gives for each image, in its pixels, one of: `Detections`,
-            Ultralytics' `Results`, `supervision.Detections`, a MAITE target, the dict of torchvision or transformers
-            (boxes, scores, labels), a tuple (xyxy, scores, labels), or rows of x1, y1, x2, y2, score, label.
-        classes: class names; a label is an index into them, or a key where they are a dict.
-        name: what results call it; the function's own if None.
-        fingerprint: names the function, its weights and settings: results stored under it are used again. Where the
-            function is an `nn.Module`, or has one as `.model`, its state dict and structure count too, and are enough
-            by themselves. With neither, nothing stored is used again.
-        imgsz: the size it works at, for tables; images come as they are.
-        thread_safe: whether several threads may call the function at once.
-
-    Raises:
-        UsageError: no function, no class, or a name that no folder can have.
-    """
-    from robustbench_sgdm import detectors
-
-    return detectors.wrap_detector(
-        function, classes, name=name, fingerprint=fingerprint, imgsz=imgsz, thread_safe=thread_safe
-    )
 
 
 @overload
@@ -654,14 +646,14 @@ def as_maite(
 
 @check_arguments
 def corrupt(
-    image: Picture,
+    image: AnyImage,
     corruption: str,
     severity: float | None = None,
     *,
     seed: int = 0,
     image_id: int = 0,
     engine: str = "torch",
-) -> Picture:
+) -> AnyImage:
     """The image under a corruption, as a run with the same seed sees the image of this id.
 
     Args:

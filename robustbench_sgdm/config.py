@@ -1,54 +1,99 @@
-"""The settings that users choose: validated once, and written into the manifest of a run as they are."""
+"""The settings that users choose: validated once, and written into the manifest of a run as they are.
+
+A path may be given as text, and one value where a field holds several.
+"""
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
-from functools import wraps
-from inspect import signature
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robustbench_sgdm.core.arguments import check_fields
+from robustbench_sgdm.core.config_fields import (
+    Converted,
+    OptionalPathField,
+    PathField,
+    PathsField,
+    SeedsField,
+    TextsField,
+    to_optional_path,
+    to_optional_texts,
+    to_paths,
+    to_seeds,
+    to_texts,
+    to_tuple,
+)
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from robustbench_sgdm.api import Run
     from robustbench_sgdm.detectors import Detector
-    from robustbench_sgdm.scoring import CategoryIds, ImageIds
     from robustbench_sgdm.training import TrainingData, TrainingProgress
-
-P = ParamSpec("P")
-C = TypeVar("C")
-R = TypeVar("R")
 
 
 def ignore(_: object) -> None:
     """Do nothing."""
 
 
-def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
-    """Let a function of a configuration take the configuration's arguments instead.
+def check_severities(severities: float | Iterable[float]) -> tuple[float, ...]:
+    """One severity or several, in order, each once.
 
-    So every setting is named, typed, documented and validated in one place, the configuration.
+    Raises:
+        UsageError: none, one is no number in [0, 5], or finer than 0.001.
     """
+    values = to_tuple(severities)
+    if not values:
+        raise UsageError("--severity is empty; choose at least one, such as 0-5")
+    for severity in values:
+        if not isinstance(severity, Real):
+            raise UsageError(
+                f"severity {severity!r} is not a number; give one or several, such as [0, 1, 3, 5]"
+            )
+        number = float(severity)
+        if not (math.isfinite(number) and 0 <= number <= 5):
+            raise UsageError(
+                f"severity {number:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
+            )
+        if round(number, 3) != number:
+            raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
+    return tuple(sorted({float(severity) for severity in values}))
 
-    def decorate(function: Callable[[C], R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(config(*args, **kwargs))
 
-        call.__signature__ = signature(config)  # type: ignore[attr-defined]
-        return call
+def check_name(what: str, value: str, known: Any) -> None:
+    """Refuse what a `Literal` does not have; a type checker alone sees what a notebook passes."""
+    if value not in get_args(known):
+        raise unknown_name_error(what, value, get_args(known))
 
-    return decorate
 
+SeveritiesField = Converted[float | Iterable[float], tuple[float, ...]]
+
+ImageIds = Literal["auto", "id", "file-name"]
+"""How images are found: as the predictions tell, by `image_id` as the data set's id, or by `file_name`, else by
+`image_id` as the stem of the file."""
+
+CategoryIds = Literal["auto", "id", "from-0", "from-1", "coco", "name"]
+"""What `category_id` is: as the predictions tell; the data set's id; the place among its classes, in the order of their
+ids, counted from 0 or from 1; COCO's id, 1 to 90 with gaps; or nothing, where `category_name` names the class."""
+
+ScoringEngine = Literal["elsewhere", "torch", "imgaug"]
+"""What corrupted the images of predictions: another program, or one of ours."""
+
+ImageFormat = Literal["png", "jpg"]
+"""Of corrupted copies."""
+
+ExportFormat = Literal["onnx", "openvino"]
+"""Of exported models."""
+
+LossSplit = Literal["train", "val"]
+"""Whose losses a curve shows."""
 
 EXECUTORS = ("local", "ray")
 LAYOUT_NAMES = ("raw", "end2end", "rtdetr", "torchvision", "detr")
 NORMALIZE_NAMES = ("unit", "imagenet")
-EXPORT_FORMATS = ("onnx", "openvino")
 RUNTIME_NAMES = ("pytorch", "onnx", "openvino", "tensorrt", "auto")
 _MAX_IMGSZ = 7680  # px; Ultralytics keeps classes apart in suppression by shifting boxes as far
 _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
@@ -170,21 +215,23 @@ class EvaluationConfig(InferenceConfig):
         UsageError: a value is outside its bounds, or two do not go together.
     """
 
-    models: "str | Path | Detector | Sequence[str | Path | Detector]" = ()
+    models: Converted[
+        "str | Path | Detector | Iterable[str | Path | Detector]", "tuple[str | Path | Detector, ...]"
+    ] = Converted(to_tuple, ())
     _: KW_ONLY
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    from_train: Path | None = None
+    weights: Mapping[str, str | Path] = field(default_factory=dict)
+    from_train: OptionalPathField = OptionalPathField(to_optional_path, None)
     baseline: str | None = None
     add_baselines: bool = True
     allow_identical: bool = False
     data: str | Path = "scenes"
-    images: Path | None = None
+    images: OptionalPathField = OptionalPathField(to_optional_path, None)
     split: str = "val"
     shifts: Mapping[str, str | Path] = field(default_factory=dict)
     fraction: float = 1.0
-    noise: str | Sequence[str] = "gaussian"
-    severity: float | Sequence[float] = (0, 1, 2, 3, 4, 5)
-    corruptions: Sequence[Path] = ()
+    noise: TextsField = TextsField(to_texts, "gaussian")
+    severity: SeveritiesField = SeveritiesField(check_severities, (0, 1, 2, 3, 4, 5))
+    corruptions: PathsField = PathsField(to_paths, ())
     engine: str = "torch"
     seed: int = 0
     batch: int = 0
@@ -192,7 +239,7 @@ class EvaluationConfig(InferenceConfig):
     workers: int = 0
     address: str | None = None
     gpus: float = 1.0
-    project: Path = Path("runs/robustness")
+    project: PathField = PathField(Path, Path("runs/robustness"))
     name: str | None = None
     exist_ok: bool = False
     command: str = ""
@@ -200,8 +247,6 @@ class EvaluationConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("models", "noise", "severity"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if self.from_train and (self.models or self.weights):
             raise UsageError("--from-train sets models and weights; leave out --model and --weights")
         for name in self.shifts:
@@ -209,18 +254,12 @@ class EvaluationConfig(InferenceConfig):
                 raise UsageError(f"--shift {name!r} must be 1 to 41 letters, digits, _, . or -")
         if not self.noise:
             raise UsageError("--noise is empty; choose at least one, such as gaussian")
-        object.__setattr__(self, "severity", check_severities(self.severities))
         if self.executor not in EXECUTORS:
             raise unknown_name_error("executor", self.executor, EXECUTORS)
         if self.executor == "local" and (self.address is not None or self.gpus != 1):
             raise UsageError("--address and --gpus go with --executor ray")
         if self.workers < 0 or self.batch < 0:
             raise UsageError(f"workers is {self.workers} and batch is {self.batch}; both must be 0 or more")
-
-    @property
-    def severities(self) -> tuple[float, ...]:
-        """`severity`, always a sequence."""
-        return self.severity if isinstance(self.severity, tuple) else ()
 
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types; a detector object by its name."""
@@ -247,12 +286,12 @@ class ExportConfig(InferenceConfig):
 
     model: str | Path = ""
     _: KW_ONLY
-    weights: str | Path | None = None
-    format: str = "onnx"
-    out: Path | None = None
+    weights: OptionalPathField = OptionalPathField(to_optional_path, None)
+    format: ExportFormat = "onnx"
+    out: OptionalPathField = OptionalPathField(to_optional_path, None)
     int8: bool = False
     data: str | Path = ""
-    images: Path | None = None
+    images: OptionalPathField = OptionalPathField(to_optional_path, None)
     split: str = "val"
     dynamic: bool = False
     progress: Progress = field(default=no_progress, compare=False, repr=False)
@@ -261,8 +300,7 @@ class ExportConfig(InferenceConfig):
         super().__post_init__()
         if not str(self.model):
             raise UsageError("no model given; name one of `robustbench list models` or a checkpoint")
-        if self.format not in EXPORT_FORMATS:
-            raise unknown_name_error("format", self.format, EXPORT_FORMATS)
+        check_name("format", self.format, ExportFormat)
         if self.int8 != bool(self.data):
             raise UsageError(
                 "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
@@ -287,10 +325,10 @@ class ChecksConfig(InferenceConfig):
 
     model: "str | Path | Detector | None" = None
     _: KW_ONLY
-    weights: Path | None = None
-    predictions: Path | None = None
+    weights: OptionalPathField = OptionalPathField(to_optional_path, None)
+    predictions: OptionalPathField = OptionalPathField(to_optional_path, None)
     data: str | Path = "scenes"
-    images: Path | None = None
+    images: OptionalPathField = OptionalPathField(to_optional_path, None)
     split: str = "val"
     limit: int = 32
     progress: Progress = field(default=no_progress, compare=False, repr=False)
@@ -325,33 +363,35 @@ class ScoringConfig:
         progress: called with the cells scored; not in the manifest.
 
     Raises:
-        UsageError: no source, or a model name that cannot be the name of a folder.
+        UsageError: no source, an unknown name, or a model name that cannot be the name of a folder.
     """
 
-    sources: str | Path | Sequence[str | Path]
+    sources: TextsField = TextsField(to_texts, ())
     _: KW_ONLY
     model: str
     data: str | Path
-    images: Path | None = None
+    images: OptionalPathField = OptionalPathField(to_optional_path, None)
     split: str = "val"
     baseline: str | None = None
-    engine: str = "elsewhere"
+    engine: ScoringEngine = "elsewhere"
     seed: int = 0
-    image_ids: "ImageIds" = "auto"
-    category_ids: "CategoryIds" = "auto"
-    corruptions: Sequence[Path] = ()
-    project: Path = Path("runs/robustness")
+    image_ids: ImageIds = "auto"
+    category_ids: CategoryIds = "auto"
+    corruptions: PathsField = PathsField(to_paths, ())
+    project: PathField = PathField(Path, Path("runs/robustness"))
     name: str | None = None
     command: str = ""
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "sources", tuple(map(str, _as_tuple(self.sources))))
         if not self.sources:
             raise UsageError("no predictions; pass a directory or CORRUPTION@SEVERITY=FILE")
         if Path(self.model).name != self.model or self.model in {"", "..", "."}:
             raise UsageError(f"--model {self.model!r} must be a plain name: it becomes the name of a folder")
+        check_name("engine", self.engine, ScoringEngine)
+        check_name("image_ids", self.image_ids, ImageIds)
+        check_name("category_ids", self.category_ids, CategoryIds)
 
     def manifest(self) -> dict[str, Any]:
         """Every setting as plain types."""
@@ -384,11 +424,13 @@ class ComparisonConfig:
         UsageError: no run.
     """
 
-    runs: "str | Path | Run | Sequence[str | Path | Run]"
+    runs: Converted["str | Path | Run | Iterable[str | Path | Run]", "tuple[str | Path | Run, ...]"] = (
+        Converted(to_tuple, ())
+    )
     _: KW_ONLY
     baseline: str | None = None
-    models: str | Sequence[str] = ()
-    metrics: str | Sequence[str] = ()
+    models: TextsField = TextsField(to_texts, ())
+    metrics: TextsField = TextsField(to_texts, ())
     confidence: float | None = None
     sizes: str | Sequence[float] | None = None
     by_class: bool = False
@@ -400,8 +442,6 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("runs", "models", "metrics"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.runs:
             raise UsageError("no run to compare; pass at least one run directory")
 
@@ -426,39 +466,30 @@ class CopyConfig:
 
     data: str | Path = "scenes"
     _: KW_ONLY
-    images: Path | None = None
+    images: OptionalPathField = OptionalPathField(to_optional_path, None)
     split: str = "val"
-    noise: str | Sequence[str] = "gaussian"
-    severity: float | Sequence[float] = (1, 2, 3, 4, 5)
-    corruptions: Sequence[Path] = ()
+    noise: TextsField = TextsField(to_texts, "gaussian")
+    severity: SeveritiesField = SeveritiesField(check_severities, (1, 2, 3, 4, 5))
+    corruptions: PathsField = PathsField(to_paths, ())
     engine: str = "torch"
     seed: int = 0
-    out: Path = Path("runs/corrupted")
-    format: Literal["png", "jpg"] = "png"
+    out: PathField = PathField(Path, Path("runs/corrupted"))
+    format: ImageFormat = "png"
     quality: int = 95
     limit: int = 0
-    manifest: Path | None = None
-    sheet: Path | None = None
+    manifest: OptionalPathField = OptionalPathField(to_optional_path, None)
+    sheet: OptionalPathField = OptionalPathField(to_optional_path, None)
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("noise", "severity"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if not self.noise:
             raise UsageError("--noise is empty; choose at least one, such as gaussian")
-        object.__setattr__(self, "severity", check_severities(self.severities))
-        if self.format not in ("png", "jpg"):
-            raise unknown_name_error("format", self.format, ("png", "jpg"))
+        check_name("format", self.format, ImageFormat)
         if not 1 <= self.quality <= 100:
             raise UsageError(f"quality is {self.quality}, must be from 1 to 100")
         if self.limit < 0:
             raise UsageError(f"limit is {self.limit}, must be 0 or more")
-
-    @property
-    def severities(self) -> tuple[float, ...]:
-        """`severity`, always a sequence."""
-        return self.severity if isinstance(self.severity, tuple) else ()
 
 
 @dataclass(frozen=True)
@@ -492,28 +523,30 @@ class TrainingConfig:
         progress: called while data are rendered.
 
     Raises:
-        UsageError: no model, or no seed.
+        UsageError: no model, or a seed that is no whole number from 0 to 2147483647.
     """
 
-    models: str | Sequence[str]
+    models: TextsField = TextsField(to_texts, ())
     _: KW_ONLY
     data: "str | Path | TrainingData" = "scenes"
     val: str | None = None
-    classes: Sequence[str] | None = None
+    classes: Converted[str | Iterable[str] | None, tuple[str, ...] | None] = Converted(
+        to_optional_texts, None
+    )
     fraction: float = 1.0
     recipe: str = "quick"
-    init: Path | None = None
-    seeds: Sequence[int] = (0,)
+    init: OptionalPathField = OptionalPathField(to_optional_path, None)
+    seeds: SeedsField = SeedsField(to_seeds, (0,))
     epochs: int | None = None
     imgsz: int | None = None
     batch: int | None = None
     workers: int | None = None
     device: str | int | None = None
-    noise: Sequence[str] = ()
-    corruptions: Sequence[Path] = ()
+    noise: TextsField = TextsField(to_texts, ())
+    corruptions: PathsField = PathsField(to_paths, ())
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    loggers: Sequence[str] = ()
-    project: Path = Path("runs/train")
+    loggers: TextsField = TextsField(to_texts, ())
+    project: PathField = PathField(Path, Path("runs/train"))
     name: str | None = None
     exist_ok: bool = False
     resume: bool = False
@@ -522,34 +555,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "models", _as_tuple(self.models))
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
-        if not self.seeds:
-            raise UsageError("no seed to train with; give at least one, such as 0")
-
-
-def check_severities(severities: Sequence[float]) -> tuple[float, ...]:
-    """The severities in order, each once.
-
-    Raises:
-        UsageError: none, one is outside [0, 5], or finer than 0.001.
-    """
-    if not severities:
-        raise UsageError("--severity is empty; choose at least one, such as 0-5")
-    for severity in severities:
-        if not (math.isfinite(severity) and 0 <= severity <= 5):
-            raise UsageError(
-                f"severity {severity:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
-            )
-        if round(severity, 3) != severity:
-            raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
-    return tuple(sorted({float(severity) for severity in severities}))
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """One value or a sequence, as a tuple."""
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
 
 
 def _manifest(config: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -111,14 +110,14 @@ class Evaluation:
         if config.executor == "ray":
             check_ray_options(config.address, device=device, gpus=config.gpus, connect=False)
         chosen = corruption.load_corruptions(config.corruptions).select(config.noise)
-        check_corruptions(chosen, config.severities, config.engine, device)
+        check_corruptions(chosen, config.severity, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         shifted = {
             name: load_dataset(replace(config, data=source, images=None, split="val")).subset(config.fraction)
             for name, source in expand_shifts(config.shifts).items()
         }
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
-        check_corruptions(chosen, config.severities, config.engine, device, (smallest.height, smallest.width))
+        check_corruptions(chosen, config.severity, config.engine, device, (smallest.height, smallest.width))
         config = replace(config, device=device)
         entries = _load_detectors(config)
         for one in (dataset, *shifted.values()):
@@ -137,7 +136,7 @@ class Evaluation:
             entries,
             dataset,
             chosen,
-            config.severities,
+            config.severity,
             settings,
             command=config.command,
             config=config.manifest(),
@@ -334,7 +333,7 @@ def _load_detectors(config: EvaluationConfig) -> dict[str, DetectorEntry]:
         trained = training.read_comparison(config.from_train)
         return load_trained_detectors([(run.model, run.seed, run.weights) for run in trained], config)
     return load_detectors(
-        cast(Sequence[str | Path | Detector], config.models),
+        config.models,
         config,
         weights=config.weights,
         baselines=config.add_baselines,
@@ -347,11 +346,11 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
     Raises:
         UsageError: a folder without any.
     """
-    found: dict[str, str | Path] = {}
+    sources: dict[str, str | Path] = {}
     for name, source in shifts.items():
         folder = Path(source)
         if not folder.is_dir():
-            found[name] = source
+            sources[name] = source
             continue
         own = sorted(folder.glob("annotations/*.json"))
         below = sorted(folder.glob("*/annotations/*.json"))
@@ -365,8 +364,8 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
                 f"--shift {name}: {folder} has neither annotations/*.json nor */annotations/*.json, as COCO-O has; give "
                 "a COCO json or a dataset YAML"
             )
-        found |= {name: own[0]} if own else {f"{name}-{path.parent.parent.name}": path for path in below}
-    return found
+        sources |= {name: own[0]} if own else {f"{name}-{path.parent.parent.name}": path for path in below}
+    return sources
 
 
 def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset) -> None:

@@ -76,14 +76,14 @@ def parse_threshold(text: str, kind: Kind, metric: str = "AP") -> Threshold:
     Raises:
         UsageError: another form, an unknown metric or not a finite number.
     """
-    found = _PATTERN.fullmatch(text.strip())
+    match = _PATTERN.fullmatch(text.strip())
     known = {one.lower(): one for one in (*METRICS, *MEASURES)}
-    name = known.get((found[2] or found[3] or metric).lower(), "") if found else ""
+    name = known.get((match[2] or match[3] or metric).lower(), "") if match else ""
     try:
-        value = float(found[4]) if found else float("nan")
+        value = float(match[4]) if match else float("nan")
     except ValueError:
         value = float("nan")
-    if found is None or not name or not abs(value) < float("inf"):
+    if match is None or not name or not abs(value) < float("inf"):
         raise UsageError(
             f"--{kind} {text!r} is not a threshold: write a mean ({', '.join(_MEANS)}; rPC:AP_S for another metric than "
             f"{metric}) or a metric ({', '.join(known.values())}), '=' and a number, for example rPC=50"
@@ -94,7 +94,7 @@ def parse_threshold(text: str, kind: Kind, metric: str = "AP") -> Threshold:
         )
     if kind == "max-drop" and value < 0:
         raise UsageError(f"--max-drop {text!r} is negative: write a drop as a positive number of points")
-    return Threshold(kind, found[1] or "score", name, value)
+    return Threshold(kind, match[1] or "score", name, value)
 
 
 def check_thresholds(

@@ -58,9 +58,8 @@ def test_clean_ap_is_that_of_ultralytics_val(
     validator = DetectionValidator(args=settings)
     validator(model=str(coco_weights))
     found = json.loads((Path(validator.save_dir) / "predictions.json").read_text())
-    own = datasets.load_dataset(
-        str(tmp_path / "data.yaml")
-    )  # what `score --data data.yaml` makes of them, untouched
+    # What `score --data data.yaml` makes of them, untouched.
+    own = datasets.load_dataset(str(tmp_path / "data.yaml"))
     read = read_predictions(Path(validator.save_dir) / "predictions.json", own)
     names = {image.path.name: image.id for image in own.images}
     told = [(names[d["file_name"]], d["category_id"] - 1, d["score"]) for d in found]
@@ -110,7 +109,6 @@ def test_grafted_at_gamma_zero_detects_the_same(coco_json: Path, coco_weights: P
         load_detector(name, weights=coco_weights).predict(images) for name in ("yolov8n", "yolov8n-sgdm")
     )
     for a, b in zip(plain, grafted, strict=True):
-        np.testing.assert_allclose(
-            a.xyxy, b.xyxy, atol=1e-2
-        )  # folding the graft rounds its additions to zero
+        # Folding the graft rounds its additions to zero.
+        np.testing.assert_allclose(a.xyxy, b.xyxy, atol=1e-2)
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)

@@ -1,7 +1,9 @@
 """The public API: what the commands do, without printing; configurations; detectors of one's own and of plug-ins."""
 
+import importlib
 import inspect
 import logging
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,9 +51,8 @@ def test_names_are_there_and_importing_them_costs_nothing() -> None:
 def test_a_run_from_python_is_the_command_s(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        logging.getLogger("robustbench_sgdm"), "handlers", []
-    )  # the command line adds its own
+    # The command line adds its own.
+    monkeypatch.setattr(logging.getLogger("robustbench_sgdm"), "handlers", [])
     stages: list[tuple[str, int, int]] = []
     run = rb.evaluate(
         "yolov8n-sgdm", project=tmp_path, name="r", progress=lambda *at: stages.append(at), **TWO
@@ -60,7 +61,7 @@ def test_a_run_from_python_is_the_command_s(
     frame = run.results()
     assert frame["model"].tolist() == ["yolov8n", "yolov8n", "yolov8n-sgdm", "yolov8n-sgdm"]
     assert any(stage == "predicting" and done == total for stage, done, total in stages)
-    config = run.directory.manifest.config
+    config = run.directory.manifest.config.content()
     assert config["imgsz"] == 64 and config["models"] == ["yolov8n-sgdm"]
     again = rb.evaluate("yolov8n-sgdm", project=tmp_path, name="r", **TWO)
     assert again.path == run.path
@@ -123,7 +124,7 @@ def test_a_function_is_a_detector(tmp_path: Path) -> None:
     ("function", "message"),
     [
         (lambda images: [], "0 results for 1 images"),
-        (lambda images: [np.zeros((1, 5))], "cannot reshape"),
+        (lambda images: [np.zeros((1, 5))], r"must have \(n, 6\)"),
         (lambda images: [np.array([[0, 0, 1, 1, 0.5, 7]])], "labels span 7 to 7, must be 0 to 0"),
         (lambda images: [np.array([[0, 0, 1, 1, 1.5, 0]])], r"must lie in \[0, 1\]"),
         (lambda images: [np.array([[0, 0, np.nan, 1, 0.5, 0]])], "NaN"),
@@ -209,6 +210,20 @@ def test_detectors_of_other_packages(package: Callable[..., None], caplog: pytes
     assert len(rb.load_detector("yolov8n").classes) == 12  # the others are not affected, nor taken over
     assert len(detectors.load_detectors(["yolov8n"])["yolov8n"].detector.classes) == 12
     assert "detector yolov8n of theirs:nothing left out: the name is taken" in caplog.text
+
+
+def test_a_detector_takes_the_settings_by_name() -> None:
+    assert rb.load_detector("yolov8n", imgsz=64).imgsz == 64
+    assert rb.load_detector("yolov8n", rb.InferenceConfig(imgsz=96, conf=0.5), imgsz=64).imgsz == 64
+    with pytest.raises(UsageError, match="imgsz"):
+        rb.load_detector("yolov8n", image_size=64)
+
+
+def test_every_name_that_a_package_exports_is_there() -> None:
+    for module in pkgutil.walk_packages(rb.__path__, "robustbench_sgdm."):
+        if module.ispkg:
+            package = importlib.import_module(module.name)
+            assert all(hasattr(package, name) for name in getattr(package, "__all__", ())), module.name
 
 
 CORRUPTION = """
@@ -318,7 +333,7 @@ def test_a_configuration_takes_what_python_has_at_hand() -> None:
         "device": 0,
     }
     config = EvaluationConfig("yolov8n", **given)
-    assert list(config.severities) == [0, 3] and list(config.corruptions) == [Path("own")]
+    assert list(config.severity) == [0, 3] and list(config.corruptions) == [Path("own")]
     assert (str(config.device), config.project) == ("0", Path("out"))
 
 
@@ -350,8 +365,12 @@ def test_a_function_that_no_other_process_can_import_is_named(tmp_path: Path) ->
 
 
 def test_functions_show_the_configuration_s_arguments() -> None:
-    assert inspect.signature(rb.evaluate) == inspect.signature(rb.EvaluationConfig)
-    assert inspect.signature(rb.train) == inspect.signature(rb.TrainingConfig)
+    for function, config in ((rb.evaluate, rb.EvaluationConfig), (rb.train, rb.TrainingConfig)):
+        taken, held = inspect.signature(function), inspect.signature(config)
+        assert [(one.name, one.kind, one.default) for one in taken.parameters.values()] == [
+            (one.name, one.kind, one.default) for one in held.parameters.values()
+        ]
+        assert "Converted" not in str(taken), "it says what may be given"
     with pytest.raises(TypeError, match="severties"):
         rb.evaluate("yolov8n", severties=[1])  # type: ignore[call-arg]
 

@@ -47,7 +47,7 @@ def test_every_field_of_a_run_directory_is_in_its_page() -> None:
         )
         own = set(record.model_fields) if fields is None else fields
         inherited = {"versions"} if name == "ComparisonRecipe" else set()
-        assert {field for field, _ in made._attributes(record)} == own - inherited, name
+        assert {field for field, _ in made.attributes(record)} == own - inherited, name
 
 
 def test_the_cluster_is_one_to_ray() -> None:

@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 import robustbench_sgdm as rb
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.datasets import scenes
 from robustbench_sgdm.detectors import Detector
 from robustbench_sgdm.detectors.letterbox import letterbox_placement
 
+models: Any = resources.import_file(resources.root() / "tests/detectors/runtimes/models.py")
 IMAGES = 20
 Rows = NDArray[np.float64]
 
@@ -175,6 +177,50 @@ def test_size_and_thresholds_of_a_file(data: Path) -> None:
     assert {"image size", "scores", "thresholds"} <= set(problems)
     assert "320 px that its file says" in problems["image size"].evidence
     assert "--imgsz 320" in problems["image size"].remedy
+
+
+def exported(path: Path, **how: Any) -> Path:
+    path.write_bytes(models.raw(**how))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("side", "said", "evidence", "is_problem"),
+    [
+        (64, 640, "64 px, the one size that the file takes; its metadata say 640 px", True),
+        (64, 64, "64 px, as its file says", False),
+        (
+            "any",
+            99_999,
+            "64 px; the 99999 px that its file says it was trained at cannot be tried: imgsz is",
+            False,
+        ),
+        ("any", 128, "at 64 px, ", True),
+    ],
+)
+def test_the_size_of_an_exported_file(
+    tiny_coco: Path, tmp_path: Path, side: int | str, said: int, evidence: str, is_problem: bool
+) -> None:
+    """What a file says of its size may be wrong; it runs at the size that it takes."""
+    path = exported(tmp_path / "m.onnx", side=side, metadata=models.METADATA | {"imgsz": f"[{said}, {said}]"})
+    found = rb.checks(path, data=tiny_coco, limit=2, imgsz=0 if side == 64 else 64)
+    (size,) = (one for one in found.findings if one.check == "image size")
+    assert evidence in size.evidence and bool(size.remedy) == is_problem
+
+
+def test_a_file_that_says_nothing_of_itself(
+    tiny_coco: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    path = exported(tmp_path / "m.onnx", metadata={}, batch=1)
+    words = ("checks", "--model", str(path), "--data", str(tiny_coco), "--limit", "2")
+    assert "give as many as it has" in command(*words, code=2)
+    how = ("--classes", "cat,dog,cow", "--layout", "raw", "--normalize", "unit", "--runtime", "auto")
+    shown = command(*words, *how, code=1).splitlines()
+    (head,) = (line for line in shown if line.split() == ["check", "result", "evidence"])
+    place = head.index("evidence")
+    (scores,) = (line for line in shown if " boxes, scores from " in line)
+    assert scores[place - 1] == " " and scores[place].isdigit(), "the column is aligned to the left"
+    assert "names 2 models; check one" in command("checks", "--model", f"{path},yolov8n", code=2)
 
 
 def test_an_untrained_model_is_said_to_be_one(data: Path) -> None:

@@ -194,7 +194,7 @@ def _show_image(
     image_id, truth = _current_image(ids), run_data.ground_truth(view)
     position = ids.index(image_id)
     (row,) = image_viewer.rows(truth.images[truth.images["image_id"] == image_id])
-    own = image_viewer.image_truth(truth, image_id)
+    own = truth.of_image(image_id)
     image = RunImage.from_manifest(view.run.manifest, row, corruption, severity)
     url, problem = _image_url(view, image)
     panes = []

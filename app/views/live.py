@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from robustbench_sgdm import api
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.dashboard import image_viewer, inference, run_data, session, sources, uploads, widgets
+from robustbench_sgdm.dashboard import (
+    access,
+    image_viewer,
+    inference,
+    run_data,
+    session,
+    sources,
+    uploads,
+    widgets,
+)
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.store import Manifest
 
@@ -47,9 +56,9 @@ def live() -> None:
         corruption = widgets.select_corruption(_corruptions(), default="gaussian_noise")
     severity = float(widgets.slider("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
     uploaded = st.file_uploader(
-        f"Or a photograph of your own, up to {uploads.MAX_MEGABYTES} MB",
+        f"Or a photograph of your own, up to {access.MAX_UPLOAD_MEGABYTES} MB",
         type=list(uploads.FORMATS),
-        max_upload_size=uploads.MAX_MEGABYTES,
+        max_upload_size=access.MAX_UPLOAD_MEGABYTES,
         key="upload",
     )
     confirmed = [_may_load(title) for title in dict.fromkeys(titles) if title not in EMBEDDED]

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from robustbench_sgdm import corruption
+from robustbench_sgdm.config import check_severities
 from robustbench_sgdm.core import escaping, parsing
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
@@ -96,11 +97,8 @@ def _arguments(models: list[str], noise: list[str], severities: str, data: str) 
         folder = name.removeprefix("hf:")
         # Before any check whose message would tell whether such a file exists.
         sources.check_input_path(folder)
-    items, selected, levels = (
-        parsing.parse_models(models),
-        parsing.split_list(noise),
-        parsing.parse_severities([severities]),
-    )
+    items, selected = parsing.parse_models(models), parsing.split_list(noise)
+    levels = check_severities(parsing.parse_severities([severities]))
     if not items or not selected:
         raise UsageError("choose at least one model and one corruption")
     code = [item for item in items if ":" in item and not parsing.find_file(item)]

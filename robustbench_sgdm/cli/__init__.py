@@ -12,6 +12,8 @@ import typer
 
 from robustbench_sgdm import __version__
 from robustbench_sgdm.cli import (
+    checks,
+    clean,
     compare,
     corrupt,
     curves,
@@ -63,8 +65,8 @@ app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
 app.command("dashboard")(dashboard.dashboard)
-app.command("clean")(lists.clean)
-app.command("checks")(lists.checks)
+app.command("clean")(clean.clean)
+app.command("checks")(checks.checks)
 
 
 class _Notes(logging.Handler):

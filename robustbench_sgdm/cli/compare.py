@@ -1,9 +1,8 @@
 """`robustbench compare`: models side by side, with intervals; thresholds as an exit code."""
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,21 +15,8 @@ if TYPE_CHECKING:
     from robustbench_sgdm.gate import Threshold
 
 
-class Form(StrEnum):
-    """Of what is printed."""
-
-    table = "table"
-    csv = "csv"
-    markdown = "markdown"
-    latex = "latex"
-    json = "json"
-
-
-class Drops(StrEnum):
-    """That count against --max-drop."""
-
-    significant = "significant"
-    any = "any"
+Form = Literal["table", "csv", "markdown", "latex", "json"]
+"""Of what is printed."""
 
 
 def compare(
@@ -85,7 +71,7 @@ def compare(
             "names them.",
         ),
     ] = False,
-    arm: Annotated[
+    seed_group: Annotated[
         list[str] | None,
         typer.Option(
             "--seed-group",
@@ -103,7 +89,7 @@ def compare(
             "--format",
             help="table for the terminal, csv with a row per number, markdown or latex for documents, json for programs.",
         ),
-    ] = Form.table,
+    ] = "table",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write csv, markdown, latex or json into this file instead.")
     ] = None,
@@ -122,12 +108,12 @@ def compare(
         ),
     ] = None,
     drops: Annotated[
-        Drops,
+        Literal["significant", "any"],
         typer.Option(
             "--drops",
             help="Which drops fail: those that are significant after Holm's correction, or any.",
         ),
-    ] = Drops.significant,
+    ] = "significant",
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Also write the results of the thresholds as JUnit XML.")
     ] = None,
@@ -142,7 +128,7 @@ def compare(
 
     opened = [api.Run.open(path) for path in {path.resolve(): path for path in runs}.values()]
     known = api.comparison_names(opened)
-    groups = _groups(arm or [], known)
+    groups = _groups(seed_group or [], known)
     with progress_bars() as progress:
         comparison = api.compare(
             opened,
@@ -176,7 +162,7 @@ def compare(
         )
     _print(comparison, form, out)
     if thresholds:
-        _check(comparison, thresholds, drops is Drops.significant, junit)
+        _check(comparison, thresholds, drops == "significant", junit)
 
 
 def _groups(values: Sequence[str], known: Collection[str]) -> dict[str, list[str]]:
@@ -213,17 +199,17 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
     from robustbench_sgdm.cli.console import info, print_document, print_numbers
     from robustbench_sgdm.core import atomic_io, escaping
 
-    if form is Form.table and out is None:
+    if form == "table" and out is None:
         for table in comparison.tables():
             print_numbers(table)
         for verdict in comparison.verdicts:
             info(f"verdict {verdict.headline}")
         return
-    if form in (Form.csv, Form.json):
+    if form in ("csv", "json"):
         rows = comparison.rows()
-        text = escaping.csv(rows) if form is Form.csv else tables.to_json(rows)
+        text = escaping.csv(rows) if form == "csv" else tables.to_json(rows)
     else:
-        write = tables.to_latex if form is Form.latex else tables.to_markdown
+        write = tables.to_latex if form == "latex" else tables.to_markdown
         text = "\n".join(map(write, comparison.tables()))
     for pair, why in comparison.identical.items():
         info(tables.identical_sentence(*pair, why))

@@ -1,7 +1,7 @@
 """Prints tables, messages and progress bars to the terminal."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -59,19 +59,19 @@ def print_document(text: str) -> None:
     typer.echo(text, nl=False)
 
 
-def print_table(table: Table) -> None:
-    """Print a table."""
+def print_table(table: Table, text: Container[str] = ()) -> None:
+    """Print a table; columns of `text` are aligned to the left, as the first one is."""
     whole = fits_terminal(table)  # then only labels are wrapped
-    drawn = RichTable(title=_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
+    drawn = RichTable(title=table_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            _cell(column, " "),
-            justify="right" if index else "left",
+            table_cell(column, " "),
+            justify="right" if index and column not in text else "left",
             overflow="fold",
             no_wrap=whole and index > 0,
         )
     for row in table.rows:
-        drawn.add_row(*map(_cell, row))
+        drawn.add_row(*map(table_cell, row))
     out.print(drawn)
     for text in table.notes:
         print_line(text)
@@ -88,7 +88,7 @@ def print_numbers(table: Table) -> None:
     print_table(parts[-1])
 
 
-def _cell(text: str, at: str = "") -> Text:
+def table_cell(text: str, at: str = "") -> Text:
     """A table cell; plain text would be markup to rich. The first `at`, if any, becomes a line break."""
     return Text(terminal(text).replace(at, "\n", bool(at)))
 

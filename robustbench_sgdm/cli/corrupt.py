@@ -1,6 +1,5 @@
 """`robustbench corrupt`: corrupted copies of a data set, for detectors that run somewhere else."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +16,9 @@ from robustbench_sgdm.cli.shared_options import (
     SeverityOption,
     SplitOption,
 )
+from robustbench_sgdm.config import ImageFormat
 from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import UsageError
-
-
-class Format(StrEnum):
-    """Of the image files."""
-
-    png = "png"
-    jpg = "jpg"
 
 
 def corrupt(
@@ -40,8 +33,8 @@ def corrupt(
         typer.Option("--out", help="Folder for the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}."),
     ] = Path("runs/corrupted"),
     form: Annotated[
-        Format, typer.Option("--format", help="png keeps every pixel; jpg is a second corruption.")
-    ] = Format.png,
+        ImageFormat, typer.Option("--format", help="png keeps every pixel; jpg is a second corruption.")
+    ] = "png",
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of jpg files.")] = 95,
     sheet: Annotated[
         Path | None,
@@ -100,13 +93,13 @@ def corrupt(
             source,
             images=folder,
             split=split,
-            noise=parsing.require_items(noise, "--noise", "gaussian"),
+            noise=parsing.split_list(noise),
             severity=parsing.parse_severities(severity),
             corruptions=corruptions or [],
             engine=engine,
             seed=seed,
             out=out,
-            format=form.value,
+            format=form,
             quality=quality,
             limit=limit,
             manifest=manifest,

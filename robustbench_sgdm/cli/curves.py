@@ -1,17 +1,11 @@
 """`robustbench curves`: loss curves of training runs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Split(StrEnum):
-    """Of the data."""
-
-    train = "train"
-    val = "val"
+from robustbench_sgdm.config import LossSplit
 
 
 def curves(
@@ -24,7 +18,7 @@ def curves(
     out: Annotated[Path, typer.Option("--out", help="File to write: .svg, .png or .pdf.")] = Path(
         "curves.png"
     ),
-    split: Annotated[Split, typer.Option("--split", help="Whose losses.")] = Split.train,
+    split: Annotated[LossSplit, typer.Option("--split", help="Whose losses.")] = "train",
     smooth: Annotated[
         float,
         typer.Option("--smooth", min=0, max=1, help="Width of the smoothing window, share of the epochs."),
@@ -39,5 +33,5 @@ def curves(
     from robustbench_sgdm.cli.console import info
 
     figures.check_suffix(out)
-    figures.save_figure(api.loss_curves(list(runs), split=split.value, smooth=smooth), out)
+    figures.save_figure(api.loss_curves(list(runs), split=split, smooth=smooth), out)
     info(f"curves  {out}")

@@ -1,28 +1,27 @@
 """`robustbench export`: a checkpoint as a model of ONNX Runtime or OpenVINO."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from robustbench_sgdm.cli.data import resolve_paths
-from robustbench_sgdm.cli.shared_options import ImagesOption, SplitOption
+from robustbench_sgdm.cli.shared_options import (
+    End2EndOption,
+    ImagesOption,
+    ImgszOption,
+    SplitOption,
+    TrustOption,
+)
+from robustbench_sgdm.config import ExportFormat, InferenceConfig
 from robustbench_sgdm.core import parsing
-
-
-class Format(StrEnum):
-    """Of the export."""
-
-    onnx = "onnx"
-    openvino = "openvino"
 
 
 def export(
     model: Annotated[
         str, typer.Argument(help="Zoo name (see `robustbench list models`) or path of a checkpoint.")
     ],
-    form: Annotated[Format, typer.Option("--format", help="Runtime that the export is for.")] = Format.onnx,
+    form: Annotated[ExportFormat, typer.Option("--format", help="Runtime that the export is for.")] = "onnx",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,13 +42,7 @@ def export(
     ] = "",
     images: ImagesOption = None,
     split: SplitOption = "val",
-    imgsz: Annotated[
-        int,
-        typer.Option(
-            "--imgsz",
-            help="Letterbox size in pixels; 0: what the model's file says it was trained at, or 640.",
-        ),
-    ] = 0,
+    imgsz: ImgszOption = InferenceConfig.imgsz,
     dynamic: Annotated[
         bool,
         typer.Option(
@@ -59,17 +52,9 @@ def export(
     ] = False,
     max_det: Annotated[
         int, typer.Option("--max-det", help="Maximum detections per image of a head that needs no NMS.")
-    ] = 300,
-    end2end: Annotated[
-        bool | None,
-        typer.Option("--end2end/--no-end2end", help="Branch of YOLOv10's and YOLO26's heads, as in `run`."),
-    ] = None,
-    trust_weights: Annotated[
-        bool,
-        typer.Option(
-            "--trust-weights", help="Let a .pt file run the code in it. Only for files that you trust fully."
-        ),
-    ] = False,
+    ] = InferenceConfig.max_det,
+    end2end: End2EndOption = None,
+    trust_weights: TrustOption = False,
 ) -> None:
     """Export a checkpoint to ONNX or OpenVINO, in float32 or 8 bits, for `run --model` and for deployment.
 
@@ -84,7 +69,7 @@ def export(
         path = api.export(
             str(parsing.find_path(model) or model),
             weights=weights,
-            format=form.value,
+            format=form,
             out=out,
             int8=int8,
             data=source,

@@ -63,11 +63,8 @@ def figure(
     """
     from robustbench_sgdm import api, figures
     from robustbench_sgdm.cli.console import info, progress_bars
-    from robustbench_sgdm.core.errors import unknown_name_error
     from robustbench_sgdm.tables import identical_sentence
 
-    if name not in figures.all_figures():
-        raise unknown_name_error("figure", name, figures.all_figures())
     path = out or Path(f"{name}.svg")
     figures.check_suffix(path)
     with progress_bars() as progress:

@@ -1,21 +1,11 @@
-"""`robustbench list ...` and `robustbench checks`."""
+"""`robustbench list ...`: what is available."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.shared_options import (
-    RUNS,
-    CorruptionDirOption,
-    DataOption,
-    DeviceOption,
-    DownloadOption,
-    ImagesOption,
-    ProjectOption,
-    SplitOption,
-)
-from robustbench_sgdm.core import parsing
+from robustbench_sgdm.cli.shared_options import RUNS, CorruptionDirOption, ProjectOption
+from robustbench_sgdm.core.errors import UsageError
 
 app = typer.Typer(
     help="List what is available: models, corruptions, data, figures, runs.",
@@ -73,7 +63,6 @@ def corruptions(
     from robustbench_sgdm import listings, tables
     from robustbench_sgdm.cli.console import print_table, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
-    from robustbench_sgdm.core.errors import UsageError
 
     if measure:
         with progress_bars() as progress:
@@ -138,127 +127,3 @@ def runs(
         for name, state, done, cells, models, data in frame.itertuples(index=False)
     ]
     print_table(Table(f"runs in {project}", ["run", "state", "cells", "models", "data"], rows))
-
-
-def clean(
-    project: ProjectOption = RUNS,
-    name: Annotated[
-        list[str] | None, typer.Option("--name", help="Run directory; may be repeated. Default: all of them.")
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove what is listed; without it, nothing is touched.")
-    ] = False,
-) -> None:
-    """List, and with --yes remove, what no run needs: half-written files, left-over shards, outdated cells.
-
-    Complete cells are never removed, nor are shards from which the same command resumes. Runs that a process works on
-    are skipped. Locks need no cleaning: the system frees them with their process.
-    """
-    from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import info, print_table
-    from robustbench_sgdm.tables import Table
-
-    frame = listings.clean_runs(project, name, remove=yes)
-    if frame.empty:
-        info(f"nothing to remove in {project}")
-        return
-    size = _format_bytes(int(frame["bytes"].sum()))
-    summary = f"{size} removed" if yes else f"{size}; nothing is removed yet: add --yes"
-    rows = [
-        [r, kind, str(files), _format_bytes(size)] for r, kind, files, size in frame.itertuples(index=False)
-    ]
-    title = f"{'removed from' if yes else 'to remove in'} {project}"
-    print_table(Table(title, ["run", "kind", "files", "size"], rows, [summary]))
-
-
-def _format_bytes(count: int) -> str:
-    """A size as people say it.
-
-    >>> _format_bytes(812), _format_bytes(48_300_000)
-    ('812 B', '48.3 MB')
-    """
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def checks(
-    model: Annotated[
-        str | None, typer.Option("--model", help="Check this model against --data; whatever `run` takes.")
-    ] = None,
-    predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Check a COCO results json against --data instead.")
-    ] = None,
-    data: DataOption = "scenes",
-    images: ImagesOption = None,
-    split: SplitOption = "val",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a --model by name.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Images to run the model on.")] = 32,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="As in `run`.")] = 0,
-    conf: Annotated[float, typer.Option("--conf", help="As in `run`.")] = 0.001,
-    iou: Annotated[float, typer.Option("--iou", help="As in `run`.")] = 0.7,
-    max_det: Annotated[int, typer.Option("--max-det", help="As in `run`.")] = 300,
-    device: DeviceOption = None,
-    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="As in `run`.")] = False,
-    download: DownloadOption = False,
-) -> None:
-    """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
-
-    Runs a few images and looks for what lowers AP, each with evidence: class names, thresholds, box format, labels,
-    suppression, colour order, image size, images without boxes. Exit code 1 where something is to change, or missing.
-    """
-    if model is None and predictions is None:
-        _check_installation()
-        return
-    from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import print_line, print_table, progress_bars
-    from robustbench_sgdm.cli.data import resolve_paths
-    from robustbench_sgdm.tables import Table
-
-    source, folder = resolve_paths(data, images)
-    with progress_bars() as progress:
-        found = api.checks(
-            parsing.parse_models([model])[0] if model else None,
-            weights=weights,
-            predictions=predictions,
-            data=source,
-            images=folder,
-            split=split,
-            limit=limit,
-            imgsz=imgsz,
-            conf=conf,
-            iou=iou,
-            max_det=max_det,
-            device=device,
-            trust_weights=trust_weights,
-            download=download,
-            progress=progress,
-        )
-    rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in found.findings]
-    print_table(
-        Table(
-            f"{found.model} on {found.images} images of {found.data}", ["check", "result", "evidence"], rows
-        )
-    )
-    for one in found.problems:
-        print_line(f"{one.check}: {one.remedy}")
-    if not found.problems:
-        print_line("nothing to change")
-        return
-    raise typer.Exit(1)
-
-
-def _check_installation() -> None:
-    """Versions, devices, and what is missing; exit code 1 if something is."""
-    from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import print_table
-    from robustbench_sgdm.tables import Table
-
-    frame, missing = listings.check_installation()
-    verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"
-    print_table(Table("checks", list(frame.columns), frame.to_numpy().tolist(), [verdict]))
-    if missing:
-        raise typer.Exit(1)

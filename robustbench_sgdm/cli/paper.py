@@ -1,21 +1,11 @@
 """`robustbench paper`: the SGDM paper's tables, recomputed beside what it printed."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from robustbench_sgdm.cli.shared_options import DeviceOption
-
-
-class Form(StrEnum):
-    """Of the output."""
-
-    table = "table"
-    csv = "csv"
-    markdown = "markdown"
-    latex = "latex"
 
 
 def paper(
@@ -24,12 +14,12 @@ def paper(
         typer.Option("--table", help="Table of the paper, 2 to 8; may be repeated. All of them by default."),
     ] = None,
     form: Annotated[
-        Form,
+        Literal["table", "csv", "markdown", "latex"],
         typer.Option(
             "--format",
             help="table for the terminal, csv with a row per number, markdown or latex for documents.",
         ),
-    ] = Form.table,
+    ] = "table",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write into this file instead: CSV, LaTeX, else Markdown.")
     ] = None,
@@ -63,14 +53,14 @@ def paper(
             times = paper.measure_times(number, rounds=rounds, device=device, report=console.info)
             cells = [c for c in cells if c.quantity != "time"] + times
         results.append(cells)
-        if form is Form.table and out is None:
+        if form == "table" and out is None:
             console.print_table(paper.to_table(cells))
-    if form is Form.csv:
+    if form == "csv":
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        write = tables.to_latex if form is Form.latex else tables.to_markdown
+        write = tables.to_latex if form == "latex" else tables.to_markdown
         text = "\n".join(write(paper.to_table(cells)) for cells in results)
     if out:
         atomic_io.write_bytes(out, text.encode())
-    elif form is not Form.table:
+    elif form != "table":
         console.print_document(text)

@@ -13,18 +13,30 @@ from robustbench_sgdm.cli.results import print_results
 from robustbench_sgdm.cli.shared_options import (
     RUNS,
     BaselineOption,
+    ClassesOption,
+    ConfOption,
     CorruptionDirOption,
     DataOption,
     DeviceOption,
     DownloadOption,
+    End2EndOption,
     EngineOption,
+    HalfOption,
     ImagesOption,
+    ImgszOption,
+    IouOption,
+    LayoutOption,
+    MaxDetOption,
     NoiseOption,
+    NormalizeOption,
     ProjectOption,
+    RuntimeOption,
     SeedOption,
     SeverityOption,
     SplitOption,
+    TrustOption,
 )
+from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
 
@@ -75,18 +87,12 @@ def run(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not also run the baseline of a module variant.")
     ] = False,
-    imgsz: Annotated[
-        int,
-        typer.Option(
-            "--imgsz",
-            help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
-        ),
-    ] = 0,
+    imgsz: ImgszOption = InferenceConfig.imgsz,
     batch: Annotated[
         int, typer.Option("--batch", min=0, help="Images per forward pass; 0: 4 on the CPU, 32 on a GPU.")
     ] = 0,
     device: DeviceOption = None,
-    half: Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")] = False,
+    half: HalfOption = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -119,58 +125,16 @@ def run(
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of the images, in (0, 1]; the same ones each time.")
     ] = 1.0,
-    conf: Annotated[
-        float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
-    ] = 0.001,
-    iou: Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")] = 0.7,
-    max_det: Annotated[int, typer.Option("--max-det", help="Maximum detections per image.")] = 300,
-    end2end: Annotated[
-        bool | None,
-        typer.Option(
-            "--end2end/--no-end2end",
-            help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: as "
-            "Ultralytics' val (one-to-many).",
-        ),
-    ] = None,
+    conf: ConfOption = InferenceConfig.conf,
+    iou: IouOption = InferenceConfig.iou,
+    max_det: MaxDetOption = InferenceConfig.max_det,
+    end2end: End2EndOption = None,
     corruptions: CorruptionDirOption = None,
-    trust_weights: Annotated[
-        bool,
-        typer.Option(
-            "--trust-weights",
-            help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust "
-            "fully.",
-        ),
-    ] = False,
-    runtime: Annotated[
-        str,
-        typer.Option(
-            "--runtime",
-            help="What computes checkpoints: pytorch, onnx, openvino or tensorrt (exported once, checked for equal "
-            "boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
-        ),
-    ] = "pytorch",
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes",
-            help="Class names of exported files that have none, in label order: a file (a name per line, a json list, a "
-            "dataset YAML) or names between commas.",
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout",
-            help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
-        ),
-    ] = None,
-    normalize: Annotated[
-        str | None,
-        typer.Option(
-            "--normalize",
-            help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
-        ),
-    ] = None,
+    trust_weights: TrustOption = False,
+    runtime: RuntimeOption = "pytorch",
+    classes: ClassesOption = None,
+    layout: LayoutOption = None,
+    normalize: NormalizeOption = None,
     download: DownloadOption = False,
     project: ProjectOption = RUNS,
     name: Annotated[
@@ -202,7 +166,6 @@ def run(
     """
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import progress_bars
-    from robustbench_sgdm.config import EvaluationConfig
 
     models = parsing.parse_models(model or [])
     source, folder = resolve_paths(data, images)

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,33 +16,7 @@ from robustbench_sgdm.cli.shared_options import (
     ProjectOption,
     SplitOption,
 )
-
-
-class ImageIds(StrEnum):
-    """What `image_id` is."""
-
-    auto = "auto"
-    id = "id"
-    file_name = "file-name"
-
-
-class CategoryIds(StrEnum):
-    """What `category_id` is."""
-
-    auto = "auto"
-    id = "id"
-    from_0 = "from-0"
-    from_1 = "from-1"
-    coco = "coco"
-    name = "name"
-
-
-class Engine(StrEnum):
-    """What corrupted the images."""
-
-    elsewhere = "elsewhere"
-    torch = "torch"
-    imgaug = "imgaug"
+from robustbench_sgdm.config import CategoryIds, ImageIds, ScoringEngine
 
 
 def score(
@@ -63,13 +36,13 @@ def score(
         str | None, typer.Option("--baseline", help="Model of the same directory to compare it with.")
     ] = None,
     engine: Annotated[
-        Engine,
+        ScoringEngine,
         typer.Option(
             "--engine",
             help="What corrupted the images: if `robustbench corrupt` used this engine, they are comparable "
             "with `robustbench run`.",
         ),
-    ] = Engine.elsewhere,
+    ] = "elsewhere",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the corruptions.")] = 0,
     image_ids: Annotated[
         ImageIds,
@@ -78,7 +51,7 @@ def score(
             help="How to find the image of a prediction: id, image_id is the data's own; file-name, by file_name, else "
             "image_id is the file's stem; auto, whatever fits all predictions.",
         ),
-    ] = ImageIds.auto,
+    ] = "auto",
     category_ids: Annotated[
         CategoryIds,
         typer.Option(
@@ -86,7 +59,7 @@ def score(
             help="What category_id is: id, the data's own; from-0 or from-1, the index of the class; coco, COCO's 1 to "
             "90; name, unused, category_name counts; auto, whatever fits all predictions.",
         ),
-    ] = CategoryIds.auto,
+    ] = "auto",
     corruptions: CorruptionDirOption = None,
     project: ProjectOption = RUNS,
     name: Annotated[
@@ -116,10 +89,10 @@ def score(
             images=folder,
             split=split,
             baseline=baseline,
-            engine=engine.value,
+            engine=engine,
             seed=seed,
-            image_ids=image_ids.value,
-            category_ids=category_ids.value,
+            image_ids=image_ids,
+            category_ids=category_ids,
             corruptions=corruptions or [],
             project=project,
             name=name,

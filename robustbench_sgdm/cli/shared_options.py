@@ -52,6 +52,64 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
 ]
+ImgszOption = Annotated[
+    int,
+    typer.Option(
+        "--imgsz",
+        help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
+    ),
+]
+HalfOption = Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")]
+ConfOption = Annotated[
+    float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
+]
+IouOption = Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")]
+MaxDetOption = Annotated[int, typer.Option("--max-det", help="Maximum detections per image.")]
+End2EndOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--end2end/--no-end2end",
+        help="Branch of YOLOv10's and YOLO26's heads: one-to-one without NMS, or one-to-many with it; default: as "
+        "Ultralytics' val (one-to-many).",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights",
+        help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust fully.",
+    ),
+]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="What computes checkpoints of Ultralytics: pytorch, onnx, openvino or tensorrt (exported once, checked for "
+        "equal boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Class names of exported files and of other libraries' weights that have none, in label order: a file (a "
+        "name per line, a json list, a dataset YAML) or names between commas.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
+    ),
+]
+NormalizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
+    ),
+]
 DownloadOption = Annotated[
     bool,
     typer.Option(

@@ -2,13 +2,16 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustbench_sgdm.cli.shared_options import CorruptionDirOption
 from robustbench_sgdm.core import parsing
-from robustbench_sgdm.core.errors import StoppedError, UsageError
+from robustbench_sgdm.core.errors import StoppedError, TrainingFailedError, UsageError
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.training import TrainedRun, TrainingProgress
 
 
 def train(
@@ -108,11 +111,10 @@ def train(
     Each (model, seed) writes Ultralytics' own files, health.csv and best.safetensors into PROJECT/NAME/<model>-seed<k>/;
     runs.csv and summary.csv beside them have every run, and means and standard deviations.
     """
-    from robustbench_sgdm import api, training
+    from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import info, print_table
-    from robustbench_sgdm.tables import training_table
 
-    runs: list[training.TrainedRun] = []
+    runs: list[TrainedRun] = []
     try:
         runs = api.train(
             parsing.parse_models(model),
@@ -135,10 +137,10 @@ def train(
             exist_ok=exist_ok,
             resume=resume,
             arguments=_overrides(set_ or []),
-            report=training.print_epochs,
+            report=_print_epoch,
             progress=_print_rendering,
         )
-    except training.TrainingFailedError as failure:
+    except TrainingFailedError as failure:
         runs = failure.runs
         raise
     except KeyboardInterrupt:
@@ -148,13 +150,16 @@ def train(
         ) from None
     finally:
         if runs:
-            folder = runs[0].folder.parent
-            frame, data_facts = training.runs_table(runs), training.read_recipe(folder)["data"]
-            truth = (
-                f"Validation: {data_facts['validation images']:,} images, {data_facts['validation truth']}"
-            )
-            print_table(training_table(training.summarize_runs(frame), frame, truth=truth))
-            info(f"comparison  {folder}")
+            print_table(api.training_table(runs))
+            info(f"comparison  {runs[0].folder.parent}")
+
+
+def _print_epoch(progress: "TrainingProgress") -> None:
+    """A line after the first ten batches, as a first estimate, and after each epoch."""
+    from robustbench_sgdm.cli.console import info
+
+    if progress.map50_95 is not None or (progress.epoch, progress.batch) == (1, 10):
+        info(str(progress))
 
 
 def _print_rendering(stage: str, done: int, total: int) -> None:
@@ -166,15 +171,14 @@ def _print_rendering(stage: str, done: int, total: int) -> None:
 
 
 def _seeds(values: list[str]) -> list[int]:
-    """Whole numbers from 0.
+    """Whole numbers.
 
     >>> _seeds(["0,1", "7"])
     [0, 1, 7]
     """
     items = parsing.split_list(values)
-    bad = [item for item in items if not item.isdecimal() or int(item) >= 2**31]
-    if bad or not items:
-        raise UsageError(f"seed {bad[0] if bad else ''!r} is not a whole number from 0 to 2147483647")
+    if bad := [item for item in items if not item.isdecimal()]:
+        raise UsageError(f"seed {bad[0]!r} is not a whole number from 0 to 2147483647")
     return [int(item) for item in items]
 
 
@@ -194,12 +198,12 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     if own:
         raise UsageError(f"--set {own[0]} is a separate option: see `robustbench train --help`")
     try:
-        found = {key: yaml.safe_load(value) for key, _, value in pairs}
+        arguments = {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise UsageError(f"--set cannot be read: {error}") from error
-    for key, value in found.items():
+    for key, value in arguments.items():
         if value is None:
             raise UsageError(f"--set {key} has no value")
         with suppress(ValueError):  # YAML takes 1e-3 for a word
-            found[key] = float(value) if isinstance(value, str) else value
-    return found
+            arguments[key] = float(value) if isinstance(value, str) else value
+    return arguments

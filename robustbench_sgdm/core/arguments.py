@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
 
+from robustbench_sgdm.core.config_fields import Converted
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.untrusted_input import short_repr
 
@@ -65,7 +66,7 @@ def check_fields(instance: Any) -> None:
         UsageError: a field has something else; names it.
     """
     for one in fields(instance):
-        if not isinstance(one.type, str):
+        if not isinstance(one.type, str) and get_origin(one.type) is not Converted:  # which has converted it
             checked = check_argument(one.name, getattr(instance, one.name), one.type)
             object.__setattr__(instance, one.name, checked)
 

@@ -5,11 +5,12 @@ The command line prints them without a traceback and exits with their code.
 
 import difflib
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from robustbench_sgdm import api, store
+    from robustbench_sgdm.training import TrainedRun
 
 
 class RobustBenchError(Exception):
@@ -61,6 +62,18 @@ class IncompleteError(RobustBenchError):
             "fix it and run the same command again to compute them"
         )
         self.directory = directory
+
+
+class TrainingFailedError(RobustBenchError):
+    """Some trainings of a comparison failed; the others are finished.
+
+    Attributes:
+        runs: the finished ones.
+    """
+
+    def __init__(self, failed: Mapping[str, str], runs: "Sequence[TrainedRun]") -> None:
+        super().__init__("; ".join(f"{name}: {why}" for name, why in failed.items()))
+        self.runs = list(runs)
 
 
 class StoppedError(RobustBenchError):

@@ -1,7 +1,6 @@
 """Parses options that take lists: by commas or repeats; commas in brackets and in file names belong to the item."""
 
 import itertools
-import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -46,9 +45,9 @@ def parse_models(values: Iterable[str]) -> list[str]:
             raise UsageError(
                 f"--model: no file {item!r}. Commas separate models, except in the name of an existing file"
             )
-    found = {item: _find_model(item) for item in items}
+    paths = {item: _find_model(item) for item in items}
     return list(
-        dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in found.items())
+        dict.fromkeys(item if path in (None, Path(item)) else str(path) for item, path in paths.items())
     )
 
 
@@ -99,33 +98,21 @@ def find_file(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def require_items(values: Iterable[str], option: str, example: str) -> list[str]:
-    """As `split_list`, but at least one item is required.
-
-    Raises:
-        UsageError: there is none.
-    """
-    items = split_list(values)
-    if not items:
-        raise UsageError(f"{option} is empty; choose at least one, such as {example}")
-    return items
-
-
 def parse_assignments(values: Iterable[str], option: str) -> dict[str, str]:
     """NAME=VALUE items by name.
 
     Raises:
         UsageError: another form, or a name that is given twice.
     """
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for value in values:
         name, equals, rest = value.partition("=")
         if not (name and equals and rest):
             raise UsageError(f"{option} {value!r} is not NAME=VALUE")
-        if name in found:
+        if name in assigned:
             raise UsageError(f"{option} {name} is given twice; use another name")
-        found[name] = rest
-    return found
+        assigned[name] = rest
+    return assigned
 
 
 def parse_severities(values: Iterable[str]) -> list[float]:
@@ -135,30 +122,23 @@ def parse_severities(values: Iterable[str]) -> list[float]:
     [0.0, 1.0, 2.0, 4.5]
 
     Raises:
-        UsageError: none, not a number, or outside [0, 5].
+        UsageError: not a number, or a range that is reversed or ends outside [0, 5]; see also
+            `config.check_severities`.
     """
-    found: list[float] = []
-    for item in require_items(values, "--severity", "0-5"):
+    severities: list[float] = []
+    for item in split_list(values):
         low, dash, high = item.partition("-") if item[:1].isdigit() and "e" not in item else (item, "", "")
         try:
             if dash and max(int(low), int(high)) > 5:
                 raise UsageError(
                     f"severity range {item!r} is outside [0, 5]; 0 is clean, 5 the strongest published level"
                 )
-            found += [float(n) for n in range(int(low), int(high) + 1)] if dash else [float(item)]
+            severities += [float(n) for n in range(int(low), int(high) + 1)] if dash else [float(item)]
         except ValueError:
             raise UsageError(f"severity {item!r} is neither a number nor a range such as 0-5") from None
         if dash and int(low) > int(high):
             raise UsageError(f"severity range {item!r} is reversed; write {high}-{low}")
-    fine = [s for s in found if math.isfinite(s) and round(s, 3) != s]
-    if fine:
-        raise UsageError(f"severity {fine[0]!r} is finer than 0.001; round it")
-    outside = [s for s in found if not (math.isfinite(s) and 0 <= s <= 5)]
-    if outside:
-        raise UsageError(
-            f"severity {outside[0]:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
-        )
-    return sorted(set(found))
+    return severities
 
 
 def parse_weights(

@@ -90,8 +90,8 @@ def read_yaml(
         files: of the run directory that it lies in, if it lies in one.
 
     Raises:
-        DataError: it is missing, no plain file, over `MAX_YAML`, `MAX_NODES` or `MAX_VALUES`, cannot be read, or is
-            no YAML of plain values.
+        DataError: it is missing, no plain file, over `MAX_YAML_BYTES`, `MAX_YAML_NODES` or `MAX_VALUES`, cannot be
+            read, or is no YAML of plain values.
     """
     data = read_bytes(path, MAX_YAML_BYTES, files)
     try:
@@ -134,7 +134,7 @@ def _construct(loader: Any) -> Any:
 
 
 class _CountingComposer(yaml.composer.Composer):
-    """Composes nodes of plain values, no more than `MAX_NODES`, not nested deeper than any file of them."""
+    """Composes nodes of plain values, no more than `MAX_YAML_NODES`, not nested deeper than any file of them."""
 
     _count = _depth = 0
 
@@ -179,7 +179,7 @@ _SURROGATE = re.compile(r"\\(u|U0000)[dD][89a-fA-F]")
 # Characters that are read without libyaml, in seconds; a plan of a thousand cells has 2**17.
 _MAX_SLOW = 2**19
 
-# Characters that YAML forbids.
+# In YAML.
 _FORBIDDEN = re.compile(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 

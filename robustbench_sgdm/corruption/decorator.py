@@ -56,7 +56,9 @@ class Parameter:
         if self.scale == "reciprocal" and 0 in (self.identity_value, *self.strengths):
             raise errors.UsageError(f"parameter {self.name} has the reciprocal scale, so no value may be 0")
         if math.isnan(self.identity_value) or (self.scale == "linear" and math.isinf(self.identity_value)):
-            raise errors.UsageError(f"parameter {self.name} needs a finite zero, not {self.identity_value}")
+            raise errors.UsageError(
+                f"parameter {self.name} needs a finite identity_value, not {self.identity_value}"
+            )
 
     def interpolate(self, severity: float) -> float:
         """The value at a real severity in [0, 5]; at whole ones exactly the declared one.

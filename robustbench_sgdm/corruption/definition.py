@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import cast
 
 from robustbench_sgdm.core import errors, resources
-from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.versions import CORRUPTIONS
 from robustbench_sgdm.corruption import imgaug_engine
@@ -30,8 +29,9 @@ class Corruption:
 
     Attributes:
         name: unique; with the strength in brackets where that is fixed.
+        family, parameters, aliases, random, source, version: as declared; see `corruption.decorator.corruption`.
+        summary: the first line of its docstring.
         path: the file that declares it.
-        version: of its pixels.
         qualname: its function in that file.
         explicit_parameters: the strength given in brackets, or None.
     """
@@ -52,16 +52,6 @@ class Corruption:
     def base_name(self) -> str:
         """The name without a strength in brackets."""
         return self.qualname
-
-    @property
-    def is_benchmark(self) -> bool:
-        """One of COCO-C's fifteen."""
-        return self.base_name in BENCHMARK
-
-    @property
-    def is_holdout(self) -> bool:
-        """One of COCO-C's four for validation."""
-        return self.base_name in HOLDOUT
 
     @property
     def function(self) -> CorruptionFunction:

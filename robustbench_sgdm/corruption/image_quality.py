@@ -1,4 +1,4 @@
-"""How much a corruption damages an image: PSNR and SSIM against the clean one."""
+"""The quality of a corrupted image: PSNR and SSIM against the clean one."""
 
 import math
 from collections.abc import Sequence
@@ -27,11 +27,14 @@ def measure_image_quality(
     image_ids: Sequence[int] | None = None,
     engine: str = "torch",
 ) -> list[tuple[float, float]]:
-    """(PSNR in dB, SSIM) at each severity, means over `pictures`, uint8 (3, H, W).
+    """(PSNR in dB, SSIM) at each severity, means over images.
 
     Args:
+        corruption: to measure.
+        images: uint8 (3, H, W) each, of any sizes.
+        severities: in [0, 5].
         seed, engine: see `apply_corruption`.
-        image_ids: one per picture; their places if None.
+        image_ids: one per image; their places if None.
     """
     ids = range(len(images)) if image_ids is None else image_ids
     qualities = []

@@ -154,9 +154,8 @@ def load_corruptions(extra: Sequence[Path] = ()) -> CorruptionRegistry:
 def _from_packages(taken: Collection[str]) -> list[Corruption]:
     """The corruptions of installed packages, but those whose name is taken."""
     corruptions: list[Corruption] = []
-    for point in sorted(
-        entry_points(group=GROUP), key=lambda corruption: (corruption.name, corruption.value)
-    ):
+    taken = {*taken, CLEAN, *GROUPS}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         try:
             declared = declared_corruptions(point.load())
             if not declared:
@@ -165,16 +164,12 @@ def _from_packages(taken: Collection[str]) -> list[Corruption]:
             _LOG.warning("corruptions of %s left out: %s", point.value, errors.describe_plugin_error(error))
             continue
         for corruption in declared:
-            names = {corruption.name, *corruption.aliases} & {
-                *taken,
-                CLEAN,
-                *GROUPS,
-                *(n for f in corruptions for n in (f.name, *f.aliases)),
-            }
-            if names:
-                _LOG.warning("%s left out: the name %s is taken", _where(corruption), sorted(names)[0])
+            names = {corruption.name, *corruption.aliases}
+            if conflicts := sorted(names & taken):
+                _LOG.warning("%s left out: the name %s is taken", _where(corruption), conflicts[0])
             else:
                 corruptions.append(corruption)
+                taken |= names
     return corruptions
 
 

@@ -68,8 +68,8 @@ def corrupt_any_image(
         raise UsageError(
             f"the image is {kind}; give a PIL image, a uint8 (H, W, 3) array or a uint8 (B, 3, H, W) tensor"
         )
-    found: AnyImage = result
-    return found
+    corrupted: AnyImage = result
+    return corrupted
 
 
 def reproduce(

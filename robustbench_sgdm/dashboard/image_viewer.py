@@ -78,16 +78,6 @@ def placeholder_url(width: int, height: int) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(f'{svg}fill="#5a5a5a"/></svg>'.encode()).decode()
 
 
-def image_truth(truth: GroundTruth, image_id: int) -> GroundTruth:
-    """One image's ground truth."""
-    images, objects = truth.images, truth.annotations
-    return GroundTruth(
-        images[images["image_id"] == image_id],
-        objects[objects["image_id"] == image_id].reset_index(drop=True),
-        truth.categories,
-    )
-
-
 def viewer_boxes(truth: GroundTruth, detections: pd.DataFrame) -> list[dict[str, Any]]:
     """The boxes of one image for the viewer: matched, false and missed ones.
 

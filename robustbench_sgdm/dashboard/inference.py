@@ -45,19 +45,14 @@ def exclusive_use() -> Iterator[None]:
 
 
 @st.cache_resource(max_entries=6, show_spinner="Loading a detector, a few seconds")
-def _load(
-    model: str, weights: str, imgsz: int, conf: float, iou: float, max_det: int, end2end: bool | None
-) -> "Detector":
+def _load(model: str, weights: str, settings: InferenceConfig, classes: tuple[str, ...] = ()) -> "Detector":
     from robustbench_sgdm import detectors
 
     file = None if weights == "embedded" else weights
     name = model if file is None or not _is_file(model) else file
-    settings = InferenceConfig(
-        imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, end2end=end2end, device="cpu"
-    )
     with exclusive_use():
         if is_library_model(model):
-            return detectors.load_library_model(model, settings, weights=weights)
+            return detectors.load_library_model(model, settings, weights=weights, classes=classes or None)
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
         return detectors.load_detector(name, settings, weights=None if name == file else file)
 
@@ -86,9 +81,17 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
     iou = InferenceConfig.iou if is_library else info.iou
     if info.imgsz is None or info.conf is None or iou is None or info.max_det is None:
         raise DataError(f"{model} cannot run here: its manifest lacks its size or a threshold")
-    settings = info.imgsz, info.conf, iou, info.max_det, info.end2end or None
+    settings = InferenceConfig(
+        imgsz=info.imgsz,
+        conf=info.conf,
+        iou=iou,
+        max_det=info.max_det,
+        end2end=info.end2end or None,
+        device="cpu",
+    )
     name = model if weights == "embedded" else _zoo_or_file(model, weights)
-    detector = _load(str(info.loader) if is_library else name, weights, *settings)
+    classes = info.classes if is_library else ()  # the weights may not name them
+    detector = _load(str(info.loader) if is_library else name, weights, settings, classes)
     if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector
@@ -100,7 +103,7 @@ def load_bundled_detector(model: str) -> "Detector":
 
     if detectors.bundled_weights(model) is None:
         raise DataError(f"{model} has no weights in this package")
-    return _load(model, "embedded", 0, 0.001, 0.7, 300, None)
+    return _load(model, "embedded", InferenceConfig(device="cpu"))
 
 
 def detect_cached(detector: "Detector", image: "RunImage") -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -132,12 +131,12 @@ def started_at(path: Path) -> float:
 
 
 def stop(path: Path) -> None:
-    """Interrupt the run as Ctrl-C does, and kill it later if it goes on; what is finished is stored."""
+    """Ask the run to stop, as a scheduler does, and kill it later if it goes on; what is finished is stored."""
     process = _process(path)
     if process is None:
         return
     with contextlib.suppress(psutil.Error):
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which runs of a dashboard that a shell started in the background ignore
     with contextlib.suppress(RobustBenchError):  # it stops even if that cannot be recorded
         if job := _job(path):
             job.model_copy(update={"stopping": time.time()}).write(_RECORD, SafeDirectory(path))

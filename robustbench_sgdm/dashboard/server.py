@@ -130,14 +130,14 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
         file_util.get_streamlit_file_path(file_name),
         str(script.parent / ".streamlit" / file_name),
     ]
-    _keep_upload_urls()
+    keep_upload_urls()
     logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_disconnect(record))
-    app = _protected_app(script, secret)
+    app = protected_app(script, secret)
     with contextlib.suppress(KeyboardInterrupt):
         app.run(config={**settings, **own})
 
 
-def _keep_upload_urls() -> None:
+def keep_upload_urls() -> None:
     """Let a script run that starts not drop the answer to a browser that asked where to send a file.
 
     Streamlit empties its queue of messages then, except for those that it lists, and the answer is none of those. Under
@@ -157,7 +157,7 @@ def _keep_upload_urls() -> None:
         queues.clear = clear_except_urls
 
 
-def _protected_app(script: Path, token: str) -> Any:
+def protected_app(script: Path, token: str) -> Any:
     """The app behind `AccessControl`; exits if this version of Streamlit does not allow that."""
     import streamlit
 

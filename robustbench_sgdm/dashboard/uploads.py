@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.dashboard.access import MAX_UPLOAD_MEGABYTES
 from robustbench_sgdm.dashboard.inference import exclusive_use
 from robustbench_sgdm.datasets import image_decoding
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
-MAX_MEGABYTES = 10
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 1600
 """Pixels; a larger picture is shrunk before anything else."""
@@ -26,9 +26,9 @@ def decode_upload(content: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
         DataError: not a picture, damaged, or of too many or too few pixels.
         RobustBenchError: the server is busy for other visitors.
     """
-    if len(content) > MAX_MEGABYTES * 2**20:
+    if len(content) > MAX_UPLOAD_MEGABYTES * 2**20:
         raise DataError(
-            f"{len(content) / 2**20:.1f} MB is more than {MAX_MEGABYTES}; choose a smaller picture"
+            f"{len(content) / 2**20:.1f} MB is more than {MAX_UPLOAD_MEGABYTES}; choose a smaller picture"
         )
     with exclusive_use():
         pixels = image_decoding.decode_image(content, MAX_PIXELS)

@@ -86,14 +86,14 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
         chosen = st.session_state[key]
         is_own = is_own or chosen != usual or chosen == wanted
         if changed:
-            fitted = _fit_choice(chosen, offered, options, default) if is_own else default
+            fitted = fit_choice(chosen, offered, options, default) if is_own else default
             is_own = is_own and fitted != default
             st.session_state[key] = fitted
     st.session_state[memory] = options, default, is_own
     return changed
 
 
-def _fit_choice(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:
+def fit_choice(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:
     """What remains of a choice among `offered` when there are other options."""
     if isinstance(default, list):
         return [o for o in options if o in (chosen if o in offered else default)] or default

@@ -8,7 +8,15 @@ from robustbench_sgdm.datasets.base import Dataset, DatasetRequest, DatasetSourc
 from robustbench_sgdm.datasets.sources import dataset_sources
 from robustbench_sgdm.datasets.sources.scenes import SCENES_VAL, load_scenes
 
-__all__ = ["SCENES_VAL", "Dataset", "DatasetSource", "Image", "dataset_sources", "load", "load_scenes"]
+__all__ = [
+    "SCENES_VAL",
+    "Dataset",
+    "DatasetSource",
+    "Image",
+    "dataset_sources",
+    "load_dataset",
+    "load_scenes",
+]
 
 
 def load_dataset(
@@ -31,19 +39,19 @@ def load_dataset(
         DataError: the file is not what it should be.
     """
     wanted = str(source)
-    found = next((one for one in dataset_sources() if one.accepts(wanted)), None)
+    known_source = next((one for one in dataset_sources() if one.accepts(wanted)), None)
     names = [one.name for one in dataset_sources() if not one.suffixes]
     kinds = " or ".join(one.name for one in dataset_sources() if one.suffixes)
-    if (found is None or found.suffixes) and not Path(wanted).exists():
+    if (known_source is None or known_source.suffixes) and not Path(wanted).exists():
         raise UsageError(f"no data set {wanted!r}: give {', '.join(names)}, or the path of a {kinds}")
-    if found is None:
+    if known_source is None:
         raise UsageError(f"{wanted} is not a {kinds}")
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images} is not a folder")
-    if images is not None and not found.takes_images:
+    if images is not None and not known_source.takes_images:
         raise UsageError(f"--images goes with a COCO json; {wanted} has its own images")
-    if split not in found.splits:
-        if len(found.splits) == 1:
+    if split not in known_source.splits:
+        if len(known_source.splits) == 1:
             raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {wanted} has one split")
-        raise unknown_name_error("split", split, found.splits)
-    return found.load(DatasetRequest(wanted, images, split, progress))
+        raise unknown_name_error("split", split, known_source.splits)
+    return known_source.load(DatasetRequest(wanted, images, split, progress))

@@ -21,13 +21,13 @@ def match_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     if list(names) == list(classes):
         return list(range(len(classes)))
     exact, loose = Counter(names), Counter(map(_fold, names))
-    found = _unique(classes)
-    alike = _unique([_fold(name) for name in classes])
+    exact_places = _unique(classes)
+    loose_places = _unique([_fold(name) for name in classes])
     return [
-        found[name]
-        if name in found and exact[name] == 1
-        else alike[_fold(name)]
-        if name not in found and _fold(name) in alike and loose[_fold(name)] == 1
+        exact_places[name]
+        if name in exact_places and exact[name] == 1
+        else loose_places[_fold(name)]
+        if name not in exact_places and _fold(name) in loose_places and loose[_fold(name)] == 1
         else -1
         for name in names
     ]

@@ -426,10 +426,10 @@ def _annotation_id(annotation: Any) -> Any:
 
 def _images(listed: Sequence[Any], path: Path, tally: _IssueCounter) -> list["_Entry"]:
     """Image entries, each id once: pycocotools keeps one of two with the same id."""
-    found: dict[int, tuple[int, _Entry]] = {}
+    by_id: dict[int, tuple[int, _Entry]] = {}
     for number, raw in enumerate(listed, 1):
         entry = _image(raw, number, path)
-        earlier, first = found.setdefault(entry.id, (number, entry))
+        earlier, first = by_id.setdefault(entry.id, (number, entry))
         if first != entry:
             raise DataError(
                 f"{path} lists the image id {entry.id} twice (images {earlier:,} and {number:,} of the list, "
@@ -437,7 +437,7 @@ def _images(listed: Sequence[Any], path: Path, tally: _IssueCounter) -> list["_E
             )
         if earlier != number:
             tally.add("images listed twice, of which one is kept", f"id {entry.id}")
-    return [entry for _, entry in found.values()]
+    return [entry for _, entry in by_id.values()]
 
 
 def _count_repeated(

@@ -9,9 +9,8 @@ from robustbench_sgdm.datasets import coco
 from robustbench_sgdm.datasets.yolo_files import datasets_dir
 
 # Fetched without encryption, so known by their MD5, which COCO's server has always given and others print.
-# 1 GB, 5,000 images.
+# The images take 1 GB, the annotations 240 MB.
 _IMAGES = ("http://images.cocodataset.org/zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80")
-# 240 MB.
 _ANNOTATIONS = (
     "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
     "f4bbac642086de4f52a3fdda2de5fa2c",

@@ -114,20 +114,11 @@ def decode_image(content: bytes, most_pixels: int = MAX_PIXELS) -> NDArray[np.ui
         raise DataError(f"this picture cannot be decoded ({error}); give another one") from error
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as `read_image` gives them, EXIF orientation applied, from the header alone.
-
-    Raises:
-        DataError: as `read_image`, as far as the header shows it.
-    """
-    return read_header(path).upright
-
-
 def read_header(path: Path) -> ImageHeader:
     """Size as stored, orientation and format, without decoding a pixel.
 
     Raises:
-        DataError: as `image_size`.
+        DataError: as `read_image`, as far as the header shows it.
     """
     try:
         with _open_image(path, MAX_PIXELS) as file:

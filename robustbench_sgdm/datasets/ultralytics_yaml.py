@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,8 +144,27 @@ def _read(
                     "iscrowd": 0,
                 }
             )
+    notes = _notes(len(files), skipped, repeated, unlabelled)
+    notes += _check_boxes_fit(annotations, boxes_of)
+    return images, annotations, notes
+
+
+def _notes(
+    count: int,
+    skipped: Mapping[str, Sequence[str]],
+    repeated: Sequence[tuple[int, str]],
+    unlabelled: Mapping[str, tuple[int, int]],
+) -> list[str]:
+    """What a user should know of a split of `count` images.
+
+    Args:
+        count: of images, skipped ones included.
+        skipped: examples by the reason.
+        repeated: label rows left out, and their file.
+        unlabelled: images without a label file, and images, by the folder of labels.
+    """
     notes = [
-        f"{len(examples):,} of {len(files):,} images skipped: {kind} (first: {examples[0]})"
+        f"{len(examples):,} of {count:,} images skipped: {kind} (first: {examples[0]})"
         for kind, examples in skipped.items()
     ]
     if repeated:
@@ -155,12 +174,11 @@ def _read(
         )
     notes += [
         f"images that count as without objects because {printable_path(folder)} holds none of their label files: "
-        f"{count:,}"
-        for folder, (without, count) in unlabelled.items()
-        if without == count
+        f"{total:,}"
+        for folder, (without, total) in unlabelled.items()
+        if without == total
     ]
-    notes += _check_boxes_fit(annotations, boxes_of)
-    return images, annotations, notes
+    return notes
 
 
 def _check_boxes_fit(annotations: Sequence[dict[str, Any]], owners: Sequence[tuple[str, Image]]) -> list[str]:

@@ -78,7 +78,7 @@ def load_detectors(
     models: Sequence[str | Path | Detector],
     config: InferenceConfig = InferenceConfig(),
     *,
-    weights: Mapping[str, Path] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
     baselines: bool = True,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, DetectorEntry]:
@@ -100,6 +100,7 @@ def load_detectors(
             "no model given; --model takes a name of `robustbench list models`, or the path of a checkpoint "
             "or of an exported model"
         )
+    _refuse_unused(models, config)
     _warn_of_taken_names(models)
     ready = [
         load_plugin(m) if isinstance(m, str) and not is_library_model(m) and is_plugin(m) else m
@@ -117,8 +118,7 @@ def load_detectors(
         raise UsageError(
             f"{' and '.join(same)} would both be called {repeated[0]} in the results; rename one of the files"
         )
-    # Detectors are pickled for workers, and a run's whole configuration would go along.
-    config = config.inference
+    config = config.inference  # pickled with detectors for workers: without the rest of a run's configuration
     entries: dict[str, DetectorEntry] = {}
     without_end2end: list[NoEnd2EndError] = []
     for model, baseline in baseline_of.items():
@@ -145,8 +145,34 @@ def load_detectors(
     return entries
 
 
+def _refuse_unused(models: Sequence[str | Path | Detector], config: InferenceConfig) -> None:
+    """Refuse settings that no model takes, or that a plug-in is meant to follow and cannot.
+
+    Raises:
+        UsageError: names the option.
+    """
+    named = [str(m) for m in models if not isinstance(m, Detector)]
+    exported, library = any(map(is_exported, named)), any(map(is_library_model, named))
+    for option, has_use in (
+        ("classes", exported or library),
+        ("layout", exported),
+        ("normalize", exported),
+    ):
+        if getattr(config, option) is not None and not has_use:
+            others = " and other libraries' weights" if option == "classes" else ""
+            raise UsageError(
+                f"--{option} is for exported files{others}, and no model of this run is one; leave it out"
+            )
+    plugins = [m for m in named if not is_library_model(m) and is_plugin(m)]
+    if plugins and config.runtime not in ("pytorch", "auto"):
+        raise UsageError(
+            f"--runtime {config.runtime} is for checkpoints of Ultralytics, which it exports; {plugins[0]} computes by "
+            "itself: leave out --runtime"
+        )
+
+
 def _load(
-    model: str, config: InferenceConfig, weights: Path | None
+    model: str, config: InferenceConfig, weights: str | Path | None
 ) -> tuple[UltralyticsDetector | ExportedDetector | LibraryDetector, NoEnd2EndError | None]:
     """A detector; where it has no one-to-one branch to choose, without that choice, and the error that says so."""
     load = load_library_model if is_library_model(model) else load_file
@@ -157,8 +183,8 @@ def _load(
 
 
 def _files_by_model(
-    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, Path]
-) -> dict[str, Path]:
+    baseline_of: Mapping[str, str | None], requested: Collection[str], weights: Mapping[str, str | Path]
+) -> dict[str, str | Path]:
     """Weight files by model; a baseline that was added takes its variant's, never embedded weights of other data."""
     if stray := [name for name in weights if name not in baseline_of]:
         raise unknown_name_error("model (--weights)", stray[0], baseline_of)
@@ -340,8 +366,8 @@ def load_plugin(model: str) -> Detector:
 
 def _factory(place: EntryPoint | str) -> Callable[[], Any]:
     if isinstance(place, EntryPoint):
-        found: Callable[[], Any] = place.load()
-        return found
+        loaded: Callable[[], Any] = place.load()
+        return loaded
     module, _, name = place.partition(":")
     target: Any = importlib.import_module(module)
     for part in name.split("."):

@@ -19,7 +19,7 @@ from robustbench_sgdm.store import read_image
 from robustbench_sgdm.tables import humanize
 
 _DETECTOR_SIDE = 640  # px of an image's longer side as a detector sees it
-# Pixels of its middle, high and wide: a whole image would have to be scaled down, and noise with it.
+# Px of its middle, high and wide: a whole image would have to be scaled down, and noise with it.
 _CROP = (192, 256)
 _GAP, _DPI = 4, 100
 _PAGE_DPI = 200  # where a sheet must fit a page

@@ -58,7 +58,7 @@ def make_legible(text: str, keep: str = "") -> str:
     >>> make_legible("cat" + chr(0x13000))
     'cat\\\\U00013000'
     """
-    known = _drawable()
+    known = drawable_characters()
 
     def written(match: re.Match[str]) -> str:
         return match[0] if ord(match[0]) in known or match[0] in keep else ascii(match[0])[1:-1]
@@ -134,7 +134,8 @@ def _fonts() -> dict[str, tuple[Path, frozenset[int]]]:
 
 
 @cache
-def _drawable() -> frozenset[int]:
+def drawable_characters() -> frozenset[int]:
+    """The code points that a figure's fonts have."""
     return frozenset().union(*(characters for _, characters in _fonts().values()))
 
 
@@ -154,8 +155,8 @@ def _cut(text: str, room: float) -> str:
         return text
     half = (room - _em("…")) / 2
     head, tail = _start(text, half), _start(text[::-1], half)[::-1]
+    # They belong to the character that was cut.
     while tail and unicodedata.category(tail[0]) in ("Mn", "Mc", "Me", "Cf"):
-        # They belong to the character that was cut.
         tail = tail[1:]
     return f"{head.rstrip(_JOINERS)}…{tail}"
 

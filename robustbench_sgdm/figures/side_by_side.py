@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,7 @@ def draw_side_by_side(analysis: RunAnalysis, pictures: list[ImageRef]) -> Figure
         views = views[2:]
     truth, detections = analysis.run.ground_truth(), _detections(analysis, pictures)
     for corruption, severity, image_id in pictures:
-        panels = _panels(analysis, _of_image(truth, image_id), detections, (corruption, severity, image_id))
+        panels = _panels(analysis, truth.of_image(image_id), detections, (corruption, severity, image_id))
         rows.append((f"image {image_id}\n{humanize(corruption)}, severity {severity:g}", panels))
         for (level, model), panel in zip(views, panels, strict=True):
             table.append((image_id, corruption, severity, level, model, *panel.counts))
@@ -226,12 +226,3 @@ def _detections(
         frame = analysis.run.store.read_detections(cell)
         boxes[model, corruption, severity] = frame[frame["image_id"].isin(images)]
     return boxes
-
-
-def _of_image(truth: GroundTruth, image_id: int) -> GroundTruth:
-    """The ground truth of one image."""
-    return replace(
-        truth,
-        images=truth.images[truth.images["image_id"] == image_id],
-        annotations=truth.annotations[truth.annotations["image_id"] == image_id],
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustbench_sgdm.modules.dynamic import MixtureConv, mix_kernels
+from robustbench_sgdm.modules.dynamic import MixtureConv
 from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
@@ -28,10 +28,6 @@ class CondConv(MixtureConv):
     def attention(self, x: Tensor) -> Tensor:
         """Routing weights (B, K) in (0, 1)."""
         return torch.sigmoid(self.fc(x.mean((2, 3))).float())
-
-    def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """As `BankConv.dynamic_kernels`."""
-        return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
 class SGDMCondConv(StaticGuidedMixture):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin, mix_kernels
+from robustbench_sgdm.modules.dynamic import MixtureConv, TemperatureMixin
 from robustbench_sgdm.modules.sgdm import StaticGuidedMixture
 
 
@@ -35,10 +35,6 @@ class DyConv(MixtureConv, TemperatureMixin):
         """Kernel weights (B, K), positive, summing to 1."""
         logits = self.fc2(F.relu(self.fc1(x.mean((2, 3)))))
         return torch.softmax(logits.float() / self.temperature.float(), 1)
-
-    def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """As `BankConv.dynamic_kernels`."""
-        return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
 
 class SGDMDyConv(StaticGuidedMixture):

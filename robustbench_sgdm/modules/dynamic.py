@@ -173,9 +173,13 @@ class MixtureConv(BankedConv):
         self.register_parameter("bias", None)
         init_near_one_(self.bank, total)
 
+    def attention(self, x: Tensor) -> Any:
+        """The weights (B, K) of the bank's kernels for x (B, n, H, W), in float32."""
+        raise NotImplementedError
+
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """The kernels (B, n, n, k, k) of x (B, n, H, W), in float32."""
-        raise NotImplementedError
+        return mix_kernels(self.attention(x), self.bank_kernels(), guide)
 
     def branches(self, x: Tensor, guide: Tensor | None = None) -> list[Tensor]:
         """As `DynamicConv.branches`: one part."""

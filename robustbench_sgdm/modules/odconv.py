@@ -70,7 +70,7 @@ class ODConv(MixtureConv, TemperatureMixin):
         return OmniAttention(channel, filters, spatial.view(-1, size, size), torch.softmax(kernel, 1))
 
     def dynamic_kernels(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """As `BankConv.dynamic_kernels`."""
+        """As `MixtureConv.dynamic_kernels`, with a factor for each output and input channel and for each tap."""
         channel, filters, spatial, kernel = self.attention(x)
         mixed = mix_kernels(kernel, self.bank_kernels(), guide)
         pairs = filters[:, :, None] * channel[:, None]  # (B, n, n)

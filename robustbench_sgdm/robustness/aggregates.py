@@ -184,7 +184,7 @@ def summary(
     `Intervals.table`.
 
     Args:
-        sets: by default `sets(run)`.
+        sets: by default `corruption_sets(run)`.
         baseline: that mCE is relative to; by default as in `run.baseline_pairs`.
         metrics: of COCO's twelve.
         by_class: AP of each class instead, with a column `class`.

@@ -152,7 +152,7 @@ class Intervals:
         return same if len(same) > 1 else []
 
     def trainings(self, baseline: str, model: str) -> list[tuple[str, str]]:
-        """The trainings of the same seed, or else the first of each; as `Run.trainings`."""
+        """The trainings of the same seed, or else the first of each; as `Run.match_trainings`."""
         sides = self.groups[baseline], self.groups[model]
         return match_seeds(*sides, self.seeds) or [(sides[0][0], sides[1][0])]
 
@@ -256,8 +256,8 @@ class Intervals:
         rows = []
         for metric in metrics:
             numbers = infer(samples, self.metrics.index(metric), null, sides, self.level)
+            # No value is below 0, and no percentage but rPC above 100.
             if null is None and label[2] != "loss":
-                # No value is below 0, and no percentage but rPC above 100.
                 largest = np.inf if label[2] == "rPC" else maximum(metric)
                 numbers = numbers._replace(low=max(numbers.low, 0.0), high=min(numbers.high, largest))
             reason = self._why_undefined(label[:2], metric) if np.isnan(numbers.estimate) else ""

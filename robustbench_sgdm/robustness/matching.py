@@ -138,7 +138,7 @@ def match_detections(
     truths = truth.start, truth.box, truth.area, truth.crowd
     true, false, _, iou = _match(key, box, *truths, areas, thresholds)
     label, image = np.divmod(key, max(len(truth.images), 1))
-    best = np.lexsort((-score, label))  # stable, as pycocotools' mergesort
+    best = best_first(label, score)
     return Matches(
         image[best].astype(np.int32),
         label[best].astype(np.int32),
@@ -172,12 +172,29 @@ def _sort_detections(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Indices, keys and boxes x, y, w, h of the best 100 of each class and image, best first."""
     key = _keys(truth.images, truth.categories, detections)
-    order = np.lexsort((-detections["score"].to_numpy(np.float64), key))
+    order = best_first(key, detections["score"].to_numpy(np.float64))
     key = key[order]
-    rank = np.arange(len(key)) - np.searchsorted(key, key)  # within its image and class
+    begins = np.append(True, np.diff(key) > 0)[: len(key)]
+    rank = np.arange(len(key)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]  # within its image and class
     order, key = order[rank < _MAX_DETECTIONS], key[rank < _MAX_DETECTIONS]
-    corners = detections[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)[order]
-    return order, key, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    x1, y1, x2, y2 = (detections[c].to_numpy(np.float64)[order] for c in ("x1", "y1", "x2", "y2"))
+    return order, key, np.stack([x1, y1, x2 - x1, y2 - y1], axis=1)
+
+
+def best_first(key: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`np.lexsort((-score, key))`: by key, best score first; as stable as pycocotools' mergesort, and faster.
+
+    NumPy sorts integers of 16 bits by counting, so both are sorted by their digits, the last first.
+    """
+    bits = (0.0 - score).view(np.uint64)  # never -0.0, whose bits are not those of 0.0
+    sign = np.uint64(1 << 63)
+    order: NDArray[np.int64] = np.arange(len(key))
+    for number in (np.where(bits & sign > 0, ~bits, bits | sign), key.astype(np.uint64)):
+        for shift in range(0, 64, 16):
+            digit = (number >> np.uint64(shift)).astype(np.uint16)
+            if (digit != digit[:1]).any():
+                order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFrame) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from robustbench_sgdm.robustness.matching import (
     SortedTruth,
     match_detections,
 )
+from robustbench_sgdm.robustness.resampling import running_counts
 from robustbench_sgdm.robustness.sizes import COCO_SIZES, Sizes
 
 _IOU = IOU_THRESHOLDS[:1]  # of a true positive, for every measure but LaECE
@@ -207,14 +208,12 @@ class MeasureSampler:
             _count(image, label, (self.images, self.classes), values) for values in (true[0], false)
         )
         self._laece = _laece_sums(overlapping, self.images, self.classes)
-        self._lrp = _lrp_events(self.matches, self.classes)
-        found = np.flatnonzero(self.matches.true[:, 0] & 1)
-        where = self.matches.image[found], self.matches.label[found]
-        self._findable = _count(*where, (self.images, self.classes))
+        self._lrp = _lrp_boxes(self.matches, self.classes)
 
     def class_counts(self, weights: NDArray[np.uint16]) -> ClassCounts:
         """Sums by class under each of (r, n) weights."""
-        return ClassCounts(*(_weighted(weights, m) for m in (self._objects[0], self._true, self._false)))
+        copies = _columns(weights)
+        return ClassCounts(*(_weighted(copies, m) for m in (self._objects[0], self._true, self._false)))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The measures (r, m), in the order of `measures(sizes)`, under (r, n) copies of each image in order of id.
@@ -227,7 +226,7 @@ class MeasureSampler:
         return np.concatenate(parts) if parts else np.empty((0, self._areas + 9))
 
     def _score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        copies = weights.astype(np.float64)
+        copies, columns = weights.astype(np.float64), _columns(weights)
         sums = copies @ self._sums
         areas = self._areas
         objects, true, false = sums[:, :areas], sums[:, areas : 2 * areas], sums[:, 2 * areas]
@@ -240,19 +239,18 @@ class MeasureSampler:
                 100 * 2 * true[:, 0] / (boxes + objects[:, 0]),
                 false / copies.sum(axis=1),
                 100 * np.abs(gaps).sum(axis=1) / boxes,
-                self._score_laece(copies),
+                self._score_laece(columns),
             ]
         if np.isnan(self.confidence):
             at_confidence = [np.full(len(weights), np.nan) for _ in at_confidence]
-        by_class = _weighted(weights, self._objects[0])
-        findable = _weighted(weights, self._findable)
-        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, findable, *self._lrp)
+        by_class = _weighted(columns, self._objects[0])
+        lrp = _optimal_lrp(np.ascontiguousarray(weights), by_class, self._lrp)
         return np.stack([*at_confidence, *lrp.T], axis=1)
 
-    def _score_laece(self, copies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score_laece(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         gaps, counts = self._laece
-        by_bin = np.abs((gaps.T @ copies.T).T).reshape(len(copies), self.classes, _LAECE_BINS)
-        objects, boxes = _weighted(copies, self._objects[0]), _weighted(copies, counts)
+        by_bin = np.abs(_weighted(columns, gaps)).reshape(-1, self.classes, _LAECE_BINS)
+        objects, boxes = _weighted(columns, self._objects[0]), _weighted(columns, counts)
         errors = np.where((objects > 0) & (boxes > 0), 100 * by_bin.sum(axis=2) / boxes, np.nan)
         return _mean_present(errors)
 
@@ -277,11 +275,14 @@ def _count(
     return sparse.coo_array((ones, (rows, columns)), shape).tocsr()
 
 
-def _weighted(
-    weights: NDArray[np.uint16] | NDArray[np.float64], counts: sparse.csr_array
-) -> NDArray[np.float64]:
-    """weights (r, n) @ counts (n, k)."""
-    product: NDArray[np.float64] = (counts.T @ weights.astype(np.float64).T).T
+def _columns(weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Weights (r, n) as columns (n, r), in which order scipy multiplies: transposed once, not for each product."""
+    return np.ascontiguousarray(weights.T, np.float64)
+
+
+def _weighted(columns: NDArray[np.float64], counts: sparse.csr_array) -> NDArray[np.float64]:
+    """columns (n, r) transposed @ counts (n, k)."""
+    product: NDArray[np.float64] = (counts.T @ columns).T
     return product
 
 
@@ -305,71 +306,98 @@ def _laece_sums(matches: Matches, images: int, classes: int) -> tuple[sparse.csr
     )
 
 
-def _lrp_events(
-    matches: Matches, classes: int
-) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """The boxes that count, best first in each class: image, if true, 1 - IoU, if last of its confidence; starts."""
+class _LrpBoxes(NamedTuple):
+    """The boxes of a cell as LRP needs them, best first in each class.
+
+    Attributes:
+        image: (d,) of each box that counts.
+        start: (k + 1,) first of each class.
+        hit_image: (h,) of each box that finds an object.
+        hit_gap: (h,) its 1 - IoU.
+        hit_end: (h,) how many boxes of its class have at least its confidence.
+        hit_last: (h,) whether it is the last with its confidence that finds one.
+        hit_start: (k + 1,) first of each class.
+    """
+
+    image: NDArray[np.uint32]
+    start: NDArray[np.int64]
+    hit_image: NDArray[np.uint32]
+    hit_gap: NDArray[np.float64]
+    hit_end: NDArray[np.uint32]
+    hit_last: NDArray[np.bool_]
+    hit_start: NDArray[np.int64]
+
+
+def _lrp_boxes(matches: Matches, classes: int) -> _LrpBoxes:
     true, false = (mask[:, 0] & 1 for mask in (matches.true, matches.false))
     counted = np.flatnonzero(true | false)
-    label, score = matches.label[counted], matches.score[counted]
+    label, score, image = matches.label[counted], matches.score[counted], matches.image[counted]
     last = np.ones(len(counted), bool)
-    last[:-1] = (label[1:] != label[:-1]) | (score[1:] != score[:-1])
+    last[:-1] = (np.diff(label) != 0) | (np.diff(score) != 0)
     start = np.searchsorted(label, np.arange(classes + 1))
-    return matches.image[counted], true[counted] > 0, 1 - matches.iou[counted], last, start
+    hits = np.flatnonzero(true[counted])
+    end = np.flatnonzero(last)[np.searchsorted(np.flatnonzero(last), hits)] + 1
+    return _LrpBoxes(
+        image.astype(np.uint32),
+        start,
+        image[hits].astype(np.uint32),
+        1 - matches.iou[counted[hits]],
+        (end - start[label[hits]]).astype(np.uint32),
+        np.append(np.diff(end) != 0, True)[: len(hits)],
+        np.searchsorted(label[hits], np.arange(classes + 1)),
+    )
 
 
 @compiled
 def _optimal_lrp(
-    weights: NDArray[np.uint16],
-    objects: NDArray[np.float64],
-    findable: NDArray[np.float64],
-    image: NDArray[np.int32],
-    true: NDArray[np.bool_],
-    gap: NDArray[np.float64],
-    last: NDArray[np.bool_],
-    start: NDArray[np.int64],
+    weights: NDArray[np.uint16], objects: NDArray[np.float64], boxes: _LrpBoxes
 ) -> NDArray[np.float64]:
     """oLRP and its parts (r, 4), percent, the means over the classes with objects.
+
+    The best confidence is that of a box that finds an object: other boxes only add to the error.
 
     Args:
         weights: (r, n).
         objects: (r, k) of each class.
-        findable: (r, k) of them that any box finds.
-        image, true, gap, last, start: of `_lrp_events`.
+        boxes: of the cell.
     """
     rows, classes = objects.shape
     out = np.full((rows, 4), np.nan)
+    counted = np.zeros(len(boxes.image) + 1, np.int32)
+    hits = len(boxes.hit_image)
+    true, wrong, error, lrp = np.empty(hits), np.empty(hits), np.empty(hits), np.empty(hits)
     for r in range(rows):
         totals, present, located = np.zeros(4), 0, 0
         for k in range(classes):
             count = objects[r, k]
             if count == 0:
                 continue
-            best, loc, fp, fn = 1.0, np.nan, np.nan, 1.0
-            tp, error, wrong = 0.0, 0.0, 0.0
-            for d in range(start[k], start[k + 1]):
-                copies = weights[r, image[d]]
-                if true[d]:
-                    tp += copies
-                    error += copies * gap[d]
-                else:
-                    wrong += copies
-                if not last[d] or tp == 0:
-                    continue
-                lrp = (error / 0.5 + wrong + count - tp) / (count + wrong)
-                if lrp < best or np.isnan(loc):
-                    best = lrp
-                    loc, fp, fn = error / tp, wrong / (tp + wrong), (count - tp) / count
-                # If all other findable objects came next, exactly located: can that still be better?
-                if (error / 0.5 + wrong + count - findable[r, k]) / (count + wrong) >= best:
-                    break
+            part = slice(boxes.hit_start[k], boxes.hit_start[k + 1])
+            image, gap = boxes.hit_image[part], boxes.hit_gap[part]
+            end, last = boxes.hit_end[part], boxes.hit_last[part]
+            length = end[-1] if len(end) else 0
+            running_counts(weights[r], boxes.image[boxes.start[k] : boxes.start[k] + length], counted)
+            tp, gaps, confidences = 0.0, 0.0, 0
+            for h in range(len(image)):
+                copies = weights[r, image[h]]
+                tp += copies
+                gaps += copies * gap[h]
+                true[confidences], error[confidences] = tp, gaps
+                wrong[confidences] = counted[end[h]] - tp
+                confidences += last[h] & (tp > 0)
+            for i in range(confidences):
+                lrp[i] = (error[i] / 0.5 + wrong[i] + count - true[i]) / (count + wrong[i])
             present += 1
-            totals[0] += best
-            totals[3] += fn
-            if not np.isnan(loc):
+            if confidences:
+                best = np.argmin(lrp[:confidences])  # of equals the highest confidence
                 located += 1
-                totals[1] += loc
-                totals[2] += fp
+                totals[0] += lrp[best]
+                totals[1] += error[best] / true[best]
+                totals[2] += wrong[best] / (true[best] + wrong[best])
+                totals[3] += (count - true[best]) / count
+            else:
+                totals[0] += 1.0
+                totals[3] += 1.0
         if present:
             out[r, 0], out[r, 3] = 100 * totals[0] / present, 100 * totals[3] / present
         if located:

@@ -185,12 +185,12 @@ def load_samples(
         def compute(which: tuple[int, Cell]) -> None:
             run, statistic, cell = runs[which[0]], statistics[which[0]], which[1]
             samples = statistic.compute(run, cell, truth, weights)
-            _save(run, cell, statistic, seed, samples)
+            save_samples(run, cell, statistic, seed, samples)
             by_run[which[0]][cell] = samples
             progress(1)
 
+        # Threads: the loops release Python's lock.
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            # Threads: the loops release Python's lock.
             list(pool.map(compute, missing))
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 
@@ -265,7 +265,7 @@ def _schema(statistic: Statistic) -> pa.Schema:
     return pa.schema([("sample", pa.string()), *((name, pa.float64()) for name in statistic.columns)])
 
 
-def _save(run: Run, cell: Cell, statistic: Statistic, seed: int, samples: BootstrapSamples) -> None:
+def save_samples(run: Run, cell: Cell, statistic: Statistic, seed: int, samples: BootstrapSamples) -> None:
     """One row per sample: `sample` (estimate, resample or jackknife) and the statistics."""
     parts = {
         "estimate": samples.estimate[None],

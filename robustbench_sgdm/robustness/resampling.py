@@ -29,36 +29,40 @@ RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 
 _THRESHOLDS = len(IOU_THRESHOLDS)
 _CURVE_POINTS = _THRESHOLDS * len(RECALLS)
-_BLOCK = 8  # classes whose curves are written to memory together
+_BLOCK = 8  # classes whose curves are computed side by side
 _SPACING = float(np.spacing(1))  # pycocotools adds it to avoid dividing by zero
+_COPIES = 8  # of a group that are laid out at first: few images are drawn more often
 
 
-class _Events(NamedTuple):
+class _Layout(NamedTuple):
     """A cell's detections as resampling needs them, by area range and class, best score first.
 
-    Most are false positives at every threshold and are only counted: the plain ones. The others, the events, each know
-    how many plain ones precede them. Detections of one image with the same score, some of them true, form a group: with
-    two copies of the image the whole group is repeated, not each member.
+    Only the copies of a detection change, never at which thresholds it is true, false or ignored. So at each threshold
+    the true positives form fixed runs, and sums of copies up to the ends of runs are all that a curve needs: precision
+    cannot fall within a run, nor between the copies of one detection.
+
+    Detections of one image with the same score but not the same outcomes form a group, which is repeated as a whole: it
+    is laid out once for each copy that its image may have.
 
     Attributes:
-        image: (e,) index of an event's image.
-        true: (e,) thresholds at which it is a true positive, as bits.
-        false: (e,) those at which it is a false one.
-        plain: (e,) end in `plain_image` of the plain ones before it.
-        group: (e,) size of its group at the group's first event, else 0.
-        start: (b + 1,) first event of each (area range, class).
-        plain_image: (p,) index of a plain detection's image.
-        plain_start: (b,) first plain one of each (area range, class).
+        copies: how often groups are laid out; 0 where there are none.
+        source: (d,) where the copies of each detection that counts are found: index of its image, plus n times c for the
+            c-th copy in a group. Those after the last true positive of a class are left out.
+        start: (b + 1,) first detection of each (area range, class).
+        first: (r,) first detection, within the class, that a run adds to those before: false ones, then true ones. The
+            ignored ones lie between runs; a run that ends before them may lack true ones.
+        hit: (r,) its first true one.
+        end: (r,) the detection after its last one.
+        run_start: (10 b + 1,) first run of each (area range, class, threshold).
     """
 
-    image: NDArray[np.int32]
-    true: NDArray[np.uint16]
-    false: NDArray[np.uint16]
-    plain: NDArray[np.int64]
-    group: NDArray[np.int64]
+    copies: int
+    source: NDArray[np.uint32]
     start: NDArray[np.int64]
-    plain_image: NDArray[np.int32]
-    plain_start: NDArray[np.int64]
+    first: NDArray[np.uint32]
+    hit: NDArray[np.uint32]
+    end: NDArray[np.uint32]
+    run_start: NDArray[np.int64]
 
 
 class Resampler:
@@ -76,12 +80,13 @@ class Resampler:
         """
         self.images, self.classes = len(truth.images), len(truth.categories)
         self._objects = truth.counted(areas)
-        self._events = _events(matches, self.classes, len(areas))
+        self._matches = matches
+        self._layout = _layout(matches, self.images, self.classes, _COPIES)
         self._precision = np.empty((len(areas), _CURVE_POINTS * self.classes))
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The metrics of `Sizes.metrics` (m,) in percent, with (n,) copies of each image in order of id."""
-        present = _precision(weights, *self._objects, self._events, RECALLS, self._precision)
+        present = (self._compute_curves(weights) > 0).sum(axis=1)
         areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]
         # AP, then AP50 and AP75: the first and the sixth threshold, then the area ranges.
@@ -90,169 +95,178 @@ class Resampler:
 
     def score_classes(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """AP of each class, in order of id, (k,) in percent under (n,) weights; NaN where no object is."""
-        count = _precision(weights, *self._objects, self._events, RECALLS, self._precision)[0]
-        image, start = self._objects
-        copies = np.add.reduceat(np.append(weights[image], 0), start[: self.classes].clip(max=len(image)))
-        present = (copies > 0) & (np.diff(start[: self.classes + 1]) > 0)
+        present = self._compute_curves(weights)[0] > 0
         scores = np.full(self.classes, np.nan)
-        curves = self._precision[0, : _CURVE_POINTS * count].reshape(_CURVE_POINTS, count)
+        curves = self._precision[0, : _CURVE_POINTS * present.sum()].reshape(_CURVE_POINTS, -1)
         scores[present] = 100 * curves.mean(axis=0)
         return scores
 
+    def _compute_curves(self, weights: NDArray[np.uint16]) -> NDArray[np.int64]:
+        """Fill `_precision`; how many objects each area range has of each class, (a, k)."""
+        if 0 < self._layout.copies < (most := int(weights.max(initial=0))):
+            self._layout = _layout(self._matches, self.images, self.classes, most)
+        nth = (weights >= c for c in range(1, self._layout.copies + 1))
+        copies = np.concatenate([weights, *nth], dtype=np.int32)
+        return _precision(copies, *self._objects, self._layout, RECALLS, self._precision)
 
-def _events(matches: Matches, classes: int, areas: int) -> _Events:
-    """The events of every area range, one after the other."""
+
+def _layout(matches: Matches, images: int, classes: int, copies: int) -> _Layout:
+    """The layout of every area range, one after the other."""
     same = np.zeros(len(matches.score), bool)  # class, score and image as the one before
     same[1:] = np.all([v[1:] == v[:-1] for v in (matches.label, matches.score, matches.image)], axis=0)
     tie = np.cumsum(~same)
-    parts = [_area_events(matches, area, tie, classes) for area in range(areas)]
-    events = np.cumsum([0, *(len(part.image) for part in parts)])
-    plain = np.cumsum([0, *(len(part.plain_image) for part in parts)])
+    areas = range(matches.true.shape[1])
+    parts = [_area_layout(matches, area, tie, images, classes, copies) for area in areas]
+    detections = np.cumsum([0, *(len(part.source) for part in parts)])
+    runs = np.cumsum([0, *(len(part.hit) for part in parts)])
     moved = [
-        part._replace(plain=part.plain + p, start=part.start + e, plain_start=part.plain_start + p)
-        for part, e, p in zip(parts, events, plain, strict=False)
+        part._replace(start=part.start + d, run_start=part.run_start + r)
+        for part, d, r in zip(parts, detections, runs, strict=False)
     ]
-    joined = _Events(*(np.concatenate(column) for column in zip(*moved, strict=True)))
-    return joined._replace(start=np.append(joined.start, events[-1]))
+    joined = _Layout(
+        max(part.copies for part in parts),
+        *(np.concatenate(column) for column in list(zip(*moved, strict=True))[1:]),
+    )
+    return joined._replace(
+        start=np.append(joined.start, detections[-1]), run_start=np.append(joined.run_start, runs[-1])
+    )
 
 
-def _area_events(matches: Matches, area: int, tie: NDArray[np.int64], classes: int) -> _Events:
-    """The events of one area range; `tie` numbers groups of equal class, score and image, from 1."""
+def _area_layout(
+    matches: Matches, area: int, tie: NDArray[np.int64], images: int, classes: int, copies: int
+) -> _Layout:
+    """The layout of one area range; `tie` numbers groups of equal class, score and image, from 1."""
     true, false = matches.true[:, area], matches.false[:, area]
-    counted = (true | false) > 0
-    size = np.bincount(tie, counted, len(tie) + 1).astype(np.int64)
-    hits = np.bincount(tie, true > 0, len(tie) + 1)
-    tied = counted & ((size > 1) & (hits > 0))[tie]
-    event = tied | (true > 0) | (counted & (false < ALL_THRESHOLDS))
-    plain = counted & ~event
-    index = np.flatnonzero(event)
-    first = np.diff(tie[index], prepend=0) > 0
-    return _Events(
-        matches.image[index],
-        true[index],
-        false[index],
-        np.cumsum(plain, dtype=np.int64)[index],
-        np.where(tied[index], np.where(first, size[tie[index]], 0), 1),
-        np.searchsorted(matches.label[index], np.arange(classes)),
-        matches.image[plain],
-        np.searchsorted(matches.label[plain], np.arange(classes)),
+    last = np.zeros(classes, np.int64)
+    hits = np.flatnonzero(true)
+    last[matches.label[hits]] = tie[hits]  # of several of a class, the last is assigned
+    index = np.flatnonzero(true | false)
+    index = index[tie[index] <= last[matches.label[index]]]
+
+    # Only groups whose members differ are repeated member by member.
+    differs = (np.diff(true[index]) != 0) | (np.diff(false[index]) != 0)
+    group = tie[index]
+    tied = np.bincount(group[1:], (np.diff(group) == 0) & differs, len(tie) + 1)[group] > 0
+    nth = np.zeros(len(index), np.int64)
+    if tied.any():
+        repeats = np.where(tied, copies, 1)
+        nth = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats - tied, repeats)
+        index = np.repeat(index, repeats)
+        order = np.lexsort((nth, tie[index]))  # stable: the members of a group once for each copy
+        index, nth = index[order], nth[order]
+    label, true, false = matches.label[index], true[index], false[index]
+    start = np.searchsorted(label, np.arange(classes))
+
+    # Runs of neighbours that are all true, or all ignored, at a threshold; most detections are false at every one.
+    event = np.flatnonzero(false < ALL_THRESHOLDS)
+    place = event - start[label[event]]
+    bits = np.arange(_THRESHOLDS)[:, None]
+    is_true, is_false = ((mask[event] >> bits) & 1 > 0 for mask in (true, false))
+    follows = (np.diff(event) == 1) & (np.diff(label[event]) == 0)
+    joined = follows & ~is_false[:, 1:] & ~is_false[:, :-1] & (is_true[:, 1:] == is_true[:, :-1])
+    edge = np.zeros((_THRESHOLDS, 1), bool)
+    threshold, begin = np.nonzero(~is_false & ~np.hstack([edge, joined]))
+    _, final = np.nonzero(~is_false & ~np.hstack([joined, edge]))
+    key = label[event[begin]] * _THRESHOLDS + threshold
+    order = np.argsort(key, kind="stable")
+    key, begin, final, threshold = key[order], begin[order], final[order], threshold[order]
+    hit, after = place[begin], place[final] + 1
+    first, later = np.zeros_like(hit), 1 + np.flatnonzero(np.diff(key) == 0)
+    first[later] = after[later - 1]
+    end = np.where(is_true[threshold, begin], after, hit)  # a run of ignored ones adds none of them
+    return _Layout(
+        copies if tied.any() else 0,
+        (matches.image[index] + images * nth).astype(np.uint32),
+        start,
+        first.astype(np.uint32),
+        hit.astype(np.uint32),
+        end.astype(np.uint32),
+        np.searchsorted(key, np.arange(classes * _THRESHOLDS)),
     )
 
 
 @compiled
 def _precision(
-    weights: NDArray[np.uint16],
+    copies: NDArray[np.int32],
     object_image: NDArray[np.int32],
     object_start: NDArray[np.int64],
-    events: _Events,
+    layout: _Layout,
     recalls: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Interpolated precision (thresholds x recalls x present classes) of each area range, into a row of `out`.
+    """Interpolated precision (thresholds x recalls x classes with objects) of each area range, into a row of `out`.
 
-    Returns how many classes are present in each.
+    Returns how many objects each area range has of each class, (a, k).
     """
     areas = len(out)
     classes = (len(object_start) - 1) // areas
     present = np.zeros(areas, np.int64)
     objects = np.zeros(areas * classes, np.int64)
     for b in range(areas * classes):
-        for i in range(object_start[b], object_start[b + 1]):
-            objects[b] += weights[object_image[i]]
+        for image in object_image[object_start[b] : object_start[b + 1]]:
+            objects[b] += copies[image]
         present[b // classes] += objects[b] > 0
-    need = np.empty(len(recalls), np.int64)
-    block = np.empty((_BLOCK, _CURVE_POINTS))
+    counted, reached = np.zeros(len(layout.source) + 1, np.int32), np.empty(objects.sum() + 1, np.uint8)
+    runs = len(layout.end)
+    found, seen, precision = np.empty(runs, np.uint32), np.empty(runs, np.uint32), np.empty(runs)
+    block = np.zeros((_THRESHOLDS, len(recalls), _BLOCK))
     for a in range(areas):
         column = 0
         for b in range(a * classes, (a + 1) * classes):
             if objects[b] == 0:
                 continue
-            _needed(objects[b], recalls, need)
-            _curves(weights, events, b, need, block[column % _BLOCK])
+            running_counts(copies, layout.source[layout.start[b] : layout.start[b + 1]], counted)
+            _reached(objects[b], recalls, reached)
+            for t in range(_THRESHOLDS):
+                part = slice(layout.run_start[b * _THRESHOLDS + t], layout.run_start[b * _THRESHOLDS + t + 1])
+                first, hit, end = layout.first[part], layout.hit[part], layout.end[part]
+                # Loops without branches, which random copies would make the processor guess wrong.
+                tp, every = 0, 0
+                for i in range(len(end)):
+                    last = counted[end[i]]
+                    tp += last - counted[hit[i]]
+                    every += last - counted[first[i]]
+                    found[i], seen[i] = tp, every
+                for i in range(len(end)):
+                    precision[i] = found[i] / (seen[i] + _SPACING)
+                best, c = (
+                    0.0,
+                    column % _BLOCK,
+                )  # `best` at a recall is the last one written: that of most runs
+                for i in range(len(end) - 1, -1, -1):
+                    best = max(best, precision[i])
+                    block[t, reached[found[i]], c] = best
             column += 1
             # A class is a column of `out`: written one at a time, every value would touch its own cache line.
             if column % _BLOCK == 0 or column == present[a]:
-                first = (column - 1) // _BLOCK * _BLOCK
-                for i in range(_CURVE_POINTS):
-                    for c in range(first, column):
-                        out[a, i * present[a] + c] = block[c - first, i]
-    return present
+                width = (column - 1) % _BLOCK + 1
+                for t in range(_THRESHOLDS):
+                    highest = np.zeros(_BLOCK)  # at a recall that no run reaches first, that of the next one
+                    for r in range(len(recalls) - 1, -1, -1):
+                        row = (t * len(recalls) + r) * present[a] + column - width
+                        for c in range(_BLOCK):
+                            highest[c] = max(highest[c], block[t, r, c])
+                            block[t, r, c] = 0.0
+                        for c in range(width):
+                            out[a, row + c] = highest[c]
+    return objects.reshape(areas, classes)
 
 
 @compiled
-def _needed(objects: int, recalls: NDArray[np.float64], need: NDArray[np.int64]) -> None:
-    """The fewest true positives whose share of `objects` reaches each recall, in floats as pycocotools has it."""
-    for r in range(len(recalls)):
-        fewest = int(np.ceil(recalls[r] * objects))
-        while fewest > 0 and (fewest - 1) / objects >= recalls[r]:
-            fewest -= 1
-        while fewest / objects < recalls[r]:
-            fewest += 1
-        need[r] = fewest
-
-
-@compiled
-def _curves(
-    weights: NDArray[np.uint16], events: _Events, b: int, need: NDArray[np.int64], out: NDArray[np.float64]
+def running_counts(
+    copies: NDArray[np.int32] | NDArray[np.uint16], source: NDArray[np.uint32], out: NDArray[np.int32]
 ) -> None:
-    """Interpolated precision of one class in one area range, (thresholds x recalls) into `out`."""
-    weight, true, false, before = _copies(weights, events, b)
-    found = np.empty(len(weight) + 2, np.int32)
-    seen = np.empty(len(weight) + 2, np.int32)
-    recalls = len(need)
-    for t in range(_THRESHOLDS):
-        found[0] = 0
-        tp, fp, hits = 0, 0, 1
-        for i in range(len(weight)):
-            hit = (true[i] >> t) & 1
-            tp += weight[i] * hit
-            fp += weight[i] * ((false[i] >> t) & 1)
-            found[hits] = tp
-            seen[hits] = tp + fp + before[i]
-            hits += hit
-        base, best, r = t * recalls, 0.0, recalls - 1  # r: the highest recall not read off yet
-        while need[r] > tp:
-            out[base + r] = 0.0
-            r -= 1
-        for i in range(hits - 1, 0, -1):
-            best = max(best, found[i] / (seen[i] + _SPACING))
-            while need[r] > found[i - 1]:
-                out[base + r] = best
-                r -= 1
-        out[base] = best
+    """Add up `copies[source]`: the sum of the first i into `out[i]`; `out[0]` stays as it is."""
+    total = 0
+    for i in range(len(source)):
+        total += copies[source[i]]
+        out[i + 1] = total
 
 
 @compiled
-def _copies(
-    weights: NDArray[np.uint16], events: _Events, b: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """The events of a resample: weight, true, false, and the weight of the plain ones before."""
-    begin, end = events.start[b], events.start[b + 1]
-    steps = 0
-    e = begin
-    while e < end:
-        steps += 1 if events.group[e] == 1 else events.group[e] * weights[events.image[e]]
-        e += events.group[e]
-    weight = np.empty(steps, np.int32)
-    true = np.empty(steps, np.int32)
-    false = np.empty(steps, np.int32)
-    before = np.empty(steps, np.int32)
-    count, passed, at = 0, 0, events.plain_start[b]
-    e = begin
-    while e < end:
-        for p in range(at, events.plain[e]):
-            passed += weights[events.plain_image[p]]
-        at = events.plain[e]
-        copies = weights[events.image[e]]
-        if copies > 0:
-            # Precision cannot fall between the copies of a single detection: the last of them will do.
-            single = events.group[e] == 1
-            for _ in range(1 if single else copies):
-                for m in range(e, e + events.group[e]):
-                    weight[count] = copies if single else 1
-                    true[count] = events.true[m]
-                    false[count] = events.false[m]
-                    before[count] = passed
-                    count += 1
-        e += events.group[e]
-    return weight[:count], true[:count], false[:count], before[:count]
+def _reached(objects: int, recalls: NDArray[np.float64], out: NDArray[np.uint8]) -> None:
+    """The highest recall that each number of true positives reaches, in floats as pycocotools compares them."""
+    for found in range(objects + 1):
+        share = found / objects
+        nearest = int(share * (len(recalls) - 1) + 0.5)
+        out[found] = nearest - (share < recalls[nearest])

@@ -4,16 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn
 
+from robustbench_sgdm.config import CategoryIds
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.scoring.image_ids import ImageMatch
 from robustbench_sgdm.scoring.references import FileReferences, Reference, ReferenceCounts, has_generated_ids
-
-CategoryIds = Literal["auto", "id", "from-0", "from-1", "coco", "name"]
-"""What `category_id` is: as the predictions tell; the data set's id; the place among its classes, in the order of their
-ids, counted from 0 or from 1; COCO's id, 1 to 90 with gaps; or nothing, where `category_name` names the class."""
 
 _Numbering = Literal["id", "from-0", "from-1", "coco"]
 

@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, NoReturn
+from typing import NoReturn
 
+from robustbench_sgdm.config import ImageIds
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.datasets import Dataset, Image
@@ -17,10 +18,6 @@ from robustbench_sgdm.scoring.references import (
     has_generated_ids,
     parse_whole_number,
 )
-
-ImageIds = Literal["auto", "id", "file-name"]
-"""How images are found: as the predictions tell, by `image_id` as the data set's id, or by `file_name`, else by
-`image_id` as the stem of the file."""
 
 
 @dataclass(frozen=True)

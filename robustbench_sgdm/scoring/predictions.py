@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustbench_sgdm.config import CategoryIds, ImageIds
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr, validate_class_name
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.box_checks import check_boxes
-from robustbench_sgdm.scoring.category_ids import CategoryIds, alternative_readings, match_categories
-from robustbench_sgdm.scoring.image_ids import ImageIds, match_images
+from robustbench_sgdm.scoring.category_ids import alternative_readings, match_categories
+from robustbench_sgdm.scoring.image_ids import match_images
 from robustbench_sgdm.scoring.mmdetection import label_categories, read_mmdetection
 from robustbench_sgdm.scoring.overlap_check import AlternativeReadings, OverlapCheck
 from robustbench_sgdm.scoring.references import FileReferences, Reference, parse_whole_number
@@ -235,8 +236,8 @@ def _parse_json(path: Path) -> _File:
             if reference not in known:
                 known[reference] = len(known)
                 shared[hash(reference[0])] += isinstance(reference[0], int)
+                # Which take the square of their number to tell apart.
                 if shared[hash(reference[0])] > _SAME_HASH:
-                    # Which take the square of their number to tell apart.
                     raise DataError(
                         f"{path}: more than {_SAME_HASH:,} ids such as {short_repr(reference[0])} share one hash, as "
                         "ids of a "

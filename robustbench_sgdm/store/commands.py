@@ -4,12 +4,11 @@ import re
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.store.runs import Run
-from robustbench_sgdm.store.schema import Manifest, ModelInfo
+from robustbench_sgdm.store.schema import Manifest, ModelInfo, RecordedConfig
 
 Options = list[tuple[str, str]]
 """Names of options and their values; a flag has none."""
@@ -101,15 +100,15 @@ def _is_export(file: str) -> bool:
     return file.lower().endswith(_EXPORTS)
 
 
-def _exports(config: Mapping[str, Any]) -> Options:
+def _exports(config: RecordedConfig) -> Options:
     """What the user said of exported files that do not say it themselves."""
-    names = config.get("classes")
-    if isinstance(names, list):
-        if not all(isinstance(name, str) and "," not in name for name in names):
+    names = config.classes
+    if isinstance(names, tuple):
+        if any("," in name for name in names):
             raise DataError("its class names hold commas, which --classes takes from a file alone")
         names = ",".join(names)
-    said = {"classes": names, "layout": config.get("layout"), "normalize": config.get("normalize")}
-    return [(key, value) for key, value in said.items() if isinstance(value, str)]
+    settings = {"classes": names, "layout": config.layout, "normalize": config.normalize}
+    return [(key, value) for key, value in settings.items() if value is not None]
 
 
 def _data(manifest: Manifest) -> Options:
@@ -118,14 +117,9 @@ def _data(manifest: Manifest) -> Options:
         raise DataError(
             f"its data, {short_repr(source)}, are neither scenes nor a COCO json nor a dataset YAML"
         )
-    fraction = config.get("fraction", 1)
-    if type(fraction) not in (int, float) or not 0 < fraction <= 1:
-        raise DataError(f"its fraction is {short_repr(fraction)}, not a number in (0, 1]")
-    options = [("data", source)] + [("fraction", str(fraction))] * (fraction < 1)
-    for name in ("images", "split"):
-        if config.get(name) not in (None, "val"):
-            options.append((name, str(config[name])))
-    return options
+    options = [("data", source)] + [("fraction", str(config.fraction))] * (config.fraction < 1)
+    options += [("images", config.images)] if config.images is not None else []
+    return options + ([("split", config.split)] if config.split != "val" else [])
 
 
 def _corruptions(run: Run) -> Options:

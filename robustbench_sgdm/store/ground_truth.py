@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -50,6 +50,15 @@ class GroundTruth:
     images: pd.DataFrame
     annotations: pd.DataFrame
     categories: pd.DataFrame
+
+    def of_image(self, image_id: int) -> Self:
+        """The ground truth of one image alone, its annotations counted from 0."""
+        objects = self.annotations[self.annotations["image_id"] == image_id]
+        return replace(
+            self,
+            images=self.images[self.images["image_id"] == image_id],
+            annotations=objects.reset_index(drop=True),
+        )
 
     def write(self, folder: Path, data: str, files: SafeDirectory | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.

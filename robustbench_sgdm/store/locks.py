@@ -31,7 +31,7 @@ def is_locked(path: Path) -> bool:
     """
     try:
         with SafeDirectory(path).open(".lock", "r+b") as file:
-            return not _try_lock(file)
+            return not try_lock(file)
     except OSError:
         return False
 
@@ -62,7 +62,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     with file:
         until = time.monotonic() + _PATIENCE
         try:
-            while not _try_lock(file):
+            while not try_lock(file):
                 if time.monotonic() > until:
                     raise _in_use(path)
                 time.sleep(0.02)
@@ -85,7 +85,7 @@ def _no_lock(path: Path, error: OSError) -> RobustBenchError:
     return RobustBenchError(f"cannot write {path} or lock it: {error.strerror or error}; {_REMEDY}")
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def try_lock(file: BinaryIO) -> bool:
     """Lock an open file until it is closed, unless another process has; whether it is ours now.
 
     `flock` and not `fcntl.lockf`, whose lock is lost as soon as this process closes any other handle of the file.

@@ -13,10 +13,10 @@ from robustbench_sgdm.core.untrusted_input import short_repr
 
 _CODECS = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what is written; others expand bytes by the ten thousand
 _EXPANDED = 30  # bytes for each byte of the file; Snappy gives 22 at the most
-# Those that are written here.
+# What is written.
 _ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY"}
 # Fields of a page's header, and the one before an encoding.
-_DATA, _DICTIONARY, _DATA_2 = (5, 1), (7, 1), (8, 3)
+_DATA, _DICTIONARY, _DATA_2 = ((5, 1), (7, 1), (8, 3))
 _LONGEST_HEADER = 2**16
 _DEEPEST = 8
 
@@ -46,8 +46,8 @@ def check(file: pq.ParquetFile, content: IO[bytes], size: int, names: list[str])
             begin, first = column.data_page_offset, column.dictionary_page_offset
             if first and first < begin:  # as Arrow
                 begin = first
+            # Else each group could be all of the file.
             if (packed := packed - column.total_compressed_size) < 0:
-                # Else each group could be all of the file.
                 raise ValueError(f"its columns claim more than its {size:,} bytes")
             for expanded in _pages(content, begin, begin + column.total_compressed_size, size):
                 left -= expanded

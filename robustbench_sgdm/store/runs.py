@@ -155,12 +155,13 @@ class Run:
         changed.write(MANIFEST, self.files)
         return replace(self, manifest=changed)
 
-    def open_shifts(self) -> tuple[dict[str, Self], dict[str, str]]:
+    def open_shifts(self) -> tuple[dict[str, "Run"], dict[str, str]]:
         """The runs on shifted data by the shift's name; and for those that cannot be read, why."""
-        runs, reasons = {}, {}
+        runs: dict[str, Run] = {}
+        reasons: dict[str, str] = {}
         for name, folder in self.manifest.shifts.items():
             try:
-                runs[name] = type(self).open(self.path.parent / folder)
+                runs[name] = Run.open(self.path.parent / folder)
             except DataError as error:
                 reasons[name] = str(error)
         return runs, reasons
@@ -254,8 +255,8 @@ class Run:
             RobustBenchError: another process works on it, or has put other cells there.
         """
         with exclusive_lock(self.path):
+            # --exist-ok of another process, before the lock was ours.
             if not _has_cells(self.path, self.manifest):
-                # --exist-ok of another process, before the lock was ours.
                 raise RobustBenchError(
                     f"{self.path} was given other cells meanwhile; run the same command again"
                 )
@@ -382,8 +383,8 @@ def _claim(path: Path, manifest: Manifest, exist_ok: bool) -> bool:
             with exclusive_lock(path):
                 if _has_cells(path, manifest):
                     return True
+                # Still: no process has claimed it before the lock was ours.
                 if exist_ok or _can_take(path, manifest):
-                    # Still: no process has claimed it before the lock was ours.
                     manifest.model_copy(update={"name": path.name}).write(MANIFEST, SafeDirectory(path))
                     return True
         except RobustBenchError:

@@ -55,6 +55,10 @@ def _text(value: object) -> str:
     return value
 
 
+def _text_or_texts(value: object) -> str | tuple[str, ...]:
+    return tuple(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
+
+
 def _name(value: str) -> str:
     try:
         value.encode("utf-8")
@@ -104,7 +108,7 @@ Integer = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(gt=-(2**53), lt=2**53)]
 Percent = Annotated[float, Strict(), Field(ge=-1000, le=1000)]
-# -0.0 becomes 0.0.
+# Adding 0.0 makes -0.0 the 0.0 that it equals, so that both are one folder.
 Severity = Annotated[float, Strict(), Field(ge=0, le=5), AfterValidator(lambda value: value + 0.0)]
 Texts = Annotated[tuple[Text, ...], FailFast()]
 Metrics = Annotated[dict[Text, Percent | None], AfterValidator(_twelve_metrics)]
@@ -325,13 +329,33 @@ class CorruptionInfo(Record):
     strengths: dict[Text, Name] = {}
 
 
+class RecordedConfig(Record):
+    """`EvaluationConfig` as plain types. All settings are kept; those that something reads again are checked.
+
+    Attributes:
+        fraction: share of the images, in (0, 1].
+        images: image folder of a COCO json.
+        split: of the data.
+        classes: class names of exported files that have none, or a file of them.
+        layout: what the outputs of exported files mean, where that is ambiguous.
+        normalize: how exported files take pixels, where that is unknown.
+    """
+
+    fraction: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
+    images: Text | None = None
+    split: Text = "val"
+    classes: Annotated[str | tuple[str, ...], PlainValidator(_text_or_texts)] | None = None
+    layout: Text | None = None
+    normalize: Text | None = None
+
+
 class Manifest(Record):
     """`manifest.json` of a run directory: everything needed to do the run again, and its cells with their keys.
 
     Attributes:
         name: of the directory when it was made.
         command: what started the run.
-        config: `EvaluationConfig` as plain types.
+        config: what the user asked for.
         models: by name, the first one the baseline where nothing else says.
         data: the images and their ground truth.
         corruptions: by name.
@@ -349,7 +373,7 @@ class Manifest(Record):
 
     name: Text = ""
     command: Text = ""
-    config: dict[Text, Any] = {}
+    config: RecordedConfig = RecordedConfig()
     models: Annotated[dict[FolderName, ModelInfo], BeforeValidator(_at_most_a_thousand)]
     data: DatasetInfo
     corruptions: Annotated[dict[FolderName, CorruptionInfo], BeforeValidator(_at_most_a_thousand)]

@@ -42,10 +42,10 @@ class CopyResult:
 def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: CopyConfig) -> CopyResult:
     """Write a copy of the data set for each corruption and severity; its json last, so a copy with one is complete."""
     dataset = take_first(dataset, config.limit)
-    names = _file_names(dataset.images, config.format)
+    names = copy_names(dataset.images, config.format)
     versions = list_versions(corruptions, config)
+    # The json of an earlier copy must not describe a mixture, should this stop half-way.
     for version in versions:
-        # The json of an earlier copy must not describe a mixture, should this stop half-way.
         _json_path(dataset, config.out, version).unlink(missing_ok=True)
     failed: dict[str, CorruptionError] = {}
     update = make_counter(config.progress, "writing", len(dataset) * len(versions))
@@ -63,9 +63,9 @@ def write_copies(dataset: Dataset, corruptions: Sequence[Corruption], config: Co
 
 def list_versions(corruptions: Sequence[Corruption], config: CopyConfig) -> list[_Version]:
     """Every corruption with the severities that it has of those asked for."""
-    with_clean = [0.0] * (0 in config.severities)
+    with_clean = [0.0] * (0 in config.severity)
     return [
-        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severities)]
+        (one, s) for one in corruptions for s in [*with_clean, *one.effective_severities(config.severity)]
     ]
 
 
@@ -78,7 +78,7 @@ def first_image_versions(
     return {
         one.name: {
             s: _corrupt((one, s), pixels, image.id, config)
-            for s in (0.0, *one.effective_severities(config.severities))
+            for s in (0.0, *one.effective_severities(config.severity))
         }
         for one in corruptions
     }
@@ -101,7 +101,7 @@ def take_first(dataset: Dataset, limit: int) -> Dataset:
     return replace(dataset, images=images, annotations=annotations)
 
 
-def _file_names(images: Sequence[Image], suffix: str) -> list[str]:
+def copy_names(images: Sequence[Image], suffix: str) -> list[str]:
     """The images' own names if no two are the same on any file system, else their ids."""
     stems = Counter(unicodedata.normalize("NFC", image.path.stem).casefold() for image in images)
     is_shared = stems.most_common(1)[0][1] > 1

@@ -31,7 +31,7 @@ def latency_summary(latency: pd.DataFrame) -> list[str]:
     """The time per image of each model, a line each, compared with the first model's.
 
     Args:
-        latency: as of `Run.latency`.
+        latency: as of `Run.read_latency`.
     """
     lines = []
     for number, row in enumerate(latency.to_dict("records")):

@@ -17,7 +17,7 @@ def training_table(
         summary: as in a comparison's `summary.csv`, metrics in percent.
         runs: as in its `runs.csv`.
         metrics: to show.
-        truth: of the validation images, as in `Dataset.truth`.
+        truth: of the validation images, as in `Dataset.ground_truth_summary`.
     """
     rows = []
     for model in dict.fromkeys(summary["model"]):

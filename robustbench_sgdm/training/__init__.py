@@ -12,9 +12,9 @@ from robustbench_sgdm.training.comparison import (
     summarize_runs,
 )
 from robustbench_sgdm.training.data import TrainingData, load_training_data, make_scenes_data
-from robustbench_sgdm.training.progress import TrainingProgress, print_epochs
+from robustbench_sgdm.training.progress import TrainingProgress
 from robustbench_sgdm.training.recipes import RECIPES
-from robustbench_sgdm.training.runner import TrainingFailedError, train
+from robustbench_sgdm.training.runner import train
 from robustbench_sgdm.training.trainer import LOGGERS
 
 __all__ = [
@@ -22,11 +22,9 @@ __all__ = [
     "RECIPES",
     "TrainedRun",
     "TrainingData",
-    "TrainingFailedError",
     "TrainingProgress",
     "load_training_data",
     "make_scenes_data",
-    "print_epochs",
     "read_comparison",
     "read_recipe",
     "runs_table",

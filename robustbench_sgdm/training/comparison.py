@@ -1,7 +1,7 @@
 """A comparison's folder: a run for each (model, seed), what each left, and a table of mean and spread."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,7 +50,7 @@ class TrainedRun:
 
     @property
     def weights(self) -> Path:
-        """`best.safetensors`, read by `detectors.weights.read`."""
+        """`best.safetensors`, which `load_detector` reads."""
         return self.folder / "best.safetensors"
 
     def write(self) -> None:
@@ -279,20 +279,20 @@ def write_tables(folder: Path) -> list[str]:
     """
     files = SafeDirectory(folder)
     whole = read_recipe(folder)
-    found: list[TrainedRun] = []
+    parts: list[TrainedRun] = []
     others: list[TrainedRun] = []
     for path in (folder / name for name in files.names()):
         if os.path.lexists(path / _RESULT) and (run := TrainedRun.read(path)):
             own = files.is_file(path / _RECIPE)
             is_part = own and is_same_comparison(read_recipe(path, files), whole)
-            (found if is_part else others).append(run)
-    runs = runs_table(found)
+            (parts if is_part else others).append(run)
+    runs = runs_table(parts)
     for name, frame in (("runs.csv", runs), ("summary.csv", summarize_runs(runs))):
         files.write_text(name, escaping.csv(frame))
     return [run.folder.name for run in others]
 
 
-def runs_table(runs: list[TrainedRun]) -> pd.DataFrame:
+def runs_table(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """A row for each run: model, seed, the twelve COCO metrics in percent, and how it went."""
     rows = [
         {

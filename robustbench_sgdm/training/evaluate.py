@@ -21,7 +21,7 @@ def evaluate_weights(
     """Score a weights file as `load_detector` reads it: what a user will get, rounded to half precision.
 
     Args:
-        weights: a file of `detectors.weights`.
+        weights: a `.safetensors` of a training.
         dataset: ground truth with at least the classes that the file names.
         imgsz: side of the square that each image is letterboxed to, px.
         batch: images at a time; plays no part in the scores.

@@ -16,7 +16,6 @@ from robustbench_sgdm.training import model_card
 from robustbench_sgdm.training.comparison import TrainedRun, read_recipe
 from robustbench_sgdm.training.data import TrainingData, make_scenes_data
 from robustbench_sgdm.training.evaluate import evaluate_weights
-from robustbench_sgdm.training.progress import print_epochs
 from robustbench_sgdm.training.runner import train
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
@@ -50,7 +49,7 @@ def train_bundled_weights(
         project=project,
         exist_ok=True,
         arguments={"amp": "bf16", "lr0": 0.001, "warmup_epochs": 0.5},
-        report=print_epochs,
+        report=lambda progress: None if progress.map50_95 is None else print(progress),
     )
     runs = train(config)
     for run in (r for r in runs if r.seed == seeds[0]):

@@ -1,13 +1,11 @@
 """How far a training run is, and when it will be done."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ultralytics.utils import RANK
 
-from robustbench_sgdm.core.escaping import terminal
 from robustbench_sgdm.training.trainer import Callback, ReproducibleTraining
 
 
@@ -37,26 +35,15 @@ class TrainingProgress:
     loss: float
     map50_95: float | None
 
+    def __str__(self) -> str:
+        score = "" if self.map50_95 is None else f"  mAP50-95 {self.map50_95:.1f}"
+        left = (
+            f"{self.seconds_left / 60:.0f} min" if self.seconds_left >= 90 else f"{self.seconds_left:.0f} s"
+        )
+        return f"{self.model}  epoch {self.epoch}/{self.epochs}  loss {self.loss:.2f}{score}  {left} left"
+
 
 ProgressFunction = Callable[[TrainingProgress], None]
-
-
-def print_epochs(progress: TrainingProgress) -> None:
-    """A line on stderr after the first ten batches, as a first estimate, and after each epoch."""
-    if progress.map50_95 is None and (progress.epoch, progress.batch) != (1, 10):
-        return
-    score = "" if progress.map50_95 is None else f"  mAP50-95 {progress.map50_95:.1f}"
-    left = (
-        f"{progress.seconds_left / 60:.0f} min left"
-        if progress.seconds_left >= 90
-        else f"{progress.seconds_left:.0f} s left"
-    )
-    epoch = f"epoch {progress.epoch}/{progress.epochs}"
-    print(
-        f"{terminal(progress.model)}  {epoch}  loss {progress.loss:.2f}{score}  {left}",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 @dataclass

@@ -12,7 +12,7 @@ from ultralytics.utils import RANK
 
 from robustbench_sgdm import corruption
 from robustbench_sgdm.config import InferenceConfig, TrainingConfig
-from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, TrainingFailedError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import short_list, short_repr
 from robustbench_sgdm.core.worker_bootstrap import without_cwd_imports
@@ -34,25 +34,12 @@ from robustbench_sgdm.training.trainer import Callback, ReproducibleTraining, Sp
 _LOG = logging.getLogger(__name__)
 
 
-class TrainingFailedError(RobustBenchError):
-    """Some runs of a comparison failed; the others are finished.
-
-    Attributes:
-        runs: the finished ones.
-    """
-
-    def __init__(self, failed: Mapping[str, str], runs: Sequence[TrainedRun]) -> None:
-        super().__init__("; ".join(f"{name}: {why}" for name, why in failed.items()))
-        self.runs = list(runs)
-
-
 def train(config: TrainingConfig) -> list[TrainedRun]:
     """Train each model with each seed in `project/name/<model>-seed<k>/`, one after the other.
 
-    For a seed, all models see the same images in the same
-    order with the same augmentation, and a grafted one starts from its baseline's tensors wherever it shares them. On
-    one kind of CPU, with one thread and `workers=0`, the same call gives the same weights, bit for bit, interrupted and
-    resumed or not.
+    For a seed, all models see the same images in the same order with the same augmentation, and a grafted one starts
+    from its baseline's tensors wherever it shares them. On one kind of CPU, with one thread and `workers=0`, the same
+    call gives the same weights, bit for bit, interrupted and resumed or not.
 
     The folder also gets `data.yaml`, `recipe.yaml`, `runs.csv` and `summary.csv` (mean and spread over seeds).
 

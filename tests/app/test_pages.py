@@ -20,7 +20,7 @@ from robustbench_sgdm import corruption, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
-from robustbench_sgdm.dashboard import inference, jobs, run_images, uploads
+from robustbench_sgdm.dashboard import access, inference, jobs, run_images, uploads
 from robustbench_sgdm.store import Run, resume_command
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
@@ -377,13 +377,11 @@ def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch
         monkeypatch.setattr(jobs, "_process", lambda _: psutil.Process(child.pid))
         (tmp_path / "dashboard.json").mkdir()
         jobs.stop(tmp_path)
-        assert child.wait(20)
+        assert child.wait(20) == -signal.SIGTERM
 
 
 def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline()
         monkeypatch.setattr(jobs, "_STOP_TIMEOUT", 3.0)
@@ -455,7 +453,7 @@ def test_uploads(tmp_path: Path) -> None:
     for content_, why in (
         (b"no picture at all", "not an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "image"),
-        (b"x" * (uploads.MAX_MEGABYTES * 2**20 + 1), "MB is more"),
+        (b"x" * (access.MAX_UPLOAD_MEGABYTES * 2**20 + 1), "MB is more"),
     ):
         with pytest.raises(RobustBenchError, match=why):
             uploads.decode_upload(content_, "a.png")

@@ -94,7 +94,7 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[-1]"): "of the package",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[:-1]"): "of the package",
     ("live.py", "live", "name"): "one of two words",
-    ("live.py", "live", "uploads.MAX_MEGABYTES"): "a number",
+    ("live.py", "live", "access.MAX_UPLOAD_MEGABYTES"): "a number",
     ("overview.py", "_show_board", "CONDITIONS[name].lower()"): "words of ours",
     ("overview.py", "_show_downloads", "_format_time(about.st_mtime)"): "a date",
     ("overview.py", "_show_downloads", "kind"): "one of two words",
@@ -160,9 +160,8 @@ def unsafe(value: ast.expr, inside: ast.FunctionDef) -> Iterator[ast.expr]:
         parts: list[ast.expr] = value.values
     elif isinstance(value, ast.FormattedValue):
         spec = ast.unparse(value.format_spec) if value.format_spec else ""
-        parts = (
-            [] if spec and spec.strip("'\"")[-1:] in "dfg," else [value.value]
-        )  # of numbers: no text takes it
+        # Of numbers: no text takes it.
+        parts = [] if spec and spec.strip("'\"")[-1:] in "dfg," else [value.value]
     elif isinstance(value, ast.IfExp):
         parts = [value.body, value.orelse]
     elif isinstance(value, ast.BoolOp):

@@ -81,5 +81,5 @@ def test_a_range_grows_with_its_bounds(page: AppTest) -> None:
     [((10, 90), (1, 200), (10, 200)), ((10, 90), (1, 5), (5, 5)), ((1, 40), (5, 80), (5, 40))],
 )
 def test_a_chosen_range_keeps_what_fits(chosen: Any, bounds: Any, fitted: Any) -> None:
-    assert widgets._fit_choice(chosen, (1, 90), bounds, bounds) == fitted
-    assert widgets._fit_choice(chosen[1], (1, 90), bounds, 1) == min(chosen[1], bounds[1])
+    assert widgets.fit_choice(chosen, (1, 90), bounds, bounds) == fitted
+    assert widgets.fit_choice(chosen[1], (1, 90), bounds, 1) == min(chosen[1], bounds[1])

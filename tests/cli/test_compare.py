@@ -417,9 +417,8 @@ def test_another_reading_of_the_same_file_is_another_cell(
         ]
         (labels / f"{image['id']:03d}.txt").write_text(" ".join(map(str, [box["category_id"], *shares])))
     Path("data.yaml").write_text(f"path: {tmp_path / 'tiny'}\nval: images/val\nnames: [a, b, c, d]\n")
-    found = [
-        entry | {"category_id": entry["category_id"] + 1} for entry in predictions(truth, 1.0)
-    ]  # 2 and 3
+    # 2 and 3.
+    found = [entry | {"category_id": entry["category_id"] + 1} for entry in predictions(truth, 1.0)]
     Path("p.json").write_text(json.dumps(found))
     words = ("score", "clean=p.json", "--model", "m", "--data", "data.yaml", "--name", "n")
     code, _, err = command(*words)

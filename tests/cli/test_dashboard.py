@@ -144,7 +144,7 @@ def test_a_streamlit_that_cannot_be_guarded_is_not_started(
     else:
         monkeypatch.setattr(streamlit, "App", lambda script: None)
     with pytest.raises(SystemExit, match=r"cannot be protected .* 'streamlit==1\.\d+\.\*'"):
-        server._protected_app(Path("main.py"), OWN)
+        server.protected_app(Path("main.py"), OWN)
 
 
 def test_a_closed_window_is_no_failure_in_the_log() -> None:
@@ -178,7 +178,7 @@ serve({"server.address": "::1"}, token=None)
 def test_a_run_that_starts_drops_no_answer_to_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser would wait for it without end; other messages of the last run do go."""
     monkeypatch.setattr(ForwardMsgQueue, "clear", ForwardMsgQueue.clear)
-    server._keep_upload_urls()
+    server.keep_upload_urls()
     queue = ForwardMsgQueue()
     for message in (
         ForwardMsg(delta=Delta()),

@@ -128,7 +128,7 @@ def test_a_terminal_shows_a_line_and_obeys_nothing(text: str) -> None:
 @settings(deadline=None)
 def test_a_cell_of_the_terminal_is_its_text(text: str) -> None:
     """No markup of rich, no emoji, no style and no line end."""
-    cell = console._cell(text)
+    cell = console.table_cell(text)
     assert cell.plain == escaping.terminal(text) and "\n" not in cell.plain and not cell.spans
     drawn = io.StringIO()
     Console(file=drawn, width=10_000, emoji=False, force_terminal=True, color_system="truecolor").print(
@@ -209,7 +209,7 @@ def test_a_chart_holds_visible_values(text: str) -> None:
 @given(texts)
 @settings(deadline=None)
 def test_a_figure_draws_what_its_fonts_have(text: str) -> None:
-    known = fonts._drawable()
+    known = fonts.drawable_characters()
     assert all(one in string.printable or ord(one) in known for one in fonts.make_legible(text))
 
 

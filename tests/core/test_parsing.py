@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from robustbench_sgdm.config import check_severities
 from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import UsageError
 
@@ -33,13 +34,13 @@ def test_commas_and_repeats_are_the_same(names: list[str]) -> None:
     ],
 )
 def test_severities(given_: list[str], expected: list[float]) -> None:
-    assert parsing.parse_severities(given_) == expected
+    assert check_severities(parsing.parse_severities(given_)) == tuple(expected)
 
 
 @pytest.mark.parametrize("bad", ["6", "-1", "x", "5-0", "nan", "inf", "1e9", "0-9", "1-"])
 def test_bad_severities_name_the_bound(bad: str) -> None:
     with pytest.raises(UsageError, match=r"outside \[0, 5\]|neither a number|is reversed"):
-        parsing.parse_severities([bad])
+        check_severities(parsing.parse_severities([bad]))
 
 
 def test_unbalanced_brackets() -> None:
@@ -142,9 +143,8 @@ def test_what_is_not_plain_is_told(folder: Path) -> None:
         parsing.parse_models(["runs/a,b/best.pt"])
     with pytest.raises(UsageError, match="no such file, and '/data/x' is not a model"):
         parsing.parse_weights(["/data/x=1/best.pt"], ["m"])
-    assert parsing.parse_models(["missing/best.pt"]) == [
-        "missing/best.pt"
-    ]  # one path: told of where it is opened
+    # One path: told of where it is opened.
+    assert parsing.parse_models(["missing/best.pt"]) == ["missing/best.pt"]
 
 
 def test_weights_in_order_may_repeat() -> None:

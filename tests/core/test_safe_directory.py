@@ -356,6 +356,7 @@ _ROOMS = ("store", "robustness", "report", "figures", "tables", "sweep", "traini
 ALLOWED = {
     # A project, which holds runs. A run in it may be a link, as one that is named.
     "store/runs.py list_runs project.iterdir",
+    "evaluation.py expand_shifts folder.glob",  # data that the user names
     "store/runs.py _can_take path.exists",
     "listings.py _run_directories project.glob",
     "listings.py _run_directories p.is_symlink",

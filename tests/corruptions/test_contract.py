@@ -166,9 +166,8 @@ def test_a_spawned_process_gives_the_same_pixels(batch: Tensor) -> None:
 def test_memory_is_bounded_by_the_batch(corruption: Corruption, large: Tensor) -> None:
     images = large.repeat(4, 1, 1, 1)
     for severity in (1, 5):
-        apply_corruption(
-            corruption, large, severity, seed=0, image_ids=[0]
-        )  # fills what is kept for every batch
+        # Fills what is kept for every batch.
+        apply_corruption(corruption, large, severity, seed=0, image_ids=[0])
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that is taken again would not count
         before = _memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # begins the peak, VmHWM, anew

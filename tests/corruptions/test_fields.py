@@ -23,6 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import apply_corruption, filters, load_corruptions
 from robustbench_sgdm.corruption.filters import zoom_sizes
@@ -82,22 +83,22 @@ def speckle_noise(ours: Any, images: Tensor, strength: Strength, state: RandomSt
 
 
 def elastic_transform(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
-    field: Tensor = ours._apply_field(images, strength, floats(state.uniform(-1, 1, (2, *images.shape[2:]))))
+    field: Tensor = ours.apply_field(images, strength, floats(state.uniform(-1, 1, (2, *images.shape[2:]))))
     return field
 
 
 def fog(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
-    draws = floats(state.uniform(-1, 1, ours._map_side(images) ** 2 - 1))
-    out: Tensor = ours._apply_fog(images, strength, draws)
+    draws = floats(state.uniform(-1, 1, ours.map_side(images) ** 2 - 1))
+    out: Tensor = ours.apply_fog(images, strength, draws)
     return out
 
 
 def frost(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
     height, width = images.shape[2:]
     number = state.randint(6)
-    high, wide = ours._size(number, height, width)
+    high, wide = ours.frost_size(number, height, width)
     cut = (number, state.randint(0, high - height), state.randint(0, wide - width))
-    out: Tensor = ours._apply_frost(images, strength, [cut])
+    out: Tensor = ours.apply_frost(images, strength, [cut])
     return out
 
 
@@ -106,7 +107,7 @@ def glass_blur(ours: Any, images: Tensor, strength: Strength, state: RandomState
     size = [side - 2 * delta for side in images.shape[2:]]
     steps = state.randint(-delta, delta, size=(passes, *size, 2))[:, ::-1, ::-1] + delta  # it goes backwards
     moves = torch.from_numpy(steps[..., 0] * 2 * delta + steps[..., 1])[None]
-    out: Tensor = ours._apply_moves(images, strength, moves)
+    out: Tensor = ours.apply_moves(images, strength, moves)
     return out
 
 
@@ -116,12 +117,12 @@ def snow(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> T
     high, wide = (zoom_sizes(side, strength["size"])[0] for side in (height, width))
     top, left = (height - high) // 2, (width - wide) // 2
     part = floats(field[top : top + high, left : left + wide])
-    out: Tensor = ours._apply_snow(images, strength, part, [angle])
+    out: Tensor = ours.apply_snow(images, strength, part, [angle])
     return out
 
 
 def spatter(ours: Any, images: Tensor, strength: Strength, state: RandomState) -> Tensor:
-    out: Tensor = ours._apply_spatter(
+    out: Tensor = ours.apply_spatter(
         images, strength, state.normal(size=images.shape[2:]).astype(np.float32)[None]
     )
     return out
@@ -141,7 +142,7 @@ def test_every_random_corruption_of_coco_c_is_compared() -> None:
     # Ours take a byte's outcome from one number, where the reference counts photons or draws a mask and a coin:
     # no field of its serves ours. Their laws are known exactly and tested in `test_parity.py`, as is motion blur.
     elsewhere = {"shot_noise", "impulse_noise", "motion_blur"}
-    published = {c.name for c in REGISTRY if c.random and (c.is_benchmark or c.is_holdout)}
+    published = {c.name for c in REGISTRY if c.random and c.name in (*BENCHMARK, *HOLDOUT)}
     assert published == elsewhere | set(FIELDS)
 
 
@@ -194,11 +195,11 @@ def test_glass_blur_draws_every_move_alike() -> None:
 
 def test_frost_draws_every_texture_and_place_alike() -> None:
     weather: Any = module("frost")
-    cuts = weather._draw_cuts(torch.zeros(1, 3, 200, 300, dtype=torch.uint8), BatchRng(range(3000)))
+    cuts = weather.draw_cuts(torch.zeros(1, 3, 200, 300, dtype=torch.uint8), BatchRng(range(3000)))
     numbers = np.array([number for number, _, _ in cuts])
     assert stats.chisquare(np.bincount(numbers, minlength=6)).pvalue > 1e-6
     for axis, side in ((1, 200), (2, 300)):
-        places = [cut[axis] / (weather._size(cut[0], 200, 300)[axis - 1] - side) for cut in cuts]
+        places = [cut[axis] / (weather.frost_size(cut[0], 200, 300)[axis - 1] - side) for cut in cuts]
         assert stats.kstest(places, stats.uniform(0, 1).cdf).pvalue > 1e-6
 
 
@@ -214,9 +215,9 @@ def test_snow_falls_as_the_references() -> None:
 def test_fog_wider_than_its_map_is_the_map_enlarged() -> None:
     ours: Any = module("fog")
     draws = BatchRng([1]).uniform(64**2 - 1, low=-1, high=1)[0]
-    small, large = ours._fitted(draws, 2.0, 25, 64), ours._fitted(draws, 2.0, 99, 256)
+    small, large = ours.cut_plasma(draws, 2.0, 25, 64), ours.cut_plasma(draws, 2.0, 99, 256)
     assert large.shape == (99, 256)
     torch.testing.assert_close(large[::4, ::4], small)
     assert large.min() >= 0
     assert large.max() <= 1
-    assert ours._map_side(torch.empty(1, 3, 5, 10_000)) == 2048
+    assert ours.map_side(torch.empty(1, 3, 5, 10_000)) == 2048

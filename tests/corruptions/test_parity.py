@@ -33,13 +33,14 @@ from PIL import Image
 from scipy import stats
 
 from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Corruption, apply_corruption, load_corruptions
 from robustbench_sgdm.corruption.imgaug_engine import corrupt as seeded_reference
 
 Picture = NDArray[np.uint8]
 REGISTRY = load_corruptions()
-COCO_C = [c for c in REGISTRY if c.is_benchmark or c.is_holdout]
+COCO_C = [c for c in REGISTRY if c.name in (*BENCHMARK, *HOLDOUT)]
 NOISES = [c for c in COCO_C if c.family == "noise"]
 severities = pytest.mark.parametrize("severity", range(1, 6))
 
@@ -84,7 +85,7 @@ def test_motion_blur_matches_at_any_angle(
 def _moved(picture: Picture, severity: int, angle: float) -> Picture:
     blur = resources.import_file(REGISTRY.get("motion_blur").path)
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]
-    function: Any = blur._apply_motion
+    function: Any = blur.apply_motion
     out = function(images, REGISTRY.get("motion_blur").strength(severity), [angle])
     return np.asarray(out[0].permute(1, 2, 0).numpy(), np.uint8)
 
@@ -101,17 +102,16 @@ def test_pixelate_is_pillows_on_every_device(size: tuple[int, int], photographs:
         small = [max(1, int(side * share)) for side in size]
         boxes = Image.fromarray(picture).resize(small[::-1], Image.Resampling.BOX)
         expected = np.array(boxes.resize(size[::-1], Image.Resampling.NEAREST))
-        ours = pixelate._pixelated_bytes(images, *small)[0].permute(1, 2, 0).numpy()
+        ours = pixelate.pixelated_bytes(images, *small)[0].permute(1, 2, 0).numpy()
         assert np.array_equal(ours, expected), share
-        elsewhere = pixelate._pixelated(images, *small)[0].permute(1, 2, 0).numpy()
-        assert (
-            abs(elsewhere.astype(int) - expected).max() <= 1
-        )  # Pillow's weights are whole numbers over 2^22
+        elsewhere = pixelate.pixelated(images, *small)[0].permute(1, 2, 0).numpy()
+        # Pillow's weights are whole numbers over 2^22.
+        assert abs(elsewhere.astype(int) - expected).max() <= 1
 
 
 def test_motion_blur_draws_its_angle_as_the_reference_does() -> None:
     blur = resources.import_file(REGISTRY.get("motion_blur").path)
-    angles = blur._draw_angles(BatchRng(range(2000)))
+    angles = blur.draw_angles(BatchRng(range(2000)))
     assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-6
 
 

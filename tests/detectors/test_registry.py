@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -50,3 +51,18 @@ def test_a_model_yaml_takes_weights_and_is_called_by_its_stem(tmp_path: Path) ->
     assert list(found) == ["mine"] and found["mine"].detector.classes == ("cat", "dog")
     with pytest.raises(UsageError, match=r"mine\.yaml has no weights in this package"):
         load_detectors([name], SMALL)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "reason"),
+    [
+        ("yolov8n", {"classes": "a,b"}, "--classes is for exported files and other libraries' weights"),
+        ("yolov8n", {"layout": "raw"}, "--layout is for exported files, and no model of this run is one"),
+        ("torchvision:fcos_resnet50_fpn", {"normalize": "unit"}, "--normalize is for exported files"),
+        ("hf:nobody/nothing", {"runtime": "openvino"}, "computed by PyTorch alone: leave out --runtime"),
+        ("json:loads", {"runtime": "onnx"}, "json:loads computes by itself: leave out --runtime"),
+    ],
+)
+def test_settings_that_no_model_takes(model: str, settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        load_detectors([model], InferenceConfig(**settings))

@@ -228,9 +228,8 @@ def predictions(project: Path) -> int:
     """Predictions that lie in whole files: those of complete cells, and of shards of one image each."""
     found = 0
     for folder in (project / "r/cells").glob("*/*/*"):
-        shards = len(
-            list((folder / "shards").glob("[!.]*.parquet"))
-        )  # before they go, where a cell ends meanwhile
+        # Before they go, where a cell ends meanwhile.
+        shards = len(list((folder / "shards").glob("[!.]*.parquet")))
         found += IMAGES if (folder / "scores.json").exists() else shards
     return found
 

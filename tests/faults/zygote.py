@@ -30,9 +30,8 @@ def main() -> None:
     for module in EVERYTHING:
         import_module(module)
     import_module("robustbench_sgdm.corruption").load_corruptions()
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored where a shell started this in the background
+    # Ignored where a shell started this in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         wanted = json.loads(line)
         if "run" in wanted:

@@ -48,6 +48,7 @@ BOUNDS = {
     "data sets, predictions": Bound(1200, 30),
     "pictures": Bound(1500, 30),
     "model YAMLs, weights": Bound(2500, 30),
+    "models of other libraries": Bound(1000, 30),
     "exported models": Bound(1500, 120),
     "run and training directories": Bound(500, 30),
 }
@@ -296,14 +297,14 @@ def fuzz(
     def one(rng: random.Random) -> None:
         nonlocal slowest, largest
         path = damage(rng)
-        before = _fresh_peak()
+        before = fresh_peak()
         began = time.perf_counter()
         with (
             warnings.catch_warnings(),
             redirect_stdout(io.StringIO()),
             redirect_stderr(io.StringIO()),
-            _watched(root),
-            _limited(bound),
+            watched(root),
+            limited(bound),
         ):
             warnings.simplefilter("ignore")
             try:
@@ -316,7 +317,7 @@ def fuzz(
             except Refused as error:  # raised at any place, whose traceback pytest may not be able to print
                 raise AssertionError(f"{error}; reading {path}") from None
         slowest = max(slowest, time.perf_counter() - began)
-        grown = (_status("VmHWM") - before) / 2**20
+        grown = (status("VmHWM") - before) / 2**20
         largest = max(largest, grown)
         assert grown < bound.megabytes, f"{grown:.0f} MB, may take {bound.megabytes}; reading {path}"
 
@@ -388,7 +389,7 @@ sys.addaudithook(_hook)
 
 
 @contextmanager
-def _watched(root: Path) -> Iterator[None]:
+def watched(root: Path) -> Iterator[None]:
     global _root
     _root = root.resolve()
     try:
@@ -397,23 +398,23 @@ def _watched(root: Path) -> Iterator[None]:
         _root = None
 
 
-def _fresh_peak() -> int:
+def fresh_peak() -> int:
     """Bytes in memory now, after which the peak is counted anew; 0 where the system cannot say."""
     if sys.platform != "linux":
         return 0
     ctypes.CDLL(None).malloc_trim(0)  # else what the last input left would be taken again unseen
     Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024
 
 
 @contextmanager
-def _limited(bound: Bound) -> Iterator[None]:
+def limited(bound: Bound) -> Iterator[None]:
     def late(signum: int, frame: FrameType | None) -> None:
         raise Refused(f"over {bound.seconds} s")
 
@@ -421,7 +422,7 @@ def _limited(bound: Bound) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, bound.seconds)
     addresses = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
-        most = _status("VmSize") + bound.megabytes * 2**20 + SPARE
+        most = status("VmSize") + bound.megabytes * 2**20 + SPARE
         resource.setrlimit(resource.RLIMIT_AS, (most, addresses[1]))
     try:
         yield

@@ -17,6 +17,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
+from robustbench_sgdm.detectors import load_library_model
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
 from robustbench_sgdm.figures import RunAnalysis
@@ -26,6 +27,7 @@ from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
 from tests.support import synthetic_runs
 
+adapters: Any = resources.import_file(resources.root() / "tests/detectors/adapters/conftest.py")
 exports: Any = resources.import_file(resources.root() / "tests/detectors/runtimes/models.py")
 
 COCO: dict[str, Any] = {
@@ -186,7 +188,7 @@ def use_nested(path: Path) -> None:
 
 def use_picture(path: Path) -> None:
     """As a data set's image and as an upload."""
-    image_decoding.image_size(path)
+    image_decoding.read_header(path)
     pixels = image_decoding.read_image(Image(1, path, 24, 24))
     assert pixels.shape == (24, 24, 3) and pixels.dtype == np.uint8
     image_decoding.decode_image(path.read_bytes())
@@ -212,6 +214,18 @@ def openvino_model(path: Path) -> Path:
 def use_export(path: Path) -> None:
     """What `robustbench run --model FILE` does with an exported model before it sees an image."""
     load_exported(path)
+
+
+def transformers_folder(path: Path) -> Path:
+    """A small YOLOS with its image processor."""
+    adapters.save_transformers(path)
+    return path
+
+
+def use_transformers(path: Path) -> None:
+    """What `robustbench run --model hf:FOLDER` does with it, and with a small picture."""
+    detector = load_library_model(f"hf:{path}", InferenceConfig(classes="cat,dog"))
+    detector.predict([torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 24, 32), np.uint8))])
 
 
 def use_run(path: Path) -> None:

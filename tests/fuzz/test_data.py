@@ -170,9 +170,8 @@ def hostile_picture(rng: random.Random) -> bytes:
         return bytes(png[:33] + chunk(kind, body) * min(many, 300) + png[33:])
     if act == 1:  # scans of a progressive JPEG
         side = rng.choice((24, 1000, 4000))
-        jpeg = saved(
-            Pillow.new("RGB", (side, side)), "JPEG", progressive=True
-        )  # of one colour: a scan is short
+        # Of one colour: a scan is short.
+        jpeg = saved(Pillow.new("RGB", (side, side)), "JPEG", progressive=True)
         return jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xda") : -2] * min(many, 300) + jpeg[-2:]
     if act == 2:  # EXIF whose tags share their bytes
         png = picture()

@@ -19,7 +19,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import corruption
-from robustbench_sgdm.cli import compare, figure, lists
+from robustbench_sgdm.cli import clean, compare, figure, lists
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
@@ -137,8 +137,8 @@ def resume(path: Path) -> None:
 manifest_of: list[Manifest] = []
 COMMANDS: dict[str, Callable[[Path], object]] = {
     "list": lambda path: lists.runs(path.parent),
-    "clean": lambda path: lists.clean(path.parent, yes=True),
-    "clean one": lambda path: lists.clean(path.parent, [path.name], yes=True),
+    "clean": lambda path: clean.clean(path.parent, yes=True),
+    "clean one": lambda path: clean.clean(path.parent, [path.name], yes=True),
     "compare": lambda path: compare.compare([path], resamples=4),
     "figure": lambda path: figure.figure("classes", path, path.parent / "x.svg", resamples=4),
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),
@@ -178,8 +178,8 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
             with (
                 redirect_stdout(text),
                 redirect_stderr(text),
-                harness._watched(root),
-                harness._limited(_BOUND),
+                harness.watched(root),
+                harness.limited(_BOUND),
             ):
                 COMMANDS[name](root / "r")
             tried["done"] += 1

@@ -351,9 +351,8 @@ def test_the_page_allows_nothing_but_itself(written: Run, browser: Any, tmp_path
         assert page.title() != "ran"
         looks = page.eval_on_selector_all("h1, h2", "all => all.map(e => getComputedStyle(e).color)")
         assert "rgb(1, 2, 3)" not in looks
-        assert (
-            page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
-        )  # its own style is used
+        # Its own style is used.
+        assert page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
         assert page.evaluate("[...document.querySelectorAll('figure img')].every(i => i.naturalWidth > 0)")
         if file == written.path / "report.html":
             assert told == [] and away == []

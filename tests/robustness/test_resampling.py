@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from robustbench_sgdm.core.errors import UsageError
-from robustbench_sgdm.robustness.matching import match_detections
+from robustbench_sgdm.robustness.matching import best_first, match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
 from robustbench_sgdm.robustness.resampling import METRICS, Resampler
@@ -160,6 +160,18 @@ def test_order_and_names_of_images_play_no_part(made: Any) -> None:
     moved = copies[np.argsort([fresh[i] for i in ids.tolist()])]
     again = made.resampler(renamed, found.assign(image_id=found["image_id"].map(fresh))).score(moved)
     np.testing.assert_array_equal(again, reference)
+
+
+def test_detections_are_sorted_as_by_lexsort() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.array(
+        [0.0, -0.0, 1.0, -1.0, 5e-324, np.inf, -np.inf, *rng.random(50), *rng.random(50).round(1)]
+    )
+    score = rng.choice(scores, 3000)
+    for keys in (1, 40, 2**40):
+        key = rng.integers(keys, size=3000)
+        np.testing.assert_array_equal(best_first(key, score), np.lexsort((-score, key)))
+    assert best_first(key[:0], score[:0]).tolist() == []
 
 
 def test_counts_beyond_any_that_are_drawn(made: Any) -> None:

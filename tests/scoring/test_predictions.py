@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from robustbench_sgdm.config import CategoryIds, ImageIds
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.datasets import Dataset, Image
-from robustbench_sgdm.scoring import CategoryIds, ImageIds, Predictions, Scorer, coco_rows
+from robustbench_sgdm.scoring import Predictions, Scorer, coco_rows
 from robustbench_sgdm.scoring.category_ids import COCO_IDS
-from robustbench_sgdm.sweep.corrupted_copies import _file_names
+from robustbench_sgdm.sweep.corrupted_copies import copy_names
 
 Entry = dict[str, Any]
 
@@ -139,7 +140,7 @@ def test_unicode_forms_of_a_name(tmp_path: Path) -> None:
 def test_copies_of_images_whose_names_repeat(tmp_path: Path) -> None:
     """`robustbench corrupt` calls them by their ids."""
     repeated = data(["x/1.jpg", "y/1.jpg", "y/2.jpg"], ids=[4, 5, 1])
-    names = _file_names(repeated.images, "png")
+    names = copy_names(repeated.images, "png")
     entries = [entry(int(Path(n).stem), file_name=n) for n in names]
     assert read(tmp_path, repeated, entries)[0] == [4, 5, 1]
     assert read(tmp_path, repeated, written(names, [0, 2], 3))[0] == [4, 4, 5, 5, 1, 1]

@@ -173,7 +173,7 @@ def test_one_that_only_looks_refuses_nobody(tmp_path: Path) -> None:
     with run.lock():
         pass
     looking = run.files.open(".lock", "r+b")
-    assert locks._try_lock(looking)
+    assert locks.try_lock(looking)
     threading.Timer(0.05, looking.close).start()
     with run.lock():
         assert is_locked(run.path)

@@ -295,15 +295,15 @@ def write_samples(run: Run, cell: Cell, level: float) -> None:
     from robustbench_sgdm.robustness.resample_cache import (
         JACKKNIFE_GROUPS,
         BootstrapSamples,
-        _save,
         average_precision,
+        save_samples,
     )
     from robustbench_sgdm.robustness.resampling import METRICS as RESAMPLED
 
     rng = np.random.default_rng(_hash(cell))
     estimate = np.array([level + METRICS.index(m) / 10 for m in RESAMPLED])
     noise = rng.normal(0, 0.6, (1000, len(estimate))), rng.normal(0, 0.02, (JACKKNIFE_GROUPS, len(estimate)))
-    _save(
+    save_samples(
         run,
         cell,
         average_precision(),

@@ -144,9 +144,8 @@ def test_processes_killed_at_any_moment() -> None:
     draw, killed = random.Random(KILLS), [0]
 
     def kill() -> None:
-        while (
-            killed[0] < KILLS
-        ):  # no more: where starting takes longer than a victim lives, nothing would be done
+        # No more: where starting takes longer than a victim lives, nothing would be done.
+        while killed[0] < KILLS:
             time.sleep(draw.choice((0, 0.01, 0.05, 0.1)))
             if children := multiprocessing.active_children():
                 with suppress(ProcessLookupError):

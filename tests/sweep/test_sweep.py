@@ -150,9 +150,8 @@ def test_stopped_anywhere_it_goes_on_from_there(tmp_path: Path, forty: datasets.
         kept = 200 - sum(u.size for u in pending_units(made, opened.store))
         detector.seen = 0
         assert stored(run(tmp_path / f"stopped{stop}", made)) == reference
-        assert (
-            detector.seen == 200 - kept and kept >= stop - 3 * 2 * 2
-        )  # shards of 3, two severities at a time
+        # Shards of 3, two severities at a time.
+        assert detector.seen == 200 - kept and kept >= stop - 3 * 2 * 2
 
 
 def test_a_second_run_computes_nothing(tmp_path: Path, forty: datasets.Dataset) -> None:

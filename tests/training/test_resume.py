@@ -15,10 +15,10 @@ import torch
 import yaml
 
 from robustbench_sgdm.api import train
-from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.errors import DataError, TrainingFailedError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.detectors.ultralytics import weights
-from robustbench_sgdm.training import TrainedRun, TrainingData, TrainingFailedError, runner, training_state
+from robustbench_sgdm.training import TrainedRun, TrainingData, runner, training_state
 from robustbench_sgdm.training.evaluate import evaluate_weights
 from robustbench_sgdm.training.trainer import ReproducibleTraining
 from robustbench_sgdm.training.training_state import strip_checkpoint

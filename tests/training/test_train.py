@@ -18,14 +18,19 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm.api import train
 from robustbench_sgdm.config import InferenceConfig
-from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.errors import (
+    DataError,
+    RobustBenchError,
+    TrainingFailedError,
+    UnsafeFileError,
+    UsageError,
+)
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.detectors.ultralytics import adapter, weights, zoo
 from robustbench_sgdm.store import read_logs
 from robustbench_sgdm.training import (
     TrainedRun,
     TrainingData,
-    TrainingFailedError,
     TrainingProgress,
     comparison,
     initialization,

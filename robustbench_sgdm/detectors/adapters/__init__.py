@@ -35,14 +35,20 @@ def load_library_model(
 
     Args:
         model: `LIBRARY:NAME`.
-        config: sizes, thresholds and device; the CPU where it names none.
+        config: sizes, thresholds and device; the CPU where it names none. Its `classes`, which are of a whole run, are
+            taken where they fit or the weights have none.
         weights: file or folder, where the library takes one beside the name.
         classes: names in place of those in the weights.
 
     Raises:
-        UsageError: the library is not installed, or as its module's `load_...`.
+        UsageError: the library is not installed, another runtime than PyTorch, or as its module's `load_...`.
         DataError: damaged weights.
     """
+    if config.runtime not in ("pytorch", "auto"):
+        raise UsageError(
+            f"--runtime {config.runtime} is for checkpoints of Ultralytics, which it exports; {model} is computed by "
+            "PyTorch alone: leave out --runtime, or give an exported file"
+        )
     library = LIBRARIES[model.partition(":")[0]]
     try:
         module = import_module(f"robustbench_sgdm.detectors.adapters.{library}")

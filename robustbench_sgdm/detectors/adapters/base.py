@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,20 @@ from torch import Tensor
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 from robustbench_sgdm.detectors.base import check_images
 from robustbench_sgdm.detectors.device import is_out_of_memory, select_device
 from robustbench_sgdm.detectors.operations import count_gflops
+from robustbench_sgdm.detectors.runtimes.metadata import read_class_names
+
+_LOG = logging.getLogger(__name__)
 
 _COUNTED_SIDE = (
     640  # px, of the image whose operations are counted where a library scales images by its own rules
 )
-
+_MAX_LABEL = 1_000_000
+_SEVERAL = 5  # boxes in one pixel that are no chance
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 """Names that COCO's 91 labels have where there is no class; boxes with such a label are left out."""
 
@@ -42,7 +48,7 @@ class AdaptedDetector(ABC):
         max_det: most boxes of an image.
 
     Raises:
-        UsageError: no class.
+        UsageError: no class, or labels or names that cannot be.
 
     Attributes:
         label_index: our label for each of the library's, -1 where it has no class.
@@ -60,8 +66,8 @@ class AdaptedDetector(ABC):
         conf: float = 0.0,
         max_det: int | None = None,
     ) -> None:
-        by_label = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
-        kept = {label: str(text) for label, text in sorted(by_label.items()) if text not in PLACEHOLDERS}
+        by_label = _by_label(name, classes)
+        kept = {label: text for label, text in by_label.items() if text not in PLACEHOLDERS}
         if not kept:
             raise UsageError(f"{name} has no class; give the names that its labels are indices into")
         self.name, self.classes = name, tuple(kept.values())
@@ -86,17 +92,18 @@ class AdaptedDetector(ABC):
             return self._read(images) if images else []
         except RobustBenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):  # a smaller batch may do
                 raise
             raise self._failed(error) from error
 
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
         """Detect in uint8 (3, H, W) RGB images; see `Detector.predict`."""
-        found = self.raw(images)
+        boxes_of = self.raw(images)
         try:
             return [
-                self._detections(boxes, *image.shape[1:]) for boxes, image in zip(found, images, strict=True)
+                self._detections(boxes, *image.shape[1:])
+                for boxes, image in zip(boxes_of, images, strict=True)
             ]
         except ValueError as error:
             raise self._failed(error) from error
@@ -131,14 +138,55 @@ class AdaptedDetector(ABC):
         return [read_result(result) for result in results]
 
     def _detections(self, boxes: RawBoxes, height: int, width: int) -> Detections:
+        if not np.isfinite(boxes.xyxy).all():
+            raise ValueError("a box is NaN or infinite")
+        if len(boxes.scores) and boxes.scores.min() < 0:
+            raise ValueError(f"scores go down to {boxes.scores.min():.3g}, must lie in [0, 1]")
+        if _are_shares(boxes.xyxy, height, width):
+            raise ValueError(
+                f"all {len(boxes.xyxy)} boxes lie in [0, 1]: shares of the image, must be its pixels ({width} x {height})"
+            )
         labels = self.index(boxes.labels)
         order = np.argsort(-boxes.scores, kind="stable")
         order = order[(labels[order] >= 0) & ~(boxes.scores[order] < self._conf)][: self._max_det]
         limit = np.array([width, height] * 2, np.float32)
         return Detections(np.clip(boxes.xyxy[order], 0, limit), boxes.scores[order], labels[order])
 
-    def _failed(self, error: Exception) -> RobustBenchError:
-        return RobustBenchError(f"detector {self.name} failed: {type(error).__name__}: {error}")
+    def _failed(self, error: BaseException) -> RobustBenchError:
+        reason = " ".join(str(error).split())[:500]
+        return RobustBenchError(f"detector {self.name} failed: {type(error).__name__}: {reason}")
+
+
+def _by_label(model: str, classes: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
+    """Names by label, in the order of labels.
+
+    Raises:
+        UsageError: a text in place of a list, or a label or name that cannot be.
+    """
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise UsageError(f"the classes of {model} are {short_repr(classes)}, must be a list of names")
+    by_label = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    for label in by_label:
+        if not isinstance(label, int | np.integer) or not 0 <= label < _MAX_LABEL:
+            raise UsageError(
+                f"a class of {model} has the label {short_repr(label)}, must be a whole number below {_MAX_LABEL:,}"
+            )
+    try:
+        return {int(label): validate_class_name(text) for label, text in sorted(by_label.items())}
+    except ValueError as error:
+        raise UsageError(f"among the classes of {model}, {error}") from error
+
+
+def _are_shares(xyxy: NDArray[np.float32], height: int, width: int) -> bool:
+    """Whether several boxes, none of them empty, lie in one pixel of an image that has many."""
+    sides = xyxy[:, 2:] - xyxy[:, :2]
+    return bool(
+        len(xyxy) >= _SEVERAL
+        and min(height, width) >= 16
+        and xyxy.min() >= 0
+        and xyxy.max() <= 1
+        and (sides > 0).all()
+    )
 
 
 def model_name(model: str) -> str:
@@ -149,6 +197,37 @@ def model_name(model: str) -> str:
     """
     path = Path(model.partition(":")[2])
     return path.name or path.resolve().name
+
+
+def name_classes(
+    model: str, own: Mapping[int, str], given: Sequence[str] | None, config: InferenceConfig, *, named: bool
+) -> dict[int, str]:
+    """Class names by label: those given for this model, those of the run where they fit, or the weights' own.
+
+    Args:
+        model: what `--model` names it by.
+        own: by label, the background and other `PLACEHOLDERS` too.
+        given: for this model, a name for each class; or for each label.
+        config: whose `classes` are of all models of a run that have none, or as many.
+        named: whether the weights name their classes; else `own` holds stand-ins.
+
+    Raises:
+        UsageError: the weights have no names and none fit, or those given for this model do not.
+        DataError: the file of names cannot be read.
+    """
+    names = given if config.classes is None or given is not None else read_class_names(config.classes)
+    real = [label for label, name in own.items() if name not in PLACEHOLDERS]
+    if names is not None and len(names) == len(own) > len(real) and names[0].strip("_") == "background":
+        names = names[1:]
+    for labels in (real, [label for label in own if label or label in real]):  # COCO's gaps may be theirs
+        if names is not None and len(names) == len(labels):
+            return {**own, **dict(zip(labels, names, strict=True))}
+    if not named or given is not None:
+        found = "the weights do not name them" if names is None else f"{len(names)} class names are given"
+        raise UsageError(f"{model} has {len(real)} classes, and {found}; give {len(real)} with --classes")
+    if names is not None:
+        _LOG.warning("%s keeps the names of its %d classes: --classes has %d", model, len(real), len(names))
+    return dict(own)
 
 
 class LibraryDetector(AdaptedDetector):

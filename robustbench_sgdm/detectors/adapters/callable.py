@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustbench_sgdm.core.arguments import check_arguments
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.untrusted_input import short_repr
 from robustbench_sgdm.detectors.adapters.base import AdaptedDetector
@@ -40,7 +41,7 @@ class CallableDetector(AdaptedDetector):
         network = _network(function)
         parameters = sum(one.numel() for one in network.parameters()) if network else 0
         super().__init__(name, classes, imgsz=imgsz, parameters=parameters)
-        if fingerprint is None and network is None:
+        if not fingerprint and network is None:
             _LOG.warning(
                 "%s has no fingerprint and no state_dict to make one of, so that nothing stored is used again; give "
                 "fingerprint=, a text that changes with its weights and settings",
@@ -65,9 +66,15 @@ class CallableDetector(AdaptedDetector):
         return super().describe() | ({"given_fingerprint": self._given} if self._given else {})
 
     def _call(self, images: Sequence[Tensor]) -> Sequence[Result]:
-        arrays = [np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
+        # Copies: a function may draw into them.
+        arrays = [np.array(image.permute(1, 2, 0).cpu().numpy(), order="C") for image in images]
         with self._lock or nullcontext():
-            results = list(self._function(arrays))
+            returned: Any = self._function(arrays)
+        if isinstance(returned, np.ndarray | Tensor) and returned.ndim == 2:
+            raise ValueError(
+                f"one array of {tuple(returned.shape)} for {len(images)} images; return a list with the boxes of each"
+            )
+        results = list(returned)
         for result, array in zip(results, arrays, strict=False):  # Ultralytics keeps what it was given
             seen = getattr(result, "orig_img", None)
             if (
@@ -81,8 +88,9 @@ class CallableDetector(AdaptedDetector):
         return results
 
 
+@check_arguments
 def wrap_detector(
-    function: Function,
+    function: "Function",
     classes: Sequence[str] | Mapping[int, str],
     *,
     name: str | None = None,

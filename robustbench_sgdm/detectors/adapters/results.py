@@ -58,27 +58,43 @@ def read_result(result: Result) -> RawBoxes:
             raise ValueError(f"a tuple of {len(result)}, must be (xyxy, scores, labels)")
         return _raw(*result)
     rows = _array(result)
-    if rows.dtype == object or rows.dtype.kind not in "fiub":
+    if rows.dtype.kind not in "fiub":
         raise ValueError(
             f"{type(result).__name__} is not a known form of boxes; return (xyxy, scores, labels)"
         )
-    rows = rows.reshape(-1, 6)
+    rows = _table(rows, 6, "rows of x1, y1, x2, y2, score, label")
     return _raw(rows[:, :4], rows[:, 4], rows[:, 5])
 
 
 def _raw(xyxy: Any, scores: Any, labels: Any) -> RawBoxes:
-    boxes, scores, labels = (_array(part) for part in (xyxy, scores, labels))
-    boxes, count = boxes.reshape(-1, 4), boxes.size // 4
-    if scores.shape != (count,) or labels.shape != (count,):
+    parts = {"boxes": _array(xyxy), "scores": _array(scores), "labels": _array(labels)}
+    for name, part in parts.items():
+        if part.size and part.dtype.kind not in "fiub":
+            raise ValueError(f"{name} are of type {part.dtype}, must be numbers")
+    boxes, scores, labels = _table(parts["boxes"], 4, "boxes"), parts["scores"], parts["labels"]
+    if scores.shape != (len(boxes),) or labels.shape != (len(boxes),):
         raise ValueError(
-            f"{count} boxes with scores of shape {scores.shape} and labels of shape {labels.shape}"
+            f"{len(boxes)} boxes with scores of shape {scores.shape} and labels of shape {labels.shape}"
         )
-    whole = labels.astype(np.int64) if np.isfinite(labels).all() else None
-    if whole is None or (whole != labels).any():
+    if not (
+        np.isfinite(labels).all() and (np.abs(labels) < 2**53).all() and (labels == np.round(labels)).all()
+    ):
         raise ValueError("labels are not whole numbers; the order is boxes, scores, labels")
-    return RawBoxes(boxes.astype(np.float32), scores.astype(np.float32), whole)
+    with np.errstate(over="ignore"):  # infinity, which is refused later
+        return RawBoxes(boxes.astype(np.float32), scores.astype(np.float32), labels.astype(np.int64))
+
+
+def _table(values: NDArray[Any], width: int, what: str) -> NDArray[Any]:
+    """Rows of so many numbers; one of them, or none, may come in any shape."""
+    if values.size and values.shape != (width,) and (values.ndim != 2 or values.shape[1] != width):
+        raise ValueError(f"{what} have the shape {values.shape}, must have (n, {width})")
+    return values.reshape(-1, width)
 
 
 def _array(value: Any) -> NDArray[Any]:
-    """A tensor, on whatever device, or anything like an array."""
-    return np.asarray(value.detach().float().cpu().numpy() if isinstance(value, Tensor) else value)
+    """A tensor, on whatever device, or anything like an array; numbers that come as objects, as numbers."""
+    array = np.asarray(value.detach().float().cpu().numpy() if isinstance(value, Tensor) else value)
+    try:
+        return array.astype(np.float64) if array.dtype == object and array.ndim else array
+    except (TypeError, ValueError):
+        return array

@@ -17,11 +17,12 @@ from torchvision.models import detection, get_model_builder, get_model_weights, 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_error
 from robustbench_sgdm.core.untrusted_input import short_repr
-from robustbench_sgdm.detectors.adapters.base import PLACEHOLDERS, LibraryDetector
+from robustbench_sgdm.detectors.adapters.base import PLACEHOLDERS, LibraryDetector, name_classes
 from robustbench_sgdm.detectors.ultralytics import checkpoints
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _COCO = 91  # labels of COCO's classes, the background first
+_BACKGROUND = "__background__"
 _SHA = 8  # digits of a published file's hash that stand in its name
 
 
@@ -61,8 +62,8 @@ class TorchvisionDetector(LibraryDetector):
         super().__init__(model, network, real, state, config, weights=weights)
 
     def _detect(self, images: list[Tensor]) -> Sequence[Any]:
-        found: Sequence[Any] = self._network([image.float() / 255 for image in images])
-        return found
+        results: Sequence[Any] = self._network([image.float() / 255 for image in images])
+        return results
 
 
 def load_torchvision(
@@ -79,7 +80,7 @@ def load_torchvision(
         config: see `TorchvisionDetector`. Without `weights` the published ones are taken: from torch's cache, or with
             `download` from torchvision's server.
         weights: a state dict as `.safetensors` or `.pth`, by itself or as a checkpoint's `model`.
-        classes: names, without the background; those of the published weights for a network of 91 labels.
+        classes: names, without the background; by default the weights' own, for 91 labels those of COCO.
 
     Raises:
         UsageError: no such model, no weights, or class names that do not fit.
@@ -95,7 +96,7 @@ def load_torchvision(
     state, names = _read(path, legacy=config.trust_weights or weights is None)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    count = _labels(name, state, path)
+    state, count = _match(name, state, path)
     network: Any = get_model_builder(name)(weights=None, weights_backbone=None, num_classes=count)
     try:
         network.load_state_dict(state, strict=True)
@@ -108,7 +109,8 @@ def load_torchvision(
         for layer in network.modules():  # as torchvision does for these files alone, which were trained so
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps = 0.0
-    labels = _class_names(model, count, classes or names, get_model_weights(name).DEFAULT.meta["categories"])
+    own, named = _own_names(name, count, names)
+    labels = name_classes(model, own, classes, config, named=named)
     return TorchvisionDetector(model, network, labels, config, weights=str(path))
 
 
@@ -152,8 +154,8 @@ def _read(path: Path, *, legacy: bool) -> tuple[dict[str, Tensor], list[str] | N
     return checkpoints.read_state(path)
 
 
-def _labels(name: str, state: Mapping[str, Tensor], path: Path) -> int:
-    """How many labels the weights are for: by a tensor whose size depends on their number."""
+def _match(name: str, state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], int]:
+    """Tensors by their names in the network, and how many labels they are for: by one whose size depends on that."""
     shapes = []
     for labels in (2, 3):
         with torch.device("meta"):  # no memory
@@ -161,12 +163,13 @@ def _labels(name: str, state: Mapping[str, Tensor], path: Path) -> int:
         shapes.append({key: value.shape for key, value in built.state_dict().items()})
     key = next(key for key, shape in shapes[0].items() if shape != shapes[1][key])
     each = shapes[1][key][0] - shapes[0][key][0]
+    state = _without_prefix(state, key)
     held = state[key].shape if isinstance(state.get(key), Tensor) else torch.Size()
     if held[1:] != shapes[0][key][1:] or not held or held[0] % each or held[0] // each < 2:
         raise DataError(
             f"{path}: not the weights of torchvision:{name}, which have {key}; give another file or name"
         )
-    return int(held[0] // each)
+    return state, int(held[0] // each)
 
 
 def _has_frozen(state: Mapping[str, Tensor]) -> bool:
@@ -174,18 +177,33 @@ def _has_frozen(state: Mapping[str, Tensor]) -> bool:
     return not any(key.endswith("num_batches_tracked") for key in state)
 
 
-def _class_names(
-    model: str, count: int, names: Sequence[str] | None, published: Sequence[str]
-) -> dict[int, str]:
-    """Names by label."""
-    if names is None and count in (_COCO, len(published)):
-        return dict(enumerate(published))
-    real = list(names or ())
+def _own_names(name: str, count: int, said: Sequence[str] | None) -> tuple[dict[int, str], bool]:
+    """Class names by label, and whether the weights have them; else they are stand-ins.
+
+    Args:
+        name: of the builder.
+        count: of labels, the background's too.
+        said: what the file says.
+    """
+    published: Sequence[str] = get_model_weights(name).DEFAULT.meta["categories"]
+    if said is None and count in (_COCO, len(published)):
+        return {**dict(enumerate(published)), 0: _BACKGROUND}, True  # keypoint networks call it otherwise
+    real = list(said or ())
     if len(real) == count and real[0] in PLACEHOLDERS:
         real = real[1:]
-    if len(real) != count - 1:
-        told = f"{len(real)} class names given" if real else "the file names no classes"
-        raise UsageError(
-            f"{told}, and the weights of {model} have {count - 1} and a background; give --classes"
-        )
-    return dict(enumerate(real, 1))
+    named = len(real) == count - 1
+    return dict(enumerate([_BACKGROUND, *(real if named else map(str, range(1, count)))])), named
+
+
+def _without_prefix(state: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
+    """Tensors by their names in the network, without what wrappers put before all of them (`module.`, `model.`).
+
+    Args:
+        state: as it was saved.
+        key: name of a tensor that the network has.
+    """
+    prefixes = {name.removesuffix(key) for name in state if name.endswith(f".{key}")}
+    prefix = min(prefixes, default="")
+    if key in state or not all(name.startswith(prefix) for name in state):
+        prefix = ""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}

@@ -19,13 +19,14 @@ from torch import Tensor
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json, short_list, short_repr
-from robustbench_sgdm.detectors.adapters.base import LibraryDetector
+from robustbench_sgdm.detectors.adapters.base import LibraryDetector, name_classes
 from robustbench_sgdm.detectors.ultralytics.checkpoints import parse_class_names
 from robustbench_sgdm.detectors.ultralytics.weights import hash_tensors
 
 _JSON_BYTES = 2**22
 _MAX_INTEGER = 100_000  # of a config: labels, widths; the largest that detectors have is 20,000
-_MAX_SIDE = 7680  # px that a processor may scale an image to
+_MAX_SIDE = 7680  # px that a processor may scale an image to, if it is trusted
+_USUAL_SIDE = 2048  # px otherwise; an image costs a transformer with the fourth power of its side
 _LAYERS = re.compile(r"layer|depth|block|stage|repeat")
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -53,7 +54,7 @@ class TransformersDetector(LibraryDetector):
         model: str,
         network: transformers.PreTrainedModel,
         processor: Any,
-        classes: Sequence[str],
+        classes: Mapping[int, str],
         config: InferenceConfig = InferenceConfig(),
         *,
         weights: str,
@@ -61,7 +62,7 @@ class TransformersDetector(LibraryDetector):
         settings = {key: value for key, value in network.config.to_dict().items() if key not in _OWN}
         parts = [hash_tensors(network.state_dict()), settings, processor.to_dict()]
         state = json.dumps(parts, sort_keys=True, default=str)
-        super().__init__(model, network, dict(enumerate(classes)), state, config, weights=weights)
+        super().__init__(model, network, classes, state, config, weights=weights)
         self._processor = processor
         self._size = _size(processor.size, config.imgsz)
 
@@ -70,10 +71,10 @@ class TransformersDetector(LibraryDetector):
         batch = self._processor(images=images, **how, **({"size": self._size} if self._size else {}))
         outputs = self._network(**batch.to(self.device))
         sizes = [tuple(image.shape[1:]) for image in images]
-        found: Sequence[Any] = self._processor.post_process_object_detection(
+        results: Sequence[Any] = self._processor.post_process_object_detection(
             outputs, threshold=0.0, target_sizes=sizes
         )
-        return found
+        return results
 
 
 def load_transformers(
@@ -91,7 +92,7 @@ def load_transformers(
         model: `hf:` and the folder or name.
         config: see `TransformersDetector`. A name is looked for in the hub's cache; `download` fetches it.
         weights: the folder, in place of the one that `model` names.
-        classes: names in place of those in the config, as many.
+        classes: names in place of those in the config, for all labels or for those that are classes.
 
     Raises:
         UsageError: a name that is not here, or class names that do not fit.
@@ -102,6 +103,7 @@ def load_transformers(
         raise DataError(f"{folder}: no such folder; give one that save_pretrained wrote")
     held, tensors = _held(folder, config.trust_weights)
     content = _read_config(folder, tensors)
+    _check_processor(folder, config)
     try:
         with _quiet():
             settings = transformers.CONFIG_MAPPING[content["model_type"]].from_dict(content)
@@ -138,12 +140,11 @@ def load_transformers(
             f"{folder}: its {type(processor).__name__} makes no boxes; give one for object detection"
         )
     try:
-        names = parse_class_names(network.config.id2label)
+        own = dict(enumerate(parse_class_names(network.config.id2label)))
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
-    if classes is not None and len(classes) != len(names):
-        raise UsageError(f"{len(classes)} class names given, {folder} has {len(names)} classes")
-    return TransformersDetector(model, network, processor, classes or names, config, weights=str(folder))
+    names = name_classes(model, own, classes, config, named=True)
+    return TransformersDetector(model, network, processor, names, config, weights=str(folder))
 
 
 def _folder(model: str, download: bool) -> Path:
@@ -180,20 +181,34 @@ def _read_config(folder: Path, tensors: int) -> dict[str, Any]:
     content, path = read_json(folder / "config.json", _JSON_BYTES), folder / "config.json"
     known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
     kind = content.get("model_type") if isinstance(content, dict) else None
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise DataError(
             f"{path}: model_type is {short_repr(kind)}, which is no object detection of transformers "
             f"{transformers.__version__}: {', '.join(known)}"
         )
     for key, value in _values(content):
         _check_value(key, value, tensors, path)
-    processor = next((folder / one for one in _FETCHED[1:3] if (folder / one).exists()), None)
-    if processor is None:
-        raise DataError(f"{folder}: has no {_FETCHED[1]}; save the image processor beside the model")
-    for key, value in _values(read_json(processor, _JSON_BYTES)):
-        if isinstance(value, int) and abs(value) > _MAX_SIDE:
-            raise DataError(f"{processor}: {short_repr(key)} is {value:,}, may be {_MAX_SIDE:,}")
     return dict(content)
+
+
+def _check_processor(folder: Path, config: InferenceConfig) -> None:
+    """Refuse an image processor that makes images of a size that costs any memory and time.
+
+    Raises:
+        DataError: names the number, or there is no processor.
+    """
+    path = next((folder / one for one in _FETCHED[1:3] if (folder / one).exists()), None)
+    if path is None:
+        raise DataError(f"{folder}: has no {_FETCHED[1]}; save the image processor beside the model")
+    content = read_json(path, _JSON_BYTES)
+    most = _MAX_SIDE if config.trust_weights else _USUAL_SIDE
+    if config.imgsz and isinstance(content, dict):  # which takes the place of the processor's
+        content = {key: value for key, value in content.items() if key != "size"}
+    for key, value in _values(content):
+        if isinstance(value, int | float) and abs(value) > most:
+            raise DataError(
+                f"{path}: {short_repr(key)} is {short_repr(value)}, may be {most:,}; --imgsz gives another size"
+            )
 
 
 def _check_value(key: str, value: Any, tensors: int, path: Path) -> None:

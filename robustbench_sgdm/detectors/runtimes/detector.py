@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,20 @@ class Pixels:
         dtype: NumPy's name; uint8 takes them as they are.
         mean: for each channel, of pixels in [0, 1].
         std: likewise.
+        channels_last: (B, S, S, 3), as TensorFlow's.
     """
 
     dtype: str
     mean: tuple[float, ...] = NORMALIZATIONS["unit"][0]
     std: tuple[float, ...] = NORMALIZATIONS["unit"][1]
+    channels_last: bool = False
 
     def prepare(self, batch: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) as the network takes it."""
-        if self.dtype == "uint8":
-            return batch.contiguous()
+        x = batch if self.dtype == "uint8" else self._normalize(batch)
+        return (x.permute(0, 2, 3, 1) if self.channels_last else x).contiguous()
+
+    def _normalize(self, batch: Tensor) -> Tensor:
         x = batch.float() / 255
         if (self.mean, self.std) != NORMALIZATIONS["unit"]:
             x = (x - torch.tensor(self.mean, device=x.device)[:, None, None]) / torch.tensor(
@@ -72,13 +76,14 @@ class Pixels:
         return x.half() if self.dtype == "float16" else x
 
     def __str__(self) -> str:
+        last = ", channels last" if self.channels_last else ""
         if self.dtype == "uint8":
-            return "uint8 pixels"
+            return f"uint8 pixels{last}"
         known = next((n for n, values in NORMALIZATIONS.items() if values == (self.mean, self.std)), "")
         how = {"unit": "in [0, 1]", "imagenet": "normalised as ImageNet's"}.get(
             known, f"normalised by mean {self.mean} and std {self.std}"
         )
-        return f"{self.dtype} pixels {how}"
+        return f"{self.dtype} pixels {how}{last}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class ExportedDetector(SquareDetector):
         parameters: number of trainable values, where the checkpoint that it was made from is known; else 0.
         module: the module of that checkpoint, if any.
         trained_imgsz: size (px) that the file says; None if it does not say.
+        takes_one_size: whether it takes images of `imgsz` alone.
     """
 
     module: str | None
@@ -130,6 +136,7 @@ class ExportedDetector(SquareDetector):
         self.fills_square, self.is_end_to_end = file.layout.fills_square, file.layout.is_end_to_end
         self.parameters, self.module = 0, None
         self.trained_imgsz: int | None = None
+        self.takes_one_size = False
         self.sha256 = file.sha256
         self._imgsz, self._batch = file.imgsz, file.batch
 
@@ -273,36 +280,38 @@ def load_file(file: ModelFile, config: InferenceConfig, device: str) -> Exported
     """Load a model that was read and checked; see `load_exported`."""
     what = _Loading(file.path, file.image, file.metadata, file.sha256, config, device)
     kind = "openvino" if "weights" in file.contents else "onnx"
-    images, batch = what.noise(), what.batch
 
-    def try_out(images: NDArray[Any]) -> list[NDArray[Any]]:
-        return trial.try_out(kind, file.contents, images, size=what.imgsz)
+    def try_out(batches: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:
+        return trial.try_out(kind, file.contents, batches, size=what.imgsz)
 
     try:
         try:
-            values = try_out(images)
+            what.study(*try_out(what.noise()))
         except trial.TrialError:
-            if file.image.shape[0] is not None or len(file.image.shape) == 3:
+            if what.batch is not None:
                 raise
-            values, batch = try_out(images[:1]), 1  # an axis that is declared and does not work
+            what.batch = 1  # an axis that is declared and does not work
+            what.study(*try_out(what.noise()))
             _LOG.info("%s: takes one image at a time, whatever its batch axis says", file.path)
     except trial.TrialError as error:
         raise DataError(f"{file.path}: {error}") from None
-    runtime = (OpenVinoRuntime if kind == "openvino" else OnnxRuntime)(file, device)
-    return what.finish(runtime, values, batch)
+    return what.finish((OpenVinoRuntime if kind == "openvino" else OnnxRuntime)(file, device))
 
 
 def _load_trusted(path: Path, config: InferenceConfig, device: str) -> ExportedDetector:
     runtime = AutoBackendRuntime(path, device)
     what = _Loading(path, runtime.image, runtime.metadata, runtime.sha256, config, device)
-    pixels = torch.from_numpy(what.noise())
     try:
-        values = [one.float().cpu().numpy() for one in runtime.run(pixels)]
+        outputs = [
+            [one.float().cpu().numpy() for one in runtime.run(torch.from_numpy(images))]
+            for images in what.noise()
+        ]
     except Exception as error:
         reason = " ".join(str(error).split())[-300:]
         raise DataError(f"{path}: cannot be run ({type(error).__name__}: {reason})") from error
-    runtime.output_names = tuple(f"output{number}" for number in range(len(values)))
-    return what.finish(runtime, values, what.batch)
+    runtime.output_names = tuple(f"output{number}" for number in range(len(outputs[0])))
+    what.study(*outputs)
+    return what.finish(runtime)
 
 
 class _Loading:
@@ -336,37 +345,70 @@ class _Loading:
                 f"{', '.join(_PIXELS)}; export it so"
             )
 
-    def noise(self) -> NDArray[Any]:
-        """Images of noise as the network takes them: two where it takes any number."""
+    def noise(self) -> list[NDArray[Any]]:
+        """Images of noise as the network takes them: a batch, two where it takes any number; where it takes several, also
+        the last one without the others."""
         count = self.batch or 2
         draw = np.random.default_rng(0).integers(0, 256, (count, 3, self.imgsz, self.imgsz), np.uint8)
-        images = Pixels(self.image.dtype).prepare(torch.from_numpy(draw)).numpy()
-        return images[0] if len(self.image.shape) == 3 else images
+        if count > 1:
+            draw[-1] //= 4  # ranges that are chosen for a batch as a whole would be too wide for it
+        pixels = Pixels(self.image.dtype, channels_last=self.channels_last)
+        images = pixels.prepare(torch.from_numpy(draw)).numpy()
+        if len(self.image.shape) == 3:
+            return [images[0]]
+        if count == 1:
+            return [images]
+        alone = images.copy()
+        alone[:-1] = 0
+        return [images, alone[-(self.batch or 1) :]]
 
-    def finish(self, runtime: Runtime, values: Sequence[NDArray[Any]], batch: int | None) -> ExportedDetector:
+    def study(self, values: Sequence[NDArray[Any]], alone: Sequence[NDArray[Any]] = ()) -> None:
+        """Take what the network put out for `noise`; one image at a time where others of a batch play a part.
+
+        Ultralytics' suppression inside a file, and ranges that a quantised file chooses as it runs, depend on the batch.
+
+        Raises:
+            DataError: others play a part, and the file takes no fewer.
+        """
+        count = self.batch or 2
+        self.outputs = [one[:1] if count > 1 and one.shape[:1] == (count,) else one for one in values]
+        if not alone:
+            return
+        first, last = [np.atleast_1d(one)[:1] for one in values], [np.atleast_1d(one)[-1:] for one in values]
+        single = [np.atleast_1d(one)[-1:] for one in alone]
+        is_independent = _are_near(last, single)
+        if self.batch is not None and not is_independent:
+            raise DataError(
+                f"{self.path}: what it finds in an image depends on the others of its batch of {count}; export it for "
+                "single images"
+            )
+        if self.batch is None and (not is_independent or _are_near(last, first)):
+            self.batch, self.outputs = 1, list(alone)
+            _LOG.info(
+                "%s: runs one image at a time: others of a batch change what it finds, or may", self.path
+            )
+
+    def finish(self, runtime: Runtime) -> ExportedDetector:
         """The detector, from what the network put out for noise; says what was recognised."""
-        count = batch or 2
         names = [
             *runtime.output_names,
-            *(f"output{n}" for n in range(len(runtime.output_names), len(values))),
+            *(f"output{n}" for n in range(len(runtime.output_names), len(self.outputs))),
         ]
-        outputs = [
-            Output(name, one[:1] if count > 1 and one.shape[:1] == (count,) else one)
-            for name, one in zip(names, values, strict=False)
-        ]
+        outputs = [Output(name, one) for name, one in zip(names, self.outputs, strict=False)]
         classes = self._classes(outputs)
         try:
             layout = recognise(outputs, len(classes), self.metadata, self.config.layout)
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from None
         pixels = self._pixels(layout)
-        file = Format(tuple(classes), self.imgsz, batch, layout, pixels, self.sha256)
+        file = Format(tuple(classes), self.imgsz, self.batch, layout, pixels, self.sha256)
         detector = ExportedDetector(runtime, self.path.name, file, self.config.inference, self.device)
-        detector.trained_imgsz = self.metadata.imgsz or self.image.shape[-1]
+        detector.trained_imgsz = self.metadata.imgsz or self.fixed_imgsz
+        detector.takes_one_size = self.fixed_imgsz is not None
         _LOG.info(
             "%s: %s %s, %s, %s; %s: %s",
             *(self.path.name, runtime.name, runtime.version),
-            f"{self.imgsz} px, batches of {batch or 'any size'}",
+            f"{self.imgsz} px, batches of {self.batch or 'any size'}",
             pixels,
             short_list(map(str, outputs), 6),
             layout.description,
@@ -382,12 +424,14 @@ class _Loading:
     def _sizes(self) -> tuple[int | None, int]:
         """Images in a batch, None for any number; side of the square."""
         shape, path = self.image.shape, self.path
-        if len(shape) not in (3, 4) or shape[-3] not in (3, None):
+        last = self.channels_last = shape[-1:] == (3,) and shape[-3:-2] != (3,)
+        if len(shape) not in (3, 4) or not (last or shape[-3] in (3, None)):
             raise DataError(
-                f"{path} takes an input of shape {_shape(shape)}, must be (batch, 3, height, width): RGB "
-                "images, channels first"
+                f"{path} takes an input of shape {_shape(shape)}, must be (batch, 3, height, width) or (batch, height, "
+                "width, 3): RGB images"
             )
-        height, width = shape[-2:]
+        height, width = shape[-3:-1] if last else shape[-2:]
+        self.fixed_imgsz = height
         if height != width:
             raise DataError(
                 f"{path} takes images of {height or 'any'} x {width or 'any'} px; only squares are "
@@ -406,8 +450,9 @@ class _Loading:
         if not 1 <= imgsz <= _LARGEST:
             raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
         batch = 1 if len(shape) == 3 else shape[0]
-        if batch is not None and batch > _MAX_BATCH:
-            raise DataError(f"{path} takes batches of {batch} images, may at most {_MAX_BATCH}")
+        most = min(_MAX_BATCH, (_LARGEST // imgsz) ** 2)  # no more pixels than the largest image has
+        if batch is not None and batch > most:
+            raise DataError(f"{path} takes batches of {batch} images of {imgsz} px, may at most {most}")
         return batch, imgsz
 
     def _classes(self, outputs: Sequence[Output]) -> tuple[str, ...]:
@@ -426,21 +471,30 @@ class _Loading:
     def _pixels(self, layout: Layout) -> Pixels:
         """Types as the file declares; mean and deviation as the user, or a file beside the model, says."""
         dtype = self.image.dtype
+        whole = Pixels(dtype, channels_last=self.channels_last)
+        if dtype == "uint8":
+            if self.config.normalize:
+                _LOG.warning(
+                    "%s takes pixels from 0 to 255, which it normalises itself: --normalize is not for it",
+                    self.path.name,
+                )
+            return whole
         if self.config.normalize:
-            return Pixels(dtype, *NORMALIZATIONS[self.config.normalize])
+            mean, std = NORMALIZATIONS[self.config.normalize]
+            return replace(whole, mean=mean, std=std)
         beside = self.path.parent / _PROCESSOR
-        if layout.name == "detr" and dtype != "uint8":
+        if layout.name == "detr":
             if not beside.is_file():
                 raise UsageError(
                     f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say "
                     f"it with --normalize {' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
                 )
-            return _processor_pixels(beside, dtype)
-        return Pixels(dtype)
+            return _read_processor(beside, whole)
+        return whole
 
 
-def _processor_pixels(path: Path, dtype: str) -> Pixels:
-    """As Hugging Face's image processors say it."""
+def _read_processor(path: Path, pixels: Pixels) -> Pixels:
+    """With mean and deviation as Hugging Face's image processors say them."""
     content = read_json(path, _MAX_PROCESSOR)
     if not isinstance(content, dict):
         raise DataError(f"{path} is no image processor's settings; say it with --normalize")
@@ -448,7 +502,7 @@ def _processor_pixels(path: Path, dtype: str) -> Pixels:
     if content.get("do_rescale") is False or not isinstance(scale, float) or abs(scale * 255 - 1) > 1e-6:
         raise DataError(f"{path} has pixels scaled otherwise than by 1/255, which is not known here")
     if content.get("do_normalize") is False:
-        return Pixels(dtype)
+        return pixels
     parts = [content.get(key) for key in ("image_mean", "image_std")]
     for part in parts:
         if not (
@@ -460,7 +514,15 @@ def _processor_pixels(path: Path, dtype: str) -> Pixels:
     mean, std = (tuple(map(float, part)) for part in parts if part)
     if min(std) <= 0:
         raise DataError(f"{path} has a deviation of {min(std):g}, must be over 0")
-    return Pixels(dtype, mean, std)
+    return replace(pixels, mean=mean, std=std)
+
+
+def _are_near(ones: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> bool:
+    """Whether outputs are equal but for rounding."""
+    return all(
+        one.shape == other.shape and np.allclose(one, other, rtol=2e-3, atol=1e-3)
+        for one, other in zip(ones, others, strict=True)
+    )
 
 
 def _shape(shape: Sequence[int | None]) -> str:

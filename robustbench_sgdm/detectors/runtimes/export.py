@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import yaml
 from torch import Tensor
 
 from robustbench_sgdm.config import ExportConfig, InferenceConfig
+from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.untrusted_input import read_json
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.cache import cache_dir
@@ -53,7 +54,7 @@ CALIBRATION_IMAGES = 128
 _CHECKED = 4  # images
 _ROUNDS = 7  # of `auto`'s timing
 _FILES = {"onnx": "model.onnx", "openvino": "model_openvino_model", "tensorrt": "model.engine"}
-# Operators of OpenVINO that follow the convolutions.
+# Of OpenVINO; what follows the convolutions.
 _DECODING = ("Add", "Subtract", "Multiply", "Divide", "Sigmoid", "Softmax")
 
 
@@ -128,7 +129,7 @@ def export_model(config: ExportConfig, images: Sequence[Image] = ()) -> Path:
     calibration = list({image.id: image for image in chosen}.values())
     export_detector(detector, path, config.format, dynamic=config.dynamic, calibration=calibration)
     exported = load_exported(path, replace(inference, imgsz=detector.imgsz, end2end=None))
-    shift = largest_shift(detector, exported, check_images())
+    shift = largest_shift(detector, exported, rendered_images())
     if not config.int8 and shift > TOLERANCE:
         raise RobustBenchError(
             f"{path} moves boxes of {detector.name} by {shift:.2f} px, may at most {TOLERANCE}: the export is not equal"
@@ -175,19 +176,18 @@ def convert(detector: UltralyticsDetector, runtime: str) -> UltralyticsDetector 
         return _fastest(detector)
     if detector.settings.half:
         raise UsageError(f"--runtime {runtime} computes in float32: leave out --half")
-    form = "tensorrt" if runtime == "tensorrt" else runtime
-    if form != "tensorrt":
-        require("onnxruntime" if form == "onnx" else "openvino", form)
-    place = _cache(detector, form) / _FILES[form]
+    if runtime != "tensorrt":
+        require("onnxruntime" if runtime == "onnx" else "openvino", runtime)
+    place = _cache(detector, runtime) / _FILES[runtime]
     trusted = replace(
         detector.settings, trust_weights=True, end2end=None, imgsz=0, device=str(detector.device)
     )
     if not place.exists():
-        _export_into_cache(detector, form, place, trusted)
+        _export_into_cache(detector, runtime, place, trusted)
     return _adopt(load_exported(place, trusted), detector)
 
 
-def check_images(count: int = _CHECKED) -> list[Tensor]:
+def rendered_images(count: int = _CHECKED) -> list[Tensor]:
     """A few rendered images, uint8 (3, H, W)."""
     images = load_scenes().images[:count]
     return [torch.from_numpy(image_decoding.read_image(image).transpose(2, 0, 1).copy()) for image in images]
@@ -205,7 +205,7 @@ def _export_into_cache(
             _export_engine(detector, draft)
         else:
             export_detector(detector, draft, form, dynamic=detector.device.type != "cpu")
-        images = [image.to(detector.device) for image in check_images()]
+        images = [image.to(detector.device) for image in rendered_images()]
         shift = largest_shift(detector, load_exported(draft, settings), images)
         if shift > TOLERANCE:
             raise RobustBenchError(
@@ -224,6 +224,7 @@ def _adopt(exported: ExportedDetector, detector: UltralyticsDetector) -> Exporte
     """An export under the name of its checkpoint; its key is the checkpoint's, however often it is exported."""
     exported.name, exported.parameters, exported.module = detector.name, detector.parameters, detector.module
     exported.sha256, exported.trained_imgsz = f"export of {detector.fingerprint}", detector.trained_imgsz
+    exported.takes_one_size = False  # another is exported
     exported.settings = replace(detector.settings)  # which branch, also where the checkpoint has but one
     return exported
 
@@ -231,25 +232,24 @@ def _adopt(exported: ExportedDetector, detector: UltralyticsDetector) -> Exporte
 def _fastest(detector: UltralyticsDetector) -> UltralyticsDetector | ExportedDetector:
     """What takes least time for a few images, in one thread as workers compute; chosen once and kept in the cache."""
     kept = _cache(detector, "auto").with_suffix(".json")
-    if kept.is_file() and (chosen := read_json(kept, 1000).get("runtime")) in ("pytorch", *_FILES):
-        return convert(detector, chosen)
+    with suppress(DataError):  # none yet, or damaged: it is chosen again
+        content = read_json(kept, 1000)
+        if isinstance(content, dict) and (chosen := content.get("runtime")) in ("pytorch", *_FILES):
+            return convert(detector, chosen)
     candidates: dict[str, UltralyticsDetector | ExportedDetector] = {"pytorch": detector}
     for runtime in ("onnx", "openvino") if detector.device.type == "cpu" else ("onnx", "tensorrt"):
         try:
             candidates[runtime] = convert(detector, runtime)
         except RobustBenchError as error:
             _LOG.info("--runtime auto leaves out %s: %s", runtime, error)
-    images = [image.to(detector.device) for image in check_images()]
+    images = [image.to(detector.device) for image in rendered_images()]
     calls = {name: (lambda one=one: one.predict(images)) for name, one in candidates.items()}
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         times = pool.submit(timing.benchmark_interleaved, calls, _ROUNDS, str(detector.device)).result()
     fastest = min(times, key=lambda name: times[name].milliseconds)
     each = ", ".join(f"{name} {one.milliseconds / len(images):.1f} ms" for name, one in times.items())
     _LOG.info("%s: --runtime auto takes %s (an image: %s)", detector.name, fastest, each)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    draft = kept.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"runtime": fastest}))
-    draft.replace(kept)
+    atomic_io.write_text(kept, json.dumps({"runtime": fastest}))
     return candidates[fastest]
 
 

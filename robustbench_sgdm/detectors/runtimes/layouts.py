@@ -47,6 +47,7 @@ class Layout:
         is_end_to_end: `decode` gives rows (xyxy, score, label), best first, that need no suppression.
         fills_square: images fill the square, as what puts this out is trained; else they are letterboxed.
         order: which output is which, by its place.
+        per_class: of RT-DETR, whether a box has a score for each class; else a score and a label.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Layout:
     is_end_to_end: bool
     fills_square: bool
     order: tuple[int, ...] = (0,)
+    per_class: bool = True
 
     def decode(self, outputs: Sequence[Tensor], imgsz: int, classes: int, max_det: int) -> Tensor:
         """Outputs for a batch as (B, 4 + classes, anchors), or as rows (B, boxes, 6).
@@ -64,7 +66,8 @@ class Layout:
             classes: how many.
             max_det: most boxes of an image.
         """
-        return _DECODERS[self.name]([outputs[place] for place in self.order], imgsz, classes, max_det)
+        ordered = [outputs[place] for place in self.order]
+        return _DECODERS[self.name](ordered, imgsz, classes * self.per_class, max_det)
 
 
 LAYOUTS = {
@@ -75,6 +78,7 @@ LAYOUTS = {
     "detr": "DETR's logits (B, boxes, classes or classes + 1) and boxes (B, boxes, 4): centre and size as shares",
 }
 """What is known, by the name that `--layout` takes."""
+_RTDETR = "RTDETRDecoder"
 
 
 def recognise(
@@ -86,11 +90,13 @@ def recognise(
         outputs: for one image of noise.
         classes: how many the file or the user names; None if neither does.
         metadata: what the file says of itself.
-        wanted: the layout's name, where the user says it.
+        wanted: the layout's name, where the user says it, which counts more than `metadata`.
 
     Raises:
         DataError: none fits, or several; the number of classes is another; or values are not what the layout says.
     """
+    if wanted is not None:
+        metadata = FileMetadata(head=_RTDETR if wanted == "rtdetr" else None)
     fitting = {
         name: layout for name in LAYOUTS if (layout := _fit(name, outputs, classes, metadata)) is not None
     }
@@ -111,7 +117,7 @@ def recognise(
 def suggest_classes(outputs: Sequence[Output]) -> str:
     """How many classes outputs would have, in words; for a file without names."""
     first = outputs[0].shape
-    if len(outputs) == 1 and len(first) == 3 and first[2] != 6:
+    if len(outputs) == 1 and len(first) == 3 and 4 < first[1] < first[2]:
         return f" ({first[1] - 4} for the output {first} if it is raw)"
     widths = [one.shape[-1] for one in outputs if len(one.shape) == 3 and "box" not in one.name.lower()]
     return (
@@ -123,16 +129,19 @@ def _fit(name: str, outputs: Sequence[Output], classes: int | None, metadata: Fi
     """The layout if shapes and types are its own, else None."""
     shapes = [one.shape for one in outputs]
     single = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 and _is_float(outputs[0]) else None
-    is_query = metadata.head == "RTDETRDecoder"
+    is_query = metadata.head == _RTDETR
     if name == "raw" and single and not is_query and not (metadata.is_end_to_end or metadata.has_nms):
         if single[1] == 4 + (classes or 0) and single[2] >= 1:
             return Layout(name, LAYOUTS[name], is_end_to_end=False, fills_square=False)
     elif name == "end2end" and single and not is_query:
         if single[2] == 6 and (metadata.is_end_to_end or metadata.has_nms or not metadata.is_ultralytics):
             return Layout(name, LAYOUTS[name], is_end_to_end=True, fills_square=False)
-    elif name == "rtdetr" and single and is_query:
-        if single[2] in (6, 4 + (classes or 0)):
-            return Layout(name, LAYOUTS[name], is_end_to_end=True, fills_square=True)
+    elif name == "rtdetr" and single:
+        labels, width = outputs[0].values[..., 5:6], 4 + (classes or 0)
+        per_class = single[2] == width and not (width == 6 and (labels == np.round(labels)).all())
+        unsaid = metadata.is_ultralytics and metadata.head is None and single[1] != width  # older exports
+        if (is_query and (per_class or single[2] == 6)) or (unsaid and per_class):
+            return Layout(name, LAYOUTS[name], is_end_to_end=True, fills_square=True, per_class=per_class)
     elif name == "torchvision" and len(outputs) == 3:
         return _fit_torchvision(outputs)
     elif name == "detr" and len(outputs) == 2:
@@ -197,8 +206,10 @@ def _check_values(layout: Layout, outputs: Sequence[Output], classes: int) -> No
         _check_scores(values[0][..., 4])
         _check_labels(values[0][..., 5], classes)
     elif layout.name == "rtdetr":
-        _check_scores(values[0][..., 4] if values[0].shape[2] == 6 else values[0][..., 4:])
+        _check_scores(values[0][..., 4:] if layout.per_class else values[0][..., 4])
         _check_shares(values[0][..., :4])
+        if not layout.per_class:
+            _check_labels(values[0][..., 5], classes)
     elif layout.name == "torchvision":
         _check_scores(values[2])
         _check_labels(values[1], classes)
@@ -239,20 +250,21 @@ def _unknown(outputs: Sequence[Output], classes: int | None, wanted: str | None)
     known = "; ".join(f"{name}: {text}" for name, text in LAYOUTS.items())
     asked = f" as --layout {wanted}" if wanted else ""
     return (
-        f"its output {short_list(map(str, outputs), 6)} with {classes} class names cannot be read{asked}. "
+        f"its output {short_list(map(str, outputs), 6)} with {classes} class names{suggest_classes(outputs)} cannot be "
+        f"read{asked}. "
         f"Known layouts are {known}. Export it so, or wrap it with wrap_detector"
     )
 
 
-# All take (outputs, imgsz, classes, max_det).
+# All take (outputs, imgsz, classes, max_det), with no classes where a box has a label.
 def _decode_raw(outputs: list[Tensor], *_: int) -> Tensor:
     return outputs[0].float()
 
 
-def _decode_rtdetr(outputs: list[Tensor], imgsz: int, _: int, max_det: int) -> Tensor:
+def _decode_rtdetr(outputs: list[Tensor], imgsz: int, classes: int, max_det: int) -> Tensor:
     rows = outputs[0].float()
     boxes = _corners(rows[..., :4], imgsz)
-    if rows.shape[2] == 6:
+    if not classes:
         return torch.cat((boxes, rows[..., 4:]), 2)
     return _best(boxes, rows[..., 4:], max_det)
 

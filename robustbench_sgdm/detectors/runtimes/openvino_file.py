@@ -98,8 +98,8 @@ def _check(model: bytes, weights: int) -> TensorSpec:
     head = model[:1000].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith((b"<?xml", b"<net")):
         raise DataError("not an OpenVINO model: it does not begin as XML")
+    # Entities can stand for files, or for more and more of themselves.
     if b"<!" in model.replace(b"<!--", b""):
-        # Entities can stand for files, or for more and more of themselves.
         raise DataError("declares a document type or entities, which no OpenVINO model does")
     depth = count = 0
     for event, element in ElementTree.iterparse(io.BytesIO(model), events=("start", "end")):

@@ -4,7 +4,7 @@ Runtimes parse files and compute with them in native code that no limit in this 
 any amount of memory, a graph for any time, a damaged file can end the process. So a file is first loaded and run once
 in a child process, which this file is the program of; it imports nothing of this package.
 
-The child reads a request from its standard input, and writes what the network put out for an image of noise.
+The child reads a request from its standard input, and writes what the network put out for batches of noise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -81,27 +81,31 @@ def run_openvino(request: Any, images: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def try_out(
-    kind: str, contents: Mapping[str, bytes], images: NDArray[Any], *, size: int
-) -> list[NDArray[Any]]:
-    """Load a model and show it images, in a child process.
+    kind: str, contents: Mapping[str, bytes], batches: Sequence[NDArray[Any]], *, size: int
+) -> list[list[NDArray[Any]]]:
+    """Load a model and show it batches of images, in a child process. Returns its outputs for each batch.
 
     Args:
         kind: `onnx` or `openvino`.
         contents: `model`, and `weights` where they are apart.
-        images: as the network takes them.
+        batches: as the network takes them.
         size: side of the images (px): larger ones may take more.
 
     Raises:
         TrialError: it cannot be loaded or run, takes more than it may, or ends the process.
     """
     bytes_read = sum(map(len, contents.values()))
-    area = max(1.0, (size / 640) ** 2) * images.shape[0] if images.ndim == 4 else 1.0
+    area = max(1.0, (size / 640) ** 2) * max(len(one) if one.ndim == 4 else 1 for one in batches)
     seconds = (SECONDS + SECONDS_A_MEGABYTE * bytes_read / 2**20) * area
     memory = int(MEMORY * area) + 12 * bytes_read
-    head = {"kind": kind, "memory": memory, "seconds": seconds, "names": list(contents)}
-    buffer = io.BytesIO()
-    np.save(buffer, images)
-    blobs = [json.dumps(head).encode(), buffer.getvalue(), *contents.values()]
+    head = {
+        "kind": kind,
+        "memory": memory,
+        "seconds": seconds,
+        "names": list(contents),
+        "batches": len(batches),
+    }
+    blobs = [json.dumps(head).encode(), *map(_npy, batches), *contents.values()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "MALLOC_ARENA_MAX": "2"}
     try:
         done = subprocess.run(
@@ -116,7 +120,10 @@ def try_out(
         raise TrialError(f"takes more than {_WALL * seconds:.0f} s to load and run once") from None
     if done.returncode == 0:
         stream = io.BytesIO(done.stdout)
-        return [np.load(stream, allow_pickle=False) for _ in range(struct.unpack("<q", stream.read(8))[0])]
+        return [
+            [np.load(stream, allow_pickle=False) for _ in range(struct.unpack("<q", stream.read(8))[0])]
+            for _ in batches
+        ]
     if done.returncode == 1:
         raise TrialError(" ".join(done.stdout.decode("utf-8", "replace").split())[:400])
     if done.returncode in (-24, -9):  # SIGXCPU, then SIGKILL
@@ -127,11 +134,11 @@ def try_out(
 
 
 def _main() -> int:
-    """The child: 0 and the outputs as .npy after their number; 1 and why not."""
+    """The child: 0 and the outputs for each batch; 1 and why not."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native code prints what it likes
     head = json.loads(_blob(source))
-    images = np.load(io.BytesIO(_blob(source)), allow_pickle=False)
+    batches = [np.load(io.BytesIO(_blob(source)), allow_pickle=False) for _ in range(head["batches"])]
     contents = {name: _blob(source) for name in head["names"]}
     try:
         if head["kind"] == "onnx":
@@ -142,17 +149,12 @@ def _main() -> int:
             openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
         _limit(head["memory"], head["seconds"])
         if head["kind"] == "onnx":
-            outputs = run_onnx(open_onnx(contents, "cpu"), images)
+            session = open_onnx(contents, "cpu")
+            answer = [_packed(run_onnx(session, images)) for images in batches]
         else:
-            outputs = run_openvino(open_openvino(contents, 1).create_infer_request(), images)
-        if sum(one.nbytes for one in outputs) > _MAX_OUTPUT:
-            raise ValueError(f"puts out more than {_MAX_OUTPUT / 2**20:.0f} MB for an image")
-        if any(one.dtype == object for one in outputs):
-            raise ValueError("puts out texts")
-        stream = io.BytesIO()
-        for one in outputs:
-            np.save(stream, one, allow_pickle=False)
-        sink.write(struct.pack("<q", len(outputs)) + stream.getvalue())
+            request = open_openvino(contents, 1).create_infer_request()
+            answer = [_packed(run_openvino(request, images)) for images in batches]
+        sink.write(b"".join(answer))
     except MemoryError:
         sink.write(f"takes more than {head['memory'] / 2**20:,.0f} MB".encode())
         return 1
@@ -162,6 +164,21 @@ def _main() -> int:
     finally:
         sink.flush()
     return 0
+
+
+def _packed(outputs: Sequence[NDArray[Any]]) -> bytes:
+    """Outputs as .npy, after their number."""
+    if sum(one.nbytes for one in outputs) > _MAX_OUTPUT:
+        raise ValueError(f"puts out more than {_MAX_OUTPUT / 2**20:.0f} MB for an image")
+    if any(one.dtype == object for one in outputs):
+        raise ValueError("puts out texts")
+    return struct.pack("<q", len(outputs)) + b"".join(map(_npy, outputs))
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def _limit(memory: int, seconds: float) -> None:

@@ -80,13 +80,13 @@ class UltralyticsDetector(SquareDetector):
         self._model = _for_inference(model, self.settings, self.device)
         # As it is, where it was left open.
         self.settings = replace(settings, end2end=bool(self._model.end2end))
-        self.fingerprint = _fingerprint(model, self.classes, self.settings, self.device)
+        self.fingerprint = fingerprint_network(model, self.classes, self.settings, self.device)
         stride = int(model.stride.max())
         if self.imgsz % stride:
             raise UsageError(f"imgsz is {self.imgsz}, must be a multiple of {name}'s stride {stride}")
         if self.settings.half and self.device.type != "cuda":
             raise UsageError(f"half is for CUDA; on {self.device.type} leave it off")
-        self.fills_square = isinstance(list(model.get_submodule("model").children())[-1], RTDETRDecoder)
+        self.fills_square = isinstance(layers[-1], RTDETRDecoder)
         self.is_end_to_end = self.fills_square or bool(self.settings.end2end)
         # The head caches its anchor grid by batch shape. Its values depend on imgsz alone, so threads that
         # replace it at the same time replace it by the same.
@@ -245,13 +245,16 @@ def _for_inference(model: DetectionModel, settings: InferenceConfig, device: tor
     return model
 
 
-def _fingerprint(
+def fingerprint_network(
     model: DetectionModel,
     classes: tuple[str, ...],
     settings: InferenceConfig,
     device: torch.device,
 ) -> str:
-    """The kind of device counts, as it decides the letterbox; the file that held the weights does not."""
+    """sha256, in hexadecimal, of a network's weights and layers and of the settings that decide its boxes.
+
+    The kind of device counts, as it decides the letterbox; the file that held the weights does not.
+    """
     config = cast(ModelConfig, model.yaml)
     rows = {key: value for key, value in config.items() if key not in ("nc", "yaml_file")}
     layers = layer_settings.from_network(model.get_submodule("model"))

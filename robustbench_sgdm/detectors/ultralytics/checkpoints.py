@@ -23,6 +23,7 @@ from robustbench_sgdm.detectors.ultralytics.layer_settings import Layers
 from robustbench_sgdm.detectors.ultralytics.pickle_records import TensorRecord, open_checkpoint
 
 _CARD_FIELDS = ("version", "date", "license")
+_STATES = ("model", "state_dict", "model_state_dict", "model_state")  # where checkpoints have it
 _MAX_DEPTH = 200  # records and values within each other; those of a detector are nested 20 deep
 _TASKS = {
     "SegmentationModel": "segmentation",
@@ -103,14 +104,14 @@ def unpickle_trusted(path: Path) -> tuple[DetectionModel, dict[str, str]]:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
-    """A state dict, by itself or as a checkpoint's `model` or `state_dict`, and the checkpoint's `classes`.
+    """A state dict, by itself or as the one of a checkpoint, and the checkpoint's `classes`.
 
     Raises:
         DataError: damaged, or without a state dict.
     """
     try:
         with open_checkpoint(path) as content:
-            inner = [content.get(key) for key in ("model", "state_dict")] if isinstance(content, dict) else []
+            inner = [content.get(key) for key in _STATES] if isinstance(content, dict) else []
             state = next((one for one in (content, *inner) if isinstance(one, dict) and _is_state(one)), None)
             if state is None:
                 raise DataError(f"holds no state dict but {short_repr(content)}; save model.state_dict()")

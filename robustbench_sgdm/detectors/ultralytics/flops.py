@@ -74,7 +74,7 @@ def _count_thop(model: nn.Sequential, imgsz: int) -> tuple[int, int]:
     Runs the layers as Ultralytics does, each on the outputs its `f` names.
     """
     outputs: list[Any] = [torch.empty(1, 3, imgsz, imgsz, device="meta")]
-    with _thop_rule(model) as macs:
+    with count_by_thop_rule(model) as macs:
         for layer in model:
             source: Any = layer.f
             inputs = [
@@ -85,7 +85,7 @@ def _count_thop(model: nn.Sequential, imgsz: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _thop_rule(model: nn.Module) -> Iterator[list[int]]:
+def count_by_thop_rule(model: nn.Module) -> Iterator[list[int]]:
     """Collect multiply-adds by the rule of thop 0.1.1, which hooks layers and sees no functional call."""
     macs: list[int] = []
 

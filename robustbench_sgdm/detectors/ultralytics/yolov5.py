@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn import modules as layers
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from robustbench_sgdm.core.errors import UsageError
@@ -103,18 +102,6 @@ class AnchorModel(DetectionModel):
             UsageError: always.
         """
         raise UsageError(UNTRAINABLE)
-
-
-# What the repository's own checkpoints call our classes, for restricted loading.
-ALIASES = [
-    (AnchorModel, "models.yolo.DetectionModel"),
-    (AnchorModel, "models.yolo.Model"),  # v6.0
-    (AnchorDetect, "models.yolo.Detect"),
-    *(
-        (getattr(layers, kind), f"models.common.{kind}")
-        for kind in ("Conv", "C3", "Bottleneck", "SPPF", "Concat")
-    ),
-]
 
 
 def model_names() -> list[str]:

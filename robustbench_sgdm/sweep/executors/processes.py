@@ -158,6 +158,7 @@ class ProcessPool:
     def _end(self, process: BaseProcess, link: Connection) -> int:
         """End a process; gives its exit code, or a signal's number below 0."""
         link.close()
+        # Under the lock, so that `_kill` never signals a process that was reaped here: its number may be another's.
         with self._lock:
             self._processes.discard(process)
             process.join(_EXIT_TIMEOUT)

@@ -88,19 +88,61 @@ def test_labels_of_coco_have_gaps(folder: Path, tmp_path: Path) -> None:
 
 
 def test_weights_without_names(folder: Path, tmp_path: Path) -> None:
-    state = torch.load(folder / "ssd.pth", weights_only=True)["model"]
+    """A user's own: the head says how many classes there are, the user what they are called."""
+    model, state = f"torchvision:{TORCHVISION}", torch.load(folder / "ssd.pth", weights_only=True)["model"]
     torch.save(state, tmp_path / "bare.pth")
     save_file(state, tmp_path / "bare.safetensors")
     for file in ("bare.pth", "bare.safetensors"):
         with pytest.raises(
-            UsageError, match=r"names no classes, and the weights of .* have 2 and a background"
+            UsageError, match=r"has 2 classes, and the weights do not name them; give 2 with --classes"
         ):
-            load_library_model(f"torchvision:{TORCHVISION}", weights=tmp_path / file)
-        one = load_library_model(f"torchvision:{TORCHVISION}", weights=tmp_path / file, classes=["a", "b"])
+            load_library_model(model, weights=tmp_path / file)
+        one = load_library_model(model, weights=tmp_path / file, classes=["a", "b"])
         assert one.classes == ("a", "b")
+    for given in ("a,b", ["a", "b"], "background,a,b", ["__background__", "a", "b"]):
+        option = InferenceConfig(classes=given)
+        assert load_library_model(model, option, weights=tmp_path / "bare.pth").classes == ("a", "b")
+    with pytest.raises(UsageError, match="has 2 classes, and 3 class names are given; give 2"):
+        load_library_model(model, InferenceConfig(classes="a,b,c"), weights=tmp_path / "bare.pth")
     save_file(state, tmp_path / "named.safetensors", {"classes": json.dumps(["x", "y"])})
-    named = load_library_model(f"torchvision:{TORCHVISION}", weights=tmp_path / "named.safetensors")
+    named = load_library_model(model, weights=tmp_path / "named.safetensors")
     assert named.classes == ("x", "y")
+
+
+def test_names_of_a_run_are_for_what_has_as_many(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`--classes` is of all models of a run: others keep their own names, which is said."""
+    model = f"torchvision:{TORCHVISION}"
+    for one, weights in ((model, folder / "ssd.pth"), (f"hf:{folder / 'yolos'}", None)):
+        assert load_library_model(one, InferenceConfig(classes="x,y"), weights=weights).classes == ("x", "y")
+        assert not caplog.records
+        kept = load_library_model(one, InferenceConfig(classes="x,y,z"), weights=weights)
+        assert kept.classes == CLASSES and "keeps the names of its 2 classes: --classes has 3" in caplog.text
+        caplog.clear()
+        with pytest.raises(UsageError, match="2 classes, and 3 class names are given"):
+            load_library_model(one, weights=weights, classes=["x", "y", "z"])
+    save_torchvision(tmp_path / "coco.pth", labels=91)
+    for count in (80, 90):  # without COCO's gaps, or of somebody with 90 classes
+        names = [f"c{k}" for k in range(count)]
+        found = load_library_model(model, weights=tmp_path / "coco.pth", classes=names)
+        assert found.classes == tuple(names) and found.label_index[1] == 0
+
+
+def test_state_dicts_as_they_are_saved(folder: Path, tmp_path: Path) -> None:
+    """Under the usual keys of a checkpoint, and behind what wrappers put before every name."""
+    state = torch.load(folder / "ssd.pth", weights_only=True)["model"]
+    image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    model, option = f"torchvision:{TORCHVISION}", InferenceConfig(classes="a,b")
+    wanted = load_library_model(model, option, weights=folder / "ssd.pth").predict([image])[0]
+    for content in (
+        {"model_state_dict": state, "epoch": 3, "optimizer_state_dict": {"param_groups": []}},
+        {f"module.{key}": value for key, value in state.items()},
+        {"state_dict": {f"model.{key}": value for key, value in state.items()}, "hyper_parameters": {}},
+    ):
+        torch.save(content, tmp_path / "w.ckpt")
+        found = load_library_model(model, option, weights=tmp_path / "w.ckpt").predict([image])[0]
+        assert np.array_equal(found.xyxy, wanted.xyxy) and np.array_equal(found.scores, wanted.scores)
 
 
 def test_nothing_is_fetched_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,6 +161,11 @@ def test_nothing_is_fetched_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         (f"torchvision:{TORCHVISION}", {"imgsz": 640}, "takes 320 px only"),
         (f"torchvision:{TORCHVISION}", {"half": True}, "--half is for detectors of Ultralytics"),
         (f"torchvision:{TORCHVISION}", {"end2end": True}, "--end2end is for detectors of Ultralytics"),
+        (
+            f"torchvision:{TORCHVISION}",
+            {"runtime": "onnx"},
+            "--runtime onnx is for checkpoints of Ultralytics.*computed by PyTorch alone",
+        ),
     ],
 )
 def test_settings_that_do_not_go_with_it(
@@ -190,8 +237,11 @@ def test_configs_of_strangers(folder: Path, tmp_path: Path, changes: dict[str, A
 
 def test_processors_of_strangers(folder: Path, tmp_path: Path) -> None:
     huge = {"size": {"shortest_edge": 10**6, "longest_edge": 10**6}}
-    with pytest.raises(DataError, match="'shortest_edge' is 1,000,000, may be 7,680"):
-        load_library_model(f"hf:{edit(folder / 'yolos', tmp_path / 'a', 'preprocessor_config.json', **huge)}")
+    changed = edit(folder / "yolos", tmp_path / "a", "preprocessor_config.json", **huge)
+    for trust, most in ((False, "2,048"), (True, "7,680")):
+        with pytest.raises(DataError, match=f"'shortest_edge' is 1000000, may be {most}; --imgsz"):
+            load_library_model(f"hf:{changed}", InferenceConfig(trust_weights=trust))
+    assert load_library_model(f"hf:{changed}", InferenceConfig(imgsz=64)).imgsz == 64
     other = {"image_processor_type": "ViTImageProcessor"}
     with pytest.raises(DataError, match="makes no boxes"):
         load_library_model(

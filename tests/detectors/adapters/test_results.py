@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import robustbench_sgdm as rb
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors.adapters import read_result
 
 XYXY = np.array([[1, 2, 3, 4], [2, 2, 6, 7]], np.float32)
@@ -72,12 +72,103 @@ def test_forms_are_the_same(form: str) -> None:
         (None, "not a known form of boxes"),
         (SimpleNamespace(boxes=None, orig_img=XYXY), "a model of the task detect"),
         (SimpleNamespace(xyxy=XYXY, confidence=None, class_id=LABELS), "without confidence"),
-        (np.zeros((2, 5)), "cannot reshape"),
+        (np.zeros((2, 5)), r"label have the shape \(2, 5\), must have \(n, 6\)"),
+        (np.zeros((3, 4)), r"must have \(n, 6\)"),  # boxes alone
+        ((XYXY.T, SCORES, LABELS), r"boxes have the shape \(4, 2\)"),
+        ((XYXY.ravel(), SCORES, LABELS), r"boxes have the shape \(8,\)"),
+        ((XYXY, SCORES, ["a", "b"]), "labels are of type <U1, must be numbers"),
+        ((XYXY.astype(complex), SCORES, LABELS), "boxes are of type complex128"),
+        ((XYXY, SCORES, [0, 1e20]), "labels are not whole numbers"),
+        ((XYXY, SCORES[:, None], LABELS[:, None]), r"scores of shape \(2, 1\)"),
+        ((box for box in XYXY), "generator is not a known form"),
     ],
 )
 def test_what_cannot_be_boxes_is_refused(result: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_result(result)
+
+
+def found(function: Any, classes: Any = ("a", "b")) -> Detections:
+    """What is found in one image of 40 x 60 px."""
+    image = torch.zeros((3, 40, 60), dtype=torch.uint8)
+    (detections,) = rb.wrap_detector(function, classes, name="mine", fingerprint="1").predict([image])
+    return detections
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ((XYXY, [-3.2, -0.5], LABELS), r"scores go down to -3.2, must lie in \[0, 1\]"),  # logarithms
+        ((XYXY, [90, 50], LABELS), "scores span"),
+        ((XYXY, [np.nan, 0.5], LABELS), "NaN or infinite"),
+        ((XYXY * np.inf, SCORES, LABELS), "a box is NaN or infinite"),
+        ((XYXY.astype(float) * 1e39, SCORES, LABELS), "a box is NaN or infinite"),
+        ((XYXY[:, [2, 3, 0, 1]], SCORES, LABELS), "x2 < x1"),
+        ((XYXY, SCORES, LABELS + 1), "labels span 1 to 2, must be 0 to 1: indices into the classes"),
+        (
+            (np.tile(XYXY, (3, 1)) / 10, np.tile(SCORES, 3), np.tile(LABELS, 3)),
+            r"shares of the image.*60 x 40",
+        ),
+    ],
+)
+def test_boxes_that_cannot_be_are_refused(result: Any, reason: str) -> None:
+    with pytest.raises(RobustBenchError, match=f"detector mine failed: ValueError: .*{reason}"):
+        found(lambda images: [result] * len(images))
+
+
+def test_results_for_all_images_at_once_are_refused() -> None:
+    rows = FORMS["rows"]()
+    for returned, reason in (
+        (rows[:1], r"one array of \(1, 6\) for 1 images; return a list"),
+        (torch.from_numpy(rows[:1]), "one array of"),
+        (None, "'NoneType' object is not iterable"),
+        ([rows, rows], "2 results for 1 images"),
+        ({"boxes": XYXY}, "str is not a known form"),
+    ):
+        with pytest.raises(RobustBenchError, match=reason):
+            found(lambda images, returned=returned: returned)
+    assert len(found(lambda images: (rows for _ in images))) == len(found(lambda images: rows[None])) == 2
+
+
+def test_a_function_that_ends_the_process_or_says_too_much() -> None:
+    def ends(images: Any) -> Any:
+        raise SystemExit(3)
+
+    def talks(images: Any) -> Any:
+        raise ValueError("x\n" * 5000)
+
+    for function in (ends, talks):
+        with pytest.raises(RobustBenchError, match="detector mine failed") as caught:
+            found(function)
+        assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+def test_a_function_may_write_into_its_images() -> None:
+    def blacken(images: list[NDArray[np.uint8]]) -> list[Any]:
+        for image in images:
+            image[:] = 0
+        return [[] for _ in images]
+
+    kept = torch.full((9, 8, 3), 7, dtype=torch.uint8).permute(2, 0, 1)  # as images are decoded
+    rb.wrap_detector(blacken, ["a"], fingerprint="1").predict([kept])
+    assert (kept == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        (None, "must be a list of texts or a dict"),
+        ([], "has no class"),
+        (["a", None], "must be a list of texts or a dict"),
+        (["a" * 501], "has 501 characters"),
+        ({-1: "a"}, "has the label -1, must be a whole number"),
+        ({10**9: "a"}, "has the label 1000000000"),  # a table of labels that long would fill the memory
+        ({0.5: "a"}, "must be a list of texts or a dict"),
+    ],
+)
+def test_classes_that_cannot_be(classes: Any, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        found(lambda images: [], classes)
 
 
 def test_placeholders_and_gaps_are_no_classes() -> None:

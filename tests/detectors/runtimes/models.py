@@ -26,6 +26,7 @@ def raw(
     kind: int = FLOAT,
     metadata: dict[str, str] | None = None,
     scale: float = 1.0,
+    channels_last: bool = False,
     change: Callable[[Any], None] = lambda _: None,
 ) -> bytes:
     """An ONNX file with Ultralytics' raw output (B, 4 + 3, cells): a box of 20 px in each cell of 16, scored by colour.
@@ -36,11 +37,15 @@ def raw(
         kind: of the input's values; bytes are divided by 255 inside.
         metadata: of the file.
         scale: of the scores.
+        channels_last: of the input.
         change: what is done to the model before it is written.
     """
     nodes, start = [], "images"
+    if channels_last:
+        nodes.append(helper.make_node("Transpose", ["images"], ["channels_first"], perm=[0, 3, 1, 2]))
+        start = "channels_first"
     if kind != FLOAT:
-        nodes.append(helper.make_node("Cast", ["images"], ["floats"], to=FLOAT))
+        nodes.append(helper.make_node("Cast", [start], ["floats"], to=FLOAT))
         start = "floats"
     if kind == BYTE:
         nodes.append(helper.make_node("Div", ["floats", "full"], ["unit"]))
@@ -81,7 +86,11 @@ def raw(
     graph = helper.make_graph(
         _ordered(nodes),
         "small",
-        [helper.make_tensor_value_info("images", kind, [batch, 3, side, side])],
+        [
+            helper.make_tensor_value_info(
+                "images", kind, [batch, side, side, 3] if channels_last else [batch, 3, side, side]
+            )
+        ],
         [helper.make_tensor_value_info("output0", FLOAT, [batch, 7, None])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )

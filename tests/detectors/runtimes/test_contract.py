@@ -1,5 +1,6 @@
 """What every runtime must do, walked over all that can be tried here: the small model in each of them."""
 
+import logging
 import pickle
 import threading
 import warnings
@@ -183,13 +184,91 @@ def test_all_find_the_same(tmp_path: Path, pictures: list[Tensor]) -> None:
         same(found[0], one)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("kind", [models.FLOAT, models.HALF, models.BYTE])
-def test_types_of_pixels(tmp_path: Path, kind: int, pictures: list[Tensor]) -> None:
-    (tmp_path / "m.onnx").write_bytes(models.raw(kind=kind))
-    found = load_exported(tmp_path / "m.onnx", CONFIG).predict(pictures[:1])[0]
+def test_types_of_pixels(tmp_path: Path, kind: int, channels_last: bool, pictures: list[Tensor]) -> None:
+    (tmp_path / "m.onnx").write_bytes(models.raw(kind=kind, channels_last=channels_last))
+    detector = load_exported(tmp_path / "m.onnx", CONFIG)
+    found = detector.predict(pictures[:1])[0]
     wanted = load_exported(onnx_fixed(tmp_path), CONFIG).predict(pictures[:1])[0]
     assert len(found) == len(wanted)
     np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-3)
+    assert ("channels last" in detector.describe()["pixels"]) == channels_last
+
+
+def test_types_of_pixels_that_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.raw(kind=models.TensorProto.INT8))
+    with pytest.raises(DataError, match="images as int8, must be float32, float16, uint8"):
+        load_exported(path)
+    path.write_bytes(models.raw(kind=models.BYTE))
+    load_exported(path, InferenceConfig(normalize="imagenet"))
+    assert "which it normalises itself: --normalize is not for it" in caplog.text
+
+
+def in_ranges_of_the_batch(model: Any) -> None:
+    """Scores are shares of the brightest colour of all images, as where a quantiser chooses ranges at run time."""
+    nodes = model.graph.node
+    place = next(k for k, node in enumerate(nodes) if node.output[0] == "scores")
+    nodes[place].op_type, nodes[place].input[1] = "Div", "brightest"
+    nodes.insert(place, models.helper.make_node("ReduceMax", ["colours"], ["brightest"], keepdims=0))
+
+
+def of_the_first_image(model: Any) -> None:
+    """Boxes of other images are lost, as where suppression was written down for a batch of one."""
+    (last,) = (node for node in model.graph.node if node.output[0] == "output0")
+    last.output[0] = "whole_output"
+    first = models.numpy_helper.from_array(np.array([0, 1, 1 << 62], np.int64), "first_image")
+    model.graph.initializer.append(first)
+    nodes = [
+        models.helper.make_node("Split", ["first_image"], ["at", "until", "far"], num_outputs=3),
+        models.helper.make_node("Slice", ["whole_output", "at", "until", "at"], ["only"]),
+        models.helper.make_node("Slice", ["whole_output", "until", "far", "at"], ["others"]),
+        models.helper.make_node("Sub", ["others", "others"], ["nothing"]),
+        models.helper.make_node("Concat", ["only", "nothing"], ["output0"], axis=0),
+    ]
+    model.graph.node.extend(nodes)
+
+
+@pytest.mark.parametrize("change", [in_ranges_of_the_batch, of_the_first_image])
+def test_images_whose_batch_plays_a_part_run_alone(
+    tmp_path: Path, change: Callable[[Any], None], pictures: list[Tensor]
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.raw(change=change))
+    detector = load_exported(path, CONFIG)
+    alone = [detector.predict([one])[0] for one in pictures]
+    assert all(len(one) for one in alone)
+    same(detector.predict(pictures), alone)
+
+
+def test_a_fixed_batch_that_plays_a_part_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.raw(batch=2, change=in_ranges_of_the_batch))
+    with pytest.raises(DataError, match="depends on the others of its batch of 2; export it for single"):
+        load_exported(path, CONFIG)
+
+
+def nothing(model: Any) -> None:
+    """Rows of six, all 0: as where suppression inside a file leaves none."""
+    (last,) = (node for node in model.graph.node if node.output[0] == "output0")
+    last.output[0] = "seven"
+    zeros = models.numpy_helper.from_array(np.zeros((7, 6), np.float32), "zeros")
+    model.graph.initializer.append(zeros)
+    turned = models.helper.make_node("Transpose", ["seven"], ["turned"], perm=[0, 2, 1])
+    model.graph.node.extend([turned, models.helper.make_node("MatMul", ["turned", "zeros"], ["output0"])])
+
+
+def test_what_noise_cannot_tell_runs_one_image_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No box in noise: whether the other images of a batch would have theirs is not seen."""
+    caplog.set_level(logging.INFO, "robustbench_sgdm")
+    (tmp_path / "m.onnx").write_bytes(
+        models.raw(metadata=models.METADATA | {"args": "{'nms': True}"}, change=nothing)
+    )
+    load_exported(tmp_path / "m.onnx", CONFIG)
+    assert "runs one image at a time" in caplog.text and "batches of 1," in caplog.text
 
 
 def test_any_size_takes_the_files_or_the_users(tmp_path: Path) -> None:
@@ -221,7 +300,7 @@ def test_names_are_the_files_or_the_users(tmp_path: Path) -> None:
         tmp_path / "names.json",
     ):
         assert load_exported(path, InferenceConfig(classes=given)).classes == ("a", "b", "c")
-    with pytest.raises(DataError, match="with 2 class names cannot be read"):
+    with pytest.raises(DataError, match=r"with 2 class names \(3 for .* if it is raw\) cannot be read"):
         load_exported(path, InferenceConfig(classes="a,b"))
     with pytest.raises(DataError, match="there is no file"):
         load_exported(path, InferenceConfig(classes=tmp_path / "absent.txt"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import robustbench_sgdm as rb
-from robustbench_sgdm.config import ExportConfig, InferenceConfig
+from robustbench_sgdm.config import ExportConfig, ExportFormat, InferenceConfig
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.detectors import UltralyticsDetector, load_detector, load_file
 from robustbench_sgdm.detectors.runtimes import convert, export, export_detector, load_exported
@@ -32,7 +32,7 @@ def detector() -> UltralyticsDetector:
 def pictures(photographs: list[NDArray[np.uint8]]) -> list[Tensor]:
     return [
         torch.from_numpy(p[::2, ::3].copy()).permute(2, 0, 1) for p in photographs
-    ] + export.check_images()
+    ] + export.rendered_images()
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
@@ -80,7 +80,7 @@ def test_other_heads(name: str, tmp_path: Path, pictures: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_eight_bits_are_smaller_and_still_detect(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: ExportFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "CALIBRATION_IMAGES", 4)
     sizes = {}
@@ -91,7 +91,7 @@ def test_eight_bits_are_smaller_and_still_detect(
         files = path.iterdir() if path.is_dir() else [path]
         sizes[int8] = sum(one.stat().st_size for one in files)
     assert sizes[True] < 0.5 * sizes[False]
-    found = load_exported(path).predict(export.check_images())
+    found = load_exported(path).predict(export.rendered_images())
     assert sum(len(one) for one in found) > 0 and max(one.scores.max() for one in found) > 0.3
 
 
@@ -101,7 +101,7 @@ def test_what_export_refuses(tmp_path: Path, detector: UltralyticsDetector) -> N
     with pytest.raises(UsageError, match="go together"):
         ExportConfig("yolov8n", data="scenes")
     with pytest.raises(UsageError, match="unknown format 'tflite'"):
-        ExportConfig("yolov8n", format="tflite")
+        ExportConfig("yolov8n", format="tflite")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export_detector(detector, tmp_path / "m.bin", "onnx")
     with pytest.raises(UsageError, match=r"must end in _openvino_model, .*m_openvino_model"):
@@ -120,7 +120,7 @@ def test_a_checkpoint_runs_in_another_runtime(
     detector: UltralyticsDetector, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(export, "check_images", lambda: pictures[:2])
+    monkeypatch.setattr(export, "rendered_images", lambda: pictures[:2])
     one = load_file("yolov8n-sgdm", InferenceConfig(imgsz=160, runtime="onnx"))
     about = one.describe()
     assert (
@@ -143,7 +143,7 @@ def test_an_export_that_is_not_equal_is_refused(
     detector: UltralyticsDetector, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(export, "check_images", lambda: pictures[:2])
+    monkeypatch.setattr(export, "rendered_images", lambda: pictures[:2])
     monkeypatch.setattr(export, "largest_shift", lambda *_: 7.25)
     with pytest.raises(RobustBenchError, match=r"moves boxes by 7\.25 px, may at most 0\.1"):
         convert(detector, "onnx")
@@ -154,12 +154,16 @@ def test_auto_takes_the_fastest_and_stays_with_it(
     detector: UltralyticsDetector, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(export, "check_images", lambda: pictures[:1])
+    monkeypatch.setattr(export, "rendered_images", lambda: pictures[:1])
     chosen = convert(detector, "auto").describe().get("runtime", "pytorch")
     (kept,) = tmp_path.rglob("*.json")
     assert json.loads(kept.read_text())["runtime"] == chosen
     kept.write_text('{"runtime": "onnx"}')
     assert convert(detector, "auto").describe()["runtime"] == "onnx"
+    for damaged in ("", "[]", '{"runtime": 3}'):  # by a power cut, or by hand: it is chosen again
+        kept.write_text(damaged)
+        again = convert(detector, "auto").describe().get("runtime", "pytorch")
+        assert json.loads(kept.read_text()) == {"runtime": again}
 
 
 def test_a_run_compares_an_export_with_its_checkpoint(command: Callable[..., str], tiny_coco: Path) -> None:

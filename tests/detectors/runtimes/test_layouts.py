@@ -44,6 +44,7 @@ def rows(*, label: float = 1, score: float = 0.5) -> Any:
         ("end2end", {"output0": rows()}, FileMetadata(is_end_to_end=True, is_ultralytics=True)),
         ("end2end", {"output0": rows()}, FileMetadata(has_nms=True, is_ultralytics=True)),
         ("rtdetr", {"output0": floats(1, 9, 7)}, FileMetadata(head="RTDETRDecoder")),
+        ("rtdetr", {"output0": floats(1, 9, 7)}, ULTRALYTICS),  # of a version that did not name the head
         ("torchvision", {"boxes": BOXES[0], "labels": np.array([1, 2]), "scores": floats(2)}, NOTHING),
         ("torchvision", {"a": floats(2), "b": np.array([1, 2], np.int32), "c": BOXES[0]}, NOTHING),
         ("torchvision", {"labels": np.array([[1, 2]]), "boxes": BOXES, "scores": floats(1, 2)}, NOTHING),
@@ -65,11 +66,14 @@ def test_a_layout_is_recognised(name: str, outputs: dict[str, Any], metadata: Fi
     ("outputs", "metadata", "says"),
     [
         (
-            {"o": raw(80)},
+            {"o": raw(80, anchors=8400)},
             NOTHING,
-            r"'o' float32 \(1, 84, 84\) with 3 class names cannot be read.*raw: .*detr: ",
+            r"'o' float32 \(1, 84, 8400\) with 3 class names \(80 for .* if it is raw\) cannot be read.*raw: .*detr: ",
         ),
         ({"o": floats(1, 8400, 7)}, NOTHING, "cannot be read"),  # transposed
+        ({"o": floats(1, 9, 7)}, FileMetadata(head="Detect", is_ultralytics=True), "cannot be read"),
+        ({"o": floats(1, 9, 7) * 64}, ULTRALYTICS, "scores span"),
+        ({"o": rows() / 64}, FileMetadata(head="RTDETRDecoder"), "whole numbers from 0 to 2"),
         ({"o": floats(1, 3, 20, 20)}, NOTHING, "cannot be read"),
         ({"o": raw(3).astype(np.int64)}, NOTHING, "cannot be read"),
         ({"o": raw(3), "p": raw(3)}, NOTHING, "cannot be read"),
@@ -103,6 +107,24 @@ def test_what_can_be_two_things_is_what_the_user_says() -> None:
     assert recognise(outputs, 3, NOTHING, "raw").name == "raw"
     with pytest.raises(DataError, match="as --layout detr"):
         recognise(outputs, 3, NOTHING, "detr")
+    lies = FileMetadata(has_nms=True, is_ultralytics=True)  # the user's word counts more than the file's
+    with pytest.raises(DataError, match="cannot be read"):
+        recognise([Output("o", raw(3))], 3, lies)
+    assert recognise([Output("o", raw(3))], 3, lies, "raw").name == "raw"
+    assert recognise([Output("o", floats(1, 9, 7))], 3, lies, "rtdetr").per_class
+
+
+def test_two_classes_of_rtdetr_are_no_score_and_label() -> None:
+    """Six numbers a box: scores of two classes, or a score and a label, which is whole."""
+    rtdetr, boxes = FileMetadata(head="RTDETRDecoder"), torch.tensor([[[0.5, 0.5, 0.5, 0.5]]])
+    scores = torch.cat((boxes, torch.tensor([[[0.25, 0.75]]])), 2)
+    layout = recognise([Output("o", scores.numpy())], 2, rtdetr)
+    assert layout.decode([scores], 64, 2, 300).tolist() == [
+        [[16, 16, 48, 48, 0.75, 1], [16, 16, 48, 48, 0.25, 0]]
+    ]
+    labelled = torch.cat((boxes, torch.tensor([[[0.25, 1.0]]])), 2)
+    layout = recognise([Output("o", labelled.numpy())], 2, rtdetr)
+    assert layout.decode([labelled], 64, 2, 300).tolist() == [[[16, 16, 48, 48, 0.25, 1]]]
 
 
 def test_detr_is_decoded_as_transformers_does() -> None:

@@ -288,12 +288,14 @@ def test_two_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "says"),
     [
-        ([1, 64, 64, 3], "channels first"),
-        ([1, 1, 64, 64], "channels first"),
+        ([1, 64, 64, 4], "must be \\(batch, 3, height, width\\) or \\(batch, height, width, 3\\)"),
+        ([1, 64, 96, 3], "64 x 96 px; only squares"),
+        ([1, 1, 64, 64], "must be \\(batch, 3"),
         ([1, 3, 64, 96], "64 x 96 px; only squares"),
         ([1, 3], "must be \\(batch, 3"),
         ([1, 3, 100_000, 100_000], "at most 7680"),
         ([10**6, 3, 64, 64], "batches of 1000000"),
+        ([1000, 3, 7680, 7680], "batches of 1000 images of 7680 px, may at most 1$"),  # 177 GB of noise
     ],
 )
 def test_inputs_that_are_no_square_pictures(tmp_path: Path, shape: list[int], says: str) -> None:

@@ -236,7 +236,7 @@ def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> N
         InferenceConfig(imgsz=64, end2end=False),
         torch.device("cpu"),
     )
-    assert adapter._fingerprint(model, CLASSES, settings, cpu) == first
+    assert adapter.fingerprint_network(model, CLASSES, settings, cpu) == first
     changes: list[dict[str, Any]] = [
         {"imgsz": 96},
         {"conf": 0.1},
@@ -245,14 +245,16 @@ def test_fingerprint_is_of_weights_and_settings(file: Path, tmp_path: Path) -> N
         {"half": True},
         {"end2end": True},
     ]
-    prints = [adapter._fingerprint(model, CLASSES, replace(settings, **change), cpu) for change in changes]
-    prints.append(adapter._fingerprint(model, CLASSES[::-1], settings, cpu))
-    prints.append(adapter._fingerprint(model, CLASSES, settings, torch.device("cuda")))
+    prints = [
+        adapter.fingerprint_network(model, CLASSES, replace(settings, **change), cpu) for change in changes
+    ]
+    prints.append(adapter.fingerprint_network(model, CLASSES[::-1], settings, cpu))
+    prints.append(adapter.fingerprint_network(model, CLASSES, settings, torch.device("cuda")))
     changed = weights.copy_network(weights.read_weights(file))
     changed.get_submodule("model.0").act = torch.nn.ReLU()  # same tensors, same YAML
-    prints.append(adapter._fingerprint(changed, CLASSES, settings, cpu))
+    prints.append(adapter.fingerprint_network(changed, CLASSES, settings, cpu))
     model.get_parameter("model.0.conv.weight").data[0, 0, 0, 0] += 1
-    prints.append(adapter._fingerprint(model, CLASSES, settings, cpu))
+    prints.append(adapter.fingerprint_network(model, CLASSES, settings, cpu))
     assert len({first, *prints}) == 1 + len(prints)
 
 

@@ -100,7 +100,7 @@ def test_it_detects_as_it_did_unfused(model: DetectionModel, images: Tensor) -> 
     batch = (images * 255).byte()
     expected = outputs(model, batch.float() / 255)
     torch.testing.assert_close(detector.forward(batch), expected, rtol=1e-3, atol=1e-2)
-    assert sum(p.numel() for p in detector._model.parameters()) < detector.parameters
+    assert sum(p.numel() for p in detector.network.parameters()) < detector.parameters
 
 
 def test_it_exports_for_any_batch(model: DetectionModel, images: Tensor, tmp_path: Path) -> None:

@@ -69,9 +69,8 @@ def best_queries(scored: torch.Tensor) -> torch.Tensor:
 def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(contents(RELEASES[-1])[name])
     whole = torch.load(tmp_path / "best.pt", weights_only=False)
-    whole["model"].float().eval()(
-        image()
-    )  # as `val` does: heads then hold what they worked out for this size
+    # As `val` does: heads then hold what they worked out for this size.
+    whole["model"].float().eval()(image())
     torch.save(whole, tmp_path / "run.pt")
     wanted, found = (
         output(weights.read_weights(tmp_path / f"{stem}.pt").network) for stem in ("best", "run")

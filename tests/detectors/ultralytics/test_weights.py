@@ -178,9 +178,8 @@ def test_code_in_a_checkpoints_config_is_refused(model: DetectionModel, tmp_path
     torch.save({"model": evil}, tmp_path / "evil.pt")
     with pytest.raises(DataError, match="activation"):
         weights.read_weights(tmp_path / "evil.pt")
-    weights.read_weights(
-        tmp_path / "evil.pt", trust=True
-    )  # the network that it holds, not one built from its config
+    # The network that it holds, not one built from its config.
+    weights.read_weights(tmp_path / "evil.pt", trust=True)
     assert not (tmp_path / "ran").exists()
 
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from ultralytics.nn import modules as layers
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.errors import UsageError
@@ -163,6 +164,18 @@ def test_80_classes_are_cocos(tmp_path: Path) -> None:
     )
 
 
+# What the repository's own checkpoints call our classes.
+ALIASES = [
+    (yolov5.AnchorModel, "models.yolo.DetectionModel"),
+    (yolov5.AnchorModel, "models.yolo.Model"),  # v6.0
+    (yolov5.AnchorDetect, "models.yolo.Detect"),
+    *(
+        (getattr(layers, kind), f"models.common.{kind}")
+        for kind in ("Conv", "C3", "Bottleneck", "SPPF", "Concat")
+    ),
+]
+
+
 def test_a_checkpoint_of_the_repository_is_read_as_data(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,13 +183,13 @@ def test_a_checkpoint_of_the_repository_is_read_as_data(
     model = zoo.build_model("yolov5on", 2, ("cat", "dog")).eval()
     expected = outputs(model, images)
     fake: dict[str, Any] = {}
-    for cls, alias in yolov5.ALIASES:
+    for cls, alias in ALIASES:
         module, _, name = alias.rpartition(".")
         holder = fake.setdefault(module, types.ModuleType(module))
         setattr(holder, name, type(name, cls.__mro__[1:2], {"__module__": module}))
         fake[alias] = getattr(holder, name)
     for part in model.modules():
-        for cls, alias in yolov5.ALIASES[:1] + yolov5.ALIASES[2:]:
+        for cls, alias in ALIASES[:1] + ALIASES[2:]:
             if type(part) is cls:
                 part.__class__ = fake[alias]
     vars(model)["yaml"] = {"nc": 2, "backbone": [], "head": [[[17, 20, 23], 1, "Detect", ["nc", "anchors"]]]}

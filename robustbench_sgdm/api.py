@@ -108,7 +108,7 @@ def score(config: ScoringConfig) -> "Run":
     for text in config.sources:
         if unread := external_predictions.unread_files(text, sources):
             _LOG.warning(
-                "%d json file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
+                "%d json or pickle file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
                 "CORRUPTION/SEVERITY.json or clean.json",
                 len(unread),
                 "s" * (len(unread) != 1),

@@ -347,7 +347,7 @@ class ScoringConfig:
 
     Attributes:
         sources: directories with CORRUPTION/SEVERITY/*.json and clean.json, `CORRUPTION@SEVERITY=FILE` or `clean=FILE`,
-            or mmdetection's nested results as json or YAML.
+            where a file may be mmdetection's `.pkl`; or mmdetection's nested results as json, YAML or pickle.
         model: name of the detector.
         data: as in `EvaluationConfig`, also `images` and `split`.
         baseline: model of the same run directory to compare it with.

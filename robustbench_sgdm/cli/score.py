@@ -24,7 +24,8 @@ def score(
         list[str],
         typer.Argument(
             help="Folders with CORRUPTION/SEVERITY/*.json and clean.json, as `robustbench corrupt` lays them out; "
-            "CORRUPTION@SEVERITY=FILE or clean=FILE; or mmdetection's nested results as json or YAML."
+            "CORRUPTION@SEVERITY=FILE or clean=FILE, where a file may be mmdetection's .pkl; or mmdetection's nested "
+            "results as json, YAML or pickle."
         ),
     ],
     model: Annotated[str, typer.Option("--model", help="Name of the detector.")],
@@ -73,8 +74,8 @@ def score(
     A file is a list of {image_id, category_id, bbox [x, y, w, h], score}. Images are found by file_name if it is
     there; else image_id is an id of the data or the stem of the image's file. category_id is an id of the data; for a
     dataset YAML, whose classes have no ids, it is the label from 0 or, as Ultralytics writes it, from 1. Ambiguous
-    ids are rejected until --image-ids or --category-ids decides. mmdetection's nested results have scores but no
-    detections: they get no intervals and no flips.
+    ids are rejected until --image-ids or --category-ids decides. mmdetection's pickled test results are read as data,
+    without mmdetection. Its nested results have scores but no detections: they get no intervals and no flips.
     """
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import progress_bars

@@ -95,6 +95,7 @@ class Dataset:
         notes: what a user should know about how the source was read: what was skipped, with counts, and what looks
             wrong. One sentence each.
         annotation_file: the COCO json that it was read from, which has more fields than scores need; None otherwise.
+        file_category_ids: the categories' ids in the order of that json; empty otherwise.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     annotations: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
     annotation_file: Path | None = None
+    file_category_ids: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if len(self.categories) > MAX_CLASSES:  # each takes memory, with or without boxes

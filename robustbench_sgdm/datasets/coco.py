@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -62,6 +62,7 @@ def load_coco(path: Path, images: Path | None = None) -> Dataset:
         annotations=truth.annotations,
         notes=[*notes, *turned, *tally.notes(), *odd],
         annotation_file=path,
+        file_category_ids=truth.file_category_ids,
     )
 
 
@@ -235,13 +236,16 @@ class _Truth:
     """Categories and annotations, checked against each other; `raw` are the annotations as the json has them."""
 
     categories: list[dict[str, Any]]
+    file_category_ids: list[int]
     annotations: list[dict[str, Any]]
     raw: list[Any]
 
     @classmethod
     def of(cls, content: Mapping[str, Any], images: set[int], path: Path, tally: _IssueCounter) -> "_Truth":
         """Of a json's lists; `images` are the ids that it lists."""
-        ids = {_identity(c, "id", f"{path}: category {n}") for n, c in enumerate(content["categories"], 1)}
+        ids = dict.fromkeys(
+            _identity(c, "id", f"{path}: category {n}") for n, c in enumerate(content["categories"], 1)
+        )
         raw, annotations = [], []
         for number, entry in enumerate(content["annotations"], 1):
             where = f"{path}: annotation {number}"
@@ -261,7 +265,9 @@ class _Truth:
             )
         _count_repeated(raw, annotations, tally)
         used = {a["category_id"] for a in annotations}
-        return cls(_categories(content["categories"], used, path, tally), annotations, raw)
+        categories = _categories(content["categories"], used, path, tally)
+        known = {category["id"] for category in categories}
+        return cls(categories, [i for i in ids if i in known], annotations, raw)
 
 
 def _categories(
@@ -311,7 +317,12 @@ def _categories(
 
 
 def _annotation(
-    entry: dict[str, Any], number: int, image: int, categories: set[int], path: Path, tally: _IssueCounter
+    entry: dict[str, Any],
+    number: int,
+    image: int,
+    categories: Collection[int],
+    path: Path,
+    tally: _IssueCounter,
 ) -> dict[str, Any]:
     """One annotation with every field scores need; `area` falls back to w * h and `iscrowd` to 0."""
     where = f"{path}: annotation {number}"

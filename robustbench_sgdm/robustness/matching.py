@@ -202,10 +202,11 @@ def _keys(images: NDArray[np.int64], classes: NDArray[np.int64], rows: pd.DataFr
     indices = []
     for column, known in (("category_id", classes), ("image_id", images)):
         values = rows[column].to_numpy(np.int64)
-        index = np.searchsorted(known, values)
-        unknown = values[known[np.minimum(index, len(known) - 1)] != values] if len(known) else values
-        if len(unknown):
-            raise DataError(f"{column} {unknown[0]} is not among the {len(known)} of the ground truth")
+        index = pd.Index(known).get_indexer(pd.Index(values))  # by hash: far faster than searching
+        if (index < 0).any():
+            raise DataError(
+                f"{column} {values[index < 0][0]} is not among the {len(known)} of the ground truth"
+            )
         indices.append(index)
     keys: NDArray[np.int64] = indices[0] * len(images) + indices[1]
     return keys

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: COCO results json, checked against the data set that they are of."""
+"""Predictions made elsewhere, COCO results json or mmdetection's pickles, checked against the data set they are of."""
 
 import hashlib
 import json
@@ -20,8 +20,12 @@ from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.datasets.box_checks import check_boxes
 from robustbench_sgdm.scoring.category_ids import alternative_readings, match_categories
 from robustbench_sgdm.scoring.image_ids import match_images
+from robustbench_sgdm.scoring.mmdetection import label_categories, read_mmdetection
 from robustbench_sgdm.scoring.overlap_check import AlternativeReadings, OverlapCheck
 from robustbench_sgdm.scoring.references import FileReferences, Reference, parse_whole_number
+
+PICKLE_SUFFIXES = frozenset({".pkl", ".pickle"})
+"""Of files that are read as mmdetection's."""
 
 COLUMNS = ("image_id", "category_id", "score", "x1", "y1", "x2", "y2")
 
@@ -44,7 +48,8 @@ class Predictions:
 
     `file_name` finds the image where there is one, whatever `image_id` says in the manner of Ultralytics; else
     `image_id` is the data set's id, or the stem of the image's file. `category_id` is the data set's; for a dataset
-    YAML, whose classes have no ids, it is a label counted from 0 or from 1. What cannot be known is refused.
+    YAML, whose classes have no ids, it is a label counted from 0 or from 1. What cannot be known is refused. Files of
+    `PICKLE_SUFFIXES` are mmdetection's test results, whose labels are places in `label_categories`.
 
     Args:
         paths: the files; an empty list in one is a detector that found nothing.
@@ -75,7 +80,7 @@ class Predictions:
         self._references: dict[Path, FileReferences] = {}
         free = _KEPT
         for path in dict.fromkeys(paths):
-            file = _parse(path)
+            file = self._parse(path)
             self._references[path] = file.references()
             if len(file.scores) <= free:
                 self._kept[path] = file
@@ -83,9 +88,13 @@ class Predictions:
         references = list(self._references.values())
         images = match_images(references, dataset, image_ids)
         self._images = images.ids
-        self._categories, notes = match_categories(references, dataset, category_ids, images)
-        self.notes = [*images.notes, *notes]
-        self._check(lambda: alternative_readings(references, dataset) if category_ids == "auto" else [])
+        # Labels of mmdetection are places among the classes, whatever the ids of other files mean.
+        numbered = [file for file in references if not _is_pickle(file.path)]
+        labels = _label_references(dataset) if len(numbered) < len(references) else {}
+        categories, notes = match_categories(numbered, dataset, category_ids, images)
+        self._categories = {**categories, **labels}
+        self.notes = [*images.notes, *notes, *_label_notes(references, dataset)]
+        self._check(lambda: alternative_readings(numbered, dataset) if category_ids == "auto" else [])
 
     def reference_digest(self, path: Path) -> str:
         """A digest of the images and categories that a file's references mean; equal bytes may mean others."""
@@ -101,7 +110,7 @@ class Predictions:
             Columns `COLUMNS`, px, in the order of the data set's images and then of the file; those of classes that
             the data set lacks are left out.
         """
-        file = self._kept.get(path) or _parse(path)
+        file = self._kept.get(path) or self._parse(path)
         images, categories = self._ids(file)
         corners = np.concatenate([file.boxes[:, :2], file.boxes[:, :2] + file.boxes[:, 2:]], 1)
         frame = pd.DataFrame(
@@ -110,6 +119,9 @@ class Predictions:
         )
         order = np.argsort([self._order[i] for i in images.tolist()], kind="stable")
         return frame.iloc[order[categories[order] >= 0]].reset_index(drop=True)
+
+    def _parse(self, path: Path) -> "_File":
+        return _parse_pickle(path, self._dataset) if _is_pickle(path) else _parse_json(path)
 
     def _ids(self, file: "_File") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         try:
@@ -127,7 +139,7 @@ class Predictions:
         overlaps = OverlapCheck(self._dataset)
         lowest, total = math.inf, 0
         for path in self._references:
-            file = self._kept.get(path) or _parse(path)
+            file = self._kept.get(path) or self._parse(path)
             images, categories = self._ids(file)
             if not len(images):
                 empty.append(f"{path} holds no prediction, as of a detector that finds nothing")
@@ -197,7 +209,7 @@ def _uses(references: Sequence[Reference], index: NDArray[np.int32]) -> dict[Ref
     return {r: (int(f) + 1, int(c)) for r, f, c in zip(references, first, counts, strict=True)}
 
 
-def _parse(path: Path) -> _File:
+def _parse_json(path: Path) -> _File:
     images: dict[Reference, int] = {}
     categories: dict[Reference, int] = {}
     image, category, scores, boxes = [], [], [], []
@@ -244,6 +256,53 @@ def _parse(path: Path) -> _File:
     )
     _check_values(file)
     return file
+
+
+def _is_pickle(path: Path) -> bool:
+    return path.suffix.lower() in PICKLE_SUFFIXES
+
+
+def _parse_pickle(path: Path, dataset: Dataset) -> _File:
+    results = read_mmdetection(path, dataset)
+    images: list[Reference] = []
+    for number, (identity, name) in enumerate(results.images, 1):
+        try:
+            images.append((_identity(identity), _file_name(name)))
+        except TypeError as error:
+            raise DataError(f"{path}: image {number} has an unusable img_id or img_path: {error}") from error
+        if images[-1] == (None, None):
+            raise DataError(f"{path}: image {number} has neither img_id nor img_path")
+    places: dict[Reference, int] = {}
+    place = np.array([places.setdefault(r, len(places)) for r in images], np.int64)
+    image, used_images = _distinct(np.repeat(place, results.counts), list(places))
+    category, used_categories = _distinct(results.labels, list(_label_references(dataset)))
+    file = _File(path, used_images, used_categories, image, category, results.scores, results.boxes)
+    _check_values(file)
+    return file
+
+
+def _label_references(dataset: Dataset) -> dict[Reference, int]:
+    """What stands for each label of mmdetection, in their order, and its category."""
+    return {(int(c["id"]), str(c["name"])): int(c["id"]) for c in label_categories(dataset)}
+
+
+def _distinct(
+    places: NDArray[np.int64], references: Sequence[Reference]
+) -> tuple[NDArray[np.int32], list[Reference]]:
+    """Places among the references that occur, and those."""
+    used, index = np.unique(places, return_inverse=True)
+    return index.astype(np.int32), [references[n] for n in used.tolist()]
+
+
+def _label_notes(files: Sequence[FileReferences], dataset: Dataset) -> list[str]:
+    pickles = [file.path for file in files if _is_pickle(file.path)]
+    if not pickles:
+        return []
+    names = short_list((f"{n} is {c['name']}" for n, c in enumerate(label_categories(dataset))), 3)
+    return [
+        f"{pickles[0]}: mmdetection's labels are read in the order of {dataset.name}'s categories ({names}), and "
+        "lists of mmdetection 2 in the order of its images"
+    ]
 
 
 def _entries(path: Path) -> Sequence[Any]:

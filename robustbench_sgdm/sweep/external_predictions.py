@@ -1,6 +1,7 @@
 """Turns predictions and scores of other programs into the cells of a run, like any others."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from typing import Any
 from robustbench_sgdm.config import ScoringConfig
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.pickled_arrays import ArrayReader, read_pickle
+from robustbench_sgdm.core.pickles import require_type
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.core.versions import installed_versions, scoring_version
 from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
-from robustbench_sgdm.scoring import Predictions, Scorer
+from robustbench_sgdm.scoring import PICKLE_SUFFIXES, Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
 from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
 from robustbench_sgdm.sweep.runner import rescore_cell, score_cell
@@ -34,6 +37,7 @@ _MMDETECTION = dict(
 )
 # (low, high): low <= high for every detector.
 _UPPER_BOUNDS = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))
+_MAX_CELLS = 10_000  # of nested results: a pickle can share them so that a small file has no end
 _ROUNDING = 0.11  # percent; mmdetection rounds fractions to three digits
 
 
@@ -59,8 +63,9 @@ def discover_predictions(source: str) -> list[PredictionSource]:
 
     Args:
         source: `CORRUPTION@SEVERITY=FILE` or `clean=FILE`; or a folder with `CORRUPTION/SEVERITY/*.json` or
-            `CORRUPTION/SEVERITY.json`, and `clean.json` or `clean/*.json`, as `robustbench corrupt` lays it out; or a
-            json or YAML file of mmdetection's nested results, `{corruption: {severity: {bbox: {AP: ...}}}}`.
+            `CORRUPTION/SEVERITY.json`, and `clean.json` or `clean/*.json`, as `robustbench corrupt` lays it out, or
+            `.pkl` of mmdetection in their places; or a json, YAML or pickle of mmdetection's nested results,
+            `{corruption: {severity: {bbox: {AP: ...}}}}`.
 
     Raises:
         UsageError: another form.
@@ -77,19 +82,16 @@ def discover_predictions(source: str) -> list[PredictionSource]:
         return _scan_folder(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    if path.suffix in {".pkl", ".pickle"}:
-        raise DataError(
-            f"{path} is a pickle, which can run code; convert it to json: mmengine.dump(mmengine.load(x), 'x.json')"
-        )
     return _mmdetection(path)
 
 
 def unread_files(source: str, sources: Sequence[PredictionSource]) -> list[Path]:
-    """The json files in a folder that `discover_predictions` ignores, without hidden ones and annotations."""
+    """The files of predictions in a folder that `discover_predictions` ignores, without hidden ones and annotations."""
     root, used = Path(source), {one.path for one in sources}
     if not root.is_dir():
         return []
-    unused = (p for p in root.rglob("*") if p.suffix.lower() == ".json" and p not in used)
+    suffixes = {".json", *PICKLE_SUFFIXES}
+    unused = (p for p in root.rglob("*") if p.suffix.lower() in suffixes and p not in used)
     return sorted(
         p
         for p in unused
@@ -98,14 +100,18 @@ def unread_files(source: str, sources: Sequence[PredictionSource]) -> list[Path]
 
 
 def _scan_folder(root: Path) -> list[PredictionSource]:
-    sources = [PredictionSource(CLEAN, 0.0, path) for path in _json_files(root) if path.stem == CLEAN]
+    sources = [PredictionSource(CLEAN, 0.0, path) for path in _prediction_files(root) if path.stem == CLEAN]
     for folder in _subfolders(root):
         below = _subfolders(folder)
         if folder.name == CLEAN:
-            zero = [path for each in below if each.name == "0" for path in _json_files(each)]
-            sources += [PredictionSource(CLEAN, 0.0, path) for path in sorted([*_json_files(folder), *zero])]
+            zero = [path for each in below if each.name == "0" for path in _prediction_files(each)]
+            sources += [
+                PredictionSource(CLEAN, 0.0, path) for path in sorted([*_prediction_files(folder), *zero])
+            ]
             continue
-        for path in sorted([*_json_files(folder), *(path for each in below for path in _json_files(each))]):
+        for path in sorted(
+            [*_prediction_files(folder), *(path for each in below for path in _prediction_files(each))]
+        ):
             level = path.stem if path.parent == folder else path.parent.name
             sources.append(PredictionSource(folder.name, _severity(level, str(path)), path))
     if not sources:
@@ -116,8 +122,11 @@ def _scan_folder(root: Path) -> list[PredictionSource]:
     return sources
 
 
-def _json_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not _is_hidden(p.name))
+def _prediction_files(folder: Path) -> list[Path]:
+    """The json files of a folder; mmdetection's pickles where it has none, as mmdetection may write both."""
+    files = sorted(p for p in folder.iterdir() if not _is_hidden(p.name))
+    jsons = [p for p in files if p.suffix.lower() == ".json"]
+    return jsons or [p for p in files if p.suffix.lower() in PICKLE_SUFFIXES]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -130,30 +139,38 @@ def _is_hidden(name: str) -> bool:
 
 
 def _mmdetection(path: Path) -> list[PredictionSource]:
+    is_pickle = path.suffix.lower() in PICKLE_SUFFIXES
     try:
-        content = read_yaml(path)  # json is YAML
-        return [
-            PredictionSource(
-                str(corruption), _severity(str(severity), str(path)), path, _metrics(scores["bbox"])
-            )
-            for corruption, levels in content.items()
-            for severity, scores in levels.items()
+        content = read_pickle(path) if is_pickle else read_yaml(path)  # json is YAML
+        reader = ArrayReader(path.stat().st_size)
+        cells = (
+            (str(corruption), reader.read_plain(severity), require_type(dict, scores)["bbox"])
+            for corruption, levels in require_type(dict, content).items()
+            for severity, scores in require_type(dict, levels).items()
+        )
+        sources = [
+            PredictionSource(corruption, _severity(str(severity), str(path)), path, _metrics(scores, reader))
+            for corruption, severity, scores in itertools.islice(cells, _MAX_CELLS + 1)
         ]
-    except (DataError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        if len(sources) > _MAX_CELLS:
+            raise ValueError(f"it has more than {_MAX_CELLS:,} pairs of corruption and severity")
+    except (DataError, ValueError, TypeError, KeyError, OverflowError) as error:
         reason = str(error).replace(str(path), "it")[:300]
         raise DataError(
             f"{path} does not have mmdetection's results {{corruption: {{severity: {{bbox: {{AP: ...}}}}}}}} "
             f"({type(error).__name__}: {reason}); pass a list of predictions as CORRUPTION@SEVERITY={path}"
         ) from error
+    return sources
 
 
-def _metrics(scores: Mapping[str, Any]) -> dict[str, float | None]:
+def _metrics(scores: Any, reader: ArrayReader) -> dict[str, float | None]:
     """Percent from mmdetection's fractions, where -1 is absent; missing metrics are left out."""
+    require_type(dict, scores)
     metrics: dict[str, float | None] = {}
     for theirs, ours in _MMDETECTION.items():
         if theirs not in scores and theirs != "AP":
             continue
-        value = float(scores[theirs])
+        value = float(reader.read_plain(scores[theirs]))
         if not (value == -1 or 0 <= value <= 1):
             raise ValueError(f"{theirs} is {value}, neither in [0, 1] nor -1")
         metrics[ours] = None if value == -1 else 100 * value

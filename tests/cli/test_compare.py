@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import pickle
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -256,6 +259,50 @@ def test_mmdetections_nested_results(tiny_coco: Path, command: Command) -> None:
     assert code == 0, err
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_mmdetections_pickles_are_as_its_json(tiny_coco: Path, command: Command, protocol: int) -> None:
+    plain = {"AP": 0.364, "AP50": 0.7, "APs": -1}
+    scores = {"AP": np.float64(0.364), "AP50": "0.7", "APs": np.float32(-1)}
+    Path("r.json").write_text(json.dumps({"fog": {s: {"bbox": plain} for s in "01"}}))
+    nested = OrderedDict(fog=OrderedDict({s: {"bbox": OrderedDict(scores)} for s in (0, np.int64(1))}))
+    Path("r.pkl").write_bytes(pickle.dumps(nested, protocol))
+    for source in ("r.json", "r.pkl"):
+        code, _, err = command("score", source, "--model", "m", "--data", str(tiny_coco), "--name", source)
+        assert code == 0, err
+    results = [Path(f"runs/robustness/{source}/results.csv").read_text() for source in ("r.json", "r.pkl")]
+    assert results[0] == results[1] and "36.4" in results[0]
+
+
+def test_mmdetections_test_results_are_scored(tiny_coco: Path, command: Command) -> None:
+    """In a folder, where a json of the same beside them is taken instead, and by name."""
+    truth = json.loads(tiny_coco.read_text())
+    boxes = {a["image_id"]: (a["category_id"], a["bbox"]) for a in truth["annotations"]}
+    results = [[np.zeros((0, 5), np.float32)] * 2 for _ in truth["images"]]
+    for image, (category, (x, y, w, h)) in boxes.items():
+        results[image - 1][category - 1] = np.array([[x, y, x + w, y + h, 0.5]], np.float32)
+    for name in ("fog/3/results.pkl", "fog/5.pickle", "clean.json", "clean.pkl"):
+        Path("p", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("p", name).write_bytes(pickle.dumps(results))
+    Path("p/clean.json").write_text(json.dumps(predictions(truth, 1.0)))
+    words = ("--model", "m", "--data", str(tiny_coco), "--name")
+    code, _, err = command("score", "p", *words, "a")
+    assert code == 0 and "read in the order of val's categories (0 is person, 1 is cat)" in err, err
+    assert "1 json or pickle file in p not read (p/clean.pkl)" in err
+    assert pd.read_csv("runs/robustness/a/results.csv")["AP"].tolist() == [100.0] * 3
+    code, _, err = command("score", "fog@3=p/fog/3/results.pkl", *words, "b")
+    assert code == 0 and pd.read_csv("runs/robustness/b/results.csv")["AP"].tolist() == [100.0], err
+    code, _, err = command("score", "p/clean.pkl", *words, "c")
+    assert code == 1 and "pass a list of predictions as CORRUPTION@SEVERITY=p/clean.pkl" in err
+
+
+def test_pickled_results_that_share_their_parts_are_bounded(tiny_coco: Path, command: Command) -> None:
+    cell = {"bbox": {"AP": 0.5}}
+    levels = dict.fromkeys(np.linspace(1, 5, 200).tolist(), cell)
+    Path("r.pkl").write_bytes(pickle.dumps({str(n): levels for n in range(200)}))
+    code, _, err = command("score", "r.pkl", "--model", "m", "--data", str(tiny_coco))
+    assert code == 1 and "more than 10,000 pairs of corruption and severity" in err
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
@@ -319,7 +366,7 @@ def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any
         ("fog=p.json", 2, "neither CORRUPTION@SEVERITY"),
         ("clean=none.json", 1, "none.json"),
         ("none", 1, "does not exist"),
-        ("p.pkl", 1, "can run code"),
+        ("p.pkl", 1, "not a pickle"),
         ("p.json", 1, "CORRUPTION@SEVERITY=p.json"),
         ("empty", 1, "has no predictions"),
     ],
@@ -348,7 +395,7 @@ def test_what_a_folder_holds_besides(tiny_coco: Path, command: Command, tmp_path
         (root / name).write_text(found)
     words = ("score", str(root), "--model", "m", "--data", str(tiny_coco), "--name", "n")
     code, _, err = command(*words)
-    assert code == 0 and "1 json file " in err and "fog_3.json" in err
+    assert code == 0 and "1 json or pickle file " in err and "fog_3.json" in err
     cells = [(cell.corruption, cell.severity) for cell in Run.open(Path("runs/robustness/n")).cells]
     assert cells == [("clean", 0), ("fog", 1)]
     (root / "snow/0/p.json").write_text("[]")

@@ -388,7 +388,7 @@ ALLOWED = {
     "sweep/external_predictions.py _digest one.path.read_bytes",
     "sweep/external_predictions.py _mmdetection read_yaml",
     "sweep/external_predictions.py _subfolders folder.iterdir",
-    "sweep/external_predictions.py _json_files folder.iterdir",
+    "sweep/external_predictions.py _prediction_files folder.iterdir",
     "sweep/external_predictions.py discover_predictions Path(source).exists",
     "sweep/external_predictions.py discover_predictions path.is_file",
     "sweep/external_predictions.py unread_files root.rglob",

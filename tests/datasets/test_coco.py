@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pycocotools.coco import COCO
 
 from robustbench_sgdm import datasets
 from robustbench_sgdm.core.errors import DataError, UsageError
@@ -50,6 +51,18 @@ def test_missing_area_and_iscrowd_get_their_defaults(tiny_coco: Path) -> None:
     tiny_coco.write_text(json.dumps(content))
     first = datasets.load_dataset(str(tiny_coco)).annotations[0]
     assert (first["area"], first["iscrowd"]) == (41 * 50, 0)
+
+
+def test_the_order_of_the_file_is_that_of_pycocotools(tiny_coco: Path) -> None:
+    """By which mmdetection numbers labels, and images without ids: its `getCatIds` and `getImgIds`."""
+    content = json.loads(tiny_coco.read_text())
+    content["categories"] = [{"id": i, "name": n} for i, n in ((2, "cat"), (7, "root"), (1, "person"))]
+    content["images"].reverse()
+    tiny_coco.write_text(json.dumps(content))
+    data = datasets.load_dataset(str(tiny_coco))
+    theirs = COCO(str(tiny_coco))
+    assert list(data.file_category_ids) == theirs.getCatIds(catNms=list(data.classes)) == [2, 7, 1]
+    assert [image.id for image in data.images] == theirs.getImgIds() == [4, 3, 2, 1]
 
 
 def changed(path: Path, **changes: Any) -> str:

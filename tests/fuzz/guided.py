@@ -7,6 +7,7 @@ Ends with exit code 0, or with another one, the traceback and the input where a 
 
 import contextlib
 import json
+import pickle
 import sys
 import tempfile
 import warnings
@@ -77,6 +78,12 @@ def predictions(root: Path) -> Target:
     )
 
 
+def pickled_predictions(root: Path) -> Target:
+    """Test results of mmdetection 2 and 3."""
+    seeds = [pickle.dumps(one, 2) for one in (readers.MMDETECTION_2, readers.MMDETECTION_3)]
+    return readers.folder(root / "data") / "p.pkl", seeds, readers.use_predictions
+
+
 def pictures(root: Path) -> Target:
     """Images."""
     return root / "d.png", [make() for make in readers.PICTURES], readers.use_picture
@@ -119,6 +126,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         dataset_jsons,
         dataset_yamls,
         predictions,
+        pickled_predictions,
         pictures,
         manifests,
         checkpoints,

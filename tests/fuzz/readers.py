@@ -53,6 +53,26 @@ DESCRIBED = {
     "annotations": [{"image_id": 1, "category_id": 2, "bbox": [2, 2, 9, 8], "score": 0.5}],
 }
 NESTED = {"fog": {1: {"bbox": {"AP": 0.5, "APs": -1}}, 3: {"bbox": {"AP": 0.25}}}}
+_BOXES = np.array([[2, 2, 11, 10, 0.5], [1, 1, 9, 9, 0.25]], np.float32)
+MMDETECTION_2: list[Any] = [
+    [_BOXES, _BOXES[:0].copy()],
+    [_BOXES[:1].copy(), _BOXES],
+    [_BOXES[:0], _BOXES[1:]],
+]
+_MAKERS: tuple[Any, ...] = (torch.tensor, torch.tensor, np.array)
+MMDETECTION_3: list[Any] = [
+    {
+        "img_id": n,
+        "img_path": f"images/val/{c}.png",
+        "pred_instances": {
+            "bboxes": (whole := make(_BOXES))[:, :4],
+            "scores": whole[:, 4],
+            "labels": make(np.array([1, 0])),
+        },
+    }
+    for n, c, make in zip((1, 2, 3), "abc", _MAKERS, strict=True)
+]
+NESTED_PICKLED = {"fog": {0: {"bbox": {"AP": np.float64(0.5), "APs": "-1"}}, 3: {"bbox": {"AP": 0.25}}}}
 CLASSES = ["cat", "dog"]
 # A detector in small: every kind of row that the large ones have.
 MINI: dict[str, Any] = {

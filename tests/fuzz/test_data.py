@@ -2,12 +2,14 @@
 
 import io
 import json
+import pickle
 import random
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 
@@ -87,6 +89,60 @@ def test_predictions(root: Path) -> None:
         return written(root / name, uses[name][0], rng)
 
     harness.fuzz("predictions", root, damage, lambda path: uses[path.name][1](path), DATA)
+
+
+def test_pickled_predictions(root: Path) -> None:
+    uses = {
+        "nested.pkl": (readers.NESTED_PICKLED, readers.use_nested),
+        "lists.pkl": (readers.MMDETECTION_2, readers.use_predictions),
+        "samples.pkl": (readers.MMDETECTION_3, readers.use_predictions),
+    }
+    for name, (value, use) in uses.items():
+        (root / name).write_bytes(pickle.dumps(value))
+        use(root / name)
+
+    def damage(rng: random.Random) -> Path:
+        name = rng.choice([*uses])
+        value, protocol, act = uses[name][0], rng.randint(0, 5), rng.random()
+        if act < 0.3:
+            data = hostile_pickle(rng)
+        elif act < 0.6:
+            data = pickle.dumps(harness.damaged_tree(harness.copied(value), rng), protocol)
+        else:
+            data = harness.damaged_bytes(pickle.dumps(value, protocol), rng)
+        (root / name).write_bytes(data)
+        return root / name
+
+    harness.fuzz("pickled predictions", root, damage, lambda path: uses[path.name][1](path), DATA)
+
+
+def hostile_pickle(rng: random.Random) -> bytes:
+    """A small file that claims much, or names a part many times."""
+    act, many = rng.randint(0, 7), rng.choice((3, 300, 300_000))
+    array, none = np.zeros((100, 5), np.float32), np.zeros((0, 5), np.float32)
+    if act <= 1:  # containers and memos
+        operation = rng.choice((b"]", b"}", b"\x8f", b")", b"(", b"2", b"]\x94", b")\x85", b"N0", b"h\0"))
+        return b"\x80\x04]\x94" + operation * many + rng.choice((b".", b"t.", b"l.", b""))
+    if act == 2:  # one array, of boxes or of none, in many places
+        one = rng.choice((array, none))
+        return pickle.dumps(rng.choice(([[one] * 2] * many, [[one] * many] * 3)))
+    if act == 3:  # one tensor
+        sample = readers.MMDETECTION_3[0]
+        return pickle.dumps([sample] * many)
+    if act == 4:  # cells
+        shared = {n / many: {"bbox": {"AP": 0.5}} for n in range(min(many, 3000))}
+        return pickle.dumps({str(n): shared for n in range(min(many, 3000))})
+    if act == 5:  # calls
+        call = rng.choice((b"cos\nsystem\n", b"cbuiltins\nlist\n", b"c_codecs\nencode\n", b"cnumpy\ndtype\n"))
+        arguments = rng.choice((b"X\4\0\0\0lsls\x85", b"(" + b"N" * many + b"l\x85", b"X\1\0\0\0aN\x86"))
+        return b"\x80\x02" + call + b"q\1" + arguments + b"q\2(" + b"h\1h\2R" * min(many, 100_000) + b"l."
+    sound = pickle.dumps([[array, none]] * 3, rng.randint(2, 5))
+    claimed = (b"Kd", b"J" + struct.pack("<i", rng.choice((-1, 2**31 - 1))))
+    return (
+        sound.replace(*claimed)
+        if act == 6
+        else sound.replace(b"f4", rng.choice((b"O8", b"f9", b"V4", b"S1")))
+    )
 
 
 def test_pictures(root: Path) -> None:

@@ -16,6 +16,7 @@ TARGETS = [
     "dataset_jsons",
     "dataset_yamls",
     "predictions",
+    "pickled_predictions",
     "pictures",
     "manifests",
     "checkpoints",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness.matching import best_first, match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
@@ -180,6 +180,15 @@ def test_detections_are_sorted_as_by_lexsort() -> None:
         key = rng.integers(keys, size=3000)
         np.testing.assert_array_equal(best_first(key, score), np.lexsort((-score, key)))
     assert best_first(key[:0], score[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("column", ["image_id", "category_id"])
+def test_detections_of_unknown_images_and_classes_are_refused(made: Any, column: str) -> None:
+    truth = made.truth(0)
+    found = made.detections(truth, 1)
+    found.loc[5, column] = 12345
+    with pytest.raises(DataError, match=f"{column} 12345 is not among"):
+        made.resampler(truth, found)
 
 
 def test_counts_beyond_any_that_are_drawn(made: Any) -> None:

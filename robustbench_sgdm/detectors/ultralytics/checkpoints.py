@@ -15,16 +15,12 @@ from ultralytics.utils import YAML
 from ultralytics.utils.checks import check_yaml
 
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.pickles import Global, Record
 from robustbench_sgdm.core.untrusted_input import check_expanded_size, short_repr, validate_class_name
 from robustbench_sgdm.detectors.ultralytics import layer_settings, yolov5
 from robustbench_sgdm.detectors.ultralytics.architecture import ModelConfig, tasks
 from robustbench_sgdm.detectors.ultralytics.layer_settings import Layers
-from robustbench_sgdm.detectors.ultralytics.pickle_records import (
-    Global,
-    Record,
-    TensorRecord,
-    open_checkpoint,
-)
+from robustbench_sgdm.detectors.ultralytics.pickle_records import TensorRecord, open_checkpoint
 
 _CARD_FIELDS = ("version", "date", "license")
 _STATES = ("model", "state_dict", "model_state_dict", "model_state")  # where checkpoints have it

@@ -20,8 +20,9 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
 
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.pickles import Global, Record
 from robustbench_sgdm.core.untrusted_input import short_repr
-from robustbench_sgdm.detectors.ultralytics.pickle_records import Global, Record, TensorRecord
+from robustbench_sgdm.detectors.ultralytics.pickle_records import TensorRecord
 
 Settings = dict[str, Any]
 """A layer's class and plain attributes; values that json can hold."""

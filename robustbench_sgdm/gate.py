@@ -95,6 +95,10 @@ def parse_threshold(
         raise UsageError(
             f"--fail-under {text!r}: {name} measures errors, of which fewer are better; use --max-drop"
         )
+    if match[1] == "rPC" and lower_is_better(name):
+        raise UsageError(
+            f"--{kind} {text!r}: {name} measures errors, which have no rPC; write mPC:{name} instead"
+        )
     if kind == "max-drop" and value < 0:
         raise UsageError(f"--max-drop {text!r} is negative: write a drop as a positive number of points")
     return Threshold(kind, match[1] or "score", name, value)

@@ -73,6 +73,11 @@ def test_what_is_absent_says_what_to_run() -> None:
     assert result.message == "absent: m: no box has that confidence (fog 5)"
 
 
+def test_errors_have_no_relative_value() -> None:
+    with pytest.raises(UsageError, match="have no rPC; write mPC:D-ECE"):
+        gate.parse_threshold("rPC:D-ECE=1", "max-drop")
+
+
 def test_metrics_of_other_sizes() -> None:
     known = ["recall_0-16.5", "AP_1e+03-inf"]
     thresholds = [gate.parse_threshold(f"mPC:{name}=5", "fail-under", "AP", known) for name in known]

@@ -39,7 +39,7 @@ def draw_confusion(
             for axis, condition in zip(row, conditions, strict=True):
                 counts = matrices[model, condition]
                 shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-                image = axis.imshow(shares.loc[names, names], cmap="Blues", vmin=0, vmax=100)
+                image = axis.imshow(shares.loc[names, names].to_numpy(float), cmap="Blues", vmin=0, vmax=100)
                 axis.set_title(fonts.shorten(f"{model}, {condition}", PAGE / len(conditions) - 0.8, 8))
                 axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=6)
                 axis.set_yticks(range(len(names)), shown, fontsize=6)

@@ -237,7 +237,7 @@ class RunAnalysis:
         update = make_counter(
             self.progress, "resampling shifted data", 2 * len(runs) * len(self.run.manifest.models)
         )
-        return robustness.shift_table(self.run, runs, resamples=self.resamples, progress=update)
+        return robustness.shift_table(self.run, runs, reasons, resamples=self.resamples, progress=update)
 
     @cached_property
     def measures(self) -> Intervals:

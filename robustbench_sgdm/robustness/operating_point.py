@@ -211,5 +211,5 @@ def confusion_matrix(run: Run, cell: Cell, confidence: float) -> pd.DataFrame:
     truth = run.ground_truth()
     evaluation = evaluate_with_hotcoco(to_hotcoco(truth), run.store.read_detections(cell))
     found = evaluation.confusion_matrix(iou_thr=0.5, min_score=float(np.float32(confidence)))
-    names = make_names_unique([*found["cat_names"], "background"])
+    names = list(make_names_unique([*found["cat_names"], "background"]))
     return pd.DataFrame(found["matrix"].astype(np.int64), index=names, columns=names)

@@ -34,6 +34,7 @@ _LEAST = 3  # networks that a line can say something about
 def shift_table(
     run: Run,
     shifts: Mapping[str, Run],
+    unreadable: Mapping[str, str] | None = None,
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -45,6 +46,7 @@ def shift_table(
     Args:
         run: with clean cells.
         shifts: by name, runs of the same models on other images.
+        unreadable: by name, why other shifts cannot be read; each network has a row without a value for each.
         resamples: of each data set's images.
         seed: of the resamples; each data set's are drawn independently.
         level: of the intervals.
@@ -62,6 +64,8 @@ def shift_table(
     rows: list[list[object]] = []
     for name, shifted in shifts.items():
         rows += _Shift(run, name, shifted, level).rows(resamples, seed, progress)
+    for name, reason in (unreadable or {}).items():
+        rows += [[group, "", name, "shifted", *_ABSENT, False, 0, 0, reason] for group in run.groups]
     columns = [*_KEYS, *Inference._fields, "paired", "classes", "images", "missing"]
     frame = pd.DataFrame(rows, columns=columns)
     families = [(row.model, row.baseline, row.statistic) for row in frame[_KEYS].itertuples(index=False)]

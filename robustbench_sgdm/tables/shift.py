@@ -24,18 +24,20 @@ def shift_tables(frame: pd.DataFrame, level: float) -> list[Table]:
 
 
 def _shift_table(name: str, rows: pd.DataFrame, level: float) -> Table:
+    first = rows.iloc[0]
     cells: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         signed = bool(row["baseline"]) or row["statistic"] in ("change", "effective")
         text = format_interval(row["estimate"], row["low"], row["high"], signed=signed)
         label = f"{row['model']} minus {row['baseline']}" if row["baseline"] else str(row["model"])
         cells.setdefault(label, {})[str(row["statistic"])] = starred(text, row["significant"])
-    shown = [s for s in _COLUMNS if (rows.loc[rows["statistic"] == s, "estimate"]).notna().any()] or ["clean"]
-    first = rows.iloc[0]
+    size = f"{first['images']:,} images, {first['classes']:,} shared classes, " if first["images"] else ""
+    shown = [s for s in _COLUMNS if (rows.loc[rows["statistic"] == s, "estimate"]).notna().any()] or [
+        "shifted"
+    ]
     missing = dict.fromkeys(str(text) for text in rows["missing"] if text)
     return Table(
-        f"Natural shift {name}: {first['images']:,} images, {first['classes']:,} shared classes, "
-        f"{100 * level:g} % intervals",
+        f"Natural shift {name}: {size}{100 * level:g} % intervals",
         ["model", *(_COLUMNS[s] for s in shown)],
         [[label, *(by_statistic.get(s, "–") for s in shown)] for label, by_statistic in cells.items()],
         [

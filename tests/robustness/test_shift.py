@@ -10,9 +10,11 @@ import pytest
 
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.evaluation import expand_shifts
+from robustbench_sgdm.figures import RunAnalysis, draw
 from robustbench_sgdm.robustness import bootstrap_intervals, class_intervals, shift_table
 from robustbench_sgdm.robustness.shift import residuals
 from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import shift_tables
 from tests.support.synthetic_runs import rewrite
 
 MODELS: dict[str, str | None] = {"base": None, "module": "base", "other": None}
@@ -141,10 +143,15 @@ def test_shifted_runs_are_beside_the_run_wherever_it_is_named_from(
     make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, night = make_run({"base": None}, FOG), make_run({"base": None}, FOG, name="night")
-    run.with_shifts({"dark": night.path.name})
+    run.with_shifts({"dark": night.path.name, "gone": "nowhere"})
     monkeypatch.chdir(run.path)
-    runs, reasons = Run.open(Path()).open_shifts()
-    assert list(runs) == ["dark"] and not reasons
+    analysis = RunAnalysis(Run.open(Path()), resamples=20)
+    gone = pick(analysis.shifts, shift="gone")
+    assert np.isnan(gone["estimate"]) and "nowhere" in gone["missing"]
+    assert pick(analysis.shifts, shift="dark", statistic="shifted")["estimate"] > 0
+    table = shift_tables(analysis.shifts, 0.95)[1]
+    assert table.rows == [["base", "–"]] and "nowhere" in table.notes[-1] and " 0 " not in table.title
+    assert draw("shift", analysis).data["shift"].tolist() == ["dark", "gone"]
 
 
 def test_two_shifts_of_one_name_are_rejected(tmp_path: Path) -> None:

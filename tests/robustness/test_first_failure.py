@@ -75,7 +75,7 @@ def test_equal_to_loops(make_run: Any) -> None:
                     row = pick(result.table, model=model, baseline="", **where)
                     assert row["estimate"] == pytest.approx(theirs[0], abs=1e-12)
                     assert row["low"] < row["estimate"] < row["high"] and row["to"] == max(levels)
-                    assert 0 <= row["low"] and row["high"] <= row["to"]
+                    assert row["low"] >= 0 and row["high"] <= row["to"]
                     for severity, share in zip(levels, theirs[1:], strict=True):
                         point = pick(result.survival, model=model, severity=severity, **where)
                         assert point["share"] == pytest.approx(share, abs=1e-9)

@@ -126,20 +126,21 @@ class Intervals:
             if name not in self.groups:
                 raise errors.unknown_name_error("model", name, self.groups)
         own = {group: self._items(group, chosen, losses) for group in self.groups}
+        relative = [metric for metric in metrics if has_relative(metric)]
         rows = []
         for name, items in own.items():
             for item, trainings in items.items():
-                rows += self._rows((name, "", *item), trainings, metrics)
+                shown = relative if item.statistic == "rPC" else metrics
+                rows += self._rows((name, "", *item), trainings, shown)
         for baseline, name in wanted:
             for item, trainings in own[name].items():
                 if item in own[baseline]:
-                    rows += self._rows((name, baseline, *item), trainings, metrics, own[baseline][item])
+                    shown = relative if item.statistic == "rPC" else metrics
+                    rows += self._rows((name, baseline, *item), trainings, shown, own[baseline][item])
             for one, family in chosen.items():
                 label = (name, baseline, *_Item("mCE", one.name, family))
-                rows += self._error_rows(label, one, metrics)
+                rows += self._error_rows(label, one, relative)
         frame = pd.DataFrame(rows, columns=[*_KEYS, *Inference._fields, "missing"])
-        frame = frame[~frame["statistic"].isin(("rPC", "mCE")) | frame["metric"].map(has_relative)]
-        frame = frame.reset_index(drop=True)
         first = next(iter(chosen), CorruptionSet(())).name
         families = [
             (*row[:4], _test_family(row, first)) for row in frame[_FAMILY_KEYS].itertuples(index=False)
@@ -399,6 +400,8 @@ def mean_of(*values: NDArray[np.float64]) -> Any:
 def _seed_variance(samples: Sequence[BootstrapSamples], column: int) -> Variance:
     """Of the mean of several trainings."""
     estimates = [one.estimate[column] for one in samples]
+    if not np.isfinite(estimates).all():  # mCE against a baseline without an error
+        return Variance(np.nan, 0)
     return Variance(float(np.var(estimates, ddof=1)) / len(samples), len(samples) - 1)
 
 

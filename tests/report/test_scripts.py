@@ -180,7 +180,7 @@ def drawn(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
 
 
-@pytest.mark.parametrize("name", [n for n in figures.all_figures() if n not in {"psnr", "losses"}])
+@pytest.mark.parametrize("name", [n for n in figures.all_figures() if n not in {"psnr", "losses", "shift"}])
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_each_figure_draws_them(analysis: RunAnalysis, name: str, ending: str, tmp_path: Path) -> None:
     """A glyph that is missing, a formula and a layout without room are warnings of matplotlib, and so errors here."""
@@ -239,7 +239,7 @@ def test_the_page_holds_the_letters(written: Path) -> None:
         held |= characters
     *_, plain = tables()[fonts.DEJAVU.name]
     assert {ord(c) for name in SCRIPTS.values() for c in name} <= held | plain
-    assert len(page) < 4_000_000
+    assert len(page) < 5_000_000
     hidden = [c for c in page if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t\u200c\u200d"]
     assert not hidden and "\\u202edrawkcab" in page and "\U00013000" in page
 

@@ -153,7 +153,7 @@ def test_it_travels_to_other_processes(detector: ExportedDetector, pictures: lis
 
 def test_wrong_images_are_refused(detector: ExportedDetector) -> None:
     for image in (torch.zeros(3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="must be uint8"):
+        with pytest.raises(UsageError, match="must be a uint8"):
             detector.predict([image])
 
 

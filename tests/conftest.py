@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -22,6 +23,10 @@ from robustbench_sgdm.store import Cell, Run, cell_key
 from tests.support.synthetic_runs import detection_frame, make_manifest, write_run
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
+
+# The same examples in every run, however slow the machine: `--hypothesis-profile default` draws others.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.load_profile("suite")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

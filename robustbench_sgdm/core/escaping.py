@@ -79,7 +79,7 @@ _LATEX = {
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
-    "–": "--",
+    "–": r"\textendash{}",
     "²": r"\textsuperscript{2}",
     "×": r"\texttimes{}",
 }
@@ -92,7 +92,8 @@ def latex(text: object) -> str:
     50 \% of a\_b \textbackslash{}input\{x\}
     """
     words = " ".join(escape_control_chars(str(text), "\n\t").split())
-    return "".join(_LATEX.get(character, character) for character in words)
+    text = "".join(_LATEX.get(character, character) for character in words)
+    return re.sub("-(?=-)", "-{}", text)  # two hyphens would become a dash
 
 
 def html(text: object) -> str:

@@ -54,11 +54,11 @@ def _load(model: str, weights: str, settings: InferenceConfig, classes: tuple[st
         if is_library_model(model):
             return detectors.load_library_model(model, settings, weights=weights, classes=classes or None)
         # Not `api.load_detector`: a run's model may be called `module:factory`, which that would import and call.
-        return detectors.load_detector(name, settings, weights=None if name == file else file)
+        return detectors.load_file(name, settings, weights=None if name == file else file)
 
 
 def is_loadable(model: ModelInfo) -> bool:
-    """Whether a run's model has weights that can be loaded here."""
+    """Whether a run's model has weights that can be loaded here; never a file that runs code."""
     return model.weights == "embedded" or _is_file(model.weights) or _is_library_model(model)
 
 
@@ -76,7 +76,9 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
     info = manifest.models[model]
     weights = info.weights
     if not is_loadable(info):
-        raise DataError(f"{model} cannot run here: its weights are {weights!r}, no .pt or .safetensors file")
+        raise DataError(
+            f"{model} cannot run here: its weights are {weights!r}, no .pt, .safetensors, .onnx or OpenVINO file"
+        )
     is_library = _is_library_model(info)
     iou = InferenceConfig.iou if is_library else info.iou
     if info.imgsz is None or info.conf is None or iou is None or info.max_det is None:
@@ -88,6 +90,7 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
         max_det=info.max_det,
         end2end=info.end2end or None,
         device="cpu",
+        **_reading_options(manifest, info),
     )
     name = model if weights == "embedded" else _zoo_or_file(model, weights)
     classes = info.classes if is_library else ()  # the weights may not name them
@@ -95,6 +98,14 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
     if info.device in (None, "cpu") and detector.fingerprint != info.fingerprint:
         raise DataError(f"the weights of {model} have changed since the run; run it again")
     return detector
+
+
+def _reading_options(manifest: Manifest, info: ModelInfo) -> dict[str, Any]:
+    """What the run said of how an exported file is read, or which runtime computed a checkpoint."""
+    if not _is_export(info.weights):
+        return {"runtime": info.runtime or InferenceConfig.runtime}
+    config = manifest.config
+    return {"classes": config.classes, "layout": config.layout, "normalize": config.normalize}
 
 
 def load_bundled_detector(model: str) -> "Detector":
@@ -174,4 +185,9 @@ def _zoo_or_file(model: str, weights: str) -> str:
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix.lower() in {".pt", ".safetensors"}
+    return Path(model).suffix.lower() in {".pt", ".safetensors"} or _is_export(model)
+
+
+def _is_export(model: str) -> bool:
+    """Whether it is an exported model that is data."""
+    return Path(model).suffix.lower() in {".onnx", ".xml"} or Path(model).name.endswith("_openvino_model")

@@ -14,14 +14,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import robustness
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.dashboard import inference
+from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import make_manifest
 
 APP = resources.root() / "app"
+exported: Any = resources.import_file(Path(__file__).parents[1] / "detectors" / "runtimes" / "models.py")
 
 
 def panes(test: AppTest) -> list[Mapping[str, Any]]:
@@ -219,8 +222,23 @@ def test_classes_are_matched_as_a_run_does() -> None:
     assert found["category_id"].tolist() == [4, 7, 9, 4]
 
 
+def test_an_exported_model_runs_as_the_run_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(exported.raw())
+    described = load_exported(path, InferenceConfig(conf=0.01)).describe()
+    about = {name: value for name, value in described.items() if name != "name"}
+    manifest = make_manifest(models={"m.onnx": {"weights": str(path), **about}})
+    detector = inference.load_run_detector(manifest, "m.onnx")
+    assert detector.fingerprint == about["fingerprint"] and detector.classes == tuple(about["classes"])
+    assert len(inference.detect(detector, np.full((64, 64, 3), 200, np.uint8)))
+    path.write_bytes(exported.raw(scale=0.5))
+    inference._load.clear()
+    with pytest.raises(DataError, match="have changed since the run"):
+        inference.load_run_detector(manifest, "m.onnx")
+
+
 def test_a_model_that_was_scored_elsewhere_cannot_run_here() -> None:
-    for weights in ("elsewhere", "model.onnx"):
+    for weights in ("elsewhere", "model.torchscript", "model.engine"):
         manifest = make_manifest(models={"theirs": {"weights": weights}})
         assert not inference.is_loadable(manifest.models["theirs"])
         with pytest.raises(DataError, match="cannot run here"):

@@ -179,6 +179,7 @@ if __name__ == "__main__":
             time.sleep(0.01)
         print(*(p.pid for p in workers._processes), flush=True)
         if sys.argv[1:] == ["leave"]:
+            sys.stdin.readline()  # the workers have been seen
             workers.close = lambda: None  # as if Ctrl-C had come between
             sys.exit()
         futures[0].result()
@@ -188,10 +189,14 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["leave", "SIGINT", "SIGKILL"])
 def test_processes_leave_with_the_one_that_started_them(how: str) -> None:
     more = [how] if how == "leave" else []
-    with subprocess.Popen([sys.executable, "-c", SCRIPT, *more], stdout=subprocess.PIPE) as run:
-        assert run.stdout
+    command = [sys.executable, "-c", SCRIPT, *more]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdin and run.stdout
         workers = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
-        if not more:
+        if more:
+            run.stdin.write(b"\n")
+            run.stdin.flush()
+        else:
             run.send_signal(getattr(signal, how))
         try:
             run.wait(LONG)

@@ -231,10 +231,11 @@ def test_an_exported_model_runs_as_the_run_read_it(tmp_path: Path) -> None:
     detector = inference.load_run_detector(manifest, "m.onnx")
     assert detector.fingerprint == about["fingerprint"] and detector.classes == tuple(about["classes"])
     assert len(inference.detect(detector, np.full((64, 64, 3), 200, np.uint8)))
-    path.write_bytes(exported.raw(scale=0.5))
-    inference._load.clear()
+    other = tmp_path / "other.onnx"
+    other.write_bytes(exported.raw(scale=0.5))
+    changed = make_manifest(models={"m.onnx": {**about, "weights": str(other)}})
     with pytest.raises(DataError, match="have changed since the run"):
-        inference.load_run_detector(manifest, "m.onnx")
+        inference.load_run_detector(changed, "m.onnx")
 
 
 def test_a_model_that_was_scored_elsewhere_cannot_run_here() -> None:

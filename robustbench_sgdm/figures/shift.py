@@ -65,8 +65,9 @@ def shift(analysis: RunAnalysis) -> FigureResult:
     points = points.reset_index()
     caption = (
         "AP on other data against AP on clean images, over the classes that both have, with 95 % intervals; the images "
-        "are not the same ones, so nothing here is paired. Grey: the line over the models; a model above it keeps more "
-        "than its clean AP tells."
+        "are not the same ones, so nothing here is paired."
+        + " Grey: the line over the models; a model above it keeps more than its clean AP tells."
+        * (points["model"].nunique() > 2)
     )
     alt = "Scatter plots of shifted against clean AP: " + "; ".join(
         f"{row['model']} on {row['shift']} {format_number(row['shifted'])} from {format_number(row['clean'])}"

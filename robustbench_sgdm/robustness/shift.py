@@ -104,7 +104,7 @@ class _Shift:
             for statistic in ("clean", "shifted", "change", "retained"):
                 why = reasons[group] or ("" if statistic in values else f"{group}: AP on clean images is 0")
                 rows.append(self._row(group, "", statistic, values.get(statistic), len(shared), why))
-        few = f"a line needs {_LEAST} networks or more" if len(known) < _LEAST else ""
+        few = f"effective robustness needs {_LEAST} networks or more" if len(known) < _LEAST else ""
         lines = (
             self._effective({g: [[side[m] for m in groups[g]] for side in sides] for g in known})
             if not few

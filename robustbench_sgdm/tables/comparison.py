@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ from robustbench_sgdm.tables.table import (
     format_number,
     format_p_value,
     humanize,
+    notes_once,
     starred,
 )
 
@@ -114,11 +114,7 @@ def first_failure_tables(failures: pd.DataFrame, level: float) -> list[Table]:
         for (unit, rule), title in titles.items()
         if len(rows := failures[(failures["unit"] == unit) & (failures["rule"] == rule)])
     ]
-    said: set[str] = set()  # a note stands under the first table that needs it
-    for number, table in enumerate(made):
-        made[number] = replace(table, notes=[note for note in table.notes if note not in said])
-        said.update(table.notes)
-    return made
+    return notes_once(made)
 
 
 def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:

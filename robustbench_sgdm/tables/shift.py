@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from robustbench_sgdm.tables.table import STARRED, Table, format_interval, starred
+from robustbench_sgdm.tables.table import STARRED, Table, format_interval, notes_once, starred
 
 _COLUMNS = {
     "clean": "clean AP",
@@ -20,7 +20,8 @@ def shift_tables(frame: pd.DataFrame, level: float) -> list[Table]:
         frame: as of `robustness.shift_table`.
         level: of the intervals.
     """
-    return [_shift_table(str(name), rows, level) for name, rows in frame.groupby("shift", sort=False)]
+    made = [_shift_table(str(name), rows, level) for name, rows in frame.groupby("shift", sort=False)]
+    return notes_once(made)
 
 
 def _shift_table(name: str, rows: pd.DataFrame, level: float) -> Table:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -79,6 +79,16 @@ def humanize(name: str) -> str:
     'gaussian noise [0.1]'
     """
     return name.replace("_", " ").replace("[", " [")
+
+
+def notes_once(tables: Sequence[Table]) -> list[Table]:
+    """The tables, each note under the first that has it."""
+    said: set[str] = set()
+    shown = []
+    for table in tables:
+        shown.append(replace(table, notes=[note for note in table.notes if note not in said]))
+        said.update(table.notes)
+    return shown
 
 
 def split_columns(table: Table, most: int) -> list[Table]:

@@ -97,7 +97,7 @@ def test_two_models_have_no_line_and_other_classes_no_number(make_run: Any) -> N
     effective = table[table["statistic"] == "effective"]
     assert (
         effective["estimate"].isna().all()
-        and (effective["missing"] == "a line needs 3 networks or more").all()
+        and (effective["missing"] == "effective robustness needs 3 networks or more").all()
     )
     truth = night.ground_truth()
     truth.categories["name"] = ["x", "y", "z"]

@@ -21,8 +21,8 @@ from robustbench_sgdm.config import (
     check_name,
     check_severities,
 )
-from robustbench_sgdm.core.arguments import check_arguments, check_fields
-from robustbench_sgdm.core.config_fields import takes
+from robustbench_sgdm.core.arguments import check_arguments
+from robustbench_sgdm.core.config_fields import check_fields, takes
 from robustbench_sgdm.core.errors import (
     DataError,
     IncompleteError,

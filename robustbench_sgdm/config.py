@@ -3,28 +3,22 @@
 A path may be given as text, and one value where a field holds several.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from robustbench_sgdm.core.arguments import check_fields
 from robustbench_sgdm.core.config_fields import (
     Converted,
+    NumbersField,
     OptionalPathField,
+    OptionalTextsField,
     PathField,
     PathsField,
     SeedsField,
     TextsField,
-    to_optional_path,
-    to_optional_texts,
-    to_paths,
-    to_seeds,
-    to_texts,
-    to_tuple,
+    check_fields,
 )
 from robustbench_sgdm.core.errors import UsageError, unknown_name_error
 from robustbench_sgdm.core.progress import Progress, no_progress
@@ -39,28 +33,23 @@ def ignore(_: object) -> None:
     """Do nothing."""
 
 
-def check_severities(severities: float | Iterable[float]) -> tuple[float, ...]:
-    """One severity or several, in order, each once.
+def check_severities(severities: Iterable[float]) -> tuple[float, ...]:
+    """Severities in order, each once.
 
     Raises:
-        UsageError: none, one is no number in [0, 5], or finer than 0.001.
+        UsageError: none, one is outside [0, 5], or finer than 0.001.
     """
-    values = to_tuple(severities)
+    values = sorted({float(severity) for severity in severities})
     if not values:
         raise UsageError("--severity is empty; choose at least one, such as 0-5")
     for severity in values:
-        if not isinstance(severity, Real):
+        if not 0 <= severity <= 5:
             raise UsageError(
-                f"severity {severity!r} is not a number; give one or several, such as [0, 1, 3, 5]"
+                f"severity {severity:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
             )
-        number = float(severity)
-        if not (math.isfinite(number) and 0 <= number <= 5):
-            raise UsageError(
-                f"severity {number:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
-            )
-        if round(number, 3) != number:
+        if round(severity, 3) != severity:
             raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
-    return tuple(sorted({float(severity) for severity in values}))
+    return tuple(values)
 
 
 def check_name(what: str, value: str, known: Any) -> None:
@@ -68,8 +57,6 @@ def check_name(what: str, value: str, known: Any) -> None:
     if value not in get_args(known):
         raise unknown_name_error(what, value, get_args(known))
 
-
-SeveritiesField = Converted[float | Iterable[float], tuple[float, ...]]
 
 ImageIds = Literal["auto", "id", "file-name"]
 """How images are found: as the predictions tell, by `image_id` as the data set's id, or by `file_name`, else by
@@ -216,22 +203,22 @@ class EvaluationConfig(InferenceConfig):
     """
 
     models: Converted[
-        "str | Path | Detector | Iterable[str | Path | Detector]", "tuple[str | Path | Detector, ...]"
-    ] = Converted(to_tuple, ())
+        "str | Path | Detector | Iterable[str | Path | Detector]", tuple["str | Path | Detector", ...]
+    ] = Converted(())
     _: KW_ONLY
     weights: Mapping[str, str | Path] = field(default_factory=dict)
-    from_train: OptionalPathField = OptionalPathField(to_optional_path, None)
+    from_train: OptionalPathField = OptionalPathField(None)
     baseline: str | None = None
     add_baselines: bool = True
     allow_identical: bool = False
     data: str | Path = "scenes"
-    images: OptionalPathField = OptionalPathField(to_optional_path, None)
+    images: OptionalPathField = OptionalPathField(None)
     split: str = "val"
     shifts: Mapping[str, str | Path] = field(default_factory=dict)
     fraction: float = 1.0
-    noise: TextsField = TextsField(to_texts, "gaussian")
-    severity: SeveritiesField = SeveritiesField(check_severities, (0, 1, 2, 3, 4, 5))
-    corruptions: PathsField = PathsField(to_paths, ())
+    noise: TextsField = TextsField("gaussian")
+    severity: NumbersField = NumbersField((0, 1, 2, 3, 4, 5))
+    corruptions: PathsField = PathsField(())
     engine: str = "torch"
     seed: int = 0
     batch: int = 0
@@ -239,7 +226,7 @@ class EvaluationConfig(InferenceConfig):
     workers: int = 0
     address: str | None = None
     gpus: float = 1.0
-    project: PathField = PathField(Path, Path("runs/robustness"))
+    project: PathField = PathField(Path("runs/robustness"))
     name: str | None = None
     exist_ok: bool = False
     command: str = ""
@@ -247,6 +234,7 @@ class EvaluationConfig(InferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "severity", check_severities(self.severity))
         if self.from_train and (self.models or self.weights):
             raise UsageError("--from-train sets models and weights; leave out --model and --weights")
         for name in self.shifts:
@@ -286,12 +274,12 @@ class ExportConfig(InferenceConfig):
 
     model: str | Path = ""
     _: KW_ONLY
-    weights: OptionalPathField = OptionalPathField(to_optional_path, None)
+    weights: OptionalPathField = OptionalPathField(None)
     format: ExportFormat = "onnx"
-    out: OptionalPathField = OptionalPathField(to_optional_path, None)
+    out: OptionalPathField = OptionalPathField(None)
     int8: bool = False
     data: str | Path = ""
-    images: OptionalPathField = OptionalPathField(to_optional_path, None)
+    images: OptionalPathField = OptionalPathField(None)
     split: str = "val"
     dynamic: bool = False
     progress: Progress = field(default=no_progress, compare=False, repr=False)
@@ -325,10 +313,10 @@ class ChecksConfig(InferenceConfig):
 
     model: "str | Path | Detector | None" = None
     _: KW_ONLY
-    weights: OptionalPathField = OptionalPathField(to_optional_path, None)
-    predictions: OptionalPathField = OptionalPathField(to_optional_path, None)
+    weights: OptionalPathField = OptionalPathField(None)
+    predictions: OptionalPathField = OptionalPathField(None)
     data: str | Path = "scenes"
-    images: OptionalPathField = OptionalPathField(to_optional_path, None)
+    images: OptionalPathField = OptionalPathField(None)
     split: str = "val"
     limit: int = 32
     progress: Progress = field(default=no_progress, compare=False, repr=False)
@@ -366,19 +354,19 @@ class ScoringConfig:
         UsageError: no source, an unknown name, or a model name that cannot be the name of a folder.
     """
 
-    sources: TextsField = TextsField(to_texts, ())
+    sources: TextsField = TextsField(())
     _: KW_ONLY
     model: str
     data: str | Path
-    images: OptionalPathField = OptionalPathField(to_optional_path, None)
+    images: OptionalPathField = OptionalPathField(None)
     split: str = "val"
     baseline: str | None = None
     engine: ScoringEngine = "elsewhere"
     seed: int = 0
     image_ids: ImageIds = "auto"
     category_ids: CategoryIds = "auto"
-    corruptions: PathsField = PathsField(to_paths, ())
-    project: PathField = PathField(Path, Path("runs/robustness"))
+    corruptions: PathsField = PathsField(())
+    project: PathField = PathField(Path("runs/robustness"))
     name: str | None = None
     command: str = ""
     progress: Progress = field(default=no_progress, compare=False, repr=False)
@@ -424,13 +412,13 @@ class ComparisonConfig:
         UsageError: no run.
     """
 
-    runs: Converted["str | Path | Run | Iterable[str | Path | Run]", "tuple[str | Path | Run, ...]"] = (
-        Converted(to_tuple, ())
+    runs: Converted["str | Path | Run | Iterable[str | Path | Run]", tuple["str | Path | Run", ...]] = (
+        Converted(())
     )
     _: KW_ONLY
     baseline: str | None = None
-    models: TextsField = TextsField(to_texts, ())
-    metrics: TextsField = TextsField(to_texts, ())
+    models: TextsField = TextsField(())
+    metrics: TextsField = TextsField(())
     confidence: float | None = None
     sizes: str | Sequence[float] | None = None
     by_class: bool = False
@@ -466,23 +454,24 @@ class CopyConfig:
 
     data: str | Path = "scenes"
     _: KW_ONLY
-    images: OptionalPathField = OptionalPathField(to_optional_path, None)
+    images: OptionalPathField = OptionalPathField(None)
     split: str = "val"
-    noise: TextsField = TextsField(to_texts, "gaussian")
-    severity: SeveritiesField = SeveritiesField(check_severities, (1, 2, 3, 4, 5))
-    corruptions: PathsField = PathsField(to_paths, ())
+    noise: TextsField = TextsField("gaussian")
+    severity: NumbersField = NumbersField((1, 2, 3, 4, 5))
+    corruptions: PathsField = PathsField(())
     engine: str = "torch"
     seed: int = 0
-    out: PathField = PathField(Path, Path("runs/corrupted"))
+    out: PathField = PathField(Path("runs/corrupted"))
     format: ImageFormat = "png"
     quality: int = 95
     limit: int = 0
-    manifest: OptionalPathField = OptionalPathField(to_optional_path, None)
-    sheet: OptionalPathField = OptionalPathField(to_optional_path, None)
+    manifest: OptionalPathField = OptionalPathField(None)
+    sheet: OptionalPathField = OptionalPathField(None)
     progress: Progress = field(default=no_progress, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "severity", check_severities(self.severity))
         if not self.noise:
             raise UsageError("--noise is empty; choose at least one, such as gaussian")
         check_name("format", self.format, ImageFormat)
@@ -526,27 +515,25 @@ class TrainingConfig:
         UsageError: no model, or a seed that is no whole number from 0 to 2147483647.
     """
 
-    models: TextsField = TextsField(to_texts, ())
+    models: TextsField = TextsField(())
     _: KW_ONLY
     data: "str | Path | TrainingData" = "scenes"
     val: str | None = None
-    classes: Converted[str | Iterable[str] | None, tuple[str, ...] | None] = Converted(
-        to_optional_texts, None
-    )
+    classes: OptionalTextsField = OptionalTextsField(None)
     fraction: float = 1.0
     recipe: str = "quick"
-    init: OptionalPathField = OptionalPathField(to_optional_path, None)
-    seeds: SeedsField = SeedsField(to_seeds, (0,))
+    init: OptionalPathField = OptionalPathField(None)
+    seeds: SeedsField = SeedsField((0,))
     epochs: int | None = None
     imgsz: int | None = None
     batch: int | None = None
     workers: int | None = None
     device: str | int | None = None
-    noise: TextsField = TextsField(to_texts, ())
-    corruptions: PathsField = PathsField(to_paths, ())
+    noise: TextsField = TextsField(())
+    corruptions: PathsField = PathsField(())
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    loggers: TextsField = TextsField(to_texts, ())
-    project: PathField = PathField(Path, Path("runs/train"))
+    loggers: TextsField = TextsField(())
+    project: PathField = PathField(Path("runs/train"))
     name: str | None = None
     exist_ok: bool = False
     resume: bool = False
@@ -557,6 +544,10 @@ class TrainingConfig:
         check_fields(self)
         if not self.models:
             raise UsageError("no model to train; give at least one, such as yolov8n")
+        if not self.seeds:
+            raise UsageError("no seed to train with; give at least one, such as 0")
+        if bad := [seed for seed in self.seeds if not 0 <= seed < 2**31]:
+            raise UsageError(f"seed {bad[0]} is not a whole number from 0 to 2147483647")
 
 
 def _manifest(config: Any) -> dict[str, Any]:

@@ -315,7 +315,7 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
         ({"workers": -1}, "workers is -1"),
         ({"from_train": "x"}, "sets models"),
         ({"seed": 2**63}, "seed is 9223372036854775808, which takes more than 64 bits"),
-        ({"severity": "3"}, "severity '3' is not a number; give one or several"),
+        ({"severity": "3"}, "severity is '3', must be a list of numbers"),
         ({"weights": "best.pt"}, "weights is 'best.pt', must be a dict"),
     ],
 )

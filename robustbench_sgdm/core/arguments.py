@@ -1,16 +1,14 @@
 """Holds arguments from Python against their annotations, so that a wrong one is named where it is given."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
 
-from robustbench_sgdm.core.config_fields import Converted
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.untrusted_input import short_repr
 
@@ -57,24 +55,11 @@ def _is_checkable(parameter: Parameter) -> bool:
     return is_named and kind is not Parameter.empty and not isinstance(kind, str | TypeVar)
 
 
-def check_fields(instance: Any) -> None:
-    """Hold the fields of a frozen dataclass against their annotations; see `check_argument`.
-
-    Quoted annotations name classes that are not imported yet: what takes such a field checks it.
-
-    Raises:
-        UsageError: a field has something else; names it.
-    """
-    for one in fields(instance):
-        if not isinstance(one.type, str) and get_origin(one.type) is not Converted:  # which has converted it
-            checked = check_argument(one.name, getattr(instance, one.name), one.type)
-            object.__setattr__(instance, one.name, checked)
-
-
 def check_argument(name: str, value: Any, annotation: Any) -> Any:
     """An argument in the type of its annotation.
 
-    Numbers and arrays of NumPy become Python's, a path may be a text, and a single item stands for a list of one.
+    Numbers and arrays of NumPy become Python's, a path may be a text and a text a path, and a single item stands
+    for a list of one. Quoted annotations name classes that are not imported yet: what takes such a value checks it.
 
     >>> check_argument("project", "runs", Path), check_argument("seeds", 3, Sequence[int])
     (PosixPath('runs'), (3,))
@@ -83,7 +68,7 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
         UsageError: it is something else.
     """
     try:
-        return _convert(value.tolist() if hasattr(value, "tolist") else value, annotation)
+        return _convert(value, annotation)
     except OverflowError:
         raise UsageError(f"{name} is {short_repr(value)}, which takes more than 64 bits") from None
     except TypeError:
@@ -97,9 +82,11 @@ def _convert(value: Any, annotation: Any) -> Any:
         TypeError: it is something else.
         OverflowError: a whole number that no manifest can hold.
     """
+    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy
     kind = get_origin(annotation) or annotation
     if kind is UnionType:
-        for one in get_args(annotation):
+        own = Path if isinstance(value, Path) else type(value)  # tried first: a path may become a text too
+        for one in sorted(get_args(annotation), key=lambda one: one is not own):
             with suppress(TypeError):
                 return _convert(value, one)
     elif kind is Sequence:
@@ -113,12 +100,17 @@ def _convert(value: Any, annotation: Any) -> Any:
     elif kind is Callable:
         if callable(value):
             return value
+    elif kind is tuple and get_args(annotation)[-1] is Ellipsis:
+        is_several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Path | Mapping)
+        return tuple(_convert(item, get_args(annotation)[0]) for item in (value if is_several else [value]))
     elif kind is tuple:
         parts = get_args(annotation)
         if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(parts):
             return tuple(_convert(item, one) for item, one in zip(value, parts, strict=True))
     elif kind is Path:
         return Path(os.fspath(value))
+    elif kind is str and isinstance(value, Path):
+        return str(value)
     elif kind is int:
         if isinstance(value, int) and not isinstance(value, bool):  # True is an int to Python
             if not -(2**63) <= value < 2**63:
@@ -127,7 +119,7 @@ def _convert(value: Any, annotation: Any) -> Any:
     elif kind is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-    elif kind is Any or isinstance(value, str if kind is Literal else kind):
+    elif kind is Any or isinstance(kind, str) or isinstance(value, str if kind is Literal else kind):
         return value
     raise TypeError
 
@@ -137,7 +129,7 @@ def _in_words(annotation: Any, number: int = 0) -> str:
     kind = get_origin(annotation) or annotation
     if kind is UnionType:
         return " or ".join(_in_words(one, number) for one in get_args(annotation))
-    if kind is Sequence:
+    if kind is Sequence or get_args(annotation)[1:] == (Ellipsis,):
         return f"a list of {_in_words(get_args(annotation)[0], 1)}"
     if kind is tuple:
         return f"({', '.join(_in_words(one) for one in get_args(annotation))})"

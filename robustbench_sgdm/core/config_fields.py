@@ -1,13 +1,13 @@
 """Fields of configurations that take more kinds of values than they hold: a path as text, one value for several."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from functools import wraps
 from inspect import Signature, signature
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, overload
 
-from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.core.arguments import check_argument
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -46,19 +46,31 @@ def _signature(config: Callable[..., Any]) -> Signature:
     )
 
 
-class Converted(Generic[Given, Kept]):
-    """Such a field; dataclasses call it descriptor-typed.
+def check_fields(instance: Any) -> None:
+    """Hold the fields of a frozen dataclass against their annotations; see `check_argument`.
 
-    Args:
-        convert: what is given to what is held; raises `UsageError` for what cannot be.
-        default: as it would be given.
+    Quoted annotations name classes that are not imported yet: what takes such a field checks it.
+
+    Raises:
+        UsageError: a field has something else; names it.
+    """
+    for one in fields(instance):
+        if not isinstance(one.type, str) and get_origin(one.type) is not Converted:  # which has checked it
+            checked = check_argument(one.name, getattr(instance, one.name), one.type)
+            object.__setattr__(instance, one.name, checked)
+
+
+class Converted(Generic[Given, Kept]):
+    """A field that takes more kinds of values than it holds; dataclasses call it descriptor-typed.
+
+    A type checker knows both kinds, as no plain annotation could say; `check_argument` makes one of the other.
     """
 
-    def __init__(self, convert: Callable[[Given], Kept], default: Given) -> None:
-        self._convert, self._default = convert, default
+    def __init__(self, default: Given) -> None:
+        self._default = default
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        self._name, (_, self._kept) = name, get_args(owner.__annotations__[name])
 
     @overload
     def __get__(self, instance: None, owner: type) -> Given: ...
@@ -70,52 +82,13 @@ class Converted(Generic[Given, Kept]):
         return self._default if instance is None else cast(Kept, instance.__dict__[self._name])
 
     def __set__(self, instance: object, value: Given) -> None:
-        instance.__dict__[self._name] = self._convert(value)
-
-
-def to_tuple(value: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple."""
-    is_one = isinstance(value, str | Path) or not isinstance(value, Iterable)
-    return (value,) if is_one else tuple(value)
-
-
-def to_optional_path(value: str | Path | None) -> Path | None:
-    """A path, or None."""
-    return None if value is None else Path(value)
-
-
-def to_paths(value: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
-    """One path or several."""
-    return tuple(map(Path, to_tuple(value)))
-
-
-def to_seeds(value: int | Iterable[int]) -> tuple[int, ...]:
-    """One seed or several.
-
-    Raises:
-        UsageError: none, or one is no whole number from 0 to 2147483647.
-    """
-    given = to_tuple(value)
-    if not given:
-        raise UsageError("no seed to train with; give at least one, such as 0")
-    bad = [seed for seed in given if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**31]
-    if bad:
-        raise UsageError(f"seed {bad[0]!r} is not a whole number from 0 to 2147483647")
-    return tuple(map(int, given))
-
-
-def to_texts(value: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
-    """One text or several; a path counts as text."""
-    return tuple(map(str, to_tuple(value)))
-
-
-def to_optional_texts(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """As `to_texts`, or None."""
-    return None if value is None else to_texts(value)
+        instance.__dict__[self._name] = check_argument(self._name, value, self._kept)
 
 
 PathField = Converted[str | Path, Path]
 OptionalPathField = Converted[str | Path | None, Path | None]
 PathsField = Converted[str | Path | Iterable[str | Path], tuple[Path, ...]]
 TextsField = Converted[str | Path | Iterable[str | Path], tuple[str, ...]]
+OptionalTextsField = Converted[str | Iterable[str] | None, tuple[str, ...] | None]
+NumbersField = Converted[float | Iterable[float], tuple[float, ...]]
 SeedsField = Converted[int | Iterable[int], tuple[int, ...]]

@@ -45,9 +45,9 @@ def show_legend(models: Sequence[str]) -> None:
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
 
 
-def show_table(frame: pd.DataFrame, **options: Any) -> None:
-    """Show a table; `options` are those of `st.dataframe`."""
-    st.dataframe(escaping.frame(frame), hide_index=True, **options)
+def show_table(frame: pd.DataFrame, **options: Any) -> Any:
+    """Show a table; `options` are those of `st.dataframe`, whose selection is the answer."""
+    return st.dataframe(escaping.frame(frame), hide_index=True, **options)
 
 
 def warn_invalid_query(key: str, options: Iterable[object], label: str) -> None:

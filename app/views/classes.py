@@ -89,14 +89,14 @@ def _rank(frame: pd.DataFrame, at: "pd.Series[bool]", order: str) -> list[str]:
         return sorted({str(name) for name in frame["class"]}, key=str.lower)
     clean = frame[frame["corruption"] == CLEAN].set_index("class")["estimate"]
     noisy = frame[at & (frame["corruption"] != CLEAN)].groupby("class", sort=False)["estimate"].mean()
-    lost = clean.reindex(dict.fromkeys(frame["class"])) - noisy if len(clean) else -noisy
+    lost = clean.reindex(frame["class"].unique()) - noisy if len(clean) else -noisy
     ranked = lost.sort_values(ascending=False, kind="stable", na_position="last").index
     few = set(frame.loc[frame["few"], "class"])
     return [str(name) for name in sorted(ranked, key=few.__contains__)]
 
 
 def _shows_all(count: int) -> bool:
-    return widgets.toggle(f"All {count} classes", "every_class")
+    return widgets.toggle(f"All {count:d} classes", "every_class")
 
 
 def _show_map(frame: pd.DataFrame, rows: list[str], shown: Shown, *, has_few: bool) -> None:
@@ -126,12 +126,12 @@ def _show_map(frame: pd.DataFrame, rows: list[str], shown: Shown, *, has_few: bo
             for n, few in zip(cells["objects"], cells["few"], strict=True)
         ],
     ).drop(columns=["estimate", "low", "high", "p_holm", "significant", "few", "severity"])
-    remarks = ["The number after a class counts its objects."]
+    remarks = "The number after a class counts its objects. "
     if has_few:
-        remarks.append(f"† Fewer than {robustness.FEW_OBJECTS} objects: the score says little.")
+        remarks += f"† Fewer than {robustness.FEW_OBJECTS:d} objects: the score says little. "
     if signed:
-        remarks.append(escaping.markdown(STARRED.format(alpha=0.05, what="the classes of a column")))
-    st.caption(f"{' '.join(remarks)} Click a cell to see what is behind it.")
+        remarks += escaping.markdown(STARRED.format(alpha=0.05, what="the classes of a column")) + " "
+    st.caption(remarks + "Click a cell to see what is behind it.")
     event = charts.show(
         charts.class_map(drawn, "AP", signed=signed, dark=st.context.theme.type == "dark"),
         on_select="rerun",
@@ -195,7 +195,7 @@ def _show_number(row: "pd.Series[float]", shown: Shown) -> None:
     if signed and not math.isnan(row["p_holm"]):
         text += f", p {escaping.markdown(format_p_value(row['p_holm']))} after Holm over the classes"
     st.markdown(
-        f"{text} · {int(row['objects']):,} object{'s' * int(row['objects'] != 1)}{' †' if row['few'] else ''}",
+        f"{text} · {int(row['objects']):,d} {'object' if row['objects'] == 1 else 'objects'}{' †' if row['few'] else ''}",
         width="content",
     )
 
@@ -241,18 +241,15 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
         return
     model = widgets.selectbox("Model", usable, "confusion_of", width=260) if len(usable) > 1 else usable[0]
     matrix = run_data.confusion(view, cells[model, corruption, severity])
-    background = matrix.index[-1]
+    background = str(matrix.index[-1])
     kept = most_confused({(model, ""): matrix}, MOST_CONFUSED)
     if name in matrix.index and name not in kept:
         kept = [name, *kept]
     kept = [*(c for c in matrix.index if c in kept and c != background), background]
     shares = 100 * matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0)
-    rows = [
-        (actual, taken, int(matrix.loc[actual, taken]), float(shares.loc[actual, taken]))
-        for actual in kept
-        for taken in kept
-    ]
-    frame = pd.DataFrame(rows, columns=["object", "box", "count", "value"])
+    counts, values = (one.loc[kept, kept].to_numpy().ravel() for one in (matrix, shares))
+    pairs = pd.MultiIndex.from_product([kept, kept], names=["object", "box"])
+    frame = pd.DataFrame({"count": counts, "value": values}, index=pairs).reset_index()
     charts.show(
         charts.confusion_map(frame, dark=st.context.theme.type == "dark"),
         key="confusion",
@@ -260,9 +257,9 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
     )
     left_out = len(matrix) - len(kept)
     st.caption(
-        f"Boxes of confidence {known[model]:.2f} or more, the best F1 on clean images. Column {background}: objects that "
-        f"no box finds; row {background}: boxes that find no object."
-        + (f" {left_out} classes that are confused less are left out." if left_out else "")
+        f"Boxes of confidence {known[model]:.2f} or more, the best F1 on clean images. Column {escaping.markdown(background)}: objects that "
+        f"no box finds; row {escaping.markdown(background)}: boxes that find no object."
+        + (f" {left_out:d} classes that are confused less are left out." if left_out else "")
     )
 
 

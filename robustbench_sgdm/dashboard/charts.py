@@ -242,7 +242,7 @@ def _heat_map(
     tooltip: Sequence[alt.Tooltip],
     dark: bool,
     fields: Sequence[str] = (),
-) -> alt.LayerChart:
+) -> Chart:
     """A coloured cell with its text for each row of a frame.
 
     Args:

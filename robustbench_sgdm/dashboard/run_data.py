@@ -203,14 +203,14 @@ def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame
         grouped = scores[scores["model"].isin(members)].groupby(keys, sort=False)["AP"]
         sides.append(grouped.mean()[grouped.count() == len(members)])
     single = (sides[0] - sides[1] if baseline else sides[0]).rename("estimate").dropna().reset_index()
-    planned = pd.Series(
-        [cell[0] for one in corruption_sets(view) for cell in one.cells if len(one.corruptions) == 1]
-    )
-    grouped = single[single["severity"] > 0].groupby(["class", "corruption"], sort=False)["estimate"]
-    whole = grouped.count() == grouped.count().index.get_level_values("corruption").map(
-        planned.value_counts()
-    )
-    means = grouped.mean()[whole].reset_index().assign(severity=float("nan"))
+    planned = {
+        one.corruptions[0]: len(one.cells) for one in corruption_sets(view) if len(one.corruptions) == 1
+    }
+    noisy = single[single["severity"] > 0]
+    counts = noisy.groupby(["class", "corruption"])["severity"].transform("count")
+    whole = noisy[counts == noisy["corruption"].map(planned)]
+    means = whole.groupby(["class", "corruption"], sort=False, as_index=False)["estimate"].mean()
+    means = means.assign(severity=float("nan"))
     truth = ground_truth(view)
     objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
     by_name = {

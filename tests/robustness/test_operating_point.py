@@ -54,11 +54,11 @@ def test_boxes_of_one_class_are_those_of_all_that_have_it(make_run: Any) -> None
     parts = [pool_boxes(run, cells=cells, category=i) for i in run.ground_truth().categories["category_id"]]
     assert set(whole.objects) == {("base", 3.0)} and len(parts) > 1
     assert sum(part.objects["base", 3.0] for part in parts) == whole.objects["base", 3.0]
-    both = [
+    one, other = (
         frame.sort_values(["confidence", "true"], ignore_index=True)
         for frame in (whole.boxes, pd.concat(part.boxes for part in parts))
-    ]
-    pd.testing.assert_frame_equal(*both)
+    )
+    pd.testing.assert_frame_equal(one, other)
 
 
 def test_reliability_sums_to_d_ece(make_run: Any) -> None:

@@ -255,10 +255,10 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
         key="confusion",
         alt=f"Confusion matrix of {model}: rows are objects, columns are boxes",
     )
-    left_out = len(matrix) - len(kept)
+    left_out, nothing = len(matrix) - len(kept), escaping.markdown(background)
     st.caption(
-        f"Boxes of confidence {known[model]:.2f} or more, the best F1 on clean images. Column {escaping.markdown(background)}: objects that "
-        f"no box finds; row {escaping.markdown(background)}: boxes that find no object."
+        f"Boxes of confidence {known[model]:.2f} or more, the best F1 on clean images. Column {nothing}: objects that "
+        f"no box finds; row {nothing}: boxes that find no object."
         + (f" {left_out:d} classes that are confused less are left out." if left_out else "")
     )
 

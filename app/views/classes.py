@@ -247,7 +247,7 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
         kept = [name, *kept]
     kept = [*(c for c in matrix.index if c in kept and c != background), background]
     shares = 100 * matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0)
-    counts, values = (one.loc[kept, kept].to_numpy().ravel() for one in (matrix, shares))
+    counts, values = (one.reindex(index=kept, columns=kept).to_numpy().ravel() for one in (matrix, shares))
     pairs = pd.MultiIndex.from_product([kept, kept], names=["object", "box"])
     frame = pd.DataFrame({"count": counts, "value": values}, index=pairs).reset_index()
     charts.show(

@@ -221,7 +221,8 @@ def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame
     frame["objects"] = frame["class"].map(by_name).fillna(0).astype(int)
     frame = frame[frame["objects"] > 0]
     nothing = {"low": float("nan"), "high": float("nan"), "p_holm": float("nan"), "significant": False}
-    return frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)[_CLASS_COLUMNS]
+    frame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
+    return frame[_CLASS_COLUMNS]
 
 
 @st.cache_data(max_entries=64, show_spinner="Matching the boxes of the class", hash_funcs=_BY_FILES)

@@ -194,6 +194,21 @@ def _is_within(text: str, low: float, high: float) -> bool:
         return False
 
 
+def number_input(
+    label: str, key: str, low: float, high: float, value: float, step: float, **how: Any
+) -> float:
+    """`st.number_input`; an address outside the bounds is reported."""
+    if not reconcile_choice(key, (low, high), value) and (sent := st.query_params.get(key)) is not None:
+        try:
+            is_inside = low <= float(sent) <= high
+        except ValueError:
+            is_inside = False
+        warn_invalid_query(key, [sent] * is_inside, label)
+        if not is_inside:
+            del st.query_params[key]
+    return float(st.number_input(label, low, high, value, step, key=key, bind=QUERY, **how))
+
+
 def multiselect(
     label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any
 ) -> list[str]:

@@ -20,7 +20,7 @@ from robustbench_sgdm import robustness
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.dashboard import inference, paper_tables
+from robustbench_sgdm.dashboard import inference, jobs, paper_tables
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from tests.support import synthetic_runs
@@ -207,7 +207,7 @@ def test_a_table_is_counted_once_and_kept(
         text = f"{PAPER}7,a,,params,m,20,1.0,1.0,,1.0,equal,\n"
         return subprocess.CompletedProcess(words, int(len(counted) == 1), text, "error: no memory")
 
-    monkeypatch.setattr(paper_tables.jobs, "run_command", run_command)
+    monkeypatch.setattr(jobs, "run_command", run_command)
     assert paper_tables.recomputed("7") is None and paper_tables.recomputed("7") is None
     may_end.set()
     concurrent.futures.wait([paper_tables._PENDING["7"][1]])

@@ -1,6 +1,7 @@
-"""Images: one image as two detectors saw it, side by side, zoomed in step."""
+"""Images: one image as two or more detectors saw it, side by side, zoomed in step."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from robustbench_sgdm.dashboard import image_viewer, inference, run_data, run_im
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.dashboard.run_images import RunImage
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import GroundTruth, Run
 from robustbench_sgdm.tables import humanize
 
 MAX_DIFFERENT = "most different"
@@ -29,6 +30,8 @@ ORDERS = {
     AS_IN_THE_DATA: "",
 }
 KINDS = ("matched", "missed", "false")
+_MOVED = "severity: moved in the viewer"
+_OPENED = "severities: opened of"
 
 
 @page("Images", icon=":material/compare:", order=3)
@@ -42,38 +45,62 @@ def images(view: RunView) -> None:
             ":material/image:",
         )
         return
-    left, right, corruption, order = _select_models(view, cells)
-    levels = sorted({s for m, c, s in cells if m in (left, right) and c in (CLEAN, corruption)})
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        models, corruption, order = _select_models(view, cells)
+        levels = _stored_severities(cells, models, corruption)
+        severity, is_live = _select_severity(view, levels, corruption) if levels else (0.0, False)
     if not levels:
         widgets.empty_state(
             "No images yet", "Neither model has a complete cell. Choose other models.", ":material/image:"
         )
         return
-    severity, is_live = _select_severity(view, levels, corruption)
-    ids, remark = _rank_images(view, (left, right), corruption, severity, order)
-    _show_image(view, list(dict.fromkeys((left, right))), (corruption, severity), is_live, ids, remark)
+    ids, remark = _rank_images(
+        view, (models[0], models[-1] if len(models) < 2 else models[1]), corruption, severity, order
+    )
+    _show_image(view, models, (corruption, severity), is_live, ids, remark)
 
 
-def _select_models(view: RunView, cells: Any) -> tuple[str, str, str, str]:
-    """Two trainings, a corruption and the order of images."""
-    models = list(view.run.groups)
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        baseline = other = models[0]
-        compared = widgets.select_baseline(view, own=False)
-        if len(models) > 1:
-            baseline, first = compared.run.baseline_pairs[0]
-            first = next((m for b, m in view.run.baseline_pairs if b == baseline), first)
-            other = widgets.selectbox("Compared model", models, "right", default=first, width=200)
-        left, right = _select_trainings(compared, baseline, other)
-        corruptions = list(dict.fromkeys(c for m, c, _ in cells if m in (left, right) and c != CLEAN))
-        corruption = widgets.select_corruption(corruptions or [CLEAN])
-        order = AS_IN_THE_DATA
-        if left != right:
-            order = widgets.selectbox("Order of images", list(ORDERS), "order", width=170)
-    return left, right, corruption, order
+def _stored_severities(cells: Any, models: Sequence[str], corruption: str) -> list[float]:
+    """The severities that any of the models has, with that of clean images."""
+    return sorted({s for m, c, s in cells if m in models and c in (CLEAN, corruption)})
 
 
-def _select_trainings(view: RunView, baseline: str, other: str) -> tuple[str, str]:
+def _select_models(view: RunView, cells: Any) -> tuple[list[str], str, str]:
+    """Up to six trainings, the baseline's first; a corruption; and the order of images."""
+    groups = list(view.run.groups)
+    compared = widgets.select_baseline(view, own=False)
+    baseline, others = groups[0], [groups[0]]
+    if len(groups) > 1:
+        baseline, first = compared.run.baseline_pairs[0]
+        first = next((m for b, m in view.run.baseline_pairs if b == baseline), first)
+        others = widgets.multiselect(
+            "Compared models",
+            groups,
+            "right",
+            default=[first],
+            max_selections=image_viewer.MAX_PANES - 1,
+            width=240,
+        ) or [first]
+    models = _select_trainings(compared, baseline, others[0])
+    for other in others[1:]:
+        models += [m for m in _matching_trainings(compared, baseline, other, models[0]) if m not in models]
+    names = list(dict.fromkeys(c for m, c, _ in cells if m in models and c != CLEAN))
+    corruption = widgets.select_corruption(names or [CLEAN])
+    order = AS_IN_THE_DATA
+    if len(models) > 1:
+        order = widgets.selectbox("Order of images", list(ORDERS), "order", width=170)
+    return models, corruption, order
+
+
+def _matching_trainings(view: RunView, baseline: str, other: str, left: str) -> list[str]:
+    """The training of another model that has the seed of the baseline's, else its first."""
+    if baseline == other:
+        return view.run.groups[other][:1]
+    pairs = dict(view.run.match_trainings(baseline, other))
+    return [pairs.get(left, view.run.groups[other][0])]
+
+
+def _select_trainings(view: RunView, baseline: str, other: str) -> list[str]:
     """One training of each model, by default with the same seed; of a single model its first and last."""
     ours, theirs = view.run.groups[baseline], view.run.groups[other]
     defaults = view.run.match_trainings(baseline, other)[0] if baseline != other else (ours[0], ours[-1])
@@ -87,7 +114,7 @@ def _select_trainings(view: RunView, baseline: str, other: str) -> tuple[str, st
         else:
             widgets.warn_invalid_query(key, trainings, label)
             chosen.append(trainings[0])
-    return chosen[0], chosen[1]
+    return list(dict.fromkeys(chosen))
 
 
 def _select_severity(view: RunView, levels: list[float], corruption: str) -> tuple[float, bool]:
@@ -119,10 +146,10 @@ def _select_severity(view: RunView, levels: list[float], corruption: str) -> tup
 
 
 def _rank_images(
-    view: RunView, models: tuple[str, str], corruption: str, severity: float, order: str
+    view: RunView, models: Sequence[str], corruption: str, severity: float, order: str
 ) -> tuple[list[int], str]:
-    """Image ids in the selected order, and a remark about the first ones."""
-    left, right = models
+    """Image ids in the selected order, which compares the first two models, and a remark about the first ones."""
+    left, right = models[0], models[min(1, len(models) - 1)]
     every = [int(i) for i in run_data.ground_truth(view).images["image_id"]]
     if order == AS_IN_THE_DATA or left == right:
         return every, ""
@@ -181,6 +208,7 @@ def _current_image(ids: list[int]) -> int:
     return ids[0] if wanted is None else int(wanted)
 
 
+@widgets.fragment()  # the next image needs none of the page above it
 def _show_image(
     view: RunView,
     models: list[str],
@@ -190,13 +218,18 @@ def _show_image(
     remark: str,
 ) -> None:
     """The current image with each model's boxes under a corruption at a severity."""
+    if st.session_state.pop(_MOVED, False):  # the slider of the page is outside
+        st.rerun()
     corruption, severity = condition
     image_id, truth = _current_image(ids), run_data.ground_truth(view)
     position = ids.index(image_id)
     (row,) = image_viewer.rows(truth.images[truth.images["image_id"] == image_id])
     own = truth.of_image(image_id)
     image = RunImage.from_manifest(view.run.manifest, row, corruption, severity)
-    url, problem = _image_url(view, image)
+    may_read = _may_read_images(view)
+    url, problem = (
+        _image_url(image) if may_read else (image_viewer.placeholder_url(image.width, image.height), "")
+    )
     panes = []
     for model in models:
         try:
@@ -209,30 +242,71 @@ def _show_image(
     def step(index: int) -> None:
         st.query_params["image"] = str(ids[index % len(ids)])
 
+    name, where = str(row.file).rsplit("/", 1)[-1], f"{humanize(corruption)} at severity {severity:g}"
     st.caption(
-        f"Image {position + 1} of {len(ids)} · {escaping.markdown(str(row.file).rsplit('/', 1)[-1])} · "
-        f"{escaping.markdown(humanize(corruption))} at severity {severity:g}. {remark}"
+        f"Image {position + 1} of {len(ids)} · {escaping.markdown(name)} · {escaping.markdown(where)}. {remark}"
     )
     image_viewer.show(
-        image_viewer.ViewerImage(f"{view.name}:{image_id}", url, image.width, image.height),
+        image_viewer.ViewerImage(f"{view.name}:{image_id}", url, image.width, image.height, name, where),
         panes,
         image_viewer.truth_boxes(own),
         KINDS,
         key="viewer",
         position=(position, len(ids)),
         on_step=step,
+        severities=_severities(view, models, row, own, condition) if may_read else None,
     )
     if problem:
         st.warning(escaping.markdown(problem), icon=":material/image_not_supported:")
     _show_provenance(view, is_live)
 
 
+def _severities(
+    view: RunView, models: Sequence[str], row: Any, truth: GroundTruth, condition: tuple[str, float]
+) -> image_viewer.Severities:
+    """The same image at every stored severity; previews and boxes once the visitor's browser asks for them."""
+    corruption, severity = condition
+    stored = _stored_severities(run_data.complete_cells(view), models, corruption)
+    asked = view.stamp, int(row.image_id), corruption, *models
+
+    def select(chosen: float) -> None:
+        if chosen in stored:
+            st.session_state["any"] = False
+            st.session_state["severity"] = f"{chosen:g}"
+            st.session_state[_MOVED] = True
+
+    def open_levels() -> None:
+        st.session_state[_OPENED] = asked
+
+    levels = []
+    if st.session_state.get(_OPENED) == asked:
+        for one in stored:
+            image = RunImage.from_manifest(view.run.manifest, row, corruption, one)
+            boxes = [_stored_boxes(view, model, image, truth) for model in models]
+            levels.append(image_viewer.level(one, _preview_url(image), boxes))
+    shown = severity if severity in stored else None
+    return image_viewer.Severities(stored, shown, levels, select, open_levels)
+
+
+def _preview_url(image: RunImage) -> str:
+    try:
+        return run_images.preview_url(image, image_viewer.PREVIEW_SIDE)
+    except RobustBenchError:
+        return image_viewer.placeholder_url(image.width, image.height)
+
+
+def _stored_boxes(view: RunView, model: str, image: RunImage, truth: GroundTruth) -> list[dict[str, Any]]:
+    try:
+        return image_viewer.viewer_boxes(truth, _detections(view, model, image, False))
+    except RobustBenchError:
+        return []
+
+
 def _detections(view: RunView, model: str, image: RunImage, is_live: bool) -> pd.DataFrame:
     """A model's boxes in one image: stored ones if there are any, else detected now."""
     cell = run_data.complete_cells(view).get((model, image.corruption, image.severity))
     if cell is not None:
-        frame = run_data.detections(view, cell)
-        return frame[frame["image_id"] == image.image_id]
+        return run_data.image_detections(view, cell, image_viewer.MIN_CONFIDENCE, image.image_id)
     if not is_live:
         raise DataError(
             f"this cell is not complete; {model} has nothing stored at severity {image.severity:g}"
@@ -244,14 +318,17 @@ def _detections(view: RunView, model: str, image: RunImage, is_live: bool) -> pd
     return detections.assign(image_id=image.image_id)
 
 
-def _image_url(view: RunView, image: RunImage) -> tuple[str, str]:
-    """An image as a data URL, and what is wrong with it. The opened address alone does not read image files."""
-    if not session.has_interacted() and not session.is_confirmed(
+def _may_read_images(view: RunView) -> bool:
+    """Whether image files may be read: the opened address alone does not read any."""
+    return session.has_interacted() or session.is_confirmed(
         f"images of {view.run.path}",
         "Only boxes are shown. The images would be read from the files that this run names.",
         "Show the images",
-    ):
-        return image_viewer.placeholder_url(image.width, image.height), ""
+    )
+
+
+def _image_url(image: RunImage) -> tuple[str, str]:
+    """An image as a data URL, and what is wrong with it."""
     try:
         return run_images.image_url(image), ""
     except RobustBenchError as error:

@@ -169,10 +169,22 @@ def ground_truth(view: RunView) -> GroundTruth:
     return view.run.ground_truth()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
-def detections(view: RunView, cell: Cell) -> pd.DataFrame:
-    """A complete cell's detections. Read-only: the cache makes no copy."""
-    return view.run.store.read_detections(cell)
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=_BY_FILES)
+def detections(view: RunView, cell: Cell, confidence: float) -> pd.DataFrame:
+    """A complete cell's detections of at least a confidence, by image. Read-only: the cache makes no copy.
+
+    Those of lower confidence are most of a cell, and no page shows them.
+    """
+    frame = view.run.store.read_detections(cell)
+    shown = frame[frame["score"] >= confidence]
+    return shown.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def image_detections(view: RunView, cell: Cell, confidence: float, image_id: int) -> pd.DataFrame:
+    """Those of `detections` in one image."""
+    frame = detections(view, cell, confidence)
+    first, last = frame["image_id"].searchsorted([image_id, image_id + 1])
+    return frame.iloc[first:last]
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)

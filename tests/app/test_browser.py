@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -239,11 +240,71 @@ def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], comp
     again = other.page.eval_on_selector_all(".stage svg", "all => all.map(s => s.getAttribute('viewBox'))")
     assert [round(float(n)) for n in again[0].split()] == [round(float(n)) for n in boxes[0].split()]
 
-    slider = page.get_by_role("slider", name="Severity")
+    slider = page.get_by_test_id("stSlider").get_by_role("slider", name="Severity")
     slider.press("ArrowRight")
     visitor.wait_for_address("severity=5")
     visitor.settle()
     assert "severity 5" in visitor.text() and "severity 3" in other.text()  # two windows do not disturb
+
+
+def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("images?run=complete&corruption=gaussian_noise&severity=3&order=as+in+the+data")
+    page = visitor.page
+    drawn = page.locator(".stage").first.locator(".box:visible, .box rect.line:visible")
+    before = drawn.count()
+    page.get_by_role("button", name="matched").click()
+    visitor.wait_for_address("hidden=matched")
+    assert drawn.count() < before
+    page.get_by_text("Classes", exact=True).click()
+    page.get_by_role("button", name="None", exact=True).click()
+    visitor.wait_for_address("without=")
+    page.get_by_text("Layers and classes hide all").wait_for()
+    assert drawn.count() == 0
+    page.get_by_role("button", name="Show all boxes").click()
+    page.wait_for_url(lambda url: "without" not in url and "hidden" not in url)
+    assert drawn.count() == before
+
+    strip = page.get_by_role("button", name=re.compile("^Severity "))
+    page.locator(".thumb img").last.wait_for()
+    assert strip.count() == 4 and strip.nth(2).get_attribute("aria-current") == "true"
+    counts = visitor.counts()
+    page.locator("input.sweep").fill("0")  # boxes follow the slider at once, the picture when it is let go
+    assert visitor.counts() != counts
+    visitor.wait_for_address("severity=0")
+    page.get_by_text("gaussian noise at severity 0").wait_for()
+    visitor.settle()
+    strip.nth(2).click()
+    page.get_by_text("gaussian noise at severity 3").wait_for()
+    visitor.settle()
+    assert visitor.counts() == counts
+
+    page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+    line = page.locator(".stage").first.locator(".box.matched rect.line:visible").first.bounding_box()
+    page.mouse.move(line["x"] + line["width"] / 2, line["y"] + 1)
+    tip = page.get_by_role("tooltip").inner_text()
+    assert re.match(r"(person|cat|dog|car) · (matched|missed|false)\n", tip)
+
+
+def test_what_is_seen_can_be_saved(visit: Callable[..., Visitor]) -> None:
+    """As a picture and as a drawing, both of what is shown, without anything that needs the page."""
+    visitor = visit()
+    visitor.go("images?run=complete&corruption=fog&severity=3&order=as+in+the+data&hidden=false")
+    for kind in ("SVG", "PNG"):
+        visitor.page.locator(".save summary").click()
+        with visitor.page.expect_download() as waiting:
+            visitor.page.get_by_role("button", name=kind, exact=True).click()
+        assert re.fullmatch(r"00\d-fog-at-severity-3\." + kind.lower(), waiting.value.suggested_filename)
+        if kind == "SVG":
+            root = ElementTree.parse(waiting.value.path()).getroot()
+    told = " ".join(root.itertext())
+    assert "base-sgdm" in told and "confidence 0.25" in told and "matched" in told
+    strokes = {rect.get("stroke") for rect in root.iter("{http://www.w3.org/2000/svg}rect")}
+    assert BOXES["matched"] in strokes and BOXES["false"] not in strokes
+    picture = Pillow.open(waiting.value.path())
+    assert picture.width == 2 * int(root.get("width", 0)) and of_color(
+        picture.convert("RGB"), BOXES["matched"]
+    )
 
 
 def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], complete: Run) -> None:

@@ -149,7 +149,7 @@ class Viewer {
         <span class="group layers" role="group" aria-label="Layers"></span>
         <button class="tags" title="Labels (L)">Labels</button>
         <details class="classes"><summary>Classes</summary><div class="sheet"></div></details>
-        <label>Confidence <input class="confidence" type="range" min="0.05" max="0.95" step="0.01"><output></output></label>
+        <label><span class="word">Confidence</span> <input class="confidence" aria-label="Confidence" type="range" min="0.05" max="0.95" step="0.01"><output></output></label>
         <span class="spacer"></span>
         <span class="group"><button class="out" title="Zoom out (−)" aria-label="Zoom out">−</button
         ><button class="whole" title="Whole image (0)" aria-label="Whole image">⤢</button

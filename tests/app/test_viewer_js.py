@@ -37,8 +37,16 @@ def box(x: float, y: float, w: float, h: float, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("count", "width", "height", "aspect", "columns"),
-    [(1, 1300, 600, 1.5, 1), (2, 1300, 600, 1.5, 2), (2, 1300, 600, 0.6, 2), (2, 500, 900, 2.0, 1)]
-    + [(4, 1300, 600, 1.5, 2), (4, 1300, 600, 0.6, 4), (6, 1300, 600, 1.5, 3), (3, 1300, 600, 4.0, 1)],
+    [
+        (1, 1300, 600, 1.5, 1),
+        (2, 1300, 600, 1.5, 2),
+        (2, 1300, 600, 0.6, 2),
+        (2, 500, 900, 2.0, 1),
+        (4, 1300, 600, 1.5, 2),
+        (4, 1300, 600, 0.6, 4),
+        (6, 1300, 600, 1.5, 3),
+        (3, 1300, 600, 4.0, 1),
+    ],
 )
 def test_panes_fill_the_window(
     js: Callable[[str], Any], count: int, width: int, height: int, aspect: float, columns: int

@@ -71,12 +71,12 @@ def _controls(view: RunView) -> tuple[Shown, float, str]:
     options += [Shown(model, baseline) for baseline, model in view.run.baseline_pairs]
     by_title = {one.title: one for one in options}
     levels = sorted({s for _, c, s in run_data.complete_cells(view) if c != CLEAN})
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        shown = by_title[widgets.selectbox("Show", list(by_title), "show", width=300)]
+    with widgets.control_bar():
+        shown = by_title[widgets.selectbox("Show", list(by_title), "classes_of", width=240)]
         names = [MEAN, *(f"{s:g}" for s in levels)]
         at = widgets.segmented_control("Severity", names, "at")
-        order = widgets.selectbox("Order", [LOST, OBJECTS, NAME], "order_classes", width=180)
-        st.text_input("Find a class", key="find", bind=widgets.QUERY, width=180, max_chars=80)
+        order = widgets.selectbox("Order", [LOST, OBJECTS, NAME], "order_classes", width=170)
+        st.text_input("Find a class", key="find", bind=widgets.QUERY, width=150, max_chars=80)
     return shown, math.nan if at == MEAN else float(at), order
 
 

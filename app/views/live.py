@@ -73,24 +73,27 @@ def live() -> None:
     """Select models, a picture and corruptions; see the boxes of each model and what all of them miss."""
     runs = sources.available_runs()
     view = None
-    if runs:
-        name = widgets.select_run(list(runs))
-        try:
-            view = run_data.open_run(name, runs[name])
-        except RobustBenchError as error:
-            st.warning(escaping.markdown(error), icon=":material/error:")
-    models = _available_models(view, runs)
-    own = [model.title for model in models.values() if model.view is view and view is not None]
-    default = _default_models(view, own) or list(models)[:2]
-    titles = widgets.multiselect(
-        "Models",
-        list(models),
-        "live_models",
-        default=default,
-        max_selections=image_viewer.MAX_PANES,
-        on_change=_confirm_selected,
-        args=(models,),
-    )
+    with widgets.frame() as bar:
+        if runs:
+            with bar:
+                name = widgets.select_run(list(runs))
+            try:
+                view = run_data.open_run(name, runs[name])
+            except RobustBenchError as error:
+                st.warning(escaping.markdown(error), icon=":material/error:")
+        models = _available_models(view, runs)
+        own = [model.title for model in models.values() if model.view is view and view is not None]
+        with bar:
+            titles = widgets.multiselect(
+                "Models",
+                list(models),
+                "live_models",
+                default=_default_models(view, own) or list(models)[:2],
+                max_selections=image_viewer.MAX_PANES,
+                on_change=_confirm_selected,
+                args=(models,),
+                width=420,
+            )
     if not titles:
         widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
         return

@@ -62,12 +62,7 @@ def paper() -> None:
     _show_counts(frame)
     is_shown = frame["verdict"].isin(verdicts or MARKS) & frame["quantity"].isin(quantities or QUANTITIES)
     if not is_shown.any():
-        widgets.empty_state(
-            "No such number in this table",
-            "The filters above leave nothing of this table. They stay for the others.",
-            ":material/filter_alt_off:",
-        )
-        st.button("Clear the filters", icon=":material/filter_alt_off:", on_click=_clear_filters)
+        widgets.offer_to_clear("**No such number in this table.**", "verdicts", "quantities")
     else:
         _show_comparison(frame[is_shown])
     st.download_button(
@@ -78,10 +73,6 @@ def paper() -> None:
         icon=":material/download:",
         on_click="ignore",
     )
-
-
-def _clear_filters() -> None:
-    st.session_state.update(verdicts=[], quantities=[])
 
 
 def _wait(number: str) -> None:

@@ -24,7 +24,7 @@ def runs() -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.text_input(
             "Search",
-            key="search",
+            key="find_run",
             bind=widgets.QUERY,
             width=420,
             max_chars=200,
@@ -41,7 +41,7 @@ def _show_list(was_pending: bool) -> None:
     if was_pending and not any(row.is_pending for row in rows):
         st.rerun()  # as a page that refreshes no more
     names = {path: name for name, path in paths.items()}
-    words = str(st.session_state.get("search") or "").lower().split()
+    words = str(st.session_state.get("find_run") or "").lower().split()
     found = [row for row in rows if all(word in _text(names[row.path], row) for word in words)]
     count = f"{len(rows)} runs" if len(found) == len(rows) else f"{len(found)} of {len(rows)} runs"
     left_out = f"; the newest {run_list.MOST_RUNS:,} of {len(paths):,}" if len(paths) > len(rows) else ""

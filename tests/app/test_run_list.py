@@ -60,9 +60,9 @@ def test_search_and_a_run_that_cannot_be_read(view: Callable[..., AppTest], proj
     assert table["run"].tolist() == ["complete", "unfinished", "old", "torn"]
     assert table["done"].tolist()[0] == 1 and table["date"].dt.year.nunique() >= 1
     for words, names in (("base-sgdm partial", ["unfinished"]), ("SCHEMA", ["old"])):
-        shown = view("runs", "--project", project, search=words)
+        shown = view("runs", "--project", project, find_run=words)
         assert shown.dataframe[0].value["run"].tolist() == names
-    shown = view("runs", "--project", project, search="nobody")
+    shown = view("runs", "--project", project, find_run="nobody")
     assert not shown.dataframe and any("No run found" in m.value for m in shown.markdown)
 
 

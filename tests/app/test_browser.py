@@ -401,7 +401,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
         "?run=../../../../etc/passwd",
         "images?image=../../x&confidence=nan&zoom=1,2,3,inf&left=%00&severity=1e999",
         "images?run=complete&corruption=../../../etc&severity=-1&image=99999999999999999999",
-        "live?picture=/etc/passwd&strength=1e9",
+        "live?source=a+sample&picture=/etc/passwd&severity.fog=1e9",
     ],
 )
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
@@ -412,7 +412,7 @@ def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> No
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
-    visitor.go("live")
+    visitor.go("live?source=an+upload")
     upload = visitor.page.locator("input[type=file]")
     text = {
         "name": "../../<img src=x onerror=alert(1)>.png",
@@ -420,7 +420,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
         "buffer": b"no picture",
     }
     upload.set_input_files(text)
-    visitor.page.get_by_text("This upload cannot be shown").wait_for()
+    visitor.page.get_by_text("This picture cannot be shown").wait_for()
     picture = io.BytesIO()
     Pillow.new("RGB", (640, 480), "grey").save(picture, "JPEG")
     visitor.page.locator(
@@ -432,7 +432,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
     visitor.settle()
     visitor.page.locator(".stage svg").first.wait_for()
     visitor.page.get_by_text("learned the rendered scenes alone").first.wait_for()
-    assert "This upload cannot be shown" not in visitor.text()
+    assert "This picture cannot be shown" not in visitor.text()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

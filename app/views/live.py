@@ -438,7 +438,7 @@ def _show_objects(
     st.markdown(f"{all_of_them} **{missed_by_all:d} of {len(objects):d}** objects that are {which}.")
     bar = st.column_config.ProgressColumn
     shown = objects.assign(found=found.sum(axis=1)).sort_values("found", kind="stable").drop(columns="found")
-    shown = shown.rename(columns={"category": "object", **{place: f"model {place}" for place in places}})
+    shown.columns = pd.Index(["object", *(f"model {place}" for place in places)])
     widgets.show_table(
         shown,
         width=min(1100, 220 + 220 * len(titles)),

@@ -216,8 +216,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
-    charts = visitor.page.locator("[data-testid=stVegaLiteChart]")
-    fog = charts.nth(2).locator("canvas, svg.marks").first
+    fog = visitor.page.locator(".st-key-curve-fog").locator("canvas, svg.marks").first
     fog.scroll_into_view_if_needed()
     box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()

@@ -20,7 +20,7 @@ from robustbench_sgdm import robustness
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.dashboard import inference, jobs, paper_tables
+from robustbench_sgdm.dashboard import inference, jobs, paper_tables, run_data
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from tests.support import synthetic_runs
@@ -263,6 +263,25 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     os.utime(path / "manifest.json")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info
+
+
+def test_the_mean_curve_is_the_mean_of_the_curves(comparisons: Path, project: Path) -> None:
+    """With its intervals where resamples are stored, and the same number without; only where all have the severity."""
+    for path in (comparisons / "two", project / "complete"):
+        view = run_data.open_run(path.name, path)
+        scores = view.run.results()
+        for corruptions in (("gaussian_noise", "motion_blur"), ("gaussian_noise", "motion_blur", "fog")):
+            with_bands, alone = (
+                run_data.mean_curve(view, "AP", corruptions, bands) for bands in (True, False)
+            )
+            levels = [0.0, 1.0, 3.0, 5.0] if "fog" not in corruptions else [0.0, 1.0, 3.0]
+            own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == 3)]
+            for model, mean in own.groupby("model")["AP"].mean().items():
+                for curve in (with_bands, alone):
+                    line = curve[curve["model"] == model].set_index("severity")
+                    assert line.index.tolist() == levels
+                assert line["score"][3.0] == pytest.approx(mean)
+            assert with_bands["low"].notna().all() == (path.name == "two") and alone["low"].isna().all()
 
 
 def test_classes_are_matched_as_a_run_does() -> None:

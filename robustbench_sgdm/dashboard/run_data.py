@@ -1,6 +1,6 @@
 """What the pages read of a run: frames from a cache that all visitors share.
 
-Every function takes a `RunView`, and the cache goes by what changes its answer: the run's files alone (`_BY_FILES`),
+Every function takes a `RunView`, and the cache goes by what changes its answer: the run's files alone (`BY_FILES`),
 or those and the baseline that models are compared with (`_BY_BASELINE`).
 """
 
@@ -42,7 +42,7 @@ class RunView:
         return replace(self, run=self.run.against(baseline))
 
 
-_BY_FILES: Any = {RunView: lambda view: view.stamp}
+BY_FILES: Any = {RunView: lambda view: view.stamp}
 _BY_BASELINE: Any = {RunView: lambda view: (view.stamp, view.run.baseline)}
 
 
@@ -79,13 +79,13 @@ def _hash_times(files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-@st.cache_data(max_entries=16, show_spinner="Reading scores", hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=16, show_spinner="Reading scores", hash_funcs=BY_FILES)
 def results(view: RunView) -> pd.DataFrame:
     """A row per complete cell, as in `results.csv`."""
     return view.run.results()
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
 def pooled_results(view: RunView) -> pd.DataFrame:
     """`results` with one row per cell of a seed group: the mean over its trainings, if all of them have the cell."""
     return robustness.average_trainings(results(view), view.run.groups)
@@ -96,13 +96,13 @@ def count_missing_cells(view: RunView) -> int:
     return len(view.run.manifest.cells) - len(results(view))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""
     return robustness.corruption_sets(view.run)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def primary_metric(view: RunView) -> str:
     """The metric that the run's data are reported by: AP50 on Pascal VOC, else AP."""
     return robustness.primary_metric(view.run)
@@ -120,12 +120,12 @@ def identical_pairs(view: RunView) -> dict[tuple[str, str], str]:
     return robustness.find_identical_pairs(view.run)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=BY_FILES)
 def _bootstrap(view: RunView) -> "robustness.Intervals":
     return robustness.bootstrap_intervals(view.run)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def _interval_table(view: RunView, metric: str, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame:
     return _bootstrap(view).table([metric], pairs=pairs)
 
@@ -163,19 +163,31 @@ def has_resamples(view: RunView) -> bool:
     return view.stamp in _WITH_RESAMPLES
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_FILES)
 def ground_truth(view: RunView) -> GroundTruth:
     """The run's ground truth."""
     return view.run.ground_truth()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
-def detections(view: RunView, cell: Cell) -> pd.DataFrame:
-    """A complete cell's detections. Read-only: the cache makes no copy."""
-    return view.run.store.read_detections(cell)
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=BY_FILES)
+def detections(view: RunView, cell: Cell, confidence: float) -> pd.DataFrame:
+    """A complete cell's detections of at least a confidence, by image. Read-only: the cache makes no copy.
+
+    Those of lower confidence are most of a cell, and no page shows them.
+    """
+    frame = view.run.store.read_detections(cell)
+    shown = frame[frame["score"] >= confidence]
+    return shown.sort_values("image_id", kind="stable", ignore_index=True)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)
+def image_detections(view: RunView, cell: Cell, confidence: float, image_id: int) -> pd.DataFrame:
+    """Those of `detections` in one image."""
+    frame = detections(view, cell, confidence)
+    first, last = frame["image_id"].searchsorted([image_id, image_id + 1])
+    return frame.iloc[first:last]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
 def complete_cells(view: RunView) -> dict[tuple[str, str, float], Cell]:
     """The complete cells by (model, corruption, severity)."""
     done = results(view)

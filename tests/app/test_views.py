@@ -38,7 +38,8 @@ def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -
     synthetic_runs.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
     shown = view("images", "--project", tmp_path)
     assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
-    assert [s.key for s in shown.selectbox] == ["corruption"]
+    assert [s.key for s in shown.selectbox] == ["corruption", "order", "class"]
+    assert shown.selectbox(key="order").value == "as in the data"
 
 
 def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:

@@ -60,6 +60,11 @@ class GroundTruth:
             annotations=objects.reset_index(drop=True),
         )
 
+    def of_category(self, category_id: int) -> Self:
+        """The ground truth of one category alone: its objects in all images."""
+        objects = self.annotations[self.annotations["category_id"] == category_id]
+        return replace(self, annotations=objects.reset_index(drop=True))
+
     def write(self, folder: Path, data: str, files: SafeDirectory | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.
 

@@ -23,6 +23,15 @@ from robustbench_sgdm.tables.results import (
     sizes_table,
 )
 from robustbench_sgdm.tables.shift import shift_tables
+from robustbench_sgdm.tables.summary import (
+    CorruptionValue,
+    FlippedImage,
+    ModelCost,
+    Ranking,
+    Summary,
+    model_costs,
+    summarize,
+)
 from robustbench_sgdm.tables.table import (
     Table,
     format_interval,
@@ -39,6 +48,11 @@ from robustbench_sgdm.tables.verdict import Verdict, describe_set, identical_sen
 
 __all__ = [
     "METRICS_SHOWN",
+    "CorruptionValue",
+    "FlippedImage",
+    "ModelCost",
+    "Ranking",
+    "Summary",
     "Table",
     "Verdict",
     "are_distinguishable",
@@ -63,11 +77,13 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "model_costs",
     "object_table",
     "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",
+    "summarize",
     "to_json",
     "to_latex",
     "to_markdown",

@@ -441,6 +441,7 @@ class Run:
 
         analysis = self.analysis()
         for each, wanted in [
+            (analysis, "summary_images"),
             *((pair, "image_refs") for pair in analysis.by_pair),
             (analysis, "contact_sheet"),
         ]:
@@ -494,10 +495,13 @@ class Run:
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
-        if name in ("side-by-side", "contact-sheet"):
-            self._make_images(
-                analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
-            )
+        shown = {
+            "side-by-side": "image_refs",
+            "contact-sheet": "contact_sheet",
+            "flipped-objects": "summary_images",
+        }
+        if name in shown:
+            self._make_images(analysis, getattr(analysis, shown[name]))
         return figures.draw(name, analysis)
 
     def analysis(self, **what: Any) -> "RunAnalysis":

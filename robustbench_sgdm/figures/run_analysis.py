@@ -390,6 +390,11 @@ class RunAnalysis:
         return [version for c, s, i in selected for version in ((CLEAN, 0.0, i), (c, s, i))]
 
     @property
+    def summary_images(self) -> list[ImageRef]:
+        """The images of the summary."""
+        return [(one.corruption, one.severity, one.image_id) for one in self.summary.flips]
+
+    @property
     def contact_sheet(self) -> list[ImageRef]:
         """The images of the contact sheet: the data set's first image under every corruption."""
         first = int(self.run.ground_truth().images["image_id"].iloc[0])

@@ -10,6 +10,7 @@ from robustbench_sgdm.tables.comparison import (
     half_severity_table,
     to_json,
 )
+from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.results import (
@@ -31,6 +32,7 @@ from robustbench_sgdm.tables.summary import (
     Summary,
     model_costs,
     summarize,
+    summary_tables,
 )
 from robustbench_sgdm.tables.table import (
     Table,
@@ -38,6 +40,7 @@ from robustbench_sgdm.tables.table import (
     format_number,
     format_p_value,
     humanize,
+    notes_once,
     split_columns,
     starred,
     to_latex,
@@ -78,12 +81,15 @@ __all__ = [
     "means_table",
     "measures_table",
     "model_costs",
+    "notes_once",
     "object_table",
     "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",
     "summarize",
+    "summary_tables",
+    "to_csv",
     "to_json",
     "to_latex",
     "to_markdown",

@@ -14,6 +14,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.robustness import CorruptionSet, Flips, Intervals
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables.latency import format_time_ratio
+from robustbench_sgdm.tables.table import Table, format_interval, format_number, humanize, starred
 from robustbench_sgdm.tables.verdict import Verdict, describe_set, verdicts
 
 EXTREMES = 3
@@ -24,6 +25,7 @@ FLIPPED_IMAGES = 2
 
 _FEW_IMAGES = 1000  # below which only a large difference is significant
 _MEANS = ("P", "mPC", "rPC")
+_IMAGE = ["corruption", "severity", "image_id"]
 
 
 class CorruptionValue(NamedTuple):
@@ -65,15 +67,19 @@ class Ranking:
 
 
 class FlippedImage(NamedTuple):
-    """An image of which one model finds more than another: `kept` objects only `keeper` finds, `lost` only `other`."""
+    """An image in which one model finds more than another.
+
+    `kept` are the objects that only `keeper` finds and `lost` those that only `other` finds, by their rows of the ground
+    truth's annotations.
+    """
 
     keeper: str
     other: str
     corruption: str
     severity: float
     image_id: int
-    kept: int
-    lost: int
+    kept: tuple[int, ...]
+    lost: tuple[int, ...]
 
 
 class ModelCost(NamedTuple):
@@ -189,6 +195,69 @@ def model_costs(run: Run) -> list[ModelCost]:
     return costs
 
 
+def summary_tables(summary: Summary) -> list[Table]:
+    """The numbers of a summary: means and costs of the models, then the best and worst corruptions."""
+    means = summary.means.set_index(["model", "statistic"])
+    columns = {name: name for name in _MEANS if name in set(summary.means.dropna()["statistic"])}
+    costs = {
+        "latency_ms": "ms per image",
+        "parameters_m": "parameters (millions)",
+        "gflops": "GFLOPs",
+        "file_mb": "file (MB)",
+    }
+    costs = {
+        name: text for name, text in costs.items() if any(getattr(c, name) is not None for c in summary.costs)
+    }
+    rows = []
+    for cost in summary.costs:
+        cells = []
+        for statistic in columns:
+            known = (cost.model, statistic) in means.index
+            cells.append(
+                format_interval(*means.loc[(cost.model, statistic)]) if known else format_number(None)
+            )
+        rows.append([cost.model, *cells, *(format_number(getattr(cost, name)) for name in costs)])
+    models = Table(f"Means of {summary.metric} and costs", ["model", *columns, *costs.values()], rows)
+    return [models, *_ranking_tables(summary)]
+
+
+def _ranking_tables(summary: Summary) -> list[Table]:
+    """One table of one ranking, or of the ends of several."""
+    rankings = summary.rankings
+    if not rankings or len(rankings[0].values) < 2:
+        return []
+    what = {
+        "difference": f"difference in {summary.metric}",
+        "loss": f"{summary.metric} lost",
+        "score": f"mean {summary.metric}",
+    }[rankings[0].by]
+    if len(rankings) == 1:
+        ends = [*rankings[0].best, *reversed(rankings[0].worst)]
+        title = (
+            "Best and worst corruptions" if len(ends) < len(rankings[0].values) else "Corruptions, best first"
+        )
+        return [
+            Table(
+                title, ["corruption", what], [[humanize(v.corruption), _value(rankings[0], v)] for v in ends]
+            )
+        ]
+
+    def side(ranking: Ranking, values: Sequence[CorruptionValue]) -> str:
+        return ", ".join(f"{humanize(one.corruption)} {_short_value(ranking, one)}" for one in values)
+
+    rows = [[one.model, side(one, one.best), side(one, one.worst)] for one in rankings]
+    return [Table(f"Best and worst corruptions: {what}", ["model", "best", "worst"], rows)]
+
+
+def _value(ranking: Ranking, one: CorruptionValue) -> str:
+    text = format_interval(one.value, one.low, one.high, signed=ranking.by == "difference")
+    return starred(text, one.significant)
+
+
+def _short_value(ranking: Ranking, one: CorruptionValue) -> str:
+    return starred(format_number(one.value, signed=ranking.by == "difference"), one.significant)
+
+
 def _split_by_severity(corruption_set: CorruptionSet | None) -> dict[float, CorruptionSet]:
     """The cells of a set at each of its severities."""
     cells: dict[float, list[tuple[str, float]]] = {}
@@ -283,21 +352,23 @@ def _flipped_images(
     for pair in pairs:
         baseline, model = run.match_trainings(*pair)[0]
         try:
-            examples = flips(baseline, model).examples(FLIPPED_IMAGES)
+            found = flips(baseline, model)
         except DataError:  # no ground truth, or scores without detections
             continue
-        images = [
-            FlippedImage(
-                *((model, baseline) if keeper == "model" else (baseline, model)),
-                corruption=str(row["corruption"]),
-                severity=float(row["severity"]),
-                image_id=int(row["image_id"]),
-                kept=int(row["kept" if keeper == "model" else "lost"]),
-                lost=int(row["lost" if keeper == "model" else "kept"]),
-            )
-            for keeper, frame in examples.items()
-            for row in frame.to_dict("records")
-        ]
+        names = {"model": model, "baseline": baseline}
+        images = []
+        for keeper, frame in found.examples(FLIPPED_IMAGES).items():
+            other = "baseline" if keeper == "model" else "model"
+            for corruption, severity, image_id in frame[_IMAGE].itertuples(index=False):
+                objects = found.objects[
+                    (found.objects[_IMAGE] == [corruption, severity, image_id]).all(axis=1)
+                ]
+                kept, lost = (
+                    tuple(map(int, objects.loc[objects["keeper"] == side, "annotation"]))
+                    for side in (keeper, other)
+                )
+                where = (str(corruption), float(severity), int(image_id))
+                images.append(FlippedImage(names[keeper], names[other], *where, kept, lost))
         if images:
             return images
     return []

@@ -112,8 +112,10 @@ def test_flips_are_named_in_both_directions(analysis: RunAnalysis) -> None:
     for one in flips:
         at = (counts["corruption"] == one.corruption) & (counts["severity"] == one.severity)
         (row,) = counts[at & (counts["image_id"] == one.image_id)].to_dict("records")
-        assert (one.kept, one.lost) == ((row["kept"], row["lost"])[:: 1 if one.keeper == "base-sgdm" else -1])
-        assert one.kept > one.lost
+        counts_here = (row["kept"], row["lost"])[:: 1 if one.keeper == "base-sgdm" else -1]
+        assert (len(one.kept), len(one.lost)) == counts_here and len(one.kept) > len(one.lost)
+        annotations = analysis.run.ground_truth().annotations.iloc[[*one.kept, *one.lost]]
+        assert set(annotations["image_id"]) == {one.image_id}
 
 
 def test_costs_and_facts(analysis: RunAnalysis, small_run: Run) -> None:

@@ -16,7 +16,6 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
 from robustbench_sgdm.report import paper, screen
-from robustbench_sgdm.report.paper import PageSize
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.store import Run, resume_command
 
@@ -28,21 +27,23 @@ _POLICY = (  # the page's content security policy: no script, no address, no for
 
 
 def write_report(
-    analysis: RunAnalysis, *, summary_only: bool = False, page_size: PageSize = "A4"
+    analysis: RunAnalysis, *, summary_only: bool = False, page_size: str = "A4"
 ) -> tuple[Path, Path]:
     """Write `report.html` and `report.pdf` into the run directory, and their figures and data into `figures/`.
 
     Args:
         analysis: of the run.
         summary_only: write the first page alone, as `summary.html` and `summary.pdf`.
-        page_size: of the PDF.
+        page_size: of the PDF, one of `paper.PAGE_SIZES`.
 
     Returns:
         The two files.
 
     Raises:
         DataError: no cell of the run is complete.
+        UsageError: another page size.
     """
+    page_size = paper.find_page_size(page_size)
     run = analysis.run
     _ = analysis.results  # rejects an empty run before anything is drawn
     sections = make_summary(analysis) if summary_only else make_sections(analysis)
@@ -73,7 +74,7 @@ def write_report(
         "page_size": page_size,
         "paper_fonts": [],
         "faces": [],
-        "scales": {},
+        "draft": False,
         "tightness": 0,
         "pages": None,
         "sources": {name: screen.data_uri(image) for name, image in images.items()},
@@ -95,7 +96,7 @@ def write_report(
         "paper_fonts": paper.FONTS,
         "sources": {one: figures.data_uri(image) for one, image in images.items()},
     }
-    document = paper.make_document(template, context, _outline(sections))
+    document = paper.make_document(template, context, sections, page_size)
     run.files.write(pdf_path, document.write)
     return html, pdf_path
 
@@ -173,20 +174,6 @@ def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str | 
 
 def _encode(result: FigureResult) -> str | bytes:
     return figures.encode_jpeg(result.figure) if result.photographs else figures.encode_svg(result.figure)
-
-
-def _outline(sections: Sequence[Section]) -> list[paper.Bookmark]:
-    return [
-        paper.Bookmark(
-            s.id,
-            s.title,
-            [
-                paper.Bookmark(f"figure-{p.number}", escape_control_chars(f"Figure {p.number}: {p.title}"))
-                for p in s.figures
-            ],
-        )
-        for s in sections
-    ]
 
 
 def _template() -> jinja2.Template:

@@ -53,6 +53,11 @@ class Section:
     figures: Sequence[ReportFigure] = ()
     tables: Sequence[Table] = ()
 
+    @property
+    def has_list(self) -> bool:
+        """Whether the template has a list of terms for it."""
+        return self.id in ("run", "corruptions", "provenance", "data")
+
 
 def make_summary(analysis: RunAnalysis) -> list[Section]:
     """The first section alone: what stands on the first page."""

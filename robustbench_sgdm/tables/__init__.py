@@ -10,6 +10,7 @@ from robustbench_sgdm.tables.comparison import (
     half_severity_table,
     to_json,
 )
+from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.results import (
@@ -23,12 +24,23 @@ from robustbench_sgdm.tables.results import (
     sizes_table,
 )
 from robustbench_sgdm.tables.shift import shift_tables
+from robustbench_sgdm.tables.summary import (
+    CorruptionValue,
+    FlippedImage,
+    ModelCost,
+    Ranking,
+    Summary,
+    model_costs,
+    summarize,
+    summary_tables,
+)
 from robustbench_sgdm.tables.table import (
     Table,
     format_interval,
     format_number,
     format_p_value,
     humanize,
+    notes_once,
     split_columns,
     starred,
     to_latex,
@@ -39,6 +51,11 @@ from robustbench_sgdm.tables.verdict import Verdict, describe_set, identical_sen
 
 __all__ = [
     "METRICS_SHOWN",
+    "CorruptionValue",
+    "FlippedImage",
+    "ModelCost",
+    "Ranking",
+    "Summary",
     "Table",
     "Verdict",
     "are_distinguishable",
@@ -63,11 +80,16 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "model_costs",
+    "notes_once",
     "object_table",
     "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",
+    "summarize",
+    "summary_tables",
+    "to_csv",
     "to_json",
     "to_latex",
     "to_markdown",

@@ -63,6 +63,12 @@ class RunAnalysis:
             raise DataError(f"{self.run.path} has no complete cell; run the same command again")
         return robustness.average_trainings(frame, self.run.groups)
 
+    def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the column `model`, sorted as `results` has the models, so that all figures colour them alike."""
+        places = {model: i for i, model in enumerate(dict.fromkeys(self.results["model"]))}
+        order = frame["model"].map(places).sort_values(kind="stable")
+        return frame.loc[order.index].reset_index(drop=True)
+
     @cached_property
     def metric_name(self) -> str:
         """The metric to show.

@@ -164,7 +164,8 @@ def crop_view(panel: Panel, aspect: float) -> View:
 
 
 def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(**{name: value for name, value in _COLUMNS.items() if name not in frame})
+    absent: dict[str, Any] = {name: value for name, value in _COLUMNS.items() if name not in frame}
+    return frame.assign(**absent)
 
 
 def _flip_key() -> Patch:
@@ -256,7 +257,8 @@ def _label(axis: Axes, kinds: Mapping[str, pd.DataFrame], view: View) -> None:
         if place is None:
             texts[i].remove()
         else:
-            texts[i].set_position(back.transform((place[0] + pad, place[1] + pad)))
+            x, y = back.transform((place[0] + pad, place[1] + pad))
+            texts[i].set_position((float(x), float(y)))
 
 
 @figure("side-by-side", "detections of both models on clean and corrupted images", section="detections")
@@ -312,25 +314,28 @@ def _row(
             boxes = detections[model, name, strength]
             boxes = boxes[boxes["image_id"] == image_id]
             outcomes = robustness.match_outcomes(own, boxes, analysis.confidence)
-            labels = outcomes.detections["category_id"].map(classes)
-            scores = outcomes.detections["score"].map("{:.2f}".format)
+            found = outcomes.detections
+            labels = [
+                f"{classes.get(c, c)} {s:.2f}"
+                for c, s in zip(found["category_id"], found["score"], strict=True)
+            ]
             panels.setdefault(level, []).append(
                 Panel(
                     picture,
                     size,
                     outcomes.objects.assign(label=outcomes.objects["category_id"].map(classes)),
-                    outcomes.detections.assign(label=(labels + " " + scores).astype(object)),
+                    found.assign(label=labels),
                     model,
                 )
             )
-    found = {
+    matched = {
         level: [(p.objects["outcome"] == "matched").to_numpy() for p in few] for level, few in panels.items()
     }
-    can_flip = np.logical_and.reduce(found.get("clean", [np.ones(len(own.annotations), bool)]))
-    flips = can_flip & (found["corrupted"][0] != found["corrupted"][1])
+    can_flip = np.logical_and.reduce(matched.get("clean", [np.ones(len(own.annotations), bool)]))
+    flips = can_flip & (matched["corrupted"][0] != matched["corrupted"][1])
     where = f"{humanize(corruption)}, severity {severity:g}"
     return PanelRow(
-        f"{where}: {_direction(analysis.pair, *((flips & f).sum() for f in found['corrupted']))}",
+        f"{where}: {_direction(analysis.pair, *(int((flips & f).sum()) for f in matched['corrupted']))}",
         [_mark(panel, flips) for panel in panels["corrupted"]],
         f"image {image_id}, clean",
         [_mark(panel, flips) for panel in panels.get("clean", [])],
@@ -343,8 +348,9 @@ def _direction(pair: tuple[str, str], kept: int, gained: int) -> str:
     >>> _direction(("a", "b"), 1, 3), _direction(("a", "b"), 1, 0), _direction(("a", "b"), 0, 0)
     ('b finds 3 objects that a loses, a 1 that b loses', 'a finds 1 object that b loses', 'both find the same objects')
     """
-    parts = [(kept, *pair), (gained, *reversed(pair))]
-    parts = [part for part in sorted(parts, key=lambda part: -part[0]) if part[0]]
+    baseline, model = pair
+    counts = [(kept, baseline, model), (gained, model, baseline)]
+    parts = [part for part in sorted(counts, key=lambda part: -part[0]) if part[0]]
     if not parts:
         return "both find the same objects"
     (most, finder, loser), *rest = parts

@@ -22,6 +22,7 @@ from robustbench_sgdm.cli import (
     figure,
     lists,
     paper,
+    results,
     run,
     score,
     train,
@@ -54,6 +55,7 @@ def _options(
 
 
 app.command("run")(run.run)
+app.command("results")(results.results)
 app.command("compare")(compare.compare)
 app.command("score")(score.score)
 app.command("train")(train.train)
@@ -73,9 +75,9 @@ class _Notes(logging.Handler):
     """Prints log records to the current standard error, above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from robustbench_sgdm.cli.console import info
+        from robustbench_sgdm.cli.console import warn
 
-        info(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
+        warn(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
 
 
 def main() -> None:

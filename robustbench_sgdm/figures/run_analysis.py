@@ -15,7 +15,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals, PooledBoxes
 from robustbench_sgdm.store import Run, TrainingLog, read_logs
-from robustbench_sgdm.tables import Verdict, humanize, verdicts
+from robustbench_sgdm.tables import METRICS_SHOWN, Overview, Verdict, humanize, score_rows, verdicts
 
 ImageRef = tuple[str, float, int]
 """A corrupted image: corruption, severity, image id."""
@@ -109,6 +109,25 @@ class RunAnalysis:
         """One for each pair of the run; raises as `bootstrap`."""
         primary = self.primary_set if self.corruption_sets else None
         return verdicts(self.intervals, self.run.baseline_pairs, self.metric_name, primary, self.identical)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The run as the terminal shows it; without intervals where there are none.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        sets, pairs = list(self.corruption_sets), self.run.baseline_pairs
+        first = next(iter(sets), None)
+        metrics = list(dict.fromkeys([self.metric_name, *METRICS_SHOWN]))
+        models = list(dict.fromkeys(self.results["model"]))
+        try:
+            ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
+            is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
+            verdicts = [] if is_ranked else self.verdicts
+            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
+        except DataError:
+            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

@@ -39,6 +39,7 @@ from robustbench_sgdm.robustness.operating_point import (
     reliability,
 )
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
+from robustbench_sgdm.robustness.ranking import rank_networks
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.shift import shift_table
@@ -88,6 +89,7 @@ __all__ = [
     "pool_boxes",
     "precision_recall",
     "primary_metric",
+    "rank_networks",
     "reliability",
     "shift_table",
     "summarize",

@@ -9,9 +9,11 @@ from robustbench_sgdm.tables.comparison import (
     flip_table,
     half_severity_table,
     to_json,
+    to_json_text,
 )
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
+from robustbench_sgdm.tables.overview import Overview, score_rows
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -29,16 +31,24 @@ from robustbench_sgdm.tables.table import (
     format_number,
     format_p_value,
     humanize,
+    notes_once,
     split_columns,
     starred,
     to_latex,
     to_markdown,
 )
 from robustbench_sgdm.tables.training import training_table
-from robustbench_sgdm.tables.verdict import Verdict, describe_set, identical_sentence, verdicts
+from robustbench_sgdm.tables.verdict import (
+    Verdict,
+    describe_set,
+    identical_sentence,
+    ranking_verdict,
+    verdicts,
+)
 
 __all__ = [
     "METRICS_SHOWN",
+    "Overview",
     "Table",
     "Verdict",
     "are_distinguishable",
@@ -63,12 +73,16 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "notes_once",
     "object_table",
+    "ranking_verdict",
+    "score_rows",
     "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",
     "to_json",
+    "to_json_text",
     "to_latex",
     "to_markdown",
     "training_table",

@@ -91,8 +91,12 @@ def comparison_rows(
 def to_json(rows: pd.DataFrame) -> str:
     """A list of objects as JSON; null for absent values, "Infinity" as text because JSON has no such number."""
     records = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    texts = [{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in records]
-    return json.dumps(texts, indent=1) + "\n"
+    return to_json_text([{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in records])
+
+
+def to_json_text(content: Any) -> str:
+    """Plain types as JSON that any program reads; numpy's numbers too."""
+    return json.dumps(content, indent=1, allow_nan=False, default=lambda number: number.item()) + "\n"
 
 
 def _unit(metric: str) -> str:

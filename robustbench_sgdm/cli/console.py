@@ -125,16 +125,21 @@ def print_numbers(table: Table) -> None:
 
 def print_compact(widths: Sequence[Table]) -> None:
     """Print the widest of a table's versions that fits, or the narrowest in parts; labels and heads are folded."""
+    for line in compact_lines(widths):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def compact_lines(widths: Sequence[Table]) -> list[str]:
+    """The lines that `print_compact` prints."""
     for table, gap in itertools.product(widths, (2, 1)):
         if _compact_width(table, gap) <= out.width:
-            _print_compact(table, gap)
-            return
+            return _draw_compact(table, gap)
     for most in range(len(widths[-1].columns) - 1, 1, -1):
         parts = split_columns(widths[-1], most)
         if most == 2 or all(_compact_width(part, 2) <= out.width for part in parts):
             break
-    for part in parts:
-        _print_compact(part if part is parts[-1] else replace(part, notes=()), 2)
+    shown = [part if part is parts[-1] else replace(part, notes=()) for part in parts]
+    return [line for part in shown for line in _draw_compact(part, 2)]
 
 
 def _column_widths(table: Table) -> list[int]:
@@ -155,7 +160,7 @@ def _compact_width(table: Table, gap: int) -> int:
     return min(label, _SHORT_LABEL) + sum(width + gap for width in others)
 
 
-def _print_compact(table: Table, gap: int) -> None:
+def _draw_compact(table: Table, gap: int) -> list[str]:
     label, *others = _column_widths(table)
     label = max(min(label, out.width - sum(width + gap for width in others)), 1)
 
@@ -168,13 +173,11 @@ def _print_compact(table: Table, gap: int) -> None:
             columns = [" " * (w + gap - cell_len(text)) + text for text, w in zip(rest, others, strict=True)]
             yield f"{first}{' ' * (label - cell_len(first))}{''.join(columns)}".rstrip()
 
-    print_line("")
-    print_line(table.title)
     head = [*lines(table.columns)]
     rule = "─" * max(map(cell_len, head))
     notes = [part for note in table.notes for part in _fold(note)]
-    for text in [*head, rule, *(line for row in table.rows for line in lines(row)), *notes]:
-        out.print(text, highlight=False, soft_wrap=True, markup=False)
+    body = [line for row in table.rows for line in lines(row)]
+    return ["", *_fold(table.title), *head, rule, *body, *notes]
 
 
 def print_labelled(lines: Iterable[tuple[str, str]]) -> None:
@@ -191,7 +194,7 @@ def print_labelled(lines: Iterable[tuple[str, str]]) -> None:
 
 def _fold(text: str, indent: int = 0) -> list[str]:
     """Lines of a text that a terminal shows beside an indent; one line in a file or a pipe."""
-    if not out.is_terminal:
+    if not out.is_terminal and "COLUMNS" not in os.environ:
         return [terminal(text)]
     return textwrap.wrap(terminal(text), max(out.width - indent, 20), break_on_hyphens=False) or [""]
 

@@ -28,8 +28,8 @@ def make_counter(progress: Progress, stage: str, total: int) -> Callable[[int], 
 class JobClock:
     """How long a job of several parts, one after the other, still takes; a `Progress` for all of them.
 
-    A stage that is called as a part begins it, and ends those before; any other stage belongs to the current part. Where a
-    part counts what is done, its rate decides; the others take what was expected of them, times how much slower or
+    A stage that is called as a part begins it, and ends those before; any other stage belongs to the current part. Where
+    a part counts what is done, its rate decides; the others take what was expected of them, times how much slower or
     faster than expected the job has been so far.
     """
 
@@ -71,7 +71,7 @@ class JobClock:
             part = self._expected[self._part]
             before = sum(self._took.values())
             planned = sum(self._expected[name] for name in self._took)
-            if _LEAST_SHARE <= share and self._total > 1:
+            if share >= _LEAST_SHARE and self._total > 1:
                 whole = spent / share
                 pace = (before + whole) / max(planned + part, _TINY)
             else:

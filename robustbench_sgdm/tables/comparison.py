@@ -99,7 +99,7 @@ def to_json_text(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False, default=lambda number: number.item()) + "\n"
 
 
-def _unit(metric: str) -> str:
+def unit_text(metric: str) -> str:
     """` (%)`, or nothing for a count; and which direction is better where it is not the usual one."""
     unit = ["%"] if math.isfinite(maximum(metric)) else []
     parts = unit + ["lower is better"] * lower_is_better(metric)
@@ -218,7 +218,7 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
     missing = dict.fromkeys(str(m) for m in means["missing"] if m)
     families = means.loc[means["family"] != "", ["family", "over"]].drop_duplicates()
     return Table(
-        f"{metric}{_unit(metric)}, {100 * level:g} % intervals",
+        f"{metric}{unit_text(metric)}, {100 * level:g} % intervals",
         ["statistic", *models],
         [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
         [f"{family}: {humanize(over)}." for family, over in families.itertuples(index=False)]

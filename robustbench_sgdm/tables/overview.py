@@ -10,6 +10,7 @@ import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness import CorruptionSet, lower_is_better
+from robustbench_sgdm.tables.comparison import unit_text
 from robustbench_sgdm.tables.table import STARRED, Table, format_interval, format_number, humanize, starred
 from robustbench_sgdm.tables.verdict import Verdict, describe_set, ranking_verdict
 
@@ -97,7 +98,10 @@ class Overview:
         if baseline:
             what = f"{f'{baseline}, ' * both}{model} and its difference from {baseline}"
         return Table(
-            f"{metric} (%) of {what}", columns, _align([row[: len(columns)] for row in rows]), self._notes
+            f"{metric}{unit_text(metric)} of {what}",
+            columns,
+            _align([row[: len(columns)] for row in rows]),
+            self._notes,
         )
 
     def _model_table(self, metric: str, differences: bool) -> Table:
@@ -114,7 +118,7 @@ class Overview:
             rows.append([label, *cells])
         of = "; ".join(dict.fromkeys(b for b, _ in self.pairs))
         more = f" and its difference from {of}" if differences and of else ""
-        title = f"{metric} (%), mean over severities{more}"
+        title = f"{metric}{unit_text(metric)}, mean over severities{more}"
         return Table(title, ["corruption", *self.models], _align(rows), self._notes if differences else ())
 
     @property
@@ -132,6 +136,39 @@ class Overview:
         row = self._by_key.get((metric, model, baseline, statistic, *at))
         change = format_number(row and float(row["estimate"]), signed=True)
         return f"{text} {starred(change, row is not None and row['significant'])}"
+
+    def means(self, metric: str, families: Mapping[CorruptionSet, str]) -> Table:
+        """P, mPC, rPC and mCE of one network or one pair, and mPC of the families of corruptions, with intervals.
+
+        Args:
+            metric: of the rows.
+            families: of sets, by name.
+        """
+        over = self._first.name if self._first else ""
+        wanted = [("P", "P", ""), *([(s, s, over) for s in ("mPC", "rPC", "mCE")] if self._first else [])]
+        names = {one.name: family for one, family in families.items() if family and one != self._first}
+        wanted += (
+            [(f"mPC, {family}", "mPC", name) for name, family in names.items()] if len(names) > 1 else []
+        )
+        rows = []
+        reasons = [self._by_key.get((metric, m, "", s, at)) for m in self.models for _, s, at in wanted]
+        missing = dict.fromkeys(str(row["missing"]) for row in reasons if row and row["missing"])
+        for label, statistic, at in wanted:
+            row = [label]
+            for model in self.models:
+                baseline = self._baseline(model) if statistic == "mCE" else ""
+                row.append(self._interval(self._by_key.get((metric, model, baseline, statistic, at))))
+            for baseline, model in self.pairs:
+                one = (
+                    self._by_key.get((metric, model, baseline, statistic, at)) if statistic != "mCE" else None
+                )
+                row.append(starred(self._interval(one, signed=True), one is not None and one["significant"]))
+            if {*row[1:]} != {"–"}:
+                rows.append(row)
+        heads = [*self.models, *["difference"] * len(self.pairs)]
+        where = f" under {describe_set(self._first)}" if self._first else ""
+        title = f"{metric}{unit_text(metric)}{where}, {100 * self.level:g} % intervals"
+        return Table(title, ["", *heads], rows, [f"Missing: {text}." for text in missing])
 
     def ranking(self, metric: str) -> Table | None:
         """The networks by their mean under corruption with ranks, the best first; None for fewer than three."""
@@ -154,6 +191,8 @@ class Overview:
             before = place
         absent = [m for m in self.models if m not in set(ranks["model"])]
         rows += [[m, "–", "–", "–", "–", *["–"] * (2 * bool(self._first))] for m in absent]
+        gaps = [self._by_key.get((metric, m, "", statistic, over)) for m in absent]
+        missing = dict.fromkeys(str(row["missing"]) for row in gaps if row and row["missing"])
         columns = [
             "model",
             "place",
@@ -172,6 +211,7 @@ class Overview:
                 "=: shares the place above, from which no difference separates it; p is corrected by Holm over all "
                 f"{tests} pairs. Rank: its {100 * self.level:g} % interval.",
                 *[f"Δ: minus {baselines}."] * bool(baselines),
+                *(f"Missing: {text}." for text in missing),
             ],
         )
 
@@ -313,4 +353,4 @@ def score_rows(
                 )
     columns = ["model", "baseline", "statistic", "over", "corruption", "severity", "metric", "estimate"]
     nothing = dict.fromkeys(("low", "high", "p", "p_holm"), float("nan"))
-    return pd.DataFrame(records, columns=columns).assign(**nothing, significant=False)
+    return pd.DataFrame(records, columns=columns).assign(**nothing, significant=False, missing="")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         score,
         train,
         verify_pixels,
+        write_leaderboard,
     )
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
@@ -85,6 +86,7 @@ __all__ = [
     "train",
     "verify_pixels",
     "wrap_detector",
+    "write_leaderboard",
 ]
 
 

@@ -200,6 +200,35 @@ def comparison_names(runs: "Sequence[Run]") -> set[str]:
     return comparison.comparison_names([run.directory for run in runs])
 
 
+@check_arguments
+def write_leaderboard(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    resamples: int = 1000,
+    progress: Progress = no_progress,
+) -> tuple[Path, list[str]]:
+    """Write a static leaderboard of runs; those that can be compared are ranked together.
+
+    Args:
+        runs: run directories, or folders of such.
+        out: folder of the site.
+        resamples: of the images, behind every interval; statistics are cached in the run directories.
+        progress: called with the number of runs read.
+
+    Returns:
+        Its `index.html`, and why runs or reports are not in it, a line each.
+
+    Raises:
+        DataError: no run can be read.
+    """
+    from robustbench_sgdm import leaderboard
+
+    return leaderboard.write_leaderboard(
+        [Path(run) for run in runs], Path(out), resamples=resamples, progress=progress
+    )
+
+
 @takes(CopyConfig)
 def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """Write corrupted copies of a data set in COCO layout; their pixels are those that `evaluate` sees.

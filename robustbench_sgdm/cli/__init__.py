@@ -20,6 +20,7 @@ from robustbench_sgdm.cli import (
     dashboard,
     export,
     figure,
+    leaderboard,
     lists,
     paper,
     results,
@@ -63,6 +64,7 @@ app.command("export")(export.export)
 app.command("curves")(curves.curves)
 app.command("figure")(figure.figure)
 app.command("report")(figure.report)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)

@@ -40,7 +40,12 @@ from robustbench_sgdm.robustness.operating_point import (
 )
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.ranking import rank_networks
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
+from robustbench_sgdm.robustness.resample_cache import (
+    BootstrapSamples,
+    check_comparable,
+    has_cached_samples,
+    load_means,
+)
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.shift import shift_table
 from robustbench_sgdm.robustness.significance import holm, mark_significant
@@ -79,6 +84,7 @@ __all__ = [
     "half_severities",
     "has_cached_samples",
     "holm",
+    "load_means",
     "lower_is_better",
     "mark_significant",
     "match_outcomes",

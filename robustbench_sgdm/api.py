@@ -201,6 +201,35 @@ def comparison_names(runs: "Sequence[Run]") -> set[str]:
 
 
 @check_arguments
+def join_runs(runs: "Sequence[str | Path | Run]", out: str | Path, *, command: str = "") -> "Run":
+    """Join runs of the same images, seed and engine into one run directory, which has one report.
+
+    Cells and cached statistics are copied; nothing is predicted. A model of several runs is called `name@run` and is
+    compared with the first run's.
+
+        join_runs(["runs/robustness/a", "runs/robustness/b"], "runs/robustness/both").report()
+
+    Args:
+        runs: directories, or opened runs.
+        out: the new directory; that of the same join is written again.
+        command: that its manifest records.
+
+    Raises:
+        UsageError: `out` holds something else.
+        DataError: not a run directory, or runs that cannot be compared.
+    """
+    from robustbench_sgdm import robustness, store
+
+    opened = [one.directory if isinstance(one, Run) else Run.open(one).directory for one in runs]
+    different = list({run.path.resolve(): run for run in opened}.values())
+    if not different:
+        raise UsageError("there is no run to join; name run directories")
+    robustness.check_comparable(different)
+    names = robustness.unique_model_names(different)
+    return Run(store.join_runs(different, names, Path(out), command))
+
+
+@check_arguments
 def write_leaderboard(
     runs: Sequence[str | Path],
     out: str | Path,
@@ -478,6 +507,19 @@ class Run:
             except (DataError, UnsafeFileError, ImportError) as error:
                 _LOG.info("without some images: %s", error)
         return report.write_report(analysis)
+
+    def model_index(self) -> str:
+        """P, mPC and rPC of every model as the `model-index` of a model card on Hugging Face, in YAML.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        from robustbench_sgdm import tables
+
+        analysis = self.analysis()
+        metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
+        data = self.directory.manifest.data
+        return tables.model_index(analysis.overview, metrics, data.name, data.fingerprint)
 
     @check_arguments
     def figure(

@@ -226,7 +226,7 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
 
 
 def _is_inert(content: bytes) -> bool:
-    """Whether a page begins with a policy that lets no browser run, send or fetch anything, and leads nowhere by itself."""
+    """Whether a page begins with a policy by which no browser runs, sends or fetches anything, and has no redirect."""
     match = _REPORT.match(content)
     if match is None or _REDIRECT.search(content):
         return False

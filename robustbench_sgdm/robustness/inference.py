@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.aggregates import CorruptionSet, missing_cells, relative_score
 from robustbench_sgdm.robustness.measures import has_relative, maximum
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, mean_samples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import (
     ROUNDING,
@@ -173,7 +174,9 @@ class Intervals:
         none = CorruptionSet(())
         items[_Item("P")] = _trainings(models, none, lambda cells: cells[CLEAN, 0.0])
         for one, family in sets.items():
-            items[_Item("mPC", one.name, family)] = _trainings(models, one, _mean(one), clean=False)
+            items[_Item("mPC", one.name, family)] = _trainings(
+                models, one, partial(mean_samples, one), clean=False
+            )
             items[_Item("rPC", one.name, family)] = _trainings(models, one, _relative(one))
         if losses:
             cells = {CorruptionSet((cell,)): cell for cell in shared if cell[0] != CLEAN}
@@ -222,7 +225,7 @@ class Intervals:
             By (baseline, model), names of `groups`; p is not corrected.
         """
         chosen = corruption_set or CorruptionSet(())
-        statistic = _mean(chosen) if corruption_set else lambda cells: cells[CLEAN, 0.0]
+        statistic = partial(mean_samples, chosen) if corruption_set else lambda cells: cells[CLEAN, 0.0]
         means = {
             name: _trainings({m: self.cells[m] for m in members}, chosen, statistic, clean=not corruption_set)
             for name, members in self.groups.items()
@@ -411,19 +414,16 @@ def _trainings(
     return _TrainingSamples({} if text else {m: statistic(cells) for m, cells in models.items()}, text)
 
 
-def _mean(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
     return lambda cells: BootstrapSamples.map(
-        lambda *values: corruption_set.mean(dict(zip(corruption_set.cells, values, strict=True))),
-        *(cells[c] for c in corruption_set.cells),
+        relative_score, mean_samples(corruption_set, cells), cells[CLEAN, 0.0]
     )
 
 
-def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
-    return lambda cells: BootstrapSamples.map(relative_score, _mean(corruption_set)(cells), cells[CLEAN, 0.0])
-
-
 def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
-    return lambda cells: BootstrapSamples.map(np.subtract, cells[CLEAN, 0.0], _mean(corruption_set)(cells))
+    return lambda cells: BootstrapSamples.map(
+        np.subtract, cells[CLEAN, 0.0], mean_samples(corruption_set, cells)
+    )
 
 
 def mean_of(*values: NDArray[np.float64]) -> Any:

@@ -197,6 +197,16 @@ def load_samples(
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 
 
+def mean_samples(
+    corruption_set: CorruptionSet, cells: Mapping[tuple[str, float], BootstrapSamples]
+) -> BootstrapSamples:
+    """The samples of the mean over a set, from those of its cells."""
+    return BootstrapSamples.map(
+        lambda *values: corruption_set.mean(dict(zip(corruption_set.cells, values, strict=True))),
+        *(cells[cell] for cell in corruption_set.cells),
+    )
+
+
 def load_means(
     run: Run,
     corruption_set: CorruptionSet | None,
@@ -212,8 +222,8 @@ def load_means(
         resamples, seed, progress: as in `load_samples`.
 
     Returns:
-        By model, those of the columns of `average_precision` twice, P and mPC. Models that lack a cell are left out; without
-        clean images P is NaN.
+        By model, those of the columns of `average_precision` twice, P and mPC. Models that lack a cell are left out;
+        without clean images P is NaN.
 
     Raises:
         UsageError, DataError: as `load_samples`.
@@ -248,11 +258,7 @@ def load_means(
         clean = own.get((CLEAN, 0.0), BootstrapSamples.map(lambda values: np.full_like(values, np.nan), some))
         mean = clean
         if corruption_set:
-            order = corruption_set.cells
-            mean = BootstrapSamples.map(
-                lambda *values: corruption_set.mean(dict(zip(order, values, strict=True))),
-                *(own[at] for at in order),
-            )
+            mean = mean_samples(corruption_set, own)
         found[model] = both = BootstrapSamples.join([clean, mean])
         if len(both.resamples):
             save_samples(run, first[model], statistic, seed, both)

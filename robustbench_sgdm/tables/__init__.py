@@ -13,6 +13,7 @@ from robustbench_sgdm.tables.comparison import (
 )
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
+from robustbench_sgdm.tables.model_index import model_index
 from robustbench_sgdm.tables.overview import Overview, score_rows
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
@@ -73,6 +74,7 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "model_index",
     "notes_once",
     "object_table",
     "ranking_verdict",

@@ -15,8 +15,8 @@ def join_runs(runs: Sequence[Run], names: Sequence[Mapping[str, str]], out: Path
     """Write a run directory that holds the models of several.
 
     The first run gives what is not of models or corruptions: data, settings, hardware. A model that several runs have
-    is one model if its cells are the same, and else is compared with the first run's. Latencies are left out: each is relative to the first model of its own run. So are
-    shifts, and the images under corruption, which can be made again.
+    is one model if its cells are the same, and else is compared with the first run's. Latencies are left out: each is
+    relative to the first model of its own run. So are shifts, and images under corruption, which can be made again.
 
     Args:
         runs: that can be compared, see `robustness.check_comparable`.

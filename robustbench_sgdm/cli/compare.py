@@ -214,7 +214,9 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
                 print_numbers(table)
         else:
             _print_overview(comparison)
-        closing = [text for label, text in comparison.overview.closing(comparison.metrics[0]) if label == "verdict"]
+        closing = [
+            text for label, text in comparison.overview.closing(comparison.metrics[0]) if label == "verdict"
+        ]
         every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
         for text in dict.fromkeys([*closing, *every_pair]):
             info(f"verdict {text}")

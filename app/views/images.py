@@ -215,7 +215,10 @@ def _show_remark(text: str, *, has_filters: bool) -> None:
         st.caption(text)
         if has_filters:
             st.button(
-                "Clear the filters", icon=":material/filter_alt_off:", on_click=_clear_filters, type="tertiary"
+                "Clear the filters",
+                icon=":material/filter_alt_off:",
+                on_click=_clear_filters,
+                type="tertiary",
             )
 
 

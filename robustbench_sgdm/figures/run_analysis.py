@@ -17,7 +17,17 @@ from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.figures.crops import crop_middle
 from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals, PooledBoxes
 from robustbench_sgdm.store import Run, TrainingLog, has_image, read_logs
-from robustbench_sgdm.tables import Summary, Verdict, humanize, model_costs, summarize, verdicts
+from robustbench_sgdm.tables import (
+    METRICS_SHOWN,
+    Overview,
+    Summary,
+    Verdict,
+    humanize,
+    model_costs,
+    score_rows,
+    summarize,
+    verdicts,
+)
 
 _SHEET_CANDIDATES = 12  # images that a contact sheet's is chosen from
 
@@ -131,6 +141,25 @@ class RunAnalysis:
             lambda: self.bootstrap,
             lambda *pair: self._flips_of(pair),
         )
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The run as the terminal shows it; without intervals where there are none.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        sets, pairs = list(self.corruption_sets), self.run.baseline_pairs
+        first = next(iter(sets), None)
+        metrics = list(dict.fromkeys([self.metric_name, *METRICS_SHOWN]))
+        models = list(dict.fromkeys(self.results["model"]))
+        try:
+            ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
+            is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
+            verdicts = [] if is_ranked else self.verdicts
+            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
+        except DataError:
+            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

@@ -204,8 +204,9 @@ def _select_severity(
     return Condition(corruption, float(chosen), False)
 
 
-def _clear_search() -> None:
+def _clear_filters() -> None:
     widgets.clear_choices(*FILTERS)
+    st.session_state[_MOVED] = True  # the filters are outside of the part that the button runs
 
 
 def _show_remark(text: str, *, has_filters: bool) -> None:
@@ -214,7 +215,10 @@ def _show_remark(text: str, *, has_filters: bool) -> None:
         st.caption(text)
         if has_filters:
             st.button(
-                "Clear the filters", icon=":material/filter_alt_off:", on_click=_clear_search, type="tertiary"
+                "Clear the filters",
+                icon=":material/filter_alt_off:",
+                on_click=_clear_filters,
+                type="tertiary",
             )
 
 

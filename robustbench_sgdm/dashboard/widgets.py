@@ -142,11 +142,12 @@ def keep_choice(key: str, chosen: T) -> T:
 
 
 def clear_choices(*keys: str) -> None:
-    """Forget what was chosen in widgets, so that each shows its default; as a callback."""
+    """Let widgets show their defaults again, a text field no text; as a callback."""
     for key in keys:
-        for name in (key, _KEPT.format(key), _OFFERED.format(key)):
-            st.session_state.pop(name, None)
-        st.query_params.pop(key, None)
+        memory = _OFFERED.format(key)
+        options, default, _ = st.session_state.get(memory, ((), "", False))
+        st.session_state[memory] = options, default, False
+        st.session_state[key] = default
 
 
 def offer_to_clear(text: str, *keys: str) -> None:

@@ -5,6 +5,7 @@ from robustbench_sgdm.store.commands import resume_command
 from robustbench_sgdm.store.corrupted_images import has_image, image_path, read_image, write_image
 from robustbench_sgdm.store.garbage import StaleFile, find_stale_files, remove_stale_files
 from robustbench_sgdm.store.ground_truth import GroundTruth
+from robustbench_sgdm.store.joining import join_runs
 from robustbench_sgdm.store.locks import is_locked
 from robustbench_sgdm.store.runs import (
     IMAGE_QUALITY,
@@ -60,6 +61,7 @@ __all__ = [
     "image_path",
     "is_locked",
     "is_run",
+    "join_runs",
     "list_runs",
     "logs_without_record",
     "match_seeds",

@@ -278,8 +278,9 @@ def mean_curve(view: RunView, metric: str, corruptions: tuple[str, ...], bands: 
         for level in sets.values():
             own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == level)]
             parts.append(own[own.groupby("model")["severity"].transform("count") == len(corruptions)])
-        means = pd.concat(parts).groupby(["model", "severity"], sort=False, as_index=False)[metric].mean()
-        frame = means.rename(columns={metric: "score"}).assign(low=float("nan"), high=float("nan"))[columns]
+        grouped = pd.concat(parts).groupby(["model", "severity"], sort=False)[metric]
+        means = grouped.mean().rename("score").reset_index()
+        frame = means.assign(low=float("nan"), high=float("nan"))[columns]
     return frame.dropna(subset="score").sort_values("severity", kind="stable").assign(psnr=float("nan"))
 
 

@@ -242,7 +242,8 @@ def _show_job(path: Path) -> None:
         cells = f"{progress.complete} of {progress.cells} cells complete"
         st.progress(progress.share, f"{cells}{_time_left(path, progress)}" if is_running else cells)
         st.caption(_stages(stages))
-    if not (is_running or is_complete) and (why := jobs.failure_reason(path)):
+    why = "" if is_running or is_complete else jobs.failure_reason(path)
+    if why and not why.startswith("stopped;"):  # which the state says already
         st.error(escaping.markdown(why), icon=":material/error:")
     with st.expander("Log"):
         st.code(escape_control_chars(jobs.read_log(path), "\n") or "empty", language=None)

@@ -352,7 +352,8 @@ def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[in
         alt.Tooltip("low:Q", title="lowest", format=".4f"),
         alt.Tooltip("high:Q", title="highest", format=".4f"),
     ]
-    points = base.mark_point(filled=True, opacity=0, size=60, clip=True).encode(
+    is_line = shown["epoch"].nunique() > 1
+    points = base.mark_point(filled=True, opacity=0 if is_line else 1, size=60, clip=True).encode(
         y=of("smooth"), tooltip=at_epoch
     )
     return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)

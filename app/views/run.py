@@ -214,8 +214,10 @@ def _show_job(path: Path) -> None:
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
         state = ":orange[stopping …]" if is_stopping else _state(is_running, progress)
-        started = datetime.fromtimestamp(jobs.started_at(path))
-        st.markdown(f"**{escaping.markdown(path.name)}** · {state} · started {started:%d %B, %H:%M}")
+        started = f"{datetime.fromtimestamp(jobs.started_at(path)):%d %B, %H:%M}"
+        st.markdown(
+            f"**{escaping.markdown(path.name)}** · {state} · started {escaping.markdown(started)}"
+        )
     with side:
         if is_running:
             st.button(

@@ -79,7 +79,7 @@ class RunForm:
             UsageError: none does.
         """
         names = {option: name for table in (_SEVERAL, _ONE, _FLAGS) for name, option in table.items()}
-        kinds = {field.name: type(field.default) for field in fields(cls)}
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
         values: dict[str, Any] = {"models": [], "noise": []}
         rest = iter(words)
         for option in rest:

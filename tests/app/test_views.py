@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import robustness
@@ -86,9 +87,9 @@ def test_a_training_shows_ap_rate_and_what_was_wrong(view: Callable[..., AppTest
         (folder / "result.json").write_text(json.dumps(about))
     shown = view("training", "--training", tmp_path)
     assert not shown.exception
-    charts = [json.loads(chart.proto.spec) for chart in shown.get("vega_lite_chart")]
+    charts = [chart.proto.datasets[0].data.data for chart in shown.get("vega_lite_chart")]
     assert len(charts) == 5  # three losses, AP and the rate; these logs have no AP50
-    means = [{row["mean"] for data in one["datasets"].values() for row in data} for one in charts[-2:]]
+    means = [set(convert_arrow_bytes_to_pandas_df(data)["mean"]) for data in charts[-2:]]
     assert means == [{25.0, 50.0}, {0.01, 0.02}]
     (warning,) = shown.warning
     assert "AP is 0" in warning.value and "seed0" in warning.value and "seed1" not in warning.value

@@ -478,6 +478,8 @@ def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> Non
     page.get_by_role("button", name="Load the detectors").click()
     page.get_by_text("nothing stored").first.wait_for()  # since the weights are none
     assert free.theirs() == {".png", ".pt"}
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.goto("about:blank")
 
     free.read_files.write_text("")
     page.goto(f"http://localhost:{free.port}/live?run=theirs&source=a+sample&live_models=base")

@@ -156,11 +156,8 @@ def _select_filters(view: RunView, models: int) -> tuple[str, Filters]:
         placeholder="part of a name, or an id",
     )
     present = set(truth.annotations["category_id"])
-    ids = {
-        str(row.name): int(row.id)
-        for row in truth.categories.set_axis(["id", "name"], axis=1).itertuples(index=False)
-        if row.id in present
-    }
+    categories = zip(truth.categories["name"], truth.categories["category_id"], strict=True)
+    ids = {str(name): int(number) for name, number in categories if number in present}
     name = widgets.selectbox("Class", [ANY_CLASS, *sorted(ids)], "class")
     size = widgets.segmented_control("Size of objects", list(image_selection.SIZES), "size")
     options = [o for o in image_selection.OUTCOMES if models > 1 or o != image_selection.FLIP]
@@ -215,7 +212,10 @@ def _show_remark(text: str, *, has_filters: bool) -> None:
         st.caption(text)
         if has_filters:
             st.button(
-                "Clear the filters", icon=":material/filter_alt_off:", on_click=_clear_filters, type="tertiary"
+                "Clear the filters",
+                icon=":material/filter_alt_off:",
+                on_click=_clear_filters,
+                type="tertiary",
             )
 
 
@@ -280,21 +280,22 @@ def _gallery_items(
 ) -> list[gallery.GalleryItem]:
     """The images of a page: what each model finds, and the objects on which the first two differ."""
     truth = run_data.ground_truth(view)
-    rows = truth.images[truth.images["image_id"].isin(ids)].set_index("image_id")
+    own = truth.images[truth.images["image_id"].isin(ids)]
+    rows = {int(row.image_id): row for row in image_viewer.rows(own)}
     counts = {
         model: _count_kinds(image_selection.outcomes(view, cell), ids) for model, cell in chosen.cells.items()
     }
     boxes = _difference_boxes(view, models, ids, chosen)
     items = []
     for image_id in ids:
-        row = rows.loc[image_id]
         found = " · ".join(str(counts[m].loc[image_id, "matched"]) for m in counts)
         objects = max((counts[m].loc[image_id, ["matched", "missed"]].sum() for m in counts), default=0)
         text = f"{found} of {objects} found" if counts else ""
-        name = str(row["file"]).rsplit("/", 1)[-1]
+        row = rows[image_id]
+        name = str(row.file).rsplit("/", 1)[-1]
         items.append(
             gallery.GalleryItem(
-                image_id, name, int(row["width"]), int(row["height"]), text, boxes.get(image_id, [])
+                image_id, name, int(row.width), int(row.height), text, boxes.get(image_id, [])
             )
         )
     return items

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
+from robustbench_sgdm.dashboard import components
 
 PAGE = 30
 """Thumbnails of a page."""
@@ -14,12 +15,7 @@ PAGE = 30
 THUMBNAIL_SIDE = 260  # px
 
 _MAX_ASKED = 10  # thumbnails at a time: the first ones appear while the others are made
-_FILES = resources.root() / "app" / "viewer"
-_COMPONENT = st.components.v2.component(
-    "robustbench_gallery",
-    js=(_FILES / "gallery.js").read_text("utf-8"),
-    css=(_FILES / "gallery.css").read_text("utf-8"),
-)
+_COMPONENT = components.register("gallery")
 
 
 class GalleryItem(NamedTuple):

@@ -5,6 +5,7 @@ or those and the baseline that models are compared with (`_BY_BASELINE`).
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run
 
@@ -146,9 +148,115 @@ def intervals(view: RunView, metric: str) -> pd.DataFrame | None:
     return table
 
 
+def has_class_intervals(view: RunView) -> bool:
+    """Whether the intervals of single classes are stored."""
+    if view.stamp not in _WITH_CLASS_SAMPLES and has_resamples(view):
+        _WITH_CLASS_SAMPLES.update([view.stamp] if robustness.has_class_intervals(view.run) else [])
+    return view.stamp in _WITH_CLASS_SAMPLES
+
+
+def class_scores(view: RunView, model: str, baseline: str = "") -> pd.DataFrame:
+    """AP of each class of a model, or its difference from a baseline, in each cell and as the mean over severities.
+
+    Returns:
+        A row per class with objects, corruption and severity (NaN for the mean): class, objects, few, corruption,
+        severity, estimate, low, high, p_holm, significant. Without stored intervals, low, high and p_holm are NaN.
+    """
+    if has_class_intervals(view):
+        return _class_intervals(view, model, baseline)
+    return _bare_class_scores(view, model, baseline)
+
+
+_CLASS_COLUMNS = [
+    *("class", "objects", "few", "corruption", "severity"),
+    *("estimate", "low", "high", "p_holm", "significant"),
+]
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the intervals of classes", hash_funcs=BY_FILES)
+def _class_intervals(view: RunView, model: str, baseline: str) -> pd.DataFrame:
+    whole, names = _bootstrap(view), [model, *filter(None, [baseline])]
+    groups = {name: whole.groups[name] for name in names}
+    members = [member for trainings in groups.values() for member in trainings]
+    single = {one: family for one, family in whole.sets.items() if len(one.corruptions) == 1}
+    own = replace(
+        whole,  # these models alone: the samples of all classes and cells would not fit in memory
+        groups=groups,
+        sources={member: whole.sources[member] for member in members},
+        pairs=[(baseline, model)] if baseline else [],
+        sets=single,
+    )
+    table = robustness.class_intervals(own)
+    corruption_of = {one.name: one.corruptions[0] for one in single}
+    rows = table[(table["model"] == model) & (table["baseline"] == baseline)]
+    scores, means = (rows[rows["statistic"] == statistic] for statistic in ("score", "mPC"))
+    means = means.assign(corruption=means["over"].map(corruption_of))
+    return pd.concat([scores, means], ignore_index=True)[_CLASS_COLUMNS]
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the scores of classes", hash_funcs=BY_FILES)
+def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame:
+    scores, keys = robustness.class_scores(view.run), ["class", "corruption", "severity"]
+    sides = []
+    for name in filter(None, [model, baseline]):
+        members = view.run.groups[name]
+        grouped = scores[scores["model"].isin(members)].groupby(keys, sort=False)["AP"]
+        sides.append(grouped.mean()[grouped.count() == len(members)])
+    single = (sides[0] - sides[1] if baseline else sides[0]).rename("estimate").dropna().reset_index()
+    planned = {
+        one.corruptions[0]: len(one.cells) for one in corruption_sets(view) if len(one.corruptions) == 1
+    }
+    noisy = single[single["severity"] > 0]
+    counts = noisy.groupby(["class", "corruption"])["severity"].transform("count")
+    whole = noisy[counts == noisy["corruption"].map(planned)]
+    means = whole.groupby(["class", "corruption"], sort=False, as_index=False)["estimate"].mean()
+    means = means.assign(severity=float("nan"))
+    truth = ground_truth(view)
+    objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
+    by_name = {
+        str(row.name_): int(objects.get(row.category_id, 0))
+        for row in truth.categories.rename(columns={"name": "name_"}).itertuples()
+    }
+    frame = pd.concat([single, means], ignore_index=True)
+    frame["objects"] = frame["class"].map(by_name).fillna(0).astype(int)
+    frame = frame[frame["objects"] > 0]
+    nothing = {"low": float("nan"), "high": float("nan"), "p_holm": float("nan"), "significant": False}
+    frame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
+    return frame[_CLASS_COLUMNS]
+
+
+@st.cache_data(max_entries=64, show_spinner="Matching the boxes of the class", hash_funcs=BY_FILES)
+def class_curves(
+    view: RunView, models: tuple[str, ...], corruption: str, severity: float, name: str
+) -> pd.DataFrame:
+    """Precision and recall of one class: as `robustness.precision_recall`, clean and at one severity, by training."""
+    categories = ground_truth(view).categories
+    category = int(categories.loc[categories["name"] == name, "category_id"].iloc[0])
+    cells = complete_cells(view)
+    wanted = [(m, c, s) for m in models for c, s in dict.fromkeys([(CLEAN, 0.0), (corruption, severity)])]
+    pooled = robustness.pool_boxes(
+        view.run, cells=[cells[key] for key in wanted if key in cells], category=category
+    )
+    return robustness.precision_recall(pooled)
+
+
+@st.cache_data(max_entries=8, show_spinner="Finding operating confidences", hash_funcs=BY_FILES)
+def operating_confidences(view: RunView) -> dict[str, float]:
+    """The operating confidence of each model that has one."""
+    found = robustness.operating_confidences(view.run)
+    return {model: value for model, value in found.items() if not math.isnan(value)}
+
+
+@st.cache_data(max_entries=32, show_spinner="Counting what objects are taken for", hash_funcs=BY_FILES)
+def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
+    """A complete cell's confusion matrix at its model's operating confidence; see `robustness.confusion_matrix`."""
+    return robustness.confusion_matrix(view.run, cell, operating_confidences(view)[cell.model])
+
+
 # Stamps of what was computed in this process, for all visitors.
 _WITH_INTERVALS: set[tuple[str, str]] = set()
 _WITH_RESAMPLES: set[str] = set()
+_WITH_CLASS_SAMPLES: set[str] = set()
 
 
 def has_cached_intervals(view: RunView, metric: str) -> bool:

@@ -77,9 +77,9 @@ def show_legend(models: Sequence[str]) -> None:
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
 
 
-def show_table(frame: pd.DataFrame, **options: Any) -> None:
-    """Show a table; `options` are those of `st.dataframe`."""
-    st.dataframe(escaping.frame(frame), hide_index=True, **options)
+def show_table(frame: pd.DataFrame, **options: Any) -> Any:
+    """Show a table; `options` are those of `st.dataframe`, whose selection is the answer."""
+    return st.dataframe(escaping.frame(frame), hide_index=True, **options)
 
 
 def warn_invalid_query(key: str, options: Iterable[object], label: str) -> None:
@@ -257,6 +257,21 @@ def _is_within(text: str, low: float, high: float) -> bool:
         return low <= float(text) <= high
     except ValueError:
         return False
+
+
+def number_input(
+    label: str, key: str, low: float, high: float, value: float, step: float, **how: Any
+) -> float:
+    """`st.number_input`; an address outside the bounds is reported."""
+    if not reconcile_choice(key, (low, high), value) and (sent := st.query_params.get(key)) is not None:
+        try:
+            is_inside = low <= float(sent) <= high
+        except ValueError:
+            is_inside = False
+        warn_invalid_query(key, [sent] * is_inside, label)
+        if not is_inside:
+            del st.query_params[key]
+    return keep_choice(key, float(st.number_input(label, low, high, value, step, key=key, bind=QUERY, **how)))
 
 
 def multiselect(

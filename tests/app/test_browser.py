@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +18,7 @@ from robustbench_sgdm.core import palette
 from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
-PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
+PAGES = ("", "overview", "curves", "classes", "images", "live", "training", "paper?table=6", "run")
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 BOXES = {kind: palette.OUTCOME_COLORS[kind] for kind in ("matched", "missed", "false")}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
@@ -118,7 +119,7 @@ def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[...,
 
 def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> None:
     visitor = visit()
-    visitor.go()
+    visitor.go("overview")
     visitor.page.get_by_role("radio", name="noise", exact=True).click()
     visitor.wait_for_address("family=noise")
     visitor.settle()
@@ -126,6 +127,36 @@ def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> 
         visitor.page.get_by_role("button", name="Results, CSV").click()
     text = Path(waiting.value.path()).read_text()
     assert text.splitlines() == complete.results().to_csv(index=False).splitlines()
+
+
+def test_the_list_of_runs_leads_to_a_run(visit: Callable[..., Visitor]) -> None:
+    """By a click on any cell of its row; the search is in the address."""
+    visitor = visit()
+    visitor.go("?find_run=partial")
+    table = visitor.page.get_by_test_id("stDataFrame").first
+    visitor.page.get_by_text("1 of 4 runs").wait_for()
+    box = table.bounding_box()
+    visitor.page.mouse.click(box["x"] + 60, box["y"] + 52)
+    visitor.wait_for_address("/overview")
+    visitor.wait_for_address("run=unfinished")
+    visitor.page.get_by_role("link", name="Runs").click()
+    visitor.page.get_by_text("4 runs, newest first").wait_for()
+
+
+def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("classes?run=complete")
+    chart = visitor.page.locator(".st-key-class-map canvas, .st-key-class-map svg.marks").first
+    box = chart.bounding_box()
+    visitor.page.mouse.click(box["x"] + box["width"] * 0.45, box["y"] + 130)
+    visitor.wait_for_address("class=")
+    visitor.settle()
+    name = parse_qs(urlsplit(visitor.page.url).query)["class"][0]
+    visitor.page.get_by_role("heading", name=re.compile(f"^{name} ")).wait_for()
+    visitor.page.get_by_role("button", name="Open its images").click()
+    visitor.wait_for_address("/images")
+    visitor.settle()
+    assert visitor.counts()
 
 
 def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tuple[float, float]:

@@ -229,7 +229,7 @@ def _show_gallery(view: RunView, models: Sequence[str], condition: Condition, ch
     first = number * gallery.PAGE
     ids = chosen.ids[first : first + gallery.PAGE]
     _show_remark(f"{escaping.markdown(condition.text)}. {chosen.remark}", has_filters=chosen.is_filtered)
-    may_read = _may_read_images(view)
+    may_read = session.may_read_images(view.run.path)
 
     def open_image(image_id: int) -> None:
         if image_id in chosen.ids:
@@ -353,7 +353,7 @@ def _show_image(view: RunView, models: Sequence[str], condition: Condition, chos
     position = chosen.ids.index(image_id)
     own = run_data.ground_truth(view).of_image(image_id)
     image = _run_image(view, image_id, condition)
-    may_read = _may_read_images(view)
+    may_read = session.may_read_images(view.run.path)
     url, problem = image_viewer.placeholder_url(image.width, image.height), ""
     if may_read:
         url, problem = _image_url(image)
@@ -444,15 +444,6 @@ def _detections(view: RunView, model: str, image: RunImage, is_live: bool) -> pd
         inference.detect_cached(detector, image), detector.classes, run_data.ground_truth(view).categories
     )
     return detections.assign(image_id=image.image_id)
-
-
-def _may_read_images(view: RunView) -> bool:
-    """Whether image files may be read: the opened address alone does not read any."""
-    return session.has_interacted() or session.is_confirmed(
-        f"images of {view.run.path}",
-        "Only boxes are shown. The images would be read from the files that this run names.",
-        "Show the images",
-    )
 
 
 def _image_url(image: RunImage) -> tuple[str, str]:

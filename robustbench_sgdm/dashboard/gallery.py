@@ -39,7 +39,8 @@ def show(
     *,
     key: str,
     on_open: Callable[[int], None],
-    on_page: Callable[[int], None],
+    on_page: Callable[[int], None] = lambda _: None,
+    columns: int | None = None,
 ) -> None:
     """Show one page of images.
 
@@ -50,6 +51,7 @@ def show(
         key: of the widget.
         on_open: gets the id of the image that the visitor clicks.
         on_page: gets the number of the page that the visitor turns to, from 0.
+        columns: on a wide screen; by default as many as fit.
     """
     known = {item.id for item in items}
     asked = [int(i) for i in st.session_state.get(key, {}).get("want") or [] if i in known][:_MAX_ASKED]
@@ -62,6 +64,7 @@ def show(
         "of": position[1],
         "size": PAGE,
         "thumbs": {str(i): thumbnail(i) for i in asked} if thumbnail else {},
+        "columns": columns or 0,
         "lazy": thumbnail is not None,
         "colors": palette.OUTCOME_COLORS,
     }

@@ -428,7 +428,7 @@ ALLOWED = {
     "app/views/paper.py _recomputed pd.read_csv",
     "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
-    "app/views/curves.py _changes (wide[pair[1]] - wide[pair[0]]).dropna().rename",
+    "dashboard/differences.py cell_differences (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }
 
 

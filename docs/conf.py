@@ -40,4 +40,6 @@ html_theme_options = {"top_of_page_buttons": []}
 
 def setup(app: Any) -> None:
     """Write the generated reference before anything is read."""
-    app.connect("builder-inited", lambda app: reference.write_pages(Path(app.srcdir) / "reference" / "generated"))
+    app.connect(
+        "builder-inited", lambda app: reference.write_pages(Path(app.srcdir) / "reference" / "generated")
+    )

@@ -9,16 +9,15 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.dashboard import charts, run_data, session, widgets
+from robustbench_sgdm.dashboard import charts, differences, run_data, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
-from robustbench_sgdm.tables import format_number, format_p_value, humanize, identical_sentence, starred
+from robustbench_sgdm.tables import format_number, humanize, identical_sentence, starred
 from robustbench_sgdm.tables.table import STARRED
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
 EVERY, OTHER = "all", "other"
-NEGLIGIBLE = 0.05  # points; with a smaller difference neither model counts as better
 
 
 @page("Curves", icon=":material/show_chart:", order=2)
@@ -156,7 +155,7 @@ def _differences(view: RunView, metric: str) -> None:
     pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
     if why := run_data.identical_pairs(view).get(pair):
         st.markdown(f"**{escaping.markdown(identical_sentence(*pair, why))}.**")
-    frame = _changes(view, metric, pair)
+    frame = differences.cell_differences(view, metric, pair)
     if frame.empty:
         widgets.empty_state("Nothing to compare yet", "A cell needs both models.")
         return
@@ -176,24 +175,11 @@ def _differences(view: RunView, metric: str) -> None:
     )
     picked = event["selection"].get("cell") or []
     if picked:
-        _open_images(view, pair, frame, str(picked[0]["corruption"]), float(picked[0]["severity"]))
+        cell = str(picked[0]["corruption"]), float(picked[0]["severity"])
+        change = frame.set_index(["corruption", "severity"])["change"].to_dict()[cell]
+        differences.open_images(view, pair, *cell, change)
     with st.expander("Show as a table"):
         _table(frame, metric)
-
-
-def _open_images(
-    view: RunView, pair: tuple[str, str], frame: pd.DataFrame, corruption: str, severity: float
-) -> None:
-    """Open the images of a cell, first those where the model with the higher score finds more."""
-    cell = frame[(frame["corruption"] == corruption) & (frame["severity"] == severity)]
-    change = float(cell["change"].iloc[0])
-    order = "most different" if abs(change) < NEGLIGIBLE else "right finds more"
-    if change <= -NEGLIGIBLE:
-        order = "left finds more"
-    query = {"right": pair[1], "severity": f"{severity:g}", "order": order}
-    if corruption != CLEAN:  # at severity 0 every corruption shows clean images
-        query["corruption"] = humanize(corruption)
-    session.open_page("images", baseline=pair[0], run=view.name, any="false", **query)
 
 
 def _table(frame: pd.DataFrame, metric: str) -> None:
@@ -206,28 +192,3 @@ def _table(frame: pd.DataFrame, metric: str) -> None:
     ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
     widgets.show_table(rows.rename(columns=names))
-
-
-def _changes(view: RunView, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
-    """corruption, severity, change (points), interval and p (in words), significant."""
-    keys = ["corruption", "severity"]
-    wide = run_data.pooled_results(view).pivot_table(index=keys, columns="model", values=metric, sort=False)
-    if not set(pair) <= set(wide):
-        return pd.DataFrame()
-    scores = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
-    table = run_data.intervals(view, metric)
-    if table is None:
-        return scores.assign(interval="not computed", p="–", significant=False)
-    rows = table[
-        (table["statistic"] == "score") & (table["baseline"] == pair[0]) & (table["model"] == pair[1])
-    ]
-    frame = scores[keys].merge(rows, on=keys).dropna(subset="estimate")
-    return frame[keys].assign(
-        change=frame["estimate"],  # of the trainings that are compared, maybe not all
-        interval=[
-            widgets.format_interval(*ends, signed=True)
-            for ends in zip(frame["low"], frame["high"], strict=True)
-        ],
-        p=frame["p_holm"].map(format_p_value),
-        significant=frame["significant"],
-    )

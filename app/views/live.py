@@ -207,11 +207,7 @@ def _run_picture(view: RunView) -> Picture | None:
         "Image", "image_number", 1, count, 1, 1, help="Its place in the data.", width=140
     )
     (row,) = image_viewer.rows(truth.images.iloc[int(number) - 1 : int(number)])
-    if not session.has_interacted() and not session.is_confirmed(
-        f"images of {view.run.path}",
-        "The image would be read from the file that this run names.",
-        "Show the image",
-    ):
+    if not session.may_read_images(view.run.path):
         return None
     image = RunImage.from_manifest(view.run.manifest, row, CLEAN, 0.0)
     try:

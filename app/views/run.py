@@ -215,9 +215,7 @@ def _show_job(path: Path) -> None:
     with title:
         state = ":orange[stopping …]" if is_stopping else _state(is_running, progress)
         started = f"{datetime.fromtimestamp(jobs.started_at(path)):%d %B, %H:%M}"
-        st.markdown(
-            f"**{escaping.markdown(path.name)}** · {state} · started {escaping.markdown(started)}"
-        )
+        st.markdown(f"**{escaping.markdown(path.name)}** · {state} · started {escaping.markdown(started)}")
     with side:
         if is_running:
             st.button(

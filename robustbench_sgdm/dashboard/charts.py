@@ -100,13 +100,14 @@ def severity_curves(
     return alt.layer(*layers).properties(height=height)
 
 
-def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
+def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: bool = False) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects the cell as `cell`.
 
     Args:
         frame: corruption, severity, change (points), interval and p (in words), significant (bold with a star).
         metric: what changes.
         dark: whether the page is dark.
+        compact: whether it is as low as a screen needs it, without its legend.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
     shown = frame.assign(
@@ -139,8 +140,10 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         ],
         fields=["corruption", "severity"],
         dark=dark,
+        has_legend=not compact,
     )
-    return chart.properties(height=34 * shown["name"].nunique() + 165)
+    rows = shown["name"].nunique()
+    return chart.properties(height=max(15 * rows, min(28 * rows, 290)) + 35 if compact else 34 * rows + 165)
 
 
 def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> Chart:
@@ -268,6 +271,7 @@ def _heat_map(
     tooltip: Sequence[alt.Tooltip],
     dark: bool,
     fields: Sequence[str] = (),
+    has_legend: bool = True,
 ) -> Chart:
     """A coloured cell with its text for each row of a frame.
 
@@ -280,6 +284,7 @@ def _heat_map(
         tooltip: of a cell.
         dark: whether the page is dark.
         fields: that a click selects, as `cell`.
+        has_legend: whether the colours are explained below.
     """
     low, high = bounds
     place = ((frame["value"] - low) / (high - low)).fillna(0).clip(0, 1)
@@ -297,7 +302,7 @@ def _heat_map(
         color=alt.Color(
             "value:Q",
             scale=alt.Scale(domain=domain, range=list(colors), interpolate="rgb"),
-            legend=alt.Legend(orient="bottom", gradientLength=220),
+            legend=alt.Legend(orient="bottom", gradientLength=220) if has_legend else None,
             title=title,
         )
     )

@@ -462,7 +462,7 @@ def test_an_address_loads_nothing_that_a_run_names(free: Server, page: str, quer
         assert "Show the images" in shown
         assert ("Load the detectors" in shown) == ("any" in query)
     if page == "live":
-        assert ("Load the detectors" if query["source"] == "a sample" else "Show the image") in shown
+        assert ("Load the detectors" if query["source"] == "a sample" else "Show the images") in shown
 
 
 def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> None:

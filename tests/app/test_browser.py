@@ -333,6 +333,38 @@ def test_what_is_seen_can_be_saved(visit: Callable[..., Visitor]) -> None:
     )
 
 
+def test_the_overview_leads_to_pictures(visit: Callable[..., Visitor], comparisons: Path) -> None:
+    """From the verdict, a corruption, a cell of the map or a flip: each is one click away from its images."""
+    visitor = visit(words=("--", str(comparisons / "two")))
+    page = visitor.page
+    visitor.go("overview?run=two")
+    page.locator(".st-key-mean-curve canvas, .st-key-mean-curve svg.marks").first.wait_for()
+    told = visitor.text()
+    assert "b scores higher" in told or "no difference" in told.lower()
+    assert (
+        told.index("Best for b") < told.index("fog:") < told.index("Worst for b") < told.index("motion blur:")
+    )
+
+    page.get_by_role("button", name=re.compile("^fog: ")).click()
+    visitor.wait_for_address("order=right+finds+more")
+    page.get_by_text("fog at severity 3").wait_for()
+    visitor.settle()
+    assert len(visitor.counts()) == 2
+
+    page.get_by_role("link", name="Overview").click()
+    tile = page.get_by_role("button", name=re.compile("^Open ")).first
+    tile.wait_for()
+    page.locator(
+        ".tile image[href^='data:image/']"
+    ).first.wait_for()  # after a click elsewhere pictures may be read
+    text = tile.inner_text()
+    tile.click()
+    visitor.wait_for_address("image=")
+    visitor.settle()
+    assert re.match(r"(fog|motion blur), severity 3\s+only [ab] finds \d objects?", text)
+    assert f"{text.partition(',')[0]} at severity 3" in visitor.text()
+
+
 def test_the_gallery_leads_to_the_picture(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.go(

@@ -23,9 +23,6 @@ SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 BOXES = {kind: palette.OUTCOME_COLORS[kind] for kind in ("matched", "missed", "false")}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
 
-# Streamlit's own search for the server, from an address with a page's name in it.
-SEARCH = re.compile(r"/\w+/_stcore/(health|host-config)$")
-
 
 class Visitor:
     """A page of the browser that notes what goes wrong: console errors, failed and foreign requests."""
@@ -39,7 +36,7 @@ class Visitor:
         page.on("request", self._request)
 
     def _console(self, message: Any) -> None:
-        if message.type == "error" and not SEARCH.search(message.location.get("url", "")):
+        if message.type == "error":
             self.wrong.append(f"{message.text} {message.location}")
 
     def _request(self, request: Any) -> None:

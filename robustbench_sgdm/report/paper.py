@@ -220,4 +220,5 @@ def _bookmark(writer: Any, sections: Sequence[Section], pages: Mapping[str, int]
             item = writer.add_outline_item(title=section.title, page_number=pages[section.id] - 1)
             for one in section.figures:
                 title = escape_control_chars(f"Figure {one.number}: {one.title}")
-                writer.add_outline_item(title, pages[f"figure-{one.number}"] - 1, parent=item)
+                page_number = pages[f"figure-{one.number}"] - 1
+                writer.add_outline_item(title=title, page_number=page_number, parent=item)

@@ -24,6 +24,7 @@ MAX_ROWS = 16
 _NAMES = 1.15  # inches of the rows' names
 _ROW = 0.16  # inches of a row
 _HEAD = 0.5  # inches above and below the rows
+_TURNED = 0.65  # inches more below them, where the columns' labels are turned
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 _COLUMNS = ["corruption", "column", "value", "significant"]
 
@@ -59,16 +60,17 @@ def draw_compact_map(one: CompactMap) -> Figure:
     values = table.to_numpy(float)
     limit = float(np.nanmax(np.abs(values))) or 1.0
     wide = (COLUMN - _NAMES) / len(columns)
+    is_long = max(map(fonts.width, columns)) > wide
     with plot_style():
-        figure = Figure(figsize=(COLUMN, _HEAD + _ROW * len(table)), layout="constrained")
+        high = _HEAD + _ROW * len(table) + _TURNED * is_long
+        figure = Figure(figsize=(COLUMN, high), layout="constrained")
         axis = figure.subplots()
         edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(table) + 1) - 0.5
         # Rectangles, not an image: they stay sharp when enlarged.
         mesh = axis.pcolormesh(
             *edges, values if one.signed else -values, cmap=_SCALE, vmin=-limit, vmax=limit, linewidth=0
         )
-        is_long = max(map(fonts.width, columns)) > wide
-        labels = list(fonts.fit_names(columns, _NAMES if is_long else wide, 7).values())
+        labels = list(fonts.fit_names(columns, 0.9 if is_long else wide, 7).values())
         axis.set_xticks(range(len(columns)), labels, fontsize=7)
         if is_long:
             axis.tick_params(axis="x", rotation=30)

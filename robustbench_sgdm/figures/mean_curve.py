@@ -39,8 +39,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
         axis.set(xlabel="severity (0 = clean)" if clean else "severity", ylabel=f"mean {metric} (%)")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        legend_above(figure, handles)
-        lines = -(-len(models) // figure.legends[0]._ncols)
+        lines = legend_above(figure, handles)
         figure.set_size_inches(COLUMN, _HEIGHT + _LEGEND_LINE * (lines - 1))
     return figure
 

@@ -21,7 +21,7 @@ from robustbench_sgdm.figures.registry import all_figures, draw, figure
 from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
 from robustbench_sgdm.figures.severity import draw_severity_curves
 from robustbench_sgdm.figures.shift import draw_shift
-from robustbench_sgdm.figures.side_by_side import Panel, draw_panels, draw_side_by_side
+from robustbench_sgdm.figures.side_by_side import Panel, PanelRow, draw_panels, draw_side_by_side
 from robustbench_sgdm.figures.style import (
     check_suffix,
     colors_of,
@@ -38,6 +38,7 @@ __all__ = [
     "FlippedPanel",
     "ImageRef",
     "Panel",
+    "PanelRow",
     "RunAnalysis",
     "all_figures",
     "check_suffix",

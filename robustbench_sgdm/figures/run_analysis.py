@@ -13,9 +13,23 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.datasets import Image, image_decoding
+from robustbench_sgdm.figures.crops import crop_middle
 from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals, PooledBoxes
-from robustbench_sgdm.store import Run, TrainingLog, read_logs
-from robustbench_sgdm.tables import Summary, Verdict, humanize, model_costs, summarize, verdicts
+from robustbench_sgdm.store import Run, TrainingLog, has_image, read_logs
+from robustbench_sgdm.tables import (
+    METRICS_SHOWN,
+    Overview,
+    Summary,
+    Verdict,
+    humanize,
+    model_costs,
+    score_rows,
+    summarize,
+    verdicts,
+)
+
+_SHEET_CANDIDATES = 12  # images that a contact sheet's is chosen from
 
 ImageRef = tuple[str, float, int]
 """A corrupted image: corruption, severity, image id."""
@@ -59,6 +73,12 @@ class RunAnalysis:
         if frame.empty:
             raise DataError(f"{self.run.path} has no complete cell; run the same command again")
         return robustness.average_trainings(frame, self.run.groups)
+
+    def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the column `model`, sorted as `results` has the models, so that all figures colour them alike."""
+        places = {model: i for i, model in enumerate(dict.fromkeys(self.results["model"]))}
+        order = frame["model"].map(places).sort_values(kind="stable")
+        return frame.loc[order.index].reset_index(drop=True)
 
     @cached_property
     def metric_name(self) -> str:
@@ -121,6 +141,25 @@ class RunAnalysis:
             lambda: self.bootstrap,
             lambda *pair: self._flips_of(pair),
         )
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The run as the terminal shows it; without intervals where there are none.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        sets, pairs = list(self.corruption_sets), self.run.baseline_pairs
+        first = next(iter(sets), None)
+        metrics = list(dict.fromkeys([self.metric_name, *METRICS_SHOWN]))
+        models = list(dict.fromkeys(self.results["model"]))
+        try:
+            ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
+            is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
+            verdicts = [] if is_ranked else self.verdicts
+            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
+        except DataError:
+            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:
@@ -394,12 +433,22 @@ class RunAnalysis:
         """The images of the summary."""
         return [(one.corruption, one.severity, one.image_id) for one in self.summary.flips]
 
-    @property
+    @cached_property
     def contact_sheet(self) -> list[ImageRef]:
-        """The images of the contact sheet: the data set's first image under every corruption."""
-        first = int(self.run.ground_truth().images["image_id"].iloc[0])
+        """The images of the contact sheet: one image under every corruption.
+
+        Of a few it is the one that shows most contrast, where their files are still there; once its versions are stored,
+        it stays.
+        """
         cells = dict.fromkeys((c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN)
-        return [(CLEAN, 0.0, first), *((c, s, first) for c, s in cells)]
+        levels = [(CLEAN, 0.0), *cells]
+        images = list(self.run.ground_truth().dataset_images().values())
+        few = images[:: max(1, len(images) // _SHEET_CANDIDATES)][:_SHEET_CANDIDATES]
+        chosen = next((i for i in few if all(has_image(self.run, c, s, i.id) for c, s in levels)), None)
+        if chosen is None:
+            contrast = {image.id: _contrast(image) for image in few}
+            chosen = max(few, key=lambda image: contrast[image.id])
+        return [(c, s, chosen.id) for c, s in levels]
 
     @cached_property
     def training_logs(self) -> list[TrainingLog]:
@@ -415,6 +464,14 @@ class RunAnalysis:
         if not logs:
             raise DataError(f"no training log beside the weights of {self.run.path}")
         return logs
+
+
+def _contrast(image: Image) -> float:
+    """Of the part that a contact sheet shows; -1 if the file cannot be read."""
+    try:
+        return float(crop_middle(image_decoding.read_image(image)).mean(axis=2).std())
+    except DataError:
+        return -1.0
 
 
 def short_title(corruption_set: CorruptionSet) -> str:

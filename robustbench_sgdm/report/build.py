@@ -206,6 +206,7 @@ def _template() -> jinja2.Template:
         "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
+        "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

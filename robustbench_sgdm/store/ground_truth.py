@@ -61,6 +61,11 @@ class GroundTruth:
             annotations=objects.reset_index(drop=True),
         )
 
+    def of_category(self, category_id: int) -> Self:
+        """The ground truth of one category alone: its objects in all images."""
+        objects = self.annotations[self.annotations["category_id"] == category_id]
+        return replace(self, annotations=objects.reset_index(drop=True))
+
     def dataset_images(self) -> dict[int, Image]:
         """The images by id, as the data set has them, to be decoded from where the run found them."""
         upright = self.images.get("upright", pd.Series(True, self.images.index))

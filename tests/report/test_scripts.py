@@ -17,7 +17,6 @@ import pytest
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
-from matplotlib.legend import Legend
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
@@ -192,9 +191,8 @@ def test_each_figure_draws_them(analysis: RunAnalysis, name: str, ending: str, t
         assert {ord(c) for c in text} <= known | {ord("\n")}, text
     if name in {"classes", "severity", "means", "sizes"}:
         named = [*figure.legends, *figure.axes[0].texts]  # a single panel names its lines at their ends
-        texts = [
-            t.get_text() for each in named for t in (each.get_texts() if isinstance(each, Legend) else [each])
-        ]
+        found = [t for each in named for t in each.findobj(Text) if isinstance(t, Text)]
+        texts = [text.get_text() for text in found if text.get_text()]
         assert len(set(texts)) == 3 and "сеть" in texts
         assert all(t.startswith("_モデ") for t in texts if t != "сеть")
         for each in named:

@@ -1,8 +1,10 @@
 """The oldest and the newest supported Python of this machine: says which they are, and tries the package on each.
 
-Nothing is downloaded. With an environment of its own (`make VENV=.venv-3.13 PYTHON=python3.13 .venv-3.13/installed`) a
-Python runs a selection of tests; without one it compiles every file and prints the command line's help, with the packages
-of the environment that runs this, of which those that the command line loads at its start have no compiled parts.
+With an environment of its own, which `--install` makes for the newest, a Python runs a selection of tests. Without one
+it compiles every file and prints the command line's help, with the packages of the environment that runs this, of which
+those that the command line loads at its start have no compiled parts.
+
+    python .ci/pythons.py [--install]
 """
 
 import os
@@ -82,12 +84,24 @@ def _run(python: Path, module: list[str], path: str) -> int:
         return subprocess.run(words, cwd=ROOT, env=environment, stdout=output, check=False).returncode
 
 
+def install_newest(version: str, python: Path) -> int:
+    """Make an environment for a Python that is not this one; gives the exit code."""
+    environment = f".venv-{version}"
+    if version == CURRENT:
+        return 0
+    words = ["make", f"VENV={environment}", f"PYTHON={python}", f"{environment}/installed"]
+    return subprocess.run(words, cwd=ROOT, check=False).returncode
+
+
 def main() -> int:
     """Try the oldest and the newest; gives the exit code."""
     here = {version: python for version in supported_versions() if (python := find_python(version))}
+    newest = next(reversed(here))
+    if "--install" in sys.argv[1:]:
+        return install_newest(newest, here[newest])
     missing = [version for version in supported_versions() if version not in here]
     print(f"supported Pythons on this machine: {', '.join(here)}; not here: {', '.join(missing) or 'none'}")
-    tried = dict.fromkeys([next(iter(here)), next(reversed(here))])
+    tried = dict.fromkeys([next(iter(here)), newest])
     return max(try_package(version, here[version]) for version in tried)
 
 

@@ -490,23 +490,32 @@ class Run:
         """
         return [verdict.headline for verdict in self.analysis().verdicts]
 
-    def report(self) -> tuple[Path, Path]:
+    @check_arguments
+    def report(self, *, summary: bool = False, page_size: str = "A4") -> tuple[Path, Path]:
         """Write `report.html` and `report.pdf` into the run directory; gives their paths.
 
         Sections without data are left out; images that cannot be reproduced are logged.
+
+        Args:
+            summary: write the first page alone, as `summary.html` and `summary.pdf`.
+            page_size: of the PDF, A4 or Letter.
+
+        Raises:
+            UsageError: another page size.
         """
         from robustbench_sgdm import report
 
         analysis = self.analysis()
-        for each, wanted in [
-            *((pair, "image_refs") for pair in analysis.by_pair),
-            (analysis, "contact_sheet"),
-        ]:
+        wanted_images = [(analysis, "summary_images")]
+        if not summary:
+            wanted_images += [(pair, "image_refs") for pair in analysis.by_pair]
+            wanted_images.append((analysis, "contact_sheet"))
+        for each, wanted in wanted_images:
             try:
                 self._make_images(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
                 _LOG.info("without some images: %s", error)
-        return report.write_report(analysis)
+        return report.write_report(analysis, summary_only=summary, page_size=page_size)
 
     def model_index(self) -> str:
         """P, mPC and rPC of every model as the `model-index` of a model card on Hugging Face, in YAML.
@@ -565,10 +574,13 @@ class Run:
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
-        if name in ("side-by-side", "contact-sheet"):
-            self._make_images(
-                analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
-            )
+        shown = {
+            "side-by-side": "image_refs",
+            "contact-sheet": "contact_sheet",
+            "flipped-objects": "summary_images",
+        }
+        if name in shown:
+            self._make_images(analysis, getattr(analysis, shown[name]))
         return figures.draw(name, analysis)
 
     def analysis(self, **what: Any) -> "RunAnalysis":

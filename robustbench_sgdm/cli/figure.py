@@ -104,6 +104,10 @@ def report(
     baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
     corruptions: CorruptionDirOption = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Only the first page, as summary.html and summary.pdf.")
+    ] = False,
+    paper: Annotated[str, typer.Option("--paper", help="Page size of the PDF: A4 or letter.")] = "A4",
 ) -> None:
     """Write a stored run's report.html and report.pdf, and its figures with their data.
 
@@ -122,17 +126,17 @@ def report(
         run = api.join_runs(runs, out, command=shlex.join(["robustbench", *sys.argv[1:]])).path
     opened = api.Run.open(run, baseline=baseline, resamples=resamples, corruptions=corruptions or [])
     print_baseline(opened)
-    write_report(opened)
+    write_report(opened, summary=summary, page_size=paper)
 
 
-def write_report(run: "Run") -> None:
+def write_report(run: "Run", *, summary: bool = False, page_size: str = "A4") -> None:
     """Write both files and print the verdicts; missing images are logged."""
     from robustbench_sgdm.cli.console import info, progress_bars
     from robustbench_sgdm.core.errors import DataError
 
     with progress_bars() as progress:
         run = replace(run, progress=progress)
-        paths = run.report()
+        paths = run.report(summary=summary, page_size=page_size)
     with contextlib.suppress(DataError):  # the report says why there are none
         for verdict in run.verdicts():
             info(f"verdict {verdict}")

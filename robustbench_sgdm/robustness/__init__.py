@@ -15,7 +15,12 @@ from robustbench_sgdm.robustness.aggregates import (
     summarize,
     summary,
 )
-from robustbench_sgdm.robustness.by_class import CLASS_METRICS, FEW_OBJECTS, class_intervals
+from robustbench_sgdm.robustness.by_class import (
+    CLASS_METRICS,
+    FEW_OBJECTS,
+    class_intervals,
+    has_class_intervals,
+)
 from robustbench_sgdm.robustness.error_analysis import (
     ERROR_TYPES,
     OBJECT_OUTCOMES,
@@ -83,6 +88,7 @@ __all__ = [
     "first_failures",
     "half_severities",
     "has_cached_samples",
+    "has_class_intervals",
     "holm",
     "load_means",
     "lower_is_better",

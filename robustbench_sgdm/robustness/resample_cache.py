@@ -275,9 +275,9 @@ def _load_or_none(
     return BootstrapSamples(statistic.without_detections(run, cell), empty, empty)
 
 
-def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
-    """Whether the average precision of all complete cells is cached, so that `bootstrap_intervals` is instant."""
-    statistic = average_precision()
+def has_cached_samples(run: Run, statistic: Statistic | None = None, *, seed: int = 0) -> bool:
+    """Whether a statistic of all complete cells is cached; by default AP's, so that `bootstrap_intervals` is instant."""
+    statistic = statistic or average_precision()
     return all(
         read_stamp(_file(run, cell, statistic), "stamp", run.files) == _stamp(cell, statistic, seed)
         for cell in run.cells

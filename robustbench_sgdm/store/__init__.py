@@ -7,7 +7,14 @@ from robustbench_sgdm.store.garbage import StaleFile, find_stale_files, remove_s
 from robustbench_sgdm.store.ground_truth import GroundTruth
 from robustbench_sgdm.store.joining import join_runs
 from robustbench_sgdm.store.locks import is_locked
-from robustbench_sgdm.store.runs import IMAGE_QUALITY, Run, is_run, list_runs, match_seeds
+from robustbench_sgdm.store.runs import (
+    IMAGE_QUALITY,
+    Run,
+    describe_state,
+    is_run,
+    list_runs,
+    match_seeds,
+)
 from robustbench_sgdm.store.schema import (
     MANIFEST,
     SCHEMA,
@@ -47,6 +54,7 @@ __all__ = [
     "StaleFile",
     "TrainingLog",
     "cell_key",
+    "describe_state",
     "find_stale_files",
     "group_logs",
     "has_image",

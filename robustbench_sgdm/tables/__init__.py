@@ -11,6 +11,7 @@ from robustbench_sgdm.tables.comparison import (
     to_json,
     to_json_text,
 )
+from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
@@ -26,6 +27,16 @@ from robustbench_sgdm.tables.results import (
     sizes_table,
 )
 from robustbench_sgdm.tables.shift import shift_tables
+from robustbench_sgdm.tables.summary import (
+    CorruptionValue,
+    FlippedImage,
+    ModelCost,
+    Ranking,
+    Summary,
+    model_costs,
+    summarize,
+    summary_tables,
+)
 from robustbench_sgdm.tables.table import (
     Table,
     format_interval,
@@ -49,7 +60,12 @@ from robustbench_sgdm.tables.verdict import (
 
 __all__ = [
     "METRICS_SHOWN",
+    "CorruptionValue",
+    "FlippedImage",
+    "ModelCost",
     "Overview",
+    "Ranking",
+    "Summary",
     "Table",
     "Verdict",
     "are_distinguishable",
@@ -74,6 +90,7 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "model_costs",
     "model_index",
     "notes_once",
     "object_table",
@@ -83,6 +100,9 @@ __all__ = [
     "sizes_table",
     "split_columns",
     "starred",
+    "summarize",
+    "summary_tables",
+    "to_csv",
     "to_json",
     "to_json_text",
     "to_latex",

@@ -240,7 +240,7 @@ def _is_inert(content: bytes) -> bool:
     )
 
 
-def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]]) -> pd.DataFrame:
+def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.DataFrame:
     """All networks as one table."""
     rows = [
         {
@@ -259,7 +259,7 @@ def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def _page(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]], reasons: Sequence[str]) -> str:
+def _page(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]], reasons: Sequence[str]) -> str:
     environment: Any = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.root() / "reports"),
         autoescape=True,
@@ -287,5 +287,5 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _interval(row: Mapping[str, Any], statistic: str) -> str:
+def _interval(row: Mapping[Any, Any], statistic: str) -> str:
     return tables.format_interval(row[statistic], row[f"{statistic}_low"], row[f"{statistic}_high"])

@@ -153,7 +153,7 @@ def _column_widths(table: Table) -> list[int]:
 def _wrap(text: str, width: int, *, least: bool = False) -> list[str]:
     """The lines of a text, broken at spaces and hyphens, and within words that are wider; with `least` at every place."""
     lines, line = [], ""
-    for word in re.split("(?<=[- ])", text):
+    for word in re.split(r"(?<= )|(?<=\w-)(?=\w)", text):
         if line and (least or cell_len(line + word.rstrip()) > width):
             lines.append(line.rstrip())
             line = ""

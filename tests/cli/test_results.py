@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from rich.cells import cell_len
 
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.robustness import bootstrap_intervals
@@ -120,7 +121,7 @@ def test_names_of_eighty_characters_and_wide_letters_fold(
     rows = [["a-very-long-label " * 4, "12.34", "56.78 +1.00"], ["検出器" * 4, "1.00", "2.00"]]
     console.print_compact([Table("t", ["corruption", "x" * 80, "検出" * 20], rows)])
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(console.cell_len, lines)) <= 80
+    assert max(map(cell_len, lines)) <= 80
     assert re.sub(r"\s", "", "".join(lines)).count("x") >= 80
 
 

@@ -109,6 +109,8 @@ def _mask(line: str) -> str:
 def reader(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Reader]:
     # A latency is of no interest here, and a busy machine would take a minute for its 25 rounds.
     monkeypatch.setattr(evaluation, "measure_latency", partial(measure_latency, rounds=6))
+    # Every run ends with a report: here `robustbench report` writes one, and no other run does.
+    monkeypatch.setattr("robustbench_sgdm.cli.run.write_report", lambda *_: None)
     yield Reader(project, monkeypatch, capsys)
 
 

@@ -15,6 +15,7 @@ def main() -> None:
     st.html(APP / "page.css")
     if st.context.theme.type == "dark":
         st.html(APP / "dark.css")
+    st.logo(_wordmark(), size="medium")
     declared, problems = load_pages(APP / "views")
     pages = {page.name: _entry(page, page is declared[0]) for page in declared}
     st.session_state["pages"] = pages  # for links between them
@@ -25,6 +26,16 @@ def main() -> None:
     for problem in problems:
         st.error(escaping.markdown(problem), icon=":material/error:")
     page.run()
+
+
+def _wordmark() -> str:
+    """The product's name as an SVG image, in the color of the page's text."""
+    color = "#e8ecf5" if st.context.theme.type == "dark" else "#1a2233"
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="190" height="32" viewBox="0 0 190 32" role="img">'
+        f'<text x="0" y="21" font-family="system-ui, sans-serif" font-size="17" font-weight="700" fill="{color}">'
+        "RobustBench-SGDM</text></svg>"
+    )
 
 
 def _entry(page: Page, is_first: bool) -> "st.Page":

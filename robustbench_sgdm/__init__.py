@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         corrupt_dataset,
         evaluate,
         export,
+        join_runs,
         load_detector,
         loss_curves,
         score,
         train,
         verify_pixels,
+        write_leaderboard,
     )
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.config import (
@@ -79,12 +81,14 @@ __all__ = [
     "corrupt_dataset",
     "evaluate",
     "export",
+    "join_runs",
     "load_detector",
     "loss_curves",
     "score",
     "train",
     "verify_pixels",
     "wrap_detector",
+    "write_leaderboard",
 ]
 
 

@@ -200,6 +200,64 @@ def comparison_names(runs: "Sequence[Run]") -> set[str]:
     return comparison.comparison_names([run.directory for run in runs])
 
 
+@check_arguments
+def join_runs(runs: "Sequence[str | Path | Run]", out: str | Path, *, command: str = "") -> "Run":
+    """Join runs of the same images, seed and engine into one run directory, which has one report.
+
+    Cells and cached statistics are copied; nothing is predicted. A model of several runs is called `name@run` and is
+    compared with the first run's.
+
+        join_runs(["runs/robustness/a", "runs/robustness/b"], "runs/robustness/both").report()
+
+    Args:
+        runs: directories, or opened runs.
+        out: the new directory; that of the same join is written again.
+        command: that its manifest records.
+
+    Raises:
+        UsageError: `out` holds something else.
+        DataError: not a run directory, or runs that cannot be compared.
+    """
+    from robustbench_sgdm import robustness, store
+
+    opened = [one.directory if isinstance(one, Run) else Run.open(one).directory for one in runs]
+    different = list({run.path.resolve(): run for run in opened}.values())
+    if not different:
+        raise UsageError("there is no run to join; name run directories")
+    robustness.check_comparable(different)
+    names = robustness.unique_model_names(different)
+    return Run(store.join_runs(different, names, Path(out), command))
+
+
+@check_arguments
+def write_leaderboard(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    resamples: int = 1000,
+    progress: Progress = no_progress,
+) -> tuple[Path, list[str]]:
+    """Write a static leaderboard of runs; those that can be compared are ranked together.
+
+    Args:
+        runs: run directories, or folders of such.
+        out: folder of the site.
+        resamples: of the images, behind every interval; statistics are cached in the run directories.
+        progress: called with the number of runs read.
+
+    Returns:
+        Its `index.html`, and why runs or reports are not in it, a line each.
+
+    Raises:
+        DataError: no run can be read.
+    """
+    from robustbench_sgdm import leaderboard
+
+    return leaderboard.write_leaderboard(
+        [Path(run) for run in runs], Path(out), resamples=resamples, progress=progress
+    )
+
+
 @takes(CopyConfig)
 def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     """Write corrupted copies of a data set in COCO layout; their pixels are those that `evaluate` sees.
@@ -432,23 +490,45 @@ class Run:
         """
         return [verdict.headline for verdict in self.analysis().verdicts]
 
-    def report(self) -> tuple[Path, Path]:
+    @check_arguments
+    def report(self, *, summary: bool = False, page_size: str = "A4") -> tuple[Path, Path]:
         """Write `report.html` and `report.pdf` into the run directory; gives their paths.
 
         Sections without data are left out; images that cannot be reproduced are logged.
+
+        Args:
+            summary: write the first page alone, as `summary.html` and `summary.pdf`.
+            page_size: of the PDF, A4 or Letter.
+
+        Raises:
+            UsageError: another page size.
         """
         from robustbench_sgdm import report
 
         analysis = self.analysis()
-        for each, wanted in [
-            *((pair, "image_refs") for pair in analysis.by_pair),
-            (analysis, "contact_sheet"),
-        ]:
+        wanted_images = [(analysis, "summary_images")]
+        if not summary:
+            wanted_images += [(pair, "image_refs") for pair in analysis.by_pair]
+            wanted_images.append((analysis, "contact_sheet"))
+        for each, wanted in wanted_images:
             try:
                 self._make_images(each, getattr(each, wanted))
             except (DataError, UnsafeFileError, ImportError) as error:
                 _LOG.info("without some images: %s", error)
-        return report.write_report(analysis)
+        return report.write_report(analysis, summary_only=summary, page_size=page_size)
+
+    def model_index(self) -> str:
+        """P, mPC and rPC of every model as the `model-index` of a model card on Hugging Face, in YAML.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        from robustbench_sgdm import tables
+
+        analysis = self.analysis()
+        metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
+        data = self.directory.manifest.data
+        return tables.model_index(analysis.overview, metrics, data.name, data.fingerprint)
 
     @check_arguments
     def figure(
@@ -494,10 +574,13 @@ class Run:
             confidence=confidence,
             models=trained_pair(self.directory, model) if name == "side-by-side" and model else None,
         )
-        if name in ("side-by-side", "contact-sheet"):
-            self._make_images(
-                analysis, analysis.contact_sheet if name == "contact-sheet" else analysis.image_refs
-            )
+        shown = {
+            "side-by-side": "image_refs",
+            "contact-sheet": "contact_sheet",
+            "flipped-objects": "summary_images",
+        }
+        if name in shown:
+            self._make_images(analysis, getattr(analysis, shown[name]))
         return figures.draw(name, analysis)
 
     def analysis(self, **what: Any) -> "RunAnalysis":

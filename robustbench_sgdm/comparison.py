@@ -12,7 +12,7 @@ from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_err
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.robustness import COCO_SIZES, FirstFailures, Intervals, Sizes
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import Table, Verdict
+from robustbench_sgdm.tables import Overview, Table, Verdict
 
 FIRST_FAILURE = "first-failure"
 """What `first_failures` is called among metrics."""
@@ -223,6 +223,36 @@ class Comparison:
             self.table, self.pairs, self.metrics[0], primary, self.identical, level=self.config.level
         )
 
+    @cached_property
+    def overview(self) -> Overview:
+        """What the terminal shows at first."""
+        sets = list(self.intervals.sets)
+        shown = replace(self.intervals, groups={m: self.intervals.groups[m] for m in self.models})
+        ranks = {}
+        if len(self.models) > 2:
+            first = next(iter(sets), None)
+            ranks = {m: robustness.rank_networks(shown, m, first) for m in self.metrics}
+        verdicts = [] if ranks and self.default_baseline else self.verdicts  # nobody asked about these pairs
+        return Overview(self.table, self.models, self.pairs, sets, ranks, verdicts, level=self.config.level)
+
+    def overview_tables(self) -> list[list[Table]]:
+        """What the terminal shows at first, most important first; each table in several widths, the widest first."""
+        overview, families = self.overview, self.intervals.sets
+        shown = []
+        for metric in self.metrics:
+            shown.append([overview.ranking(metric) or overview.means(metric, families)])
+            if metric == self.metrics[0]:
+                shown.append(overview.metric_tables(metric))
+        return shown + [[table] for table in self._requested_tables()]
+
+    def _requested_tables(self) -> list[Table]:
+        """Tables that only a setting asks for."""
+        shown: list[Table] = []
+        if self.first_failures is not None:
+            shown += tables.first_failure_tables(self.first_failures.table, self.config.level)
+        shown += [tables.class_interval_table(frame, self.config.level) for frame in self.by_class]
+        return shown + ([tables.confidence_table(self.confidences)] if self.confidences else [])
+
     def rows(self) -> pd.DataFrame:
         """Everything, as a row per number; see `tables.comparison_rows`."""
         failures = None if self.first_failures is None else self.first_failures.table
@@ -236,10 +266,7 @@ class Comparison:
     def tables(self) -> list[Table]:
         """Everything, as tables for people."""
         shown = tables.comparison_tables(self.table, self.config.level, self.identical)
-        if self.first_failures is not None:
-            shown += tables.first_failure_tables(self.first_failures.table, self.config.level)
-        shown += [tables.class_interval_table(frame, self.config.level) for frame in self.by_class]
-        shown += [tables.confidence_table(self.confidences)] if self.confidences else []
+        shown += self._requested_tables()
         shown += [tables.half_severity_table(self.half_severities)] if len(self.half_severities) else []
         return shown + [tables.flip_table(counts, *pair) for pair, counts in self.flips.items()]
 

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -182,12 +182,19 @@ class Evaluation:
                 whole = replace(whole, parts=parts, predictions=whole.predictions + one.predictions)
         return whole
 
-    def run(self, progress: Progress | None = None, *, allow_identical: bool = False) -> Run:
+    def run(
+        self,
+        progress: Progress | None = None,
+        *,
+        allow_identical: bool = False,
+        on_estimate: Callable[[Estimate], None] = lambda _: None,
+    ) -> Run:
         """Compute every cell that is not stored yet; the same configuration resumes where it stopped.
 
         Args:
-            progress: in place of the configuration's.
+            progress: in place of the configuration's; its stages are the parts of the estimate.
             allow_identical: continue if two compared models detect the same, whatever the configuration says.
+            on_estimate: called with the estimate of all that is to do, up to the report, before it begins.
 
         Raises:
             UsageError: two compared models detect the same, and `allow_identical` is off.
@@ -203,11 +210,12 @@ class Evaluation:
             check_ray_options(self.config.address, device=self.plan.settings.device, gpus=self.config.gpus)
         run = self._start(self.plan, self.config.name or self.default_name, exist_ok=self.config.exist_ok)
         with run.lock():
-            failed = self._sweep(run, self.plan, progress)
+            failed = self._sweep(run, self.plan, progress, on_estimate=on_estimate)
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.read_latency().empty:
+                    progress("latency of the models", 0, 1)
                     run.write_latency(measure_latency(self.plan))
-                update = make_counter(progress, "computing PSNR and SSIM", count_measurements(self.plan, run))
+                update = make_counter(progress, "PSNR and SSIM", count_measurements(self.plan, run))
                 measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
             run = run.with_shifts({**run.manifest.shifts, **self._run_shifts(run, failed, progress)})
@@ -232,7 +240,7 @@ class Evaluation:
         for name, plan in self.shifts.items():
             shifted = self._start(plan, f"{run.path.name}-{name}", exist_ok=True)
             with shifted.lock():
-                failed += self._sweep(shifted, plan, progress)
+                failed += self._sweep(shifted, plan, progress, f"predictions for {name}")
                 shifted.write_results()
             directories[name] = shifted.path.name
         return directories
@@ -252,7 +260,14 @@ class Evaluation:
             )
         return run
 
-    def _sweep(self, run: Run, plan: Plan, progress: Progress) -> list[RobustBenchError]:
+    def _sweep(
+        self,
+        run: Run,
+        plan: Plan,
+        progress: Progress,
+        stage: str = "predictions",
+        on_estimate: Callable[[Estimate], None] = lambda _: None,
+    ) -> list[RobustBenchError]:
         """Predict and score everything that is not stored yet."""
         units = pending_units(plan, run.store)
         todo = sum(unit.size for unit in units)
@@ -267,12 +282,23 @@ class Evaluation:
                 capacity = replace(self._capacity(), workers=executor.workers)
                 cost = self._estimate(plan, units, capacity, run)
                 if plan is not self.plan:  # on other data models are not timed, and there is no report
-                    cost = replace(cost, parts={"predictions": cost.parts["predictions"]})
+                    cost = replace(cost, parts={stage: cost.parts["predictions"]})
+                else:
+                    on_estimate(self._with_shifts(cost))
                 _LOG.info("%s (%s)", cost, ", ".join(cost.details))
             except RobustBenchError as error:  # the sweep reports the error, if it matters
                 _LOG.info("duration unknown: %s", error)
-            update = make_counter(progress, "predicting", todo)
+            update = make_counter(progress, stage, todo)
             return run_sweep(plan, run.store, units=units, executor=executor, progress=update)
+
+    def _with_shifts(self, cost: Estimate) -> Estimate:
+        """The estimate with the predictions on other data, which come before anything is resampled."""
+        low, high = (second / max(cost.predictions, 1) for second in cost.parts["predictions"])
+        images = {name: len(plan.dataset) * len(plan.cells) for name, plan in self.shifts.items()}
+        shifts = {f"predictions for {name}": (low * n, high * n) for name, n in images.items()}
+        before = ("predictions", "latency of the models", "PSNR and SSIM")
+        first = {name: cost.parts[name] for name in before}
+        return replace(cost, parts={**first, **shifts, **cost.parts})
 
     def _estimate(
         self, plan: Plan, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None

@@ -128,19 +128,10 @@ def list_runs(project: Path) -> pd.DataFrame:
 
 
 def _describe_run(path: Path) -> tuple[str, str, int, int, tuple[str, ...], str]:
-    from robustbench_sgdm.core.versions import inference_version, scoring_version
-    from robustbench_sgdm.store import Run
+    from robustbench_sgdm.store import Run, describe_state
 
     run = Run.open(path)
-    done = len(run.cells) - len(run.missing_cells())
-    state = "complete" if done == len(run.cells) else "partial"
-    complete = [cell for cell in run.cells if run.store.is_complete(cell)]
-    if run.manifest.inference not in ("", inference_version()):
-        state = f"{state}, outdated: made by other versions"
-    elif old := sum(run.store.is_outdated(cell) for cell in run.cells):
-        state = f"{state}, {old} cells outdated"
-    elif any(run.store.has_outdated_scores(cell, scoring_version()) for cell in complete):
-        state = f"{state}, scores outdated"
+    state, done = describe_state(run)
     return path.name, state, done, len(run.cells), tuple(run.manifest.models), run.manifest.data.name
 
 

@@ -60,7 +60,7 @@ def test_a_run_from_python_is_the_command_s(
     assert capfd.readouterr() == ("", "")
     frame = run.results()
     assert frame["model"].tolist() == ["yolov8n", "yolov8n", "yolov8n-sgdm", "yolov8n-sgdm"]
-    assert any(stage == "predicting" and done == total for stage, done, total in stages)
+    assert any(stage == "predictions" and done == total for stage, done, total in stages)
     config = run.directory.manifest.config.content()
     assert config["imgsz"] == 64 and config["models"] == ["yolov8n-sgdm"]
     again = rb.evaluate("yolov8n-sgdm", project=tmp_path, name="r", **TWO)

@@ -163,14 +163,18 @@ def test_numbers_are_whole_on_narrow_terminals(
 ) -> None:
     run = make(tmp_path, {m: {} for m in models})
     monkeypatch.setattr(console.out, "_width", 400)
-    print_results(api.Run(run))
-    wide = capsys.readouterr().out + command("compare", str(run.path))[1]
-    monkeypatch.setattr(console.out, "_width", width)
-    print_results(api.Run(run))
-    narrow = capsys.readouterr().out + command("compare", str(run.path))[1]
     number = r"[+-]?\d+\.\d+\*?|< 0\.001"
-    assert set(re.findall(number, wide)) <= set(re.findall(number, narrow))  # by metric there are more
-    assert "…" not in narrow
+    short, full = [], []
+    for columns in (400, width):
+        monkeypatch.setattr(console.out, "_width", columns)
+        print_results(api.Run(run))
+        short.append(capsys.readouterr().out + command("compare", str(run.path))[1])
+        full.append(command("compare", str(run.path), "--all")[1])
+    assert set(re.findall(number, short[1])) <= set(re.findall(number, short[0]))  # some columns are left out
+    assert set(re.findall(number, full[0])) <= set(re.findall(number, full[1]))  # by metric there are more
+    assert "…" not in short[1] + full[1]
+    tables = short[1].partition("\nP  ")[0].splitlines() if len(models) == 2 else []
+    assert all(len(line) <= width for line in tables if not line.startswith("*:"))
 
 
 def test_a_table_without_room_is_shown_in_parts(

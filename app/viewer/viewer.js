@@ -1,9 +1,33 @@
-// Two panes over one image, zoomed and moved in step. Confidence, labels and truth are applied here, without
-// asking Python: a box's outcome does not depend on boxes of lower confidence.
+// One image as one to six detectors saw it: panes that zoom in step, with layers, classes and confidence as controls.
+// All of these are applied here, without asking Python: a box's outcome does not depend on boxes of lower confidence.
+// What is exported beside the component is free of the page, so that it can be tested without one.
+
+/** @typedef {{x: number, y: number, w: number, h: number}} Rect in pixels of the image */
+/** @typedef {[number, number, number, number]} View the part of the image that is shown: x, y, width, height */
+/**
+ * @typedef {Rect & {kind: string, label: string, score?: number | null, object?: number, partner?: number,
+ *   flip?: boolean}} Box `object`: index in `truth`; `partner`: score of the other model's box for the same object
+ */
+/** @typedef {{title: string, boxes: Box[], image?: string}} Pane */
+/** @typedef {{severity: number, image: string, panes: Box[][]}} Level a stored severity: a preview, and each pane's boxes */
+/**
+ * @typedef {{id: string, name: string, image: string, width: number, height: number, panes: Pane[], truth: Box[],
+ *   kinds: string[], colors: Record<string, string>, place: number, of: number, severity: number | null,
+ *   severities: number[], levels: Level[] | null, condition: string, state: State}} Data what Python sends
+ */
+/**
+ * @typedef {{confidence: number, truth: boolean, labels: boolean, hidden: string[], classes: string[],
+ *   view: View | null}} State what the address says; `hidden` and `classes` are the layers and classes not shown
+ */
+
 const SVG = "http://www.w3.org/2000/svg";
-const RANK = { false: 0, missed: 1, matched: 2 }; // drawn in this order, so that what was found lies on top
-const PEN = document.createElement("canvas").getContext("2d");
-const WORDS = { matched: "matched", missed: "missed", false: "false", both: "found by both", only: "only here" };
+const RANK = { truth: -1, false: 0, missed: 1, matched: 2 }; // drawn in this order: what was found lies on top
+const WORDS = { matched: "matched", missed: "missed", false: "false", both: "found by both", only: "only here", truth: "truth" };
+const DASHES = { missed: [8, 5], false: [2, 3.5], only: [2, 3.5] };
+const LAYER_KEYS = { truth: "G", matched: "M", missed: "N", false: "F", both: "M", only: "F" };
+const LABEL = { size: 12, high: 17, pad: 5 }; // px of the screen
+const GAP = 12, CAPTION = 30, SMALLEST = 260; // px
+const STRIP_DELAY = 250; // ms; who steps quickly through images needs no strip of each
 
 export default function (component) {
   const { parentElement, data } = component;
@@ -12,47 +36,158 @@ export default function (component) {
   return () => {};
 }
 
+/**
+ * How panes of one shape fill an area best.
+ * @param {number} count @param {number} width px @param {number} height px @param {number} aspect width / height
+ * @returns {{columns: number, width: number, height: number}} of each picture, px
+ */
+export function fitPanes(count, width, height, aspect) {
+  let best = { columns: 1, width: 0, height: 0 };
+  for (let columns = 1; columns <= count; columns++) {
+    const rows = Math.ceil(count / columns);
+    const wide = (width - GAP * (columns - 1)) / columns, high = (height - GAP * (rows - 1)) / rows - CAPTION;
+    const w = Math.max(1, Math.min(wide, high * aspect));
+    if (w > best.width) best = { columns, width: w, height: w / aspect };
+  }
+  return best;
+}
+
+/**
+ * Whether a confidence shows a box: a detection from its score up, a missed object where its detection scores less.
+ * @param {Box} box @param {number} confidence
+ */
+export function isShown(box, confidence) {
+  if (box.kind === "truth") return true;
+  return box.kind === "missed" ? !(box.score >= confidence) : box.score >= confidence;
+}
+
+/** Overlap of two boxes, 0 to 1. @param {Rect} a @param {Rect} b */
+export function iou(a, b) {
+  const w = Math.min(a.x + a.w, b.x + b.w) - Math.max(a.x, b.x), h = Math.min(a.y + a.h, b.y + b.h) - Math.max(a.y, b.y);
+  return w <= 0 || h <= 0 ? 0 : (w * h) / (a.w * a.h + b.w * b.h - w * h);
+}
+
+/**
+ * The objects on which panes differ at a confidence: missed in one, found in another.
+ * @param {Box[][]} panes @param {number} confidence @returns {Set<number>}
+ */
+export function differing(panes, confidence) {
+  const times = new Map();
+  for (const boxes of panes) for (const box of boxes) {
+    if (box.kind === "missed" && isShown(box, confidence)) times.set(box.object, (times.get(box.object) ?? 0) + 1);
+  }
+  return new Set([...times].filter(([, missed]) => missed < panes.length).map(([object]) => object));
+}
+
+/**
+ * Where labels go so that none lies over another; null where there is no room.
+ * @param {{box: Rect, w: number, h: number}[]} labels most important first; sizes in pixels of the image
+ * @param {View} view @returns {({x: number, y: number} | null)[]}
+ */
+export function placeLabels(labels, view) {
+  const [left, top, width, height] = view, taken = [];
+  return labels.map(({ box, w, h }) => {
+    if (box.x > left + width || box.y > top + height || box.x + box.w < left || box.y + box.h < top) return null;
+    const begin = box.x, end = box.x + box.w - w, over = box.y - h, under = box.y + box.h;
+    const places = [[begin, over], [begin, box.y], [end, over], [begin, under], [end, box.y], [begin, under - h], [end, under], [end, under - h]];
+    for (const [x, y] of places) {
+      const at = { x: clamp(x, left, left + width - w), y, w, h };
+      if (at.y < top || at.y + h > top + height) continue;
+      if (taken.some((other) => at.x < other.x + other.w && other.x < at.x + w && at.y < other.y + other.h && other.y < at.y + h)) continue;
+      taken.push(at);
+      return { x: at.x, y: at.y };
+    }
+    return null;
+  });
+}
+
+/** The smallest box around a point. @param {Box[]} boxes @param {number[]} point @param {number} slack px */
+export function boxAt(boxes, [x, y], slack) {
+  const around = boxes.filter((b) => x >= b.x - slack && y >= b.y - slack && x <= b.x + b.w + slack && y <= b.y + b.h + slack);
+  return around.reduce((least, b) => (!least || b.w * b.h < least.w * least.h ? b : least), null);
+}
+
+/**
+ * What a box is, in lines.
+ * @param {Box} box @param {Box[]} truth @returns {string[]}
+ */
+export function describe(box, truth) {
+  const lines = [`${box.label} · ${box.kind === "truth" ? "ground truth" : WORDS[box.kind]}`];
+  if (box.kind === "missed") lines.push(box.score == null ? "no box of this class matches it" : `its box scores ${box.score.toFixed(2)} only`);
+  else if (box.score != null) lines.push(`score ${box.score.toFixed(2)}`);
+  if (box.partner !== undefined) lines.push(box.partner ? `the other model's box scores ${box.partner.toFixed(2)}` : "the other model has no such box");
+  if (box.kind === "matched" && truth[box.object]) lines.push(`IoU ${iou(box, truth[box.object]).toFixed(2)} with its object`);
+  if (box.kind === "false") {
+    const best = Math.max(0, ...truth.filter((t) => t.label === box.label).map((t) => iou(box, t)));
+    lines.push(best ? `IoU ${best.toFixed(2)} with the nearest ${box.label}` : `overlaps no ${box.label}`);
+  }
+  if (box.kind === "missed" || box.kind === "truth") lines.push(`${Math.round(box.w)} × ${Math.round(box.h)} px`);
+  if (box.flip) lines.push("the models differ here");
+  return lines;
+}
+
+/** A part of an image kept within it. @param {View} view @param {number} width @param {number} height @returns {View} */
+export function clampView(view, width, height) {
+  const w = Math.min(width, Math.max(view[2], width / 40)), h = (w * height) / width;
+  return [clamp(view[0], 0, width - w), clamp(view[1], 0, height - h), w, h];
+}
+
+/** A number on a circle, or null. @param {number | null} number @param {number} of */
+export const circle = (number, of) => (number == null ? null : ((number % of) + of) % of);
+const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(high, low));
+
 class Viewer {
   constructor(root) {
-    this.view = null; // x, y, w, h in image pixels
+    this.view = null;
+    this.level = null; // the index of a previewed severity; null for the image itself
     this.root = document.createElement("div");
     this.root.className = "viewer";
-    this.root.innerHTML = `<div class="panes"></div>
-      <div class="bar">
+    this.root.innerHTML = `<div class="note" role="status"><span></span> <button>Show all boxes</button></div><div class="panes"></div>
+      <div class="bar" role="toolbar" aria-label="Viewer">
         <span class="group steps"><button class="previous" title="Previous image (←)" aria-label="Previous image">←</button
         ><button class="next" title="Next image (→)" aria-label="Next image">→</button></span>
-        <label>Confidence <input class="confidence" type="range" min="0.05" max="0.95" step="0.01"><output></output></label>
-        <label><input class="truth" type="checkbox"> Ground truth</label>
-        <label><input class="tags" type="checkbox"> Labels</label>
+        <span class="group layers" role="group" aria-label="Layers"></span>
+        <button class="tags" title="Labels (L)">Labels</button>
+        <details class="classes"><summary>Classes</summary><div class="sheet"></div></details>
+        <label><span class="word">Confidence</span> <input class="confidence" aria-label="Confidence" type="range" min="0.05" max="0.95" step="0.01"><output></output></label>
         <span class="spacer"></span>
         <span class="group"><button class="out" title="Zoom out (−)" aria-label="Zoom out">−</button
         ><button class="whole" title="Whole image (0)" aria-label="Whole image">⤢</button
         ><button class="in" title="Zoom in (+)" aria-label="Zoom in">+</button></span>
+        <details class="save"><summary>Save</summary><div class="sheet"><button class="png">PNG</button><button class="svg">SVG</button></div></details>
       </div>
-      <div class="key"></div>
-      <div class="hint"></div>`;
+      <div class="strip"><label>Severity <input class="sweep" type="range" min="0" step="1"><output></output></label><div class="levels"></div></div>
+      <div class="keys"></div>`;
     root.appendChild(this.root);
     this.find = (name) => this.root.querySelector(name);
     this.panes = this.find(".panes");
+    this.tip = element("div", { class: "tip", role: "tooltip" });
+    this.root.append(this.tip);
     this.wire();
+    new ResizeObserver(() => this.fit()).observe(this.root);
+    addEventListener("resize", () => this.root.isConnected && this.fit());
   }
 
+  /** @param {Data} data */
   update(component, data) {
     this.component = component;
-    const other = this.data?.id !== data.id, first = !this.data;
-    if (this.data?.of !== data.of || circle(this.wanted, data.of) === data.place) this.wanted = null;
+    const before = this.data, other = before?.id !== data.id, first = !before;
+    if (before?.of !== data.of || circle(this.wanted, data.of) === data.place) this.wanted = null;
     this.data = data;
     if (first) {
-      this.confidence = data.state.confidence;
-      this.truth = data.state.truth;
-      this.tags = data.state.labels;
-      this.view = data.state.view && inside(data.state.view, data) ? data.state.view : null;
+      const { confidence, truth, labels, hidden, classes, view } = data.state;
+      Object.assign(this, { confidence, labels, hidden: new Set(hidden), off: new Set(classes) });
+      if (!truth) this.hidden.add("truth");
+      this.view = isView(view, data) ? view : null;
     } else if (other) this.view = null;
     this.view ??= [0, 0, data.width, data.height];
-    this.find(".steps").style.display = data.of > 1 ? "" : "none";
-    this.find("input.truth").parentElement.style.display = data.truth.length ? "" : "none";
-    this.find(".hint").textContent = `${data.of > 1 ? "← → next image · " : ""}+ − 0 zoom, or double-click, drag, pinch, Ctrl + wheel · ${data.truth.length ? "G ground truth · " : ""}L labels`;
+    if (other || !data.levels || before?.severity !== data.severity) this.level = null; // of the preview; else it goes on
     for (const [kind, color] of Object.entries(data.colors)) this.root.style.setProperty(`--${kind}`, color);
+    this.find(".steps").style.display = data.of > 1 ? "" : "none";
+    this.drawLayers();
+    this.drawClasses();
+    this.drawStrip();
+    this.drawKeys();
     this.draw();
   }
 
@@ -60,29 +195,54 @@ class Viewer {
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
     on(".confidence", "input", (e) => { this.confidence = +e.target.value; this.apply(); });
     on(".confidence", "change", () => this.tell());
-    on("input.truth", "change", (e) => { this.truth = e.target.checked; this.apply(); this.tell(); });
-    on(".tags", "change", (e) => { this.tags = e.target.checked; this.apply(); this.tell(); });
+    on(".tags", "click", () => { this.labels = !this.labels; this.apply(); this.tell(); });
     on(".previous", "click", () => this.step(-1));
     on(".next", "click", () => this.step(1));
     on(".in", "click", () => this.zoom(0.6));
     on(".out", "click", () => this.zoom(1 / 0.6));
     on(".whole", "click", () => this.show([0, 0, this.data.width, this.data.height]));
+    on(".note button", "click", () => {
+      this.off.clear();
+      for (const kind of this.data.kinds) this.hidden.delete(kind);
+      this.apply();
+      this.tell();
+    });
+    on(".png", "click", () => this.save("png"));
+    on(".svg", "click", () => this.save("svg"));
+    on(".sweep", "input", (e) => this.preview(+e.target.value));
+    on(".sweep", "change", (e) => this.choose(+e.target.value));
     const keys = { ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), "+": () => this.zoom(0.6),
       "=": () => this.zoom(0.6), "-": () => this.zoom(1 / 0.6), 0: () => this.find(".whole").click(),
-      g: () => this.data.truth.length && this.find("input.truth").click(), l: () => this.find("input.tags").click() };
+      ",": () => this.sweep(-1), ".": () => this.sweep(1), l: () => this.find(".tags").click(),
+      Escape: () => this.closeSheets() };
+    for (const [kind, key] of Object.entries(LAYER_KEYS)) (keys[key.toLowerCase()] ??= () => this.toggleLayer(LAYER_KEYS, key));
     document.addEventListener("keydown", (event) => {
       if (!this.root.isConnected || event.ctrlKey || event.metaKey || event.altKey) return;
       const from = event.composedPath()[0], inside = (names) => from.closest?.(names);
       if (inside("textarea, select, [role=combobox], [contenteditable], input:not([type=range], [type=checkbox])")) return;
       if (event.key.startsWith("Arrow") && inside("[type=range], [role=slider], [role=radio], [role=tab]")) return;
-      const act = keys[event.key];
-      if (act) { event.preventDefault(); act(); }
+      const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      if (act) { if (event.key !== "Escape") event.preventDefault(); act(); }
     });
+    document.addEventListener("pointerdown", (event) => { // a sheet closes when something else is touched
+      const path = event.composedPath();
+      for (const sheet of this.root.querySelectorAll("details[open]")) if (!path.includes(sheet)) sheet.open = false;
+    });
+  }
+
+  closeSheets() { for (const sheet of this.root.querySelectorAll("details[open]")) sheet.open = false; }
+
+  layers() { return this.data.truth.length ? [...this.data.kinds, "truth"] : this.data.kinds; }
+
+  toggleLayer(keys, key) {
+    const kind = this.layers().find((one) => keys[one] === key);
+    if (kind) this.find(`.layers [data-kind=${kind}]`).click();
   }
 
   // Where to, not how far: what is pressed before the last image came is not lost.
   step(by) {
     if (this.data.of < 2) return;
+    clearTimeout(this.later);
     this.wanted = (this.wanted ?? this.data.place) + by;
     this.component.setTriggerValue("step", this.wanted);
   }
@@ -90,41 +250,180 @@ class Viewer {
   tell() {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.component.setStateValue("view", {
-      confidence: this.confidence, truth: this.truth, labels: this.tags,
+      confidence: this.confidence, truth: !this.hidden.has("truth"), labels: this.labels,
+      hidden: [...this.hidden].filter((kind) => kind !== "truth"), classes: [...this.off],
       view: this.whole() ? null : this.view.map((n) => Math.round(n * 10) / 10),
     }), 250);
   }
 
   whole() { return this.view[2] >= this.data.width * 0.999; }
 
-  draw() {
+  // Each pane's boxes and image: at the previewed severity while that moves.
+  current() {
+    const level = this.level == null ? null : this.data.levels[this.level];
+    return this.data.panes.map((pane, p) => ({
+      title: pane.title, boxes: level ? level.panes[p] : pane.boxes, image: level?.image ?? pane.image ?? this.data.image,
+    }));
+  }
+
+  drawLayers() {
+    this.find(".layers").replaceChildren(...this.layers().map((kind) => {
+      const button = element("button", { class: "layer", "data-kind": kind, "aria-label": WORDS[kind], title: `${WORDS[kind]} (${LAYER_KEYS[kind]})` });
+      const word = element("span", { class: "word" });
+      word.textContent = WORDS[kind];
+      button.append(swatch(kind), word);
+      button.addEventListener("click", () => {
+        if (!this.hidden.delete(kind)) this.hidden.add(kind);
+        this.apply();
+        this.tell();
+      });
+      return button;
+    }));
+  }
+
+  drawClasses() {
+    const counts = new Map();
+    for (const boxes of [this.data.truth, ...this.data.panes.map((pane) => pane.boxes)]) {
+      for (const { label } of boxes) counts.set(label, (counts.get(label) ?? 0) + (boxes === this.data.truth ? 1 : 0));
+    }
+    const names = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || a.localeCompare(b));
+    this.find(".classes").style.display = names.length > 1 ? "" : "none";
+    const every = element("button", {}), none = element("button", {});
+    every.textContent = "All"; none.textContent = "None";
+    const choose = (off) => { this.off = new Set(off); this.apply(); this.tell(); };
+    every.addEventListener("click", () => choose([]));
+    none.addEventListener("click", () => choose(names));
+    const both = element("div", { class: "group" });
+    both.append(every, none);
+    this.find(".classes .sheet").replaceChildren(both, ...names.map((name) => {
+      const label = element("label", {}), box = element("input", { type: "checkbox" });
+      box.name = name;
+      box.addEventListener("change", () => { if (!this.off.delete(name)) this.off.add(name); this.apply(); this.tell(); });
+      label.append(box, counts.get(name) ? `${name} (${counts.get(name)})` : name);
+      return label;
+    }));
+  }
+
+  drawStrip() {
+    const { data } = this, strip = this.find(".strip"), has = data.severities.length > 1;
+    strip.style.display = has ? "" : "none";
+    clearTimeout(this.later);
+    if (!has) return;
+    // Of what is triggered while the server works, only the last arrives: a step under way goes first.
+    if (!data.levels && this.wanted == null) this.later = setTimeout(() => this.component.setTriggerValue("strip", data.id), STRIP_DELAY);
+    this.find(".sweep").max = data.severities.length - 1;
+    this.find(".levels").replaceChildren(...data.severities.map((severity, index) => {
+      const button = element("button", { class: "thumb", "aria-label": `Severity ${severity}` });
+      const level = data.levels?.[index];
+      if (level) {
+        const image = element("img", { src: level.image, alt: "" });
+        image.style.aspectRatio = `${data.width} / ${data.height}`;
+        button.append(image);
+      } else {
+        const empty = element("span", { class: "empty" });
+        empty.style.aspectRatio = `${data.width} / ${data.height}`;
+        button.append(empty);
+      }
+      const text = element("span", { class: "level" });
+      button.append(text);
+      button.addEventListener("click", () => { this.preview(index); this.choose(index); });
+      return button;
+    }));
+    this.markLevel();
+  }
+
+  markLevel() {
+    const { data } = this, index = this.level ?? data.severities.indexOf(data.severity);
+    this.find(".sweep").value = index;
+    this.find(".strip output").textContent = data.severities[index] ?? data.severity;
+    this.find(".sweep").setAttribute("aria-valuetext", `${data.severities[index] ?? data.severity}`);
+    [...this.find(".levels").children].forEach((button, i) => {
+      button.setAttribute("aria-current", i === index);
+      const level = data.levels?.[i];
+      const found = level?.panes.map((boxes) => boxes.filter((b) => b.kind === "matched" && isShown(b, this.confidence) && !this.off.has(b.label)).length);
+      button.querySelector(".level").textContent = found ? `${data.severities[i]}: ${found.join(" · ")}` : `${data.severities[i]}`;
+      button.title = found ? `Severity ${data.severities[i]}; matched: ${data.panes.map((p, n) => `${p.title} ${found[n]}`).join(", ")}` : "";
+    });
+  }
+
+  preview(index) {
+    if (!this.data.levels) return;
+    this.level = index;
+    this.draw();
+    this.markLevel();
+  }
+
+  choose(index) {
+    clearTimeout(this.later);
+    if (this.data.severities[index] !== this.data.severity) this.component.setTriggerValue("severity", this.data.severities[index]);
+    else if (this.level != null) { this.level = null; this.draw(); this.markLevel(); }
+  }
+
+  sweep(by) {
+    const index = (this.level ?? this.data.severities.indexOf(this.data.severity)) + by;
+    if (!(index in this.data.severities)) return;
+    this.preview(index);
+    clearTimeout(this.sweeping);
+    this.sweeping = setTimeout(() => this.choose(index), 300);
+  }
+
+  drawKeys() {
     const { data } = this;
-    this.panes.replaceChildren(...data.panes.map((pane, index) => this.pane(pane, index)));
-    this.panes.style.gridTemplateColumns = data.panes.length === 1 ? "1fr" : "";
-    const items = data.kinds.map((kind) => swatch(kind, WORDS[kind]));
-    if (data.truth.length) items.push(swatch("truth", "ground truth"));
-    if (data.truth.length && data.panes.length === 2) items.push(swatch("matched flip", "filled: the two differ"));
-    this.find(".key").replaceChildren(...items);
+    const list = [["← →", "image", data.of > 1], [", .", "severity", data.severities.length > 1],
+      ...this.layers().map((kind) => [LAYER_KEYS[kind], WORDS[kind], true]), ["L", "labels", true],
+      ["+ − 0", "zoom; or double-click, drag, pinch, Ctrl + wheel", true]];
+    this.find(".keys").replaceChildren(...list.filter(([, , has]) => has).map(([key, words]) => {
+      const span = element("span", {}), kbd = element("kbd", {});
+      kbd.textContent = key;
+      span.append(kbd, ` ${words}`);
+      return span;
+    }));
+  }
+
+  draw() {
+    this.shown = this.current();
+    this.panes.replaceChildren(...this.shown.map((pane) => this.pane(pane)));
+    this.hideTip();
+    this.fit();
     this.apply();
   }
 
-  pane(pane, index) {
+  // The pictures fill what the window leaves, so that they and the controls are seen at once.
+  fit() {
+    if (!this.data || !this.root.isConnected) return;
+    const { data } = this, width = this.root.clientWidth;
+    if (!width) return;
+    const scroller = this.root.getRootNode().host?.closest("[data-testid=stMain]") ?? document.scrollingElement;
+    const top = this.panes.getBoundingClientRect().top - scroller.getBoundingClientRect().top + scroller.scrollTop;
+    const below = this.find(".bar").offsetHeight + this.find(".strip").offsetHeight + this.find(".keys").offsetHeight + 4 * GAP;
+    const narrow = width < 560, count = data.panes.length, aspect = data.width / data.height;
+    const room = Math.max(SMALLEST, scroller.clientHeight - top - below);
+    const best = narrow
+      ? fitPanes(1, width, Math.max(SMALLEST, 0.5 * innerHeight), aspect)
+      : fitPanes(count, width, Math.max(room, count > 3 ? 0.6 * innerHeight : 0), aspect);
+    this.panes.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, ${Math.floor(best.width)}px))`;
+    for (const svg of this.panes.querySelectorAll("svg.picture")) svg.style.maxHeight = `${Math.floor(best.height)}px`;
+    if (this.view) this.show(this.view, true);
+  }
+
+  /** @param {Pane} pane */
+  pane(pane) {
+    const { width, height, truth } = this.data;
     const figure = element("figure", { class: "pane" });
-    const caption = element("figcaption", {});
-    const name = element("span", { class: "name" });
+    const caption = element("figcaption", {}), name = element("span", { class: "name" });
     name.textContent = pane.title;
     caption.append(name, element("span", { class: "counts", "aria-live": "polite" }));
     const stage = element("div", { class: "stage" });
-    const svg = node("svg", { role: "img", "aria-label": `${pane.title}: the image with its boxes`, preserveAspectRatio: "xMidYMid meet" });
-    svg.style.aspectRatio = `${this.data.width} / ${this.data.height}`;
-    svg.append(node("image", { href: pane.image ?? this.data.image, x: 0, y: 0, width: this.data.width, height: this.data.height }));
-    for (const box of this.data.truth) svg.append(drawn({ ...box, kind: "truth" }));
-    const groups = pane.boxes.map(drawn);
-    groups.forEach((group, i) => { group.rank = RANK[pane.boxes[i].kind] ?? 1; });
-    svg.append(...[...groups].sort((a, b) => a.rank - b.rank));
-    figure.groups = groups;
-    svg.append(node("circle", { class: "dot", r: 1 }));
-    this.follow(svg);
+    const svg = node("svg", { class: "picture", role: "img", "aria-label": `${pane.title}: the image with its boxes`, preserveAspectRatio: "xMidYMid meet" });
+    svg.style.aspectRatio = `${width} / ${height}`;
+    svg.append(node("image", { href: pane.image, x: 0, y: 0, width, height }));
+    const boxes = [...truth.map((box) => ({ ...box, kind: "truth" })), ...pane.boxes];
+    figure.items = boxes.map((box) => ({ box, group: drawn(box) }));
+    figure.items.sort((a, b) => (RANK[a.box.kind] ?? 1) - (RANK[b.box.kind] ?? 1));
+    svg.append(...figure.items.map((item) => item.group));
+    figure.labels = node("g", { class: "texts" });
+    svg.append(figure.labels, node("circle", { class: "dot", r: 1 }));
+    this.follow(svg, figure);
     stage.append(svg);
     figure.append(caption, stage);
     return figure;
@@ -132,53 +431,65 @@ class Viewer {
 
   apply() {
     const { data } = this;
-    this.root.classList.toggle("labels", this.tags);
     this.find(".confidence").value = this.confidence;
-    this.find("output").textContent = this.confidence.toFixed(2);
-    this.find("input.truth").checked = this.truth;
-    this.find("input.tags").checked = this.tags;
-    const figures = [...this.panes.children];
-    const kept = data.panes.map((pane) => pane.boxes.map((box) => shown(box, this.confidence)));
-    const lost = data.panes.map((pane, p) => new Set(pane.boxes.filter((b, i) => kept[p][i] && b.kind === "missed").map((b) => b.object)));
-    figures.forEach((figure, p) => {
+    this.find(".bar output").textContent = this.confidence.toFixed(2);
+    this.find(".tags").setAttribute("aria-pressed", this.labels);
+    for (const button of this.find(".layers").children) button.setAttribute("aria-pressed", !this.hidden.has(button.dataset.kind));
+    const boxes = [...this.root.querySelectorAll(".classes input")];
+    for (const box of boxes) box.checked = !this.off.has(box.name);
+    const off = boxes.filter((box) => !box.checked).length;
+    this.find(".classes summary").textContent = off ? `Classes: ${boxes.length - off} of ${boxes.length}` : "Classes";
+    const flips = data.truth.length ? differing(this.shown.map((pane) => pane.boxes), this.confidence) : new Set();
+    for (const figure of this.panes.children) {
       const counts = {};
-      const boxes = figure.groups;
-      data.panes[p].boxes.forEach((box, i) => {
-        boxes[i].style.display = kept[p][i] ? "" : "none";
-        if (box.partner !== undefined) {
-          box.kind = box.partner >= this.confidence ? "both" : "only";
-          boxes[i].setAttribute("class", `box ${box.kind}`);
-        }
-        const both = data.panes.length === 2 && box.object !== undefined && (lost[0].has(box.object) !== lost[1].has(box.object));
-        box.flip = both;
-        boxes[i].classList.toggle("flip", Boolean(box.flip));
-        if (kept[p][i]) counts[box.kind] = (counts[box.kind] ?? 0) + 1;
-      });
-      for (const truth of figure.querySelectorAll(".truth")) truth.style.display = this.truth ? "" : "none";
+      for (const item of figure.items) {
+        const { box, group } = item;
+        if (box.partner !== undefined) box.kind = box.partner >= this.confidence ? "both" : "only";
+        box.flip = box.kind !== "truth" && flips.has(box.object);
+        const counted = isShown(box, this.confidence) && !this.off.has(box.label);
+        item.visible = counted && !this.hidden.has(box.kind);
+        group.setAttribute("class", `box ${box.kind}${box.flip ? " flip" : ""}`);
+        group.style.display = item.visible ? "" : "none";
+        if (counted) counts[box.kind] = (counts[box.kind] ?? 0) + 1;
+      }
       figure.querySelector(".counts").replaceChildren(...data.kinds.map((kind) => {
         const span = element("span", {}), number = element("b", {});
         number.textContent = counts[kind] ?? 0;
         span.append(number, ` ${WORDS[kind]}`);
         return span;
       }));
-    });
+    }
+    const items = [...this.panes.children].flatMap((figure) => figure.items).filter((item) => item.box.kind !== "truth");
+    const excluded = items.filter((item) => !item.visible && isShown(item.box, this.confidence)).length;
+    this.find(".note").style.display = excluded && !items.some((item) => item.visible) ? "" : "none";
+    this.find(".note span").textContent = `Layers and classes hide all ${excluded} boxes.`;
+    if (data.severities.length > 1) this.markLevel();
     this.show(this.view, true);
   }
 
   // Panes share `view`; labels keep their size on the screen.
   show(view, quiet) {
-    const { width, height } = this.data;
-    const w = Math.min(width, Math.max(view[2], width / 40)), h = (w * height) / width;
-    this.view = [clamp(view[0], 0, width - w), clamp(view[1], 0, height - h), w, h];
+    this.view = clampView(view, this.data.width, this.data.height);
     this.root.classList.toggle("zoomed", !this.whole());
-    for (const svg of this.panes.querySelectorAll("svg")) {
+    for (const figure of this.panes.children) {
+      const svg = figure.querySelector("svg.picture");
       svg.setAttribute("viewBox", this.view.join(" "));
-      const unit = w / (svg.clientWidth || 600);
+      const unit = this.unit(svg);
       svg.firstChild.classList.toggle("near", unit < 0.6);
-      for (const label of svg.querySelectorAll(".label")) place(label, unit, this.view);
       svg.querySelector(".dot").setAttribute("r", 9 * unit);
+      figure.labels.replaceChildren(...(this.labels ? this.tagsOf(figure, unit) : []));
     }
     if (!quiet) this.tell();
+  }
+
+  unit(svg) { return this.view[2] / (svg.clientWidth || 600); }
+
+  tagsOf(figure, unit) {
+    const named = figure.items.filter((item) => item.visible && item.box.kind !== "truth");
+    const weight = ({ box }) => (box.flip ? 2 : 0) + (box.score ?? 0.5);
+    named.sort((a, b) => weight(b) - weight(a));
+    const sized = named.map(({ box }) => ({ box, w: (textWidth(caption(box)) + 2 * LABEL.pad) * unit, h: LABEL.high * unit }));
+    return placeLabels(sized, this.view).flatMap((at, i) => (at ? [tag(sized[i], at, unit)] : []));
   }
 
   zoom(by, at) {
@@ -187,7 +498,7 @@ class Viewer {
     this.show([cx - (cx - x) * by, cy - (cy - y) * by, w * by, h * by]);
   }
 
-  follow(svg) {
+  follow(svg, figure) {
     const held = new Map();
     let from = null;
     const at = (event) => {
@@ -200,9 +511,11 @@ class Viewer {
       if (!this.whole() || held.size === 2) svg.setPointerCapture(event.pointerId);
       from = { view: [...this.view], x: event.clientX, y: event.clientY, spread: held.size === 2 ? spread() : 0, at: at(event) };
       if (!this.whole()) svg.classList.add("held");
+      this.showTip(figure, at(event), event);
     });
     svg.addEventListener("pointermove", (event) => {
       this.point(svg, at(event));
+      this.showTip(figure, at(event), event);
       if (!held.has(event.pointerId) || !from) return;
       held.set(event.pointerId, event);
       const unit = from.view[2] / svg.clientWidth;
@@ -214,7 +527,7 @@ class Viewer {
       }
     });
     for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, (event) => { held.delete(event.pointerId); from = null; svg.classList.remove("held"); });
-    svg.addEventListener("pointerleave", () => this.point(svg, null));
+    svg.addEventListener("pointerleave", () => { this.point(svg, null); this.hideTip(); });
     svg.addEventListener("dblclick", (event) => this.zoom(0.5, at(event)));
     svg.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
@@ -223,68 +536,147 @@ class Viewer {
     }, { passive: false });
   }
 
-  // The same place in the other pane.
+  // The same place in the other panes.
   point(from, at) {
-    for (const svg of this.panes.querySelectorAll("svg")) {
+    for (const svg of this.panes.querySelectorAll("svg.picture")) {
       const dot = svg.querySelector(".dot");
       dot.style.display = at && svg !== from ? "inline" : "none";
       if (at) { dot.setAttribute("cx", at[0]); dot.setAttribute("cy", at[1]); }
     }
   }
+
+  // What lies under the pointer, in words; its object stands out in every pane.
+  showTip(figure, point, event) {
+    const visible = figure.items.filter((item) => item.visible).map((item) => item.box);
+    const box = boxAt(visible.filter((one) => one.kind !== "truth"), point, 3 * this.unit(figure.querySelector("svg.picture")))
+      ?? boxAt(visible, point, 0);
+    for (const other of this.panes.children) for (const item of other.items) {
+      item.group.classList.toggle("lit", Boolean(box) && (item.box === box || (box.object !== undefined && item.box.object === box.object)));
+    }
+    if (!box) { this.tip.style.display = "none"; return; }
+    const lines = describe(box, this.data.truth).map((line, i) => { const div = element(i ? "div" : "b", {}); div.textContent = line; return div; });
+    this.tip.replaceChildren(...lines);
+    this.tip.style.display = "block";
+    const all = this.root.getBoundingClientRect(), wide = this.tip.offsetWidth;
+    this.tip.style.left = `${clamp(event.clientX - all.left + 14, 0, all.width - wide)}px`;
+    this.tip.style.top = `${event.clientY - all.top + 16}px`;
+  }
+
+  hideTip() {
+    this.tip.style.display = "none";
+    for (const lit of this.panes.querySelectorAll(".lit")) lit.classList.remove("lit");
+  }
+
+  async save(kind) {
+    this.closeSheets();
+    const figures = [...this.panes.children], columns = getComputedStyle(this.panes).gridTemplateColumns.split(" ").length;
+    const made = exported(figures, columns, this.view, this.unit(figures[0].querySelector("svg.picture")), this.data, this.confidence);
+    const text = new XMLSerializer().serializeToString(made.svg);
+    const blob = new Blob([text], { type: "image/svg+xml" });
+    download(kind === "svg" ? blob : await toPng(blob, made.width, made.height), `${fileName(this.data)}.${kind}`);
+  }
 }
 
-// A detection shows from its score up; a missed object where its detection scores less, or it has none.
-function shown(box, confidence) {
-  return box.kind === "missed" ? !(box.score >= confidence) : box.score >= confidence;
+/** @param {Box} box */
+const caption = (box) => (box.kind === "missed" ? box.label : `${box.label} ${box.score.toFixed(2)}`);
+
+/** @param {Data} data */
+export function fileName(data) {
+  return `${data.name} ${data.condition}`.replace(/\.[a-z]+(?= )/i, "").replace(/[^\w.+-]+/g, "-").replace(/^[-.]+|-+$/g, "").slice(0, 100) || "view";
 }
 
+// The panes as one drawing that needs neither this page nor its styles; lengths are px of the screen.
+function exported(figures, columns, view, unit, data, confidence) {
+  const pane = [view[2] / unit, view[3] / unit], cell = [pane[0] + GAP, pane[1] + CAPTION + GAP];
+  const rows = Math.ceil(figures.length / columns);
+  const width = Math.round(columns * cell[0] + GAP), height = Math.round(rows * cell[1] + GAP + 22);
+  const svg = node("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, "font-family": "system-ui, sans-serif" });
+  svg.append(node("rect", { width, height, fill: "#ffffff" }));
+  figures.forEach((figure, i) => {
+    const x = GAP + (i % columns) * cell[0], y = GAP + Math.floor(i / columns) * cell[1];
+    const title = node("text", { x, y: y + 17, "font-size": 14, "font-weight": 650, fill: "#1a2233" });
+    title.textContent = figure.querySelector(".name").textContent;
+    const counts = node("text", { x: x + pane[0], y: y + 17, "font-size": 12, fill: "#1a2233", "text-anchor": "end" });
+    counts.textContent = [...figure.querySelectorAll(".counts span")].map((span) => span.textContent).join("  ");
+    const inner = node("svg", { x, y: y + CAPTION - 4, width: pane[0], height: pane[1], viewBox: view.join(" ") });
+    inner.append(figure.querySelector("image").cloneNode(), ...figure.items.filter((item) => item.visible).map((item) => still(item.box, unit, data.colors)));
+    for (const label of figure.labels.children) {
+      const copy = label.cloneNode(true);
+      copy.removeAttribute("class");
+      copy.firstChild.setAttribute("fill", data.colors[label.dataset.kind]);
+      inner.append(copy);
+    }
+    svg.append(title, counts, inner);
+  });
+  const foot = node("text", { x: GAP, y: height - GAP, "font-size": 11, fill: "#5a6272" });
+  foot.textContent = [data.name, data.condition, `confidence ${confidence.toFixed(2)}`].filter(Boolean).join(" · ");
+  svg.append(foot);
+  return { svg, width, height };
+}
+
+// A box with its style in attributes.
+function still(box, unit, colors) {
+  const group = node("g", { fill: "none" }), size = { x: box.x, y: box.y, width: box.w, height: box.h };
+  const thick = (box.kind === "truth" ? 1.1 : box.flip ? 3.6 : 2.2) * unit;
+  const dash = DASHES[box.kind] ? { "stroke-dasharray": DASHES[box.kind].map((n) => n * unit).join(" ") } : {};
+  const filled = box.flip ? { fill: colors[box.kind], "fill-opacity": 0.18 } : {};
+  group.append(node("rect", { ...size, stroke: "#000000", "stroke-opacity": 0.55, "stroke-width": thick * 2 }),
+    node("rect", { ...size, stroke: colors[box.kind], "stroke-width": thick, ...dash, ...filled }));
+  return group;
+}
+
+async function toPng(blob, width, height) {
+  const url = URL.createObjectURL(blob), image = new Image();
+  image.src = url;
+  await image.decode();
+  const canvas = element("canvas", { width: 2 * width, height: 2 * height });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  URL.revokeObjectURL(url);
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
+}
+
+function download(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** @param {Box} box */
 function drawn(box) {
   const group = node("g", { class: `box ${box.kind}` });
   const size = { x: box.x, y: box.y, width: box.w, height: box.h };
   group.append(node("rect", { class: "halo", ...size }), node("rect", { class: "line", ...size }));
-  if (box.kind === "truth") return group;
-  const label = node("g", { class: "label" });
-  const text = node("text", {});
-  text.textContent = box.kind === "missed" ? box.label : `${box.label} ${box.score.toFixed(2)}`;
-  label.append(node("rect", { class: "tag" }), text);
-  label.box = box;
-  group.append(label);
   return group;
 }
 
-// At the upper left corner of the box, turned inwards at the upper edge of the image.
-function place(label, unit, view) {
-  const { x, y } = label.box, [tag, text] = label.children;
-  const wide = (label.wide ??= width(text)) * unit + 10 * unit, high = 17 * unit;
-  const left = Math.min(x, view[0] + view[2] - wide), top = y - high < view[1] ? y : y - high;
-  for (const [key, value] of Object.entries({ x: left, y: top, width: wide, height: high, rx: 3 * unit })) tag.setAttribute(key, value);
-  text.style.fontSize = `${12 * unit}px`;
-  text.setAttribute("x", left + 5 * unit);
-  text.setAttribute("y", top + 12.6 * unit);
+function tag({ box, w, h }, at, unit) {
+  const group = node("g", { class: `label ${box.kind}`, "data-kind": box.kind });
+  const text = node("text", { x: at.x + LABEL.pad * unit, y: at.y + 12.6 * unit, "font-size": LABEL.size * unit, "font-weight": 600, fill: "#0b0e14" });
+  text.textContent = caption(box);
+  group.append(node("rect", { class: "tag", x: at.x, y: at.y, width: w, height: h, rx: 3 * unit }), text);
+  return group;
 }
 
-// Of a label at 12 px, shown or not.
-function width(text) {
-  PEN.font = `600 12px ${getComputedStyle(text).fontFamily}`;
-  return PEN.measureText(text.textContent).width;
+let pen = null;
+function textWidth(text) { // of a label, px of the screen
+  if (!pen) {
+    pen = document.createElement("canvas").getContext("2d");
+    pen.font = `600 ${LABEL.size}px ${getComputedStyle(document.body).fontFamily}`;
+  }
+  return pen.measureText(text).width;
 }
 
-function swatch(kind, words) {
-  const span = element("span", {});
-  span.dataset.kind = kind;
-  const svg = node("svg", { viewBox: "0 0 26 16", "aria-hidden": "true" });
+function swatch(kind) {
+  const svg = node("svg", { viewBox: "0 0 22 14", "aria-hidden": "true" });
   const group = node("g", { class: `box ${kind}` });
-  group.append(node("rect", { class: "line", x: 4, y: 3, width: 18, height: 10 }));
+  group.append(node("rect", { class: "line", x: 3, y: 2, width: 16, height: 10 }));
   svg.append(group);
-  span.append(svg, words);
-  return span;
+  return svg;
 }
 
-function inside(view, data) {
+function isView(view, data) {
   return Array.isArray(view) && view.length === 4 && view.every(Number.isFinite) && view[2] > 0 && view[2] <= data.width;
 }
-const circle = (number, of) => number == null ? null : ((number % of) + of) % of;
-const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(high, low));
 function set(made, attributes) { for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value); return made; }
 const node = (name, attributes) => set(document.createElementNS(SVG, name), attributes);
 const element = (name, attributes) => set(document.createElement(name), attributes);

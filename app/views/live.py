@@ -1,15 +1,17 @@
-"""Live: the visitor's photograph or a rendered scene, corrupted here and shown to two detectors."""
+"""Live: a picture, corrupted here, as two or more detectors see it, and what all of them miss."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from robustbench_sgdm import api
+from robustbench_sgdm import api, robustness
 from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import (
     access,
@@ -22,85 +24,204 @@ from robustbench_sgdm.dashboard import (
     widgets,
 )
 from robustbench_sgdm.dashboard.pages import page
-from robustbench_sgdm.store import Manifest
+from robustbench_sgdm.dashboard.run_data import RunView
+from robustbench_sgdm.dashboard.run_images import RunImage
+from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.tables import humanize
+
+if TYPE_CHECKING:
+    from robustbench_sgdm.corruption import Corruption
 
 EMBEDDED = ("yolov8n", "yolov8n-sgdm")
 SCENES = {f"scene {number}": number for number in range(1, 7)}
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+OF_THE_RUN, SAMPLE, UPLOAD, CAMERA = "the run's images", "a sample", "an upload", "the camera"
+MAX_PARTS = 3
+"""Corruptions of a composition on this page."""
 
 
 class Model(NamedTuple):
-    """A model on offer: its title, its name, and the manifest of its run; None for an embedded one."""
+    """A model on offer: its title, its name, and the run whose model it is; None for one that comes with the package."""
 
     title: str
     name: str
-    manifest: Manifest | None
+    view: RunView | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the detectors see.
+
+    Attributes:
+        pixels: (H, W, 3) RGB.
+        name: identifies it.
+        seed, image_id: of the draws, as in the run.
+        truth: of a run's image.
+        is_photograph: whether it is no rendered scene.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    seed: int = 0
+    image_id: int = 0
+    truth: GroundTruth | None = None
+    is_photograph: bool = True
 
 
 @page("Live", icon=":material/photo_camera:", order=4)
 def live() -> None:
-    """Select a picture, corruption, strength and two models; see the boxes of both and where they differ."""
-    st.caption(
-        "This page loads two detectors, which takes a few seconds the first time. "
-        "Uploads stay in the server's memory during your visit and are not stored."
-    )
-    models = _available_models()
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        bundled = widgets.selectbox("Picture", [*SCENES, *_photographs()], "picture", width=170)
-        titles = [
-            widgets.selectbox(
-                name, list(models), key, default=usual, width=260, on_change=_confirm_selected, args=(key,)
+    """Select models, a picture and corruptions; see the boxes of each model and what all of them miss."""
+    runs = sources.available_runs()
+    view = None
+    with widgets.frame() as bar:
+        if runs:
+            with bar:
+                name = widgets.select_run(list(runs))
+            try:
+                view = run_data.open_run(name, runs[name])
+            except RobustBenchError as error:
+                st.warning(escaping.markdown(error), icon=":material/error:")
+        models = _available_models(view, runs)
+        own = [model.title for model in models.values() if model.view is view and view is not None]
+        with bar:
+            titles = widgets.multiselect(
+                "Models",
+                list(models),
+                "live_models",
+                default=_default_models(view, own) or list(models)[:2],
+                max_selections=image_viewer.MAX_PANES,
+                on_change=_confirm_selected,
+                args=(models,),
+                width=420,
             )
-            for name, key, usual in (("Left", "left", EMBEDDED[0]), ("Right", "right", EMBEDDED[1]))
-        ]
-        corruption = widgets.select_corruption(_corruptions(), default="gaussian_noise")
-    severity = float(widgets.slider("Strength", "strength", 0.0, 5.0, 1.5, 0.1))
-    uploaded = st.file_uploader(
-        f"Or a photograph of your own, up to {access.MAX_UPLOAD_MEGABYTES} MB",
-        type=list(uploads.FORMATS),
-        max_upload_size=access.MAX_UPLOAD_MEGABYTES,
-        key="upload",
-    )
-    confirmed = [_may_load(title) for title in dict.fromkeys(titles) if title not in EMBEDDED]
-    if not all(confirmed):
+    if not titles:
+        widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
         return
-    try:
-        pixels, name = (
-            _load_bundled(bundled)
-            if uploaded is None
-            else uploads.decode_upload(uploaded.getvalue(), uploaded.name)
+    chosen = [models[title] for title in titles]
+    if any(model.view is None for model in chosen):
+        st.caption(
+            "These detectors come with the package: small ones that know 12 classes of rendered scenes alone. "
+            "The models of your runs appear here as soon as a run has weights that can be loaded."
         )
+    picture, corruption = _select_picture(view, chosen), _select_corruption(view)
+    if picture is not None:
+        _show(picture, *corruption, chosen)
+
+
+def _available_models(view: RunView | None, runs: Any) -> dict[str, Model]:
+    """By title: the run's own models, then those of other runs, `model @ run`; else those of the package."""
+    views = [view] if view is not None else []
+    for name, path in list(runs.items())[:8]:
+        if view is None or name != view.name:
+            try:
+                views.append(run_data.open_run(name, path))
+            except RobustBenchError:
+                continue
+    models = [
+        Model(name if one is view else f"{name} @ {one.name}", name, one)
+        for one in views
+        for name, info in one.run.manifest.models.items()
+        if inference.is_loadable(info) and (one is view or info.weights != "embedded")
+    ]
+    return {model.title: model for model in models or [Model(name, name, None) for name in EMBEDDED]}
+
+
+def _default_models(view: RunView | None, own: Sequence[str]) -> list[str]:
+    """The first pair of the run, as far as it can be loaded."""
+    if view is None or not own:
+        return []
+    pairs = view.run.baseline_pairs[:1]
+    wanted = [view.run.groups[name][0] for pair in pairs for name in pair]
+    return [title for title in wanted if title in own] or list(own[:2])
+
+
+def _gate(views: Sequence[RunView]) -> str:
+    """What is confirmed before files that runs name are read."""
+    return "detectors of " + ", ".join(sorted({str(one.run.path) for one in views}))
+
+
+def _confirm_selected(models: dict[str, Model]) -> None:
+    """The visitor's own choice of models is consent to load them."""
+    chosen = [models[title] for title in st.session_state["live_models"] if title in models]
+    session.confirm(_gate(_foreign(chosen)))
+
+
+def _foreign(models: Sequence[Model]) -> list[RunView]:
+    """The runs whose files the models' weights are."""
+    return [
+        m.view
+        for m in models
+        if m.view is not None and m.view.run.manifest.models[m.name].weights != "embedded"
+    ]
+
+
+def _may_load(models: Sequence[Model]) -> bool:
+    """The address alone loads no weights that a run names."""
+    views = _foreign(models)
+    if not views:
+        return True
+    names = escaping.markdown(", ".join(model.title for model in models))
+    text = (
+        f"Loading {names} reads the weights that {'the run names' if len(views) == 1 else 'the runs name'}."
+    )
+    return session.is_confirmed(_gate(views), text, "Load the detectors")
+
+
+def _select_picture(view: RunView | None, models: Sequence[Model]) -> Picture | None:
+    """The picture; None where there is none yet, which the page then says."""
+    kinds = [*([OF_THE_RUN] if view is not None else []), SAMPLE, UPLOAD, CAMERA]
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        kind = widgets.segmented_control("Picture from", kinds, "source")
+        if kind == OF_THE_RUN and view is not None:
+            return _run_picture(view)
+        if kind == SAMPLE:
+            return _sample(widgets.selectbox("Sample", [*SCENES, *_photographs()], "picture", width=170))
+    if kind == UPLOAD:
+        uploaded = st.file_uploader(
+            f"A photograph, up to {access.MAX_UPLOAD_MEGABYTES} MB; it stays in the server's memory during your visit",
+            type=list(uploads.FORMATS),
+            max_upload_size=access.MAX_UPLOAD_MEGABYTES,
+            key="upload",
+        )
+    else:
+        uploaded = st.camera_input(
+            "A picture of your camera, where the browser allows it; it stays in the server's memory during your visit",
+            key="camera",
+            width=480,
+        )
+    if uploaded is None:
+        return None
+    try:
+        return Picture(*uploads.decode_upload(uploaded.getvalue(), uploaded.name))
     except RobustBenchError as error:
         widgets.empty_state(
-            "This upload cannot be shown", escaping.markdown(error), ":material/broken_image:"
+            "This picture cannot be shown", escaping.markdown(error), ":material/broken_image:"
         )
-        return
-    _show(pixels, name, corruption, severity, [models[title] for title in titles])
+        return None
 
 
-def _confirm_selected(key: str) -> None:
-    session.confirm(f"weights of {st.session_state[key]}")
-
-
-def _may_load(title: str) -> bool:
-    text = f"The address asks for {escaping.markdown(title)}, which loads the weights that its run names."
-    return session.is_confirmed(f"weights of {title}", text, f"Load {escaping.markdown(title)}")
-
-
-def _available_models() -> dict[str, Model]:
-    """The embedded models, then those of the runs that are shown, `model @ run`, by title."""
-    models = [Model(name, name, None) for name in EMBEDDED]
-    for run_name, path in list(sources.available_runs().items())[:8]:
-        try:
-            manifest = run_data.open_run(run_name, path).run.manifest
-        except RobustBenchError:
-            continue
-        models += [
-            Model(f"{name} @ {run_name}", name, manifest)
-            for name, model in manifest.models.items()
-            if model.weights != "embedded" and inference.is_loadable(model)
-        ]
-    return {model.title: model for model in models}
+def _run_picture(view: RunView) -> Picture | None:
+    truth = run_data.ground_truth(view)
+    count = len(truth.images)
+    number = widgets.number_input(
+        "Image", "image_number", 1, count, 1, 1, help="Its place in the data.", width=140
+    )
+    (row,) = image_viewer.rows(truth.images.iloc[int(number) - 1 : int(number)])
+    if not session.has_interacted() and not session.is_confirmed(
+        f"images of {view.run.path}",
+        "The image would be read from the file that this run names.",
+        "Show the image",
+    ):
+        return None
+    image = RunImage.from_manifest(view.run.manifest, row, CLEAN, 0.0)
+    try:
+        with inference.exclusive_use():
+            pixels = image.clean
+    except RobustBenchError as error:
+        widgets.empty_state("This image cannot be shown", escaping.markdown(error), ":material/broken_image:")
+        return None
+    seed = view.run.manifest.settings.seed
+    return Picture(pixels, f"{view.name}:{row.file}", seed, image.image_id, truth.of_image(image.image_id))
 
 
 @st.cache_data
@@ -111,60 +232,155 @@ def _photographs() -> list[str]:
     return list(PHOTOGRAPHS) if find_spec("skimage") else []
 
 
-@st.cache_data(show_spinner="Reading the corruptions")
-def _corruptions() -> list[str]:
-    from robustbench_sgdm import corruption
-
-    return corruption.load_corruptions().names
-
-
-@st.cache_data(max_entries=16, show_spinner="Rendering the scene")
-def _load_bundled(name: str) -> tuple[NDArray[np.uint8], str]:
+@st.cache_resource(max_entries=16, show_spinner="Rendering the scene")
+def _sample(name: str) -> Picture:
     if name in SCENES:
         from robustbench_sgdm.datasets import scenes
 
-        return np.ascontiguousarray(scenes.render_scene(SCENES[name]).image), name
+        return Picture(
+            np.ascontiguousarray(scenes.render_scene(SCENES[name]).image), name, is_photograph=False
+        )
     from skimage import data
 
-    return np.ascontiguousarray(getattr(data, name)()[..., :3]), name
+    return Picture(np.ascontiguousarray(getattr(data, name)()[..., :3]), name)
 
 
-def _show(
-    pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, models: Sequence[Model]
-) -> None:
-    """The corrupted picture with the boxes of two models."""
+@st.cache_resource(show_spinner="Reading the corruptions")
+def _corruptions() -> "dict[str, Corruption]":
+    from robustbench_sgdm import corruption
+
+    return {humanize(one.name): one for one in corruption.load_corruptions()}
+
+
+def _select_corruption(view: RunView | None) -> tuple[str, float | None]:
+    """What `api.corrupt` takes: a corruption or a composition with its strengths, and the severity where it has none."""
+    known = _corruptions()
+    recorded = [] if view is None else [humanize(c) for c in view.run.manifest.corruptions]
+    usual = next((name for name in recorded if name in known), "gaussian noise")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        names = widgets.multiselect(
+            "Corruptions, one after the other",
+            list(known),
+            "corruptions",
+            default=[usual],
+            max_selections=MAX_PARTS,
+            width=420,
+        )
+        in_units = widgets.toggle("Strength in its own unit", "units")
+    parts = [part for name in names if (part := _select_strength(known[name], in_units))]
+    if not parts:
+        return CLEAN, 0.0
+    if len(parts) > 1:
+        return "+".join(part for part, _ in parts), None
+    name, severity = parts[0]
+    return name.partition("@")[0], severity
+
+
+def _select_strength(one: "Corruption", in_units: bool) -> tuple[str, float | None] | None:
+    """A part of a composition and its severity, None where it has a strength of its own; None where nothing happens."""
+    words = humanize(one.name)
+    if in_units:
+        values = {}
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            for parameter in one.parameters:
+                span = (
+                    abs(parameter.strengths[-1] - parameter.strengths[0])
+                    or abs(parameter.strengths[0])
+                    or 1.0
+                )
+                values[parameter.name] = widgets.number_input(
+                    f"{words}: {parameter.name}, {parameter.unit}"
+                    if parameter.unit
+                    else f"{words}: {parameter.name}",
+                    f"{one.name}.{parameter.name}",
+                    parameter.low,
+                    min(parameter.high, max(map(abs, parameter.strengths)) * 10),
+                    float(parameter.strengths[2]),
+                    span / 20,
+                    help=parameter.meaning or None,
+                    width=260,
+                )
+        return f"{one.name}[{', '.join(f'{name}={value:g}' for name, value in values.items())}]", None
+    severity = float(widgets.slider(f"Severity of {words}", f"severity.{one.name}", 0.0, 5.0, 1.5, 0.1))
+    if severity == 0:
+        return None
+    units = {parameter.name: parameter.unit for parameter in one.parameters}
+    strengths = (
+        f"{name} {value:.4g} {units[name]}".strip() for name, value in one.strength(severity).items()
+    )
+    st.caption(escaping.markdown(", ".join(strengths)))
+    return f"{one.name}@{severity:g}", severity
+
+
+def _show(picture: Picture, corruption: str, severity: float | None, models: Sequence[Model]) -> None:
+    """The corrupted picture with the boxes of the models, and which objects they miss."""
+    if not _may_load(models):
+        return
+    skeleton = st.empty()
+    skeleton.html(_SKELETON)
     try:
         detectors = [
             inference.load_bundled_detector(model.name)
-            if model.manifest is None
-            else inference.load_run_detector(model.manifest, model.name)
+            if model.view is None
+            else inference.load_run_detector(model.view.run.manifest, model.name)
             for model in models
         ]
-        image, boxes = _detect(pixels, name, corruption, severity, detectors)
+        url, clean, noisy = _detect(picture, corruption, severity, detectors)
     except RobustBenchError as error:
+        skeleton.empty()
         widgets.empty_state("This cannot be shown", escaping.markdown(error), ":material/error:")
         return
+    skeleton.empty()
     titles = [model.title for model in models]
-    panes = [
-        {
-            "title": title,
-            "boxes": [
-                image_viewer.detection_box({}, row, "both") | {"partner": float(row.partner)}
-                for row in image_viewer.rows(frame)
-            ],
-        }
-        for title, frame in zip(titles, boxes, strict=True)
-    ]
-    if name not in SCENES:
+    truth = picture.truth
+    if truth is None:
+        panes = [
+            {
+                "title": title,
+                "boxes": [
+                    image_viewer.detection_box({}, row, "both") | {"partner": float(row.partner)}
+                    for row in image_viewer.rows(frame)
+                ],
+            }
+            for title, frame in zip(titles, inference.pair_all(noisy), strict=True)
+        ]
+    else:
+        panes = []
+        for title, detector, frame in zip(titles, detectors, noisy, strict=True):
+            mapped = inference.map_to_categories(frame, detector.classes, truth.categories)
+            boxes = image_viewer.viewer_boxes(truth, mapped.assign(image_id=picture.image_id))
+            panes.append({"title": title, "boxes": boxes})
+    if picture.is_photograph:
         _warn_about_photograph(titles, detectors)
+    height, width = picture.pixels.shape[:2]
     state = image_viewer.show(
-        image_viewer.ViewerImage(name, image, pixels.shape[1], pixels.shape[0]),
+        image_viewer.ViewerImage(picture.name, url, width, height),
         panes,
-        [],
-        ("both", "only"),
+        [] if truth is None else image_viewer.truth_boxes(truth),
+        ("both", "only") if truth is None else ("matched", "missed", "false"),
         key="live_viewer",
     )
-    _show_differences(titles, boxes, state.confidence)
+    if truth is None:
+        objects = inference.find_again(clean, noisy, state.confidence)
+        _show_objects(titles, objects, "found on the picture without corruption")
+    else:
+        _show_objects(titles, _objects_of_truth(panes), "annotated", state.confidence)
+
+
+_SKELETON = (
+    '<div aria-hidden="true" style="height:420px;border-radius:.6rem;opacity:.35;'
+    'background:linear-gradient(90deg,#8886,#8883,#8886)"></div>'
+)
+
+
+def _objects_of_truth(panes: Sequence[Any]) -> pd.DataFrame:
+    """A row per annotated object: category, and by model the score of the box that finds it, 0 for none."""
+    missable = {box["object"]: box["label"] for box in panes[0]["boxes"] if box["kind"] == "missed"}
+    frame = pd.DataFrame({"category": list(missable.values())})
+    for place, pane in enumerate(panes):
+        scores = {b["object"]: b["score"] for b in pane["boxes"] if b["kind"] == "matched"}
+        frame[place] = [scores.get(number, 0.0) for number in missable]
+    return frame
 
 
 def _warn_about_photograph(titles: Sequence[str], detectors: Sequence[Any]) -> None:
@@ -184,51 +400,65 @@ def _warn_about_photograph(titles: Sequence[str], detectors: Sequence[Any]) -> N
 
 
 def _detect(
-    pixels: NDArray[np.uint8], name: str, corruption: str, severity: float, detectors: Sequence[Any]
-) -> tuple[str, list[pd.DataFrame]]:
-    """The corrupted picture as a data URL, and what each detector finds in it.
+    picture: Picture, corruption: str, severity: float | None, detectors: Sequence[Any]
+) -> tuple[str, list[pd.DataFrame], list[pd.DataFrame]]:
+    """The corrupted picture as a data URL, and what each detector finds in the clean and in the corrupted one.
 
-    The last result is kept in the visitor's session. A cache would be shared with other visitors.
+    The last results are kept in the visitor's session. A cache would be shared with other visitors.
     """
-    key = name, corruption, severity, *(detector.fingerprint for detector in detectors)
-    if st.session_state.get("seen", ("",))[0] != key:
+    prints = [detector.fingerprint for detector in detectors]
+    clean_key, key = (picture.name, *prints), (picture.name, corruption, severity, *prints)
+    seen = st.session_state.setdefault("seen", {})
+    if clean_key not in seen or key not in seen:
         with st.spinner("Corrupting the picture and detecting"), inference.exclusive_use():
-            noisy = api.corrupt(pixels, corruption, severity)
-            left, right = (_detect_named(detector, noisy) for detector in detectors)
-        boxes = inference.pair_boxes(left, right)
-        st.session_state["seen"] = key, (image_viewer.data_url(noisy), boxes)
-    seen: tuple[str, list[pd.DataFrame]] = st.session_state["seen"][1]
-    return seen
+            noisy = (
+                picture.pixels
+                if corruption == CLEAN
+                else api.corrupt(
+                    picture.pixels, corruption, severity, seed=picture.seed, image_id=picture.image_id
+                )
+            )
+            clean = seen.get(clean_key) or [_detect_named(one, picture.pixels) for one in detectors]
+            found = clean if corruption == CLEAN else [_detect_named(one, noisy) for one in detectors]
+        st.session_state["seen"] = {clean_key: clean, key: (image_viewer.data_url(noisy), found)}
+    seen = st.session_state["seen"]
+    url, found = seen[key]
+    return url, seen[clean_key], found
 
 
 def _detect_named(detector: Any, pixels: NDArray[np.uint8]) -> pd.DataFrame:
-    """Detections with class names as categories."""
+    """Detections with class names as categories, and the labels that they are of."""
     frame = inference.detect(detector, pixels)
     frame = frame.assign(category_id=[detector.classes[i] for i in frame["label"]])
     return frame[frame["score"] >= image_viewer.MIN_CONFIDENCE].reset_index(drop=True)
 
 
-def _show_differences(titles: Sequence[str], boxes: Sequence[pd.DataFrame], confidence: float) -> None:
-    """The boxes that only one of the two models has at the viewer's confidence."""
-    rows = [
-        {"only": title, "object": row.category_id, "here": row.score, "there": row.partner}
-        for title, frame in zip(titles, boxes, strict=True)
-        for row in image_viewer.rows(frame)
-        if row.score >= confidence > row.partner
-    ]
-    st.subheader("Found by one model only", anchor=False)
-    if not rows:
-        st.caption(f"Nothing at a confidence of {confidence:.2f} or more: the two models agree.")
+def _show_objects(
+    titles: Sequence[str], objects: pd.DataFrame, which: str, confidence: float = robustness.CONFIDENCE
+) -> None:
+    """Which of the objects all models miss, and which only one of them finds."""
+    places = list(range(len(titles)))
+    found = objects[places] >= confidence
+    missed_by_all = int((~found.any(axis=1)).sum())
+    st.subheader("What they miss", anchor=False)
+    if objects.empty:
+        st.caption(f"No object is {which} at a confidence of {confidence:.2f} or more.")
         return
+    all_of_them = "The model misses" if len(titles) == 1 else "All models miss"
+    st.markdown(f"{all_of_them} **{missed_by_all:d} of {len(objects):d}** objects that are {which}.")
     bar = st.column_config.ProgressColumn
+    shown = objects.assign(found=found.sum(axis=1)).sort_values("found", kind="stable").drop(columns="found")
+    shown = shown.rename(columns={"category": "object", **{place: f"model {place}" for place in places}})
     widgets.show_table(
-        pd.DataFrame(rows),
-        width=640,
+        shown,
+        width=min(1100, 220 + 220 * len(titles)),
         column_config={
-            "only": st.column_config.TextColumn("Only by"),
             "object": st.column_config.TextColumn("Object"),
-            "here": bar("Confidence", min_value=0.0, max_value=1.0, format="%.2f"),
-            "there": bar("The other's", min_value=0.0, max_value=1.0, format="%.2f"),
+            **{
+                f"model {place}": bar(title, min_value=0.0, max_value=1.0, format="%.2f")
+                for place, title in zip(places, titles, strict=True)
+            },
         },
-        alt="Objects that only one of the two models finds",
+        alt="Objects, those that no model finds first, with each model's confidence",
     )
+    st.caption(f"Confidence of the box that finds the object; found means {confidence:.2f} or more.")

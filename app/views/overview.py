@@ -60,15 +60,9 @@ def overview(view: RunView) -> None:
 
 
 def _show_state(view: RunView) -> None:
-    data, corruptions = view.run.manifest.data, view.run.manifest.corruptions
     missing = run_data.count_missing_cells(view)
     total = len(view.run.manifest.cells)
-    text = (
-        f"{escaping.markdown(data.name)} · {data.images:,} images · {data.boxes:,} objects · "
-        f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)} · seed {view.run.manifest.settings.seed:d}"
-    )
-    st.caption(text)
-    if truth := data.ground_truth:
+    if truth := view.run.manifest.data.ground_truth:
         st.caption(escaping.markdown(truth))
     if not missing:
         return
@@ -90,14 +84,14 @@ def _show_state(view: RunView) -> None:
 
 def _show_filters(view: RunView) -> tuple[RunView, str, str, list[str]]:
     families = list(dict.fromkeys(f for f in run_data.corruption_sets(view).values() if f))
-    with st.container(horizontal=True, gap="medium"):
+    with widgets.control_bar():
         compared = widgets.select_baseline(view)
         family = widgets.segmented_control("Corruptions", [EVERY, *families], "family") if families else EVERY
         size = widgets.segmented_control("Objects", [EVERY, *SIZES], "size")
         other_runs = [n for n in sources.available_runs() if n != view.name]
         beside = (
             widgets.multiselect(
-                "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=320
+                "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=230
             )
             if other_runs
             else []

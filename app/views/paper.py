@@ -1,6 +1,5 @@
 """Paper: the printed numbers of the SGDM paper beside recomputed ones."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import yaml
 import robustbench_sgdm
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.dashboard import jobs, widgets
+from robustbench_sgdm.dashboard import paper_tables, widgets
 from robustbench_sgdm.dashboard.pages import page
 
 TABLES = {
@@ -37,19 +36,57 @@ QUANTITIES = {
     "ap50": "AP50",
     "ap": "AP",
 }
+REFRESH_SECONDS = 1.0
 
 
 @page("Paper", icon=":material/article:", order=6)
 def paper() -> None:
     """One table: each printed number, the recomputed one, the verdict and the reason."""
     number = widgets.segmented_control("Table of the paper", list(TABLES), "table")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        verdicts = widgets.multiselect(
+            "Verdicts", list(MARKS), "verdicts", default=[], placeholder="all", width=420
+        )
+        quantities = widgets.multiselect(
+            "Quantities", list(QUANTITIES), "quantities", default=[], placeholder="all", width=320
+        )
     st.subheader(f"Table {number}: {TABLES[number]}", anchor=False)
-    meanwhile = st.empty()
-    with meanwhile.container():
-        st.caption("The paper's numbers. Parameters and operations are being counted.")
+    frame = paper_tables.recomputed(number)
+    if frame is None:
+        st.caption(
+            "The paper's numbers. Parameters and operations are counted once, which takes under a minute."
+        )
         widgets.show_table(_printed(number))
-    frame = _recomputed(number)
-    meanwhile.empty()
+        widgets.fragment(REFRESH_SECONDS)(_wait)(number)
+        return
+    _show_counts(frame)
+    is_shown = frame["verdict"].isin(verdicts or MARKS) & frame["quantity"].isin(quantities or QUANTITIES)
+    if not is_shown.any():
+        widgets.offer_to_clear("**No such number in this table.**", "verdicts", "quantities")
+    else:
+        _show_comparison(frame[is_shown])
+    st.download_button(
+        "This table, CSV",
+        escaping.csv(frame),
+        f"table-{number}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def _wait(number: str) -> None:
+    """Show the table, or what went wrong, as soon as the counting has ended."""
+    try:
+        is_counted = paper_tables.recomputed(number) is not None
+    except DataError:
+        is_counted = True  # the page says what went wrong
+    if is_counted:
+        st.rerun()
+    st.caption("Counting parameters and operations …")
+
+
+def _show_counts(frame: pd.DataFrame) -> None:
     compared = frame[~frame["verdict"].isin(["to train", "to measure"])]
     equal = int((compared["verdict"] != "differs").sum())
     untrained = int((frame["verdict"] == "to train").sum())
@@ -59,21 +96,6 @@ def paper() -> None:
             st.metric("Reproduced", f"{equal} of {len(compared)}", border=True, width=290)
         if untrained:
             st.metric("AP that needs training", untrained, border=True, width=240)
-    verdicts = [verdict for verdict in MARKS if verdict in set(frame["verdict"])]
-    chosen = widgets.multiselect("Verdicts", verdicts, "verdicts", default=verdicts)
-    selected = frame[frame["verdict"].isin(chosen)]
-    if selected.empty:
-        widgets.empty_state("No verdict chosen", "Choose one above.", ":material/check_box:")
-    else:
-        _show_comparison(selected)
-    st.download_button(
-        "This table, CSV",
-        escaping.csv(frame),
-        f"table-{number}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
 
 
 @st.cache_data
@@ -97,27 +119,24 @@ def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:
     return dict(zip(table["columns"], values, strict=False))
 
 
-@st.cache_data(show_spinner="Building the table's models to count their parameters; under a minute, once")
-def _recomputed(number: str) -> pd.DataFrame:
-    """The table's cells, counted by another process, so that this one loads no detector."""
-    done = jobs.run_command("paper", "--table", number, "--format", "csv")
-    if done.returncode:
-        raise DataError(f"table {number} cannot be recomputed: {done.stderr.strip()[-300:]}")
-    return escaping.from_csv_frame(pd.read_csv(io.StringIO(done.stdout), dtype={"row": str}))
-
-
 def _show_comparison(frame: pd.DataFrame) -> None:
+    """The numbers, and below them every reason in full."""
+    reasons = [str(why) for why in dict.fromkeys(frame["why"].dropna()) if why]
+    places = {why: f"[{number}]" for number, why in enumerate(reasons, 1)}
     number = st.column_config.NumberColumn
     widgets.show_table(
         frame.assign(
-            verdict=frame["verdict"].map(MARKS),
+            verdict=[
+                f"{MARKS[v]} {places.get(why, '')}".strip()
+                for v, why in zip(frame["verdict"], frame["why"], strict=True)
+            ],
             quantity=frame["quantity"].map(
                 QUANTITIES | ({"flops": "MACs, G"} if (frame["table"] == 6).all() else {})
             ),
             column=frame["column"].fillna("–"),
         ),
         height="content" if len(frame) <= 24 else 640,
-        column_order=["row", "column", "quantity", "printed", "value", "at_640", "verdict", "why", "model"],
+        column_order=["row", "column", "quantity", "printed", "value", "at_640", "verdict", "model"],
         column_config={
             "row": st.column_config.TextColumn("Row", pinned=True),
             "column": st.column_config.TextColumn("Module"),
@@ -127,10 +146,12 @@ def _show_comparison(frame: pd.DataFrame) -> None:
             "at_640": number(
                 "Here, true 640", format="%.2f", help="Operations of the same layers on a 640 x 640 image."
             ),
-            "verdict": st.column_config.TextColumn("Verdict"),
-            "why": st.column_config.TextColumn("Reason", width="large"),
+            "verdict": st.column_config.TextColumn("Verdict", help="[1]: the reason of this number below."),
             "model": st.column_config.TextColumn("Model in the zoo"),
         },
         placeholder="–",
         alt="Each printed number beside the recomputed one",
     )
+    if reasons:
+        st.markdown("**Reasons**")
+        st.markdown("\n".join(f"{place:d}. {escaping.markdown(why)}" for place, why in enumerate(reasons, 1)))

@@ -20,8 +20,10 @@ from robustbench_sgdm.cli import (
     dashboard,
     export,
     figure,
+    leaderboard,
     lists,
     paper,
+    results,
     run,
     score,
     train,
@@ -54,6 +56,7 @@ def _options(
 
 
 app.command("run")(run.run)
+app.command("results")(results.results)
 app.command("compare")(compare.compare)
 app.command("score")(score.score)
 app.command("train")(train.train)
@@ -61,6 +64,7 @@ app.command("export")(export.export)
 app.command("curves")(curves.curves)
 app.command("figure")(figure.figure)
 app.command("report")(figure.report)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(lists.app, name="list")
 app.command("paper")(paper.paper)
 app.command("corrupt")(corrupt.corrupt)
@@ -73,9 +77,9 @@ class _Notes(logging.Handler):
     """Prints log records to the current standard error, above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from robustbench_sgdm.cli.console import info
+        from robustbench_sgdm.cli.console import warn
 
-        info(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
+        warn(f"{'warning: ' * (record.levelno == logging.WARNING)}{self.format(record)}")
 
 
 def main() -> None:

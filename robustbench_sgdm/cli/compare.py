@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Form = Literal["table", "csv", "markdown", "latex", "json"]
 """Of what is printed."""
 
+_LINES = 50  # of tables without --all; verdicts and notes come on top
+
 
 def compare(
     runs: Annotated[
@@ -80,6 +82,14 @@ def compare(
             "groups are paired by seed if the names contain seed0, seed1, ... May be repeated.",
         ),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every table: each mean, each cell's difference with its interval and p, half-severities, flips. "
+            "Without it, what fits into 60 lines; csv, markdown, latex and json always have everything.",
+        ),
+    ] = False,
     resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
     level: Annotated[float, typer.Option("--level", help="Of the intervals, in (0, 1).")] = 0.95,
@@ -154,12 +164,12 @@ def compare(
         if junit and not thresholds:
             raise UsageError("--junit needs a threshold: --fail-under or --max-drop")
         # Computed below the progress bars, which must be gone before tables are printed.
-        _ = comparison.rows()
+        _ = comparison.rows() if every or form != "table" or out else comparison.overview_tables()
     if comparison.default_baseline:
         info(
             f"{comparison.default_baseline} is the baseline, as the first model; --baseline NAME takes another"
         )
-    _print(comparison, form, out)
+    _print(comparison, form, out, every)
     if thresholds:
         _check(comparison, thresholds, drops == "significant", junit)
 
@@ -193,16 +203,23 @@ def _members(text: str, known: Collection[str]) -> list[str]:
     return members
 
 
-def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
+def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) -> None:
     from robustbench_sgdm import tables
     from robustbench_sgdm.cli.console import info, print_document, print_numbers
     from robustbench_sgdm.core import atomic_io, escaping
 
     if form == "table" and out is None:
-        for table in comparison.tables():
-            print_numbers(table)
-        for verdict in comparison.verdicts:
-            info(f"verdict {verdict.headline}")
+        if every:
+            for table in comparison.tables():
+                print_numbers(table)
+        else:
+            _print_overview(comparison)
+        closing = [
+            text for label, text in comparison.overview.closing(comparison.metrics[0]) if label == "verdict"
+        ]
+        every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
+        for text in dict.fromkeys([*closing, *every_pair]):
+            info(f"verdict {text}")
         return
     if form in ("csv", "json"):
         rows = comparison.rows()
@@ -217,6 +234,23 @@ def _print(comparison: "Comparison", form: Form, out: Path | None) -> None:
         return
     atomic_io.write_text(out, text)
     info(f"comparison  {out}")
+
+
+def _print_overview(comparison: "Comparison") -> None:
+    """Print the most important tables, as many as fit into a screen, and say which do not."""
+    from robustbench_sgdm.cli.console import compact_lines, print_compact, print_line
+
+    room, left_out = _LINES, []
+    for widths in comparison.overview_tables():
+        count = len(compact_lines(widths))
+        if count > room and room < _LINES:
+            left_out.append(widths[0].title)
+            continue
+        room -= count
+        print_compact(widths)
+    print_line("")
+    if left_out:
+        print_line(f"Not shown: {'; '.join(left_out)}. --all prints every table.")
 
 
 def _check(

@@ -1,17 +1,24 @@
 """Prints tables, messages and progress bars to the terminal."""
 
+import itertools
+import logging
 import os
-from collections.abc import Container, Iterator
+import re
+import textwrap
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -21,17 +28,23 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from robustbench_sgdm.core.escaping import terminal
+from robustbench_sgdm.core.progress import JobClock, format_clock
 from robustbench_sgdm.core.progress import Progress as Report
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.tables import Table, split_columns
 
 _LABEL = 28  # characters that a row's label has at least before numbers are wrapped
+_SHORT_LABEL = 15  # the same in a compact table
+_SHORT_HEAD = 16  # that a compact column's head is folded at
+_LINE_LABEL = 12  # columns before the text of a labelled line
 _PIPE = 160  # characters; a file or a pipe has no width for which a table must be wrapped
 
 out = Console(emoji=False)
 if not out.is_terminal and "COLUMNS" not in os.environ:
     out.width = _PIPE
 err = Console(stderr=True, emoji=False)
+
+_silence: set[str] = set()
 
 
 def pluralize(count: int, what: str) -> str:
@@ -43,8 +56,30 @@ def pluralize(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
+@contextmanager
+def quiet(is_quiet: bool = True) -> Iterator[None]:
+    """Within it `info` prints nothing and there is no progress; warnings and errors are printed all the same."""
+    log, before = logging.getLogger("robustbench_sgdm"), _silence.copy()
+    level = log.level
+    if is_quiet:
+        _silence.add("info")
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _silence.clear()
+        _silence.update(before)
+        log.setLevel(level)
+
+
 def info(text: str) -> None:
     """Print a message to standard error, so that tables can be piped."""
+    if not _silence:
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Print a message to standard error, also within `quiet`."""
     err.print(terminal(text), highlight=False, soft_wrap=True, markup=False)
 
 
@@ -88,6 +123,82 @@ def print_numbers(table: Table) -> None:
     print_table(parts[-1])
 
 
+def print_compact(widths: Sequence[Table]) -> None:
+    """Print the widest of a table's versions that fits, or the narrowest in parts; labels and heads are folded."""
+    for line in compact_lines(widths):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def compact_lines(widths: Sequence[Table]) -> list[str]:
+    """The lines that `print_compact` prints."""
+    for table, gap in itertools.product(widths, (2, 1)):
+        if _compact_width(table, gap) <= out.width:
+            return _draw_compact(table, gap)
+    for most in range(len(widths[-1].columns) - 1, 1, -1):
+        parts = split_columns(widths[-1], most)
+        if most == 2 or all(_compact_width(part, 2) <= out.width for part in parts):
+            break
+    shown = [part if part is parts[-1] else replace(part, notes=()) for part in parts]
+    return [line for part in shown for line in _draw_compact(part, 2)]
+
+
+def _column_widths(table: Table) -> list[int]:
+    """Of each column's cells, and of its head when that is folded."""
+    widths = []
+    for index, column in enumerate(table.columns):
+        pieces = textwrap.wrap(terminal(column), _SHORT_HEAD) or [""]
+        cells = max((cell_len(terminal(row[index])) for row in table.rows), default=0)
+        longest = max(
+            map(cell_len, re.split("(?<=-)| ", pieces[0] if len(pieces) == 1 else " ".join(pieces)))
+        )
+        widths.append(max(cells, longest))
+    return widths
+
+
+def _compact_width(table: Table, gap: int) -> int:
+    label, *others = _column_widths(table)
+    return min(label, _SHORT_LABEL) + sum(width + gap for width in others)
+
+
+def _draw_compact(table: Table, gap: int) -> list[str]:
+    label, *others = _column_widths(table)
+    label = max(min(label, out.width - sum(width + gap for width in others)), 1)
+
+    def lines(cells: Sequence[str]) -> Iterator[str]:
+        folded = [
+            textwrap.wrap(terminal(cell), width) or [""]
+            for cell, width in zip(cells, [label, *others], strict=True)
+        ]
+        for first, *rest in itertools.zip_longest(*folded, fillvalue=""):
+            columns = [" " * (w + gap - cell_len(text)) + text for text, w in zip(rest, others, strict=True)]
+            yield f"{first}{' ' * (label - cell_len(first))}{''.join(columns)}".rstrip()
+
+    head = [*lines(table.columns)]
+    rule = "─" * max(map(cell_len, head))
+    notes = [part for note in table.notes for part in _fold(note)]
+    body = [line for row in table.rows for line in lines(row)]
+    return ["", *_fold(table.title), *head, rule, *body, *notes]
+
+
+def print_labelled(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines of a label and a text to standard output; on a terminal long texts are folded beside their label."""
+    for label, text in lines:
+        for number, part in enumerate(_fold(text, _LINE_LABEL)):
+            out.print(
+                f"{'' if number else label:<{_LINE_LABEL}}{part}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+
+
+def _fold(text: str, indent: int = 0) -> list[str]:
+    """Lines of a text that a terminal shows beside an indent; one line in a file or a pipe."""
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        return [terminal(text)]
+    return textwrap.wrap(terminal(text), max(out.width - indent, 20), break_on_hyphens=False) or [""]
+
+
 def table_cell(text: str, at: str = "") -> Text:
     """A table cell; plain text would be markup to rich. The first `at`, if any, becomes a line break."""
     return Text(terminal(text).replace(at, "\n", bool(at)))
@@ -108,11 +219,13 @@ def progress_bars() -> Iterator[Report]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("elapsed"),
         TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with Progress(*columns, console=err, transient=True, disable=_is_hidden()) as bar:
 
         def update(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -120,3 +233,31 @@ def progress_bars() -> Iterator[Report]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def job_progress(clock: JobClock) -> Iterator[None]:
+    """One bar for a whole job, with the time elapsed and the time left."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), _JobColumn(clock))
+    with Progress(*columns, console=err, transient=True, disable=_is_hidden()) as bar:
+        bar.add_task("")
+        yield
+
+
+class _JobColumn(ProgressColumn):
+    """The state of a job's clock; it moves the bar too, which no event would between two events."""
+
+    def __init__(self, clock: JobClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def render(self, task: Task) -> Text:
+        clock = self._clock
+        task.description, task.completed, task.total = clock.stage, clock.share, 1
+        left = clock.remaining()
+        words = "left unknown" if left is None else f"left {format_clock(left)}"
+        return Text(f"{clock.counts} elapsed {format_clock(clock.elapsed())} {words}".strip())
+
+
+def _is_hidden() -> bool:
+    return bool(_silence) or not err.is_terminal

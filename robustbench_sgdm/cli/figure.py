@@ -1,6 +1,8 @@
 """`robustbench figure` and `robustbench report`: drawings of a stored run."""
 
 import contextlib
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,30 +94,49 @@ def figure(
 
 
 def report(
-    run: RunArgument,
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run directory, or several over the same images, seed and engine.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="New run directory of several runs together, which gets the report."),
+    ] = None,
     baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
     corruptions: CorruptionDirOption = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Only the first page, as summary.html and summary.pdf.")
+    ] = False,
+    paper: Annotated[str, typer.Option("--paper", help="Page size of the PDF: A4 or letter.")] = "A4",
 ) -> None:
     """Write a stored run's report.html and report.pdf, and its figures with their data.
 
-    Statistics that are not cached yet are computed. Sections without data are left out.
+    Statistics that are not cached yet are computed. Sections without data are left out. Several runs are joined into the
+    run directory --out, with one report; a model that several have is compared with the first run's.
     """
     from robustbench_sgdm import api
+    from robustbench_sgdm.core.errors import UsageError
 
+    if (len(runs) > 1) != (out is not None):
+        raise UsageError(
+            "several runs and --out DIR, where they are joined, go together; give both or neither"
+        )
+    run = runs[0]
+    if out is not None:
+        run = api.join_runs(runs, out, command=shlex.join(["robustbench", *sys.argv[1:]])).path
     opened = api.Run.open(run, baseline=baseline, resamples=resamples, corruptions=corruptions or [])
     print_baseline(opened)
-    write_report(opened)
+    write_report(opened, summary=summary, page_size=paper)
 
 
-def write_report(run: "Run") -> None:
+def write_report(run: "Run", *, summary: bool = False, page_size: str = "A4") -> None:
     """Write both files and print the verdicts; missing images are logged."""
     from robustbench_sgdm.cli.console import info, progress_bars
     from robustbench_sgdm.core.errors import DataError
 
     with progress_bars() as progress:
         run = replace(run, progress=progress)
-        paths = run.report()
+        paths = run.report(summary=summary, page_size=page_size)
     with contextlib.suppress(DataError):  # the report says why there are none
         for verdict in run.verdicts():
             info(f"verdict {verdict}")

@@ -1,54 +1,129 @@
-"""What `run` and `score` print of a run: its tables, with significant differences marked."""
+"""`robustbench results`, and what `run` and `score` print: a table per metric, and the result in a few lines."""
 
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from robustbench_sgdm.cli.shared_options import BaselineOption, ResamplesOption, RunArgument
+from robustbench_sgdm.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from robustbench_sgdm.api import Run
     from robustbench_sgdm.figures import RunAnalysis
     from robustbench_sgdm.tables import Table
 
+Form = Literal["table", "csv", "markdown", "latex", "json", "model-card"]
+"""Of what is printed."""
 
-def print_results(run: "Run") -> None:
-    """Print a table per corruption, in parts where the terminal is narrow."""
-    from robustbench_sgdm.cli.console import info, print_line, print_numbers, progress_bars
-    from robustbench_sgdm.core.errors import DataError
+
+def results(
+    run: RunArgument,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="table for the terminal, csv with a row per cell, markdown or latex for documents, json for programs, "
+            "model-card for the `model-index` of a model card on Hugging Face.",
+        ),
+    ] = "table",
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Also a table per corruption, with every model, interval and p-value."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write what is not for the terminal into this file instead.")
+    ] = None,
+    baseline: BaselineOption = None,
+    resamples: ResamplesOption = 1000,
+) -> None:
+    """Print the results of a stored run again: scores by corruption and severity, P, mPC, rPC, differences, verdicts.
+
+    Nothing is predicted, and no model or image is read.
+    """
+    from robustbench_sgdm import api, tables
+    from robustbench_sgdm.cli.console import info, print_document, progress_bars
+    from robustbench_sgdm.core import atomic_io, escaping
+
+    if out is not None and form == "table":
+        raise UsageError("--out is for --format csv, markdown, latex, json or model-card; choose one of them")
+    with progress_bars() as progress:
+        opened = api.Run.open(run, baseline=baseline, resamples=resamples, progress=progress)
+        analysis = opened.analysis()
+        overview = analysis.overview
+    if form == "table":
+        print_results(opened, every=every)
+        return
+    if form == "json":
+        text = tables.to_json_text(results_record(opened))
+    elif form == "csv":
+        text = escaping.csv(analysis.results)
+    elif form == "model-card":
+        text = opened.model_index()
+    else:
+        write = tables.to_latex if form == "latex" else tables.to_markdown
+        shown = [overview.metric_tables(metric)[0] for metric in _metrics(analysis)]
+        shown += [one for one in [overview.ranking(analysis.metric_name)] if one]
+        text = "\n".join(map(write, [*shown, *(_by_corruption(analysis) if every else [])]))
+    if out is None:
+        print_document(text)
+        return
+    atomic_io.write_text(out, text)
+    info(f"results     {out}")
+
+
+def print_results(run: "Run", *, every: bool = False, brief: bool = False) -> None:
+    """Print a table per metric and the closing lines, and the file of the scores.
+
+    Args:
+        run: whose analysis is computed if it is not yet.
+        every: also a table per corruption.
+        brief: only the closing lines.
+    """
+    from robustbench_sgdm.cli.console import info, print_compact, print_labelled, print_line, print_numbers
     from robustbench_sgdm.tables import identical_sentence
 
-    with progress_bars() as progress:
-        analysis = replace(run, progress=progress).analysis()
-        if run.directory.baseline_pairs:
-            with suppress(DataError):  # the report says why there are no intervals
-                _ = analysis.intervals
     if not run.results().empty:
+        analysis = run.analysis()
+        overview = analysis.overview
         print_baseline(run)
-        notes: dict[str, None] = {}
-        for table, parts in _tables(analysis):
-            for part in parts:
-                print_numbers(replace(part, notes=()))
-            notes |= dict.fromkeys(table.notes)
-        notes |= {f"{identical_sentence(*pair, why)}.": None for pair, why in analysis.identical.items()}
-        for text in notes:  # the same for all tables
-            print_line(text)
-    if run.directory.manifest.shifts:
-        _print_shifts(analysis)
-    info(f"results {run.path / 'results.csv'}")
+        if not brief:
+            for table in _by_corruption(analysis) if every else []:
+                print_numbers(table)
+            _print_once([overview.metric_tables(metric) for metric in _metrics(analysis)])
+        if ranking := overview.ranking(analysis.metric_name):
+            print_compact([ranking])
+        if not brief:
+            _print_shifts(analysis)
+            print_line("")
+        print_labelled(overview.closing(analysis.metric_name))
+        if not overview.verdicts:
+            for pair, why in analysis.identical.items():
+                print_line(f"{identical_sentence(*pair, why)}.")
+    info(f"results     {run.path / 'results.csv'}")
 
 
-def _print_shifts(analysis: "RunAnalysis") -> None:
-    """Print a table for each shift."""
-    from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import info, print_table
-    from robustbench_sgdm.core.errors import DataError
+def _print_once(tables: "Sequence[Sequence[Table]]") -> None:
+    """Print tables of several widths each; their notes, which are the same, once."""
+    from dataclasses import replace
 
-    try:
-        for table in tables.shift_tables(analysis.shifts, 0.95):
-            print_table(table)
-    except DataError as error:
-        info(f"warning: {error}")
+    from robustbench_sgdm.cli.console import print_compact
+
+    for number, widths in enumerate(tables):
+        print_compact(widths if number == len(tables) - 1 else [replace(one, notes=()) for one in widths])
+
+
+def results_record(run: "Run") -> dict[str, object]:
+    """The results of a run as `--json` prints them."""
+    analysis = run.analysis()
+    manifest = run.directory.manifest
+    return {
+        "run": str(run.path),
+        "data": {"name": manifest.data.name, "images": manifest.data.images},
+        "missing": [str(cell) for cell in run.directory.missing_cells()],
+        "metrics": [] if run.results().empty else [analysis.overview.record(m) for m in _metrics(analysis)],
+    }
 
 
 def print_baseline(run: "Run") -> None:
@@ -59,33 +134,32 @@ def print_baseline(run: "Run") -> None:
         info(f"{run.default_baseline} is the baseline, as the first model; --baseline NAME takes another")
 
 
-def _tables(analysis: "RunAnalysis") -> "list[tuple[Table, list[Table]]]":
-    """Each corruption's table, and the parts of it that fit the terminal."""
+def _metrics(analysis: "RunAnalysis") -> list[str]:
     from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import fits_terminal
+
+    return list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
+
+
+def _by_corruption(analysis: "RunAnalysis") -> "list[Table]":
+    """A table per corruption: every model, severity and metric; of the first metric with intervals and p-values."""
+    from robustbench_sgdm import tables
+
+    pairs, intervals = analysis.run.baseline_pairs, analysis.overview.rows
+    return tables.notes_once(
+        tables.corruption_tables(analysis.results, pairs, _metrics(analysis), intervals if pairs else None)
+    )
+
+
+def _print_shifts(analysis: "RunAnalysis") -> None:
+    """Print a table for each shift."""
+    from robustbench_sgdm import tables
+    from robustbench_sgdm.cli.console import print_table, warn
     from robustbench_sgdm.core.errors import DataError
 
-    results, all_pairs, intervals = analysis.results, analysis.run.baseline_pairs, None
-    with suppress(DataError):
-        intervals = analysis.intervals if all_pairs else None
-    metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
-
-    def part(title: str, metric: str, pairs: "Sequence[tuple[str, str]]") -> "list[Table]":
-        names = {name for pair in pairs for name in pair}
-        rows = results[results["model"].isin(names)] if len(pairs) == 1 else results
-        return [t for t in tables.corruption_tables(rows, pairs, [metric], intervals) if t.title == title]
-
-    split = []
-    for table in tables.corruption_tables(results, all_pairs, metrics, intervals):
-        parts = [table]
-        if not fits_terminal(table):
-            parts = [t for metric in metrics for t in part(table.title, metric, all_pairs)]
-        if not all(map(fits_terminal, parts)) and len(all_pairs) > 1:
-            parts = [
-                replace(t, title=f"{t.title}: {model} minus {baseline}")
-                for metric in metrics
-                for baseline, model in all_pairs
-                for t in part(table.title, metric, [(baseline, model)])
-            ]
-        split.append((table, parts))
-    return split
+    if not analysis.run.manifest.shifts:
+        return
+    try:
+        for table in tables.shift_tables(analysis.shifts, 0.95):
+            print_table(table)
+    except DataError as error:
+        warn(f"warning: {error}")

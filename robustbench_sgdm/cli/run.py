@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_sgdm.cli.data import resolve_paths
-from robustbench_sgdm.cli.figure import write_report
-from robustbench_sgdm.cli.results import print_results
+from robustbench_sgdm.cli.results import print_results, results_record
 from robustbench_sgdm.cli.shared_options import (
     RUNS,
     BaselineOption,
@@ -38,7 +37,9 @@ from robustbench_sgdm.cli.shared_options import (
 )
 from robustbench_sgdm.config import EvaluationConfig, InferenceConfig
 from robustbench_sgdm.core import parsing
-from robustbench_sgdm.core.errors import IncompleteError, StoppedError, UsageError
+from robustbench_sgdm.core.errors import IncompleteError, RobustBenchError, StoppedError, UsageError
+from robustbench_sgdm.core.escaping import terminal
+from robustbench_sgdm.core.progress import JobClock
 
 if TYPE_CHECKING:
     from robustbench_sgdm.evaluation import Evaluation
@@ -158,85 +159,130 @@ def run(
         bool,
         typer.Option("--estimate", help="Print how long the run would take and stop; nothing is written."),
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            help="Print only the closing lines (P, mPC, rPC, difference, verdict), warnings and errors.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the results as JSON instead, for programs; see `robustbench results`."
+        ),
+    ] = False,
 ) -> None:
     """Measure detectors under corruption: cells, scores, tables and a report.
 
     A module variant (yolov8n-sgdm) also runs its baseline. Of two models of your own, the first
     is the baseline, or the one that --baseline names. The same command again resumes and computes only what is missing.
     """
-    from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import progress_bars
-
     models = parsing.parse_models(model or [])
     source, folder = resolve_paths(data, images)
-    with progress_bars() as progress:
-        evaluation = api.prepare(
-            EvaluationConfig(
-                models,
-                weights=_weights(weights or [], models, not no_baseline),
-                from_train=from_train,
-                baseline=baseline,
-                add_baselines=not no_baseline,
-                allow_identical=yes,
-                data=source,
-                images=folder,
-                split=split,
-                shifts=parsing.parse_assignments(shift or [], "--shift"),
-                fraction=fraction,
-                noise=parsing.split_list(noise),
-                severity=parsing.parse_severities(severity),
-                corruptions=corruptions or [],
-                engine=engine,
-                seed=seed,
-                imgsz=imgsz,
-                batch=batch,
-                device=device,
-                half=half,
-                conf=conf,
-                iou=iou,
-                max_det=max_det,
-                end2end=end2end,
-                trust_weights=trust_weights,
-                runtime=runtime,
-                classes=classes,
-                layout=layout,
-                normalize=normalize,
-                download=download,
-                executor=on,
-                workers=workers,
-                address=address,
-                gpus=gpus,
-                project=project,
-                name=name,
-                exist_ok=exist_ok,
-                command=shlex.join(["robustbench", *sys.argv[1:]]),
-                progress=progress,
-            )
-        )
-    proceed = _ask_about_identical(evaluation, yes or only_estimate)
-    if only_estimate:
-        _show_estimate(evaluation)
-        return
-    try:
-        _run(evaluation, corruptions or [], proceed)
-    except KeyboardInterrupt:
-        raise StoppedError("stopped; finished work is stored, and the same command resumes") from None
-
-
-def _run(evaluation: "Evaluation", corruptions: list[Path], allow_identical: bool) -> None:
+    if not quiet:  # said before libraries are imported, which takes seconds
+        what = from_train or ", ".join(models)
+        print(terminal(f"loading {what} and {data}"), file=sys.stderr, flush=True)
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import progress_bars
+    from robustbench_sgdm.cli import console
 
-    failure = None
-    with progress_bars() as progress:
+    job = JobClock()
+    with console.quiet(quiet):
+        with console.job_progress(job):
+            evaluation = api.prepare(
+                EvaluationConfig(
+                    models,
+                    weights=_weights(weights or [], models, not no_baseline),
+                    from_train=from_train,
+                    baseline=baseline,
+                    add_baselines=not no_baseline,
+                    allow_identical=yes,
+                    data=source,
+                    images=folder,
+                    split=split,
+                    shifts=parsing.parse_assignments(shift or [], "--shift"),
+                    fraction=fraction,
+                    noise=parsing.split_list(noise),
+                    severity=parsing.parse_severities(severity),
+                    corruptions=corruptions or [],
+                    engine=engine,
+                    seed=seed,
+                    imgsz=imgsz,
+                    batch=batch,
+                    device=device,
+                    half=half,
+                    conf=conf,
+                    iou=iou,
+                    max_det=max_det,
+                    end2end=end2end,
+                    trust_weights=trust_weights,
+                    runtime=runtime,
+                    classes=classes,
+                    layout=layout,
+                    normalize=normalize,
+                    download=download,
+                    executor=on,
+                    workers=workers,
+                    address=address,
+                    gpus=gpus,
+                    project=project,
+                    name=name,
+                    exist_ok=exist_ok,
+                    command=shlex.join(["robustbench", *sys.argv[1:]]),
+                    progress=job,
+                )
+            )
+        proceed = _ask_about_identical(evaluation, yes or only_estimate)
+        if only_estimate:
+            _show_estimate(evaluation)
+            return
         try:
-            directory = evaluation.run(progress, allow_identical=allow_identical)
+            _run(evaluation, job, corruptions or [], allow_identical=proceed, brief=quiet, as_json=as_json)
+        except KeyboardInterrupt:
+            raise StoppedError("stopped; finished work is stored, and the same command resumes") from None
+
+
+def _run(
+    evaluation: "Evaluation",
+    job: JobClock,
+    corruptions: list[Path],
+    *,
+    allow_identical: bool,
+    brief: bool,
+    as_json: bool,
+) -> None:
+    """Compute, write the report, and print; whatever fails, the results that there are are printed."""
+    from robustbench_sgdm import api, tables
+    from robustbench_sgdm.cli.console import info, job_progress, print_document
+
+    failure: RobustBenchError | OSError | None = None
+    files: dict[str, Path] = {}
+    with job_progress(job):
+        try:
+            directory = evaluation.run(
+                job,
+                allow_identical=allow_identical,
+                on_estimate=lambda cost: job.expect({k: sum(span) / 2 for k, span in cost.parts.items()}),
+            )
         except IncompleteError as error:
             failure, directory = error, error.directory
-    run = api.Run(directory, corruptions=corruptions)
-    print_results(run)
-    if not run.results().empty:
-        write_report(run)
+        run = api.Run(directory, corruptions=corruptions, progress=job)
+        if not run.results().empty:
+            job("resampling and error analysis", 0, 1)
+            _ = run.analysis().overview
+            job("report", 0, 1)
+            try:
+                files = dict(zip(("html", "pdf"), run.report(), strict=True))
+            except (RobustBenchError, OSError) as error:
+                failure = failure or error
+    if as_json:
+        record = results_record(run) | {"report": {kind: str(path) for kind, path in files.items()}}
+        print_document(tables.to_json_text(record))
+    else:
+        print_results(run, brief=brief)
+    for path in files.values():
+        info(f"report      {path}")
     if failure:
         raise failure
 
@@ -256,10 +302,10 @@ def _ask_about_identical(evaluation: "Evaluation", proceed: bool) -> bool:
     Raises:
         UsageError: the answer is no.
     """
-    from robustbench_sgdm.cli.console import info
+    from robustbench_sgdm.cli.console import warn
 
     for text in evaluation.identical:
-        info(f"warning: {text}")
+        warn(f"warning: {text}")
     if proceed or not evaluation.identical or not sys.stdin.isatty():
         return proceed
     if not typer.confirm("Run it anyway?", err=True):

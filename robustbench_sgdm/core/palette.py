@@ -47,13 +47,18 @@ def model_colors(names: Sequence[str], *, dark: bool = False) -> dict[str, str]:
         preferred = _MODULES.index(module) if module in _MODULES else zlib.crc32(name.encode()) % len(palette)
         index = preferred if preferred in free else free[0]
         free.remove(index)
-        chosen[name] = mix_colors(palette[index], "#ffffff", _LIFT) if dark else palette[index]
+        chosen[name] = lift(palette[index]) if dark else palette[index]
     return chosen
+
+
+def lift(color: str) -> str:
+    """A colour as it is on dark ground."""
+    return mix_colors(color, "#ffffff", _LIFT)
 
 
 def difference_colors(*, dark: bool = False) -> list[str]:
     """Evenly spaced colours from the worst difference over none to the best: orange, neutral, blue."""
-    low, high = (mix_colors(end, "#ffffff", _LIFT) if dark else end for end in (_WORSE, _BETTER))
+    low, high = (lift(end) if dark else end for end in (_WORSE, _BETTER))
     middle = _MIDDLE[dark]
     return [low, mix_colors(low, middle, 0.55), middle, mix_colors(high, middle, 0.55), high]
 

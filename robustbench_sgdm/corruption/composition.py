@@ -64,6 +64,15 @@ class Composition(Corruption):
             for name, value in part.corruption.strength(part.effective_severity(severity)).items()
         }
 
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the parts' parameters, as `part.parameter`."""
+        return {
+            f"{part.corruption.name}.{name}": unit
+            for part in self.parts
+            for name, unit in part.corruption.units.items()
+        }
+
     def describe(self) -> str:
         """The parts' parameters in words."""
         return "; ".join(f"{part.name}: {part.corruption.describe()}" for part in self.parts)

@@ -71,6 +71,11 @@ class Corruption:
             zip((parameter.name for parameter in self.parameters), self.explicit_parameters, strict=True)
         )
 
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each parameter in `strength`."""
+        return {parameter.name: parameter.unit for parameter in self.parameters}
+
     def check_severity(self, severity: float) -> None:
         """Refuse a severity that it does not have.
 

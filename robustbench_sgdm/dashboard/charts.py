@@ -83,25 +83,27 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         dark: whether the page is dark.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
-    shades = palette.difference_colors(dark=dark)
-    scale = alt.Scale(domain=[-limit, -limit / 2, 0, limit / 2, limit], range=shades, interpolate="rgb")
-    cell = alt.selection_point(name="cell", fields=["corruption", "severity"])
     shown = frame.assign(
         name=frame["corruption"].map(humanize),
+        value=frame["change"],
+        strong=frame["significant"],
         text=[
             starred(format_number(change, signed=True), significant)
             for change, significant in zip(frame["change"], frame["significant"], strict=True)
         ],
-        light=[
-            palette.readable_text_color(palette.interpolate_colors(shades, 0.5 + change / (2 * limit)))
-            != palette.INK
-            for change in frame["change"]
-        ],
     )
-    order = list(dict.fromkeys(shown["name"]))
-    base = alt.Chart(shown).encode(
+    chart = _heat_map(
+        shown,
         x=alt.X("severity:O", title="severity", axis=alt.Axis(labelAngle=0, format="~g", orient="top")),
-        y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=140)),
+        y=alt.Y(
+            "name:N",
+            title=None,
+            sort=list(dict.fromkeys(shown["name"])),
+            axis=alt.Axis(labelLimit=140, labelOverlap=False),
+        ),
+        bounds=(-limit, limit),
+        colors=palette.difference_colors(dark=dark),
+        title=f"difference in {metric}, points",
         tooltip=[
             alt.Tooltip("name:N", title="corruption"),
             alt.Tooltip("severity:O", title="severity", format="~g"),
@@ -109,33 +111,184 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
             alt.Tooltip("interval:N", title="95 % interval"),
             alt.Tooltip("p:N", title="p (Holm)"),
         ],
+        fields=["corruption", "severity"],
+        dark=dark,
     )
-    rectangles = (
-        base.mark_rect(
-            cornerRadius=4, cursor="pointer", stroke="#0f131c" if dark else "#ffffff", strokeWidth=2
-        )
-        .encode(
-            color=alt.Color(
-                "change:Q",
-                scale=scale,
-                legend=alt.Legend(orient="bottom", gradientLength=220),
-                title=f"difference in {metric}, points",
-            )
-        )
-        .add_params(cell)
+    return chart.properties(height=34 * shown["name"].nunique() + 165)
+
+
+def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> Chart:
+    """A cell per class and corruption, coloured by its score or difference; a click selects the cell as `cell`.
+
+    Args:
+        frame: class, corruption, label (of the row), value (percent or points), text, interval, p and objects (in words),
+            strong (bold); rows in their order.
+        metric: what the value is.
+        signed: whether it is a difference.
+        dark: whether the page is dark.
+    """
+    colors = palette.difference_colors(dark=dark)
+    limit = max(float(frame["value"].abs().max() or 1), 0.1)
+    shown = frame.assign(name=frame["corruption"].map(humanize))
+    title = f"difference in {metric}, points" if signed else f"{metric}, %"
+    tooltip = [
+        alt.Tooltip("class:N", title="class"),
+        alt.Tooltip("objects:N", title="objects"),
+        alt.Tooltip("name:N", title="corruption"),
+        alt.Tooltip("text:N", title=title),
+        alt.Tooltip("interval:N", title="95 % interval"),
+    ]
+    chart = _heat_map(
+        shown,
+        x=alt.X(
+            "name:N",
+            title=None,
+            sort=list(dict.fromkeys(shown["name"])),
+            axis=_column_axis(shown["name"].nunique()),
+        ),
+        y=alt.Y(
+            "label:N",
+            title=None,
+            sort=list(dict.fromkeys(shown["label"])),
+            axis=alt.Axis(labelLimit=170, labelOverlap=False),
+        ),
+        bounds=(-limit, limit) if signed else (0, limit),
+        colors=colors if signed else colors[len(colors) // 2 :],
+        title=title,
+        tooltip=[*tooltip, *([alt.Tooltip("p:N", title="p (Holm)")] if signed else [])],
+        fields=["class", "corruption"],
+        dark=dark,
     )
+    return chart.properties(height=26 * shown["label"].nunique() + 190)
+
+
+def confusion_map(frame: pd.DataFrame, *, dark: bool) -> Chart:
+    """What objects are taken for: a row per class of objects, a column per class of boxes, in percent of the row.
+
+    Args:
+        frame: object, box, count, value (percent of the row); rows in their order.
+        dark: whether the page is dark.
+    """
+    order = list(dict.fromkeys(frame["object"]))
+    shown = frame.assign(strong=False, text=[f"{v:.0f}" if v >= 0.5 else "" for v in frame["value"]])
+    chart = _heat_map(
+        shown,
+        x=alt.X(
+            "box:N",
+            title="box",
+            sort=order,
+            axis=_column_axis(len(order)),
+        ),
+        y=alt.Y("object:N", title="object", sort=order, axis=alt.Axis(labelLimit=110, labelOverlap=False)),
+        bounds=(0, 100),
+        colors=palette.difference_colors(dark=dark)[2:],
+        title="% of the row",
+        tooltip=[
+            alt.Tooltip("object:N", title="object"),
+            alt.Tooltip("box:N", title="taken for"),
+            alt.Tooltip("count:Q", title="how many", format=","),
+            alt.Tooltip("value:Q", title="% of the row", format=".1f"),
+        ],
+        dark=dark,
+    )
+    return chart.properties(height=28 * len(order) + 230)
+
+
+def precision_recall_curves(
+    frame: pd.DataFrame, colors: Mapping[str, str], conditions: Sequence[str]
+) -> Chart:
+    """Precision against recall, a line per model; what is corrupted is solid, the clean curve faint.
+
+    Args:
+        frame: model, condition (of `conditions`), confidence, recall, precision (percent).
+        colors: of each model.
+        conditions: the clean one first.
+    """
+    base = alt.Chart(frame).encode(
+        x=alt.X("recall:Q", title="recall, %", scale=alt.Scale(domain=[0, 100])),
+        y=alt.Y("precision:Q", title="precision, %", scale=alt.Scale(domain=[0, 100])),
+        color=alt.Color("model:N", title="model", scale=_color_scale(colors), legend=None),
+        opacity=alt.Opacity(
+            "condition:N",
+            title="condition",
+            scale=alt.Scale(domain=list(conditions), range=[1.0] if len(conditions) == 1 else [0.4, 1.0]),
+            legend=None,
+        ),
+        detail="condition:N",
+        order=alt.Order("confidence:Q", sort="descending"),
+    )
+    whose = [*_MODEL_TOOLTIP, alt.Tooltip("condition:N", title="images")]
+    at_point = [
+        *whose,
+        alt.Tooltip("confidence:Q", title="confidence from", format=".2f"),
+        alt.Tooltip("recall:Q", title="recall, %", format=".1f"),
+        alt.Tooltip("precision:Q", title="precision, %", format=".1f"),
+    ]
+    line = base.mark_line(strokeWidth=2, interpolate="linear").encode(
+        strokeDash=_dash_patterns(colors), tooltip=whose
+    )
+    points = base.mark_point(filled=True, size=60).encode(opacity=alt.value(0), tooltip=at_point)
+    return alt.layer(line, points).properties(height=PLOT_HEIGHT + 60)
+
+
+def _heat_map(
+    frame: pd.DataFrame,
+    *,
+    x: alt.X,
+    y: alt.Y,
+    bounds: tuple[float, float],
+    colors: Sequence[str],
+    title: str,
+    tooltip: Sequence[alt.Tooltip],
+    dark: bool,
+    fields: Sequence[str] = (),
+) -> Chart:
+    """A coloured cell with its text for each row of a frame.
+
+    Args:
+        frame: what `x`, `y` and the tooltip name; value (coloured), text, strong (bold).
+        x, y: columns and rows.
+        bounds: values of the first and the last colour.
+        colors: evenly spaced.
+        title: of the colours.
+        tooltip: of a cell.
+        dark: whether the page is dark.
+        fields: that a click selects, as `cell`.
+    """
+    low, high = bounds
+    place = ((frame["value"] - low) / (high - low)).fillna(0).clip(0, 1)
+    shown = frame.assign(
+        light=[
+            palette.readable_text_color(palette.interpolate_colors(colors, p)) != palette.INK for p in place
+        ]
+    )
+    domain = [low + (high - low) * i / (len(colors) - 1) for i in range(len(colors))]
+    base = alt.Chart(shown).encode(x=x, y=y, tooltip=list(tooltip))
+    hand: dict[str, Any] = {"cursor": "pointer"} if fields else {}
+    rectangles = base.mark_rect(
+        cornerRadius=4, stroke="#0f131c" if dark else "#ffffff", strokeWidth=2, **hand
+    ).encode(
+        color=alt.Color(
+            "value:Q",
+            scale=alt.Scale(domain=domain, range=list(colors), interpolate="rgb"),
+            legend=alt.Legend(orient="bottom", gradientLength=220),
+            title=title,
+        )
+    )
+    if fields:
+        rectangles = rectangles.add_params(alt.selection_point(name="cell", fields=list(fields)))
     ink = alt.condition("datum.light", alt.value("#ffffff"), alt.value(palette.INK))
-    weights: tuple[tuple[Literal[400, 800], str], ...] = (
-        (800, "datum.significant"),
-        (400, "!datum.significant"),
-    )
+    weights: tuple[tuple[Literal[400, 800], str], ...] = ((800, "datum.strong"), (400, "!datum.strong"))
+    columns = frame[str(x.shorthand).partition(":")[0]].nunique()
+    # Numbers that would run into each other, on a narrow screen, are left to the tooltip.
+    fits = alt.ExprRef(f"width / {columns} < 30 ? 0 : 1")
     texts = [
-        base.mark_text(fontSize=12, fontWeight=weight, cursor="pointer")
+        base.mark_text(fontSize=12, fontWeight=weight, opacity=fits, **hand)
         .encode(text="text:N", color=ink)
         .transform_filter(which)
         for weight, which in weights
     ]
-    return alt.layer(rectangles, *texts).properties(height=34 * len(order) + 165)
+    return alt.layer(rectangles, *texts)
 
 
 def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:
@@ -177,6 +330,12 @@ def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[in
         y=of("smooth"), tooltip=at_epoch
     )
     return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)
+
+
+def _column_axis(columns: int) -> alt.Axis:
+    """The names of columns above a map; upright where they would run into each other on a narrow screen."""
+    angle = -45 if columns <= 6 else -90
+    return alt.Axis(orient="top", labelAngle=angle, labelLimit=110, labelOverlap=False)
 
 
 def _color_scale(colors: Mapping[str, str]) -> alt.Scale:

@@ -1,4 +1,4 @@
-"""The image viewer: panes side by side that zoom in step, and the boxes they show."""
+"""The image viewer: panes that zoom in step, their boxes, and the same image at every stored severity."""
 
 import base64
 import json
@@ -23,6 +23,12 @@ from robustbench_sgdm.store import GroundTruth
 MIN_CONFIDENCE = 0.05
 """Boxes of lower confidence are not sent to the viewer."""
 
+PREVIEW_SIDE = 480  # px
+"""Of the other severities, while the slider moves."""
+
+MAX_PANES = 6
+"""More models in one window are too small to see."""
+
 _MAX_SIDE = 1600  # px; a larger image is shrunk for the screen
 
 
@@ -35,12 +41,35 @@ class ViewerImage:
         image: data URL.
         width: px.
         height: px.
+        name: of the file, for what is saved.
+        condition: corruption and severity in words, for what is saved.
     """
 
     id: str
     image: str
     width: int
     height: int
+    name: str = ""
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class Severities:
+    """The severities at which boxes of the image are stored, for the slider and the strip below the panes.
+
+    Attributes:
+        stored: ascending.
+        shown: that of the panes; None if it is not a stored one.
+        levels: of each stored severity, once the visitor's browser asked for them: see `level`.
+        on_select: gets the severity that the visitor selects.
+        on_open: called when the browser asks for `levels`.
+    """
+
+    stored: Sequence[float]
+    shown: float | None
+    levels: Sequence[Mapping[str, Any]] | None
+    on_select: Callable[[float], None]
+    on_open: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -51,12 +80,16 @@ class ViewerState:
         confidence: least confidence of the boxes that are shown.
         truth: whether the ground truth is shown.
         labels: whether boxes have labels.
+        hidden: outcomes whose boxes are not shown.
+        classes: names of the classes whose boxes are not shown.
         view: x, y, width and height of the part of the image that is shown, px; None for all of it.
     """
 
     confidence: float = robustness.CONFIDENCE
     truth: bool = False
     labels: bool = True
+    hidden: Sequence[str] = ()
+    classes: Sequence[str] = ()
     view: Sequence[float] | None = None
 
 
@@ -70,6 +103,20 @@ def data_url(pixels: NDArray[np.uint8]) -> str:
     if not done:
         raise DataError(f"an image of {pixels.shape[1]} x {pixels.shape[0]} px cannot be encoded as PNG")
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def preview_url(pixels: NDArray[np.uint8], side: int) -> str:
+    """An image, (H, W, 3) RGB, as a small JPEG in a data URL, its longer side at most `side` px."""
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def level(severity: float, preview: str, panes: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """One severity of the strip: its preview as a data URL, and the boxes of each pane."""
+    return {"severity": severity, "image": preview, "panes": [list(boxes) for boxes in panes]}
 
 
 def placeholder_url(width: int, height: int) -> str:
@@ -145,19 +192,21 @@ def show(
     key: str,
     position: tuple[int, int] = (0, 1),
     on_step: Callable[[int], None] | None = None,
+    severities: Severities | None = None,
 ) -> ViewerState:
-    """Show panes side by side, zoomed in step, as the address says; what the visitor does there goes into the address.
+    """Show panes that zoom in step, as the address says; what the visitor does there goes into the address.
 
     Args:
         image: of all panes; a pane's own `image` replaces it.
-        panes: each a title and boxes.
+        panes: each a title and boxes; at most `MAX_PANES`.
         truth: boxes of the ground truth.
         kinds: what is counted above each pane even if there is none.
         key: of the widget.
         position: index of the image, and among how many.
         on_step: gets the index that the visitor steps to, which may lie outside and wraps around.
+        severities: at which the image is stored.
     """
-    state = _read_state()
+    state = _read_state(kinds)
     data = {
         **asdict(image),
         "panes": [{**p, "title": escape_control_chars(str(p["title"]))} for p in panes],
@@ -167,18 +216,28 @@ def show(
         "place": position[0],
         "of": position[1],
         "colors": palette.OUTCOME_COLORS,
+        "severities": list(severities.stored) if severities else [],
+        "severity": severities.shown if severities else None,
+        "levels": list(severities.levels) if severities and severities.levels else None,
     }
 
-    def step() -> None:
-        index = st.session_state[key].get("step")
-        if on_step is not None and index is not None:
-            on_step(int(index))
+    def called(name: str, act: Callable[[Any], None] | None) -> None:
+        value = st.session_state[key].get(name)
+        if act is not None and value is not None:
+            act(value)
 
-    _COMPONENT(key=key, data=data, on_view_change=lambda: _write_state(key), on_step_change=step)
+    _COMPONENT(
+        key=key,
+        data=data,
+        on_view_change=lambda: _write_state(key),
+        on_step_change=lambda: called("step", on_step and (lambda index: on_step(int(index)))),
+        on_severity_change=lambda: called("severity", severities and severities.on_select),
+        on_strip_change=lambda: called("strip", severities and (lambda _: severities.on_open())),
+    )
     return state
 
 
-def _read_state() -> ViewerState:
+def _read_state(kinds: Sequence[str]) -> ViewerState:
     """What the address says; invalid values there count as absent and are reported."""
     try:
         confidence = float(st.query_params.get("confidence", robustness.CONFIDENCE))
@@ -196,10 +255,13 @@ def _read_state() -> ViewerState:
         view = []
     for key, label in (("truth", "Ground truth"), ("labels", "Labels")):
         widgets.warn_invalid_query(key, ("true", "false"), label)
+    widgets.warn_invalid_query("hidden", kinds, "Layers")
     return ViewerState(
         confidence,
         truth=st.query_params.get("truth") == "true",
         labels=st.query_params.get("labels", "true") == "true",
+        hidden=[kind for kind in st.query_params.get_all("hidden") if kind in kinds],
+        classes=st.query_params.get_all("without"),
         view=view or None,
     )
 
@@ -207,15 +269,17 @@ def _read_state() -> ViewerState:
 def _write_state(key: str) -> None:
     """Put what the visitor did in the viewer into the address; defaults are left out."""
     state = st.session_state[key].get("view") or {}
-    values = {
+    values: dict[str, Any] = {
         "confidence": f"{state.get('confidence', robustness.CONFIDENCE):g}",
         "truth": json.dumps(bool(state.get("truth"))),
         "labels": json.dumps(bool(state.get("labels"))),
         "zoom": ",".join(f"{n:g}" for n in state.get("view") or []),
+        "hidden": list(map(str, state.get("hidden") or [])),
+        "without": list(map(str, state.get("classes") or [])),
     }
     defaults = {"confidence": f"{robustness.CONFIDENCE:g}", "truth": "false", "labels": "true", "zoom": ""}
     for name, value in values.items():
-        if value != defaults[name]:
+        if value != defaults.get(name, []):
             st.query_params[name] = value
         elif name in st.query_params:
             del st.query_params[name]

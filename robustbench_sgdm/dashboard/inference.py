@@ -1,7 +1,7 @@
 """Detectors for the pages that run them: loaded on first use, checked against the run they belong to."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +166,45 @@ def pair_boxes(left: pd.DataFrame, right: pd.DataFrame) -> list[pd.DataFrame]:
             free.remove(j)
             partners[0][i], partners[1][j] = right["score"][j], box.score
     return [left.assign(partner=partners[0]), right.assign(partner=partners[1])]
+
+
+def pair_all(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Each model's boxes with `partner`: the least score that any other model has for the same object, 0 for none.
+
+    Args:
+        frames: as of `pair_boxes`; of a single model, whose boxes are their own partners.
+    """
+    paired = []
+    for place, frame in enumerate(frames):
+        others = [other for number, other in enumerate(frames) if number != place] or [frame]
+        partners = [pair_boxes(frame, other)[0]["partner"] for other in others]
+        paired.append(frame.assign(partner=np.min(partners, axis=0) if len(frame) else 0.0))
+    return paired
+
+
+def find_again(
+    clean: Sequence[pd.DataFrame], noisy: Sequence[pd.DataFrame], confidence: float
+) -> pd.DataFrame:
+    """Which objects of a clean picture each model still finds under corruption.
+
+    Args:
+        clean: each model's boxes in the clean picture, as of `pair_boxes`.
+        noisy: the same in the corrupted picture.
+        confidence: from which a box in the clean picture counts.
+
+    Returns:
+        A row per object that any model finds in the clean picture: category, and by the model's place the score of its
+        box for it in the corrupted picture, 0 for none.
+    """
+    first, *others = (frame[frame["score"] >= confidence].reset_index(drop=True) for frame in clean)
+    objects = first
+    for other in others:
+        alone = pair_boxes(objects, other)[1]
+        alone = alone[alone["partner"] == 0].drop(columns="partner")
+        objects = pd.concat([objects, alone], ignore_index=True)
+    objects = objects.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    scores = {place: pair_boxes(objects, frame)[0]["partner"] for place, frame in enumerate(noisy)}
+    return pd.DataFrame({"category": objects["category_id"], **scores})
 
 
 def _iou(a: Any, b: Any) -> float:

@@ -69,6 +69,17 @@ def estimate_cost(arguments: Sequence[str]) -> str:
     return done.stdout.strip()
 
 
+def write_report(path: Path) -> None:
+    """Compute a run's intervals and write its report.
+
+    Raises:
+        RobustBenchError: it cannot, or the server is busy.
+    """
+    done = run_command("report", "--", str(path))
+    if done.returncode:
+        raise RobustBenchError(_last_words(done.stderr))
+
+
 def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     """Start a run in its own process and session, with its log in the run directory.
 

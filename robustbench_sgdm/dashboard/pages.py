@@ -107,8 +107,27 @@ def _show_run_page(page: Page) -> None:
         if st.button("Start a run", type="primary", icon=":material/play_circle:"):
             session.open_page("run")
         return
-    name = widgets.select_run(list(runs))
-    page.function(run_data.open_run(name, runs[name]))
+    with st.container(key="facts", horizontal=True, vertical_alignment="center"):
+        facts = st.container(width="stretch")
+        widgets.copy_link()
+    with widgets.frame() as bar:
+        with bar:
+            name = widgets.select_run(list(runs))
+        view = run_data.open_run(name, runs[name])
+        facts.caption(escaping.markdown(_facts(view)))
+        page.function(view)
+
+
+def _facts(view: run_data.RunView) -> str:
+    """What the run is of, in a line."""
+    manifest = view.run.manifest
+    data, corruptions = manifest.data, len(manifest.corruptions)
+    models = len(view.run.groups)
+    return (
+        f"{data.name} · {data.images:,} images · {data.boxes:,} objects · "
+        f"{models} model{'s' * (models != 1)} · {corruptions} corruption{'s' * (corruptions != 1)} · "
+        f"seed {manifest.settings.seed:d}"
+    )
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What the pages read of a run: frames from a cache that all visitors share.
 
-Every function takes a `RunView`, and the cache goes by what changes its answer: the run's files alone (`_BY_FILES`),
+Every function takes a `RunView`, and the cache goes by what changes its answer: the run's files alone (`BY_FILES`),
 or those and the baseline that models are compared with (`_BY_BASELINE`).
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run
 
@@ -42,7 +44,7 @@ class RunView:
         return replace(self, run=self.run.against(baseline))
 
 
-_BY_FILES: Any = {RunView: lambda view: view.stamp}
+BY_FILES: Any = {RunView: lambda view: view.stamp}
 _BY_BASELINE: Any = {RunView: lambda view: (view.stamp, view.run.baseline)}
 
 
@@ -79,13 +81,13 @@ def _hash_times(files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-@st.cache_data(max_entries=16, show_spinner="Reading scores", hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=16, show_spinner="Reading scores", hash_funcs=BY_FILES)
 def results(view: RunView) -> pd.DataFrame:
     """A row per complete cell, as in `results.csv`."""
     return view.run.results()
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
 def pooled_results(view: RunView) -> pd.DataFrame:
     """`results` with one row per cell of a seed group: the mean over its trainings, if all of them have the cell."""
     return robustness.average_trainings(results(view), view.run.groups)
@@ -96,13 +98,13 @@ def count_missing_cells(view: RunView) -> int:
     return len(view.run.manifest.cells) - len(results(view))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""
     return robustness.corruption_sets(view.run)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def primary_metric(view: RunView) -> str:
     """The metric that the run's data are reported by: AP50 on Pascal VOC, else AP."""
     return robustness.primary_metric(view.run)
@@ -120,12 +122,12 @@ def identical_pairs(view: RunView) -> dict[tuple[str, str], str]:
     return robustness.find_identical_pairs(view.run)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=BY_FILES)
 def _bootstrap(view: RunView) -> "robustness.Intervals":
     return robustness.bootstrap_intervals(view.run)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def _interval_table(view: RunView, metric: str, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame:
     return _bootstrap(view).table([metric], pairs=pairs)
 
@@ -146,9 +148,115 @@ def intervals(view: RunView, metric: str) -> pd.DataFrame | None:
     return table
 
 
+def has_class_intervals(view: RunView) -> bool:
+    """Whether the intervals of single classes are stored."""
+    if view.stamp not in _WITH_CLASS_SAMPLES and has_resamples(view):
+        _WITH_CLASS_SAMPLES.update([view.stamp] if robustness.has_class_intervals(view.run) else [])
+    return view.stamp in _WITH_CLASS_SAMPLES
+
+
+def class_scores(view: RunView, model: str, baseline: str = "") -> pd.DataFrame:
+    """AP of each class of a model, or its difference from a baseline, in each cell and as the mean over severities.
+
+    Returns:
+        A row per class with objects, corruption and severity (NaN for the mean): class, objects, few, corruption,
+        severity, estimate, low, high, p_holm, significant. Without stored intervals, low, high and p_holm are NaN.
+    """
+    if has_class_intervals(view):
+        return _class_intervals(view, model, baseline)
+    return _bare_class_scores(view, model, baseline)
+
+
+_CLASS_COLUMNS = [
+    *("class", "objects", "few", "corruption", "severity"),
+    *("estimate", "low", "high", "p_holm", "significant"),
+]
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the intervals of classes", hash_funcs=BY_FILES)
+def _class_intervals(view: RunView, model: str, baseline: str) -> pd.DataFrame:
+    whole, names = _bootstrap(view), [model, *filter(None, [baseline])]
+    groups = {name: whole.groups[name] for name in names}
+    members = [member for trainings in groups.values() for member in trainings]
+    single = {one: family for one, family in whole.sets.items() if len(one.corruptions) == 1}
+    own = replace(
+        whole,  # these models alone: the samples of all classes and cells would not fit in memory
+        groups=groups,
+        sources={member: whole.sources[member] for member in members},
+        pairs=[(baseline, model)] if baseline else [],
+        sets=single,
+    )
+    table = robustness.class_intervals(own)
+    corruption_of = {one.name: one.corruptions[0] for one in single}
+    rows = table[(table["model"] == model) & (table["baseline"] == baseline)]
+    scores, means = (rows[rows["statistic"] == statistic] for statistic in ("score", "mPC"))
+    means = means.assign(corruption=means["over"].map(corruption_of))
+    return pd.concat([scores, means], ignore_index=True)[_CLASS_COLUMNS]
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the scores of classes", hash_funcs=BY_FILES)
+def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame:
+    scores, keys = robustness.class_scores(view.run), ["class", "corruption", "severity"]
+    sides = []
+    for name in filter(None, [model, baseline]):
+        members = view.run.groups[name]
+        grouped = scores[scores["model"].isin(members)].groupby(keys, sort=False)["AP"]
+        sides.append(grouped.mean()[grouped.count() == len(members)])
+    single = (sides[0] - sides[1] if baseline else sides[0]).rename("estimate").dropna().reset_index()
+    planned = {
+        one.corruptions[0]: len(one.cells) for one in corruption_sets(view) if len(one.corruptions) == 1
+    }
+    noisy = single[single["severity"] > 0]
+    counts = noisy.groupby(["class", "corruption"])["severity"].transform("count")
+    whole = noisy[counts == noisy["corruption"].map(planned)]
+    means = whole.groupby(["class", "corruption"], sort=False, as_index=False)["estimate"].mean()
+    means = means.assign(severity=float("nan"))
+    truth = ground_truth(view)
+    objects = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"].value_counts()
+    by_name = {
+        str(row.name_): int(objects.get(row.category_id, 0))
+        for row in truth.categories.rename(columns={"name": "name_"}).itertuples()
+    }
+    frame = pd.concat([single, means], ignore_index=True)
+    frame["objects"] = frame["class"].map(by_name).fillna(0).astype(int)
+    frame = frame[frame["objects"] > 0]
+    nothing = {"low": float("nan"), "high": float("nan"), "p_holm": float("nan"), "significant": False}
+    frame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
+    return frame[_CLASS_COLUMNS]
+
+
+@st.cache_data(max_entries=64, show_spinner="Matching the boxes of the class", hash_funcs=BY_FILES)
+def class_curves(
+    view: RunView, models: tuple[str, ...], corruption: str, severity: float, name: str
+) -> pd.DataFrame:
+    """Precision and recall of one class: as `robustness.precision_recall`, clean and at one severity, by training."""
+    categories = ground_truth(view).categories
+    category = int(categories.loc[categories["name"] == name, "category_id"].iloc[0])
+    cells = complete_cells(view)
+    wanted = [(m, c, s) for m in models for c, s in dict.fromkeys([(CLEAN, 0.0), (corruption, severity)])]
+    pooled = robustness.pool_boxes(
+        view.run, cells=[cells[key] for key in wanted if key in cells], category=category
+    )
+    return robustness.precision_recall(pooled)
+
+
+@st.cache_data(max_entries=8, show_spinner="Finding operating confidences", hash_funcs=BY_FILES)
+def operating_confidences(view: RunView) -> dict[str, float]:
+    """The operating confidence of each model that has one."""
+    found = robustness.operating_confidences(view.run)
+    return {model: value for model, value in found.items() if not math.isnan(value)}
+
+
+@st.cache_data(max_entries=32, show_spinner="Counting what objects are taken for", hash_funcs=BY_FILES)
+def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
+    """A complete cell's confusion matrix at its model's operating confidence; see `robustness.confusion_matrix`."""
+    return robustness.confusion_matrix(view.run, cell, operating_confidences(view)[cell.model])
+
+
 # Stamps of what was computed in this process, for all visitors.
 _WITH_INTERVALS: set[tuple[str, str]] = set()
 _WITH_RESAMPLES: set[str] = set()
+_WITH_CLASS_SAMPLES: set[str] = set()
 
 
 def has_cached_intervals(view: RunView, metric: str) -> bool:
@@ -163,19 +271,31 @@ def has_resamples(view: RunView) -> bool:
     return view.stamp in _WITH_RESAMPLES
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_FILES)
 def ground_truth(view: RunView) -> GroundTruth:
     """The run's ground truth."""
     return view.run.ground_truth()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_FILES)
-def detections(view: RunView, cell: Cell) -> pd.DataFrame:
-    """A complete cell's detections. Read-only: the cache makes no copy."""
-    return view.run.store.read_detections(cell)
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=BY_FILES)
+def detections(view: RunView, cell: Cell, confidence: float) -> pd.DataFrame:
+    """A complete cell's detections of at least a confidence, by image. Read-only: the cache makes no copy.
+
+    Those of lower confidence are most of a cell, and no page shows them.
+    """
+    frame = view.run.store.read_detections(cell)
+    shown = frame[frame["score"] >= confidence]
+    return shown.sort_values("image_id", kind="stable", ignore_index=True)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_FILES)
+def image_detections(view: RunView, cell: Cell, confidence: float, image_id: int) -> pd.DataFrame:
+    """Those of `detections` in one image."""
+    frame = detections(view, cell, confidence)
+    first, last = frame["image_id"].searchsorted([image_id, image_id + 1])
+    return frame.iloc[first:last]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
 def complete_cells(view: RunView) -> dict[tuple[str, str, float], Cell]:
     """The complete cells by (model, corruption, severity)."""
     done = results(view)

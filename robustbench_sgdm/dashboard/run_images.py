@@ -20,6 +20,7 @@ from robustbench_sgdm.store import Manifest
 Pixels = NDArray[np.uint8]
 
 _CACHED_IMAGES = 16  # of at most 10 MB each, as data URLs; pixels themselves are not cached
+_CACHED_PREVIEWS = 512  # of at most 60 kB each
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,15 @@ def image_url(image: RunImage) -> str:
     """
     with exclusive_use():
         return image_viewer.data_url(image.pixels)
+
+
+@st.cache_data(max_entries=_CACHED_PREVIEWS, show_spinner=False)
+def preview_url(image: RunImage, side: int) -> str:
+    """A run's image as a small JPEG in a data URL, its longer side at most `side` px.
+
+    Raises:
+        DataError: as `RunImage.pixels`.
+        RobustBenchError: the server is busy for other visitors.
+    """
+    with exclusive_use():
+        return image_viewer.preview_url(image.pixels, side)

@@ -45,6 +45,13 @@ def is_confirmed(what: str, text: str, label: str) -> bool:
     return False
 
 
+def forward(name: str) -> None:
+    """Switch to another page because the address means that one; the visitor has clicked nothing."""
+    st.session_state.pop(_OPENED_AT, None)
+    query = {key: st.query_params.get_all(key) for key in st.query_params}
+    st.switch_page(st.session_state["pages"][name], query_params=query)
+
+
 def open_page(name: str, *, baseline: str | None = None, **query: str) -> None:
     """Switch to another page.
 

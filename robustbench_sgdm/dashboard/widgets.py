@@ -1,18 +1,20 @@
 """Streamlit's widgets with their state in the address, and the parts that pages share.
 
-Widgets are called as in Streamlit. Each keeps its choice in the session and in the address, and reports an address that
-asks for what is not on offer.
+Widgets are called as in Streamlit. Each keeps its choice in the session, also while another page is shown, and in the
+address, and reports an address that asks for what is not on offer.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm.core import escaping, palette
+from robustbench_sgdm.core import escaping, palette, resources
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import session
@@ -30,6 +32,40 @@ OWN_BASELINES = "each variant's own"
 """The choice of baseline for a run that has several."""
 
 
+_BAR: ContextVar[Any] = ContextVar("bar", default=None)  # of the page that this thread draws
+_KEPT = "{}: kept"
+_OFFERED = "{}: offered"
+
+
+@contextmanager
+def frame() -> Iterator[Any]:
+    """Draw the bar that all pages about a run share, and let the page add its controls; gives the bar."""
+    bar = st.container(key="bar", horizontal=True, gap="small", vertical_alignment="bottom")
+    token = _BAR.set(bar)
+    try:
+        yield bar
+    finally:
+        _BAR.reset(token)
+
+
+def control_bar() -> Any:
+    """The bar at the top of the page, for `with`: the controls of a page stand there, beside the run."""
+    bar = _BAR.get()
+    return bar or st.container(horizontal=True, gap="small", vertical_alignment="bottom")
+
+
+_COPY_LINK = st.components.v2.component(
+    "robustbench_copy_link",
+    js=(resources.root() / "app" / "viewer" / "copy_link.js").read_text("utf-8"),
+    css=(resources.root() / "app" / "viewer" / "copy_link.css").read_text("utf-8"),
+)
+
+
+def copy_link() -> None:
+    """A button that copies the page's address, which says everything that is chosen."""
+    _COPY_LINK(key="copy_link", width="content")
+
+
 def model_colors(models: Sequence[str]) -> dict[str, str]:
     """The color of each model as #rrggbb, as in the report's figures; lighter on a dark background."""
     return palette.model_colors(models, dark=st.context.theme.type == "dark")
@@ -45,9 +81,9 @@ def show_legend(models: Sequence[str]) -> None:
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
 
 
-def show_table(frame: pd.DataFrame, **options: Any) -> None:
-    """Show a table; `options` are those of `st.dataframe`."""
-    st.dataframe(escaping.frame(frame), hide_index=True, **options)
+def show_table(frame: pd.DataFrame, **options: Any) -> Any:
+    """Show a table; `options` are those of `st.dataframe`, whose selection is the answer."""
+    return st.dataframe(escaping.frame(frame), hide_index=True, **options)
 
 
 def warn_invalid_query(key: str, options: Iterable[object], label: str) -> None:
@@ -79,8 +115,12 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
     wanted = st.session_state.pop(session.WANTED.format(key), None)
     if wanted in options:
         st.session_state[key] = wanted
-    memory = f"{key}: offered"
+    memory = _OFFERED.format(key)
     offered, usual, is_own = st.session_state.get(memory, (options, default, False))
+    is_back = key not in st.session_state and key not in st.query_params  # from a page without this widget
+    if is_back and is_own and (kept := _KEPT.format(key)) in st.session_state:
+        fitted = fit_choice(st.session_state[kept], offered, options, default)
+        st.session_state[key], offered, usual = fitted, options, default
     changed = key in st.session_state and (offered, usual) != (options, default)
     if key in st.session_state:
         chosen = st.session_state[key]
@@ -91,6 +131,35 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
             st.session_state[key] = fitted
     st.session_state[memory] = options, default, is_own
     return changed
+
+
+def keep_choice(key: str, chosen: T) -> T:
+    """Keep what a widget says for the next time that it is drawn; Streamlit forgets it on a page without the widget."""
+    options, default, is_own = st.session_state[_OFFERED.format(key)]
+    st.session_state[_OFFERED.format(key)] = options, default, is_own or chosen != default
+    st.session_state[_KEPT.format(key)] = chosen
+    return chosen
+
+
+def clear_choices(*keys: str) -> None:
+    """Let widgets show their defaults again, a text field no text; as a callback."""
+    for key in keys:
+        memory = _OFFERED.format(key)
+        options, default, _ = st.session_state.get(memory, ((), "", False))
+        st.session_state[memory] = options, default, False
+        st.session_state[key] = default
+
+
+def offer_to_clear(text: str, *keys: str) -> None:
+    """Say that filters exclude everything, and offer to clear them.
+
+    Args:
+        text: what is excluded, in Markdown.
+        keys: of the filters' widgets.
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small", key="nothing_left"):
+        st.markdown(text, text_alignment="center")
+        st.button("Clear the filters", icon=":material/filter_alt_off:", on_click=clear_choices, args=keys)
 
 
 def fit_choice(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:
@@ -121,7 +190,7 @@ def selectbox(
     chosen: T = st.selectbox(
         label, options, index=options.index(first), key=key, bind=QUERY, format_func=_printable, **how
     )
-    return chosen
+    return keep_choice(key, chosen)
 
 
 def select_corruption(names: Sequence[str], *, default: str | None = None) -> str:
@@ -132,7 +201,7 @@ def select_corruption(names: Sequence[str], *, default: str | None = None) -> st
         st.session_state["corruption"] = humanize(sent)
     usual = None if default is None else humanize(default)
     return by_words[
-        selectbox("Corruption", list(by_words), "corruption", default=usual, aliases=names, width=170)
+        selectbox("Corruption", list(by_words), "corruption", default=usual, aliases=names, width=150)
     ]
 
 
@@ -146,7 +215,7 @@ def select_run(names: Sequence[str]) -> str:
     first = next(name for name in wanted if name in names)
     chosen = str(
         st.selectbox(
-            "Run", names, index=names.index(first), key="run", width=420, on_change=session.record_interaction
+            "Run", names, index=names.index(first), key="run", width=200, on_change=session.record_interaction
         )
     )
     st.session_state["last run"] = chosen
@@ -169,7 +238,7 @@ def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
     first = pairs[0][0]
     has_several = own and set(view.against(first).run.baseline_pairs) != set(pairs)
     options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
-    baseline = selectbox("Baseline", options, "baseline", default=default, width=200)
+    baseline = selectbox("Baseline", options, "baseline", default=default, width=160)
     return view if has_several and baseline == OWN_BASELINES else view.against(baseline)
 
 
@@ -184,7 +253,7 @@ def slider(label: str, key: str, low: float, high: float, value: Any, step: floa
     if not reconcile_choice(key, (low, high), value):
         valid = [text for text in st.query_params.get_all(key) if _is_within(text, low, high)]
         warn_invalid_query(key, valid, label)
-    return st.slider(label, low, high, value, step, key=key, bind=QUERY)
+    return keep_choice(key, st.slider(label, low, high, value, step, key=key, bind=QUERY))
 
 
 def _is_within(text: str, low: float, high: float) -> bool:
@@ -194,17 +263,31 @@ def _is_within(text: str, low: float, high: float) -> bool:
         return False
 
 
+def number_input(
+    label: str, key: str, low: float, high: float, value: float, step: float, **how: Any
+) -> float:
+    """`st.number_input`; an address outside the bounds is reported."""
+    if not reconcile_choice(key, (low, high), value) and (sent := st.query_params.get(key)) is not None:
+        try:
+            is_inside = low <= float(sent) <= high
+        except ValueError:
+            is_inside = False
+        warn_invalid_query(key, [sent] * is_inside, label)
+        if not is_inside:
+            del st.query_params[key]
+    return keep_choice(key, float(st.number_input(label, low, high, value, step, key=key, bind=QUERY, **how)))
+
+
 def multiselect(
     label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any
 ) -> list[str]:
     """`st.multiselect`."""
     if not reconcile_choice(key, options, list(default)):
         warn_invalid_query(key, options, label)
-    return list(
-        st.multiselect(
-            label, options, default=list(default), key=key, bind=QUERY, format_func=_printable, **how
-        )
+    chosen = st.multiselect(
+        label, options, default=list(default), key=key, bind=QUERY, format_func=_printable, **how
     )
+    return keep_choice(key, list(chosen))
 
 
 def _printable(option: object) -> str:
@@ -224,14 +307,14 @@ def segmented_control(label: str, options: Sequence[str], key: str, *, default: 
     if not reconcile_choice(key, list(texts), first):
         warn_invalid_query(key, [*texts, *options], label)
     chosen = st.segmented_control(label, list(texts), default=first, required=True, key=key, bind=QUERY)
-    return texts[str(chosen or first)]
+    return texts[keep_choice(key, str(chosen or first))]
 
 
-def select_slider(label: str, options: Sequence[str], key: str, *, default: str) -> str:
+def select_slider(label: str, options: Sequence[str], key: str, *, default: str, **how: Any) -> str:
     """`st.select_slider`."""
     if not reconcile_choice(key, options, default):
         warn_invalid_query(key, options, label)
-    return str(st.select_slider(label, options, value=default, key=key, bind=QUERY))
+    return keep_choice(key, str(st.select_slider(label, options, value=default, key=key, bind=QUERY, **how)))
 
 
 def format_interval(low: float, high: float, *, signed: bool = False) -> str:

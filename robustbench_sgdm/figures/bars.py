@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core.errors import DataError
@@ -14,10 +15,22 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import COLUMN, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import (
+    COLUMN,
+    FEW,
+    PAGE,
+    balance,
+    colors_of,
+    legend_above,
+    model_looks,
+    plot_style,
+)
 from robustbench_sgdm.tables import format_interval, humanize
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
+_NAMES = 1.4  # inches of names beside panels
+_PANELS, _MAX_COLUMNS = 5, 6  # of classes and of means beside each other
+_MAX_HEIGHT = 9.0  # inches of a page
 SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
 
 
@@ -30,9 +43,11 @@ def draw_mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: st
         metric: of those rows.
     """
     own = intervals[(intervals["baseline"] == "") & (intervals["metric"] == metric)]
+    shown = [s for s in ("mPC", "rPC") if own.loc[own["statistic"] == s, "estimate"].notna().any()]
+    if own["model"].nunique() > FEW:
+        return _draw_mean_points(own, names, shown, metric)
     with plot_style():
         figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
-        shown = [s for s in ("mPC", "rPC") if own.loc[own["statistic"] == s, "estimate"].notna().any()]
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         clean = own[own["statistic"] == "P"].dropna(subset="estimate").assign(group="clean")
         for axis, statistic in zip(axes, shown, strict=True):
@@ -47,6 +62,60 @@ def draw_mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: st
     return figure
 
 
+def _draw_mean_points(
+    own: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str], metric: str
+) -> Figure:
+    """The same for many models: the models below each other, the best mean on top."""
+    rows: dict[str, dict[str, pd.DataFrame]] = {}
+    for statistic in shown:
+        of = own[own["statistic"] == statistic]
+        panels = {text: of[of["over"] == over] for over, text in list(names.items())[:_MAX_COLUMNS]}
+        clean = {"clean": own[own["statistic"] == "P"].dropna(subset="estimate")}
+        label = f"mPC: {metric} (%)" if statistic == "mPC" else "rPC: share of the clean score (%)"
+        rows[label] = {**panels, **clean} if statistic == "mPC" and len(clean["clean"]) else panels
+    first = own[(own["statistic"] == shown[0]) & (own["over"] == next(iter(names)))]
+    first = first.sort_values("estimate", ascending=False, kind="stable")
+    return draw_points(rows, list(dict.fromkeys(own["model"])), list(first["model"]))
+
+
+def draw_points(
+    rows: Mapping[str, Mapping[str, pd.DataFrame]], models: Sequence[str], order: Sequence[str] | None = None
+) -> Figure:
+    """Draw estimates with intervals: a row of panels for each label of the horizontal axis, a line for each model.
+
+    Args:
+        rows: label -> title -> columns model, estimate, low, high.
+        models: all of them, which decides their colours.
+        order: of these from top to bottom; as given if None.
+    """
+    titles = list(dict.fromkeys(title for panels in rows.values() for title in panels))
+    looks, models = model_looks(models), order or models
+    names = list(fonts.fit_names(models, _NAMES, 7.5).values())
+    room = (PAGE - min(_NAMES, max(fonts.width(name, 7.5) for name in names)) - 0.3) / len(titles) - 0.1
+    with plot_style():
+        size = PAGE, 0.3 + (0.6 + 0.19 * len(models)) * len(rows)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(rows), len(titles), squeeze=False, sharey=True)
+        for line, (label, panels) in zip(axes, rows.items(), strict=True):
+            for axis, title in zip(line, titles, strict=True):
+                if title not in panels:
+                    axis.set_axis_off()
+                    continue
+                for place, model in enumerate(models):
+                    own = panels[title][panels[title]["model"] == model]
+                    axis.hlines([place] * len(own), own["low"], own["high"], color=looks[model]["color"])
+                    axis.plot(own["estimate"], [place] * len(own), linestyle="", **looks[model])
+                axis.set_title(
+                    "\n".join(fonts.shorten(word, room, 8) for word in title.split(" ")), fontsize=8
+                )
+                axis.xaxis.set_major_locator(MaxNLocator(nbins=3))
+                axis.tick_params(axis="y", length=0)
+            line[0].set_yticks(range(len(models)), names)
+            line[(len(panels) - 1) // 2].set_xlabel(label)
+        axes[0, 0].set_ylim(len(models) - 0.5, -0.5)
+    return figure
+
+
 def draw_size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     """Draw AP of small, medium and large objects, clean and as the mean over a set of corruptions, where there is one.
 
@@ -57,11 +126,18 @@ def draw_size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     """
     own = intervals[(intervals["baseline"] == "") & intervals["metric"].isin(SIZES)]
     own = own.assign(group=own["metric"].map(SIZES))
+    means = own[(own["statistic"] == "mPC") & (own["over"] == over)]
+    parts = {"clean": own[own["statistic"] == "P"], fonts.shorten(title, PAGE / 2 - 0.3, 8.5): means}
+    parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
+    models = list(dict.fromkeys(own["model"]))
+    if len(models) > FEW:
+        by_size = {
+            f"{name}: AP (%)": {size: rows[rows["group"] == size] for size in SIZES.values()}
+            for name, rows in parts.items()
+        }
+        return draw_points(by_size, models)
     with plot_style():
         figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-        means = own[(own["statistic"] == "mPC") & (own["over"] == over)]
-        parts = {"clean": own[own["statistic"] == "P"], fonts.shorten(title, PAGE / 2 - 0.3, 8.5): means}
-        parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
         axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
         for axis, (name, rows) in zip(axes, parts.items(), strict=True):
             handles = _bars(axis, rows, list(SIZES.values()))
@@ -109,7 +185,8 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
 def draw_class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
     """Draw each class's AP lost under corruption with its interval, a point for each model, the greatest loss on top.
 
-    Classes with few objects stand apart, below the others, and are pale.
+    Classes with few objects stand apart, below the others, and are pale. Many models have a panel each, where a grey
+    tick is the mean over the models.
 
     Args:
         classes: columns model, class, objects, few, drop, low, high (points of AP, clean minus corrupted mean).
@@ -117,34 +194,65 @@ def draw_class_drops(classes: pd.DataFrame, most: int = 24) -> Figure:
     """
     models = list(dict.fromkeys(classes["model"]))
     about = classes.groupby("class", sort=False).agg(
-        lost=("drop", "max"), few=("few", "first"), objects=("objects", "first")
+        lost=("drop", "max"), mean=("drop", "mean"), few=("few", "first"), objects=("objects", "first")
     )
     about = about.sort_values(["few", "lost"], ascending=[True, False]).head(most)[::-1]
-    color, handles = colors_of(models), {}
-    few = int(about["few"].sum())
+    few, looks = int(about["few"].sum()), model_looks(models)
     places = pd.Series(np.arange(len(about), dtype=float), about.index)
     places += np.where(about["few"], 0.0, 0.6 if few else 0.0)
+    apart = len(models) > FEW
+    each = [(model,) for model in models] if apart else [models]
+    down, across = balance(len(each), _PANELS)
+    names = fonts.fit_names(about.index, _NAMES if apart else 2.0, 7.5)
+    labels = [f"{names[str(name)]} ({count:,})" for name, count in about["objects"].items()]
+    high = 0.8 + (0.17 if apart else 0.08 * (2 + max(len(models), 2))) * len(about)
+    titles = fonts.fit_names(models, (PAGE - _NAMES) / across - 0.15, 8)
     with plot_style():
-        high = 0.8 + 0.08 * (2 + max(len(models), 2)) * len(about)
-        figure = Figure(figsize=(COLUMN * 1.4, min(high, 8.5)), layout="constrained")
-        axis = figure.subplots()
-        for index, (model, marker) in enumerate(zip(models, "osD^vP*X" * len(models), strict=False)):
-            own = classes[classes["model"] == model].set_index("class").reindex(about.index)
-            y = places + 0.7 * ((len(models) - 1) / 2 - index) / max(len(models), 2)
-            shades = [(*color[model], 0.45 if pale else 1.0) for pale in about["few"]]
-            axis.hlines(y, own["low"], own["high"], colors=shades, linewidth=1.2)
-            (handles[model],) = axis.plot([], [], marker, color=color[model], markersize=4.5)
-            axis.scatter(own["drop"], y, s=18, marker=marker, color=shades, zorder=3)
-        names = fonts.fit_names(about.index, 2.0, 7.5)
-        labels = [f"{names[str(name)]} ({count:,})" for name, count in about["objects"].items()]
-        axis.set_yticks(places, labels)
-        axis.set(xlabel="AP lost under corruption (points)", ylim=(-0.7, places.max() + 0.7))
-        if few and few < len(about):
-            axis.axhline(few - 0.2, color="#8c959f", linewidth=0.8, linestyle=":")
-        if axis.get_xlim()[0] < 0:
-            axis.axvline(0, color="#57606a", linewidth=0.8)
-        legend_above(figure, handles)
+        size = (PAGE, min(0.3 + high * down, _MAX_HEIGHT)) if apart else (COLUMN * 1.4, min(high, 8.5))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+        for index, (axis, few_models) in enumerate(zip(axes, each, strict=False)):
+            if apart:
+                axis.set_title(titles[few_models[0]], fontsize=8)
+                axis.plot(about["mean"], places, "|", color="#8c959f", markersize=6)
+            handles = _class_points(axis, classes, about, places, few_models, looks)
+            axis.tick_params(labelbottom=index + across >= len(each), axis="x")
+            if few and few < len(about):
+                axis.axhline(few - 0.2, color="#8c959f", linewidth=0.8, linestyle=":")
+        for axis in axes[len(each) :]:
+            axis.set_axis_off()
+        axes[0].set_yticks(places, labels)
+        axes[0].set_ylim(-0.7, places.max() + 0.7)
+        if axes[0].get_xlim()[0] < 0:
+            for axis in axes[: len(each)]:
+                axis.axvline(0, color="#57606a", linewidth=0.8)
+        axes[across * (down - 1) + (len(each) - across * (down - 1)) // 2].set_xlabel(
+            "AP lost under corruption (points)"
+        )
+        if not apart:
+            legend_above(figure, handles)
     return figure
+
+
+def _class_points(
+    axis: Axes,
+    classes: pd.DataFrame,
+    about: pd.DataFrame,
+    places: pd.Series,
+    models: Sequence[str],
+    looks: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Draw the points of some models beside each other; gives a key of each."""
+    handles = {}
+    for index, model in enumerate(models):
+        own = classes[classes["model"] == model].set_index("class").reindex(about.index)
+        y = places + 0.7 * ((len(models) - 1) / 2 - index) / max(len(models), 2)
+        color, marker = looks[model]["color"], looks[model]["marker"]
+        shades = [(*color, 0.45 if pale else 1.0) for pale in about["few"]]
+        axis.hlines(y, own["low"], own["high"], colors=shades, linewidth=1.2)
+        (handles[model],) = axis.plot([], [], marker, color=color, markersize=4.5)
+        axis.scatter(own["drop"], y, s=18, marker=marker, color=shades, zorder=3)
+    return handles
 
 
 @figure("means", "mPC and rPC by family with intervals", section="results", place=3)

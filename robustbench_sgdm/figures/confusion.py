@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from robustbench_sgdm import robustness
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import fonts
@@ -16,6 +18,7 @@ from robustbench_sgdm.figures.run_analysis import RunAnalysis
 from robustbench_sgdm.figures.style import PAGE, plot_style
 
 _MAX_CLASSES = 24
+_MAX_NUMBERS = 10  # classes, background included, up to which cells have room for numbers
 _MAX_MODELS = 2  # rows of panels that a page holds
 
 
@@ -31,7 +34,7 @@ def draw_confusion(
     models, conditions = (list(dict.fromkeys(key[i] for key in matrices)) for i in (0, 1))
     *known, background = next(iter(matrices.values())).index
     names = [*(known if classes is None else classes), background]
-    shown = list(fonts.fit_names(names, 1.1, 6).values())
+    shown = list(fonts.fit_names(names, 1.1, 7).values())
     with plot_style():
         figure = Figure(figsize=(PAGE, 0.6 + 3.1 * len(models)), layout="constrained")
         axes = figure.subplots(len(models), len(conditions), squeeze=False, sharex=True, sharey=True)
@@ -41,9 +44,20 @@ def draw_confusion(
                 shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
                 image = axis.imshow(shares.loc[names, names].to_numpy(float), cmap="Blues", vmin=0, vmax=100)
                 axis.set_title(fonts.shorten(f"{model}, {condition}", PAGE / len(conditions) - 0.8, 8))
-                axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=6)
-                axis.set_yticks(range(len(names)), shown, fontsize=6)
+                axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
+                axis.set_yticks(range(len(names)), shown, fontsize=7)
                 axis.grid(visible=False)
+                for (i, j), share in np.ndenumerate(image.get_array() if len(names) <= _MAX_NUMBERS else ()):
+                    ink = palette.readable_text_color(to_hex(image.to_rgba(np.array([share]))[0]))
+                    axis.text(
+                        j,
+                        i,
+                        f"{share:.0f}" if share >= 0.5 else "",
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color=ink,
+                    )
             row[0].set_ylabel("object")
         for axis in axes[-1]:
             axis.set_xlabel("box")
@@ -105,6 +119,11 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
         "What each object is taken for by the box that finds it, whatever its class, at the operating confidence and an "
         f"overlap of 0.5: {which}, in percent of all in the row. Column {background}: objects that no box finds; row "
         f"{background}: boxes that find no object."
+        + (
+            f" {len(models)} models have a matrix; these are the first {_MAX_MODELS}."
+            if len(models) > _MAX_MODELS
+            else ""
+        )
         + (f" Severity {middle:g}: all corruptions together." if len(analysis.corruption_sets) > 1 else "")
     )
     rows = [

@@ -1,6 +1,7 @@
 """Heat map of the differences between a model and its baseline, corruption by severity."""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,14 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import PAGE, plot_style
+from robustbench_sgdm.figures.style import PAGE, balance, plot_style
 from robustbench_sgdm.tables import format_number, humanize, starred
 
 _MAX_HEIGHT = 8.0  # inches of a page
 _MIN_ROWS = 4  # from which a colour bar beside them has room for its numbers; else it goes below
 _BAR_HEIGHT = 0.5  # inches of a colour bar below
+_BAR = 0.8  # inches of one beside
+_CELL = 0.4  # inches that a number needs
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 
 
@@ -40,17 +43,18 @@ def draw_difference_map(
     pairs = list(dict.fromkeys(zip(rows["baseline"], rows["model"], strict=True)))
     corruptions = list(dict.fromkeys(rows["corruption"]))
     severities = sorted(rows["severity"].unique())
-    wide = max(COLUMN_OF_NAMES + 0.62 * len(severities) * len(pairs), 3.4)
-    room = max((min(wide, PAGE) - COLUMN_OF_NAMES) / len(pairs), 1.2)
+    layout = _layout(len(pairs), len(severities), len(corruptions))
     titles = fonts.fit_names(map(humanize, corruptions), COLUMN_OF_NAMES, 7.5).values()
-    names = fonts.fit_names(dict.fromkeys(rows["model"]) | dict.fromkeys(rows["baseline"]), room, 8.5)
+    names = fonts.fit_names(dict.fromkeys(rows["model"]) | dict.fromkeys(rows["baseline"]), layout.title, 8.5)
     limit = float(np.nanmax(np.abs(rows["estimate"]))) or 1.0
-    beside = len(corruptions) >= _MIN_ROWS
-    high = min(1.0 + 0.27 * len(corruptions) + (0 if beside else _BAR_HEIGHT), _MAX_HEIGHT)
+    baselines = list(dict.fromkeys(baseline for baseline, _ in pairs))
+    label = f"Δ {metric} (points)"
+    if not layout.numbers and len(baselines) == 1:
+        label += f", minus {names[baselines[0]]}"
     with plot_style():
-        figure = Figure(figsize=(min(wide, PAGE), high), layout="constrained")
-        axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
-        for axis, (baseline, model) in zip(axes, pairs, strict=True):
+        figure = Figure(figsize=layout.size, layout="constrained")
+        axes = figure.subplots(layout.down, layout.across, squeeze=False, sharey=True, sharex=True).ravel()
+        for axis, (baseline, model) in zip(axes, pairs, strict=False):
             part = rows[(rows["baseline"] == baseline) & (rows["model"] == model)]
             values, sure = (
                 part.pivot(index="corruption", columns="severity", values=column)
@@ -58,16 +62,55 @@ def draw_difference_map(
                 .to_numpy(float)
                 for column in ("estimate", "significant")
             )
-            image = _heat(axis, values, sure == 1, limit)
+            image = _heat(axis, values, sure == 1, limit, layout.numbers)
             axis.set_xticks(range(len(severities)), [f"{s:g}" for s in severities])
             axis.set_yticks(range(len(corruptions)), list(titles))
-            title = f"{names[model]}\nminus {names[baseline]}"
+            title = f"{names[model]}\nminus {names[baseline]}" if layout.numbers else names[model]
+            if not layout.numbers and len(baselines) > 1:
+                title += f" − {names[baseline]}"
             if why := (same or {}).get((baseline, model)):
                 title += f"\nidentical: {why}"
-            axis.set(xlabel="severity", title=title)
-        shape = {"shrink": 0.9} if beside else {"location": "bottom", "aspect": 40}
-        figure.colorbar(image, ax=list(axes), label=f"Δ {metric} (points)", pad=0.02, **shape)
+            axis.set(xlabel="severity")
+            axis.tick_params(labelbottom=True)
+            turned: dict[str, Any] = (
+                {} if layout.numbers else {"rotation": 60, "ha": "left", "rotation_mode": "anchor", "x": 0.3}
+            )
+            axis.set_title(title, **turned)
+        for axis in axes[len(pairs) :]:
+            axis.set_axis_off()
+        shape = {"shrink": 0.9} if layout.beside else {"location": "bottom", "aspect": 40}
+        figure.colorbar(image, ax=list(axes), label=label, pad=0.02, **shape)
     return figure
+
+
+class _Layout(NamedTuple):
+    """Inches of the figure and of a title; panels in a row, and rows; the colour bar's place; whether numbers fit."""
+
+    size: tuple[float, float]
+    title: float
+    across: int
+    down: int
+    beside: bool
+    numbers: bool
+
+
+def _layout(pairs: int, severities: int, corruptions: int) -> _Layout:
+    """Panels in as many rows as a page holds; if that is too few for numbers, one row of small cells without them."""
+    down, across = balance(pairs, max(1, int((PAGE - COLUMN_OF_NAMES - _BAR) / (_CELL * severities))))
+    beside = down * corruptions >= _MIN_ROWS
+    high = (0.75 + 0.27 * corruptions) * down + 0.25 + (0 if beside else _BAR_HEIGHT)
+    if down > 1 and high > _MAX_HEIGHT + 0.5:
+        high = min(1.6 + 0.2 * corruptions, _MAX_HEIGHT)
+        return _Layout((PAGE, high), 1.3, pairs, 1, True, False)
+    wide = min(max(COLUMN_OF_NAMES + 0.62 * severities * across, 3.4), PAGE)
+    return _Layout(
+        (wide, min(high, _MAX_HEIGHT + 0.5)),
+        max((wide - COLUMN_OF_NAMES) / across, 1.2),
+        across,
+        down,
+        beside,
+        True,
+    )
 
 
 COLUMN_OF_NAMES = 2.4
@@ -83,7 +126,9 @@ def differences(intervals: pd.DataFrame, metric: str) -> pd.DataFrame:
     ]
 
 
-def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limit: float) -> AxesImage:
+def _heat(
+    axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limit: float, numbers: bool
+) -> AxesImage:
     image = axis.imshow(values, cmap=_SCALE, vmin=-limit, vmax=limit, aspect="auto")
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -95,7 +140,7 @@ def _heat(axis: Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], limi
         axis.text(
             column,
             row,
-            starred(format_number(value, signed=True), bold),
+            starred(format_number(value, signed=True) if numbers else "", bold),
             ha="center",
             va="center",
             fontsize=7,
@@ -121,7 +166,8 @@ def differences_of(analysis: RunAnalysis) -> FigureResult:
     caption = (
         f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
         "blue where the model is better, orange where the baseline is. Bold with a star: "
-        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not significant."
+        "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not significant. "
+        "Where there is no room for numbers, the star stands alone."
     )
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is "

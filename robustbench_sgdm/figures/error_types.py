@@ -14,7 +14,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import PAGE, legend_above, plot_style
+from robustbench_sgdm.figures.style import PAGE, balance, legend_above, plot_style
 from robustbench_sgdm.robustness import CONFIDENCE
 
 KINDS = {
@@ -27,6 +27,7 @@ KINDS = {
 
 Values = NDArray[np.float64] | NDArray[np.int64]
 _FALSE = "false_per_image"
+_MAX_COLUMNS, _ROOMY = 5, 3  # models beside each other, and up to which "clean" has room
 
 
 def draw_error_types(errors: pd.DataFrame) -> Figure:
@@ -37,13 +38,21 @@ def draw_error_types(errors: pd.DataFrame) -> Figure:
             severity 0. A bar for each severity is the mean over its corruptions.
     """
     models = list(dict.fromkeys(errors["model"]))
-    names = fonts.fit_names(models, max(PAGE / len(models) - 0.3, 0.9), 8.5)
+    down, across = balance(len(models), _MAX_COLUMNS)
+    names = fonts.fit_names(models, PAGE / across - 0.3, 8.5)
     with plot_style():
-        figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
-        panels = figure.subplots(
-            2, len(models), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 1)
+        figure = Figure(figsize=(PAGE, 0.4 + 3.2 * down), layout="constrained")
+        grid = figure.subplots(
+            2 * down, across, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1) * down
         )
-        for (above, below), model in zip(panels.T, models, strict=True):
+        panels = [
+            (grid[2 * (i // across), i % across], grid[2 * (i // across) + 1, i % across])
+            for i in range(down * across)
+        ]
+        for unused in panels[len(models) :]:
+            for axis in unused:
+                axis.set_axis_off()
+        for (above, below), model in zip(panels, models, strict=False):
             table = errors[errors["model"] == model].groupby("severity")[[*KINDS, _FALSE]].mean()
             places, floor, handles = np.arange(len(table)), np.zeros(len(table)), {}
             for column, (name, color, hatch) in KINDS.items():
@@ -53,13 +62,16 @@ def draw_error_types(errors: pd.DataFrame) -> Figure:
             handles["false detection"] = _bars(
                 below, places, table[_FALSE].to_numpy(float), OUTCOME_COLORS["false"], ""
             )
-            below.set_xticks(places, ["clean" if s == 0 else f"{s:g}" for s in table.index])
+            clean = "clean" if across <= _ROOMY else "0"
+            below.set_xticks(places, [clean if s == 0 else f"{s:g}" for s in table.index])
+            below.tick_params(labelbottom=True)
             above.set(title=names[model], ylim=(0, 100))
-            below.set(xlabel="severity")
+            below.set(xlabel="severity" if across <= _ROOMY else "severity (0 = clean)")
             for axis in (above, below):
                 axis.grid(axis="x", visible=False)
-        panels[0, 0].set_ylabel("objects (%)")
-        panels[1, 0].set_ylabel("false\nper image")
+        for above, below in panels[::across]:
+            above.set_ylabel("objects (%)")
+            below.set_ylabel("false\nper image")
         legend_above(figure, handles)
     return figure
 

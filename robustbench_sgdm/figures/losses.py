@@ -10,11 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import colors_of, plot_style
+from robustbench_sgdm.figures.style import PAGE, colors_of, legend_above, plot_style
 from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs
 
 Values = NDArray[np.float64]
@@ -33,7 +32,7 @@ def draw_loss_curves(logs: Sequence[TrainingLog], split: str = "train", smooth: 
     groups = group_logs(logs)
     color = colors_of([group.name for group in groups])
     with plot_style():
-        figure = Figure(figsize=(7.2, 2.5), layout="constrained")
+        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
         axes, handles = figure.subplots(1, len(LOSSES)), {}
         for axis, loss in zip(axes, LOSSES, strict=True):
             for index, group in enumerate(groups):
@@ -43,7 +42,7 @@ def draw_loss_curves(logs: Sequence[TrainingLog], split: str = "train", smooth: 
             axis.set(title=f"{loss} loss", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes[0].set_ylabel("training" if split == "train" else "validation")
-        axes[-1].legend(list(handles.values()), list(fonts.fit_names(handles, 1.7).values()))
+        legend_above(figure, handles)
     return figure
 
 

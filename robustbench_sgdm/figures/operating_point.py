@@ -1,19 +1,33 @@
 """Detectors at a confidence: precision and recall, F1, and how far confidence is from precision, by severity."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustbench_sgdm import robustness
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.palette import INK
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import (
+    FEW,
+    MARKERS,
+    PAGE,
+    balance,
+    colors_of,
+    legend_above,
+    make_panels,
+    model_looks,
+    plot_style,
+)
 
 _MAX_PANELS = 4  # severities that are shown, evenly spread
+_MAX_COLUMNS = 5  # models beside each other
 
 
 def draw_precision_recall(curves: pd.DataFrame, confidences: dict[str, float]) -> Figure:
@@ -48,32 +62,44 @@ def draw_precision_recall(curves: pd.DataFrame, confidences: dict[str, float]) -
 def draw_reliability(bins: pd.DataFrame) -> Figure:
     """Draw precision against confidence; a panel per severity, a line per model; points grow with their boxes.
 
+    Many models have a panel each, with a line per severity.
+
     Args:
         bins: as of `robustness.reliability`.
     """
     models, severities = _models(bins), _severities(bins)
-    color = colors_of(models)
+    titles: dict[Any, str] = {severity: _title(severity) for severity in severities}
+    facet, line, names = "severity", "model", dict(zip(models, models, strict=True))
+    looks: dict[Any, dict[str, Any]] = dict(model_looks(models))
+    if len(models) > FEW:
+        facet, line, titles, names = line, facet, names, titles
+        looks = {
+            severity: {"color": shade, "marker": marker}
+            for severity, shade, marker in zip(severities, _shades(len(severities)), MARKERS, strict=False)
+        }
     with plot_style():
-        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-        axes = figure.subplots(1, len(severities), sharey=True, squeeze=False)[0]
-        for severity, axis in zip(severities, axes, strict=True):
+        figure, axes = make_panels(
+            list(titles.values()),
+            "confidence (%)",
+            "precision (%)",
+            columns=balance(len(titles), _MAX_COLUMNS)[1],
+        )
+        for value, axis in zip(titles, axes, strict=True):
             axis.plot([0, 100], [0, 100], color="#8c959f", linewidth=0.8, zorder=1)
-            for index, model in enumerate(models):
-                own = bins[(bins["model"] == model) & (bins["severity"] == severity)]
-                axis.plot(own["confidence"], own["precision"], color=color[model], linewidth=1)
+            for each, look in looks.items():
+                own = bins[(bins[facet] == value) & (bins[line] == each)]
+                axis.plot(own["confidence"], own["precision"], color=look["color"], linewidth=1)
                 share = own["boxes"] / max(own["boxes"].sum(), 1)
-                axis.scatter(
-                    own["confidence"],
-                    own["precision"],
-                    s=6 + 60 * share,
-                    color=color[model],
-                    marker=MARKERS[index % len(MARKERS)],
-                    zorder=2,
-                )
-            axis.set(title=_title(severity), xlabel="confidence (%)", xlim=(0, 100), ylim=(0, 102))
-        axes[0].set_ylabel("precision (%)")
-        legend_above(figure, _keys(models))
+                axis.scatter(own["confidence"], own["precision"], s=6 + 60 * share, zorder=2, **look)
+            axis.set(xlim=(0, 100), ylim=(0, 102))
+        legend_above(figure, {names[each]: Line2D([], [], **look) for each, look in looks.items()})
     return figure
+
+
+def _shades(count: int) -> list[str]:
+    """From light, for the mildest, to dark."""
+    ends = [palette.mix_colors(palette.MODEL_COLORS[0], "#ffffff", 0.55), INK]
+    return [palette.interpolate_colors(ends, i / max(count - 1, 1)) for i in range(count)]
 
 
 def _models(frame: pd.DataFrame) -> list[str]:
@@ -103,7 +129,7 @@ def _keys(models: Sequence[str]) -> dict[str, Line2D]:
 @figure("precision-recall", "precision, recall and F1 by severity", section="operating-point", place=1)
 def precision_recall(analysis: RunAnalysis) -> FigureResult:
     """The curves of a run's models, pooled over its corruptions."""
-    curves = robustness.precision_recall(analysis.pooled_boxes)
+    curves = analysis.in_order(robustness.precision_recall(analysis.pooled_boxes))
     if curves.empty:
         raise DataError(f"{analysis.run.path} has no box in any complete cell")
     known = analysis.known_confidences
@@ -121,7 +147,7 @@ def precision_recall(analysis: RunAnalysis) -> FigureResult:
 @figure("reliability", "confidence against precision by severity", section="operating-point", place=2)
 def reliability(analysis: RunAnalysis) -> FigureResult:
     """Reliability diagrams of a run's models, pooled over its corruptions."""
-    bins = robustness.reliability(analysis.pooled_boxes, analysis.known_confidences)
+    bins = analysis.in_order(robustness.reliability(analysis.pooled_boxes, analysis.known_confidences))
     if bins.empty:
         raise DataError(
             f"{analysis.run.path} has no operating confidence, without clean detections that find an object"

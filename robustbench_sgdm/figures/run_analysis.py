@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,9 +13,23 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.datasets import Image, image_decoding
+from robustbench_sgdm.figures.crops import crop_middle
 from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals, PooledBoxes
-from robustbench_sgdm.store import Run, TrainingLog, read_logs
-from robustbench_sgdm.tables import Verdict, humanize, verdicts
+from robustbench_sgdm.store import Run, TrainingLog, has_image, read_logs
+from robustbench_sgdm.tables import (
+    METRICS_SHOWN,
+    Overview,
+    Summary,
+    Verdict,
+    humanize,
+    model_costs,
+    score_rows,
+    summarize,
+    verdicts,
+)
+
+_SHEET_CANDIDATES = 12  # images that a contact sheet's is chosen from
 
 ImageRef = tuple[str, float, int]
 """A corrupted image: corruption, severity, image id."""
@@ -46,6 +60,7 @@ class RunAnalysis:
     resamples: int = 1000
     progress: Progress = no_progress
     models: tuple[str, str] | None = None
+    _known_flips: dict[tuple[str, str, float], robustness.Flips] = field(default_factory=dict, repr=False)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -58,6 +73,12 @@ class RunAnalysis:
         if frame.empty:
             raise DataError(f"{self.run.path} has no complete cell; run the same command again")
         return robustness.average_trainings(frame, self.run.groups)
+
+    def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the column `model`, sorted as `results` has the models, so that all figures colour them alike."""
+        places = {model: i for i, model in enumerate(dict.fromkeys(self.results["model"]))}
+        order = frame["model"].map(places).sort_values(kind="stable")
+        return frame.loc[order.index].reset_index(drop=True)
 
     @cached_property
     def metric_name(self) -> str:
@@ -109,6 +130,36 @@ class RunAnalysis:
         """One for each pair of the run; raises as `bootstrap`."""
         primary = self.primary_set if self.corruption_sets else None
         return verdicts(self.intervals, self.run.baseline_pairs, self.metric_name, primary, self.identical)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The run on one page."""
+        return summarize(
+            self.run,
+            self.results,
+            self.metric_name,
+            lambda: self.bootstrap,
+            lambda *pair: self._flips_of(pair),
+        )
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The run as the terminal shows it; without intervals where there are none.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        sets, pairs = list(self.corruption_sets), self.run.baseline_pairs
+        first = next(iter(sets), None)
+        metrics = list(dict.fromkeys([self.metric_name, *METRICS_SHOWN]))
+        models = list(dict.fromkeys(self.results["model"]))
+        try:
+            ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
+            is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
+            verdicts = [] if is_ranked else self.verdicts
+            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
+        except DataError:
+            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:
@@ -251,19 +302,11 @@ class RunAnalysis:
     @cached_property
     def costs(self) -> dict[str, dict[str, float]]:
         """What networks cost: `latency_ms`, `parameters_m`, `gflops`, `file_mb`, each by network, where it is known."""
-        latency = self.run.read_latency().set_index("model")["milliseconds"]
         found: dict[str, dict[str, float]] = {}
-        for group, members in self.run.groups.items():
-            info = self.run.manifest.models[members[0]]
-            values = {
-                "latency_ms": latency.get(members[0]),
-                "parameters_m": info.parameters and info.parameters / 1e6,
-                "gflops": info.gflops,
-                "file_mb": info.file_bytes and info.file_bytes / 1e6,
-            }
-            for cost, value in values.items():
-                if value is not None:
-                    found.setdefault(cost, {})[group] = float(value)
+        for one in model_costs(self.run):
+            for cost in ("latency_ms", "parameters_m", "gflops", "file_mb"):
+                if (value := getattr(one, cost)) is not None:
+                    found.setdefault(cost, {})[one.model] = float(value)
         return found
 
     @cached_property
@@ -307,12 +350,20 @@ class RunAnalysis:
         """Whether the run includes clean images."""
         return any(cell.corruption == CLEAN for cell in self.run.cells)
 
-    @cached_property
+    @property
     def _flips(self) -> robustness.Flips:
-        baseline, model = self.pair
-        count = sum(cell.model == model and cell.corruption != CLEAN for cell in self.run.cells)
-        update = make_counter(self.progress, "finding flips", count)
-        return robustness.find_flips(self.run, baseline, model, confidence=self.confidence, progress=update)
+        return self._flips_of(self.pair)
+
+    def _flips_of(self, pair: tuple[str, str]) -> robustness.Flips:
+        """The flips of two trainings, found once: `replace` keeps them."""
+        key = (*pair, self.confidence)
+        if key not in self._known_flips:
+            count = sum(cell.model == pair[1] and cell.corruption != CLEAN for cell in self.run.cells)
+            update = make_counter(self.progress, "finding flips", count)
+            self._known_flips[key] = robustness.find_flips(
+                self.run, *pair, confidence=self.confidence, progress=update
+            )
+        return self._known_flips[key]
 
     @property
     def flips(self) -> pd.DataFrame:
@@ -329,29 +380,22 @@ class RunAnalysis:
         """
         if self.images:
             return {"chosen": [self._image_ref(i) for i in self.images]}
-        flips = self.flips
-        if self.noise is not None:
-            corruption, severity = self._chosen_noise()
-            flips = flips[(flips["corruption"] == corruption) & (flips["severity"] == severity)]
         baseline, model = self.pair
-        used: set[int] = set()
-        selected = {}
-        for keeper, sign in ((model, 1), (baseline, -1)):
-            net, most = sign * flips["net"], flips[["kept", "lost"]].max(axis=1)
-            ranked = flips.assign(net=net, most=most)[net > 0].sort_values(
-                ["net", "most", "severity", "corruption", "image_id"],
-                ascending=[False, False, True, True, True],
-            )
-            ranked = ranked[~ranked["image_id"].isin(used)].drop_duplicates("image_id").head(self.max_images)
-            used |= set(ranked["image_id"])
-            columns = ranked[["corruption", "severity", "image_id"]]
-            selected[keeper] = [(str(c), float(s), int(i)) for c, s, i in columns.itertuples(index=False)]
+        chosen = None if self.noise is None else self._chosen_noise()
+        examples = self._flips.examples(self.max_images, chosen)
+        selected = {
+            name: [
+                (str(c), float(s), int(i))
+                for c, s, i in examples[side][["corruption", "severity", "image_id"]].itertuples(index=False)
+            ]
+            for side, name in (("model", model), ("baseline", baseline))
+        }
         if self._flips.counts.empty:
             raise DataError(
                 f"{self.run.path} has no corrupted cell with the detections of both {baseline} and {model}; scores "
                 "alone do not tell which objects are found"
             )
-        if not used:
+        if not any(selected.values()):
             raise DataError(
                 f"{self.run.path} has no object that only one of {baseline} and {model} finds under noise"
             )
@@ -385,11 +429,26 @@ class RunAnalysis:
         return [version for c, s, i in selected for version in ((CLEAN, 0.0, i), (c, s, i))]
 
     @property
+    def summary_images(self) -> list[ImageRef]:
+        """The images of the summary."""
+        return [(one.corruption, one.severity, one.image_id) for one in self.summary.flips]
+
+    @cached_property
     def contact_sheet(self) -> list[ImageRef]:
-        """The images of the contact sheet: the data set's first image under every corruption."""
-        first = int(self.run.ground_truth().images["image_id"].iloc[0])
+        """The images of the contact sheet: one image under every corruption.
+
+        Of a few it is the one that shows most contrast, where their files are still there; once its versions are stored,
+        it stays.
+        """
         cells = dict.fromkeys((c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN)
-        return [(CLEAN, 0.0, first), *((c, s, first) for c, s in cells)]
+        levels = [(CLEAN, 0.0), *cells]
+        images = list(self.run.ground_truth().dataset_images().values())
+        few = images[:: max(1, len(images) // _SHEET_CANDIDATES)][:_SHEET_CANDIDATES]
+        chosen = next((i for i in few if all(has_image(self.run, c, s, i.id) for c, s in levels)), None)
+        if chosen is None:
+            contrast = {image.id: _contrast(image) for image in few}
+            chosen = max(few, key=lambda image: contrast[image.id])
+        return [(c, s, chosen.id) for c, s in levels]
 
     @cached_property
     def training_logs(self) -> list[TrainingLog]:
@@ -405,6 +464,14 @@ class RunAnalysis:
         if not logs:
             raise DataError(f"no training log beside the weights of {self.run.path}")
         return logs
+
+
+def _contrast(image: Image) -> float:
+    """Of the part that a contact sheet shows; -1 if the file cannot be read."""
+    try:
+        return float(crop_middle(image_decoding.read_image(image)).mean(axis=2).std())
+    except DataError:
+        return -1.0
 
 
 def short_title(corruption_set: CorruptionSet) -> str:

@@ -10,11 +10,17 @@ from matplotlib.ticker import MaxNLocator
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import (
+    describe_bands,
+    make_panels,
+    model_looks,
+    name_lines,
+    plot_style,
+    with_bands,
+)
 from robustbench_sgdm.tables import humanize
 
 
@@ -30,27 +36,16 @@ def draw_severity_curves(
         columns: panels in a row; 0: three, or four where there are more than nine.
     """
     corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN] or [CLEAN]
-    across = min(columns or (4 if len(corruptions) > 9 else 3), len(corruptions))
-    down = -(-len(corruptions) // across)
     models = list(dict.fromkeys(results["model"]))
+    label = "severity (0 = clean)" if (results["corruption"] == CLEAN).any() else "severity"
     with plot_style():
-        size = (COLUMN * 1.25, 2.9) if across == 1 else (PAGE, 0.4 + (7.2 / across) * down * 0.9)
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).ravel()
-        for axis, corruption in zip(axes, corruptions, strict=False):
-            handles = _panel(axis, results, corruption, metric, models, intervals)
-            axis.set_title(fonts.shorten(humanize(corruption), size[0] / across - 0.3, 8.5))
-        for axis in axes[len(corruptions) :]:
-            axis.set_axis_off()
-        label = "severity (0 = clean)" if (results["corruption"] == CLEAN).any() else "severity"
-        for index, axis in enumerate(axes[: len(corruptions)]):
-            below = index + across >= len(corruptions)
-            axis.tick_params(labelbottom=below)
-            axis.set(xlabel=label if below else "", ylabel="")
-            if index % across == 0:
-                axis.set_ylabel(f"{metric} (%)")
+        figure, axes = make_panels(
+            [humanize(c) for c in corruptions], label, f"{metric} (%)", columns=columns
+        )
+        for axis, corruption in zip(axes, corruptions, strict=True):
+            lines = _panel(axis, results, corruption, metric, models, intervals)
         axes[0].set_ylim(bottom=0)
-        legend_above(figure, handles)
+        name_lines(figure, axes, lines)
     return figure
 
 
@@ -63,16 +58,11 @@ def _panel(
     intervals: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Draw one panel; gives the line of each model."""
-    color, handles = colors_of(models), {}
-    for index, model in enumerate(models):
+    looks, lines = model_looks(models), {}
+    for model in models:
         rows = _rows(results, model, corruption)
-        (handles[model],) = axis.plot(
-            rows["severity"],
-            rows[metric],
-            marker=MARKERS[index % len(MARKERS)],
-            color=color[model],
-        )
-        if intervals is not None:
+        (lines[model],) = axis.plot(rows["severity"], rows[metric], **looks[model])
+        if intervals is not None and model in with_bands(models):
             own = intervals[
                 (intervals["statistic"] == "score")
                 & (intervals["baseline"] == "")
@@ -80,10 +70,15 @@ def _panel(
             ]
             band = _rows(own, model, corruption)
             axis.fill_between(
-                band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
+                band["severity"],
+                band["low"],
+                band["high"],
+                color=looks[model]["color"],
+                alpha=0.15,
+                linewidth=0,
             )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    return handles
+    return lines
 
 
 def _rows(frame: pd.DataFrame, model: str, corruption: str) -> pd.DataFrame:
@@ -101,7 +96,7 @@ def severity(analysis: RunAnalysis) -> FigureResult:
     intervals = _or_none(lambda: analysis.intervals)
     if intervals is not None and metric not in set(intervals["metric"]):
         intervals = None  # average recall is not resampled
-    data = results[["model", "corruption", "severity", metric]]
+    data, models = results[["model", "corruption", "severity", metric]], list(dict.fromkeys(results["model"]))
     band = ""
     if intervals is not None:
         rows = intervals[
@@ -112,8 +107,8 @@ def severity(analysis: RunAnalysis) -> FigureResult:
         data = data.merge(rows[["model", "corruption", "severity", "low", "high"]], how="left")
         if rows["low"].notna().any():  # scores without detections have none
             band = (
-                f" Bands: 95 % intervals over {analysis.sampling_units}; models see the same images, so "
-                "overlapping bands may still differ significantly."
+                f" {describe_bands(models)}: 95 % intervals over {analysis.sampling_units}; models see the same images, "
+                "so overlapping intervals may still differ significantly."
             )
     clean = bool((results["corruption"] == CLEAN).any())
     first = "on clean images" if clean else "at the lowest severity"
@@ -121,7 +116,7 @@ def severity(analysis: RunAnalysis) -> FigureResult:
     alt = f"Line chart of {metric} against severity. " + "; ".join(
         f"{model}: {_mean(mildest[mildest['model'] == model], metric)} {first}, "
         f"{_mean(worst[worst['model'] == model], metric)} at the highest"
-        for model in dict.fromkeys(results["model"])
+        for model in models
     )
     caption = f"{metric} against severity{', 0 being the clean images' if clean else ''}.{band}"
     return FigureResult(draw_severity_curves(results, metric, intervals), caption, alt + ".", data)

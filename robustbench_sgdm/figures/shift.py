@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, PAGE, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import legend_above, make_panels, model_looks, plot_style
 from robustbench_sgdm.tables import format_number
 
 
@@ -19,32 +18,27 @@ def draw_shift(points: pd.DataFrame) -> Figure:
         points: columns shift, model, clean, clean_low, clean_high, shifted, shifted_low, shifted_high (percent).
     """
     shifts, models = (list(dict.fromkeys(points[column])) for column in ("shift", "model"))
-    across = min(3, len(shifts))
-    down = -(-len(shifts) // across)
-    color, handles = colors_of(models), {}
+    looks, handles = model_looks(models), {}
     with plot_style():
-        size = (COLUMN * 1.25, 3.2) if across == 1 else (PAGE, 0.5 + 7.2 / across * down)
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axis, shift in zip(axes, shifts, strict=False):
+        figure, axes = make_panels(
+            shifts,
+            "AP on clean images (%)",
+            "AP on shifted images (%)",
+            columns=min(3, len(shifts)),
+            shared=False,
+        )
+        for axis, shift in zip(axes, shifts, strict=True):
             own = points[points["shift"] == shift].dropna(subset=["clean", "shifted"])
             for row in own.to_dict("records"):
-                index = models.index(row["model"])
-                look = {"color": color[row["model"]], "linewidth": 1.0}
-                axis.plot([row["clean_low"], row["clean_high"]], [row["shifted"]] * 2, **look)
-                axis.plot([row["clean"]] * 2, [row["shifted_low"], row["shifted_high"]], **look)
-                marker = MARKERS[index % len(MARKERS)]
-                (handles[row["model"]],) = axis.plot(
-                    [row["clean"]], [row["shifted"]], marker=marker, linestyle="", color=color[row["model"]]
-                )
+                look = looks[row["model"]]
+                thin = {"color": look["color"], "linewidth": 1.0}
+                axis.plot([row["clean_low"], row["clean_high"]], [row["shifted"]] * 2, **thin)
+                axis.plot([row["clean"]] * 2, [row["shifted_low"], row["shifted_high"]], **thin)
+                (handles[row["model"]],) = axis.plot([row["clean"]], [row["shifted"]], linestyle="", **look)
             if len(own) > 2 and own["clean"].nunique() > 1:
                 slope, start = np.polyfit(own["clean"], own["shifted"], 1)
                 ends = np.array([own["clean_low"].min(), own["clean_high"].max()])
                 axis.plot(ends, slope * ends + start, color="#8c959f", linewidth=0.8, zorder=1)
-            axis.set_title(fonts.shorten(str(shift), size[0] / across - 0.3, 8.5))
-            axis.set(xlabel="AP on clean images (%)", ylabel="AP on shifted images (%)")
-        for axis in axes[len(shifts) :]:
-            axis.set_axis_off()
         legend_above(figure, handles)
     return figure
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -23,9 +24,15 @@ Color = tuple[float, float, float]
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches: a column of a paper, a whole page."""
 
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xh<"
+
+FEW = 3
+"""Models up to which bands, bars and points of all of them can stand beside each other."""
 
 _KEY = 0.5  # inches of a legend's key, beside the name
+_HEADS, _MAX_PANELS = 0.75, 9.3  # inches of legend and label, and of all panels on a page
+_COLUMN_GAP = 0.1  # inches between its columns
+_NAME, _LINE, _AROUND = 1.4, 0.13, 0.7  # inches of a name beside a line, of its height, and around a panel
 _METADATA = {  # removed: it names dates and versions, which would change the bytes
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": {"CreationDate": None},
@@ -44,6 +51,97 @@ def plot_style() -> Iterator[None]:
 def colors_of(models: Sequence[str]) -> dict[str, Color]:
     """A colour for each model, as `palette.model_colors` has it."""
     return {model: to_rgb(color) for model, color in palette.model_colors(models).items()}
+
+
+def model_looks(models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How each model's line is drawn: its colour, and a marker for those who do not tell the colours apart."""
+    colors = colors_of(models)
+    return {m: {"color": colors[m], "marker": MARKERS[i % len(MARKERS)]} for i, m in enumerate(models)}
+
+
+def with_bands(models: Sequence[str]) -> Sequence[str]:
+    """The models whose intervals are drawn as bands: of many only the first, for bands on bands hide the lines."""
+    return models if len(models) <= FEW else models[:1]
+
+
+def describe_bands(models: Sequence[str]) -> str:
+    """`with_bands`, for a caption."""
+    return "Bands" if len(models) <= FEW else f"Band, drawn of {models[0]} alone"
+
+
+def balance(count: int, most: int) -> tuple[int, int]:
+    """Rows and columns for so many panels: few rows of at most so many panels, about equally long.
+
+    >>> balance(6, 5), balance(10, 5), balance(2, 5)
+    ((2, 3), (2, 5), (1, 2))
+    """
+    down = -(-count // most)
+    return down, -(-count // down)
+
+
+def make_panels(
+    titles: Sequence[str], x: str, y: str, *, columns: int = 0, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each title, in rows; labels stand at the outer axes.
+
+    Args:
+        titles: of the panels.
+        x: label of the horizontal axes.
+        y: label of the vertical axes.
+        columns: panels in a row; 0: three or four, whichever fills the rows better.
+        shared: whether all panels have the same axes.
+    """
+    count = len(titles)
+    across = min(columns or (3 if count <= 9 and count % 4 != 0 and count != 7 else 4), count)
+    down = -(-count // across)
+    size = (COLUMN * 1.25, 2.9) if across == 1 else (PAGE, _HEADS + min(6.5 / across * down, _MAX_PANELS))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharex=shared, sharey=shared).ravel()
+    for index, axis in enumerate(axes):
+        if index >= count:
+            axis.set_axis_off()
+            continue
+        axis.set_title(fonts.shorten(titles[index], size[0] / across - 0.3, 8.5))
+        axis.set(xlabel="" if shared else x, ylabel="" if index % across else y)
+        if shared:
+            axis.tick_params(labelbottom=index + across >= count)  # nothing is below it
+    if shared:
+        figure.supxlabel(x, fontsize=mpl.rcParams["axes.labelsize"], color=mpl.rcParams["axes.labelcolor"])
+    return figure, list(axes[:count])
+
+
+def name_lines(figure: Figure, axes: Sequence[Axes], lines: Mapping[str, Any]) -> None:
+    """Name the lines: at their ends where there is one panel, else in a legend above.
+
+    Args:
+        figure: of the panels.
+        axes: all of them.
+        lines: matplotlib's of each name, as they are in one of the panels.
+    """
+    if len(axes) > 1:
+        legend_above(figure, lines)
+        return
+    (axis,) = axes
+    low, high = axis.get_ylim()
+    step = (high - low) * _LINE / (float(figure.get_size_inches()[1]) - _AROUND)
+    names = fonts.fit_names(lines, _NAME)
+    ends = sorted(
+        (float(line.get_ydata()[-1]), name) for name, line in lines.items() if len(line.get_ydata())
+    )
+    ys, places = np.array([y for y, _ in ends]), np.full(len(ends), -np.inf)
+    for i, y in enumerate(ys):
+        places[i] = max(y, places[i - 1] + step) if i else y
+    places -= (places - ys).mean() if len(ends) else 0.0  # as far below the ends as above them
+    for (y, name), place in zip(ends, places, strict=True):
+        x, color = float(lines[name].get_xdata()[-1]), lines[name].get_color()
+        axis.annotate(
+            names[name],
+            (x, y),
+            (x + 0.06 * np.ptp(axis.get_xlim()), float(place)),
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 1, "color": color, "shrinkA": 1, "shrinkB": 3},
+        )
 
 
 def check_suffix(path: Path) -> str:
@@ -104,8 +202,10 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
         figure: of the panels.
         handles: the artist of each name.
     """
-    room = float(figure.get_size_inches()[0]) - _KEY
+    wide = float(figure.get_size_inches()[0])
+    # One long name must not put many models below each other.
+    room = (wide if len(handles) <= FEW else wide / FEW) - _KEY - _COLUMN_GAP
     names = list(fonts.fit_names(handles, room).values())
     widest = max(map(fonts.width, names), default=0.0) + _KEY
-    columns = min(len(names), 4, max(1, int((room + _KEY) / widest)))
+    columns = min(len(names), 5, max(1, int(wide / widest)))
     figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)

@@ -15,42 +15,53 @@ from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
-from robustbench_sgdm.report import pdf
-from robustbench_sgdm.report.sections import Section, make_sections
+from robustbench_sgdm.report import paper, screen
+from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.store import Run, resume_command
 
+_MAX_VERDICTS = 6  # on the first page
 _WHITESPACE = "\n\t"  # as good as a space in HTML
 _POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
     "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
 )
 
 
-def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
+def write_report(
+    analysis: RunAnalysis, *, summary_only: bool = False, page_size: str = "A4"
+) -> tuple[Path, Path]:
     """Write `report.html` and `report.pdf` into the run directory, and their figures and data into `figures/`.
+
+    Args:
+        analysis: of the run.
+        summary_only: write the first page alone, as `summary.html` and `summary.pdf`.
+        page_size: of the PDF, one of `paper.PAGE_SIZES`.
 
     Returns:
         The two files.
 
     Raises:
         DataError: no cell of the run is complete.
+        UsageError: another page size.
     """
+    page_size = paper.find_page_size(page_size)
     run = analysis.run
     _ = analysis.results  # rejects an empty run before anything is drawn
-    sections = make_sections(analysis)
-    sources = _write_figures(run, sections)
-    verdicts, reason = _verdicts(analysis)
-    template = _template()
+    sections = make_summary(analysis) if summary_only else make_sections(analysis)
+    images = _write_figures(run, sections)
     command, why_no_command = _command(run)
+    summary = analysis.summary
     context: dict[str, Any] = {
         "run": run,
         "heading": _heading(run),
         "manifest": run.manifest.content(),
         "analysis": analysis,
         "sections": sections,
-        "sources": sources,
-        "verdicts": verdicts,
-        "reason": reason,
-        "intervals": not reason and bool(analysis.intervals["low"].notna().any()),
+        "summary": summary,
+        "summary_only": summary_only,
+        "terms": _terms(analysis),
+        "most_verdicts": _MAX_VERDICTS,
+        "reason": summary.reason,
+        "intervals": bool(summary.means["low"].notna().any()),
         "trainings": "trainings" in analysis.sampling_units,
         "notes": _notes(run),
         "missing": [str(c) for c in run.missing_cells()],
@@ -60,25 +71,50 @@ def write_report(analysis: RunAnalysis) -> tuple[Path, Path]:
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
         "policy": _POLICY.format("'none'"),
-        "fallback_font": "",
+        "page_size": page_size,
+        "paper_fonts": [],
         "faces": [],
+        "draft": False,
+        "tightness": 0,
+        "pages": None,
+        "sources": {name: screen.data_uri(image) for name, image in images.items()},
     }
-    html, pdf_path = run.path / "report.html", run.path / "report.pdf"
+    template = _template()
+    name = "summary" if summary_only else "report"
+    html, pdf_path = run.path / f"{name}.html", run.path / f"{name}.pdf"
     try:
-        context["faces"] = fonts.faces(template.render(context, pages=None))
-        text = _add_style_digest(escape_control_chars(template.render(context, pages=None), _WHITESPACE))
+        without_images = {**context, "sources": dict.fromkeys(images, "")}
+        context["faces"] = fonts.faces(template.render(without_images))
+        text = _add_style_digest(escape_control_chars(template.render(context), _WHITESPACE))
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{run.path / 'manifest.json'} cannot be shown: {error}; run again under another --name"
         ) from error
     run.files.write_text(html, text)
-    context["fallback_font"] = fonts.DEJAVU.as_uri()  # for machines without fonts
-    document = pdf.make_document(
-        lambda pages: fonts.make_legible(template.render(context, pages=pages), _WHITESPACE),
-        _outline(sections),
-    )
+    context |= {
+        "pages": {},
+        "paper_fonts": paper.FONTS,
+        "sources": {one: figures.data_uri(image) for one, image in images.items()},
+    }
+    document = paper.make_document(template, context, sections, page_size)
     run.files.write(pdf_path, document.write)
     return html, pdf_path
+
+
+def _terms(analysis: RunAnalysis) -> str:
+    """What the abbreviations of the first page mean, half a line each."""
+    metric, summary = analysis.metric_name, analysis.summary
+    overlap = {"AP": ", the mean over overlaps of 0.50 to 0.95", "AP50": " at an overlap of 0.50"}.get(
+        metric, ""
+    )
+    terms = [f"{metric}: COCO's average precision in percent{overlap}"]
+    if summary.rankings:
+        terms.append(
+            f"P: {metric} on clean images; mPC: the mean {metric} under corruption; rPC: mPC as a share of P"
+        )
+    if summary.verdicts and summary.rankings:
+        terms.append("Holm: a correction that keeps chance finds among many tests rare")
+    return ". ".join(terms) + "."
 
 
 def _add_style_digest(text: str) -> str:
@@ -123,43 +159,21 @@ def breakable(text: str, most: int) -> Markup:
     return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
 
 
-def _verdicts(analysis: RunAnalysis) -> tuple[list[tables.Verdict], str]:
-    """The verdicts, or why there are none."""
-    try:
-        return analysis.verdicts, ""
-    except DataError as error:
-        return [], str(error)
-
-
-def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str]:
-    """Write each figure and its data into `figures/`; gives the data URI of each figure by its id."""
-    folder, sources = run.path / "figures", {}
+def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str | bytes]:
+    """Write each figure and its data into `figures/`; gives SVG text or JPEG bytes by the figure's id."""
+    folder, images = run.path / "figures", {}
     for figure in (one for section in sections for one in section.figures):
         text = escaping.csv(figure.result.data)
         run.files.write_bytes(folder / f"{figure.id}.csv", text.encode(), sync=False)
         image = _encode(figure.result)
         ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
         run.files.write_bytes(folder / f"{figure.id}.{ending}", data, sync=False)
-        sources[figure.id] = figures.data_uri(image)
-    return sources
+        images[figure.id] = image
+    return images
 
 
 def _encode(result: FigureResult) -> str | bytes:
     return figures.encode_jpeg(result.figure) if result.photographs else figures.encode_svg(result.figure)
-
-
-def _outline(sections: Sequence[Section]) -> list[pdf.Bookmark]:
-    return [
-        pdf.Bookmark(
-            s.id,
-            s.title,
-            [
-                pdf.Bookmark(f"figure-{p.number}", escape_control_chars(f"Figure {p.number}: {p.title}"))
-                for p in s.figures
-            ],
-        )
-        for s in sections
-    ]
 
 
 def _template() -> jinja2.Template:
@@ -174,6 +188,8 @@ def _template() -> jinja2.Template:
         "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
+        "csv_uri": screen.csv_uri,
+        "file_name": screen.file_name,
     }
     template: jinja2.Template = environment.get_template("report.html.j2")
     return template

@@ -13,7 +13,7 @@ from robustbench_sgdm.tables import Table
 
 _LOG = logging.getLogger(__name__)
 
-_PAPER_SCALE = 0.88  # of drawings: 8 pt become 7
+_WIDE = 4.6  # inches
 _MAX_COLUMNS = 12  # of a table on a page
 
 
@@ -33,14 +33,15 @@ class ReportFigure:
     title: str
     number: int = 0
 
-    def size_attributes(self, paper: bool) -> Markup:
-        """Width and height in CSS pixels as HTML attributes, so that a page does not jump while it loads.
-
-        On paper drawings are a little smaller, so that more of them fit on a page.
-        """
-        scale = 96 * (_PAPER_SCALE if paper and not self.result.photographs else 1)
-        wide, high = (round(scale * side) for side in self.result.figure.get_size_inches())
+    def size_attributes(self, scale: float = 1.0) -> Markup:
+        """Width and height in CSS pixels as HTML attributes, so that a page does not jump while it loads."""
+        wide, high = (round(96 * scale * side) for side in self.result.figure.get_size_inches())
         return Markup(f' width="{wide}" height="{high}"')
+
+    @property
+    def width_class(self) -> str:
+        """`wide` for a drawing as wide as the page, else `narrow`: its text stays as large as that of the others."""
+        return "wide" if self.result.figure.get_size_inches()[0] > _WIDE else "narrow"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ class Section:
     title: str
     figures: Sequence[ReportFigure] = ()
     tables: Sequence[Table] = ()
+
+    @property
+    def has_list(self) -> bool:
+        """Whether the template has a list of terms for it."""
+        return self.id in ("run", "corruptions", "provenance", "data")
+
+
+def make_summary(analysis: RunAnalysis) -> list[Section]:
+    """The first section alone: what stands on the first page."""
+    return _number_figures([_summary(analysis)])
+
+
+def _summary(analysis: RunAnalysis) -> Section:
+    return Section(
+        "summary", "Summary", _figures(analysis, "summary"), tables.summary_tables(analysis.summary)
+    )
 
 
 def make_sections(analysis: RunAnalysis) -> list[Section]:
@@ -76,6 +93,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
     )
     sheet = _figures(analysis, "corruptions") if run.manifest.corruptions else []
     all_sections = [
+        _summary(analysis),
         Section("run", "What was run"),
         Section("results", "Results by corruption", results, _results(analysis)),
         Section("image-quality", "Scores against image quality", _figures(analysis, "image-quality")),
@@ -96,7 +114,7 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
         Section("provenance", "How to reproduce it"),
         Section("data", "Files"),
     ]
-    always = {"run", "results", "method", "limits", "provenance", "data"}
+    always = {"summary", "run", "results", "method", "limits", "provenance", "data"}
     always |= {"corruptions"} if run.manifest.corruptions else set()
     return _number_figures([s for s in all_sections if s.id in always or s.figures or s.tables])
 
@@ -164,17 +182,33 @@ def _results(analysis: RunAnalysis) -> list[Table]:
                 else []
             )
         )
-    for table in tables.corruption_tables(analysis.results, run.baseline_pairs, metrics, intervals):
-        parts = [table]
-        if len(table.columns) > _MAX_COLUMNS:
-            parts = [
-                t
-                for m in metrics
-                for t in tables.corruption_tables(analysis.results, run.baseline_pairs, [m], intervals)
-                if t.title == table.title
-            ]
-        result_tables += parts
+    cells = tables.corruption_tables(analysis.results, run.baseline_pairs, metrics, intervals)
+    if len(cells[0].columns) <= _MAX_COLUMNS:
+        result_tables.append(_join(cells, metrics))
+    else:
+        result_tables += [
+            _join(tables.corruption_tables(analysis.results, run.baseline_pairs, [m], intervals), [m])
+            for m in metrics
+        ]
+    result_tables = tables.notes_once(result_tables)
     return [part for table in result_tables for part in tables.split_columns(table, _MAX_COLUMNS)]
+
+
+def _join(by_corruption: Sequence[Table], metrics: Sequence[str]) -> Table:
+    """The tables of all corruptions as one: the clean images once, then a row for each corruption and severity."""
+    first, rows = by_corruption[0], list[Sequence[str]]()
+    for table in by_corruption:
+        clean = [["clean", *row[1:]] for row in table.rows if row[0] == _CLEAN]
+        rows += [row for row in clean if row not in rows]
+    for table in by_corruption:
+        rows += [[f"{table.title} {row[0]}", *row[1:]] for row in table.rows if row[0] != _CLEAN]
+    notes = dict.fromkeys(note for table in by_corruption for note in table.notes)
+    *others, last = metrics
+    what = f"{', '.join(others)} and {last}" if others else last
+    return Table(f"{what} of every cell", ["cell", *first.columns[1:]], rows, list(notes))
+
+
+_CLEAN = "0 (clean)"
 
 
 def _tables(make: Callable[[], list[Table]]) -> list[Table]:

@@ -15,7 +15,12 @@ from robustbench_sgdm.robustness.aggregates import (
     summarize,
     summary,
 )
-from robustbench_sgdm.robustness.by_class import CLASS_METRICS, FEW_OBJECTS, class_intervals
+from robustbench_sgdm.robustness.by_class import (
+    CLASS_METRICS,
+    FEW_OBJECTS,
+    class_intervals,
+    has_class_intervals,
+)
 from robustbench_sgdm.robustness.error_analysis import (
     ERROR_TYPES,
     OBJECT_OUTCOMES,
@@ -39,7 +44,13 @@ from robustbench_sgdm.robustness.operating_point import (
     reliability,
 )
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, check_comparable, has_cached_samples
+from robustbench_sgdm.robustness.ranking import rank_networks
+from robustbench_sgdm.robustness.resample_cache import (
+    BootstrapSamples,
+    check_comparable,
+    has_cached_samples,
+    load_means,
+)
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.shift import shift_table
 from robustbench_sgdm.robustness.significance import holm, mark_significant
@@ -77,7 +88,9 @@ __all__ = [
     "first_failures",
     "half_severities",
     "has_cached_samples",
+    "has_class_intervals",
     "holm",
+    "load_means",
     "lower_is_better",
     "mark_significant",
     "match_outcomes",
@@ -88,6 +101,7 @@ __all__ = [
     "pool_boxes",
     "precision_recall",
     "primary_metric",
+    "rank_networks",
     "reliability",
     "shift_table",
     "summarize",

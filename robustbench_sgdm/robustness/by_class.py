@@ -16,6 +16,7 @@ from robustbench_sgdm.robustness.resample_cache import (
     DEFAULT_RESAMPLES,
     BootstrapSamples,
     Statistic,
+    has_cached_samples,
     load_samples,
     sample_images,
 )
@@ -50,7 +51,7 @@ def class_intervals(
     """A metric of each class in each cell, its mean, and what is lost of the clean value; cached.
 
     Args:
-        intervals: of the same runs, with their networks, pairs, sets and level.
+        intervals: of the same runs, with their networks, pairs, sets and level; only the cells of `sources` are read.
         metric: of `CLASS_METRICS`.
         confidence: as of `operating_confidences`.
         resamples, seed: of the images.
@@ -73,7 +74,15 @@ def class_intervals(
     confidences = [{} if metric == "AP" else operating_confidences(run, confidence) for run in runs]
     statistics = [class_statistic(*one, metric) for one in zip(runs, confidences, strict=True)]
     ids = statistics[0].columns
-    loaded = load_samples(runs, statistics, resamples=resamples, seed=seed, progress=progress)
+    wanted = {own for _, own in intervals.sources.values()}
+    loaded = load_samples(
+        runs,
+        statistics,
+        resamples=resamples,
+        seed=seed,
+        only=lambda cell: cell.model in wanted,
+        progress=progress,
+    )
     samples = {run.path: by_cell for run, by_cell in zip(runs, loaded, strict=True)}
     cells = {
         name: {(c.corruption, c.severity): s for c, s in samples[run.path].items() if c.model == own}
@@ -105,6 +114,11 @@ def class_intervals(
     families = [str(row) for row in frame[keys].itertuples(index=False)]
     frame = mark_significant(frame, families, intervals.level)
     return _rank(frame, keys)
+
+
+def has_class_intervals(run: Run) -> bool:
+    """Whether the AP of each class is cached for all complete cells, so that `class_intervals` resamples nothing."""
+    return has_cached_samples(run, class_statistic(run, {}))
 
 
 def _rank(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

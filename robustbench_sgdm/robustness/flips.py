@@ -72,6 +72,32 @@ class Flips:
         order = images.sort_values(["net", "kept", "image_id"], ascending=[False, False, True], kind="stable")
         return cls(counts, order.reset_index(drop=True), objects)
 
+    def examples(self, most: int, noise: tuple[str, float] | None = None) -> dict[str, pd.DataFrame]:
+        """Images with most flips, in both directions: rows of `images`, each image once.
+
+        Args:
+            most: images for each direction.
+            noise: this (corruption, severity) instead of all.
+
+        Returns:
+            Under `model` where the model finds more, under `baseline` where the baseline does; most flips first.
+        """
+        images = self.images
+        if noise is not None:
+            images = images[(images["corruption"] == noise[0]) & (images["severity"] == noise[1])]
+        used: set[int] = set()
+        chosen = {}
+        for keeper, sign in (("model", 1), ("baseline", -1)):
+            net, flipped = sign * images["net"], images[["kept", "lost"]].max(axis=1)
+            ranked = images.assign(_net=net, _most=flipped)[net > 0].sort_values(
+                ["_net", "_most", "severity", "corruption", "image_id"],
+                ascending=[False, False, True, True, True],
+            )
+            ranked = ranked[~ranked["image_id"].isin(used)].drop_duplicates("image_id").head(most)
+            used |= set(ranked["image_id"])
+            chosen[keeper] = ranked[images.columns].reset_index(drop=True)
+        return chosen
+
 
 def find_flips(
     run: Run,

@@ -1,7 +1,9 @@
 """Scores, means over cells and differences between models, with intervals, p-values and significance."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from robustbench_sgdm.core import errors
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness.aggregates import CorruptionSet, missing_cells, relative_score
 from robustbench_sgdm.robustness.measures import has_relative, maximum
-from robustbench_sgdm.robustness.resample_cache import BootstrapSamples
+from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, mean_samples
 from robustbench_sgdm.robustness.resampling import METRICS
 from robustbench_sgdm.robustness.significance import (
     ROUNDING,
@@ -172,7 +174,9 @@ class Intervals:
         none = CorruptionSet(())
         items[_Item("P")] = _trainings(models, none, lambda cells: cells[CLEAN, 0.0])
         for one, family in sets.items():
-            items[_Item("mPC", one.name, family)] = _trainings(models, one, _mean(one), clean=False)
+            items[_Item("mPC", one.name, family)] = _trainings(
+                models, one, partial(mean_samples, one), clean=False
+            )
             items[_Item("rPC", one.name, family)] = _trainings(models, one, _relative(one))
         if losses:
             cells = {CorruptionSet((cell,)): cell for cell in shared if cell[0] != CLEAN}
@@ -194,13 +198,46 @@ class Intervals:
         both = [own] if baseline is None else [own, baseline]
         if gaps := "; ".join(dict.fromkeys(side.missing for side in both if side.missing)):
             return [[*label, m, *[np.nan] * len(Inference._fields), gaps] for m in metrics]
-        sides = [list(side.samples.values()) for side in both]
-        if baseline is not None and (same := self.seed_pairs(label[1], label[0])):
-            pairs = [(own.samples[model], baseline.samples[other]) for other, model in same]
-            sides = [[BootstrapSamples.map(np.subtract, *pair) for pair in pairs]]
-        means = [BootstrapSamples.map(mean_of, *side) for side in sides]
-        samples = means[0] if len(means) == 1 else BootstrapSamples.map(np.subtract, *means)
+        samples, sides = self._sides((label[1], label[0]), *both)
         return self._number_rows(label, samples, metrics, None if baseline is None else 0.0, sides)
+
+    def _sides(
+        self, pair: tuple[str, str], own: _TrainingSamples, baseline: _TrainingSamples | None = None
+    ) -> tuple[BootstrapSamples, list[list[BootstrapSamples]]]:
+        """The samples of a network's own value, or of its difference from its baseline; and the sides of `infer`."""
+        sides = [list(side.samples.values()) for side in (own, baseline) if side is not None]
+        if baseline is not None and (same := self.seed_pairs(*pair)):
+            paired = [(own.samples[model], baseline.samples[other]) for other, model in same]
+            sides = [[BootstrapSamples.map(np.subtract, *one) for one in paired]]
+        means = [BootstrapSamples.map(mean_of, *side) for side in sides]
+        return means[0] if len(means) == 1 else BootstrapSamples.map(np.subtract, *means), sides
+
+    def compare_all(
+        self, metric: str, corruption_set: CorruptionSet | None
+    ) -> dict[tuple[str, str], "Inference"]:
+        """The difference of a mean for every two networks that have it, each pair once, as in `table`.
+
+        Args:
+            metric: of this object's.
+            corruption_set: that mPC is over; None for the clean score.
+
+        Returns:
+            By (baseline, model), names of `groups`; p is not corrected.
+        """
+        chosen = corruption_set or CorruptionSet(())
+        statistic = partial(mean_samples, chosen) if corruption_set else lambda cells: cells[CLEAN, 0.0]
+        means = {
+            name: _trainings({m: self.cells[m] for m in members}, chosen, statistic, clean=not corruption_set)
+            for name, members in self.groups.items()
+        }
+        column = self.metrics.index(metric)
+        differences = {}
+        for baseline, model in itertools.combinations(
+            [name for name, one in means.items() if one.samples], 2
+        ):
+            samples, sides = self._sides((baseline, model), means[model], means[baseline])
+            differences[baseline, model] = infer(samples, column, 0.0, sides, self.level)
+        return differences
 
     def _error_rows(
         self, label: tuple[Any, ...], corruption_set: CorruptionSet, metrics: Sequence[str]
@@ -377,19 +414,16 @@ def _trainings(
     return _TrainingSamples({} if text else {m: statistic(cells) for m, cells in models.items()}, text)
 
 
-def _mean(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
+def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
     return lambda cells: BootstrapSamples.map(
-        lambda *values: corruption_set.mean(dict(zip(corruption_set.cells, values, strict=True))),
-        *(cells[c] for c in corruption_set.cells),
+        relative_score, mean_samples(corruption_set, cells), cells[CLEAN, 0.0]
     )
 
 
-def _relative(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
-    return lambda cells: BootstrapSamples.map(relative_score, _mean(corruption_set)(cells), cells[CLEAN, 0.0])
-
-
 def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
-    return lambda cells: BootstrapSamples.map(np.subtract, cells[CLEAN, 0.0], _mean(corruption_set)(cells))
+    return lambda cells: BootstrapSamples.map(
+        np.subtract, cells[CLEAN, 0.0], mean_samples(corruption_set, cells)
+    )
 
 
 def mean_of(*values: NDArray[np.float64]) -> Any:

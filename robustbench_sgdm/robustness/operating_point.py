@@ -1,6 +1,6 @@
 """Detectors at the confidence at which they are used: chosen on clean images, kept under corruption."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,21 +105,33 @@ class PooledBoxes:
     objects: Mapping[tuple[str, float], int]
 
 
-def pool_boxes(run: Run, progress: Callable[[int], None] = lambda _: None) -> PooledBoxes:
-    """Match the boxes of every cell with detections.
+def pool_boxes(
+    run: Run,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    cells: Sequence[Cell] | None = None,
+    category: int | None = None,
+) -> PooledBoxes:
+    """Match the boxes of cells with detections.
 
     Args:
         run: to read.
         progress: called with the number of cells just done.
+        cells: of the run; all if None.
+        category: id of the only class that counts; all if None.
     """
-    truth = sort_truth(run.ground_truth())
+    whole = run.ground_truth()
+    truth = sort_truth(whole if category is None else whole.of_category(category))
     number = int((~truth.crowd).sum())
     parts = [pd.DataFrame({"model": [], "severity": [], "confidence": [], "true": []})]
     objects: dict[tuple[str, float], int] = {}
-    for cell in run.cells:
+    for cell in run.cells if cells is None else cells:
         if not (run.store.is_complete(cell) and run.store.has_detections(cell)):
             continue
-        matches = match_detections(truth, run.store.read_detections(cell), IOU_THRESHOLDS[:1])
+        detections = run.store.read_detections(cell)
+        if category is not None:
+            detections = detections[detections["category_id"] == category]
+        matches = match_detections(truth, detections, IOU_THRESHOLDS[:1])
         true, false = (mask[:, 0] & 1 for mask in (matches.true, matches.false))
         counted = (true | false) > 0
         own = {"confidence": matches.score[counted], "true": true[counted] > 0}

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.robustness.aggregates import CorruptionSet
 from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resampling import Resampler
@@ -195,6 +197,74 @@ def load_samples(
     return [{cell: samples for cell, samples in cells.items() if samples is not None} for cells in by_run]
 
 
+def mean_samples(
+    corruption_set: CorruptionSet, cells: Mapping[tuple[str, float], BootstrapSamples]
+) -> BootstrapSamples:
+    """The samples of the mean over a set, from those of its cells."""
+    return BootstrapSamples.map(
+        lambda *values: corruption_set.mean(dict(zip(corruption_set.cells, values, strict=True))),
+        *(cells[cell] for cell in corruption_set.cells),
+    )
+
+
+def load_means(
+    run: Run,
+    corruption_set: CorruptionSet | None,
+    *,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, BootstrapSamples]:
+    """Average precision of each model on clean images, then as the mean over a set; cached, so a second call is instant.
+
+    Args:
+        corruption_set: None if only clean images were run.
+        resamples, seed, progress: as in `load_samples`.
+
+    Returns:
+        By model, those of the columns of `average_precision` twice, P and mPC. Models that lack a cell are left out;
+        without clean images P is NaN.
+
+    Raises:
+        UsageError, DataError: as `load_samples`.
+    """
+    wanted = {*(corruption_set.cells if corruption_set else ()), (CLEAN, 0.0)}
+    cells: dict[str, dict[tuple[str, float], Cell]] = {model: {} for model in run.manifest.models}
+    for cell in run.cells:
+        if (cell.corruption, cell.severity) in wanted:
+            cells[cell.model][cell.corruption, cell.severity] = cell
+    single = average_precision()
+    statistic = replace(
+        single,
+        columns=tuple(f"{mean} {name}" for mean in ("P", "mPC") for name in single.columns),
+        file="means.parquet",
+        key=lambda cell: sorted(one.key for one in cells[cell.model].values()),
+    )
+    needed = [at for at in wanted if at != (CLEAN, 0.0)] or [(CLEAN, 0.0)]
+    planned = {model: own for model, own in cells.items() if all(at in own for at in needed)}
+    first = {model: next(iter(own.values())) for model, own in planned.items()}
+    found = {model: _load(run, cell, statistic, resamples, seed) for model, cell in first.items()}
+    todo = {cell for model, one in found.items() if one is None for cell in planned[model].values()}
+    samples: dict[Cell, BootstrapSamples] = {}
+    if todo:
+        (samples,) = load_samples(
+            [run], [single], resamples=resamples, seed=seed, only=todo.__contains__, progress=progress
+        )
+    for model in [model for model, one in found.items() if one is None]:
+        own = {at: samples[cell] for at, cell in planned[model].items() if cell in samples}
+        if len(own) < len(planned[model]):
+            continue
+        some = next(iter(own.values()))
+        clean = own.get((CLEAN, 0.0), BootstrapSamples.map(lambda values: np.full_like(values, np.nan), some))
+        mean = clean
+        if corruption_set:
+            mean = mean_samples(corruption_set, own)
+        found[model] = both = BootstrapSamples.join([clean, mean])
+        if len(both.resamples):
+            save_samples(run, first[model], statistic, seed, both)
+    return {model: one for model, one in found.items() if one is not None}
+
+
 def _load_or_none(
     run: Run, cell: Cell, statistic: Statistic, resamples: int, seed: int
 ) -> BootstrapSamples | None:
@@ -205,9 +275,9 @@ def _load_or_none(
     return BootstrapSamples(statistic.without_detections(run, cell), empty, empty)
 
 
-def has_cached_samples(run: Run, *, seed: int = 0) -> bool:
-    """Whether the average precision of all complete cells is cached, so that `bootstrap_intervals` is instant."""
-    statistic = average_precision()
+def has_cached_samples(run: Run, statistic: Statistic | None = None, *, seed: int = 0) -> bool:
+    """Whether a statistic of all complete cells is cached; by default AP's, so that `bootstrap_intervals` is instant."""
+    statistic = statistic or average_precision()
     return all(
         read_stamp(_file(run, cell, statistic), "stamp", run.files) == _stamp(cell, statistic, seed)
         for cell in run.cells

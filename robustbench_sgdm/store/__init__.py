@@ -5,8 +5,16 @@ from robustbench_sgdm.store.commands import resume_command
 from robustbench_sgdm.store.corrupted_images import has_image, image_path, read_image, write_image
 from robustbench_sgdm.store.garbage import StaleFile, find_stale_files, remove_stale_files
 from robustbench_sgdm.store.ground_truth import GroundTruth
+from robustbench_sgdm.store.joining import join_runs
 from robustbench_sgdm.store.locks import is_locked
-from robustbench_sgdm.store.runs import IMAGE_QUALITY, Run, is_run, list_runs, match_seeds
+from robustbench_sgdm.store.runs import (
+    IMAGE_QUALITY,
+    Run,
+    describe_state,
+    is_run,
+    list_runs,
+    match_seeds,
+)
 from robustbench_sgdm.store.schema import (
     MANIFEST,
     SCHEMA,
@@ -46,12 +54,14 @@ __all__ = [
     "StaleFile",
     "TrainingLog",
     "cell_key",
+    "describe_state",
     "find_stale_files",
     "group_logs",
     "has_image",
     "image_path",
     "is_locked",
     "is_run",
+    "join_runs",
     "list_runs",
     "logs_without_record",
     "match_seeds",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.store.parquet import column_names, read_frame, read_stamp
 
 _BOX = [(side, pa.float64()) for side in ("x", "y", "w", "h")]
@@ -59,6 +60,17 @@ class GroundTruth:
             images=self.images[self.images["image_id"] == image_id],
             annotations=objects.reset_index(drop=True),
         )
+
+    def of_category(self, category_id: int) -> Self:
+        """The ground truth of one category alone: its objects in all images."""
+        objects = self.annotations[self.annotations["category_id"] == category_id]
+        return replace(self, annotations=objects.reset_index(drop=True))
+
+    def dataset_images(self) -> dict[int, Image]:
+        """The images by id, as the data set has them, to be decoded from where the run found them."""
+        upright = self.images.get("upright", pd.Series(True, self.images.index))
+        rows = zip(*(self.images[c] for c in ("image_id", "file", "width", "height")), upright, strict=True)
+        return {int(i): Image(int(i), Path(file), int(w), int(h), bool(u)) for i, file, w, h, u in rows}
 
     def write(self, folder: Path, data: str, files: SafeDirectory | None = None) -> None:
         """Write `images.parquet`, `annotations.parquet` and `categories.parquet`, unless they are there.

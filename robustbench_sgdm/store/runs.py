@@ -18,6 +18,7 @@ from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError, unknown_name_error
 from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.versions import inference_version, scoring_version
 from robustbench_sgdm.store.cells import CellStore
 from robustbench_sgdm.store.csv_files import read_csv
 from robustbench_sgdm.store.ground_truth import GroundTruth
@@ -359,6 +360,20 @@ def is_run(path: Path) -> bool:
     """Whether a directory has a manifest, whatever it holds, also of an earlier version."""
     # Not `exists`: a link that leads nowhere is to be reported.
     return any(os.path.lexists(path / name) for name in (MANIFEST, FIRST_MANIFEST))
+
+
+def describe_state(run: Run) -> tuple[str, int]:
+    """What of a run is complete, partial or outdated, in words; and how many of its cells are complete."""
+    done = len(run.cells) - len(run.missing_cells())
+    state = "complete" if done == len(run.cells) else "partial"
+    complete = [cell for cell in run.cells if run.store.is_complete(cell)]
+    if run.manifest.inference not in ("", inference_version()):
+        state = f"{state}, outdated: made by other versions"
+    elif old := sum(run.store.is_outdated(cell) for cell in run.cells):
+        state = f"{state}, {old} cells outdated"
+    elif any(run.store.has_outdated_scores(cell, scoring_version()) for cell in complete):
+        state = f"{state}, scores outdated"
+    return state, done
 
 
 def list_runs(project: Path) -> list[Path]:

@@ -320,6 +320,7 @@ class CorruptionInfo(Record):
         summary: what it does.
         source: where it is from.
         strengths: by severity, in words.
+        units: of the parameters that these name.
     """
 
     family: Name
@@ -327,6 +328,7 @@ class CorruptionInfo(Record):
     summary: Text = ""
     source: Text = ""
     strengths: dict[Text, Name] = {}
+    units: dict[Text, Text] = {}
 
 
 class RecordedConfig(Record):

@@ -1,8 +1,6 @@
 """Reproduces the corrupted images that figures show, from the data set's images and the run's seed."""
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +41,7 @@ def make_corrupted_images(
             todo.setdefault(image_id, []).append((corruption, severity))
     if not todo:
         return 0
-    images = _images(run)
+    images = run.ground_truth().dataset_images()
     for image_id, versions in todo.items():
         if image_id not in images:
             raise DataError(f"{run.path} has no image {image_id}; its first ids are {_first_ids(images)}")
@@ -60,20 +58,6 @@ def make_corrupted_images(
             write_image(run, name, severity, image_id, pixels)
             progress(1)
     return sum(map(len, todo.values()))
-
-
-def _images(run: Run) -> dict[int, Image]:
-    rows: Iterable[Any] = run.ground_truth().images.itertuples(index=False)
-    return {
-        int(row.image_id): Image(
-            int(row.image_id),
-            Path(row.file),
-            int(row.width),
-            int(row.height),
-            bool(getattr(row, "upright", True)),
-        )
-        for row in rows
-    }
 
 
 def _reproduce(

@@ -31,6 +31,7 @@ def corruption_info(corruption: Corruption, severities: Sequence[float], fingerp
         strengths={
             f"{s:g}": ", ".join(f"{k}={v:.6g}" for k, v in corruption.strength(s).items()) for s in severities
         },
+        units=corruption.units,
         fingerprint=fingerprint,
     )
 

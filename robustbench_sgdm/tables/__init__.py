@@ -9,9 +9,13 @@ from robustbench_sgdm.tables.comparison import (
     flip_table,
     half_severity_table,
     to_json,
+    to_json_text,
 )
+from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
+from robustbench_sgdm.tables.model_index import model_index
+from robustbench_sgdm.tables.overview import Overview, score_rows
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -23,22 +27,45 @@ from robustbench_sgdm.tables.results import (
     sizes_table,
 )
 from robustbench_sgdm.tables.shift import shift_tables
+from robustbench_sgdm.tables.summary import (
+    CorruptionValue,
+    FlippedImage,
+    ModelCost,
+    Ranking,
+    Summary,
+    model_costs,
+    summarize,
+    summary_tables,
+)
 from robustbench_sgdm.tables.table import (
     Table,
     format_interval,
     format_number,
     format_p_value,
     humanize,
+    notes_once,
     split_columns,
     starred,
     to_latex,
     to_markdown,
 )
 from robustbench_sgdm.tables.training import training_table
-from robustbench_sgdm.tables.verdict import Verdict, describe_set, identical_sentence, verdicts
+from robustbench_sgdm.tables.verdict import (
+    Verdict,
+    describe_set,
+    identical_sentence,
+    ranking_verdict,
+    verdicts,
+)
 
 __all__ = [
     "METRICS_SHOWN",
+    "CorruptionValue",
+    "FlippedImage",
+    "ModelCost",
+    "Overview",
+    "Ranking",
+    "Summary",
     "Table",
     "Verdict",
     "are_distinguishable",
@@ -63,12 +90,21 @@ __all__ = [
     "latency_summary",
     "means_table",
     "measures_table",
+    "model_costs",
+    "model_index",
+    "notes_once",
     "object_table",
+    "ranking_verdict",
+    "score_rows",
     "shift_tables",
     "sizes_table",
     "split_columns",
     "starred",
+    "summarize",
+    "summary_tables",
+    "to_csv",
     "to_json",
+    "to_json_text",
     "to_latex",
     "to_markdown",
     "training_table",

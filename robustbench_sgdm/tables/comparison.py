@@ -91,11 +91,15 @@ def comparison_rows(
 def to_json(rows: pd.DataFrame) -> str:
     """A list of objects as JSON; null for absent values, "Infinity" as text because JSON has no such number."""
     records = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    texts = [{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in records]
-    return json.dumps(texts, indent=1) + "\n"
+    return to_json_text([{k: "Infinity" if v == math.inf else v for k, v in row.items()} for row in records])
 
 
-def _unit(metric: str) -> str:
+def to_json_text(content: Any) -> str:
+    """Plain types as JSON that any program reads; numpy's numbers too."""
+    return json.dumps(content, indent=1, allow_nan=False, default=lambda number: number.item()) + "\n"
+
+
+def unit_text(metric: str) -> str:
     """` (%)`, or nothing for a count; and which direction is better where it is not the usual one."""
     unit = ["%"] if math.isfinite(maximum(metric)) else []
     parts = unit + ["lower is better"] * lower_is_better(metric)
@@ -214,7 +218,7 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
     missing = dict.fromkeys(str(m) for m in means["missing"] if m)
     families = means.loc[means["family"] != "", ["family", "over"]].drop_duplicates()
     return Table(
-        f"{metric}{_unit(metric)}, {100 * level:g} % intervals",
+        f"{metric}{unit_text(metric)}, {100 * level:g} % intervals",
         ["statistic", *models],
         [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
         [f"{family}: {humanize(over)}." for family, over in families.itertuples(index=False)]

@@ -216,3 +216,23 @@ def describe_set(corruption_set: CorruptionSet) -> str:
     if len(names) <= _MAX_NAMES:
         text = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
     return f"{text} {corruption_set.severity_text}".strip()
+
+
+def ranking_verdict(ranks: pd.DataFrame, metric: str, corruption_set: CorruptionSet | None) -> str:
+    """Which networks may be first, by `robustness.rank_networks`.
+
+    >>> ranks = pd.DataFrame({"model": ["a", "b", "c"], "first": [1, 1, 3], "last": [2, 2, 3]})
+    >>> ranking_verdict(ranks, "AP", None)
+    'Any of a and b may be first of 3 on clean images: in AP no other is significantly better'
+    """
+    under = "on clean images" if corruption_set is None else f"under {describe_set(corruption_set)}"
+    unit = metric if corruption_set is None else "mPC" if metric == "AP" else f"mPC of {metric}"
+    count, leaders = len(ranks), ranks.loc[ranks["first"] == 1, "model"].tolist()
+    if (ranks["last"] == 1).any():
+        return f"{leaders[0]} is first of {count} {under}: significantly better in {unit} than each of the others"
+    if len(leaders) == count:
+        return f"Any of the {count} models may be first {under}: in {unit} none is significantly better"
+    if len(leaders) > _MAX_NAMES:
+        leaders = [*leaders[: _MAX_NAMES - 1], f"{len(leaders) - _MAX_NAMES + 1} others"]
+    names = " and ".join([*[", ".join(leaders[:-1])] * (len(leaders) > 1), leaders[-1]])
+    return f"Any of {names} may be first of {count} {under}: in {unit} no other is significantly better"

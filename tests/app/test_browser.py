@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from robustbench_sgdm.core import palette
 from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
-PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
+PAGES = ("", "overview", "curves", "classes", "images", "live", "training", "paper?table=6", "run")
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 BOXES = {kind: palette.OUTCOME_COLORS[kind] for kind in ("matched", "missed", "false")}
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
@@ -117,7 +119,7 @@ def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[...,
 
 def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> None:
     visitor = visit()
-    visitor.go()
+    visitor.go("overview")
     visitor.page.get_by_role("radio", name="noise", exact=True).click()
     visitor.wait_for_address("family=noise")
     visitor.settle()
@@ -125,6 +127,36 @@ def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> 
         visitor.page.get_by_role("button", name="Results, CSV").click()
     text = Path(waiting.value.path()).read_text()
     assert text.splitlines() == complete.results().to_csv(index=False).splitlines()
+
+
+def test_the_list_of_runs_leads_to_a_run(visit: Callable[..., Visitor]) -> None:
+    """By a click on any cell of its row; the search is in the address."""
+    visitor = visit()
+    visitor.go("?find_run=partial")
+    table = visitor.page.get_by_test_id("stDataFrame").first
+    visitor.page.get_by_text("1 of 4 runs").wait_for()
+    box = table.bounding_box()
+    visitor.page.mouse.click(box["x"] + 60, box["y"] + 52)
+    visitor.wait_for_address("/overview")
+    visitor.wait_for_address("run=unfinished")
+    visitor.page.get_by_role("link", name="Runs").click()
+    visitor.page.get_by_text("4 runs, newest first").wait_for()
+
+
+def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("classes?run=complete")
+    chart = visitor.page.locator(".st-key-class-map canvas, .st-key-class-map svg.marks").first
+    box = chart.bounding_box()
+    visitor.page.mouse.click(box["x"] + box["width"] * 0.45, box["y"] + 130)
+    visitor.wait_for_address("class=")
+    visitor.settle()
+    name = parse_qs(urlsplit(visitor.page.url).query)["class"][0]
+    visitor.page.get_by_role("heading", name=re.compile(f"^{name} ")).wait_for()
+    visitor.page.get_by_role("button", name="Open its images").click()
+    visitor.wait_for_address("/images")
+    visitor.settle()
+    assert visitor.counts()
 
 
 def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tuple[float, float]:
@@ -175,8 +207,7 @@ def test_the_map_tells_who_is_better_and_shows_it(visit: Callable[..., Visitor],
         visitor.wait_for_address("/images")
         visitor.settle()
         assert visitor.page.locator(".pane .name").last.inner_text() == right
-        chosen = visitor.page.get_by_role("combobox", name=re.compile("Order of images"))
-        assert order in (chosen.input_value() or visitor.text())
+        assert f"order={order.replace(' ', '+')}" in visitor.page.url or order == "most different"
 
 
 def test_a_tooltip_over_a_band_says_whose_it_is_alone(
@@ -239,11 +270,109 @@ def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], comp
     again = other.page.eval_on_selector_all(".stage svg", "all => all.map(s => s.getAttribute('viewBox'))")
     assert [round(float(n)) for n in again[0].split()] == [round(float(n)) for n in boxes[0].split()]
 
-    slider = page.get_by_role("slider", name="Severity")
+    slider = page.get_by_test_id("stSlider").get_by_role("slider", name="Severity")
     slider.press("ArrowRight")
     visitor.wait_for_address("severity=5")
     visitor.settle()
     assert "severity 5" in visitor.text() and "severity 3" in other.text()  # two windows do not disturb
+
+
+def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go("images?run=complete&corruption=gaussian_noise&severity=3&order=as+in+the+data")
+    page = visitor.page
+    drawn = page.locator(".stage").first.locator(".box:visible, .box rect.line:visible")
+    before = drawn.count()
+    page.get_by_role("button", name="matched").click()
+    visitor.wait_for_address("hidden=matched")
+    assert drawn.count() < before
+    page.get_by_text("Classes", exact=True).click()
+    page.get_by_role("button", name="None", exact=True).click()
+    visitor.wait_for_address("without=")
+    page.get_by_text("Layers and classes hide all").wait_for()
+    assert drawn.count() == 0
+    page.get_by_role("button", name="Show all boxes").click()
+    page.wait_for_url(lambda url: "without" not in url and "hidden" not in url)
+    assert drawn.count() == before
+
+    strip = page.get_by_role("button", name=re.compile("^Severity "))
+    page.locator(".thumb img").last.wait_for()
+    assert strip.count() == 4 and strip.nth(2).get_attribute("aria-current") == "true"
+    counts = visitor.counts()
+    page.locator("input.sweep").fill("0")  # boxes follow the slider at once, the picture when it is let go
+    assert visitor.counts() != counts
+    visitor.wait_for_address("severity=0")
+    page.get_by_text("gaussian noise at severity 0").wait_for()
+    visitor.settle()
+    strip.nth(2).click()
+    page.get_by_text("gaussian noise at severity 3").wait_for()
+    visitor.settle()
+    assert visitor.counts() == counts
+
+    page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+    line = page.locator(".stage").first.locator(".box.matched rect.line:visible").first.bounding_box()
+    page.mouse.move(line["x"] + line["width"] / 2, line["y"] + 1)
+    tip = page.get_by_role("tooltip").inner_text()
+    assert re.match(r"(person|cat|dog|car) · (matched|missed|false)\n", tip)
+
+
+def test_what_is_seen_can_be_saved(visit: Callable[..., Visitor]) -> None:
+    """As a picture and as a drawing, both of what is shown, without anything that needs the page."""
+    visitor = visit()
+    visitor.go("images?run=complete&corruption=fog&severity=3&order=as+in+the+data&hidden=false")
+    for kind in ("SVG", "PNG"):
+        visitor.page.locator(".save summary").click()
+        with visitor.page.expect_download() as waiting:
+            visitor.page.get_by_role("button", name=kind, exact=True).click()
+        assert re.fullmatch(r"00\d-fog-at-severity-3\." + kind.lower(), waiting.value.suggested_filename)
+        if kind == "SVG":
+            root = ElementTree.parse(waiting.value.path()).getroot()
+    told = " ".join(root.itertext())
+    assert "base-sgdm" in told and "confidence 0.25" in told and "matched" in told
+    strokes = {rect.get("stroke") for rect in root.iter("{http://www.w3.org/2000/svg}rect")}
+    assert BOXES["matched"] in strokes and BOXES["false"] not in strokes
+    picture = Pillow.open(waiting.value.path())
+    assert picture.width == 2 * int(root.get("width", 0)) and of_color(
+        picture.convert("RGB"), BOXES["matched"]
+    )
+
+
+def test_the_gallery_leads_to_the_picture(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.go(
+        "images?run=complete&corruption=gaussian_noise&severity=3&show=Gallery&outcome=flip", images=False
+    )
+    page = visitor.page
+    tiles = page.get_by_role("button", name=re.compile("^Open "))
+    tiles.first.wait_for()
+    assert not page.locator(".tile image[href]").count()  # the address alone reads no picture
+    page.get_by_role("button", name="Show the images").click()
+    page.locator(".tile image[href^='data:image/jpeg']").first.wait_for()
+    number = tiles.count()
+    assert 0 < number < 12 and f"{number} of 12 images pass the filters" in visitor.text()
+    tiles.nth(1).click()
+    visitor.wait_for_address("image=")
+    page.get_by_text(f"Image 2 of {number}").wait_for()
+    visitor.settle()
+    assert visitor.counts() and "show=Gallery" not in page.url
+    page.get_by_role("button", name="Clear the filters").click()
+    page.get_by_text("of 12 · ").wait_for()
+
+
+def test_what_is_chosen_stays_from_page_to_page(visit: Callable[..., Visitor], comparisons: Path) -> None:
+    """In the controls and in the address, which the button copies."""
+    visitor = visit(words=("--", str(comparisons / "three")))
+    visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visitor.go("curves?run=three&baseline=b&metric=AP50&family=blur")
+    for name in ("Overview", "Images", "Curves"):
+        visitor.page.get_by_role("link", name=name).click()
+        visitor.wait_for_address("baseline=b")
+        visitor.settle()
+        assert "run=three" in visitor.page.url
+    assert "metric=AP50" in visitor.page.url and "family=blur" in visitor.page.url
+    visitor.page.get_by_role("button", name="Copy link").click()
+    visitor.page.get_by_role("button", name="Copied").wait_for()
+    assert visitor.page.evaluate("navigator.clipboard.readText()") == visitor.page.url
 
 
 def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], complete: Run) -> None:

@@ -48,8 +48,8 @@ def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_r
     assert {row["name"] for row in rows} == {"gaussian noise [0.1]"}
     layers = [layer for layer in made["layer"] if layer["mark"]["type"] == "text"]
     assert {(layer["mark"]["fontWeight"], layer["transform"][0]["filter"]) for layer in layers} == {
-        (800, "datum.significant"),
-        (400, "!datum.significant"),
+        (800, "datum.strong"),
+        (400, "!datum.strong"),
     }
     scale = next(layer for layer in made["layer"] if layer["mark"]["type"] == "rect")["encoding"]["color"][
         "scale"
@@ -84,6 +84,26 @@ def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
         assert all("title" in layer["encoding"][axis] for axis in ("x", "y"))
     metric = [tip["title"] for tip in tooltips if tip["field"] == "score"]
     assert metric in ([], ["AP, %"])
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_classes(signed: bool) -> None:
+    frame = pd.DataFrame({"class": ["cat", "dog"], "corruption": "fog", "value": [1.0, float("nan")]})
+    frame = frame.assign(label=frame["class"], text="", interval="", p="", objects="3", strong=False)
+    made = charts.class_map(frame, "AP", signed=signed, dark=False).to_dict(validate=True)
+    scale = made["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"][0] == (-1 if signed else 0) and scale["domain"][-1] == 1
+    assert len(scale["domain"]) == len(scale["range"])
+
+
+def test_confusions_and_curves() -> None:
+    pairs = [(a, b, 3, 100.0 * (a == b)) for a in ("cat", "background") for b in ("cat", "background")]
+    frame = pd.DataFrame(pairs, columns=["object", "box", "count", "value"])
+    assert charts.confusion_map(frame, dark=True).to_dict(validate=True)
+    points = pd.DataFrame({"model": "a", "condition": ["clean", "fog 3"], "confidence": 0.5})
+    points = points.assign(recall=50.0, precision=[90.0, 40.0])
+    for conditions in (["clean"], ["clean", "fog 3"]):
+        assert charts.precision_recall_curves(points, COLORS, conditions).to_dict(validate=True)
 
 
 def test_losses() -> None:

@@ -1,5 +1,6 @@
 """What the dashboard tells of two or more models is what the run's intervals and verdicts tell."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,16 +126,34 @@ def test_networks_of_several_seeds_are_shown_by_their_mean(
 
 def test_images_are_of_single_trainings(view_of: Callable[..., AppTest]) -> None:
     shown = view_of("images", "seeds")
-    assert [s.value for s in shown.selectbox if s.key in ("baseline", "right")] == ["n", "m"]
+    assert shown.selectbox(key="baseline").value == "n" and shown.multiselect(key="right").value == ["m"]
     assert shown.selectbox(key="left").options == ["n-seed0", "n-seed1"]
     assert shown.selectbox(key="right_training").value == "m-seed0"
-    shown = shown.selectbox(key="right").select("n").run()
+    shown = shown.multiselect(key="right").set_value(["n"]).run()
     assert [shown.selectbox(key=k).value for k in ("left", "right_training")] == ["n-seed0", "n-seed1"]
 
 
 def test_images_begin_with_the_pair_of_the_address(view_of: Callable[..., AppTest]) -> None:
     shown = view_of("images", "three", baseline="b")
-    assert shown.selectbox(key="baseline").value == "b" and shown.selectbox(key="right").value == "a"
+    assert shown.selectbox(key="baseline").value == "b" and shown.multiselect(key="right").value == ["a"]
     shown = view_of("images", "variants")
     shown = shown.selectbox(key="baseline").select("s").run()
-    assert shown.selectbox(key="right").value == "s-sgdm"
+    assert shown.multiselect(key="right").value == ["s-sgdm"]
+
+
+def test_up_to_six_models_beside_each_other(view_of: Callable[..., AppTest]) -> None:
+    """The baseline first; of a network with several trainings the one with the baseline's seed."""
+
+    def titles(shown: AppTest) -> list[str]:
+        (viewer,) = shown.get("bidi_component")
+        return [pane["title"] for pane in json.loads(viewer.proto.json)["panes"]]
+
+    shown = view_of("images", "variants")
+    assert titles(shown) == ["n", "n-sgdm"]
+    shown = shown.multiselect(key="right").set_value(["s-sgdm", "n-sgdm", "s", "n"]).run()
+    assert titles(shown) == ["n", "s-sgdm", "n-sgdm", "s"] and not shown.exception
+    assert titles(shown.multiselect(key="right").set_value([]).run()) == ["n", "n-sgdm"]
+    shown = (
+        view_of("images", "seeds", right_training="m-seed1").multiselect(key="right").set_value(["n", "m"])
+    )
+    assert titles(shown.run()) == ["n-seed0", "n-seed1", "m-seed0"]

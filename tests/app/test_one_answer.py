@@ -74,7 +74,7 @@ def test_all_mark_the_same_cells(
     cells = sum(c.corruption != "clean" for c in run.cells)
     assert 0 < len(wanted) < cells
     path = str(run.path)
-    printed = command("compare", path, "--metric", metric)
+    printed = command("compare", path, "--metric", metric, "--all")
     assert in_terminal(printed, run, metric) == wanted
     assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
     assert in_gate(command, path, metric, tmp_path) == {w for w in wanted if drops(run, metric, w)}

@@ -54,7 +54,7 @@ def test_no_runs_yet(page: Callable[..., AppTest], tmp_path: Path) -> None:
 
 
 def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], project: Path) -> None:
-    shown = page("--project", project)
+    shown = page("--project", project, run="complete")
     assert not shown.exception and shown.selectbox(key="run").value == "complete"
     assert shown.selectbox(key="run").options == ["complete", "unfinished", "old", "torn"]
     assert "No verdict yet" in said(shown) and len(shown.dataframe[0].value) == 2
@@ -64,7 +64,7 @@ def test_the_runs_and_what_is_wrong_with_some(page: Callable[..., AppTest], proj
 
 
 def test_numbers_are_those_of_the_store(page: Callable[..., AppTest], project: Path, complete: Run) -> None:
-    shown = page("--project", project)
+    shown = page("--project", project, run="complete")
     table = shown.dataframe[0].value.set_index("model")
     results = complete.results()
     for model in complete.manifest.models:

@@ -42,7 +42,7 @@ FAMILIES = [f"![f]({AWAY}/f.png)", f"\u202e[f]({AWAY}) :blue-background[f] \x1b]
 CLASSES = [f"<img src={AWAY}/c.png>", f"![c]({AWAY}/c.png)", "\u202ecat\u200b", "=HYPERLINK(1)"]
 HOSTILE = f"![t]({AWAY}/t.png) <img src={AWAY}/t.png> :material/home: $t$ \x1b[2J\u202e"
 SHOWN = f"![t]({AWAY}/t.png) <img src={AWAY}/t.png> :material/home: $t$ \\x1b[2J\\u202e"
-PAGES = ("", "curves", "images", "live", "training", "paper?table=6", "run")
+PAGES = ("", "curves", "classes", "images", "live", "training", "paper?table=6", "run")
 FORGED = (
     *(
         "a[href*=away]:not([href^='#'])",

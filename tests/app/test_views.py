@@ -1,9 +1,12 @@
 """Single views on run directories of odd content."""
 
+import concurrent.futures
 import json
 import os
 import shutil
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from robustbench_sgdm import robustness
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.dashboard import inference
+from robustbench_sgdm.dashboard import inference, jobs, paper_tables
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from tests.support import synthetic_runs
@@ -38,7 +41,8 @@ def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -
     synthetic_runs.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
     shown = view("images", "--project", tmp_path)
     assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
-    assert [s.key for s in shown.selectbox] == ["corruption"]
+    assert [s.key for s in shown.selectbox] == ["corruption", "order", "class"]
+    assert shown.selectbox(key="order").value == "as in the data"
 
 
 def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: Path, project: Path) -> None:
@@ -153,24 +157,70 @@ def test_models_that_find_the_same_are_shown_in_the_order_of_the_data(
     assert any("Image 1 of 12" in c.value and "In no image" in c.value for c in shown.caption)
 
 
-def test_a_filter_of_verdicts_hides_none_of_another_table(
-    view: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+PAPER = "table,row,column,quantity,model,classes,printed,value,at_640,compared,verdict,why\n"
+
+
+@pytest.fixture
+def paper_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Puts a recomputed table into a cache folder of its own."""
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path))
+
+    def put(number: str, *rows: str) -> Path:
+        file = tmp_path / "paper" / paper_tables._file(number)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(PAPER + "".join(f"{number},{row}\n" for row in rows))
+        return file
+
+    return put
+
+
+def test_filters_of_the_paper_stay_from_table_to_table(
+    view: Callable[..., AppTest], paper_cache: Callable[..., Path]
 ) -> None:
-    tables = {"6": ["equal", "to train"], "2": ["equal", "differs"]}
-    rows = {"row": "a", "column": None, "quantity": "params", "printed": 1.0, "value": 1.0, "at_640": 1.0}
-    rows |= {"why": "", "model": "m"}
-
-    def recomputed(number: str) -> pd.DataFrame:
-        return pd.DataFrame([{**rows, "table": int(number), "verdict": v} for v in tables[number]])
-
-    monkeypatch.setattr(resources.import_file(APP / "views/paper.py"), "_recomputed", recomputed)
+    """A table that has nothing of what is filtered says so and offers to clear the filter; reasons are whole."""
+    why = "a reason that is longer than any column of a table would show, " * 5
+    paper_cache("6", "a,,params,m,20,1.0,1.0,,1.0,equal,", "a,,ap,m,20,1.0,,,,to train,")
+    paper_cache("2", "b,,params,m,20,1.0,1.0,,1.0,equal,", f'b,,flops,m,20,1.0,9.0,,9.0,differs,"{why}"')
     shown = view("paper", table="6")
-    assert shown.multiselect(key="verdicts").value == tables["6"]
+    assert not shown.exception and len(shown.dataframe[0].value) == 2
+    shown = shown.multiselect(key="verdicts").set_value(["differs"]).run()
+    assert not shown.dataframe and any("No such number" in m.value for m in shown.markdown)
     shown = shown.segmented_control(key="table").set_value("2").run()
-    assert shown.multiselect(key="verdicts").value == tables["2"]
-    assert "✗ differs" in set(shown.dataframe[0].value["verdict"]) and not shown.warning
-    shown = view("paper", table="2", verdicts="differs")
-    assert shown.multiselect(key="verdicts").value == ["differs"] and not shown.warning
+    assert shown.dataframe[0].value["verdict"].tolist() == ["✗ differs [1]"]
+    assert any(why.strip() in m.value for m in shown.markdown)
+    shown = shown.segmented_control(key="table").set_value("6").run()
+    shown = next(b for b in shown.button if "Clear" in b.label).click().run()
+    assert not shown.exception and len(shown.dataframe[0].value) == 2
+    shown = view("paper", table="2", verdicts="differs", quantities="params")
+    assert not shown.warning and not shown.dataframe
+
+
+def test_a_table_is_counted_once_and_kept(
+    paper_cache: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile there is none; what lies in its place and is damaged counts as absent."""
+    file, counted, may_end = paper_cache("7"), [], threading.Event()
+    file.write_text("torn")
+
+    def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
+        counted.append(words)
+        may_end.wait(60)
+        text = f"{PAPER}7,a,,params,m,20,1.0,1.0,,1.0,equal,\n"
+        return subprocess.CompletedProcess(words, int(len(counted) == 1), text, "error: no memory")
+
+    monkeypatch.setattr(jobs, "run_command", run_command)
+    assert paper_tables.recomputed("7") is None and paper_tables.recomputed("7") is None
+    may_end.set()
+    concurrent.futures.wait([paper_tables._PENDING["7"][1]])
+    for _ in range(2):
+        with pytest.raises(DataError, match="no memory"):
+            paper_tables.recomputed("7")
+    monkeypatch.setattr(paper_tables, "_RETRY_SECONDS", 0.0)
+    assert paper_tables.recomputed("7") is None or len(counted) == 2
+    concurrent.futures.wait([paper_tables._PENDING["7"][1]])
+    table = paper_tables.recomputed("7")
+    assert table is not None and table["verdict"].tolist() == ["equal"] and len(counted) == 2
+    assert file.read_text().startswith(PAPER)
 
 
 VOC = (

@@ -117,7 +117,7 @@ def test_another_baseline_is_no_other_run(
     assert "a is the baseline, as the first model" in capsys.readouterr().err
     robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b")
     shown = capsys.readouterr()
-    assert "0 predictions to make" in shown.err and "Δ: a minus b." in shown.out
+    assert "0 predictions to make" in shown.err and "its difference from b" in shown.out
     assert len(list(Path("runs/robustness").iterdir())) == 1
 
 

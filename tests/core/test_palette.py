@@ -68,7 +68,7 @@ def test_figures_and_viewer_draw_outcomes_and_differences_in_these_colours() -> 
     empty: dict[str, list[str]] = {"outcome": []}
     objects = pd.DataFrame({c: [] for c in "xywh"} | empty, dtype=object)
     boxes = pd.DataFrame({c: [] for c in ("x1", "y1", "x2", "y2")} | empty, dtype=object)
-    figure = figures.draw_panels([("", [figures.Panel(pixels, (10, 10), objects, boxes)])], ["a"])
+    figure = figures.draw_panels([figures.PanelRow("", [figures.Panel(pixels, (10, 10), objects, boxes)])])
     lines = figure.legends[0].get_lines()
     kinds = ("matched", "missed", "false", "truth")
     assert [to_hex(line.get_color()) for line in lines] == [palette.OUTCOME_COLORS[kind] for kind in kinds]

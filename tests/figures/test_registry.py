@@ -1,19 +1,23 @@
 """Every figure of a run: listed, drawn from a real run, with caption, words and data; and what refuses to be drawn."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.datasets import image_decoding
 from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.figures.crops import crop_middle
 from robustbench_sgdm.figures.error_types import KINDS
 from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.robustness import OBJECT_OUTCOMES
-from robustbench_sgdm.store import Run, has_image, image_path
+from robustbench_sgdm.store import Run, has_image, image_path, write_image
 from robustbench_sgdm.sweep import make_corrupted_images
 from tests.support.synthetic_runs import changed
 
@@ -86,6 +90,20 @@ def test_flips_are_shown_in_both_directions_and_an_image_once(analysis: RunAnaly
     assert flips[shown[model][0]] == flips.max() and flips[shown[baseline][0]] == flips.min()
 
 
+def test_a_contact_sheet_shows_the_image_with_most_contrast_and_keeps_it(
+    analysis: RunAnalysis, tmp_path: Path
+) -> None:
+    images = list(analysis.run.ground_truth().dataset_images().values())[::2]
+    contrast = {i.id: crop_middle(image_decoding.read_image(i)).mean(axis=2).std() for i in images}
+    most, least = (end(contrast, key=contrast.__getitem__) for end in (max, min))
+    assert {image for _, _, image in analysis.contact_sheet} == {most}
+    copy = Run.open(shutil.copytree(analysis.run.path, tmp_path / "copy"))
+    shutil.rmtree(copy.path / "images")
+    for name, severity, _ in analysis.contact_sheet:
+        write_image(copy, name, severity, least, np.zeros((9, 9, 3), np.uint8))
+    assert {image for _, _, image in RunAnalysis(copy).contact_sheet} == {least}
+
+
 def test_any_two_models_may_be_shown(analysis: RunAnalysis) -> None:
     baseline, model = analysis.pair
     turned = RunAnalysis(analysis.run, max_images=2, models=(model, baseline))
@@ -113,7 +131,12 @@ def test_counts_below_a_panel_are_the_outcomes(analysis: RunAnalysis) -> None:
     drawn = figures.draw("side-by-side", analysis)
     texts = [axis.get_xlabel() for axis in drawn.figure.axes]
     rows = drawn.data.to_dict("records")
-    assert texts == [f"{r['found']} of {r['found'] + r['missed']} found, {r['false']} false" for r in rows]
+    assert [text.rpartition(": ")[2] for text in texts] == [
+        f"{r['found']} of {r['found'] + r['missed']}"
+        + (f" found, {r['false']} false" if r["shown"] == "corrupted" else "")
+        for r in rows
+    ]
+    assert all(text[:4] == r["model"][:4] for text, r in zip(texts, rows, strict=True))  # long names are cut
     objects = analysis.run.ground_truth().annotations.groupby("image_id").size().to_dict()
     assert all(r["found"] + r["missed"] == objects[r["image_id"]] for r in rows)
 

@@ -47,6 +47,20 @@ def test_curves_are_points_of_scikit_learns(make_run: Any) -> None:
             assert point["f1"] == pytest.approx(f1, abs=1e-9)
 
 
+def test_boxes_of_one_class_are_those_of_all_that_have_it(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    cells = [cell for cell in run.cells if cell.severity == 3 and cell.model == "base"]
+    whole = pool_boxes(run, cells=cells)
+    parts = [pool_boxes(run, cells=cells, category=i) for i in run.ground_truth().categories["category_id"]]
+    assert set(whole.objects) == {("base", 3.0)} and len(parts) > 1
+    assert sum(part.objects["base", 3.0] for part in parts) == whole.objects["base", 3.0]
+    one, other = (
+        frame.sort_values(["confidence", "true"], ignore_index=True)
+        for frame in (whole.boxes, pd.concat(part.boxes for part in parts))
+    )
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_reliability_sums_to_d_ece(make_run: Any) -> None:
     run = make_run(MODELS, {"fog": [1.0, 3.0]})
     confidences = operating_confidences(run)

@@ -1,0 +1,63 @@
+"""The mean over corruptions against severity, a line per model with its interval as a band."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from robustbench_sgdm.figures.figure_result import FigureResult
+from robustbench_sgdm.figures.registry import figure
+from robustbench_sgdm.figures.run_analysis import RunAnalysis
+from robustbench_sgdm.figures.style import COLUMN, MARKERS, colors_of, legend_above, plot_style
+
+_HEIGHT = 2.3  # inches without the legend
+_LEGEND_LINE = 0.17  # inches
+
+
+def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
+    """Draw the mean of `metric` (percent) against severity.
+
+    Args:
+        curve: as of `Summary.curve`.
+        metric: of the numbers.
+    """
+    models = list(dict.fromkeys(curve["model"]))
+    color = colors_of(models)
+    with plot_style():
+        figure = Figure(figsize=(COLUMN, _HEIGHT + _LEGEND_LINE * len(models) / 2), layout="constrained")
+        axis = figure.subplots()
+        handles = {}
+        for index, model in enumerate(models):
+            rows = curve[curve["model"] == model]
+            (handles[model],) = axis.plot(
+                rows["severity"], rows["estimate"], marker=MARKERS[index % len(MARKERS)], color=color[model]
+            )
+            band = rows.dropna(subset=["low", "high"])
+            axis.fill_between(
+                band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
+            )
+        clean = bool((curve["severity"] == 0).any())
+        axis.set(xlabel="severity (0 = clean)" if clean else "severity", ylabel=f"mean {metric} (%)")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        legend_above(figure, handles)
+    return figure
+
+
+@figure("mean-curve", "the mean over corruptions against severity", section="summary", place=1)
+def mean_curve(analysis: RunAnalysis) -> FigureResult:
+    """The mean curve of a run."""
+    summary = analysis.summary
+    curve, metric = summary.curve, summary.metric
+    noisy = curve[curve["severity"] > 0]
+    counts = sorted(noisy["corruptions"].unique())
+    over = "on clean images"
+    if counts:
+        number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        over = f"over {number} corruption{'s' * (counts[-1] > 1)}"
+    bands = f", with 95 % intervals over {analysis.sampling_units}" if curve["low"].notna().any() else ""
+    ends = (
+        f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"
+        for model, rows in curve.groupby("model", sort=False)
+    )
+    alt = f"Line chart of the mean {metric} {over} against severity: {'; '.join(ends)}."
+    return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}{bands}.", alt, curve)

@@ -1,0 +1,290 @@
+"""A static leaderboard of any number of runs: one folder that any web server shows, and that opens without one.
+
+Runs that can be compared (same data, corruptions, severities, engine and seed) are ranked together over the same
+resampled images; the others stand apart. Runs and their reports may come from strangers: a run that cannot be read is
+named with the reason, and a report is copied only if it begins with a policy by which no browser runs anything in it.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from robustbench_sgdm import __version__, robustness, tables
+from robustbench_sgdm.core import atomic_io, escaping, resources
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
+from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals
+from robustbench_sgdm.store import ModelInfo, Run, is_run, list_runs
+
+_MEAN = CorruptionSet((("mean", 1.0),))  # stands for the set of a group, whose mean is one cell here
+_MOST_REPORT = 64 * 2**20  # bytes
+_REPORT = re.compile(
+    rb'\s*<!doctype html>\s*<html lang="en">\s*<head>\s*<meta charset="utf-8">\s*<meta http-equiv='
+    rb'"Content-Security-Policy" content="([^"<>]*)">',
+    re.IGNORECASE,
+)
+_REDIRECT = re.compile(rb"http-equiv\s*=\s*[\"']?\s*refresh", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A network of one run or of several that hold the same cells of it.
+
+    Attributes:
+        model: its name.
+        trainings: the samples of each, by model; none where cells are missing.
+        seeds: of the trainings, where known.
+        info: of its first training.
+        runs: that it is in.
+    """
+
+    model: str
+    trainings: Mapping[str, BootstrapSamples]
+    seeds: Mapping[str, int]
+    info: ModelInfo
+    runs: list[Run]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Networks that can be compared.
+
+    Attributes:
+        first: the run that was read first.
+        corruption_set: that mPC is over; None if only clean images were run.
+        metric: of the ranking.
+        entries: by the keys of their cells.
+    """
+
+    first: Run
+    corruption_set: CorruptionSet | None
+    metric: str
+    entries: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The data and the corruptions, in words."""
+        what = tables.describe_set(self.corruption_set) if self.corruption_set else "clean images"
+        return f"{self.first.manifest.data.name}: {what}"
+
+    @property
+    def facts(self) -> str:
+        """What the runs share, in words."""
+        data, settings = self.first.manifest.data, self.first.manifest.settings
+        return (
+            f"{data.images:,} images, engine {settings.engine}, seed {settings.seed}, {self.metric} in percent, data "
+            f"{data.fingerprint[:8]}"
+        )
+
+    def table(self) -> pd.DataFrame:
+        """A row for each network, the best first; see `columns`."""
+        names = {key: f"{number}" for number, key in enumerate(self.entries)}
+        column = robustness.METRICS.index(self.metric)
+        ranked = {names[key]: entry for key, entry in self.entries.items() if entry.trainings}
+        intervals = Intervals(
+            {
+                f"{name}/{model}": {
+                    (CLEAN, 0.0): _only(samples, column),
+                    _MEAN.cells[0]: _only(samples, len(robustness.METRICS) + column),
+                }
+                for name, entry in ranked.items()
+                for model, samples in entry.trainings.items()
+            },
+            {_MEAN: ""},
+            [],
+            {name: [f"{name}/{model}" for model in entry.trainings] for name, entry in ranked.items()},
+            {f"{name}/{model}": s for name, entry in ranked.items() for model, s in entry.seeds.items()},
+            metrics=[self.metric],
+        )
+        ranks = robustness.rank_networks(intervals, self.metric, _MEAN if self.corruption_set else None)
+        numbers = intervals.table(sets=[_MEAN]).set_index(["model", "statistic"])
+        rows = []
+        for rank in ranks.to_dict("records"):
+            row = {key: rank[key] for key in ("place", "first", "last")} | {"entry": ranked[rank["model"]]}
+            for statistic in ("mPC", "P", "rPC"):
+                one = numbers.loc[(rank["model"], statistic)]
+                row |= {f"{statistic}{suffix}": one[key] for suffix, key in _NUMBERS.items()}
+            rows.append(row)
+        rows += [{"entry": entry} for entry in self.entries.values() if not entry.trainings]
+        return pd.DataFrame(rows, columns=["entry", *_COLUMNS])
+
+
+_NUMBERS = {"": "estimate", "_low": "low", "_high": "high"}
+_COLUMNS = ["place", "first", "last", *(f"{s}{end}" for s in ("mPC", "P", "rPC") for end in _NUMBERS)]
+
+
+def write_leaderboard(
+    paths: Sequence[Path], out: Path, *, resamples: int = 1000, progress: Progress = no_progress
+) -> tuple[Path, list[str]]:
+    """Write `index.html`, `leaderboard.csv` and the runs' reports into a folder.
+
+    Args:
+        paths: run directories, or folders of such.
+        out: the folder; files of an earlier leaderboard in it are replaced.
+        resamples: of the images, behind every interval; statistics that are not cached yet are computed.
+        progress: called with the number of runs read.
+
+    Returns:
+        The page, and why runs are not on it, a line each.
+
+    Raises:
+        DataError: no run can be read.
+    """
+    chosen = _run_directories(paths)
+    groups: dict[tuple[Any, ...], Group] = {}
+    reasons: list[str] = []
+    update = make_counter(progress, "reading runs", len(chosen))
+    for path in chosen:
+        try:
+            _add_run(groups, Run.open(path), resamples)
+        except RobustBenchError as error:
+            reasons.append(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
+            reasons.append(f"{path} cannot be read ({type(error).__name__}: {short_repr(str(error))})")
+        update(1)
+    if not groups:
+        why = "; ".join(reasons) or "there is none"
+        raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
+    ordered = sorted(groups.values(), key=lambda group: -len(group.entries))
+    reports: dict[Path, str] = {}
+    unread, shown = list(reasons), []
+    for group in ordered:
+        rows = group.table().to_dict("records")
+        for row in rows:
+            for run in row["entry"].runs:
+                if run.path not in reports:
+                    reports[run.path] = _copy_report(run, out, len(reports), reasons)
+            row["links"] = [(run.path.name, reports[run.path]) for run in row["entry"].runs]
+        shown.append((group, rows))
+    atomic_io.write_text(out / "leaderboard.csv", escaping.csv(_frame(shown)))
+    atomic_io.write_text(out / "index.html", _page(shown, unread))
+    return out / "index.html", reasons
+
+
+def _run_directories(paths: Sequence[Path]) -> list[Path]:
+    """The runs among paths and directly below them, each once; a path that is neither is kept, to be named."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        below = [] if is_run(path) else list_runs(path)
+        for one in below or [path]:
+            found.setdefault(one.resolve(), one)
+    return list(found.values())
+
+
+def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> None:
+    manifest = run.manifest
+    first = next(iter(robustness.corruption_sets(run)), None)
+    metric = robustness.primary_metric(run)
+    means = robustness.load_means(run, first, resamples=resamples)
+    key = (
+        manifest.data.fingerprint,
+        manifest.settings.engine,
+        manifest.settings.seed,
+        metric,
+        frozenset((c, s, manifest.corruptions[c].fingerprint) for c, s in (first.cells if first else ())),
+    )
+    group = groups.setdefault(key, Group(run, first, metric))
+    for network, members in run.groups.items():
+        keys = tuple(sorted(cell.key for cell in run.cells if cell.model in members))
+        complete = {m: means[m] for m in members if m in means}
+        entry = Entry(
+            network,
+            complete if len(complete) == len(members) else {},
+            {m: seed for m, seed in run.seeds.items() if m in members},
+            manifest.models[members[0]],
+            [],
+        )
+        group.entries.setdefault(keys, entry).runs.append(run)
+
+
+def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
+    return BootstrapSamples.map(lambda values: values[..., column : column + 1], samples)
+
+
+def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
+    """Copy a run's report into the folder; gives its address there, or nothing with a reason."""
+    try:
+        content = run.files.read_bytes("report.html", _MOST_REPORT + 1)
+        if len(content) > _MOST_REPORT or not _is_inert(content):
+            raise DataError(f"{run.path / 'report.html'} is not a report of this version")
+    except (OSError, RobustBenchError) as error:
+        why = "it has none" if isinstance(error, FileNotFoundError) else str(error)
+        reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
+        return ""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
+    atomic_io.write_bytes(out / "reports" / f"{number + 1}-{name}.html", content, sync=False)
+    return f"reports/{number + 1}-{name}.html"
+
+
+def _is_inert(content: bytes) -> bool:
+    """Whether a page begins with a policy by which no browser runs, sends or fetches anything, and has no redirect."""
+    match = _REPORT.match(content)
+    if match is None or _REDIRECT.search(content):
+        return False
+    policy = match[1].decode("latin-1").replace("&#39;", "'").lower()
+    parts = {name: value for name, _, value in (one.strip().partition(" ") for one in policy.split(";"))}
+    closed = ("default-src", "base-uri", "form-action")
+    return all(parts.get(name) == "'none'" for name in closed) and not any(
+        name.startswith("script") or "http" in value or "*" in value or "unsafe" in value
+        for name, value in parts.items()
+    )
+
+
+def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]]) -> pd.DataFrame:
+    """All networks as one table."""
+    rows = [
+        {
+            "group": number,
+            "data": group.first.manifest.data.name,
+            "over": tables.describe_set(group.corruption_set) if group.corruption_set else "clean images",
+            "metric": group.metric,
+            "model": row["entry"].model,
+            "runs": ", ".join(name for name, _ in row["links"]),
+            **{column: row[column] for column in _COLUMNS},
+            "parameters": row["entry"].info.parameters,
+        }
+        for number, (group, rows) in enumerate(shown, 1)
+        for row in rows
+    ]
+    return pd.DataFrame(rows)
+
+
+def _page(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]], reasons: Sequence[str]) -> str:
+    environment: Any = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.root() / "reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"interval": _interval, "number": tables.format_number}
+    source = {
+        kind: (resources.root() / "reports" / f"leaderboard.{kind}").read_text("utf-8")
+        for kind in ("css", "js")
+    }
+    text = environment.get_template("leaderboard.html.j2").render(
+        groups=shown,
+        reasons=reasons,
+        version=__version__,
+        source=source,
+        digest={kind: _digest(text) for kind, text in source.items()},
+    )
+    return escape_control_chars(text, "\n\t")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names a script or a style."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _interval(row: Mapping[str, Any], statistic: str) -> str:
+    return tables.format_interval(row[statistic], row[f"{statistic}_low"], row[f"{statistic}_high"])

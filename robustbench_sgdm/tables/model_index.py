@@ -1,0 +1,50 @@
+"""Results as the `model-index` of a model card on Hugging Face.
+
+The fields are those of https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from robustbench_sgdm.tables.overview import Overview
+from robustbench_sgdm.tables.verdict import describe_set
+
+
+def model_index(overview: Overview, metrics: Sequence[str], data: str, fingerprint: str) -> str:
+    """P, mPC and rPC of every model as YAML, to be put into the front matter of its card.
+
+    Args:
+        overview: of a run.
+        metrics: to state.
+        data: name of the data set.
+        fingerprint: of its images and ground truth.
+    """
+    corruption_set = next(iter(overview.sets), None)
+    under = describe_set(corruption_set) if corruption_set else ""
+    words = {"P": "{} on clean images", "mPC": f"mean {{}} under {under}", "rPC": "mPC of {} in percent of P"}
+    records = {metric: overview.record(metric)["models"] for metric in metrics}
+    models = []
+    for number, name in enumerate(overview.models):
+        stated = []
+        for metric, by_model in records.items():
+            for statistic, text in words.items():
+                if value := by_model[number].get(statistic):
+                    stated.append(_metric(metric, statistic, text.format(metric), value, overview.level))
+        result = {
+            "task": {"type": "object-detection", "name": "Object detection"},
+            "dataset": {"type": data, "name": data, "args": {"fingerprint": fingerprint}},
+            "metrics": stated,
+        }
+        models.append({"name": name, "results": [result]})
+    text: str = yaml.safe_dump({"model-index": models}, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _metric(metric: str, statistic: str, text: str, value: dict[str, Any], level: float) -> dict[str, Any]:
+    stated = {"type": f"{statistic}_{metric}", "name": text, "value": round(float(value["estimate"]), 2)}
+    if value["low"] is not None:
+        ends = [round(float(value[end]), 2) for end in ("low", "high")]
+        stated["args"] = {"interval": ends, "level": level}
+    return stated

@@ -1,0 +1,406 @@
+"""A run on one page: what the report's first page and the dashboard's overview say of it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import pandas as pd
+
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.robustness import CorruptionSet, Flips, Intervals
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables.latency import format_time_ratio
+from robustbench_sgdm.tables.table import Table, format_interval, format_number, humanize, starred
+from robustbench_sgdm.tables.verdict import Verdict, describe_set, verdicts
+
+EXTREMES = 3
+"""Corruptions that are named at either end of a ranking."""
+
+FLIPPED_IMAGES = 2
+"""Images for each direction of flips."""
+
+_FEW_IMAGES = 1000  # below which only a large difference is significant
+_MEANS = ("P", "mPC", "rPC")
+_IMAGE = ["corruption", "severity", "image_id"]
+
+
+class CorruptionValue(NamedTuple):
+    """What a ranking has of a corruption, the mean over its severities; `low` and `high` are NaN without an interval."""
+
+    corruption: str
+    value: float
+    low: float
+    high: float
+    significant: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The corruptions of one model, best first.
+
+    Attributes:
+        model: its name.
+        baseline: that it is compared with; empty if it is the only model.
+        by: `difference` from the baseline in points; without one `loss`, points below the clean score, or `score`
+            where no clean images were run.
+        values: of the corruptions.
+    """
+
+    model: str
+    baseline: str
+    by: Literal["difference", "loss", "score"]
+    values: Sequence[CorruptionValue]
+
+    @property
+    def best(self) -> Sequence[CorruptionValue]:
+        """The first three, never one of the worst."""
+        return self.values[: min(EXTREMES, -(-len(self.values) // 2))]
+
+    @property
+    def worst(self) -> Sequence[CorruptionValue]:
+        """The last three, the worst first."""
+        return self.values[::-1][: min(EXTREMES, len(self.values) // 2)]
+
+
+class FlippedImage(NamedTuple):
+    """An image in which one model finds more than another.
+
+    `kept` are the objects that only `keeper` finds and `lost` those that only `other` finds, by their rows of the ground
+    truth's annotations.
+    """
+
+    keeper: str
+    other: str
+    corruption: str
+    severity: float
+    image_id: int
+    kept: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+class ModelCost(NamedTuple):
+    """What a network costs; None where it is unknown. `time_ratio` compares its time with the first model's, in words."""
+
+    model: str
+    latency_ms: float | None
+    time_ratio: str
+    parameters_m: float | None
+    gflops: float | None
+    file_mb: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A run in short.
+
+    Attributes:
+        metric: that everything is about.
+        verdicts: one for each pair, the first sentence of everything.
+        reason: why there is no verdict; empty if there is one, or nothing to compare.
+        means: columns model, statistic (P, mPC, rPC), estimate, low, high, of the widest set of corruptions.
+        curve: columns model, severity, corruptions (how many), estimate, low, high: the mean over the corruptions of the
+            widest set that were run at a severity; severity 0 is the clean score.
+        rankings: one for each pair, or one for each model where there is no pair; empty with clean images only.
+        flips: `FLIPPED_IMAGES` in either direction, of the first pair that has any.
+        costs: of each network.
+        facts: label and text, of what was run.
+        limit: what the numbers do not cover, in one line.
+    """
+
+    metric: str
+    verdicts: Sequence[Verdict]
+    reason: str
+    means: pd.DataFrame
+    curve: pd.DataFrame
+    rankings: Sequence[Ranking]
+    flips: Sequence[FlippedImage]
+    costs: Sequence[ModelCost]
+    facts: Sequence[tuple[str, str]]
+    limit: str
+
+
+def summarize(
+    run: Run,
+    results: pd.DataFrame,
+    metric: str,
+    bootstrap: Callable[[], Intervals] | None = None,
+    flips: Callable[[str, str], Flips] | None = None,
+) -> Summary:
+    """Summarize a run.
+
+    Args:
+        run: with at least one complete cell.
+        results: as in `results.csv`; a network trained from several seeds has one row a cell (`average_trainings`).
+        metric: of COCO's twelve.
+        bootstrap: gives the run's intervals; without it, or where it raises a DataError, numbers have no interval and
+            there is no verdict.
+        flips: gives the flips of (baseline, model), two trainings; by default at the standard confidence.
+    """
+    sets, pairs = robustness.corruption_sets(run), run.baseline_pairs
+    primary = next(iter(sets), None)
+    by_severity = _split_by_severity(primary)
+    found, reason, told = None, "", list[Verdict]()
+    if bootstrap is not None:
+        try:
+            found = bootstrap()
+        except DataError as error:
+            reason = str(error)
+        if found is not None and metric not in found.metrics:
+            found, reason = None, f"{metric} is not resampled"
+    if found is None:
+        rows = _without_intervals(results, run, metric, sets)
+        means_by_severity = _without_intervals(results, run, metric, dict.fromkeys(by_severity.values(), ""))
+    else:
+        rows = found.table([metric], pairs=pairs, losses=True)
+        means_by_severity = found.table([metric], pairs=[], sets=list(by_severity.values()))
+        same = robustness.find_identical_pairs(run) if pairs else {}
+        told = verdicts(rows, pairs, metric, primary, same)
+    return Summary(
+        metric,
+        told,
+        reason if pairs else "",
+        _means(rows, primary),
+        _curve(rows, means_by_severity, by_severity),
+        _rankings(rows, pairs, sets),
+        _flipped_images(pairs, run, flips or partial(robustness.find_flips, run)),
+        model_costs(run),
+        _facts(run, primary),
+        _limit(run),
+    )
+
+
+def model_costs(run: Run) -> list[ModelCost]:
+    """What each network of a run costs, by its first training."""
+    latency = {str(row["model"]): row for row in run.read_latency().to_dict("records")}
+    first, costs = next(iter(latency), ""), []
+    for name, members in run.groups.items():
+        info, time = run.manifest.models[members[0]], latency.get(members[0])
+        ratio = ""
+        if time is not None and members[0] != first:
+            ratio = format_time_ratio(time["ratio"], time["low"], time["high"], first)
+        costs.append(
+            ModelCost(
+                name,
+                None if time is None else float(time["milliseconds"]),
+                ratio,
+                None if info.parameters is None else info.parameters / 1e6,
+                info.gflops,
+                None if info.file_bytes is None else info.file_bytes / 1e6,
+            )
+        )
+    return costs
+
+
+def summary_tables(summary: Summary) -> list[Table]:
+    """The numbers of a summary: means and costs of the models, then the best and worst corruptions."""
+    means = summary.means.set_index(["model", "statistic"])
+    columns = {name: name for name in _MEANS if name in set(summary.means.dropna()["statistic"])}
+    costs = {
+        "latency_ms": "ms per image",
+        "parameters_m": "parameters (millions)",
+        "gflops": "GFLOPs",
+        "file_mb": "file (MB)",
+    }
+    costs = {
+        name: text for name, text in costs.items() if any(getattr(c, name) is not None for c in summary.costs)
+    }
+    rows = []
+    for cost in summary.costs:
+        cells = []
+        for statistic in columns:
+            known = (cost.model, statistic) in means.index
+            cells.append(
+                format_interval(*means.loc[(cost.model, statistic)]) if known else format_number(None)
+            )
+        rows.append([cost.model, *cells, *(format_number(getattr(cost, name)) for name in costs)])
+    models = Table(f"Means of {summary.metric} and costs", ["model", *columns, *costs.values()], rows)
+    return [models, *_ranking_tables(summary)]
+
+
+def _ranking_tables(summary: Summary) -> list[Table]:
+    """One table of one ranking, or of the ends of several."""
+    rankings = summary.rankings
+    if not rankings or len(rankings[0].values) < 2:
+        return []
+    what = {
+        "difference": f"difference in {summary.metric}",
+        "loss": f"{summary.metric} lost",
+        "score": f"mean {summary.metric}",
+    }[rankings[0].by]
+    if len(rankings) == 1:
+        ends = [*rankings[0].best, *reversed(rankings[0].worst)]
+        title = (
+            "Best and worst corruptions" if len(ends) < len(rankings[0].values) else "Corruptions, best first"
+        )
+        return [
+            Table(
+                title, ["corruption", what], [[humanize(v.corruption), _value(rankings[0], v)] for v in ends]
+            )
+        ]
+
+    def side(ranking: Ranking, values: Sequence[CorruptionValue]) -> str:
+        return ", ".join(f"{humanize(one.corruption)} {_short_value(ranking, one)}" for one in values)
+
+    rows = [[one.model, side(one, one.best), side(one, one.worst)] for one in rankings]
+    return [Table(f"Best and worst corruptions: {what}", ["model", "best", "worst"], rows)]
+
+
+def _value(ranking: Ranking, one: CorruptionValue) -> str:
+    text = format_interval(one.value, one.low, one.high, signed=ranking.by == "difference")
+    return starred(text, one.significant)
+
+
+def _short_value(ranking: Ranking, one: CorruptionValue) -> str:
+    return starred(format_number(one.value, signed=ranking.by == "difference"), one.significant)
+
+
+def _split_by_severity(corruption_set: CorruptionSet | None) -> dict[float, CorruptionSet]:
+    """The cells of a set at each of its severities."""
+    cells: dict[float, list[tuple[str, float]]] = {}
+    for cell in () if corruption_set is None else corruption_set.cells:
+        cells.setdefault(cell[1], []).append(cell)
+    return {severity: CorruptionSet(tuple(cells[severity])) for severity in sorted(cells)}
+
+
+def _without_intervals(
+    results: pd.DataFrame, run: Run, metric: str, sets: Mapping[CorruptionSet, str]
+) -> pd.DataFrame:
+    """Rows as of `Intervals.table`, of the same statistics, without intervals and significance."""
+    clean_only = {CorruptionSet(((CLEAN, 0.0),)): ""}  # it has P, too
+    frame = robustness.summarize(results, list(run.groups), sets or clean_only, [metric], {})
+    frame["loss"] = frame["P"] - frame["mPC"]
+    rows = frame.melt(["model", "over"], [*_MEANS, "loss"], "statistic", "estimate").assign(baseline="")
+    by_model = {
+        name: part.set_index(["statistic", "over"])["estimate"] for name, part in rows.groupby("model")
+    }
+    paired = [
+        (by_model[model] - by_model[baseline]).reset_index().assign(model=model, baseline=baseline)
+        for baseline, model in run.baseline_pairs
+    ]
+    return pd.concat([rows, *paired], ignore_index=True).assign(
+        low=math.nan, high=math.nan, significant=False
+    )
+
+
+def _means(rows: pd.DataFrame, primary: CorruptionSet | None) -> pd.DataFrame:
+    own = rows[(rows["baseline"] == "") & rows["statistic"].isin(_MEANS)]
+    over = "" if primary is None else primary.name
+    own = own[(own["statistic"] == "P") | (own["over"] == over)].drop_duplicates(["model", "statistic"])
+    return own[["model", "statistic", "estimate", "low", "high"]].reset_index(drop=True)
+
+
+def _curve(
+    rows: pd.DataFrame, means: pd.DataFrame, by_severity: Mapping[float, CorruptionSet]
+) -> pd.DataFrame:
+    own = rows[(rows["baseline"] == "") & (rows["statistic"] == "P")].drop_duplicates("model")
+    parts = [own.assign(severity=0.0, corruptions=0)]
+    for severity, one in by_severity.items():
+        chosen = (means["statistic"] == "mPC") & (means["over"] == one.name) & (means["baseline"] == "")
+        parts.append(means[chosen].assign(severity=severity, corruptions=len(one.corruptions)))
+    curve = pd.concat(parts).dropna(subset="estimate")
+    order = {model: place for place, model in enumerate(dict.fromkeys(rows["model"]))}
+    curve = curve.sort_values("model", key=lambda names: names.map(order), kind="stable")
+    columns = ["model", "severity", "corruptions", "estimate", "low", "high"]
+    return curve[columns].reset_index(drop=True)
+
+
+def _rankings(
+    rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], sets: Mapping[CorruptionSet, str]
+) -> list[Ranking]:
+    single = {one.name: one.corruptions[0] for one in sets if len(one.corruptions) == 1}
+    if pairs:
+        return [ranking for b, m in pairs if (ranking := _ranking(rows, m, b, "difference", single)).values]
+    rankings = []
+    for model in dict.fromkeys(rows["model"]):
+        by_loss = _ranking(rows, model, "", "loss", single)
+        ranking = by_loss if by_loss.values else _ranking(rows, model, "", "score", single)
+        rankings += [ranking] if ranking.values else []
+    return rankings
+
+
+def _ranking(
+    rows: pd.DataFrame,
+    model: str,
+    baseline: str,
+    by: Literal["difference", "loss", "score"],
+    single: Mapping[str, str],
+) -> Ranking:
+    statistic = "loss" if by == "loss" else "mPC"
+    chosen = rows[
+        (rows["model"] == model)
+        & (rows["baseline"] == baseline)
+        & (rows["statistic"] == statistic)
+        & rows["over"].isin(list(single))
+    ]
+    chosen = chosen.dropna(subset="estimate").sort_values("estimate", ascending=by == "loss", kind="stable")
+    values = [
+        CorruptionValue(
+            single[row["over"]], row["estimate"], row["low"], row["high"], bool(row["significant"])
+        )
+        for row in chosen.to_dict("records")
+    ]
+    return Ranking(model, baseline, by, values)
+
+
+def _flipped_images(
+    pairs: Sequence[tuple[str, str]], run: Run, flips: Callable[[str, str], Flips]
+) -> list[FlippedImage]:
+    for pair in pairs:
+        baseline, model = run.match_trainings(*pair)[0]
+        try:
+            found = flips(baseline, model)
+        except DataError:  # no ground truth, or scores without detections
+            continue
+        names = {"model": model, "baseline": baseline}
+        images = []
+        for keeper, frame in found.examples(FLIPPED_IMAGES).items():
+            other = "baseline" if keeper == "model" else "model"
+            for corruption, severity, image_id in frame[_IMAGE].itertuples(index=False):
+                objects = found.objects[
+                    (found.objects[_IMAGE] == [corruption, severity, image_id]).all(axis=1)
+                ]
+                kept, lost = (
+                    tuple(map(int, objects.loc[objects["keeper"] == side, "annotation"]))
+                    for side in (keeper, other)
+                )
+                where = (str(corruption), float(severity), int(image_id))
+                images.append(FlippedImage(names[keeper], names[other], *where, kept, lost))
+        if images:
+            return images
+    return []
+
+
+def _facts(run: Run, primary: CorruptionSet | None) -> list[tuple[str, str]]:
+    manifest, settings = run.manifest, run.manifest.settings
+    data = f"{manifest.data.images:,} images"
+    if manifest.data.boxes:
+        data += f", {manifest.data.boxes:,} objects"
+    sizes = ", ".join(f"{size:g}" for size in sorted({m.imgsz for m in manifest.models.values() if m.imgsz}))
+    how = [
+        f"{sizes} px" * bool(sizes),
+        f"seed {settings.seed}",
+        f"corrupted by {settings.engine}",
+        f"on {settings.device}",
+    ]
+    missing = len(run.missing_cells())
+    cells = f"{len(run.cells):,} of model, corruption and severity" + f", {missing:,} missing" * bool(missing)
+    return [
+        ("Data", f"{manifest.data.name}: {data}"),
+        ("Corruptions", "none: clean images only" if primary is None else describe_set(primary)),
+        ("Cells", cells),
+        ("Settings", ", ".join(filter(None, how))),
+    ]
+
+
+def _limit(run: Run) -> str:
+    data, seeds = run.manifest.data, max(map(len, run.groups.values()))
+    training = "and of training seeds" if seeds > 1 else "not of training"
+    few = ", where only a large difference is significant" * (data.images < _FEW_IMAGES)
+    return (
+        f"Intervals cover the choice of images, {training}; other data than these {data.images:,} images{few}, and real "
+        "corruptions, can give another answer."
+    )

@@ -1,0 +1,75 @@
+"""The page of classes: its numbers are those of `class_intervals`, with and without stored resamples."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from robustbench_sgdm import robustness
+from robustbench_sgdm.dashboard import run_data
+from robustbench_sgdm.store import Run
+from tests.support import synthetic_runs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two models under two corruptions, with the intervals of classes."""
+    folder = tmp_path_factory.mktemp("classes")
+    made = synthetic_runs.make_run(folder, "r", ["base", "base-sgdm"], {"fog": [1, 3], "snow": [3]}, images=8)
+    robustness.class_intervals(robustness.bootstrap_intervals(made))
+    return made
+
+
+def test_scores_are_those_of_class_intervals(run: Run) -> None:
+    view = run_data.open_run("r", run.path)
+    table = robustness.class_intervals(robustness.bootstrap_intervals(run))
+    for model, baseline in (("base", ""), ("base-sgdm", ""), ("base-sgdm", "base")):
+        own = table[(table["model"] == model) & (table["baseline"] == baseline)].set_index("class")
+        scores = run_data.class_scores(view, model, baseline)
+        cells = scores.dropna(subset="severity").set_index(["class", "corruption", "severity"])
+        means = scores[scores["severity"].isna()].set_index(["class", "corruption"])
+        assert len(means) == 2 * scores["class"].nunique()
+        for name in scores["class"].unique():
+            rows = own.loc[name]
+            fog = rows[(rows["statistic"] == "score") & (rows["corruption"] == "fog")].set_index("severity")
+            assert cells.loc[(name, "fog", 3.0), "estimate"] == pytest.approx(
+                fog["estimate"][3.0], nan_ok=True
+            )
+            assert cells.loc[(name, "fog", 3.0), "low"] == pytest.approx(fog["low"][3.0], nan_ok=True)
+            mean = fog["estimate"].mean()
+            assert means.loc[(name, "fog"), "estimate"] == pytest.approx(mean, nan_ok=True)
+
+
+def test_scores_alone_are_the_same_numbers(run: Run, tmp_path: Path) -> None:
+    bare = shutil.copytree(run.path, tmp_path / "bare", ignore=shutil.ignore_patterns("statistics"))
+    views = [run_data.open_run(path.name, path) for path in (run.path, bare)]
+    assert [run_data.has_class_intervals(view) for view in views] == [True, False]
+    keys = ["class", "corruption", "severity"]
+    for model, baseline in (("base", ""), ("base-sgdm", "base")):
+        with_intervals, alone = (run_data.class_scores(view, model, baseline) for view in views)
+        both = with_intervals.merge(alone, on=keys, suffixes=("", "_alone")).dropna(subset="estimate")
+        assert len(both) == len(alone) and alone["low"].isna().all()
+        assert both["estimate_alone"].tolist() == pytest.approx(both["estimate"].tolist())
+        assert both["objects_alone"].tolist() == both["objects"].tolist()
+
+
+def test_the_page_marks_few_objects_and_finds_a_class(view: Callable[..., AppTest], run: Run) -> None:
+    shown = view("classes", "--", run.path)
+    assert not shown.exception
+    told = " ".join(c.value for c in shown.caption)
+    counts = run.ground_truth().annotations["category_id"].value_counts()
+    assert ("Fewer than 10 objects" in told) == bool((counts < 10).any())
+    shown = view("classes", "--", run.path, find="CAT")
+    assert not shown.exception and any("cat" in s.value for s in shown.subheader)
+    shown = view("classes", "--", run.path, find="zebra")
+    assert any("No such class" in m.value for m in shown.markdown)
+
+
+@pytest.mark.parametrize("value", ["nobody", "../../etc", "<b>"])
+def test_an_address_with_an_unknown_class_or_corruption(
+    view: Callable[..., AppTest], run: Run, value: str
+) -> None:
+    shown = view("classes", "--", run.path, **{"class": value, "in": value, "at": value})
+    assert not shown.exception and sum("is not available" in w.value for w in shown.warning) == 3

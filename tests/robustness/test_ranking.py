@@ -1,0 +1,78 @@
+"""Ranks with intervals: every two networks are compared, p is corrected over all pairs."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals, holm, rank_networks
+
+FOG = CorruptionSet.from_product(["fog"], [1, 3])
+
+
+def intervals(
+    levels: dict[str, float], noise: float = 1.0, groups: dict[str, list[str]] | None = None
+) -> Intervals:
+    """Networks of independent resamples about a level: a difference has twice the variance of each."""
+    rng = np.random.default_rng(0)
+
+    def samples(level: float) -> BootstrapSamples:
+        draws = rng.normal(0, noise, (1000, 1))
+        return BootstrapSamples(np.array([level]), level + draws - draws.mean(), level + draws[:200] / 100)
+
+    cells = {
+        name: {cell: samples(level) for cell in [(CLEAN, 0.0), *FOG.cells]} for name, level in levels.items()
+    }
+    return Intervals(cells, {FOG: ""}, [], groups or {name: [name] for name in levels}, metrics=["AP"])
+
+
+def test_ranks_are_bounded_by_what_is_significant() -> None:
+    made = intervals({"low": 20.0, "middle": 30.0, "near": 30.5, "top": 40.0})
+    ranks = rank_networks(made, "AP", FOG).set_index("model")
+    assert ranks.index.tolist() == ["top", "near", "middle", "low"]
+    assert ranks["place"].tolist() == [1, 2, 2, 4]
+    assert ranks["first"].tolist() == [1, 2, 2, 4] and ranks["last"].tolist() == [1, 3, 3, 4]
+    assert ranks["estimate"].tolist() == [40.0, 30.5, 30.0, 20.0]
+
+
+def test_p_is_corrected_over_all_pairs_and_is_that_of_the_table() -> None:
+    levels = {name: 30.0 + 0.9 * number for number, name in enumerate("abcdef")}
+    made = intervals(levels)
+    pairs = list(itertools.combinations(levels, 2))
+    table = made.table(pairs=pairs)
+    rows = table[(table["statistic"] == "mPC") & (table["baseline"] != "")].set_index(["baseline", "model"])
+    p = rows.loc[pairs, "p"].to_numpy()
+    compared = made.compare_all("AP", FOG)
+    assert [compared[pair].p for pair in pairs] == p.tolist()
+    significant = dict(zip(pairs, holm(p) < 0.05, strict=True))
+    ranks = rank_networks(made, "AP", FOG).set_index("model")
+    for name in levels:
+        better = sum(significant[name, other] for other in levels if other > name)
+        worse = sum(significant[other, name] for other in levels if other < name)
+        assert ranks.loc[name, ["first", "last"]].tolist() == [1 + better, len(levels) - worse]
+    assert 0 < sum(significant.values()) < len(pairs)
+
+
+def test_neighbours_that_overlap_share_a_place_as_a_chain() -> None:
+    """a and c differ, and neither differs from b: no place is between them."""
+    made = intervals({"a": 30.0, "b": 32.0, "c": 34.0})
+    ranks = rank_networks(made, "AP", FOG).set_index("model")
+    assert ranks.loc["a", "first"] == 2 and ranks.loc["c", "last"] == 2
+    assert ranks["place"].tolist() == [1, 1, 1]
+
+
+def test_networks_without_the_mean_are_left_out_and_clean_scores_rank_too() -> None:
+    made = intervals({"a": 30.0, "b": 40.0})
+    del made.cells["b"]["fog", 3.0]  # type: ignore[attr-defined]
+    assert rank_networks(made, "AP", FOG)["model"].tolist() == ["a"]
+    assert rank_networks(made, "AP", None)["model"].tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize("spread", [0.1, 8.0])
+def test_the_variance_between_trainings_counts(spread: float) -> None:
+    levels = {"x0": 30.0 - spread, "x1": 30.0 + spread, "y0": 38.0 - spread, "y1": 38.0 + spread}
+    made = intervals(levels, 0.2, {"x": ["x0", "x1"], "y": ["y0", "y1"]})
+    ranks = rank_networks(made, "AP", FOG)
+    assert ranks["model"].tolist() == ["y", "x"]
+    assert ranks["last"].tolist() == ([1, 2] if spread < 1 else [2, 2])

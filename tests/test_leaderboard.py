@@ -1,0 +1,157 @@
+"""The static leaderboard: comparable runs ranked together, others apart, broken ones named, strangers' texts inert."""
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import pandas as pd
+import pytest
+
+import robustbench_sgdm as rb
+from robustbench_sgdm import robustness
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.robustness import CorruptionSet
+from robustbench_sgdm.store import Run
+from tests.support.synthetic_runs import make_run, rewrite
+
+LEVELS = {"gaussian_noise": [1, 3], "fog": [3]}
+POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'sha256-x'; base-uri 'none'; form-action 'none'"
+HEAD = '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" '
+
+
+def report(policy: str = POLICY, body: str = "") -> bytes:
+    return f'{HEAD}content="{html.escape(policy)}">\n</head><body>{body}</body></html>'.encode()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """Two runs that can be compared and share a model, and one of another severity."""
+    project = tmp_path / "runs"
+    made = [
+        make_run(project, "one", ["a", "b"], LEVELS, images=6, resamples=True),
+        make_run(project, "two", ["a", "c"], LEVELS, images=6, resamples=True),
+        make_run(project, "other", ["a"], {"fog": [5]}, images=6, resamples=True),
+    ]
+    made[0].files.write_bytes("report.html", report())
+    return made
+
+
+def tables(page: Path) -> list[pd.DataFrame]:
+    """The tables of a page, texts in their cells."""
+    tree = html5lib.parse(page.read_text("utf-8"), namespaceHTMLElements=False)
+    lines = [
+        [["".join(cell.itertext()).strip() for cell in row] for row in one.iter("tr")]
+        for one in tree.iter("table")
+    ]
+    return [pd.DataFrame([dict(zip(head, row, strict=False)) for row in rows]) for head, *rows in lines]
+
+
+def test_comparable_runs_are_ranked_together_and_others_apart(
+    runs: list[Run], tmp_path: Path, command: Callable[..., str]
+) -> None:
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "manifest.json").write_text("{")
+    said = command("leaderboard", str(tmp_path / "runs"), "--out", "site", "--resamples", "1000")
+    assert "leaderboard site/index.html" in said and "broken" in said and "two is without its report" in said
+    page = tmp_path / "site/index.html"
+    together, apart = tables(page)
+    assert together["Model"].tolist() == ["b", "c", "a"] and apart["Model"].tolist() == ["a"]
+    assert together["Runs and reports"].tolist() == ["one", "two", "one, two"]
+    text = page.read_text("utf-8")
+    assert "broken" in text.partition("Not shown")[2] and "without its report" not in text
+    assert re.findall(r'href="(reports/[^"]+)"', text) == ["reports/1-one.html"] * 2
+    assert (tmp_path / "site/reports/1-one.html").read_bytes() == report()
+    joined = robustness.bootstrap_intervals(runs[:2]).table(["AP"])
+    own = joined[(joined["statistic"] == "mPC") & (joined["baseline"] == "")]
+    first = own[own["over"] == own["over"].iloc[0]].set_index("model")
+    rows = pd.read_csv(tmp_path / "site/leaderboard.csv").query("group == 1").set_index("model")
+    for model, name in (("b", "b"), ("c", "c"), ("a", "a@one")):
+        for column, key in (("mPC", "estimate"), ("mPC_low", "low"), ("mPC_high", "high")):
+            assert rows.loc[model, column] == pytest.approx(first.loc[name, key], abs=1e-9)
+        shown = together.set_index("Model").loc[model, "mPC"]
+        assert shown.split()[0] == f"{first.loc[name, 'estimate']:.2f}"
+
+
+def test_means_are_cached_and_computed_again_when_cells_change(runs: list[Run]) -> None:
+    run = runs[0]
+    chosen = CorruptionSet.from_product(["fog"], [3])
+    before = robustness.load_means(run, chosen)
+    (cell,) = [cell for cell in run.cells if cell.model == "b" and cell.corruption == "fog"]
+    run.files.remove_folder(run.statistics_folder(cell))  # the mean needs it no more
+    again = robustness.load_means(run, chosen)
+    assert {m: one.estimate.tolist() for m, one in again.items()} == {
+        m: one.estimate.tolist() for m, one in before.items()
+    }
+    keys = [replace(cell, key="changed" + cell.key) for cell in run.cells]
+    assert robustness.load_means(rewrite(run, cells=keys), chosen) == {}
+
+
+def test_a_model_without_all_its_cells_is_named_without_a_rank(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", "one", ["a", "b"], LEVELS, images=6, resamples=True, leave=1)
+    page, _ = rb.write_leaderboard([tmp_path / "runs"], tmp_path / "site")
+    (table,) = tables(page)
+    assert table["Model"].tolist() == ["a", "b"] and "cells are missing" in table.loc[1, "Place"]
+    with pytest.raises(DataError, match="no run can be shown"):
+        rb.write_leaderboard([tmp_path / "nothing"], tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<script>alert(1)</script>",
+        report(POLICY.replace("base-uri 'none'; ", "")),
+        report(f"{POLICY}; script-src 'unsafe-inline'"),
+        report(POLICY.replace("data:", "https:")),
+        report(body='<meta http-equiv="refresh" content="0;url=//x">'),
+    ],
+)
+def test_a_report_that_a_browser_could_run_is_not_copied(
+    runs: list[Run], tmp_path: Path, content: bytes
+) -> None:
+    runs[0].files.write_bytes("report.html", content)
+    page, reasons = rb.write_leaderboard([runs[0].path], tmp_path / "site")
+    assert "is not a report of this version" in reasons[0]
+    assert 'href="reports' not in page.read_text("utf-8") and not (page.parent / "reports").exists()
+
+
+def test_names_of_strangers_are_texts(runs: list[Run], tmp_path: Path, browser: Any) -> None:
+    name = '<img src=x onerror="alert(1)">\u202e'
+    rewrite(runs[0], data={"name": name})
+    page, _ = rb.write_leaderboard([run.path for run in runs], tmp_path / "site")
+    with browser.new_page(java_script_enabled=True) as shown:
+        problems: list[str] = []
+        shown.on("dialog", lambda dialog: problems.append(dialog.message))
+        shown.on("console", lambda message: problems.append(message.text))
+        shown.goto(page.as_uri())
+        assert '<img src=x onerror="alert(1)">\\u202e' in shown.inner_text("main") and not problems
+
+
+def test_the_page_sorts_and_filters(runs: list[Run], tmp_path: Path, browser: Any) -> None:
+    page, _ = rb.write_leaderboard([run.path for run in runs], tmp_path / "site")
+
+    def names(shown: Any) -> list[str]:
+        return [row.inner_text() for row in shown.locator("tbody th").all() if row.is_visible()]
+
+    with browser.new_page() as shown:
+        errors: list[str] = []
+        shown.on("pageerror", lambda error: errors.append(str(error)))
+        shown.goto(page.as_uri())
+        assert names(shown) == ["b", "c", "a", "a"]
+        head = shown.locator("section").first.get_by_role("button", name="mPC")
+        head.click()
+        assert names(shown)[0] == "a"
+        head.click()
+        assert names(shown)[2] == "a"
+        assert shown.locator("th[aria-sort=descending]").count() == 1
+        shown.fill("#filter", "severity 5")
+        assert names(shown) == ["a"] and shown.inner_text("#count") == "1 shown"
+        shown.fill("#filter", "")
+        assert len(names(shown)) == 4 and not errors
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(page.as_uri())
+    assert names(plain) == ["b", "c", "a", "a"] and not plain.is_visible("#filter")
+    plain.context.close()

@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
 
 import reference  # noqa: E402 - found by the line above
+
 from robustbench_sgdm import __version__  # noqa: E402
 
 project = "RobustBench-SGDM"
@@ -40,4 +41,6 @@ html_theme_options = {"top_of_page_buttons": []}
 
 def setup(app: Any) -> None:
     """Write the generated reference before anything is read."""
-    app.connect("builder-inited", lambda app: reference.write_pages(Path(app.srcdir) / "reference" / "generated"))
+    app.connect(
+        "builder-inited", lambda app: reference.write_pages(Path(app.srcdir) / "reference" / "generated")
+    )

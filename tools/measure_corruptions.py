@@ -29,7 +29,9 @@ def main() -> None:
         for severity, (psnr, ssim) in enumerate(corruption.measure_image_quality(one, pictures), 1)
     ]
     columns = ["corruption", "severity", "psnr", "ssim"]
-    pd.DataFrame(quality, columns=columns).to_csv(DATA / "image_quality.csv", index=False, lineterminator="\n")
+    pd.DataFrame(quality, columns=columns).to_csv(
+        DATA / "image_quality.csv", index=False, lineterminator="\n"
+    )
     parity = pd.DataFrame(_properties(), columns=["corruption", "severity", "compared", "result"])
     place = parity["corruption"].map(registry.names.index)
     parity = parity.assign(is_law=parity["compared"] == "law", place=place).sort_values(

@@ -84,7 +84,9 @@ def _command_section(command: Any, context: Any) -> str:
     about = escape(inspect.cleandoc(command.help or "").replace("\b", ""))
     records = [one.get_help_record(context) for one in command.params]
     rows = [[f"`{names.strip()}`", escape(text)] for names, text in filter(None, records)]
-    return f"\n## {context.command_path}\n\n{about}\n\n    {usage}\n\n{_table(['option', 'what it does'], rows)}"
+    return (
+        f"\n## {context.command_path}\n\n{about}\n\n    {usage}\n\n{_table(['option', 'what it does'], rows)}"
+    )
 
 
 def corruptions_page() -> str:
@@ -178,9 +180,7 @@ def parity_page() -> str:
     wide = frame.pivot_table(
         index=["corruption", "compared"], columns="severity", values="result", aggfunc="first", sort=False
     )
-    rows = [
-        [name, how, *map(str, wide.loc[(name, how)])] for name, how in wide.index.tolist()
-    ]
+    rows = [[name, how, *map(str, wide.loc[(name, how)])] for name, how in wide.index.tolist()]
     heads = [f"severity {s}" for s in SEVERITIES]
     detector = pd.read_csv(DATA / "detector_parity.csv")
     drawn = detector.dropna(subset="error")
@@ -248,7 +248,10 @@ def draw_sheet(one: Corruption) -> Image.Image:
     height = round(image.shape[0] * WIDTH / image.shape[1])
     sheet = Image.new("RGB", ((WIDTH + 4) * len(shown) - 4, height), "white")
     for place, picture in enumerate(shown):
-        sheet.paste(Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.LANCZOS), (place * (WIDTH + 4), 0))
+        sheet.paste(
+            Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.LANCZOS),
+            (place * (WIDTH + 4), 0),
+        )
     return sheet
 
 
@@ -351,9 +354,7 @@ def schema_json() -> str:
 def escape(text: str) -> str:
     """Text as Markdown that shows it, code in backticks as code."""
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        one if one.startswith("`") else re.sub(r"([\\|<>*_\[\]])", r"\\\1", one) for one in parts
-    )
+    return "".join(one if one.startswith("`") else re.sub(r"([\\|<>*_\[\]])", r"\\\1", one) for one in parts)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

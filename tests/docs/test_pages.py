@@ -36,7 +36,9 @@ def _own_commands(page: Path) -> Iterator[str]:
     for block in blocks(page):
         lines = block.commands
         if block.language == "yaml":
-            lines = [" ".join(line.removeprefix("-").split()) for line in _strings(yaml.safe_load(block.text))]
+            lines = [
+                " ".join(line.removeprefix("-").split()) for line in _strings(yaml.safe_load(block.text))
+            ]
         yield from (line for line in lines if line.startswith("robustbench "))
 
 
@@ -59,11 +61,37 @@ def test_every_command_parses(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_page_id)
 def test_every_option_in_the_text_exists(page: Path) -> None:
-    known = {name for command in COMMANDS.values() for one in command.params for name in [*one.opts, *one.secondary_opts]}
-    others = {"--hypothesis-profile", "--format-only", "--gpus-per-node", "--install", "--no-deps", "--target", "--out"}
-    others |= {"--version", "--help", "--dest", "--no-index", "--find-links", "--wheel-dir", "--entrypoint-num-gpus", "--threads"}
+    known = {
+        name
+        for command in COMMANDS.values()
+        for one in command.params
+        for name in [*one.opts, *one.secondary_opts]
+    }
+    others = {
+        "--hypothesis-profile",
+        "--format-only",
+        "--gpus-per-node",
+        "--install",
+        "--no-deps",
+        "--target",
+        "--out",
+    }
+    others |= {
+        "--version",
+        "--help",
+        "--dest",
+        "--no-index",
+        "--find-links",
+        "--wheel-dir",
+        "--entrypoint-num-gpus",
+        "--threads",
+    }
     text = "\n".join(re.findall(r"`([^`\n]+)`", page.read_text("utf-8")))
-    own = [line for line in text.splitlines() if not line.startswith(("python ", "pip ", "ray ", "sbatch ", "benchmarks/"))]
+    own = [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("python ", "pip ", "ray ", "sbatch ", "benchmarks/"))
+    ]
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", "\n".join(own))) <= known | others
 
 
@@ -72,7 +100,11 @@ def test_every_block_is_of_its_language(page: Path) -> None:
     for block in blocks(page):
         if block.language == "python":
             for node in ast.walk(ast.parse(block.text)):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rb":
+                if (
+                    isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == "rb"
+                ):
                     assert node.attr in rb.__all__, node.attr
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustbench_sgdm"):
                     for alias in node.names:
@@ -97,7 +129,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         linked = page.parent / path if path else page
         assert linked.exists(), target
         if anchor and linked.suffix == ".md":
-            anchors = {_anchor(head) for head in re.findall(r"^#+ (.+)$", linked.read_text("utf-8"), re.MULTILINE)}
+            anchors = {
+                _anchor(head) for head in re.findall(r"^#+ (.+)$", linked.read_text("utf-8"), re.MULTILINE)
+            }
             anchors |= set(re.findall(r"^\((.+)\)=$", linked.read_text("utf-8"), re.MULTILINE))
             assert anchor in anchors, target
 
@@ -135,7 +169,10 @@ def test_the_reference_has_every_corruption_with_its_measurements() -> None:
 
 def test_a_sheet_shows_the_clean_image_and_five_severities() -> None:
     sheet = reference.draw_sheet(corruption.load_corruptions().get("brightness"))
-    parts = [sheet.crop(((reference.WIDTH + 4) * i, 0, (reference.WIDTH + 4) * i + reference.WIDTH, sheet.height)) for i in range(6)]
+    parts = [
+        sheet.crop(((reference.WIDTH + 4) * i, 0, (reference.WIDTH + 4) * i + reference.WIDTH, sheet.height))
+        for i in range(6)
+    ]
     means = [sum(part.convert("L").histogram()[i] * i for i in range(256)) for part in parts]
     assert means == sorted(means) and len(set(means)) == 6
 
@@ -173,7 +210,10 @@ def test_every_column_of_a_run_is_in_the_reference(complete_run: Run, tmp_path: 
     page = (REFERENCE / "files.md").read_text("utf-8")
     columns = set(runs.RESULTS) | set(runs.LATENCY) | set(runs.IMAGE_QUALITY)
     for path in complete_run.path.rglob("*.parquet"):
-        if path.name not in ("class_AP.parquet", "measures.parquet"):  # a column for each class; those are metrics
+        if path.name not in (
+            "class_AP.parquet",
+            "measures.parquet",
+        ):  # a column for each class; those are metrics
             columns |= set(pq.read_schema(path).names)
     run = rb.Run.open(complete_run.path)
     columns |= set(run.compare().columns)
@@ -189,7 +229,11 @@ def test_every_column_of_a_run_is_in_the_reference(complete_run: Run, tmp_path: 
 def test_every_environment_variable_is_in_the_reference() -> None:
     page = (REFERENCE / "environment.md").read_text("utf-8")
     used = set()
-    files = [*(ROOT / "robustbench_sgdm").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(DOCS / "cluster").iterdir()]
+    files = [
+        *(ROOT / "robustbench_sgdm").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        *(DOCS / "cluster").iterdir(),
+    ]
     for path in files:
         text = path.read_text("utf-8")
         used |= set(re.findall(r"ROBUSTBENCH_[A-Z]+(?:_[A-Z]+)*", text))
@@ -201,5 +245,15 @@ def test_every_environment_variable_is_in_the_reference() -> None:
 def test_what_the_environment_page_names_is_used() -> None:
     page = (REFERENCE / "environment.md").read_text("utf-8")
     folders = ("robustbench_sgdm", "tests", "docs/cluster")
-    text = "".join(p.read_text("utf-8") for f in folders for p in (ROOT / f).rglob("*") if p.suffix in (".py", ".sh", ".yaml"))
-    assert not [name for name in re.findall(r"^\| (.+?) \|", page, re.MULTILINE)[1:] for name in re.findall(r"`(\w+)`", name) if name not in text]
+    text = "".join(
+        p.read_text("utf-8")
+        for f in folders
+        for p in (ROOT / f).rglob("*")
+        if p.suffix in (".py", ".sh", ".yaml")
+    )
+    assert not [
+        name
+        for name in re.findall(r"^\| (.+?) \|", page, re.MULTILINE)[1:]
+        for name in re.findall(r"`(\w+)`", name)
+        if name not in text
+    ]

@@ -1,4 +1,4 @@
-"""Does a module help under noise, or is it the augmentation? Trains every arm of docs/explanation/evidence.md, seed by seed.
+"""Does a module help under noise, or is it the augmentation? Trains the arms of docs/explanation/evidence.md.
 
 What is done is kept: the same command again resumes at the epoch where it stopped, and trains what is missing.
 

@@ -23,7 +23,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
     models = list(dict.fromkeys(curve["model"]))
     color = colors_of(models)
     with plot_style():
-        figure = Figure(figsize=(COLUMN, _HEIGHT), layout="constrained")
+        figure = Figure(figsize=(COLUMN, _HEIGHT + _LEGEND_LINE * len(models) / 2), layout="constrained")
         axis = figure.subplots()
         handles = {}
         for index, model in enumerate(models):
@@ -39,8 +39,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
         axis.set(xlabel="severity (0 = clean)" if clean else "severity", ylabel=f"mean {metric} (%)")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        lines = legend_above(figure, handles)
-        figure.set_size_inches(COLUMN, _HEIGHT + _LEGEND_LINE * (lines - 1))
+        legend_above(figure, handles)
     return figure
 
 
@@ -50,11 +49,11 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     summary = analysis.summary
     curve, metric = summary.curve, summary.metric
     noisy = curve[curve["severity"] > 0]
-    counts = sorted(map(int, noisy["corruptions"].unique()))
+    counts = sorted(noisy["corruptions"].unique())
     over = "on clean images"
     if counts:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        over = f"over {number} corruption{'s' * int(counts[-1] > 1)}"
+        over = f"over {number} corruption{'s' if counts[-1] > 1 else ''}"
     bands = f", with 95 % intervals over {analysis.sampling_units}" if curve["low"].notna().any() else ""
     ends = (
         f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"

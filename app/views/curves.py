@@ -1,6 +1,7 @@
 """Curves: scores against severity or PSNR for each corruption, and the map of differences."""
 
-import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,7 +17,7 @@ from robustbench_sgdm.tables.table import STARRED
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
-EVERY = "all"
+EVERY, OTHER = "all", "other"
 
 
 @page("Curves", icon=":material/show_chart:", order=2)
@@ -32,34 +33,41 @@ def curves(view: RunView) -> None:
             "Only clean images", "This run has no corruptions. Run it again with `--noise gaussian`."
         )
         return
-    compared, chosen, metric = _controls(view, corruptions)
+    compared, family, metric = _controls(view, corruptions)
     if results[metric].isna().all():
         widgets.empty_state(f"No {metric} here", "The images have no objects of this size.", "")
         return
-    _curves(view, chosen, metric)
+    _curves(view, family, metric)
     _differences(compared, metric)
 
 
-def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, list[str], str]:
-    about = view.run.manifest.corruptions
-    family = {c: about[c].family or "other" for c in corruptions}
-    families = list(dict.fromkeys(family.values()))
-    few = len(corruptions) <= 2 * COLUMNS
-    with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+def _families(view: RunView, corruptions: Sequence[str]) -> dict[str, list[str]]:
+    """The corruptions of each family."""
+    about, families = view.run.manifest.corruptions, dict[str, list[str]]()
+    for name in corruptions:
+        families.setdefault(about[name].family or OTHER, []).append(name)
+    return families
+
+
+def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, dict[str, list[str]], str]:
+    """The run with the chosen baseline, the chosen families, and the metric."""
+    families = _families(view, corruptions)
+    with widgets.control_bar():
+        compared = widgets.select_baseline(view)
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
-        which = widgets.segmented_control(
-            "Corruptions", names, "family", default=EVERY if few else families[0]
-        )
+        which = widgets.segmented_control("Corruptions", names, "family")
         metric = widgets.selectbox(
             "Metric", list(METRICS), "metric", default=run_data.primary_metric(view), width=120
         )
-        compared = widgets.select_baseline(view)
-    return compared, [c for c in corruptions if which in (EVERY, family[c])], metric
+    return compared, families if which == EVERY else {which: families[which]}, metric
 
 
 @widgets.fragment()  # its widgets do not rerun the differences below
-def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
+def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
+    """The mean over all chosen corruptions, then over each family or of each corruption, on the same axes."""
+    names, corruptions = list(view.run.groups), [c for members in families.values() for c in members]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        models = widgets.multiselect("Models", names, "models", default=names, width=420)
         axis = AXES[widgets.segmented_control("Against", list(AXES), "against")]
         bands = widgets.toggle(
             "95 % bands",
@@ -68,8 +76,9 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
             disabled=metric not in robustness.METRICS or not run_data.has_resamples(view),
             help="Bootstrap over images. The page Overview computes them once.",
         )
-    names = list(view.run.groups)
-    models = widgets.multiselect("Models", names, "models", default=names)
+        is_single = len(families) == 1 or widgets.toggle(
+            "Every corruption", "single", value=len(corruptions) <= 2 * COLUMNS
+        )
     if not models:
         widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
         return
@@ -81,30 +90,49 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
         )
         axis = "severity"
     frame = frame[frame["model"].isin(models)]
+    means = {
+        name: run_data.mean_curve(view, metric, tuple(members), bands)
+        for name, members in ({EVERY: corruptions} | families).items()
+    }
+    means = {name: curve[curve["model"].isin(models)] for name, curve in means.items()}
     colors = widgets.model_colors(names)
+    shown = frame[frame["corruption"].isin([*corruptions, CLEAN])]
+    scale = charts.CurveScale(
+        axis,
+        max(5.0, float(shown[["score", "high"]].max().max()) * 1.05),
+        None if axis == "severity" else (float(shown["psnr"].min()), float(shown["psnr"].max())),
+    )
+
+    def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:
+        st.markdown(f"**{escaping.markdown(title)}**")
+        chart = charts.severity_curves(
+            part, {m: colors[m] for m in models}, scale=scale, metric=metric, bands=bands, height=height
+        )
+        whose = f"a line for each of {', '.join(models)}"
+        charts.show(chart, key=f"curve-{key}", alt=f"{metric} against {axis}, {title}, {whose}")
+
     widgets.show_legend(models)
-    top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    width = min(COLUMNS, len(corruptions))
-    # Stacked in order on a narrow screen.
-    rows = [st.columns(width) for _ in range(0, len(corruptions), width)]
-    for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
-        part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
-        with column:
-            st.markdown(f"**{escaping.markdown(humanize(corruption))}**")
-            chart = charts.severity_curves(
-                part.sort_values("severity"),
-                {m: colors[m] for m in models},
-                x=axis,
-                metric=metric,
-                top=top,
-                bands=bands,
-            )
-            charts.show(
-                chart,
-                key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {humanize(corruption)}, a line for each of "
-                f"{', '.join(models)}",
-            )
+    if axis == "severity" and len(corruptions) > 1:
+        title = f"Mean over {len(corruptions)} corruptions"
+        draw(title, means[EVERY], EVERY, charts.PLOT_HEIGHT + 70)
+    if axis == "severity" and not is_single:
+        for column, (name, members) in zip(_columns(len(families)), families.items(), strict=False):
+            with column:
+                draw(f"{name}, mean over {len(members)}", means[name], name)
+        return
+    for name, members in families.items():
+        if len(families) > 1:
+            st.subheader(escaping.markdown(name), anchor=False)
+        for column, corruption in zip(_columns(len(members)), members, strict=False):
+            part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
+            with column:
+                draw(humanize(corruption), part.sort_values("severity"), corruption)
+
+
+def _columns(count: int) -> list[Any]:
+    """A place for each of some panels, row by row; stacked in order on a narrow screen."""
+    width = min(COLUMNS, count)
+    return [column for _ in range(0, count, width) for column in st.columns(width)]
 
 
 def _points(view: RunView, metric: str, bands: bool) -> pd.DataFrame:

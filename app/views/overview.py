@@ -360,7 +360,9 @@ def _show_curve(view: RunView, curve: pd.DataFrame, metric: str) -> None:
     frame = curve.rename(columns={"estimate": "score"}).assign(psnr=float("nan"))
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
     st.markdown(f"**Mean {escaping.markdown(metric)} over the corruptions**")
-    chart = charts.severity_curves(frame, colors, x="severity", metric=metric, top=top, bands=True)
+    chart = charts.severity_curves(
+        frame, colors, scale=charts.CurveScale("severity", top), metric=metric, bands=True
+    )
     charts.show(
         chart, key="mean-curve", alt=f"Mean {metric} against severity, a line for each of {', '.join(names)}"
     )

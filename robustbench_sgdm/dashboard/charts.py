@@ -1,6 +1,7 @@
 """Interactive charts: functions from frames to Altair charts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import altair as alt
@@ -28,28 +29,53 @@ def show(chart: Chart, **options: Any) -> Any:
     return st.vega_lite_chart(spec, **escaping.chart_spec(options))
 
 
+@dataclass(frozen=True)
+class CurveScale:
+    """The axes of curves, the same for all panels of a page, so that they compare.
+
+    Attributes:
+        x: `severity` or `psnr`.
+        top: of the scores.
+        psnr: least and greatest, dB; None for 0 to 50.
+    """
+
+    x: str
+    top: float
+    psnr: tuple[float, float] | None = None
+
+
 def severity_curves(
     frame: pd.DataFrame,
     colors: Mapping[str, str],
     *,
-    x: str,
+    scale: CurveScale,
     metric: str,
-    top: float,
     bands: bool,
+    height: int = PLOT_HEIGHT,
 ) -> Chart:
     """Score against severity or PSNR, a line per model, and its interval as a band.
 
     Args:
-        frame: of one corruption: model, severity or psnr, score, low and high (NaN for no interval).
+        frame: of one corruption, or of a mean: model, severity, psnr, score, low and high (NaN for no interval).
         colors: of each model.
-        x: `severity` or `psnr`.
+        scale: of both axes.
         metric: what the score is, percent.
-        top: of the axis, so that panels compare.
+        bands: whether the intervals are drawn.
+        height: px.
     """
     axis = (
-        alt.X("severity:Q", title="severity", axis=alt.Axis(values=[0, 1, 2, 3, 4, 5], format="~g"))
-        if x == "severity"
-        else alt.X("psnr:Q", title="PSNR, dB", scale=alt.Scale(zero=False, reverse=True))
+        alt.X(
+            "severity:Q",
+            title="severity",
+            scale=alt.Scale(domain=[0, 5]),
+            axis=alt.Axis(values=[0, 1, 2, 3, 4, 5], format="~g"),
+        )
+        if scale.x == "severity"
+        else alt.X(
+            "psnr:Q",
+            title="PSNR, dB",
+            scale=alt.Scale(domain=list(scale.psnr or (0, 50)), reverse=True, nice=True),
+        )
     )
     title = f"{metric}, %"
     base = alt.Chart(frame).encode(
@@ -57,7 +83,7 @@ def severity_curves(
         color=alt.Color("model:N", title="model", scale=_color_scale(colors), legend=None),
         tooltip=_MODEL_TOOLTIP,
     )
-    value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, top]))
+    value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, scale.top]))
     at_point = [
         alt.Tooltip("model:N", title="model"),
         alt.Tooltip("severity:Q", format="~g", title="severity"),
@@ -71,7 +97,7 @@ def severity_curves(
     points = base.mark_point(filled=True, size=48, opacity=1).encode(y=value, tooltip=at_point)
     band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
     layers = [band, line, points] if bands and frame["low"].notna().any() else [line, points]
-    return alt.layer(*layers).properties(height=PLOT_HEIGHT)
+    return alt.layer(*layers).properties(height=height)
 
 
 def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: bool = False) -> Chart:
@@ -331,7 +357,8 @@ def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[in
         alt.Tooltip("low:Q", title="lowest", format=".4f"),
         alt.Tooltip("high:Q", title="highest", format=".4f"),
     ]
-    points = base.mark_point(filled=True, opacity=0, size=60, clip=True).encode(
+    is_line = shown["epoch"].nunique() > 1
+    points = base.mark_point(filled=True, opacity=0 if is_line else 1, size=60, clip=True).encode(
         y=of("smooth"), tooltip=at_epoch
     )
     return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)

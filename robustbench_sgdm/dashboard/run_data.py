@@ -246,8 +246,8 @@ def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame
     frame["objects"] = frame["class"].map(by_name).fillna(0).astype(int)
     frame = frame[frame["objects"] > 0]
     nothing = {"low": float("nan"), "high": float("nan"), "p_holm": float("nan"), "significant": False}
-    frame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
-    return frame[_CLASS_COLUMNS]
+    whole_frame: pd.DataFrame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
+    return whole_frame[_CLASS_COLUMNS]
 
 
 @st.cache_data(max_entries=64, show_spinner="Matching the boxes of the class", hash_funcs=BY_FILES)
@@ -276,6 +276,37 @@ def operating_confidences(view: RunView) -> dict[str, float]:
 def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
     """A complete cell's confusion matrix at its model's operating confidence; see `robustness.confusion_matrix`."""
     return robustness.confusion_matrix(view.run, cell, operating_confidences(view)[cell.model])
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_FILES)
+def mean_curve(view: RunView, metric: str, corruptions: tuple[str, ...], bands: bool) -> pd.DataFrame:
+    """The mean over corruptions at each severity that all of them have, and the clean score.
+
+    Returns:
+        A row per model and severity: model, severity, score, low, high, psnr; low and high are NaN without `bands` or
+        stored resamples, and psnr always is.
+    """
+    planned = {(c.corruption, c.severity) for c in view.run.cells}
+    levels = sorted(
+        {s for c, s in planned if c in corruptions and all((one, s) in planned for one in corruptions)}
+    )
+    sets = {robustness.CorruptionSet.from_product(corruptions, [level]): level for level in levels if level}
+    columns = ["model", "severity", "score", "low", "high"]
+    if bands and metric in robustness.METRICS and has_resamples(view) and sets:
+        table = _bootstrap(view).table([metric], pairs=[], sets=list(sets))
+        level_of = {one.name: level for one, level in sets.items()} | {"": 0.0}
+        rows = table[table["statistic"].isin(("P", "mPC"))]
+        frame = rows.assign(severity=rows["over"].map(level_of), score=rows["estimate"])[columns]
+    else:
+        scores = pooled_results(view)
+        parts = [scores[scores["corruption"] == CLEAN]]
+        for level in sets.values():
+            own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == level)]
+            parts.append(own[own.groupby("model")["severity"].transform("count") == len(corruptions)])
+        grouped = pd.concat(parts).groupby(["model", "severity"], sort=False)[metric]
+        means = grouped.mean().rename("score").reset_index()
+        frame = means.assign(low=float("nan"), high=float("nan"))[columns]
+    return frame.dropna(subset="score").sort_values("severity", kind="stable").assign(psnr=float("nan"))
 
 
 # Stamps of what was computed in this process, for all visitors.

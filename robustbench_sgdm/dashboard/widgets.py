@@ -271,7 +271,9 @@ def number_input(
         warn_invalid_query(key, [sent] * is_inside, label)
         if not is_inside:
             del st.query_params[key]
-    return keep_choice(key, float(st.number_input(label, low, high, value, step, key=key, bind=QUERY, **how)))
+    kind = int if all(isinstance(number, int) for number in (low, high, value, step)) else float
+    bounds = kind(low), kind(high), kind(value), kind(step)
+    return keep_choice(key, float(st.number_input(label, *bounds, key=key, bind=QUERY, **how)))
 
 
 def multiselect(

@@ -213,8 +213,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
-    charts = visitor.page.locator("[data-testid=stVegaLiteChart]")
-    fog = charts.nth(2).locator("canvas, svg.marks").first
+    fog = visitor.page.locator(".st-key-curve-fog").locator("canvas, svg.marks").first
     fog.scroll_into_view_if_needed()
     box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
@@ -430,7 +429,7 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
         "?run=../../../../etc/passwd",
         "images?image=../../x&confidence=nan&zoom=1,2,3,inf&left=%00&severity=1e999",
         "images?run=complete&corruption=../../../etc&severity=-1&image=99999999999999999999",
-        "live?picture=/etc/passwd&strength=1e9",
+        "live?source=a+sample&picture=/etc/passwd&severity.fog=1e9",
     ],
 )
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
@@ -441,7 +440,7 @@ def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> No
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
-    visitor.go("live")
+    visitor.go("live?source=an+upload")
     upload = visitor.page.locator("input[type=file]")
     text = {
         "name": "../../<img src=x onerror=alert(1)>.png",
@@ -449,7 +448,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
         "buffer": b"no picture",
     }
     upload.set_input_files(text)
-    visitor.page.get_by_text("This upload cannot be shown").wait_for()
+    visitor.page.get_by_text("This picture cannot be shown").wait_for()
     picture = io.BytesIO()
     Pillow.new("RGB", (640, 480), "grey").save(picture, "JPEG")
     visitor.page.locator(
@@ -461,7 +460,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
     visitor.settle()
     visitor.page.locator(".stage svg").first.wait_for()
     visitor.page.get_by_text("learned the rendered scenes alone").first.wait_for()
-    assert "This upload cannot be shown" not in visitor.text()
+    assert "This picture cannot be shown" not in visitor.text()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

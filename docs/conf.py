@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
 
 import reference  # noqa: E402 - found by the line above
+
 from robustbench_sgdm import __version__  # noqa: E402
 
 project = "RobustBench-SGDM"

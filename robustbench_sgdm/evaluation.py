@@ -213,8 +213,12 @@ class Evaluation:
             failed = self._sweep(run, self.plan, progress, on_estimate=on_estimate)
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.read_latency().empty:
-                    progress("latency of the models", 0, 1)
-                    run.write_latency(measure_latency(self.plan))
+                    stage = "latency of the models"
+                    progress(stage, 0, 100)
+                    latency = measure_latency(
+                        self.plan, progress=lambda share: progress(stage, round(100 * share), 100)
+                    )
+                    run.write_latency(latency)
                 update = make_counter(progress, "PSNR and SSIM", count_measurements(self.plan, run))
                 measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()

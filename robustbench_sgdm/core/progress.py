@@ -69,13 +69,15 @@ class JobClock:
                 return None
             spent, share = self._clock() - self._began, self._done / max(self._total, 1)
             part = self._expected[self._part]
-            before = sum(self._took.values())
-            planned = sum(self._expected[name] for name in self._took)
+            # What was expected counts as some seconds of the job, so that a short first part decides little.
+            doubt = _DOUBT * sum(self._expected.values())
+            before = doubt + sum(self._took.values())
+            planned = doubt + sum(self._expected[name] for name in self._took)
             if share >= _LEAST_SHARE and self._total > 1:
                 whole = spent / share
                 pace = (before + whole) / max(planned + part, _TINY)
             else:
-                pace = before / planned if before and planned else 1.0
+                pace = before / max(planned, _TINY)
                 whole = max(part * min(max(pace, 1 / _MOST_PACE), _MOST_PACE), spent)
             pace = min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
             names = list(self._expected)
@@ -90,6 +92,7 @@ class JobClock:
 
 
 _LEAST_SHARE = 0.02  # of a part, before its rate says more than what was expected
+_DOUBT = 0.1  # of the expected seconds: how much they count beside what parts really took
 _MOST_PACE = 4.0  # times slower or faster than expected that the rest of a job is thought to be
 _TINY = 1e-9
 

@@ -338,7 +338,7 @@ def test_the_overview_leads_to_pictures(visit: Callable[..., Visitor], compariso
     visitor = visit(words=("--", str(comparisons / "two")))
     page = visitor.page
     visitor.go("overview?run=two")
-    page.locator(".st-key-mean-curve canvas, .st-key-mean-curve svg.marks").first.wait_for()
+    page.get_by_label("Mean AP against severity, a line for each of a, b", exact=True).wait_for()
     told = visitor.text()
     assert "b scores higher" in told or "no difference" in told.lower()
     assert (

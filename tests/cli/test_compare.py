@@ -76,7 +76,7 @@ def scored(tiny_coco: Path, tmp_path: Path, command: Command) -> tuple[Path, dic
     code, out, err = command(
         "score", str(folder(tmp_path / "b", truth, 0.6)), "--model", "b", "--baseline", "a", *data
     )
-    assert code == 0 and "Δ" in out, err
+    assert code == 0 and "its difference from a" in out, err
     return tmp_path / "runs/robustness/there", truth
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import robustbench_sgdm as rb
 from robustbench_sgdm import cli, evaluation
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.detectors import bundled_weights
@@ -87,8 +88,12 @@ class Reader:
         if words(line)[0] != "robustbench":
             subprocess.run(line, shell=True, check=True, cwd=self.project, stdout=subprocess.DEVNULL)
             return ""
-        self.monkeypatch.setattr(sys, "argv", words(line))
-        with pytest.raises(SystemExit) as stop:
+        with self.monkeypatch.context() as only, pytest.raises(SystemExit) as stop:
+            only.setattr(sys, "argv", words(line))
+            if words(line)[1] == "run":  # each ends with a report: here `robustbench report` alone writes one
+                only.setattr(
+                    rb.Run, "report", lambda run: (run.path / "report.html", run.path / "report.pdf")
+                )
             cli.main()
         told = self.capsys.readouterr()
         expected = re.search(r"\|\| test \$\? = (\d+)$", line)

@@ -282,7 +282,7 @@ def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor
     page.get_by_role("button", name="matched").click()
     visitor.wait_for_address("hidden=matched")
     assert drawn.count() < before
-    page.get_by_text("Classes", exact=True).click()
+    page.get_by_test_id("stMainBlockContainer").get_by_text("Classes", exact=True).click()
     page.get_by_role("button", name="None", exact=True).click()
     visitor.wait_for_address("without=")
     page.get_by_text("Layers and classes hide all").wait_for()

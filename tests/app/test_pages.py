@@ -284,7 +284,7 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
     others = ["--noise", "fog", "--noise", "noise", "--severity", "0,1,2,4.5", "--data"]
     assert words == [*models, *others, data, "--fraction", "1"]
     assert RunForm(["yolov8n"], ["fog[amount=2,decay=1.5]"]).to_arguments()[3] == "fog[amount=2,decay=1.5]"
-    more = {"baseline": "yolov8n", "imgsz": 320, "seed": 7, "conf": 0.01, "no_baseline": True}
+    more: dict[str, Any] = {"baseline": "yolov8n", "imgsz": 320, "seed": 7, "conf": 0.01, "no_baseline": True}
     form = RunForm(["yolov8n", "yolov8s"], ["camera", "fog@2+snow@4"], weights=[f"yolov8s={weights}"], **more)
     words = form.to_arguments()
     assert words[-11:] == [

@@ -213,7 +213,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
-    fog = visitor.page.locator(".st-key-curve-fog").locator("canvas, svg.marks").first
+    fog = visitor.page.locator("[data-testid=stVegaLiteChart]").nth(3).locator("canvas, svg.marks").first
     fog.scroll_into_view_if_needed()
     box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
@@ -282,7 +282,7 @@ def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor
     page.get_by_role("button", name="matched").click()
     visitor.wait_for_address("hidden=matched")
     assert drawn.count() < before
-    page.get_by_text("Classes", exact=True).click()
+    page.get_by_test_id("stMainBlockContainer").get_by_text("Classes", exact=True).click()
     page.get_by_role("button", name="None", exact=True).click()
     visitor.wait_for_address("without=")
     page.get_by_text("Layers and classes hide all").wait_for()

@@ -15,7 +15,7 @@ from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
-from robustbench_sgdm.report import paper, screen
+from robustbench_sgdm.report import paper, screen, table_width
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.store import Run, resume_command
 
@@ -207,6 +207,7 @@ def _template() -> jinja2.Template:
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
         "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
+        "is_dense": table_width.is_dense,
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

@@ -48,7 +48,7 @@ def split_to_page(table: Table) -> list[Table]:
             table.title if place == 0 else f"{table.title} (continued)",
             [table.columns[i] for i in (0, *part)],
             [[row[i] for i in (0, *part)] for row in table.rows],
-            table.notes,
+            table.notes if place == len(parts) - 1 else (),
         )
         for place, part in enumerate(parts)
     ]

@@ -23,7 +23,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
     models = list(dict.fromkeys(curve["model"]))
     color = colors_of(models)
     with plot_style():
-        figure = Figure(figsize=(COLUMN, _HEIGHT + _LEGEND_LINE * len(models) / 2), layout="constrained")
+        figure = Figure(figsize=(COLUMN, _HEIGHT), layout="constrained")
         axis = figure.subplots()
         handles = {}
         for index, model in enumerate(models):
@@ -39,7 +39,8 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
         axis.set(xlabel="severity (0 = clean)" if clean else "severity", ylabel=f"mean {metric} (%)")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        legend_above(figure, handles)
+        lines = legend_above(figure, handles)
+        figure.set_size_inches(COLUMN, _HEIGHT + _LEGEND_LINE * (lines - 1))
     return figure
 
 
@@ -49,7 +50,7 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     summary = analysis.summary
     curve, metric = summary.curve, summary.metric
     noisy = curve[curve["severity"] > 0]
-    counts = sorted(noisy["corruptions"].unique())
+    counts = sorted(map(int, noisy["corruptions"].unique()))
     over = "on clean images"
     if counts:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -201,8 +201,8 @@ def data_uri(content: bytes | str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """One legend for all panels, above them, in as many columns as fit.
+def legend_above(figure: Figure, handles: Mapping[str, Any]) -> int:
+    """One legend for all panels, above them, in as many columns as fit; gives the number of its lines.
 
     Args:
         figure: of the panels.
@@ -215,3 +215,4 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> None:
     widest = max(map(fonts.width, names), default=0.0) + _KEY
     columns = min(len(names), 5, max(1, int(wide / widest)))
     figure.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
+    return -(-len(names) // max(columns, 1))

@@ -22,7 +22,7 @@ from robustbench_sgdm import figures, report
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN
 from robustbench_sgdm.figures import RunAnalysis
-from robustbench_sgdm.report import pdf
+from robustbench_sgdm.report import paper
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.store import Cell, GroundTruth, Manifest, Run, cell_key, write_image
 
@@ -129,7 +129,7 @@ def bare_seconds(analysis: RunAnalysis, html: Path) -> float:
             figures.encode_jpeg(d.figure) if d.photographs else figures.encode_svg(d.figure) for d in drawn
         ]
     )
-    printing, _ = timed(lambda: [pdf.render_pdf(text) for _ in range(2)])
+    printing, _ = timed(lambda: [paper.render_pdf(text) for _ in range(2)])
     return saving + printing
 
 

@@ -18,13 +18,13 @@ from robustbench_sgdm.figures.run_analysis import RunAnalysis
 from robustbench_sgdm.figures.style import COLUMN, plot_style
 from robustbench_sgdm.tables import Ranking, format_number, humanize, starred
 
-MAX_ROWS = 24
+MAX_ROWS = 16
 """Corruptions that are shown: those of the largest and of the smallest values where there are more."""
 
 _NAMES = 1.15  # inches of the rows' names
-_ROOM = 3.4  # inches of the rows
-_ROW = 0.14, 0.2  # inches of a row, at the least and at the most
+_ROW = 0.16  # inches of a row
 _HEAD = 0.5  # inches above and below the rows
+_TURNED = 0.65  # inches more below them, where the columns' labels are turned
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 _COLUMNS = ["corruption", "column", "value", "significant"]
 
@@ -59,17 +59,23 @@ def draw_compact_map(one: CompactMap) -> Figure:
     sure = one.cells.pivot(index="corruption", columns="column", values="significant").reindex_like(table)
     values = table.to_numpy(float)
     limit = float(np.nanmax(np.abs(values))) or 1.0
-    row = min(max(_ROOM / len(table), _ROW[0]), _ROW[1])
     wide = (COLUMN - _NAMES) / len(columns)
+    is_long = max(map(fonts.width, columns)) > wide
     with plot_style():
-        figure = Figure(figsize=(COLUMN, _HEAD + row * len(table)), layout="constrained")
+        high = _HEAD + _ROW * len(table) + _TURNED * is_long
+        figure = Figure(figsize=(COLUMN, high), layout="constrained")
         axis = figure.subplots()
         edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(table) + 1) - 0.5
         # Rectangles, not an image: they stay sharp when enlarged.
         mesh = axis.pcolormesh(
             *edges, values if one.signed else -values, cmap=_SCALE, vmin=-limit, vmax=limit, linewidth=0
         )
-        axis.set_xticks(range(len(columns)), list(fonts.fit_names(columns, wide, 7).values()), fontsize=7)
+        labels = list(fonts.fit_names(columns, 0.9 if is_long else wide, 7).values())
+        axis.set_xticks(range(len(columns)), labels, fontsize=7)
+        if is_long:
+            axis.tick_params(axis="x", rotation=30)
+            for label in axis.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         names = fonts.fit_names(map(humanize, table.index), _NAMES, 7)
         axis.set_yticks(range(len(table)), list(names.values()), fontsize=7)
         axis.set(xlabel=one.xlabel)

@@ -116,7 +116,7 @@ def flipped_objects(analysis: RunAnalysis) -> FigureResult:
         counts = f"{one.keeper} {len(one.kept)}" + f", {one.other} {len(one.lost)}" * bool(one.lost)
         title = f"{counts}\n{humanize(one.corruption)} {one.severity:g}, image {one.image_id}"
         panels.append(FlippedPanel(picture, (int(image["width"]), int(image["height"])), boxes, title))
-        rows.append(one._replace(kept=len(one.kept), lost=len(one.lost))._asdict())
+        rows.append(one._asdict() | {"kept": len(one.kept), "lost": len(one.lost)})
     count = ", ".join(f"{one.keeper} {len(one.kept)} in image {one.image_id}" for one in flips)
     caption = (
         "Objects that both models find on the clean image and only one still finds, in its colour, with their number, in "

@@ -53,7 +53,7 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     over = "on clean images"
     if counts:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        over = f"over {number} corruption{'s' * int(counts[-1] > 1)}"
+        over = f"over {number} corruption{'s' if counts[-1] > 1 else ''}"
     bands = f", with 95 % intervals over {analysis.sampling_units}" if curve["low"].notna().any() else ""
     ends = (
         f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"

@@ -19,6 +19,7 @@ from robustbench_sgdm.report import paper, screen
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.store import Run, resume_command
 
+_MAX_NAMED = 2  # models of a heading
 _MAX_VERDICTS = 6  # on the first page
 _WHITESPACE = "\n\t"  # as good as a space in HTML
 _POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
@@ -59,6 +60,7 @@ def write_report(
         "summary": summary,
         "summary_only": summary_only,
         "terms": _terms(analysis),
+        "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
         "reason": summary.reason,
         "intervals": bool(summary.means["low"].notna().any()),
@@ -101,6 +103,18 @@ def write_report(
     return html, pdf_path
 
 
+def _contents(sections: Sequence[Section]) -> list[tuple[str, str, bool]]:
+    """Id and text of each entry, and whether it is a figure."""
+    entries = []
+    for section in sections:
+        entries.append((section.id, section.title, False))
+        if section.id != "summary":
+            entries += [
+                (f"figure-{one.number}", f"Figure {one.number}: {one.title}", True) for one in section.figures
+            ]
+    return entries
+
+
 def _terms(analysis: RunAnalysis) -> str:
     """What the abbreviations of the first page mean, half a line each."""
     metric, summary = analysis.metric_name, analysis.summary
@@ -135,6 +149,10 @@ def _command(run: Run) -> tuple[str, str]:
 
 def _heading(run: Run) -> str:
     """Which models are compared; the networks' names if none is."""
+    if len(run.baseline_pairs) > _MAX_NAMED:
+        baselines = dict.fromkeys(baseline for baseline, _ in run.baseline_pairs)
+        against = f" against {next(iter(baselines))}" if len(baselines) == 1 else ""
+        return f"{len(run.groups) - len(against and baselines)} models{against}"
     by_baseline: dict[str, list[str]] = {}
     for baseline, model in run.baseline_pairs:
         by_baseline.setdefault(baseline, []).append(model)
@@ -188,6 +206,7 @@ def _template() -> jinja2.Template:
         "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
+        "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

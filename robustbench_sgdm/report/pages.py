@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _LEAST_ROWS = 3  # of a table, before and after a cut
+_WHOLE = 14  # rows up to which a table is cut only where a third of a page would stay empty
 _MOST_WAITING = 2  # figures that move to the next page, before the page ends for them
 
 
@@ -135,6 +136,9 @@ class _Layout:
             if rest <= self.room or (not self.pages[-1] and count - first <= 1):
                 self.put(Placed(block.id, rest, 1.0, first, count))
                 return
+            if first == 0 and count <= _WHOLE and self.pages[-1] and 3 * self.room < self.capacity:
+                self.end_page()
+                continue
             last, room = first, self.room - block.head
             while last < count and block.rows[last] <= room:
                 room -= block.rows[last]
@@ -151,6 +155,6 @@ class _Layout:
 
 def _start(block: Block) -> float:
     """The least of a block that may stand at the end of a page."""
-    if len(block.rows) <= 2 * _LEAST_ROWS - 1:
+    if len(block.rows) <= _WHOLE:
         return block.height
     return block.head + sum(block.rows[:_LEAST_ROWS])

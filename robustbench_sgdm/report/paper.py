@@ -142,16 +142,18 @@ def _measure(
     places = _read(render_pdf(html, page_size)).named_destinations
     top = {str(name): float(place["/Top"]) for name, place in places.items()}
     heights = []
-    for one, after in itertools.pairwise([*ids[: len(blocks)], "end"]):
-        block, height = blocks[len(heights)], top[one] - top[after]
-        edges = [top[name] for index in range(rows[one]) if (name := f"{one}-r{index}") in top]
-        if block.kind == "figure" and block.figure is not None:
-            heights.append(_measured_figure(block.figure, one, height, width))
+    for block, after in zip(blocks, ids[1 : len(blocks) + 1], strict=True):
+        height = top[block.id] - top[after]
+        edges = [top[name] for index in range(rows[block.id]) if (name := f"{block.id}-r{index}") in top]
+        if block.figure is not None:
+            heights.append(_measured_figure(block.figure, block.id, height, width))
         elif edges:
-            bottom = top.get(f"{one}-notes", top[after])
-            heights.append(Block(one, "rows", height, top[one] - edges[0], _steps([*edges, bottom])))
+            bottom = top.get(f"{block.id}-notes", top[after])
+            heights.append(
+                Block(block.id, "rows", height, top[block.id] - edges[0], _steps([*edges, bottom]))
+            )
         else:
-            heights.append(Block(one, "text", height))
+            heights.append(Block(block.id, "text", height))
     return heights
 
 
@@ -220,4 +222,5 @@ def _bookmark(writer: Any, sections: Sequence[Section], pages: Mapping[str, int]
             item = writer.add_outline_item(title=section.title, page_number=pages[section.id] - 1)
             for one in section.figures:
                 title = escape_control_chars(f"Figure {one.number}: {one.title}")
-                writer.add_outline_item(title, pages[f"figure-{one.number}"] - 1, parent=item)
+                page_number = pages[f"figure-{one.number}"] - 1
+                writer.add_outline_item(title=title, page_number=page_number, parent=item)

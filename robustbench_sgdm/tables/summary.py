@@ -212,10 +212,8 @@ def summary_tables(summary: Summary) -> list[Table]:
     for cost in summary.costs:
         cells = []
         for statistic in columns:
-            known = (cost.model, statistic) in means.index
-            cells.append(
-                format_interval(*means.loc[(cost.model, statistic)]) if known else format_number(None)
-            )
+            known = means[means.index == (cost.model, statistic)].to_numpy(float)
+            cells.append(format_interval(*map(float, known[0])) if len(known) else format_number(None))
         rows.append([cost.model, *cells, *(format_number(getattr(cost, name)) for name in costs)])
     models = Table(f"Means of {summary.metric} and costs", ["model", *columns, *costs.values()], rows)
     return [models, *_ranking_tables(summary)]

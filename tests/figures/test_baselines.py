@@ -27,7 +27,7 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import figures, tables
 from robustbench_sgdm.core import palette
-from robustbench_sgdm.figures import Panel, PanelRow, all_figures
+from robustbench_sgdm.figures import CompactMap, FlippedPanel, Panel, PanelRow, all_figures
 from robustbench_sgdm.figures.contact import Strengths
 from robustbench_sgdm.figures.style import PAGE
 from robustbench_sgdm.robustness import OBJECT_OUTCOMES
@@ -246,6 +246,25 @@ def rows_of_panels(number: int) -> list[PanelRow]:
     ]
 
 
+def mean_curve() -> pd.DataFrame:
+    made = results().groupby(["model", "severity"], sort=False)["AP"].mean().rename("estimate").reset_index()
+    return made.assign(corruptions=4, low=made["estimate"] - 2, high=made["estimate"] + 2)
+
+
+def compact_map() -> CompactMap:
+    rows = [(c, f"{s}", s * (1.5 - i), s > 3) for i, c in enumerate(NOISES) for s in range(1, 6)]
+    cells = pd.DataFrame(rows, columns=["corruption", "column", "value", "significant"])
+    return CompactMap(cells, "severity", True, "AP of one minus the other")
+
+
+FLIPPED = ((MODELS[1], MODELS[1]), (MODELS[0], MODELS[1]))
+
+
+def flipped(*finders: str) -> FlippedPanel:
+    boxes = pd.DataFrame({"x": [30, 80], "y": [30, 60], "w": [40, 30], "h": [50, 40], "finder": finders})
+    return FlippedPanel(picture(), (160, 120), boxes, f"{finders[0]} 2\nfog 3, image 1")
+
+
 NAMES = {"all": "4 corruptions", "noise": "noise", "blur": "blur", "weather": "weather"}
 CASES: dict[str, Callable[[], Figure]] = {
     "severity": lambda: figures.draw_severity_curves(results(), "AP", intervals()),
@@ -262,6 +281,9 @@ CASES: dict[str, Callable[[], Figure]] = {
     "shift": lambda: figures.draw_shift(shifted()),
     "pareto": lambda: figures.draw_pareto(costs()),
     "losses": lambda: figures.draw_loss_curves(logs()),
+    "mean-curve": lambda: figures.draw_mean_curve(mean_curve()),
+    "compact-map": lambda: figures.draw_compact_map(compact_map()),
+    "flipped-objects": lambda: figures.draw_flipped_objects([flipped(*sides) for sides in FLIPPED], MODELS),
     "side-by-side": lambda: figures.draw_panels(rows_of_panels(3)),
     "contact-sheet": lambda: figures.draw_contact_sheet(
         {name: dict.fromkeys((0.0, 1.0, 3.0, 5.0), picture()) for name in NOISES},

@@ -7,7 +7,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
 
-import reference  # noqa: E402 - found by the line above
+import reference  # type: ignore[import-not-found]  # noqa: E402 - found by the line above
 
 from robustbench_sgdm import __version__  # noqa: E402
 
@@ -36,7 +36,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 
 
 def setup(app: Any) -> None:

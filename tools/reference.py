@@ -7,6 +7,7 @@
 
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -193,7 +194,7 @@ def parity_page() -> str:
             f"{row.imgaug:.2f}",
             str(row.draws),
             f"{row.difference:+.2f}",
-            "" if pd.isna(row.error) else f"{row.error:.2f}",
+            "" if math.isnan(error := float(str(row.error))) else f"{error:.2f}",
             "yes" if row.same else "no",
         ]
         for row in detector.itertuples()
@@ -248,7 +249,7 @@ in their pixels explains it, and these draws do not rule it out.
 
 def draw_sheet(one: Corruption) -> Image.Image:
     """A photograph clean and at severities 1 to 5, side by side."""
-    image = np.ascontiguousarray(photographs.chelsea())
+    image = np.ascontiguousarray(photographs.chelsea())  # type: ignore[no-untyped-call]
     batch = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
     shown = [
         corruption.apply_corruption(one, batch, severity, seed=0, image_ids=[0])[0].permute(1, 2, 0).numpy()

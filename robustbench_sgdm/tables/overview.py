@@ -1,6 +1,7 @@
 """What the terminal shows of a run or of a comparison: a table per metric, ranks, and the closing lines."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -249,7 +250,7 @@ class Overview:
         """The same numbers for programs, percent; None for what is absent."""
 
         def numbers(row: Row | None, *keys: str) -> dict[str, Any] | None:
-            if row is None or pd.isna(row["estimate"]):
+            if row is None or math.isnan(float(row["estimate"])):
                 return None
             return {key: None if pd.isna(row[key]) else row[key] for key in keys}
 

@@ -77,7 +77,7 @@ _DEEPEST, _MOST_ENTRIES, _MOST_FILES = 4, 5000, 200  # of a search for input fil
 
 
 def input_files(endings: Sequence[str]) -> list[str]:
-    """Files of the folders that the page Start may use, by name; a search of bounded depth and length, through no link."""
+    """Files in the folders that the page Start may use; a search of bounded depth and length, through no link."""
     found: list[str] = []
     folders, looked_at = [(folder, 0) for folder in sources().inputs], 0
     while folders and looked_at < _MOST_ENTRIES and len(found) < _MOST_FILES:

@@ -218,7 +218,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
     for y in range(10, 160, 3):  # down a line that leaves out the points
-        visitor.page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + y)
+        visitor.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + y)
         visitor.page.wait_for_timeout(15)
         if tooltip.count() and tooltip.is_visible():
             told.add(" ".join(tooltip.inner_text().split()))

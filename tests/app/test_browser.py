@@ -213,7 +213,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
-    fog = visitor.page.locator(".st-key-curve-fog").locator("canvas, svg.marks").first
+    fog = visitor.page.locator("[data-testid=stVegaLiteChart]").nth(3).locator("canvas, svg.marks").first
     fog.scroll_into_view_if_needed()
     box = fog.bounding_box()
     tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
@@ -282,7 +282,7 @@ def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor
     page.get_by_role("button", name="matched").click()
     visitor.wait_for_address("hidden=matched")
     assert drawn.count() < before
-    page.get_by_text("Classes", exact=True).click()
+    page.locator(".classes summary").click()
     page.get_by_role("button", name="None", exact=True).click()
     visitor.wait_for_address("without=")
     page.get_by_text("Layers and classes hide all").wait_for()
@@ -435,7 +435,8 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
     visitor = visit()
     visitor.go(path, images=False)
-    assert "which is not available" in visitor.text() and "root:" not in visitor.page.content()
+    visitor.page.get_by_text("which is not available").first.wait_for()
+    assert "root:" not in visitor.page.content()
 
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:

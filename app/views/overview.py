@@ -343,7 +343,7 @@ def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: 
     rankings = [r for r in story.rankings if pair is None or (r.baseline, r.model) == pair]
     left, middle, right = st.columns([1.15, 1.15, 0.9], gap="medium")
     with left:
-        _show_curve(view, story.curve, metric)
+        _show_curve(view, metric, over)
     with middle:
         if pair is not None:
             _show_map(view, metric, pair, over)
@@ -354,14 +354,19 @@ def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: 
         _show_flips(view, pair, next(iter(rankings), None), over)
 
 
-def _show_curve(view: RunView, curve: pd.DataFrame, metric: str) -> None:
+def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
     names = list(view.run.groups)
-    colors = widgets.model_colors(names)
-    frame = curve.rename(columns={"estimate": "score"}).assign(psnr=float("nan"))
+    frame = run_data.mean_curve(view, metric, over.corruptions, bands=True)
+    if frame.empty:
+        return
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    st.markdown(f"**Mean {escaping.markdown(metric)} over the corruptions**")
+    st.markdown(f"**Mean {escaping.markdown(metric)}** over {len(over.corruptions)} corruptions")
     chart = charts.severity_curves(
-        frame, colors, scale=charts.CurveScale("severity", top), metric=metric, bands=True
+        frame,
+        widgets.model_colors(names),
+        scale=charts.CurveScale("severity", top),
+        metric=metric,
+        bands=True,
     )
     charts.show(
         chart, key="mean-curve", alt=f"Mean {metric} against severity, a line for each of {', '.join(names)}"

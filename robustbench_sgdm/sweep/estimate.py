@@ -27,7 +27,7 @@ Span = NDArray[np.float64]
 """Seconds, at least and at most: (2,)."""
 
 _STARTUP = np.array([2.0, 15.0])  # a worker process imports the libraries and loads the detectors
-_REPORT = np.array([4.0, 25.0])  # figures, HTML and PDF of a report
+_REPORT = np.array([8.0, 32.0])  # figures, HTML and PDF of a report
 _SCALING = 0.5  # of a core's work that each further core adds at least: they share memory and caches
 _SLOWDOWN = 1.5  # where the machine does other things too
 _SAMPLE_IMAGES = 256  # that a cell's scores and statistics are timed on

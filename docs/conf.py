@@ -28,7 +28,6 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-smartquotes = False  # would make one dash of the two before an option
 suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A namespace without routes, where the system lets users make one.
 NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 
-.PHONY: golden run test test-slow pythons faults check fuzz bench baselines clean
+.PHONY: golden run test test-slow pythons faults check docs fuzz bench baselines clean
 
 run: $(VENV)/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
@@ -25,11 +25,16 @@ faults: $(VENV)/installed  ## kill a small run a hundred times and more, on ever
 fuzz: $(VENV)/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
 	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(NO_NETWORK) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
 
-check: $(VENV)/installed  ## ruff, mypy strict, import-linter
+check: $(VENV)/installed  ## ruff, mypy strict, import-linter, the English of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/prose.py
+
+docs: $(VENV)/installed  ## the site, strictly: site/index.html; nothing is fetched
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto -d build/docs docs site
+	@echo site/index.html
 
 bench: $(VENV)/installed  ## measure speed, as ratios within one run
 	for script in $(filter-out benchmarks/evidence.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
@@ -47,4 +52,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* build dist site docs/reference/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Does a module help under noise, or is it the augmentation? Trains every arm of docs/evidence.md, seed by seed.
+"""Does a module help under noise, or is it the augmentation? Trains the arms of docs/explanation/evidence.md.
 
 What is done is kept: the same command again resumes at the epoch where it stopped, and trains what is missing.
 
@@ -35,7 +35,7 @@ class Group:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# Fixed before the first result, as docs/evidence.md says; nothing here may follow from one.
+# Fixed before the first result, as docs/explanation/evidence.md says; nothing here may follow from one.
 RECIPE: dict[str, Any] = {
     "data": "scenes",
     "recipe": "quick",

@@ -25,6 +25,7 @@ from robustbench_sgdm.detectors import (
 )
 from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
+    REPORT_SECONDS,
     Capacity,
     Executor,
     Plan,
@@ -213,8 +214,12 @@ class Evaluation:
             failed = self._sweep(run, self.plan, progress, on_estimate=on_estimate)
             if not any(isinstance(error, DeviceError) for error in failed):
                 if run.read_latency().empty:
-                    progress("latency of the models", 0, 1)
-                    run.write_latency(measure_latency(self.plan))
+                    stage = "latency of the models"
+                    progress(stage, 0, 100)
+                    latency = measure_latency(
+                        self.plan, progress=lambda share: progress(stage, round(100 * share), 100)
+                    )
+                    run.write_latency(latency)
                 update = make_counter(progress, "PSNR and SSIM", count_measurements(self.plan, run))
                 measure_image_quality(self.plan, run, workers=self._threads, progress=update)
             run.write_results()
@@ -276,6 +281,8 @@ class Evaluation:
             "%s: %s; %d cells stored, %s predictions to make", run.path, plan_size(plan), stored, f"{todo:,}"
         )
         if not units:
+            low, high = REPORT_SECONDS.tolist()
+            on_estimate(Estimate({"report": (low, high)}, 0, self._threads, plan.settings.device))
             return run_sweep(plan, run.store, units=units)
         with self._executor() as executor:
             try:

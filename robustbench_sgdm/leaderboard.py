@@ -7,6 +7,7 @@ named with the reason, and a report is copied only if it begins with a policy by
 
 import base64
 import hashlib
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,7 +175,7 @@ def _run_directories(paths: Sequence[Path]) -> list[Path]:
     """The runs among paths and directly below them, each once; a path that is neither is kept, to be named."""
     found: dict[Path, Path] = {}
     for path in paths:
-        below = [] if is_run(path) else list_runs(path)
+        below = [] if is_run(path) else sorted(list_runs(path))
         for one in below or [path]:
             found.setdefault(one.resolve(), one)
     return list(found.values())
@@ -230,7 +231,7 @@ def _is_inert(content: bytes) -> bool:
     match = _REPORT.match(content)
     if match is None or _REDIRECT.search(content):
         return False
-    policy = match[1].decode("latin-1").replace("&#39;", "'").lower()
+    policy = html.unescape(match[1].decode("latin-1")).lower()
     parts = {name: value for name, _, value in (one.strip().partition(" ") for one in policy.split(";"))}
     closed = ("default-src", "base-uri", "form-action")
     return all(parts.get(name) == "'none'" for name in closed) and not any(
@@ -239,7 +240,7 @@ def _is_inert(content: bytes) -> bool:
     )
 
 
-def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]]) -> pd.DataFrame:
+def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.DataFrame:
     """All networks as one table."""
     rows = [
         {
@@ -258,7 +259,7 @@ def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def _page(shown: Sequence[tuple[Group, Sequence[Mapping[str, Any]]]], reasons: Sequence[str]) -> str:
+def _page(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]], reasons: Sequence[str]) -> str:
     environment: Any = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.root() / "reports"),
         autoescape=True,
@@ -286,5 +287,5 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _interval(row: Mapping[str, Any], statistic: str) -> str:
+def _interval(row: Mapping[Any, Any], statistic: str) -> str:
     return tables.format_interval(row[statistic], row[f"{statistic}_low"], row[f"{statistic}_high"])

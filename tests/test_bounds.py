@@ -550,7 +550,7 @@ def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCapture
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop/manifest.json").symlink_to(tmp_path / "loop/manifest.json")
     (tmp_path / "folder/manifest.json").mkdir(parents=True)
-    os.utime(tmp_path / "r", (1, 1))  # the oldest: listed first
+    os.utime(tmp_path / "r/manifest.json", (1, 1))  # the oldest: listed first
     assert list_runs(tmp_path)[0].name == "r"
     assert listings.list_runs(tmp_path)["name"].tolist() == ["r"]
     for name in [*breaks, "folder"]:

@@ -72,7 +72,7 @@ def test_comparable_runs_are_ranked_together_and_others_apart(
     for model, name in (("b", "b"), ("c", "c"), ("a", "a@one")):
         for column, key in (("mPC", "estimate"), ("mPC_low", "low"), ("mPC_high", "high")):
             assert rows.loc[model, column] == pytest.approx(first.loc[name, key], abs=1e-9)
-        shown = together.set_index("Model").loc[model, "mPC"]
+        shown = dict(zip(together["Model"], together["mPC"], strict=True))[model]
         assert shown.split()[0] == f"{first.loc[name, 'estimate']:.2f}"
 
 
@@ -94,7 +94,7 @@ def test_a_model_without_all_its_cells_is_named_without_a_rank(tmp_path: Path) -
     make_run(tmp_path / "runs", "one", ["a", "b"], LEVELS, images=6, resamples=True, leave=1)
     page, _ = rb.write_leaderboard([tmp_path / "runs"], tmp_path / "site")
     (table,) = tables(page)
-    assert table["Model"].tolist() == ["a", "b"] and "cells are missing" in table.loc[1, "Place"]
+    assert table["Model"].tolist() == ["a", "b"] and "cells are missing" in table["Place"].tolist()[1]
     with pytest.raises(DataError, match="no run can be shown"):
         rb.write_leaderboard([tmp_path / "nothing"], tmp_path / "site")
 

@@ -1,9 +1,9 @@
-"""Writes `detector_parity.csv`: a detector's AP under our corruptions and under the reference's, at severity 3.
+"""Writes `docs/data/detector_parity.csv`: a detector's AP under our corruptions and under the reference's, at severity 3.
 
 Random corruptions are drawn several times by either engine, whose spread says how far apart the means may lie:
 three standard errors, and 0.1 AP in any case.
 
-    python docs/detector_parity.py --data DATA --weights FILE [--model yolov8n] [--seeds 3]
+    python tools/detector_parity.py --data DATA --weights FILE [--model yolov8n] [--seeds 3]
 
 82 cells, of 128 images about 20 minutes on two cores; with --seeds 10, 262 cells. Stopped, the same command resumes.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     found = [_run(options, engine, seed) for seed in seeds for engine in ENGINES]
     table = compared(pd.concat(found))
-    table.to_csv(Path(__file__).with_suffix(".csv"), float_format="%.3f")
+    table.to_csv(Path(__file__).parents[1] / "docs" / "data" / "detector_parity.csv", float_format="%.3f")
     print(table.to_string(float_format="%.2f"))
 
 

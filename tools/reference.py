@@ -7,6 +7,7 @@
 
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +85,9 @@ def _command_section(command: Any, context: Any) -> str:
     about = escape(inspect.cleandoc(command.help or "").replace("\b", ""))
     records = [one.get_help_record(context) for one in command.params]
     rows = [[f"`{names.strip()}`", escape(text)] for names, text in filter(None, records)]
-    return f"\n## {context.command_path}\n\n{about}\n\n    {usage}\n\n{_table(['option', 'what it does'], rows)}"
+    return (
+        f"\n## {context.command_path}\n\n{about}\n\n    {usage}\n\n{_table(['option', 'what it does'], rows)}"
+    )
 
 
 def corruptions_page() -> str:
@@ -95,15 +98,16 @@ def corruptions_page() -> str:
     groups = "\n".join(f"* `{name}`: {_members(registry, name)}" for name in corruption.GROUPS)
     head = f"""# Corruptions
 
-`--noise` takes these names, their aliases, families and groups, joined by commas. `robustbench list corruptions` prints the
-strengths, and `robustbench list corruptions --measure --data DATA` measures them on images of your own.
+`--noise` takes these names, their aliases, families and groups, joined by commas. `robustbench list corruptions`
+prints the strengths, and `robustbench list corruptions --measure --data DATA` measures them on images of your
+own.
 
 Severity 0 is the clean image. 1 to 5 are the published levels; strengths between them are interpolated. Each
 picture shows a photograph (451 x 300 px, corrupted at that size) clean and at severities 1 to 5. PSNR and
 SSIM are means over four photographs of scikit-image ({", ".join(corruption.PHOTOGRAPHS)}).
 
-Boxes are never moved. elastic\\_transform, zoom\\_blur, motion\\_blur, hand\\_shake and rolling\\_shutter displace what they
-frame, as in the published benchmark.
+Boxes are never moved. elastic\\_transform, zoom\\_blur, motion\\_blur, hand\\_shake and rolling\\_shutter
+displace what they frame, as in the published benchmark.
 
 [How pixels are fixed](../../explanation/pixels.md) tells why every machine makes the same ones.
 [Parity with the reference](corruption-parity.md) compares ours with the published code.
@@ -137,7 +141,7 @@ def _corruption_section(one: Corruption, quality: pd.DataFrame) -> str:
     ]
     drawn = "draws random numbers" if one.random else "draws nothing"
     aliases = f"Aliases: {', '.join(f'`{a}`' for a in one.aliases)}. " if one.aliases else ""
-    heads = ["", *(f"severity {s}" for s in SEVERITIES), "unit", "meaning"]
+    heads = ["strength", *(f"severity {s}" for s in SEVERITIES), "unit", "meaning"]
     return f"""
 ### {one.name}
 
@@ -154,7 +158,8 @@ def _placement() -> str:
     return """
 ## How the severities of ours were chosen
 
-halo and block\\_edges have the PSNR of gaussian\\_noise at each severity. ringing, aliasing and chromatic\\_fringes end above it:
+halo and block\\_edges have the PSNR of gaussian\\_noise at each severity. ringing, aliasing and
+chromatic\\_fringes end above it:
 what is left of an image at 10.6 dB is none (its mean colour alone has 14.6 dB). They were placed by what a detector
 still finds. YOLOv8n has this AP on 128 images of COCO val2017, with 43.0 on the clean ones:
 
@@ -178,9 +183,7 @@ def parity_page() -> str:
     wide = frame.pivot_table(
         index=["corruption", "compared"], columns="severity", values="result", aggfunc="first", sort=False
     )
-    rows = [
-        [name, how, *map(str, wide.loc[(name, how)])] for name, how in wide.index.tolist()
-    ]
+    rows = [[name, how, *map(str, wide.loc[(name, how)])] for name, how in wide.index.tolist()]
     heads = [f"severity {s}" for s in SEVERITIES]
     detector = pd.read_csv(DATA / "detector_parity.csv")
     drawn = detector.dropna(subset="error")
@@ -191,11 +194,15 @@ def parity_page() -> str:
             f"{row.imgaug:.2f}",
             str(row.draws),
             f"{row.difference:+.2f}",
-            "" if pd.isna(row.error) else f"{row.error:.2f}",
+            "" if math.isnan(error := float(str(row.error))) else f"{error:.2f}",
             "yes" if row.same else "no",
         ]
         for row in detector.itertuples()
     ]
+    pixels = [[escape(cell) for cell in row] for row in rows if row[1] != "law"]
+    laws = [[escape(row[0]), *row[2:]] for row in rows if row[1] == "law"]
+    columns = ["corruption", "torch", "imgaug", "draws", "difference", "standard error", "within the draw"]
+    together = (drawn["error"] ** 2).sum() ** 0.5 / len(drawn)
     return f"""# Parity with the reference corruptions
 
 `python tools/measure_corruptions.py` measured the pixels, `python tools/detector_parity.py` the AP. The reference is
@@ -206,11 +213,12 @@ imgaug's `imgcorruptlike`, or `imagecorruptions`.
 Share of values that are more than one grey level from the reference, and in brackets the largest distance in levels.
 At most 0.1 % is tolerated. Photographs of scikit-image and COCO.
 
-{_table(["corruption", "compared", *heads], [[escape(c) for c in row] for row in rows if row[1] != "law"])}
-The reference computes in double precision and truncates. Where a rounding of 1e-14 falls below a whole number, its value
-is one level lower; ours allows 0.001 levels for that. Random corruptions are given the field that the reference draws at its
-seed. Only shot\\_noise and impulse\\_noise take a byte from one number, where the reference counts photons, or draws a mask and
-a coin. They are compared in law.
+{_table(["corruption", "compared", *heads], pixels)}
+The reference computes in double precision and truncates. Where a rounding of 1e-14 falls below a whole number,
+its value is one level lower; ours allows 0.001 levels for that. Random corruptions are given the field that the
+reference draws at its
+seed. Only shot\\_noise and impulse\\_noise take a byte from one number, where the reference counts photons, or
+draws a mask and a coin. They are compared in law.
 
 ## Noise in law
 
@@ -218,28 +226,30 @@ Two independent results on one photograph: differences of the mean, the variance
 channels (5 tolerated), and the autocorrelation at its worst lag (6.5 tolerated). Each is in standard deviations of a
 draw.
 
-{_table(["corruption", *heads], [[escape(row[0]), *row[2:]] for row in rows if row[1] == "law"])}
+{_table(["corruption", *heads], laws)}
 ## AP of a detector
 
-AP in percent of YOLOv8n on 128 images of COCO val2017 at severity 3, means over independent draws. The standard error is of
-the spread of the draws of all random corruptions. A difference is within the draw below three standard errors; without a
+AP in percent of YOLOv8n on 128 images of COCO val2017 at severity 3, means over independent draws. The standard
+error is of the spread of the draws of all random corruptions. A difference is within the draw below three
+standard errors; without a
 draw, below 0.1.
 
-{_table(["corruption", "torch", "imgaug", "draws", "difference", "standard error", "within the draw"], [[escape(c) for c in row] for row in table])}
-Random ones together: {drawn["difference"].mean():+.2f}, standard error {(drawn["error"] ** 2).sum() ** 0.5 / len(drawn):.2f}.
+{_table(columns, [[escape(cell) for cell in row] for row in table])}
+Random ones together: {drawn["difference"].mean():+.2f}, standard error {together:.2f}.
 
 These are the draws of version 1 of the random corruptions, from torch's own generators. Seeds 0 to 2 had looked unlike
 chance: snow and fog had failed a first rule, which was then widened, and the random ones together gave -0.54 with a
-standard error of 0.19. Seeds 3 to 5, in the table, were made to be judged on their own, and snow, fog and motion\\_blur show
-nothing there. Over all six draws the random ones together give -0.37, standard error 0.13. frost (-1.04) and
-elastic\\_transform (-0.96, standard error 0.43 each) are lowest, in both halves. That is a twentieth of their loss of AP. Nothing
+standard error of 0.19. Seeds 3 to 5, in the table, were made to be judged on their own, and snow, fog and
+motion\\_blur show nothing there. Over all six draws the random ones together give -0.37, standard error 0.13.
+frost (-1.04) and elastic\\_transform (-0.96, standard error 0.43 each) are lowest, in both halves. That is a
+twentieth of their loss of AP. Nothing
 in their pixels explains it, and these draws do not rule it out.
 """
 
 
 def draw_sheet(one: Corruption) -> Image.Image:
     """A photograph clean and at severities 1 to 5, side by side."""
-    image = np.ascontiguousarray(photographs.chelsea())
+    image = np.ascontiguousarray(photographs.chelsea())  # type: ignore[no-untyped-call]
     batch = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
     shown = [
         corruption.apply_corruption(one, batch, severity, seed=0, image_ids=[0])[0].permute(1, 2, 0).numpy()
@@ -248,7 +258,10 @@ def draw_sheet(one: Corruption) -> Image.Image:
     height = round(image.shape[0] * WIDTH / image.shape[1])
     sheet = Image.new("RGB", ((WIDTH + 4) * len(shown) - 4, height), "white")
     for place, picture in enumerate(shown):
-        sheet.paste(Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.LANCZOS), (place * (WIDTH + 4), 0))
+        sheet.paste(
+            Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.LANCZOS),
+            (place * (WIDTH + 4), 0),
+        )
     return sheet
 
 
@@ -259,8 +272,9 @@ def figures_page() -> str:
 
     robustbench figure NAME RUN --out FILE.svg
 
-The suffix of `--out` decides the format: SVG, PDF or PNG. `run.figure(NAME).save(FILE)` is the same in Python. Every figure has
-one colour per model, a caption in words, and a CSV with its numbers ([columns](../files.md#figures)).
+The suffix of `--out` decides the format: SVG, PDF or PNG. `run.figure(NAME).save(FILE)` is the same in Python.
+Every figure has one colour per model, a caption in words, and a CSV with its numbers
+([columns](../files.md#figures)).
 
 {_table(["name", "shows", "section of the report"], rows)}"""
 
@@ -278,7 +292,8 @@ def measures_page() -> str:
     ]
     return f"""# Measures in use
 
-`robustbench compare RUN --metrics NAME,NAME` takes these names. The [metrics page](../metrics.md) has formulas and references.
+`robustbench compare RUN --metrics NAME,NAME` takes these names. The [metrics page](../metrics.md) has formulas
+and references.
 
 {_table(["name", "what it is", "better", "at the operating confidence"], rows)}"""
 
@@ -349,11 +364,10 @@ def schema_json() -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown that shows it, code in backticks as code."""
+    """Text as Markdown that shows it, code in backticks and options as code."""
+    text = re.sub(r"(?<![`\w-])(--[a-z][\w-]*)(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"`\1`", text)
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        one if one.startswith("`") else re.sub(r"([\\|<>*_\[\]])", r"\\\1", one) for one in parts
-    )
+    return "".join(one if one.startswith("`") else re.sub(r"([\\|<>*_\[\]])", r"\\\1", one) for one in parts)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

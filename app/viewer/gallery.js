@@ -4,7 +4,7 @@
 /** @typedef {{id: number, name: string, width: number, height: number, text: string, boxes: Box[]}} Item */
 /**
  * @typedef {{items: Item[], first: number, of: number, size: number, thumbs: Record<string, string>, lazy: boolean,
- *   colors: Record<string, string>}} Data
+ *   columns: number, colors: Record<string, string>}} Data
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -63,6 +63,8 @@ class Gallery {
     this.observer.disconnect();
     this.find(".grid").replaceChildren(...items.map((item) => this.tile(item)));
     for (const tile of this.find(".grid").children) this.observer.observe(tile);
+    this.root.classList.toggle("row", this.data.columns > 0);
+    if (this.data.columns) this.find(".grid").style.setProperty("--columns", this.data.columns);
     this.find("nav").style.display = of > size ? "" : "none";
     this.find(".previous").disabled = first === 0;
     this.find(".next").disabled = first + items.length >= of;

@@ -162,7 +162,7 @@ def _show_cell(view: RunView, frame: pd.DataFrame, shown: Shown, severity: float
     own = noisy[noisy["class"] == name].dropna(subset="estimate")
     own = own[own["severity"].isna() if math.isnan(severity) else own["severity"] == severity]
     corruptions = [str(c) for c in dict.fromkeys(frame["corruption"])]
-    worst = str(own.loc[own["estimate"].idxmin(), "corruption"]) if len(own) else CLEAN
+    worst = str(own.sort_values("estimate", kind="stable")["corruption"].iloc[0]) if len(own) else CLEAN
     widgets.warn_invalid_query("in", corruptions, "Corruption")
     corruption = str(st.query_params.get("in", ""))
     corruption = corruption if corruption in corruptions else worst

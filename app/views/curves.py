@@ -1,6 +1,7 @@
 """Curves: scores against severity or PSNR for each corruption, and the map of differences."""
 
-import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -8,16 +9,15 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.dashboard import charts, run_data, session, widgets
+from robustbench_sgdm.dashboard import charts, differences, run_data, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
-from robustbench_sgdm.tables import format_number, format_p_value, humanize, identical_sentence, starred
+from robustbench_sgdm.tables import format_number, humanize, identical_sentence, starred
 from robustbench_sgdm.tables.table import STARRED
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
-EVERY = "all"
-NEGLIGIBLE = 0.05  # points; with a smaller difference neither model counts as better
+EVERY, OTHER = "all", "other"
 
 
 @page("Curves", icon=":material/show_chart:", order=2)
@@ -33,34 +33,41 @@ def curves(view: RunView) -> None:
             "Only clean images", "This run has no corruptions. Run it again with `--noise gaussian`."
         )
         return
-    compared, chosen, metric = _controls(view, corruptions)
+    compared, family, metric = _controls(view, corruptions)
     if results[metric].isna().all():
         widgets.empty_state(f"No {metric} here", "The images have no objects of this size.", "")
         return
-    _curves(view, chosen, metric)
+    _curves(view, family, metric)
     _differences(compared, metric)
 
 
-def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, list[str], str]:
-    about = view.run.manifest.corruptions
-    family = {c: about[c].family or "other" for c in corruptions}
-    families = list(dict.fromkeys(family.values()))
-    few = len(corruptions) <= 2 * COLUMNS
-    with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+def _families(view: RunView, corruptions: Sequence[str]) -> dict[str, list[str]]:
+    """The corruptions of each family."""
+    about, families = view.run.manifest.corruptions, dict[str, list[str]]()
+    for name in corruptions:
+        families.setdefault(about[name].family or OTHER, []).append(name)
+    return families
+
+
+def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, dict[str, list[str]], str]:
+    """The run with the chosen baseline, the chosen families, and the metric."""
+    families = _families(view, corruptions)
+    with widgets.control_bar():
+        compared = widgets.select_baseline(view)
         names = [EVERY, *families] if len(families) > 1 else [EVERY]
-        which = widgets.segmented_control(
-            "Corruptions", names, "family", default=EVERY if few else families[0]
-        )
+        which = widgets.segmented_control("Corruptions", names, "family")
         metric = widgets.selectbox(
             "Metric", list(METRICS), "metric", default=run_data.primary_metric(view), width=120
         )
-        compared = widgets.select_baseline(view)
-    return compared, [c for c in corruptions if which in (EVERY, family[c])], metric
+    return compared, families if which == EVERY else {which: families[which]}, metric
 
 
 @widgets.fragment()  # its widgets do not rerun the differences below
-def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
+def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
+    """The mean over all chosen corruptions, then over each family or of each corruption, on the same axes."""
+    names, corruptions = list(view.run.groups), [c for members in families.values() for c in members]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        models = widgets.multiselect("Models", names, "models", default=names, width=420)
         axis = AXES[widgets.segmented_control("Against", list(AXES), "against")]
         bands = widgets.toggle(
             "95 % bands",
@@ -69,8 +76,9 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
             disabled=metric not in robustness.METRICS or not run_data.has_resamples(view),
             help="Bootstrap over images. The page Overview computes them once.",
         )
-    names = list(view.run.groups)
-    models = widgets.multiselect("Models", names, "models", default=names)
+        is_single = len(families) == 1 or widgets.toggle(
+            "Every corruption", "single", value=len(corruptions) <= 2 * COLUMNS
+        )
     if not models:
         widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
         return
@@ -82,30 +90,51 @@ def _curves(view: RunView, corruptions: list[str], metric: str) -> None:
         )
         axis = "severity"
     frame = frame[frame["model"].isin(models)]
+    means = {
+        name: run_data.mean_curve(view, metric, tuple(members), bands)
+        for name, members in ({EVERY: corruptions} | families).items()
+    }
+    means = {name: curve[curve["model"].isin(models)] for name, curve in means.items()}
     colors = widgets.model_colors(names)
+    shown = frame[frame["corruption"].isin([*corruptions, CLEAN])]
+    scale = charts.CurveScale(
+        axis,
+        max(5.0, float(shown[["score", "high"]].max().max()) * 1.05),
+        None if axis == "severity" else (float(shown["psnr"].min()), float(shown["psnr"].max())),
+    )
+
+    def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:
+        st.markdown(f"**{escaping.markdown(title)}**")
+        chart = charts.severity_curves(
+            part, {m: colors[m] for m in models}, scale=scale, metric=metric, bands=bands, height=height
+        )
+        whose = f"a line for each of {', '.join(models)}"
+        charts.show(chart, key=f"curve-{key}", alt=f"{metric} against {axis}, {title}, {whose}")
+
     widgets.show_legend(models)
-    top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    width = min(COLUMNS, len(corruptions))
-    # Stacked in order on a narrow screen.
-    rows = [st.columns(width) for _ in range(0, len(corruptions), width)]
-    for corruption, column in zip(corruptions, itertools.chain(*rows), strict=False):
-        part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
-        with column:
-            st.markdown(f"**{escaping.markdown(humanize(corruption))}**")
-            chart = charts.severity_curves(
-                part.sort_values("severity"),
-                {m: colors[m] for m in models},
-                x=axis,
-                metric=metric,
-                top=top,
-                bands=bands,
-            )
-            charts.show(
-                chart,
-                key=f"curve-{corruption}",
-                alt=f"{metric} against {axis} under {humanize(corruption)}, a line for each of "
-                f"{', '.join(models)}",
-            )
+    if axis == "severity" and len(corruptions) > 1:
+        title = f"Mean over {len(corruptions)} corruptions"
+        draw(title, means[EVERY], EVERY, charts.PLOT_HEIGHT + 70)
+    if axis == "severity" and not is_single:
+        for column, (name, members) in zip(_columns(len(families)), families.items(), strict=False):
+            with column:
+                draw(f"{name}, mean over {len(members)}", means[name], name)
+        return
+    # Families of one corruption each need no headings.
+    groups = families if len(corruptions) > len(families) else {"": corruptions}
+    for name, members in groups.items():
+        if len(groups) > 1:
+            st.subheader(escaping.markdown(name), anchor=False)
+        for column, corruption in zip(_columns(len(members)), members, strict=False):
+            part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]
+            with column:
+                draw(humanize(corruption), part.sort_values("severity"), corruption)
+
+
+def _columns(count: int) -> list[Any]:
+    """A place for each of some panels, row by row; stacked in order on a narrow screen."""
+    width = min(COLUMNS, count)
+    return [column for _ in range(0, count, width) for column in st.columns(width)]
 
 
 def _points(view: RunView, metric: str, bands: bool) -> pd.DataFrame:
@@ -128,7 +157,7 @@ def _differences(view: RunView, metric: str) -> None:
     pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
     if why := run_data.identical_pairs(view).get(pair):
         st.markdown(f"**{escaping.markdown(identical_sentence(*pair, why))}.**")
-    frame = _changes(view, metric, pair)
+    frame = differences.cell_differences(view, metric, pair)
     if frame.empty:
         widgets.empty_state("Nothing to compare yet", "A cell needs both models.")
         return
@@ -148,24 +177,11 @@ def _differences(view: RunView, metric: str) -> None:
     )
     picked = event["selection"].get("cell") or []
     if picked:
-        _open_images(view, pair, frame, str(picked[0]["corruption"]), float(picked[0]["severity"]))
+        cell = str(picked[0]["corruption"]), float(picked[0]["severity"])
+        change = frame.set_index(["corruption", "severity"])["change"].to_dict()[cell]
+        differences.open_images(view, pair, *cell, change)
     with st.expander("Show as a table"):
         _table(frame, metric)
-
-
-def _open_images(
-    view: RunView, pair: tuple[str, str], frame: pd.DataFrame, corruption: str, severity: float
-) -> None:
-    """Open the images of a cell, first those where the model with the higher score finds more."""
-    cell = frame[(frame["corruption"] == corruption) & (frame["severity"] == severity)]
-    change = float(cell["change"].iloc[0])
-    order = "most different" if abs(change) < NEGLIGIBLE else "right finds more"
-    if change <= -NEGLIGIBLE:
-        order = "left finds more"
-    query = {"right": pair[1], "severity": f"{severity:g}", "order": order}
-    if corruption != CLEAN:  # at severity 0 every corruption shows clean images
-        query["corruption"] = humanize(corruption)
-    session.open_page("images", baseline=pair[0], run=view.name, any="false", **query)
 
 
 def _table(frame: pd.DataFrame, metric: str) -> None:
@@ -178,28 +194,3 @@ def _table(frame: pd.DataFrame, metric: str) -> None:
     ).drop(columns="significant")
     names = {"change": f"difference in {metric}", "interval": "95 % interval", "p": "p (Holm)"}
     widgets.show_table(rows.rename(columns=names))
-
-
-def _changes(view: RunView, metric: str, pair: tuple[str, str]) -> pd.DataFrame:
-    """corruption, severity, change (points), interval and p (in words), significant."""
-    keys = ["corruption", "severity"]
-    wide = run_data.pooled_results(view).pivot_table(index=keys, columns="model", values=metric, sort=False)
-    if not set(pair) <= set(wide):
-        return pd.DataFrame()
-    scores = (wide[pair[1]] - wide[pair[0]]).dropna().rename("change").reset_index()
-    table = run_data.intervals(view, metric)
-    if table is None:
-        return scores.assign(interval="not computed", p="–", significant=False)
-    rows = table[
-        (table["statistic"] == "score") & (table["baseline"] == pair[0]) & (table["model"] == pair[1])
-    ]
-    frame = scores[keys].merge(rows, on=keys).dropna(subset="estimate")
-    return frame[keys].assign(
-        change=frame["estimate"],  # of the trainings that are compared, maybe not all
-        interval=[
-            widgets.format_interval(*ends, signed=True)
-            for ends in zip(frame["low"], frame["high"], strict=True)
-        ],
-        p=frame["p_holm"].map(format_p_value),
-        significant=frame["significant"],
-    )

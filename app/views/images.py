@@ -156,11 +156,8 @@ def _select_filters(view: RunView, models: int) -> tuple[str, Filters]:
         placeholder="part of a name, or an id",
     )
     present = set(truth.annotations["category_id"])
-    ids = {
-        str(row.name): int(row.id)
-        for row in truth.categories.set_axis(["id", "name"], axis=1).itertuples(index=False)
-        if row.id in present
-    }
+    categories = zip(truth.categories["name"], truth.categories["category_id"], strict=True)
+    ids = {str(name): int(number) for name, number in categories if number in present}
     name = widgets.selectbox("Class", [ANY_CLASS, *sorted(ids)], "class")
     size = widgets.segmented_control("Size of objects", list(image_selection.SIZES), "size")
     options = [o for o in image_selection.OUTCOMES if models > 1 or o != image_selection.FLIP]
@@ -232,7 +229,7 @@ def _show_gallery(view: RunView, models: Sequence[str], condition: Condition, ch
     first = number * gallery.PAGE
     ids = chosen.ids[first : first + gallery.PAGE]
     _show_remark(f"{escaping.markdown(condition.text)}. {chosen.remark}", has_filters=chosen.is_filtered)
-    may_read = _may_read_images(view)
+    may_read = session.may_read_images(view.run.path)
 
     def open_image(image_id: int) -> None:
         if image_id in chosen.ids:
@@ -283,21 +280,22 @@ def _gallery_items(
 ) -> list[gallery.GalleryItem]:
     """The images of a page: what each model finds, and the objects on which the first two differ."""
     truth = run_data.ground_truth(view)
-    rows = truth.images[truth.images["image_id"].isin(ids)].set_index("image_id")
+    own = truth.images[truth.images["image_id"].isin(ids)]
+    rows = {int(row.image_id): row for row in image_viewer.rows(own)}
     counts = {
         model: _count_kinds(image_selection.outcomes(view, cell), ids) for model, cell in chosen.cells.items()
     }
     boxes = _difference_boxes(view, models, ids, chosen)
     items = []
     for image_id in ids:
-        row = rows.loc[image_id]
         found = " · ".join(str(counts[m].loc[image_id, "matched"]) for m in counts)
         objects = max((counts[m].loc[image_id, ["matched", "missed"]].sum() for m in counts), default=0)
         text = f"{found} of {objects} found" if counts else ""
-        name = str(row["file"]).rsplit("/", 1)[-1]
+        row = rows[image_id]
+        name = str(row.file).rsplit("/", 1)[-1]
         items.append(
             gallery.GalleryItem(
-                image_id, name, int(row["width"]), int(row["height"]), text, boxes.get(image_id, [])
+                image_id, name, int(row.width), int(row.height), text, boxes.get(image_id, [])
             )
         )
     return items
@@ -355,7 +353,7 @@ def _show_image(view: RunView, models: Sequence[str], condition: Condition, chos
     position = chosen.ids.index(image_id)
     own = run_data.ground_truth(view).of_image(image_id)
     image = _run_image(view, image_id, condition)
-    may_read = _may_read_images(view)
+    may_read = session.may_read_images(view.run.path)
     url, problem = image_viewer.placeholder_url(image.width, image.height), ""
     if may_read:
         url, problem = _image_url(image)
@@ -446,15 +444,6 @@ def _detections(view: RunView, model: str, image: RunImage, is_live: bool) -> pd
         inference.detect_cached(detector, image), detector.classes, run_data.ground_truth(view).categories
     )
     return detections.assign(image_id=image.image_id)
-
-
-def _may_read_images(view: RunView) -> bool:
-    """Whether image files may be read: the opened address alone does not read any."""
-    return session.has_interacted() or session.is_confirmed(
-        f"images of {view.run.path}",
-        "Only boxes are shown. The images would be read from the files that this run names.",
-        "Show the images",
-    )
 
 
 def _image_url(image: RunImage) -> tuple[str, str]:

@@ -178,7 +178,7 @@ def _select_picture(view: RunView | None, models: Sequence[Model]) -> Picture | 
             return _sample(widgets.selectbox("Sample", [*SCENES, *_photographs()], "picture", width=170))
     if kind == UPLOAD:
         uploaded = st.file_uploader(
-            f"A photograph, up to {access.MAX_UPLOAD_MEGABYTES} MB; it stays in the server's memory during your visit",
+            f"A photograph, up to {access.MAX_UPLOAD_MEGABYTES:d} MB; it stays in the server's memory during your visit",
             type=list(uploads.FORMATS),
             max_upload_size=access.MAX_UPLOAD_MEGABYTES,
             key="upload",
@@ -207,11 +207,7 @@ def _run_picture(view: RunView) -> Picture | None:
         "Image", "image_number", 1, count, 1, 1, help="Its place in the data.", width=140
     )
     (row,) = image_viewer.rows(truth.images.iloc[int(number) - 1 : int(number)])
-    if not session.has_interacted() and not session.is_confirmed(
-        f"images of {view.run.path}",
-        "The image would be read from the file that this run names.",
-        "Show the image",
-    ):
+    if not session.may_read_images(view.run.path):
         return None
     image = RunImage.from_manifest(view.run.manifest, row, CLEAN, 0.0)
     try:
@@ -267,7 +263,7 @@ def _select_corruption(view: RunView | None) -> tuple[str, float | None]:
             width=420,
         )
         in_units = widgets.toggle("Strength in its own unit", "units")
-    parts = [part for name in names if (part := _select_strength(known[name], in_units))]
+        parts = [part for name in names if (part := _select_strength(known[name], in_units))]
     if not parts:
         return CLEAN, 0.0
     if len(parts) > 1:
@@ -278,38 +274,28 @@ def _select_corruption(view: RunView | None) -> tuple[str, float | None]:
 
 def _select_strength(one: "Corruption", in_units: bool) -> tuple[str, float | None] | None:
     """A part of a composition and its severity, None where it has a strength of its own; None where nothing happens."""
-    words = humanize(one.name)
+    words = escaping.markdown(humanize(one.name))
     if in_units:
         values = {}
-        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-            for parameter in one.parameters:
-                span = (
-                    abs(parameter.strengths[-1] - parameter.strengths[0])
-                    or abs(parameter.strengths[0])
-                    or 1.0
-                )
-                values[parameter.name] = widgets.number_input(
-                    f"{words}: {parameter.name}, {parameter.unit}"
-                    if parameter.unit
-                    else f"{words}: {parameter.name}",
-                    f"{one.name}.{parameter.name}",
-                    parameter.low,
-                    min(parameter.high, max(map(abs, parameter.strengths)) * 10),
-                    float(parameter.strengths[2]),
-                    span / 20,
-                    help=parameter.meaning or None,
-                    width=260,
-                )
-        return f"{one.name}[{', '.join(f'{name}={value:g}' for name, value in values.items())}]", None
-    severity = float(widgets.slider(f"Severity of {words}", f"severity.{one.name}", 0.0, 5.0, 1.5, 0.1))
-    if severity == 0:
-        return None
+        for parameter in one.parameters:
+            first, *_, last = parameter.strengths
+            values[parameter.name] = widgets.number_input(
+                escaping.markdown(f"{humanize(one.name)}: {parameter.name}, {parameter.unit}".rstrip(", ")),
+                f"{one.name}.{parameter.name}",
+                parameter.low,
+                min(parameter.high, max(map(abs, parameter.strengths)) * 10),
+                float(parameter.strengths[2]),
+                (abs(last - first) or abs(first) or 1.0) / 20,
+                help=escaping.markdown(parameter.meaning) or None,
+                width=260,
+            )
+        return f"{one.name}[{','.join(f'{name}={value:g}' for name, value in values.items())}]", None
     units = {parameter.name: parameter.unit for parameter in one.parameters}
-    strengths = (
-        f"{name} {value:.4g} {units[name]}".strip() for name, value in one.strength(severity).items()
-    )
-    st.caption(escaping.markdown(", ".join(strengths)))
-    return f"{one.name}@{severity:g}", severity
+    with st.container(width=280, gap=None):
+        severity = float(widgets.slider(f"Severity of {words}", f"severity.{one.name}", 0.0, 5.0, 1.5, 0.1))
+        strengths = (f"{name} {value:.4g} {units[name]}" for name, value in one.strength(severity).items())
+        st.caption(escaping.markdown(", ".join(strengths)))
+    return (f"{one.name}@{severity:g}", severity) if severity else None
 
 
 def _show(picture: Picture, corruption: str, severity: float | None, models: Sequence[Model]) -> None:
@@ -350,7 +336,7 @@ def _show(picture: Picture, corruption: str, severity: float | None, models: Seq
             mapped = inference.map_to_categories(frame, detector.classes, truth.categories)
             boxes = image_viewer.viewer_boxes(truth, mapped.assign(image_id=picture.image_id))
             panes.append({"title": title, "boxes": boxes})
-    if picture.is_photograph:
+    if picture.is_photograph and truth is None:
         _warn_about_photograph(titles, detectors)
     height, width = picture.pixels.shape[:2]
     state = image_viewer.show(
@@ -448,7 +434,7 @@ def _show_objects(
     st.markdown(f"{all_of_them} **{missed_by_all:d} of {len(objects):d}** objects that are {which}.")
     bar = st.column_config.ProgressColumn
     shown = objects.assign(found=found.sum(axis=1)).sort_values("found", kind="stable").drop(columns="found")
-    shown = shown.rename(columns={"category": "object", **{place: f"model {place}" for place in places}})
+    shown.columns = pd.Index(["object", *(f"model {place}" for place in places)])
     widgets.show_table(
         shown,
         width=min(1100, 220 + 220 * len(titles)),

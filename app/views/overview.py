@@ -1,5 +1,7 @@
 """Overview: the verdict, the leaderboard and downloads."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -10,21 +12,42 @@ import streamlit as st
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
-from robustbench_sgdm.dashboard import jobs, run_data, sources, widgets
+from robustbench_sgdm.dashboard import (
+    charts,
+    differences,
+    gallery,
+    image_viewer,
+    jobs,
+    run_data,
+    run_images,
+    session,
+    sources,
+    widgets,
+)
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import (
+    Ranking,
+    Verdict,
     describe_set,
     format_number,
     format_time_ratio,
     humanize,
     identical_sentence,
+    starred,
     verdicts,
 )
 
 EVERY = "all"
+MOST_VERDICTS = 3
+"""Comparisons that are told before the details."""
+
+FLIPPED_IMAGES = 2
+"""Images for each direction of flips."""
+
+_FLIP = "overview: opened flip"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
 CONDITIONS = {  # on which scores depend beside the model
     "data": "Data",
@@ -43,16 +66,22 @@ def overview(view: RunView) -> None:
     if results.empty:
         widgets.empty_state("No results yet", "Cells appear here as soon as they are complete.")
         return
-    view, family, size, others = _show_filters(view)
+    view, pair, family, size = _show_filters(view)
     metric = SIZES.get(size) or run_data.primary_metric(view)
     with st.container(key="verdict"):
         verdict = st.empty()
+    story = st.empty()
+    others = _select_other_runs(view)
     board = st.empty()
+    over = _corruption_set(view, family)
     if not run_data.has_cached_intervals(view, metric):  # scores alone come at once
         _show_board(view, family, metric, others, board, None)
     table = run_data.intervals(view, metric)
     with verdict.container():
-        _show_verdict(view, metric, _corruption_set(view, family), table)
+        _show_verdict(view, metric, over, table)
+    if over is not None:
+        with story.container(key="story"):
+            _show_story(view, metric, pair, over)
     _show_board(view, family, metric, others, board, table)
     if not (run_data.has_resamples(view) and view.run.files.is_file("report.pdf")):
         _offer_report(view)
@@ -82,21 +111,31 @@ def _show_state(view: RunView) -> None:
     st.code(command, language="bash", wrap_lines=True)
 
 
-def _show_filters(view: RunView) -> tuple[RunView, str, str, list[str]]:
+def _show_filters(view: RunView) -> tuple[RunView, tuple[str, str] | None, str, str]:
     families = list(dict.fromkeys(f for f in run_data.corruption_sets(view).values() if f))
     with widgets.control_bar():
         compared = widgets.select_baseline(view)
+        pair = _select_pair(compared)
         family = widgets.segmented_control("Corruptions", [EVERY, *families], "family") if families else EVERY
         size = widgets.segmented_control("Objects", [EVERY, *SIZES], "size")
-        other_runs = [n for n in sources.available_runs() if n != view.name]
-        beside = (
-            widgets.multiselect(
-                "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=230
-            )
-            if other_runs
-            else []
-        )
-    return compared, family, size, beside
+    return compared, pair, family, size
+
+
+def _select_other_runs(view: RunView) -> list[str]:
+    other_runs = [n for n in sources.available_runs() if n != view.name]
+    if not other_runs:
+        return []
+    return widgets.multiselect(
+        "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=420
+    )
+
+
+def _select_pair(view: RunView) -> tuple[str, str] | None:
+    """The two models whose difference is shown; None if the run has one model."""
+    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.baseline_pairs}
+    if len(named) < 2:
+        return next(iter(named.values()), None)
+    return named[widgets.selectbox("Difference", list(named), "pair", width=210)]
 
 
 def _show_board(
@@ -258,12 +297,26 @@ def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table:
                 "Use the button below to compute them."
             )
     else:
-        for verdict in verdicts(table, view.run.baseline_pairs, metric, over, same):
+        told = verdicts(table, view.run.baseline_pairs, metric, over, same)
+        for verdict in told[:MOST_VERDICTS]:
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")
-            if verdict.details:
-                st.markdown("\n".join(f"* {escaping.markdown(detail)}." for detail in verdict.details))
+        if any(verdict.details for verdict in told) or len(told) > MOST_VERDICTS:
+            more = len(told) - MOST_VERDICTS
+            others = f", and {more} more comparison{'s' * (more != 1)}" if more > 0 else ""
+            with st.expander(f"By family, relative to clean, on clean images{others}"):
+                _show_details(told)
     if not view.run.baseline_pairs:
         _show_single_model(_leaderboard(view, metric, over).iloc[0], metric, over)
+
+
+def _show_details(told: Sequence[Verdict]) -> None:
+    for number, verdict in enumerate(told):
+        if number >= MOST_VERDICTS:
+            st.markdown(f"### {escaping.markdown(verdict.headline)}.")
+        elif len(told) > 1:
+            st.markdown(f"**{escaping.markdown(verdict.headline)}.**")
+        if verdict.details:
+            st.markdown("\n".join(f"* {escaping.markdown(detail)}." for detail in verdict.details))
 
 
 def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> None:
@@ -282,6 +335,173 @@ def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> Non
     )
     if pd.notna(row["rPC"]):  # undefined for a clean score of 0
         st.markdown(f"It keeps {format_number(row['rPC'])} % of its clean {score}.")
+
+
+def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: CorruptionSet) -> None:
+    """The mean curve, the map of differences, the best and worst corruptions, and images where the models differ."""
+    story = run_data.story(view, metric, run_data.has_resamples(view))
+    rankings = [r for r in story.rankings if pair is None or (r.baseline, r.model) == pair]
+    left, middle, right = st.columns([1.15, 1.15, 0.9], gap="medium")
+    with left:
+        _show_curve(view, metric, over)
+    with middle:
+        if pair is not None:
+            _show_map(view, metric, pair, over)
+    with right if pair is not None else middle:
+        for ranking in rankings[:1] if pair is not None else rankings[:2]:
+            _show_extremes(view, ranking, metric, over)
+    if pair is not None:
+        _show_flips(view, pair, next(iter(rankings), None), over)
+
+
+def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
+    names = list(view.run.groups)
+    frame = run_data.mean_curve(view, metric, over.corruptions, bands=True)
+    if frame.empty:
+        return
+    top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
+    st.markdown(f"**Mean {escaping.markdown(metric)}** over {len(over.corruptions)} corruptions")
+    chart = charts.severity_curves(
+        frame,
+        widgets.model_colors(names),
+        scale=charts.CurveScale("severity", top),
+        metric=metric,
+        bands=True,
+    )
+    charts.show(
+        chart, key="mean-curve", alt=f"Mean {metric} against severity, a line for each of {', '.join(names)}"
+    )
+    widgets.show_legend(names)
+    if st.button("All curves", key="to_curves", icon=":material/show_chart:", type="tertiary"):
+        session.open_page("curves", run=view.name)
+
+
+def _show_map(view: RunView, metric: str, pair: tuple[str, str], over: CorruptionSet) -> None:
+    frame = differences.cell_differences(view, metric, pair)
+    frame = frame[frame["corruption"].isin(over.corruptions)] if len(frame) else frame
+    if frame.empty:
+        st.caption("No cell of both models is complete yet.")
+        return
+    title = f"{escaping.markdown(pair[1])} − {escaping.markdown(pair[0])}"
+    st.markdown(f"**{title}**, points of {escaping.markdown(metric)}")
+    chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark", compact=True)
+    event = charts.show(
+        chart,
+        on_select="rerun",
+        selection_mode="cell",
+        key="overview-map",
+        alt=f"Heat map of {metric} of {pair[1]} minus {pair[0]}, by corruption and severity",
+    )
+    significant = " \\* significant." if frame["significant"].any() else ""
+    st.caption(f"Blue: better, orange: worse.{significant} Click a cell to see its images.")
+    if picked := event["selection"].get("cell"):
+        cell = str(picked[0]["corruption"]), float(picked[0]["severity"])
+        change = frame.set_index(["corruption", "severity"])["change"].to_dict()[cell]
+        differences.open_images(view, pair, *cell, change)
+
+
+def _show_extremes(view: RunView, ranking: Ranking, metric: str, over: CorruptionSet) -> None:
+    """The corruptions under which a model does best and worst; each leads to its images."""
+    values = [one for one in ranking.values if one.corruption in over.corruptions]
+    if not values:
+        return
+    own = replace(ranking, values=values)
+    what = {"difference": f"difference in {metric}", "loss": f"{metric} lost", "score": metric}[ranking.by]
+    pair = (ranking.baseline or ranking.model, ranking.model)
+    for title, ones in (("Best", own.best), ("Worst", own.worst)):
+        if not ones:
+            continue
+        st.markdown(f"**{title}** for {escaping.markdown(ranking.model)}, {escaping.markdown(what)}")
+        for one in ones:
+            signed = ranking.by == "difference"
+            value = starred(format_number(one.value, signed=signed), one.significant)
+            ends = widgets.format_interval(one.low, one.high, signed=signed)
+            interval = f" [{ends}]" if ends != "–" else ""
+            if st.button(
+                escaping.markdown(f"{humanize(one.corruption)}: {value}{interval}"),
+                key=f"extreme {ranking.model} {one.corruption}",
+                type="tertiary",
+            ):
+                sign = one.value if ranking.by == "difference" else 0.0
+                differences.open_images(
+                    view, pair, one.corruption, _middle_severity(over, one.corruption), sign
+                )
+
+
+def _middle_severity(over: CorruptionSet, corruption: str) -> float:
+    levels = sorted(severity for name, severity in over.cells if name == corruption)
+    return levels[len(levels) // 2]
+
+
+@widgets.fragment()
+def _show_flips(view: RunView, pair: tuple[str, str], ranking: Ranking | None, over: CorruptionSet) -> None:
+    """Four images of the best and the worst corruption in which only one of the models still finds objects."""
+    if ranking is None or not ranking.values:
+        return
+    names = [one.corruption for one in ranking.values if one.corruption in over.corruptions]
+    cells = tuple((name, _middle_severity(over, name)) for name in dict.fromkeys((names[0], names[-1])))
+    left, right = view.run.match_trainings(*pair)[0]
+    try:
+        flips = run_data.flips(view, left, right, cells)
+        truth = run_data.ground_truth(view)
+    except DataError:  # no ground truth, or scores without detections
+        return
+    shown = [
+        (keeper, row)
+        for keeper, frame in flips.examples(FLIPPED_IMAGES).items()
+        for row in image_viewer.rows(frame)
+    ]
+    if not shown:
+        return
+    st.markdown("**Where they differ**")
+    items, found = [], {}
+    for keeper, row in shown:
+        objects = flips.objects[
+            (flips.objects["corruption"] == row.corruption) & (flips.objects["image_id"] == row.image_id)
+        ]
+        places = truth.annotations.iloc[objects["annotation"]]
+        boxes = [
+            {side: float(getattr(place, side)) for side in ("x", "y", "w", "h")}
+            | {"kind": "matched" if side_kept == "model" else "missed"}
+            for side_kept, place in zip(objects["keeper"], image_viewer.rows(places), strict=True)
+        ]
+        (about,) = image_viewer.rows(truth.images[truth.images["image_id"] == row.image_id])
+        finder, number = (right, int(row.kept)) if keeper == "model" else (left, int(row.lost))
+        where = f"{humanize(row.corruption)}, severity {row.severity:g}"
+        items.append(
+            gallery.GalleryItem(
+                int(row.image_id),
+                where,
+                int(about.width),
+                int(about.height),
+                f"only {finder} finds {number} object{'s' * (number != 1)}",
+                boxes,
+            )
+        )
+        found[int(row.image_id)] = (row, about, 1.0 if keeper == "model" else -1.0)
+
+    def thumbnail(image_id: int) -> str:
+        row, about, _ = found[image_id]
+        image = run_images.RunImage.from_manifest(
+            view.run.manifest, about, row.corruption, float(row.severity)
+        )
+        try:
+            return run_images.preview_url(image, image_viewer.PREVIEW_SIDE)
+        except RobustBenchError:
+            return image_viewer.placeholder_url(image.width, image.height)
+
+    may_read = session.may_read_images(view.run.path)
+    gallery.show(
+        items,
+        (0, len(items)),
+        thumbnail if may_read else None,
+        key="flips",
+        on_open=partial(st.session_state.__setitem__, _FLIP),
+        columns=len(items),
+    )
+    if (opened := st.session_state.pop(_FLIP, None)) in found:
+        row, _, sign = found[opened]
+        differences.open_images(view, pair, row.corruption, float(row.severity), sign, image=opened)
 
 
 def _offer_report(view: RunView) -> None:

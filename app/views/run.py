@@ -1,121 +1,170 @@
 """Run: start a run from a form, watch it, stop it. It continues when the browser is closed."""
 
 import os
+import shlex
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import corruption
-from robustbench_sgdm.config import check_severities
-from robustbench_sgdm.core import escaping, parsing
+from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
-from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import jobs, run_data, session, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
+from robustbench_sgdm.dashboard.run_form import RunForm
 from robustbench_sgdm.store import list_runs
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "camera", "all")
 REFRESH_SECONDS = 2.0
-MAX_FORM = 10_000
-"""Characters that the form takes."""
+MOST_CARDS, MOST_HISTORY = 6, 200
+"""Started runs that are shown whole, and that are listed."""
 
 
-@page("Run", icon=":material/play_circle:", order=7)
+@page("Start", icon=":material/play_circle:", order=7)
 def run() -> None:
     """The form, then the runs that were started here."""
     st.caption(
-        "A run continues in its own process when you close this page. If it stops, start it again here or in a "
-        "terminal to resume it."
+        "A run continues in its own process when you close this page. If it stops, resume it here or start it again in "
+        "a terminal."
     )
     _show_form()
     st.subheader("Started here", anchor=False)
     _show_started()
 
 
+@st.cache_data(ttl=30, show_spinner=False)
+def _files(inputs: tuple[Path, ...], endings: tuple[str, ...]) -> list[str]:
+    """The files that may be picked; `inputs` are the folders, by which the cache goes."""
+    return sources.input_files(endings)
+
+
 def _show_form() -> None:
-    with st.form("sweep", border=True):
+    """The settings, checked at every change; the command that they are; what it costs; and a button that starts it."""
+    inputs = sources.sources().inputs
+    weights = _files(inputs, sources.WEIGHTS)
+    with st.container(border=True):
         first, second = st.columns(2)
         with first:
             models = st.multiselect(
                 "Models",
-                EMBEDDED,
+                [*EMBEDDED, *weights],
                 default=EMBEDDED[:1],
                 accept_new_options=True,
-                help="Names from `robustbench list models`, or paths of checkpoints. A module variant adds its baseline.",
+                help="Names from `robustbench list models`, or paths of files. A module variant adds its baseline.",
             )
             noise = st.multiselect(
                 "Corruptions and groups",
                 [*GROUPS, *BENCHMARK, *HOLDOUT],
                 default=["gaussian_noise"],
                 accept_new_options=True,
+                help="Also a composition, such as `fog+gaussian_noise` or `fog@2+gaussian_noise@4`, and a strength in "
+                "its own unit, such as `gaussian_noise[sigma=0.15]`.",
             )
             severities = st.text_input("Severities", "0-5", help="Ranges and numbers from 0 (clean) to 5.")
+            baseline = st.selectbox(
+                "Baseline",
+                ["", *models],
+                format_func=lambda name: escape_control_chars(name) or "each variant's own, else the first",
+            )
         with second:
-            data = st.text_input(
+            data = st.selectbox(
                 "Data",
-                "scenes",
+                ["scenes", "coco", *_files(inputs, sources.DATA)],
+                accept_new_options=True,
+                format_func=escape_control_chars,
                 help="`scenes` (embedded), `coco`, a COCO json or an Ultralytics dataset YAML.",
+            )
+            given = st.multiselect(
+                "Weights",
+                weights,
+                accept_new_options=True,
+                placeholder="the models' own",
+                help="A file for every model, one each in order, or NAME=FILE.",
             )
             fraction = st.slider("Share of the images", 0.02, 1.0, 0.25, 0.01)
             name = st.text_input("Name of the run directory", "from-dashboard")
-        same = st.checkbox(
-            "Allow models with identical detections",
-            help="An untrained module changes nothing. Without this option, such a run is rejected.",
-        )
+        with st.expander("More settings"):
+            more = _more_settings()
+        form = RunForm(models, noise, severities, str(data), given, baseline, fraction=fraction, **more)
+        try:
+            words = form.to_arguments()
+            jobs.check_name(name)
+        except RobustBenchError as error:
+            st.error(escaping.markdown(error), icon=":material/error:")
+            words = []
+        else:
+            st.code(
+                escape_control_chars(shlex.join(["robustbench", "run", *words])),
+                language=None,
+                wrap_lines=True,
+            )
+        if known := jobs.known_estimate(words):
+            st.info(escaping.markdown(known), icon=":material/schedule:")
         with st.container(horizontal=True):
-            is_estimate = st.form_submit_button("Estimate the cost", icon=":material/schedule:")
-            is_start = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
-    if not (is_estimate or is_start):
-        return
+            is_estimate = st.button(
+                "Estimate the cost", icon=":material/schedule:", disabled=not words or bool(known)
+            )
+            is_start = st.button("Start", type="primary", icon=":material/play_arrow:", disabled=not words)
     try:
-        arguments = _arguments(models, noise, severities, data)
-        arguments += ["--fraction", f"{fraction:g}", *["--yes"] * same]
-        _estimate(arguments) if is_estimate else _start(arguments, name)
+        if is_estimate:
+            with st.spinner("Timing models and corruptions on one image"):
+                jobs.estimate_cost(words)
+            st.rerun()
+        if is_start:
+            _start(words, name)
     except RobustBenchError as error:
         st.error(escaping.markdown(error), icon=":material/error:")
 
 
-def _arguments(models: list[str], noise: list[str], severities: str, data: str) -> list[str]:
-    """Arguments of `robustbench run`, parsed as the command line does.
-
-    Raises:
-        UsageError: an unknown name, a number out of bounds, a file outside the allowed folders, or code to run.
-    """
-    texts = [*models, *noise, severities, data]
-    if "\0" in "".join(texts):
-        raise UsageError("the form contains a null character; remove it")
-    if sum(map(len, texts)) > MAX_FORM:
-        raise UsageError(
-            f"this page takes at most {MAX_FORM:,} characters; name groups of corruptions, or start the run in a terminal"
+def _more_settings() -> dict[str, Any]:
+    """What most runs leave as it is."""
+    default = RunForm([], [])
+    columns = st.columns(3)
+    with columns[0]:
+        imgsz = st.number_input(
+            "Image size, px", 0, 4096, default.imgsz, 32, help="0: the size of the training."
         )
-    named = [*parsing.split_list(models, parsing.find_file), data]
-    if bad := [name for name in named if name.startswith("-")]:
-        raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
-    for name in named:
-        folder = name.removeprefix("hf:")
-        # Before any check whose message would tell whether such a file exists.
-        sources.check_input_path(folder)
-    items, selected = parsing.parse_models(models), parsing.split_list(noise)
-    levels = check_severities(parsing.parse_severities([severities]))
-    if not items or not selected:
-        raise UsageError("choose at least one model and one corruption")
-    code = [item for item in items if ":" in item and not parsing.find_file(item)]
-    if code := [item for item in code if not parsing.is_library_model(item)]:
-        raise UsageError(
-            f"{code[0]} names code to run, which this page does not allow; start the run in a terminal"
+        split = st.selectbox("Split", ["val", "train", "test"])
+        images = st.text_input(
+            "Image folder", help="Of a COCO json, unless it is in a usual place beside it."
         )
-    corruption.load_corruptions().select(selected)
-    arguments = [word for item in items for word in ("--model", item)]
-    arguments += [word for item in selected for word in ("--noise", item)]
-    return [*arguments, "--severity", ",".join(f"{level:g}" for level in levels), "--data", data]
-
-
-def _estimate(arguments: list[str]) -> None:
-    with st.spinner("Timing models and corruptions on one image"):
-        text = jobs.estimate_cost(arguments)
-    st.info(escaping.markdown(text), icon=":material/schedule:")
+        seed = st.number_input("Seed", 0, 2**31 - 1, default.seed)
+    with columns[1]:
+        conf = st.number_input("Least confidence", 0.0, 1.0, default.conf, 0.001, format="%.3f")
+        iou = st.number_input("IoU of the suppression", 0.0, 1.0, default.iou, 0.05)
+        max_det = st.number_input("Most boxes of an image", 1, 10_000, default.max_det)
+        runtime = st.selectbox("Runtime of checkpoints", ["pytorch", "auto", "onnx", "openvino", "tensorrt"])
+    with columns[2]:
+        device = st.text_input("Device", placeholder="the first GPU, else the CPU", help="cpu, cuda, cuda:1")
+        batch = st.number_input(
+            "Batch", 0, 1024, 0, help="Images of a forward pass; 0: 4 on the CPU, 32 on a GPU."
+        )
+        workers = st.number_input("Worker processes", 0, 256, 0, help="0: threads of one process.")
+        no_baseline = st.checkbox("Run variants without their baselines")
+        same = st.checkbox(
+            "Allow models with identical detections",
+            help="An untrained module changes nothing. Without this option, such a run is rejected.",
+        )
+    return {
+        "imgsz": imgsz,
+        "split": split,
+        "images": images,
+        "seed": seed,
+        "conf": conf,
+        "iou": iou,
+        "max_det": max_det,
+        "runtime": runtime,
+        "device": device.strip(),
+        "batch": batch,
+        "workers": workers,
+        "no_baseline": no_baseline,
+        "allow_identical": same,
+    }
 
 
 def _start(arguments: list[str], name: str) -> None:
@@ -126,15 +175,25 @@ def _start(arguments: list[str], name: str) -> None:
 
 @widgets.fragment(run_every=REFRESH_SECONDS)
 def _show_started() -> None:
-    project = sources.sources().project
-    paths = jobs.started_runs(project)[:6]
+    paths = jobs.started_runs(sources.sources().project)
     if not paths:
         widgets.empty_state(
             "No runs started yet", "Runs that you start appear here.", ":material/play_circle:"
         )
-    for path in paths:
+    for path in paths[:MOST_CARDS]:
         with st.container(border=True, key=_key("started", path)):
             _show_job(path)
+    if older := paths[MOST_CARDS:MOST_HISTORY]:
+        with st.expander(f"{len(older):d} older"):
+            rows = [{"run": p.name, "started": datetime.fromtimestamp(jobs.started_at(p))} for p in older]
+            widgets.show_table(
+                pd.DataFrame(rows),
+                column_config={
+                    "run": st.column_config.TextColumn("Run"),
+                    "started": st.column_config.DatetimeColumn("Started", format="D MMM YYYY, HH:mm"),
+                },
+                alt="Runs that were started here before",
+            )
 
 
 def _key(what: str, path: Path) -> str:
@@ -144,14 +203,19 @@ def _key(what: str, path: Path) -> str:
 
 def _show_job(path: Path) -> None:
     is_running, is_stopping = jobs.is_running(path), jobs.is_stopping(path)
+    progress, stages = None, {}
     try:
-        progress = jobs.job_progress(run_data.open_run(path.name, path).run)
+        opened = run_data.open_run(path.name, path).run
+        progress = jobs.job_progress(opened)
+        stages = jobs.stages(path, opened, progress)
     except (RobustBenchError, OSError, LookupError, TypeError, ValueError):
-        progress = None
+        pass
+    is_complete = progress is not None and progress.complete == progress.cells
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
         state = ":orange[stopping …]" if is_stopping else _state(is_running, progress)
-        st.markdown(f"**{escaping.markdown(path.name)}** · {state}")
+        started = f"{datetime.fromtimestamp(jobs.started_at(path)):%d %B, %H:%M}"
+        st.markdown(f"**{escaping.markdown(path.name)}** · {state} · started {escaping.markdown(started)}")
     with side:
         if is_running:
             st.button(
@@ -163,8 +227,13 @@ def _show_job(path: Path) -> None:
                 args=(path,),
                 width="stretch",
             )
-        elif (
-            progress
+        elif not is_complete and st.button(
+            "Resume", key=_key("resume", path), icon=":material/resume:", width="stretch"
+        ):
+            _resume(path)
+        if (
+            not is_running
+            and progress
             and progress.complete
             and st.button("Open", key=_key("open", path), icon=":material/leaderboard:", width="stretch")
         ):
@@ -172,8 +241,30 @@ def _show_job(path: Path) -> None:
     if progress is not None:
         cells = f"{progress.complete} of {progress.cells} cells complete"
         st.progress(progress.share, f"{cells}{_time_left(path, progress)}" if is_running else cells)
+        st.caption(_stages(stages))
+    why = "" if is_running or is_complete else jobs.failure_reason(path)
+    if why and not why.startswith("stopped;"):  # which the state says already
+        st.error(escaping.markdown(why), icon=":material/error:")
     with st.expander("Log"):
         st.code(escape_control_chars(jobs.read_log(path), "\n") or "empty", language=None)
+
+
+def _stages(stages: dict[str, float]) -> str:
+    """Each stage with whether it is done, begun or to come."""
+    marks = {
+        name: "✓" if share >= 1 else "○" if share == 0 else f"{100 * share:.0f} %"
+        for name, share in stages.items()
+    }
+    return " · ".join(f"{mark} {name}" for name, mark in marks.items())
+
+
+def _resume(path: Path) -> None:
+    """Start a run again as it was started. What its directory says of that is checked like what a visitor types."""
+    try:
+        words = RunForm.from_arguments(jobs.arguments(path)).to_arguments()
+        _start(words, path.name)
+    except RobustBenchError as error:
+        st.error(escaping.markdown(error), icon=":material/error:")
 
 
 def _state(is_running: bool, progress: jobs.JobProgress | None) -> str:
@@ -183,7 +274,7 @@ def _state(is_running: bool, progress: jobs.JobProgress | None) -> str:
         return ":red[failed to start]; see the log"
     if progress.complete == progress.cells:
         return ":green[complete]"
-    return ":orange[stopped]; start it again to resume"
+    return ":orange[stopped]"
 
 
 def _time_left(path: Path, progress: jobs.JobProgress) -> str:

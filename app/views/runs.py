@@ -19,7 +19,7 @@ def runs() -> None:
     if not session.has_interacted() and (len(paths) < 2 or "run" in st.query_params):
         session.forward("overview")
     if not paths:
-        widgets.empty_state("No runs yet", "Start one on the page **Run**.", ":material/play_circle:")
+        widgets.empty_state("No runs yet", "Start one on the page **Start**.", ":material/play_circle:")
         return
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.text_input(

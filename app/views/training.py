@@ -1,4 +1,4 @@
-"""Training: loss curves of training runs."""
+"""Training: losses, AP and learning rate of training runs, and what was wrong with them."""
 
 from pathlib import Path
 
@@ -8,18 +8,25 @@ import streamlit as st
 import robustbench_sgdm
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.dashboard import charts, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.figures.losses import smooth_values
 from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs, logs_without_record, read_logs
+from robustbench_sgdm.store.schema import TrainingResult
 
 EMBEDDED = "embedded weights"
+PROGRESS = [  # title, column, smoothing, factor
+    ("AP on the validation images, %", "metrics/mAP50-95(B)", 0.0, 100.0),
+    ("AP50 on the validation images, %", "metrics/mAP50(B)", 0.0, 100.0),
+    ("learning rate", "lr/pg0", 0.0, 1.0),
+]
 
 
 @page("Training", icon=":material/trending_down:", order=5)
 def training() -> None:
-    """Select trainings, split and epochs; see a chart for each loss."""
+    """Select trainings, split and epochs; see a chart for each loss, for AP and for the learning rate."""
     logs, problems = _read_logs()
     for problem in problems:
         st.warning(escaping.markdown(problem), icon=":material/error:")
@@ -42,6 +49,7 @@ def training() -> None:
         smooth = float(widgets.slider("Smoothing, share of the epochs", "smooth", 0.0, 0.2, 0.02, 0.01))
         epochs = widgets.slider("Epochs", "epochs", 1, longest, (1, longest), 1) if longest > 1 else (1, 1)
     _show_charts([logs[n] for n in chosen], split, smooth, (int(epochs[0]), int(epochs[1])))
+    _show_health({name: logs[name] for name in chosen})
 
 
 def _read_logs() -> tuple[dict[str, TrainingLog], list[str]]:
@@ -81,19 +89,20 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
     names = [group.name for group in groups]
     colors = widgets.model_colors(names)
     widgets.show_legend(names)
-    for column, loss in zip(st.columns(len(LOSSES)), LOSSES, strict=True):
-        name = f"{split}/{loss}_loss"
-        with column:
-            st.markdown(f"**{loss} loss**")
-            curves = [_curve(group, name, smooth) for group in groups]
-            if all(curve.empty for curve in curves):
-                st.caption(f"These logs have no {split} losses.")
-                continue
-            charts.show(
-                charts.loss_curves(pd.concat(curves), colors, epochs),
-                key=f"loss-{loss}",
-                alt=f"{loss} loss against the epoch, a line for each of {', '.join(names)}",
-            )
+    panels = [(f"{loss} loss", f"{split}/{loss}_loss", smooth, 1.0) for loss in LOSSES]
+    for row in (panels, PROGRESS):
+        for column, (title, name, window, factor) in zip(st.columns(len(row)), row, strict=True):
+            with column:
+                st.markdown(f"**{escaping.markdown(title)}**")
+                curves = [_curve(group, name, window, factor) for group in groups]
+                if all(curve.empty for curve in curves):
+                    st.caption("These logs do not have it.")
+                    continue
+                charts.show(
+                    charts.loss_curves(pd.concat(curves), colors, epochs),
+                    key=f"chart-{title}",
+                    alt=f"{title} against the epoch, a line for each of {', '.join(names)}",
+                )
     pooled = ", ".join(escaping.markdown(group.label) for group in groups if len(group.logs) > 1)
     st.caption(
         "Line: smoothed mean over seeds. Faint line: raw mean. Band: range over seeds. "
@@ -111,9 +120,34 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
         st.caption("Zoom with the wheel, move by dragging.")
 
 
-def _curve(group: LogGroup, name: str, smooth: float) -> pd.DataFrame:
+def _show_health(logs: dict[str, TrainingLog]) -> None:
+    """What was wrong with trainings, of those that say it."""
+    findings = {name: _findings(log.path.parent) for name, log in logs.items()}
+    told = {name: lines for name, lines in findings.items() if lines is not None}
+    if not told:
+        return
+    st.subheader("Health", anchor=False)
+    ill = [name for name, lines in told.items() if lines]
+    for line in dict.fromkeys(line for lines in told.values() for line in lines):
+        names = ", ".join(name for name in ill if line in told[name])
+        st.warning(
+            f"**{escaping.markdown(line)}**\n\n{escaping.markdown(names)}", icon=":material/monitor_heart:"
+        )
+    if well := len(told) - len(ill):
+        st.caption(f"Nothing was found wrong with {well:d} of {len(told):d} trainings.")
+
+
+def _findings(folder: Path) -> tuple[str, ...] | None:
+    """What was wrong with a training, a line each; None where nothing says."""
+    try:
+        return TrainingResult.read(folder / "result.json", SafeDirectory(folder)).health
+    except RobustBenchError:
+        return None
+
+
+def _curve(group: LogGroup, name: str, smooth: float, factor: float = 1.0) -> pd.DataFrame:
     """model, epoch, mean, smooth, low, high."""
-    table = group.losses(name)
+    table = group.losses(name) * factor
     mean = table.mean(axis=1)
     return pd.DataFrame(
         {

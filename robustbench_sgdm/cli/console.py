@@ -4,14 +4,13 @@ import itertools
 import logging
 import os
 import re
-import textwrap
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import typer
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -146,13 +145,24 @@ def _column_widths(table: Table) -> list[int]:
     """Of each column's cells, and of its head when that is folded."""
     widths = []
     for index, column in enumerate(table.columns):
-        pieces = textwrap.wrap(terminal(column), _SHORT_HEAD) or [""]
         cells = max((cell_len(terminal(row[index])) for row in table.rows), default=0)
-        longest = max(
-            map(cell_len, re.split("(?<=-)| ", pieces[0] if len(pieces) == 1 else " ".join(pieces)))
-        )
-        widths.append(max(cells, longest))
+        widths.append(max([cells, *map(cell_len, _wrap(terminal(column), _SHORT_HEAD, least=True))]))
     return widths
+
+
+def _wrap(text: str, width: int, *, least: bool = False) -> list[str]:
+    """The lines of a text, broken at spaces and hyphens, and within words that are wider; with `least` at every place."""
+    lines, line = [], ""
+    for word in re.split(r"(?<= )|(?<=\w-)(?=\w)", text):
+        if line and (least or cell_len(line + word.rstrip()) > width):
+            lines.append(line.rstrip())
+            line = ""
+        *whole, rest = (
+            chop_cells(line + word, width) if cell_len(line + word.rstrip()) > width else [line + word]
+        )
+        lines += whole
+        line = rest
+    return [*lines, line.rstrip()]
 
 
 def _compact_width(table: Table, gap: int) -> int:
@@ -166,8 +176,7 @@ def _draw_compact(table: Table, gap: int) -> list[str]:
 
     def lines(cells: Sequence[str]) -> Iterator[str]:
         folded = [
-            textwrap.wrap(terminal(cell), width) or [""]
-            for cell, width in zip(cells, [label, *others], strict=True)
+            _wrap(terminal(cell), max(width, 1)) for cell, width in zip(cells, [label, *others], strict=True)
         ]
         for first, *rest in itertools.zip_longest(*folded, fillvalue=""):
             columns = [" " * (w + gap - cell_len(text)) + text for text, w in zip(rest, others, strict=True)]
@@ -196,7 +205,7 @@ def _fold(text: str, indent: int = 0) -> list[str]:
     """Lines of a text that a terminal shows beside an indent; one line in a file or a pipe."""
     if not out.is_terminal and "COLUMNS" not in os.environ:
         return [terminal(text)]
-    return textwrap.wrap(terminal(text), max(out.width - indent, 20), break_on_hyphens=False) or [""]
+    return _wrap(terminal(text), max(out.width - indent, 20))
 
 
 def table_cell(text: str, at: str = "") -> Text:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -99,4 +100,8 @@ def score(
             command=shlex.join(["robustbench", *sys.argv[1:]]),
             progress=progress,
         )
+        run = replace(run, progress=progress)
+        _ = (
+            run.results().empty or run.analysis().overview
+        )  # computed below the bars, which are gone when it is printed
     print_results(run)

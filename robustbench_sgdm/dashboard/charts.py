@@ -1,6 +1,7 @@
 """Interactive charts: functions from frames to Altair charts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import altair as alt
@@ -28,28 +29,53 @@ def show(chart: Chart, **options: Any) -> Any:
     return st.vega_lite_chart(spec, **escaping.chart_spec(options))
 
 
+@dataclass(frozen=True)
+class CurveScale:
+    """The axes of curves, the same for all panels of a page, so that they compare.
+
+    Attributes:
+        x: `severity` or `psnr`.
+        top: of the scores.
+        psnr: least and greatest, dB; None for 0 to 50.
+    """
+
+    x: str
+    top: float
+    psnr: tuple[float, float] | None = None
+
+
 def severity_curves(
     frame: pd.DataFrame,
     colors: Mapping[str, str],
     *,
-    x: str,
+    scale: CurveScale,
     metric: str,
-    top: float,
     bands: bool,
+    height: int = PLOT_HEIGHT,
 ) -> Chart:
     """Score against severity or PSNR, a line per model, and its interval as a band.
 
     Args:
-        frame: of one corruption: model, severity or psnr, score, low and high (NaN for no interval).
+        frame: of one corruption, or of a mean: model, severity, psnr, score, low and high (NaN for no interval).
         colors: of each model.
-        x: `severity` or `psnr`.
+        scale: of both axes.
         metric: what the score is, percent.
-        top: of the axis, so that panels compare.
+        bands: whether the intervals are drawn.
+        height: px.
     """
     axis = (
-        alt.X("severity:Q", title="severity", axis=alt.Axis(values=[0, 1, 2, 3, 4, 5], format="~g"))
-        if x == "severity"
-        else alt.X("psnr:Q", title="PSNR, dB", scale=alt.Scale(zero=False, reverse=True))
+        alt.X(
+            "severity:Q",
+            title="severity",
+            scale=alt.Scale(domain=[0, 5]),
+            axis=alt.Axis(values=[0, 1, 2, 3, 4, 5], format="~g"),
+        )
+        if scale.x == "severity"
+        else alt.X(
+            "psnr:Q",
+            title="PSNR, dB",
+            scale=alt.Scale(domain=list(scale.psnr or (0, 50)), reverse=True, nice=True),
+        )
     )
     title = f"{metric}, %"
     base = alt.Chart(frame).encode(
@@ -57,7 +83,7 @@ def severity_curves(
         color=alt.Color("model:N", title="model", scale=_color_scale(colors), legend=None),
         tooltip=_MODEL_TOOLTIP,
     )
-    value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, top]))
+    value = alt.Y("score:Q", title=title, scale=alt.Scale(domain=[0, scale.top]))
     at_point = [
         alt.Tooltip("model:N", title="model"),
         alt.Tooltip("severity:Q", format="~g", title="severity"),
@@ -71,16 +97,17 @@ def severity_curves(
     points = base.mark_point(filled=True, size=48, opacity=1).encode(y=value, tooltip=at_point)
     band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
     layers = [band, line, points] if bands and frame["low"].notna().any() else [line, points]
-    return alt.layer(*layers).properties(height=PLOT_HEIGHT)
+    return alt.layer(*layers).properties(height=height)
 
 
-def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
+def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: bool = False) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects the cell as `cell`.
 
     Args:
         frame: corruption, severity, change (points), interval and p (in words), significant (bold with a star).
         metric: what changes.
         dark: whether the page is dark.
+        compact: whether it is as low as a screen needs it, without its legend.
     """
     limit = max(float(frame["change"].abs().max() or 1), 0.1)
     shown = frame.assign(
@@ -113,8 +140,10 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool) -> Chart:
         ],
         fields=["corruption", "severity"],
         dark=dark,
+        has_legend=not compact,
     )
-    return chart.properties(height=34 * shown["name"].nunique() + 165)
+    rows = shown["name"].nunique()
+    return chart.properties(height=max(15 * rows, min(28 * rows, 225)) + 85 if compact else 34 * rows + 165)
 
 
 def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> Chart:
@@ -242,6 +271,7 @@ def _heat_map(
     tooltip: Sequence[alt.Tooltip],
     dark: bool,
     fields: Sequence[str] = (),
+    has_legend: bool = True,
 ) -> Chart:
     """A coloured cell with its text for each row of a frame.
 
@@ -254,6 +284,7 @@ def _heat_map(
         tooltip: of a cell.
         dark: whether the page is dark.
         fields: that a click selects, as `cell`.
+        has_legend: whether the colours are explained below.
     """
     low, high = bounds
     place = ((frame["value"] - low) / (high - low)).fillna(0).clip(0, 1)
@@ -271,7 +302,7 @@ def _heat_map(
         color=alt.Color(
             "value:Q",
             scale=alt.Scale(domain=domain, range=list(colors), interpolate="rgb"),
-            legend=alt.Legend(orient="bottom", gradientLength=220),
+            legend=alt.Legend(orient="bottom", gradientLength=220) if has_legend else None,
             title=title,
         )
     )
@@ -326,7 +357,8 @@ def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[in
         alt.Tooltip("low:Q", title="lowest", format=".4f"),
         alt.Tooltip("high:Q", title="highest", format=".4f"),
     ]
-    points = base.mark_point(filled=True, opacity=0, size=60, clip=True).encode(
+    is_line = shown["epoch"].nunique() > 1
+    points = base.mark_point(filled=True, opacity=0 if is_line else 1, size=60, clip=True).encode(
         y=of("smooth"), tooltip=at_epoch
     )
     return alt.layer(band, raw, line.add_params(zoom), points).properties(height=PLOT_HEIGHT + 40)

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
+from robustbench_sgdm.dashboard import components
 
 PAGE = 30
 """Thumbnails of a page."""
@@ -14,12 +15,7 @@ PAGE = 30
 THUMBNAIL_SIDE = 260  # px
 
 _MAX_ASKED = 10  # thumbnails at a time: the first ones appear while the others are made
-_FILES = resources.root() / "app" / "viewer"
-_COMPONENT = st.components.v2.component(
-    "robustbench_gallery",
-    js=(_FILES / "gallery.js").read_text("utf-8"),
-    css=(_FILES / "gallery.css").read_text("utf-8"),
-)
+_COMPONENT = components.register("gallery")
 
 
 class GalleryItem(NamedTuple):
@@ -43,7 +39,8 @@ def show(
     *,
     key: str,
     on_open: Callable[[int], None],
-    on_page: Callable[[int], None],
+    on_page: Callable[[int], None] = lambda _: None,
+    columns: int | None = None,
 ) -> None:
     """Show one page of images.
 
@@ -54,6 +51,7 @@ def show(
         key: of the widget.
         on_open: gets the id of the image that the visitor clicks.
         on_page: gets the number of the page that the visitor turns to, from 0.
+        columns: on a wide screen; by default as many as fit.
     """
     known = {item.id for item in items}
     asked = [int(i) for i in st.session_state.get(key, {}).get("want") or [] if i in known][:_MAX_ASKED]
@@ -66,6 +64,7 @@ def show(
         "of": position[1],
         "size": PAGE,
         "thumbs": {str(i): thumbnail(i) for i in asked} if thumbnail else {},
+        "columns": columns or 0,
         "lazy": thumbnail is not None,
         "colors": palette.OUTCOME_COLORS,
     }

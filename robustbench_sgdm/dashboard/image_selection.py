@@ -106,10 +106,11 @@ def select(
         filters: of the images.
     """
     images = run_data.ground_truth(view).images
-    every = images["image_id"].to_numpy(np.int64)
+    every: NDArray[np.int64] = images["image_id"].to_numpy(np.int64)
     level, cells = _nearest_cells(view, models, corruption, severity)
     compared = [m for m in models[:2] if m in cells]
-    sentences, ids = [], every
+    sentences: list[str] = []
+    ids: NDArray[np.int64] = every
     if order in _COMPARING and len(models) > 1:
         if len(compared) == 2:
             ids, remark = _by_difference(view, (compared[0], compared[1]), cells, order, filters, every)
@@ -264,12 +265,12 @@ def differences(view: RunView, left: str, right: str, corruption: str, severity:
             boxes = run_data.detections(view, cells[model, CLEAN, 0.0], image_viewer.MIN_CONFIDENCE)
             objects = robustness.match_outcomes(truth, boxes).objects
             found.append((objects["outcome"] == "matched").to_numpy(int))
-        net = found[1] - found[0]
+        net: NDArray[np.int64] = found[1] - found[0]
         at = np.flatnonzero(net)
         net = net[at]
     else:
         flips = robustness.find_flips(view.run, left, right, only=(corruption, severity)).objects
         at = flips["annotation"].to_numpy(np.int64)
-        net = np.where(flips["keeper"] == "model", 1, -1)
+        net = np.where(flips["keeper"] == "model", 1, -1).astype(np.int64)
     rows = truth.annotations.iloc[at]
     return rows[["image_id", "category_id", "area"]].assign(annotation=at, net=net).reset_index(drop=True)

@@ -14,10 +14,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core import palette, resources
+from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.dashboard import widgets
+from robustbench_sgdm.dashboard import components, widgets
 from robustbench_sgdm.store import GroundTruth
 
 MIN_CONFIDENCE = 0.05
@@ -175,12 +175,7 @@ def _category_names(truth: GroundTruth) -> dict[int, str]:
     return dict(zip(truth.categories["category_id"], truth.categories["name"], strict=True))
 
 
-_FILES = resources.root() / "app" / "viewer"
-_COMPONENT = st.components.v2.component(
-    "robustbench_viewer",
-    js=(_FILES / "viewer.js").read_text("utf-8"),
-    css=(_FILES / "viewer.css").read_text("utf-8"),
-)
+_COMPONENT = components.register("viewer")
 
 
 def show(
@@ -221,18 +216,30 @@ def show(
         "levels": list(severities.levels) if severities and severities.levels else None,
     }
 
-    def called(name: str, act: Callable[[Any], None] | None) -> None:
+    def called(name: str, act: Callable[[Any], None]) -> None:
         value = st.session_state[key].get(name)
-        if act is not None and value is not None:
+        if value is not None:
             act(value)
+
+    def step(index: Any) -> None:
+        if on_step is not None:
+            on_step(int(index))
+
+    def select(severity: Any) -> None:
+        if severities is not None:
+            severities.on_select(float(severity))
+
+    def open_levels(_: Any) -> None:
+        if severities is not None:
+            severities.on_open()
 
     _COMPONENT(
         key=key,
         data=data,
         on_view_change=lambda: _write_state(key),
-        on_step_change=lambda: called("step", on_step and (lambda index: on_step(int(index)))),
-        on_severity_change=lambda: called("severity", severities and severities.on_select),
-        on_strip_change=lambda: called("strip", severities and (lambda _: severities.on_open())),
+        on_step_change=lambda: called("step", step),
+        on_severity_change=lambda: called("severity", select),
+        on_strip_change=lambda: called("strip", open_levels),
     )
     return state
 

@@ -203,8 +203,10 @@ def find_again(
         alone = alone[alone["partner"] == 0].drop(columns="partner")
         objects = pd.concat([objects, alone], ignore_index=True)
     objects = objects.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    scores = {place: pair_boxes(objects, frame)[0]["partner"] for place, frame in enumerate(noisy)}
-    return pd.DataFrame({"category": objects["category_id"], **scores})
+    found = pd.DataFrame({"category": objects["category_id"]})
+    for place, frame in enumerate(noisy):
+        found[place] = pair_boxes(objects, frame)[0]["partner"]
+    return found
 
 
 def _iou(a: Any, b: Any) -> float:

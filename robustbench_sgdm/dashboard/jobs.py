@@ -57,16 +57,30 @@ def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
         _CALL_LOCK.release()
 
 
+_ESTIMATES: dict[tuple[str, ...], str] = {}
+_MOST_ESTIMATES = 200
+
+
+def known_estimate(arguments: Sequence[str]) -> str:
+    """The estimate that was made of the same arguments before; empty if there is none."""
+    return _ESTIMATES.get(tuple(arguments), "")
+
+
 def estimate_cost(arguments: Sequence[str]) -> str:
-    """What a run would cost, in words.
+    """What a run would cost, in words; kept for the same arguments.
 
     Raises:
         UsageError: the command line rejects the arguments.
     """
+    if known := known_estimate(arguments):
+        return known
     done = run_command("run", *arguments, "--estimate")
     if done.returncode:
         raise UsageError(_last_words(done.stderr))
-    return done.stdout.strip()
+    if len(_ESTIMATES) >= _MOST_ESTIMATES:
+        _ESTIMATES.pop(next(iter(_ESTIMATES)))
+    _ESTIMATES[tuple(arguments)] = done.stdout.strip()
+    return _ESTIMATES[tuple(arguments)]
 
 
 def write_report(path: Path) -> None:
@@ -80,6 +94,18 @@ def write_report(path: Path) -> None:
         raise RobustBenchError(_last_words(done.stderr))
 
 
+def check_name(name: str) -> None:
+    """Refuse a name of a run directory.
+
+    Raises:
+        UsageError: not a plain directory name, or too long.
+    """
+    is_plain = Path(name).name == name and not name.startswith(".") and "\0" not in name
+    if not name or not is_plain or len(os.fsencode(name)) > _MAX_NAME:
+        short = name if len(name) <= 80 else f"{name[:80]}…"
+        raise UsageError(f"the name {short!r} must be a plain directory name of at most {_MAX_NAME} bytes")
+
+
 def start(arguments: Sequence[str], project: Path, name: str) -> Path:
     """Start a run in its own process and session, with its log in the run directory.
 
@@ -90,10 +116,7 @@ def start(arguments: Sequence[str], project: Path, name: str) -> Path:
         UsageError: the name is not a plain directory name.
         RobustBenchError: this run or another one is running.
     """
-    is_plain = Path(name).name == name and not name.startswith(".") and "\0" not in name
-    if not name or not is_plain or len(os.fsencode(name)) > _MAX_NAME:
-        short = name if len(name) <= 80 else f"{name[:80]}…"
-        raise UsageError(f"the name {short!r} must be a plain directory name of at most {_MAX_NAME} bytes")
+    check_name(name)
     with _START_LOCK:
         path, number = project / name, 1
         while path.exists() and ((job := _job(path)) is None or job.arguments != tuple(arguments)):
@@ -166,6 +189,36 @@ def _kill_later(process: psutil.Process) -> None:
             process.wait(_STOP_TIMEOUT)
         except psutil.TimeoutExpired:
             process.kill()  # safe: a shard is complete or absent
+
+
+def arguments(path: Path) -> tuple[str, ...]:
+    """The arguments that a run directory says it was started with; of a stranger's directory they may be anything."""
+    job = _job(path)
+    return job.arguments if job else ()
+
+
+def failure_reason(path: Path) -> str:
+    """The last error in the end of a run's log; empty if there is none."""
+    lines = [line for line in read_log(path).splitlines()[-12:] if line.startswith("error: ")]
+    return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def stages(path: Path, run: Run, progress: JobProgress) -> dict[str, float]:
+    """How much of each stage of a run is done, in [0, 1], in their order; from its files alone."""
+    begun = started_at(path) if is_running(path) else 0.0
+    with_samples = sum((run.statistics_folder(cell) / "bootstrap.parquet").is_file() for cell in run.cells)
+
+    def is_written(name: str, after: float = 0.0) -> float:
+        about = run.files.stat(name)
+        return float(about is not None and about.st_mtime >= after)
+
+    return {
+        "predictions": progress.share,
+        "latency": is_written("latency.csv"),
+        "PSNR and SSIM": is_written("image_quality.csv"),
+        "statistics": with_samples / max(progress.cells, 1),
+        "report": is_written("report.html", begun),
+    }
 
 
 def job_progress(run: Run) -> JobProgress:

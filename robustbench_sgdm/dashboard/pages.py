@@ -100,7 +100,7 @@ def _show_run_page(page: Page) -> None:
     if not runs:
         widgets.empty_state(
             "No runs yet",
-            "Start one on the page **Run**, or in a terminal:\n\n"
+            "Start one on the page **Start**, or in a terminal:\n\n"
             "`robustbench run --model yolov8n-sgdm --noise gaussian`\n\n"
             "This measures the embedded detector and its baseline under Gaussian noise, in a few minutes.",
         )

@@ -1,7 +1,7 @@
 """What the pages read of a run: frames from a cache that all visitors share.
 
 Every function takes a `RunView`, and the cache goes by what changes its answer: the run's files alone (`BY_FILES`),
-or those and the baseline that models are compared with (`_BY_BASELINE`).
+or those and the baseline that models are compared with (`BY_BASELINE`).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm import robustness
+from robustbench_sgdm import robustness, tables
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run
@@ -45,7 +45,7 @@ class RunView:
 
 
 BY_FILES: Any = {RunView: lambda view: view.stamp}
-_BY_BASELINE: Any = {RunView: lambda view: (view.stamp, view.run.baseline)}
+BY_BASELINE: Any = {RunView: lambda view: (view.stamp, view.run.baseline)}
 
 
 def open_run(name: str, path: Path) -> RunView:
@@ -110,16 +110,41 @@ def primary_metric(view: RunView) -> str:
     return robustness.primary_metric(view.run)
 
 
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=_BY_BASELINE)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_BASELINE)
 def summary(view: RunView, metric: str) -> pd.DataFrame:
     """P, mPC, rPC and mCE of every model and set of corruptions, percent."""
     return robustness.summary(view.run, metrics=[metric])
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_BASELINE)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_BASELINE)
 def identical_pairs(view: RunView) -> dict[tuple[str, str], str]:
     """The pairs with equal outputs, and why."""
     return robustness.find_identical_pairs(view.run)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_BASELINE)
+def story(view: RunView, metric: str, has_intervals: bool) -> "tables.Summary":
+    """The run in short, as in the report, but for its flips; with intervals if they are stored and asked for."""
+    return tables.summarize(
+        view.run,
+        pooled_results(view),
+        metric,
+        (lambda: _bootstrap(view)) if has_intervals and has_resamples(view) else None,
+        lambda *_: robustness.Flips.from_cells([], pd.Series(dtype=str)),
+    )
+
+
+@st.cache_data(max_entries=32, show_spinner="Finding flips", hash_funcs=BY_FILES)
+def flips(
+    view: RunView, baseline: str, model: str, cells: tuple[tuple[str, float], ...]
+) -> "robustness.Flips":
+    """The flips between two trainings in some cells: corruptions and severities."""
+    parts = [robustness.find_flips(view.run, baseline, model, only=cell) for cell in cells]
+    merged = {
+        field: pd.concat([getattr(part, field) for part in parts], ignore_index=True)
+        for field in ("counts", "images", "objects")
+    }
+    return robustness.Flips(**merged)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=BY_FILES)
@@ -221,8 +246,8 @@ def _bare_class_scores(view: RunView, model: str, baseline: str) -> pd.DataFrame
     frame["objects"] = frame["class"].map(by_name).fillna(0).astype(int)
     frame = frame[frame["objects"] > 0]
     nothing = {"low": float("nan"), "high": float("nan"), "p_holm": float("nan"), "significant": False}
-    frame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
-    return frame[_CLASS_COLUMNS]
+    whole_frame: pd.DataFrame = frame.assign(few=frame["objects"] < robustness.FEW_OBJECTS, **nothing)
+    return whole_frame[_CLASS_COLUMNS]
 
 
 @st.cache_data(max_entries=64, show_spinner="Matching the boxes of the class", hash_funcs=BY_FILES)
@@ -251,6 +276,37 @@ def operating_confidences(view: RunView) -> dict[str, float]:
 def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
     """A complete cell's confusion matrix at its model's operating confidence; see `robustness.confusion_matrix`."""
     return robustness.confusion_matrix(view.run, cell, operating_confidences(view)[cell.model])
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_FILES)
+def mean_curve(view: RunView, metric: str, corruptions: tuple[str, ...], bands: bool) -> pd.DataFrame:
+    """The mean over corruptions at each severity that all of them have, and the clean score.
+
+    Returns:
+        A row per model and severity: model, severity, score, low, high, psnr; low and high are NaN without `bands` or
+        stored resamples, and psnr always is.
+    """
+    planned = {(c.corruption, c.severity) for c in view.run.cells}
+    levels = sorted(
+        {s for c, s in planned if c in corruptions and all((one, s) in planned for one in corruptions)}
+    )
+    sets = {robustness.CorruptionSet.from_product(corruptions, [level]): level for level in levels if level}
+    columns = ["model", "severity", "score", "low", "high"]
+    if bands and metric in robustness.METRICS and has_resamples(view) and sets:
+        table = _bootstrap(view).table([metric], pairs=[], sets=list(sets))
+        level_of = {one.name: level for one, level in sets.items()} | {"": 0.0}
+        rows = table[table["statistic"].isin(("P", "mPC"))]
+        frame = rows.assign(severity=rows["over"].map(level_of), score=rows["estimate"])[columns]
+    else:
+        scores = pooled_results(view)
+        parts = [scores[scores["corruption"] == CLEAN]]
+        for level in sets.values():
+            own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == level)]
+            parts.append(own[own.groupby("model")["severity"].transform("count") == len(corruptions)])
+        grouped = pd.concat(parts).groupby(["model", "severity"], sort=False)[metric]
+        means = grouped.mean().rename("score").reset_index()
+        frame = means.assign(low=float("nan"), high=float("nan"))[columns]
+    return frame.dropna(subset="score").sort_values("severity", kind="stable").assign(psnr=float("nan"))
 
 
 # Stamps of what was computed in this process, for all visitors.

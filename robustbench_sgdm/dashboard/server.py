@@ -19,6 +19,7 @@ from robustbench_sgdm.dashboard.access import (
     AccessControl,
     is_loopback,
 )
+from robustbench_sgdm.dashboard.base_address import BaseAddress
 from robustbench_sgdm.dashboard.sources import Sources
 
 MIN_TOKEN = 16
@@ -174,8 +175,13 @@ def protected_app(script: Path, token: str) -> Any:
         sender.get_max_message_size_bytes = lambda: MAX_MESSAGE_MEGABYTES * 2**20
         # By default an upload of more than a megabyte goes to a temporary file.
         MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, UPLOAD_FORM_BYTES)
+        pages = [file.stem for file in (script.parent / "views").glob("[!_]*.py")]
         return streamlit.App(
-            script, middleware=[Middleware(AccessControl, token=token, uploads=_count_uploads)]
+            script,
+            middleware=[
+                Middleware(AccessControl, token=token, uploads=_count_uploads),
+                Middleware(BaseAddress, pages=pages),
+            ],
         )
     except (ImportError, AttributeError, TypeError) as error:
         sys.exit(

@@ -1,5 +1,7 @@
 """What a visitor did in this session: opened an address, clicked, confirmed what an address alone may not start."""
 
+from pathlib import Path
+
 import streamlit as st
 
 _OPENED_AT = "opened at"
@@ -50,6 +52,18 @@ def forward(name: str) -> None:
     st.session_state.pop(_OPENED_AT, None)
     query = {key: st.query_params.get_all(key) for key in st.query_params}
     st.switch_page(st.session_state["pages"][name], query_params=query)
+
+
+def may_read_images(run: Path) -> bool:
+    """Whether files of images that a run names may be read; the opened address alone does not read any.
+
+    Shows a button that allows it if they may not.
+    """
+    return has_interacted() or is_confirmed(
+        f"images of {run}",
+        "Only boxes are shown. The images would be read from the files that this run names.",
+        "Show the images",
+    )
 
 
 def open_page(name: str, *, baseline: str | None = None, **query: str) -> None:

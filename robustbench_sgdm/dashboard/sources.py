@@ -2,8 +2,9 @@
 
 import argparse
 import itertools
+import os
 import sys
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ class Sources:
 
     Attributes:
         runs: run directories to show; if there are none, those in `project`.
-        project: folder of run directories; the Run page creates new ones in it.
+        project: folder of run directories; the page Start creates new ones in it.
         training: folders of training runs.
-        inputs: folders of weights and data sets that the Run page may use.
+        inputs: folders of weights and data sets that the page Start may use.
     """
 
     runs: tuple[Path, ...]
@@ -48,7 +49,7 @@ def sources() -> Sources:
 
 
 def check_input_path(name: str) -> None:
-    """Reject a file outside the folders that the Run page may use; plain names pass.
+    """Reject a file outside the folders that the page Start may use; plain names pass.
 
     Raises:
         UsageError: the path lies outside, or a link leads outside.
@@ -65,6 +66,35 @@ def check_input_path(name: str) -> None:
             f"{name} lies outside the folders whose files this page may use ({', '.join(map(str, folders))}); "
             "start the dashboard with --inputs FOLDER, or the run in a terminal"
         )
+
+
+WEIGHTS = (".pt", ".safetensors", ".onnx", "_openvino_model")
+"""Endings of files that are models."""
+DATA = (".yaml", ".yml", ".json")
+"""Endings of files that describe data."""
+
+_DEEPEST, _MOST_ENTRIES, _MOST_FILES = 4, 5000, 200  # of a search for input files
+
+
+def input_files(endings: Sequence[str]) -> list[str]:
+    """Files in the folders that the page Start may use; a search of bounded depth and length, through no link."""
+    found: list[str] = []
+    folders, looked_at = [(folder, 0) for folder in sources().inputs], 0
+    while folders and looked_at < _MOST_ENTRIES and len(found) < _MOST_FILES:
+        folder, depth = folders.pop(0)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        looked_at += len(entries)
+        for entry in entries:
+            if entry.name.startswith(".") or entry.is_symlink() or not entry.name.isprintable():
+                continue
+            if entry.name.lower().endswith(tuple(endings)):
+                found.append(str(Path(folder) / entry.name))
+            elif entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+                folders.append((Path(entry.path), depth + 1))
+    return found[:_MOST_FILES]
 
 
 def available_runs() -> dict[str, Path]:
@@ -98,6 +128,6 @@ def added_runs() -> list[Path]:
 
 
 def add_run(path: Path) -> None:
-    """Show a run directory that the Run page has created."""
+    """Show a run directory that the page Start has created."""
     if path not in _ADDED:
         _ADDED.insert(0, path)

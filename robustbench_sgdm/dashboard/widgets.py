@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm.core import escaping, palette, resources
+from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.dashboard import session
+from robustbench_sgdm.dashboard import components, session
 from robustbench_sgdm.tables import format_number, humanize
 
 if TYPE_CHECKING:
@@ -54,11 +54,7 @@ def control_bar() -> Any:
     return bar or st.container(horizontal=True, gap="small", vertical_alignment="bottom")
 
 
-_COPY_LINK = st.components.v2.component(
-    "robustbench_copy_link",
-    js=(resources.root() / "app" / "viewer" / "copy_link.js").read_text("utf-8"),
-    css=(resources.root() / "app" / "viewer" / "copy_link.css").read_text("utf-8"),
-)
+_COPY_LINK = components.register("copy_link")
 
 
 def copy_link() -> None:
@@ -129,6 +125,9 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
             fitted = fit_choice(chosen, offered, options, default) if is_own else default
             is_own = is_own and fitted != default
             st.session_state[key] = fitted
+        if is_own and key not in st.query_params:
+            # After a change of page, or Streamlit lets the widget follow the address, which lacks it.
+            st.session_state[key] = st.session_state[key]
     st.session_state[memory] = options, default, is_own
     return changed
 
@@ -275,7 +274,9 @@ def number_input(
         warn_invalid_query(key, [sent] * is_inside, label)
         if not is_inside:
             del st.query_params[key]
-    return keep_choice(key, float(st.number_input(label, low, high, value, step, key=key, bind=QUERY, **how)))
+    kind = int if all(isinstance(number, int) for number in (low, high, value, step)) else float
+    bounds = kind(low), kind(high), kind(value), kind(step)
+    return keep_choice(key, float(st.number_input(label, *bounds, key=key, bind=QUERY, **how)))
 
 
 def multiselect(

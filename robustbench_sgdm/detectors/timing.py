@@ -45,7 +45,11 @@ class Timing:
 
 
 def benchmark_interleaved(
-    calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", longest: float = math.inf
+    calls: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: str = "cpu",
+    longest: float = math.inf,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Timing]:
     """Time each call once a round, in random order; the first is what the others are compared with.
 
@@ -57,6 +61,7 @@ def benchmark_interleaved(
         rounds: at most.
         device: whose work is waited for.
         longest: seconds after which no further round begins, once there are enough for an interval.
+        progress: called after each round with the share of the work, or of the time, that is over.
     """
     for call in calls.values():
         for _ in range(WARM_UP):
@@ -70,6 +75,8 @@ def benchmark_interleaved(
         rounds_taken.append(np.empty(len(functions)))
         for i in rng.permutation(len(functions)):
             rounds_taken[-1][i] = _seconds(functions[i], device)
+        over = (time.perf_counter() - start) / longest if len(rounds_taken) >= _MIN_ROUNDS else 0.0
+        progress(min(max(len(rounds_taken) / rounds, over), 1.0))
     seconds = np.stack(rounds_taken)
     ratios = seconds / seconds[:, :1]
     timings = {}

@@ -34,18 +34,26 @@ _MAX_HEIGHT = 9.0  # inches of a page
 SIZES = {"AP_S": "small", "AP_M": "medium", "AP_L": "large"}
 
 
-def draw_mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: str = "AP") -> Figure:
+def draw_mean_bars(
+    intervals: pd.DataFrame,
+    names: Mapping[str, str],
+    metric: str = "AP",
+    ranks: Mapping[str, str] | None = None,
+) -> Figure:
     """Draw mPC and rPC: a group of bars for each set of corruptions, a bar for each model; absent values are left out.
+
+    Many models are points below each other instead, the best mean on top.
 
     Args:
         intervals: rows as of `Intervals.table()`.
         names: the sets to show, `over` -> the label.
         metric: of those rows.
+        ranks: what is written beside each of many models.
     """
     own = intervals[(intervals["baseline"] == "") & (intervals["metric"] == metric)]
     shown = [s for s in ("mPC", "rPC") if own.loc[own["statistic"] == s, "estimate"].notna().any()]
     if own["model"].nunique() > FEW:
-        return _draw_mean_points(own, names, shown, metric)
+        return _draw_mean_points(own, names, shown, metric, ranks or {})
     with plot_style():
         figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -63,9 +71,8 @@ def draw_mean_bars(intervals: pd.DataFrame, names: Mapping[str, str], metric: st
 
 
 def _draw_mean_points(
-    own: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str], metric: str
+    own: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str], metric: str, ranks: Mapping[str, str]
 ) -> Figure:
-    """The same for many models: the models below each other, the best mean on top."""
     rows: dict[str, dict[str, pd.DataFrame]] = {}
     for statistic in shown:
         of = own[own["statistic"] == statistic]
@@ -75,11 +82,14 @@ def _draw_mean_points(
         rows[label] = {**panels, **clean} if statistic == "mPC" and len(clean["clean"]) else panels
     first = own[(own["statistic"] == shown[0]) & (own["over"] == next(iter(names)))]
     first = first.sort_values("estimate", ascending=False, kind="stable")
-    return draw_points(rows, list(dict.fromkeys(own["model"])), list(first["model"]))
+    return draw_points(rows, list(dict.fromkeys(own["model"])), list(first["model"]), ranks)
 
 
 def draw_points(
-    rows: Mapping[str, Mapping[str, pd.DataFrame]], models: Sequence[str], order: Sequence[str] | None = None
+    rows: Mapping[str, Mapping[str, pd.DataFrame]],
+    models: Sequence[str],
+    order: Sequence[str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw estimates with intervals: a row of panels for each label of the horizontal axis, a line for each model.
 
@@ -87,11 +97,13 @@ def draw_points(
         rows: label -> title -> columns model, estimate, low, high.
         models: all of them, which decides their colours.
         order: of these from top to bottom; as given if None.
+        notes: what is written behind the names.
     """
     titles = list(dict.fromkeys(title for panels in rows.values() for title in panels))
     looks, models = model_looks(models), order or models
-    names = list(fonts.fit_names(models, _NAMES, 7.5).values())
-    room = (PAGE - min(_NAMES, max(fonts.width(name, 7.5) for name in names)) - 0.3) / len(titles) - 0.1
+    short = fonts.fit_names(models, _NAMES, 7.5)
+    names = [f"{short[model]} {(notes or {}).get(model, '')}".rstrip() for model in models]
+    room = (PAGE - max(fonts.width(name, 7.5) for name in names) - 0.3) / len(titles) - 0.1
     with plot_style():
         size = PAGE, 0.3 + (0.6 + 0.19 * len(models)) * len(rows)
         figure = Figure(figsize=size, layout="constrained")
@@ -172,7 +184,7 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
             fmt="none",
             elinewidth=0.9,
             capsize=2,
-            ecolor="#1b1f24",
+            ecolor="#24292f",
         )
     axis.set_xticks(range(len(groups)), [fonts.shorten(humanize(g), 2).replace(" ", "\n") for g in groups])
     if len(groups) > 7:
@@ -275,14 +287,30 @@ def means(analysis: RunAnalysis) -> FigureResult:
     )
     mean = f"mPC, the mean {metric} over corruptions and severities{at}"
     if rows.loc[rows["statistic"] == "rPC", "estimate"].notna().any():
-        mean = f"Left: {mean}, beside the clean score; right: rPC, mPC as a share of the clean score"
+        left, right = ("Left", "right") if rows["model"].nunique() <= FEW else ("Above", "below")
+        mean = f"{left}: {mean}, beside the clean score; {right}: rPC, mPC as a share of the clean score"
     caption = f"Means under corruption by family{_with_intervals(primary, analysis.sampling_units)}. {mean}."
+    ranks = _ranks(analysis) if rows["model"].nunique() > FEW else {}
+    if ranks:
+        caption += " In brackets: the ranks by mPC that a model may have, corrected by Holm over all pairs of models."
     alt = "Bar chart of means under corruption: " + "; ".join(
         f"{row['model']} {format_interval(row['estimate'], row['low'], row['high'])}"
         for row in primary.to_dict("records")
     )
     columns = ["model", "statistic", "over", "family", "metric", "estimate", "low", "high"]
-    return FigureResult(draw_mean_bars(analysis.intervals, names, metric), caption, alt + ".", rows[columns])
+    return FigureResult(
+        draw_mean_bars(analysis.intervals, names, metric, ranks), caption, alt + ".", rows[columns]
+    )
+
+
+def _ranks(analysis: RunAnalysis) -> dict[str, str]:
+    """The interval of each model's rank, in words; none without intervals."""
+    try:
+        ranks = robustness.rank_networks(analysis.bootstrap, analysis.resampled_metric, analysis.primary_set)
+    except DataError:
+        return {}
+    ends = zip(ranks["model"], ranks["first"], ranks["last"], strict=True)
+    return {model: f"({first})" if first == last else f"({first}–{last})" for model, first, last in ends}
 
 
 @figure("sizes", "AP of small, medium and large objects, clean and corrupted", section="sizes")

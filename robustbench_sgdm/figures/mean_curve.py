@@ -7,7 +7,15 @@ from matplotlib.ticker import MaxNLocator
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import (
+    COLUMN,
+    MARKERS,
+    colors_of,
+    describe_bands,
+    legend_above,
+    plot_style,
+    with_bands,
+)
 
 _HEIGHT = 2.3  # inches without the legend
 _LEGEND_LINE = 0.17  # inches
@@ -31,7 +39,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
             (handles[model],) = axis.plot(
                 rows["severity"], rows["estimate"], marker=MARKERS[index % len(MARKERS)], color=color[model]
             )
-            band = rows.dropna(subset=["low", "high"])
+            band = rows.dropna(subset=["low", "high"]) if model in with_bands(models) else rows[:0]
             axis.fill_between(
                 band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
             )
@@ -55,10 +63,13 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     if counts:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         over = f"over {number} corruption{'s' * (counts[-1] > 1)}"
-    bands = f", with 95 % intervals over {analysis.sampling_units}" if curve["low"].notna().any() else ""
+    bands = ""
+    if curve["low"].notna().any():
+        which = describe_bands(list(dict.fromkeys(curve["model"])))
+        bands = f" {which}: 95 % intervals over {analysis.sampling_units}."
     ends = (
         f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"
         for model, rows in curve.groupby("model", sort=False)
     )
     alt = f"Line chart of the mean {metric} {over} against severity: {'; '.join(ends)}."
-    return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}{bands}.", alt, curve)
+    return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}.{bands}", alt, curve)

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import palette
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.core.palette import INK
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
@@ -97,8 +96,8 @@ def draw_reliability(bins: pd.DataFrame) -> Figure:
 
 
 def _shades(count: int) -> list[str]:
-    """From light, for the mildest, to dark."""
-    ends = [palette.mix_colors(palette.MODEL_COLORS[0], "#ffffff", 0.55), INK]
+    """From blue, for the mildest, to orange: both can be seen on light and on dark ground."""
+    ends = [palette.MODEL_COLORS[0], palette.MODEL_COLORS[3]]
     return [palette.interpolate_colors(ends, i / max(count - 1, 1)) for i in range(count)]
 
 

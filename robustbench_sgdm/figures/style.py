@@ -31,7 +31,7 @@ FEW = 3
 
 _KEY = 0.5  # inches of a legend's key, beside the name
 _HEADS, _MAX_PANELS = 0.75, 9.3  # inches of legend and label, and of all panels on a page
-_COLUMN_GAP = 0.1  # inches between its columns
+_COLUMN_GAP, _LEAST_COLUMN = 0.1, 1.7  # inches between its columns, and of one where there are many
 _NAME, _LINE, _AROUND = 1.4, 0.13, 0.7  # inches of a name beside a line, of its height, and around a panel
 _METADATA = {  # removed: it names dates and versions, which would change the bytes
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -125,22 +125,28 @@ def name_lines(figure: Figure, axes: Sequence[Axes], lines: Mapping[str, Any]) -
     low, high = axis.get_ylim()
     step = (high - low) * _LINE / (float(figure.get_size_inches()[1]) - _AROUND)
     names = fonts.fit_names(lines, _NAME)
-    ends = sorted(
-        (float(line.get_ydata()[-1]), name) for name, line in lines.items() if len(line.get_ydata())
-    )
-    ys, places = np.array([y for y, _ in ends]), np.full(len(ends), -np.inf)
+    points = {name: np.column_stack([line.get_xdata(), line.get_ydata()]) for name, line in lines.items()}
+    last = {name: xy[np.isfinite(xy).all(axis=1)][-1:] for name, xy in points.items()}
+    ends = sorted((float(xy[0, 1]), float(xy[0, 0]), name) for name, xy in last.items() if len(xy))
+    ys, places = np.array([y for y, *_ in ends]), np.full(len(ends), -np.inf)
     for i, y in enumerate(ys):
         places[i] = max(y, places[i - 1] + step) if i else y
     places -= (places - ys).mean() if len(ends) else 0.0  # as far below the ends as above them
-    for (y, name), place in zip(ends, places, strict=True):
-        x, color = float(lines[name].get_xdata()[-1]), lines[name].get_color()
+    right = axis.get_xlim()[1] + 0.01 * np.ptp(axis.get_xlim())
+    for (y, x, name), place in zip(ends, places, strict=True):
         axis.annotate(
             names[name],
             (x, y),
-            (x + 0.06 * np.ptp(axis.get_xlim()), float(place)),
+            (right, float(place)),
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "linewidth": 1, "color": color, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 1,
+                "color": lines[name].get_color(),
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
         )
 
 
@@ -204,7 +210,7 @@ def legend_above(figure: Figure, handles: Mapping[str, Any]) -> int:
     """
     wide = float(figure.get_size_inches()[0])
     # One long name must not put many models below each other.
-    room = (wide if len(handles) <= FEW else wide / FEW) - _KEY - _COLUMN_GAP
+    room = (wide if len(handles) <= FEW else max(wide / FEW, _LEAST_COLUMN)) - _KEY - _COLUMN_GAP
     names = list(fonts.fit_names(handles, room).values())
     widest = max(map(fonts.width, names), default=0.0) + _KEY
     columns = min(len(names), 5, max(1, int(wide / widest)))

@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.store.runs import Run
-from robustbench_sgdm.store.schema import Cell, Manifest
+from robustbench_sgdm.store.schema import Cell, CorruptionInfo, Manifest, ModelInfo
 
 
 def join_runs(runs: Sequence[Run], names: Sequence[Mapping[str, str]], out: Path, command: str = "") -> Run:
@@ -77,7 +78,9 @@ def _join_manifests(
     runs: Sequence[Run], names: Sequence[Mapping[str, str]], name: str, command: str
 ) -> Manifest:
     first = runs[0].manifest
-    models, corruptions, earlier = {}, {}, {}
+    models: dict[str, ModelInfo] = {}
+    corruptions: dict[str, CorruptionInfo] = {}
+    earlier: dict[str, str] = {}
     for run, by_name in zip(runs, names, strict=True):
         for model, info in run.manifest.models.items():
             name_here, group = by_name[model], by_name.get(info.group or "")
@@ -124,6 +127,4 @@ def _copy_cell(run: Run, cell: Cell, joined: Run, renamed: Cell) -> None:
         if not run.files.is_file(old):  # scores from elsewhere have no detections
             continue
         with run.files.open(old) as content:
-            joined.files.write(
-                new, lambda file, content=content: shutil.copyfileobj(content, file), sync=False
-            )
+            joined.files.write(new, partial(shutil.copyfileobj, content), sync=False)

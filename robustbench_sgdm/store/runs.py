@@ -377,12 +377,17 @@ def describe_state(run: Run) -> tuple[str, int]:
 
 
 def list_runs(project: Path) -> list[Path]:
-    """The run directories directly below a folder, oldest first; those of earlier versions too."""
+    """The run directories directly below a folder, oldest first; those of earlier versions too.
+
+    The age is that of the manifest: the directory's own changes with every report and everything that is cached in it.
+    """
     runs = []
     for path in project.iterdir() if project.is_dir() else ():
-        if is_run(path):
-            with contextlib.suppress(OSError):  # removed meanwhile
-                runs.append((path.stat().st_mtime, path.name, path))
+        for name in (MANIFEST, FIRST_MANIFEST):
+            if os.path.lexists(path / name):
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    runs.append(((path / name).lstat().st_mtime, path.name, path))
+                break
     return [path for *_, path in sorted(runs)]
 
 

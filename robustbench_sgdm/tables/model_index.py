@@ -29,9 +29,9 @@ def model_index(overview: Overview, metrics: Sequence[str], data: str, fingerpri
     for number, name in enumerate(overview.models):
         stated = []
         for metric, by_model in records.items():
-            for statistic, text in words.items():
+            for statistic, meaning in words.items():
                 if value := by_model[number].get(statistic):
-                    stated.append(_metric(metric, statistic, text.format(metric), value, overview.level))
+                    stated.append(_metric(metric, statistic, meaning.format(metric), value, overview.level))
         result = {
             "task": {"type": "object-detection", "name": "Object detection"},
             "dataset": {"type": data, "name": data, "args": {"fingerprint": fingerprint}},

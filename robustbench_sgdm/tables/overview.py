@@ -1,6 +1,7 @@
 """What the terminal shows of a run or of a comparison: a table per metric, ranks, and the closing lines."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +45,7 @@ class Overview:
     @cached_property
     def _by_key(self) -> dict[tuple[Any, ...], Row]:
         """metric, model, baseline, statistic, and the set's name or corruption and severity -> a row."""
-        keyed = {}
+        keyed: dict[tuple[Any, ...], Row] = {}
         for row in self.rows.to_dict("records"):
             at = (row["corruption"], row["severity"]) if row["statistic"] == "score" else (row["over"],)
             keyed[(row["metric"], row["model"], row["baseline"], row["statistic"], *at)] = row
@@ -130,11 +131,11 @@ class Overview:
     def _cell(self, metric: str, model: str, baseline: str, statistic: str, *at: Any) -> str:
         """A score, and the difference beside it if there is a baseline."""
         own = self._by_key.get((metric, model, "", statistic, *at))
-        text = format_number(own and float(own["estimate"]))
+        text = format_number(_estimate(own))
         if not baseline:
             return text
         row = self._by_key.get((metric, model, baseline, statistic, *at))
-        change = format_number(row and float(row["estimate"]), signed=True)
+        change = format_number(_estimate(row), signed=True)
         return f"{text} {starred(change, row is not None and row['significant'])}"
 
     def means(self, metric: str, families: Mapping[CorruptionSet, str]) -> Table:
@@ -186,7 +187,7 @@ class Overview:
             if self._first:
                 clean = self._by_key.get((metric, model, "", "P", ""))
                 share = self._by_key.get((metric, model, "", "rPC", over))
-                cells += [format_number(one and float(one["estimate"])) for one in (clean, share)]
+                cells += [format_number(_estimate(one)) for one in (clean, share)]
             rows.append([model, f"{place}" if place != before else "=", span, *cells])
             before = place
         absent = [m for m in self.models if m not in set(ranks["model"])]
@@ -201,7 +202,6 @@ class Overview:
             f"Δ {statistic}",
             *(["P", "rPC"] if self._first else []),
         ]
-        tests = len(ranks) * (len(ranks) - 1) // 2
         baselines = ", ".join(dict.fromkeys(baseline for baseline, _ in self.pairs))
         return Table(
             f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}",
@@ -209,7 +209,7 @@ class Overview:
             rows,
             [
                 "=: shares the place above, from which no difference separates it; p is corrected by Holm over all "
-                f"{tests} pairs. Rank: its {100 * self.level:g} % interval.",
+                f"pairs of the table. Rank: its {100 * self.level:g} % interval.",
                 *[f"Δ: minus {baselines}."] * bool(baselines),
                 *(f"Missing: {text}." for text in missing),
             ],
@@ -249,7 +249,7 @@ class Overview:
         """The same numbers for programs, percent; None for what is absent."""
 
         def numbers(row: Row | None, *keys: str) -> dict[str, Any] | None:
-            if row is None or pd.isna(row["estimate"]):
+            if row is None or math.isnan(float(row["estimate"])):
                 return None
             return {key: None if pd.isna(row[key]) else row[key] for key in keys}
 
@@ -286,6 +286,10 @@ class Overview:
                 for b, m in self.pairs
             ],
         }
+
+
+def _estimate(row: Row | None) -> float | None:
+    return None if row is None else float(row["estimate"])
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[list[str]]:

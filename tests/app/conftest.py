@@ -78,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, photographs: list[NDArray[
     (folder / "torn").mkdir()
     (folder / "torn/manifest.json").write_text('{"schema": 2, "models": {"a": {}}, "data": {}}')
     for age, name in enumerate(("torn", "old", "unfinished", "complete")):
-        os.utime(folder / name, (1_700_000_000 + age, 1_700_000_000 + age))
+        os.utime(folder / name / "manifest.json", (1_700_000_000 + age, 1_700_000_000 + age))
     return folder
 
 

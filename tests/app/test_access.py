@@ -440,11 +440,14 @@ def test_uploads_of_all_visits_are_bounded_also_while_they_arrive() -> None:
 
 
 ADDRESSES: list[tuple[str, Mapping[str, str]]] = [
-    *((page, {"run": "theirs"}) for page in ("", "overview", "curves", "images", "training", "run")),
+    *(
+        (page, {"run": "theirs"})
+        for page in ("", "overview", "curves", "classes", "images", "training", "run")
+    ),
     ("images", {"run": "theirs", "any": "true", "exact": "2.5", "image": "3"}),
     ("images", {"any": "true", "severity": "3", "truth": "true", "order": "right finds more"}),
-    ("live", {"run": "theirs", "left": "base @ theirs", "right": "base-sgdm @ theirs"}),
-    ("live", {"left": "base @ theirs"}),
+    ("live", {"run": "theirs", "source": "the run's images"}),
+    ("live", {"run": "theirs", "source": "a sample", "live_models": "base"}),
 ]
 
 
@@ -459,7 +462,7 @@ def test_an_address_loads_nothing_that_a_run_names(free: Server, page: str, quer
         assert "Show the images" in shown
         assert ("Load the detectors" in shown) == ("any" in query)
     if page == "live":
-        assert "Load base" in shown
+        assert ("Load the detectors" if query["source"] == "a sample" else "Show the images") in shown
 
 
 def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> None:
@@ -475,16 +478,17 @@ def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> Non
     page.get_by_role("button", name="Load the detectors").click()
     page.get_by_text("nothing stored").first.wait_for()  # since the weights are none
     assert free.theirs() == {".png", ".pt"}
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.goto("about:blank")
 
     free.read_files.write_text("")
-    page.goto(f"http://localhost:{free.port}/live?left=base+%40+theirs")
-    page.get_by_role("button", name="Load base @ theirs").wait_for()
+    page.goto(f"http://localhost:{free.port}/live?run=theirs&source=a+sample&live_models=base")
+    page.get_by_role("button", name="Load the detectors").wait_for()
     page.get_by_role("link", name="Images").click()  # which is to ask for them
     page.locator(".stage image[href^='data:image/png']").first.wait_for()
     assert ".pt" not in free.theirs()
     page.get_by_role("link", name="Live").click()
-    page.get_by_role("combobox", name="Left").click()
-    page.get_by_role("option", name="base-sgdm @ theirs").click()  # another than the address said
+    page.get_by_role("button", name="Load the detectors").click()
     page.get_by_text("This cannot be shown").wait_for()
     assert ".pt" in free.theirs()
     page.close()

@@ -20,7 +20,9 @@ def curve(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize("bands", [True, False])
 def test_severity(x: str, bands: bool) -> None:
     for frame in (curve(), curve(low=float("nan"), high=float("nan"), psnr=float("nan"))):
-        made = charts.severity_curves(frame, COLORS, x=x, metric="AP", top=50.0, bands=bands)
+        made = charts.severity_curves(
+            frame, COLORS, scale=charts.CurveScale(x, 50.0), metric="AP", bands=bands
+        )
         assert isinstance(made, alt.LayerChart) and made.to_dict(validate=True)
 
 
@@ -66,8 +68,12 @@ LOSSES = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smoot
 @pytest.mark.parametrize(
     "chart",
     [
-        charts.severity_curves(curve(), COLORS, x="severity", metric="AP", top=50.0, bands=True),
-        charts.severity_curves(curve(), COLORS, x="psnr", metric="AP", top=50.0, bands=True),
+        charts.severity_curves(
+            curve(), COLORS, scale=charts.CurveScale("severity", 50.0), metric="AP", bands=True
+        ),
+        charts.severity_curves(
+            curve(), COLORS, scale=charts.CurveScale("psnr", 50.0, (20, 30)), metric="AP", bands=True
+        ),
         charts.difference_map(DIFFERENCES, "AP", dark=False),
         charts.loss_curves(LOSSES, COLORS, (1, 3)),
     ],

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from robustbench_sgdm.dashboard.inference import pair_boxes
+from robustbench_sgdm.dashboard.inference import find_again, pair_all, pair_boxes
 
 
 def boxes(*rows: tuple[str, float, float]) -> pd.DataFrame:
@@ -18,6 +18,26 @@ def test_partners_are_of_one_class_and_overlap_and_are_used_once() -> None:
     )
     assert left["partner"].tolist() == [0.5, 0, 0.3, 0]
     assert right["partner"].tolist() == [0.9, 0, 0.7, 0]
+
+
+def test_a_partner_is_one_that_all_models_have() -> None:
+    frames = [
+        boxes(("cat", 0.9, 0), ("dog", 0.8, 50)),
+        boxes(("cat", 0.7, 1)),
+        boxes(("cat", 0.6, 0), ("dog", 0.5, 51)),
+    ]
+    assert [frame["partner"].tolist() for frame in pair_all(frames)] == [[0.6, 0], [0.6], [0.7, 0]]
+    assert pair_all(frames[:1])[0]["partner"].tolist() == [0.9, 0.8]
+    assert [len(frame) for frame in pair_all([boxes(), boxes()])] == [0, 0]
+
+
+def test_what_is_found_again() -> None:
+    """The objects are those that any model finds in the clean picture, each once."""
+    clean = [boxes(("cat", 0.9, 0), ("dog", 0.2, 50)), boxes(("cat", 0.8, 1), ("car", 0.7, 90))]
+    noisy = [boxes(("cat", 0.4, 2)), boxes(("car", 0.3, 90), ("dog", 0.9, 50))]
+    found = find_again(clean, noisy, 0.25)
+    assert found.to_dict("list") == {"category": ["cat", "car"], 0: [0.4, 0.0], 1: [0.0, 0.3]}
+    assert find_again([boxes()], [boxes()], 0.25).empty
 
 
 def test_nothing_found() -> None:

@@ -21,6 +21,7 @@ from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
 from robustbench_sgdm.dashboard import access, inference, jobs, run_images, uploads
+from robustbench_sgdm.dashboard.run_form import RunForm
 from robustbench_sgdm.store import Run, resume_command
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
@@ -265,7 +266,7 @@ def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the Run page may use, with weights and a link that leads out of it, beside a file it may not."""
+    """A folder that the page Start may use, with weights and a link that leads out of it, beside a file it may not."""
     folder = tmp_path / "mine"
     folder.mkdir()
     for file in (folder / "a,b.pt", folder / "data.yaml", tmp_path / "secret.pt"):
@@ -276,13 +277,42 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
-    form = resources.import_file(APP / "views/run.py")._arguments
     weights = str(inputs / "a,b.pt")
-    words = form(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", str(inputs / "data.yaml"))
+    data = str(inputs / "data.yaml")
+    words = RunForm(["yolov8n,yolov8n-sgdm", weights], ["fog", "noise"], "0-2, 4.5", data).to_arguments()
     models = ["--model", "yolov8n", "--model", "yolov8n-sgdm", "--model", weights]
     others = ["--noise", "fog", "--noise", "noise", "--severity", "0,1,2,4.5", "--data"]
-    assert words == [*models, *others, str(inputs / "data.yaml")]
-    assert form(["yolov8n"], ["fog[amount=2,decay=1.5]"], "1", "scenes")[3] == "fog[amount=2,decay=1.5]"
+    assert words == [*models, *others, data, "--fraction", "1"]
+    assert RunForm(["yolov8n"], ["fog[amount=2,decay=1.5]"]).to_arguments()[3] == "fog[amount=2,decay=1.5]"
+    more: dict[str, Any] = {"baseline": "yolov8n", "imgsz": 320, "seed": 7, "conf": 0.01, "no_baseline": True}
+    form = RunForm(["yolov8n", "yolov8s"], ["camera", "fog@2+snow@4"], weights=[f"yolov8s={weights}"], **more)
+    words = form.to_arguments()
+    assert words[-11:] == [
+        *("--fraction", "1", "--baseline", "yolov8n", "--imgsz", "320", "--seed", "7", "--conf", "0.01"),
+        "--no-baseline",
+    ]
+    assert ["--weights", f"yolov8s={weights}"] == words[words.index("--weights") :][:2]
+    assert RunForm.from_arguments(words).to_arguments() == words
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--trust-weights"], "no setting of this page"),
+        (["--corruption-dir", "/tmp"], "no setting of this page"),
+        (["--model", "os:getcwd", "--noise", "fog"], "names code to run"),
+        (["--model", "/etc/passwd", "--noise", "fog"], "lies outside"),
+        (["--model", "yolov8n", "--noise", "fog", "--imgsz", "x"], "not a number"),
+        (["--model", "yolov8n", "--noise", "fog"], "start the run otherwise"),
+        (["--model"], "at least one"),
+    ],
+)
+def test_a_stranger_resumes_nothing_that_the_form_would_refuse(
+    inputs: Path, words: list[str], why: str
+) -> None:
+    """What a run directory says of how it was started may come from anybody."""
+    with pytest.raises(UsageError, match=why):
+        RunForm.from_arguments(words)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +337,13 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
         ({"data": "~/x/../../y.yaml"}, "lies outside"),
         ({"data": "--yes"}, "dash"),
         ({"data": "a\0b"}, "null character"),
+        ({"images": "/etc"}, "lies outside"),
+        ({"weights": ["yolov8n=/etc/passwd"]}, "lies outside"),
+        ({"weights": ["none.pt"]}, "no file none.pt"),
+        ({"baseline": "yolov8s"}, "none of the models"),
+        ({"device": "--yes"}, "dash"),
+        ({"imgsz": 33}, "32"),
+        ({"conf": 2.0}, "conf"),
         ({"models": ["yolov8n", "a\0b"]}, "null character"),
         ({"noise": ["fog," * 5000]}, "10,000 characters"),
     ],
@@ -315,7 +352,7 @@ def test_a_form_names_nothing_elsewhere(inputs: Path, change: dict[str, Any], wh
     form = {"models": ["yolov8n"], "noise": ["fog"], "severities": "1", "data": "scenes", **change}
     form["models"] = [name.format(inputs=inputs) for name in form["models"]]
     with pytest.raises(UsageError, match=why):
-        resources.import_file(APP / "views/run.py")._arguments(**form)
+        RunForm(**form).to_arguments()
 
 
 def test_one_run_of_a_project_works_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

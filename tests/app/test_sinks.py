@@ -73,6 +73,7 @@ WRAPPERS = {
     "toggle",
     "slider",
     "select_slider",
+    "number_input",
 }  # of widgets
 ALLOWED = {  # (file, function, part of an argument): why it is safe
     **{("widgets.py", wrapper, "label"): "the callers' own words, looked at too" for wrapper in WRAPPERS},
@@ -93,8 +94,8 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("images.py", "_show_image", "remark"): "of numbers and words of ours",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[-1]"): "of the package",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[:-1]"): "of the package",
-    ("live.py", "live", "name"): "one of two words",
-    ("live.py", "live", "access.MAX_UPLOAD_MEGABYTES"): "a number",
+    ("live.py", "_show", "_SKELETON"): "of ours",
+    ("live.py", "_show_objects", "which"): "words of ours",
     ("overview.py", "_show_board", "CONDITIONS[name].lower()"): "words of ours",
     ("overview.py", "_show_downloads", "_format_time(about.st_mtime)"): "a date",
     ("overview.py", "_show_downloads", "kind"): "one of two words",
@@ -105,11 +106,10 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
         "widgets.segmented_control('Table of the paper', list(TABLES), 'table')",
     ): "of TABLES",
     ("run.py", "_show_job", "_state(is_running, progress)"): "words of ours",
+    ("run.py", "_show_job", "_stages(stages)"): "words of ours and numbers",
     ("run.py", "_show_job", "_time_left(path, progress)"): "numbers",
     ("run.py", "_show_job", "progress.cells"): "a number",
     ("run.py", "_show_job", "progress.complete"): "a number",
-    ("training.py", "_show_charts", "loss"): "of LOSSES",
-    ("training.py", "_show_charts", "split"): "one of two words",
     ("main.py", "main", "APP / 'page.css'"): "a file of ours",
     ("main.py", "main", "APP / 'dark.css'"): "a file of ours",
 }

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.dashboard import inference, jobs, paper_tables
+from robustbench_sgdm.dashboard import inference, jobs, paper_tables, run_data
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.store import IMAGE_QUALITY, Run
 from tests.support import synthetic_runs
@@ -72,6 +74,26 @@ def test_the_baseline_is_the_first_training(view: Callable[..., AppTest], tmp_pa
         *("yolov8n-seed0", "yolov8n-cbam-seed0", "yolov8n-sgdm-seed0"),
         *("yolov8n", "yolov8n-sgdm"),
     ]
+
+
+def test_a_training_shows_ap_rate_and_what_was_wrong(view: Callable[..., AppTest], tmp_path: Path) -> None:
+    header = "epoch,train/box_loss,train/cls_loss,train/dfl_loss,metrics/mAP50-95(B),lr/pg0"
+    for seed, health in ((0, ["AP is 0: *nothing* is found"]), (1, [])):
+        folder = tmp_path / "mine" / f"yolov8n-seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "results.csv").write_text(f"{header}\n1,1,1,1,0.25,0.01\n2,1,1,1,0.5,0.02\n")
+        about = {"model": "yolov8n", "seed": seed, "metrics": dict.fromkeys(METRICS), "per_class": {}}
+        about |= {"best_epoch": 1, "seconds": 1.0, "batch": 8, "health": health}
+        (folder / "result.json").write_text(json.dumps(about))
+    shown = view("training", "--training", tmp_path)
+    assert not shown.exception
+    charts = [chart.proto.datasets[0].data.data for chart in shown.get("vega_lite_chart")]
+    assert len(charts) == 5  # three losses, AP and the rate; these logs have no AP50
+    means = [set(convert_arrow_bytes_to_pandas_df(data)["mean"]) for data in charts[-2:]]
+    assert means == [{25.0, 50.0}, {0.01, 0.02}]
+    (warning,) = shown.warning
+    assert "AP is 0" in warning.value and "seed0" in warning.value and "seed1" not in warning.value
+    assert any("nothing was found wrong with 1 of 2" in c.value.lower() for c in shown.caption)
 
 
 def test_trainings_of_one_name_in_two_folders(view: Callable[..., AppTest], tmp_path: Path) -> None:
@@ -263,6 +285,25 @@ def test_curves_against_psnr(view: Callable[..., AppTest], tmp_path: Path, proje
     os.utime(path / "manifest.json")
     shown = view("curves", "--", path, against="PSNR")
     assert not shown.exception and not shown.info
+
+
+def test_the_mean_curve_is_the_mean_of_the_curves(comparisons: Path, project: Path) -> None:
+    """With its intervals where resamples are stored, and the same number without; only where all have the severity."""
+    for path in (comparisons / "two", project / "complete"):
+        view = run_data.open_run(path.name, path)
+        scores = view.run.results()
+        for corruptions in (("gaussian_noise", "motion_blur"), ("gaussian_noise", "motion_blur", "fog")):
+            with_bands, alone = (
+                run_data.mean_curve(view, "AP", corruptions, bands) for bands in (True, False)
+            )
+            levels = [0.0, 1.0, 3.0, 5.0] if "fog" not in corruptions else [0.0, 1.0, 3.0]
+            own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == 3)]
+            for model, mean in own.groupby("model")["AP"].mean().items():
+                for curve in (with_bands, alone):
+                    line = curve[curve["model"] == model].set_index("severity")
+                    assert line.index.tolist() == levels
+                assert line["score"][3.0] == pytest.approx(mean)
+            assert with_bands["low"].notna().all() == (path.name == "two") and alone["low"].isna().all()
 
 
 def test_classes_are_matched_as_a_run_does() -> None:

@@ -15,7 +15,7 @@ import robustbench_sgdm as rb
 from robustbench_sgdm import cli
 from robustbench_sgdm.core.versions import installed_versions
 
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "scenes_pixels.json"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "data" / "scenes_pixels.json"
 Command = Callable[..., tuple[object, str]]
 
 

@@ -1,5 +1,6 @@
 """The main job on the embedded default: the module, its baseline, a resumed run, other people's checkpoints."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -78,7 +79,14 @@ def test_a_checkpoint_without_baseline(
     path = bundled_weights("yolov8n-sgdm")
     assert path
     shutil.copy(path, "mine.safetensors")
-    robustbench(monkeypatch, "run", "--model", "mine.safetensors", "--imgsz", "320", *SHORT, "--name", "mine")
+    words = ("run", "--model", "mine.safetensors", "--imgsz", "320", *SHORT, "--name", "mine", "-q")
+    robustbench(monkeypatch, *words)
+    shown = capsys.readouterr()
+    assert [line.partition(" ")[0] for line in shown.out.splitlines()] == [
+        "P",
+        "mPC",
+        "rPC",
+    ] and not shown.err
     frame = pd.read_csv("runs/robustness/mine/results.csv")
     assert frame["model"].unique().tolist() == ["mine"]
     robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "mine")
@@ -115,9 +123,11 @@ def test_another_baseline_is_no_other_run(
     words = ("run", "--model", "a.safetensors,b.safetensors", "--severity", "3", "--imgsz", "64")
     robustbench(monkeypatch, *words, "--fraction", "0.02")
     assert "a is the baseline, as the first model" in capsys.readouterr().err
-    robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b")
+    robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b", "--json")
     shown = capsys.readouterr()
-    assert "0 predictions to make" in shown.err and "its difference from b" in shown.out
+    record = json.loads(shown.out)
+    assert "0 predictions to make" in shown.err and Path(record["report"]["pdf"]).is_file()
+    assert [(one["baseline"], one["model"]) for one in record["metrics"][0]["differences"]] == [("b", "a")]
     assert len(list(Path("runs/robustness").iterdir())) == 1
 
 

@@ -422,13 +422,13 @@ ALLOWED = {
     "figures/fonts.py _fonts FOLDER.glob",
     "dashboard/pages.py load_pages folder.glob",
     "figures/run_analysis.py _log_files file.is_file",
-    "dashboard/image_viewer.py module (_FILES / 'viewer.css').read_text",
-    "dashboard/image_viewer.py module (_FILES / 'viewer.js').read_text",
+    "dashboard/components.py register (folder / f'{name}.css').read_text",
+    "dashboard/components.py register (folder / f'{name}.js').read_text",
     "app/views/paper.py _printed file.read_text",
     "app/views/paper.py _recomputed pd.read_csv",
     "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
-    "app/views/curves.py _changes (wide[pair[1]] - wide[pair[0]]).dropna().rename",
+    "dashboard/differences.py cell_differences (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }
 
 

@@ -1,6 +1,6 @@
 """What the parity tests share, and the corruptions whose damage does not grow with every half severity.
 
-What a parity test measures it also records as a property of that test, from which `docs/corruptions.py`
+What a parity test measures it also records as a property of that test, from which `tools/measure_corruptions.py`
 makes its table.
 """
 

@@ -1,6 +1,6 @@
 """A run that is killed at random moments and started again loses nothing and ends as an undisturbed one, to the byte.
 
-`make faults` kills a hundred times and more, on every executor, and prints the table of docs/reliability.md.
+`make faults` kills a hundred times and more, on every executor, and prints the table of docs/explanation/reliability.md.
 """
 
 import os

@@ -19,7 +19,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import corruption
-from robustbench_sgdm.cli import clean, compare, figure, lists
+from robustbench_sgdm.cli import clean, compare, figure, leaderboard, lists, results
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
@@ -50,7 +50,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run.path / "dashboard.json").write_text('{"pid": 1, "started": 0, "arguments": ["x"]}')
     (run.path / "dashboard.log").write_text("a line\n")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        figure.report(run.path, resamples=4)
+        figure.report([run.path], resamples=4)
     with run.lock():
         pass
     run.store.write_shard(
@@ -142,7 +142,9 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "compare": lambda path: compare.compare([path], resamples=4),
     "figure": lambda path: figure.figure("classes", path, path.parent / "x.svg", resamples=4),
     "pictures": lambda path: figure.figure("side-by-side", path, path.parent / "x.png", resamples=4),
-    "report": lambda path: figure.report(path, resamples=4),
+    "report": lambda path: figure.report([path], resamples=4),
+    "results": lambda path: results.results(path, resamples=4),
+    "leaderboard": lambda path: leaderboard.leaderboard([path], path.parent / "site", resamples=4),
     "resume": resume,
     "log": lambda path: print(jobs.read_log(path), jobs.is_running(path)),
 }

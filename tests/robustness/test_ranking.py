@@ -41,16 +41,16 @@ def test_p_is_corrected_over_all_pairs_and_is_that_of_the_table() -> None:
     made = intervals(levels)
     pairs = list(itertools.combinations(levels, 2))
     table = made.table(pairs=pairs)
-    rows = table[(table["statistic"] == "mPC") & (table["baseline"] != "")].set_index(["baseline", "model"])
-    p = rows.loc[pairs, "p"].to_numpy()
+    rows = table[(table["statistic"] == "mPC") & (table["baseline"] != "")]
+    by_pair = dict(zip(zip(rows["baseline"], rows["model"], strict=True), rows["p"], strict=True))
+    p = np.array([by_pair[pair] for pair in pairs])
     compared = made.compare_all("AP", FOG)
     assert [compared[pair].p for pair in pairs] == p.tolist()
     significant = dict(zip(pairs, holm(p) < 0.05, strict=True))
-    ranks = rank_networks(made, "AP", FOG).set_index("model")
-    for name in levels:
-        better = sum(significant[name, other] for other in levels if other > name)
-        worse = sum(significant[other, name] for other in levels if other < name)
-        assert ranks.loc[name, ["first", "last"]].tolist() == [1 + better, len(levels) - worse]
+    for rank in rank_networks(made, "AP", FOG).to_dict("records"):
+        better = sum(significant[rank["model"], other] for other in levels if other > rank["model"])
+        worse = sum(significant[other, rank["model"]] for other in levels if other < rank["model"])
+        assert [rank["first"], rank["last"]] == [1 + better, len(levels) - worse]
     assert 0 < sum(significant.values()) < len(pairs)
 
 

@@ -205,7 +205,7 @@ def test_results_of_a_run_in_two_runtimes(tmp_path: Path) -> None:
 
 
 def test_ap_on_photographs_is_the_checkpoints(coco_json: Path, coco_weights: Path, tmp_path: Path) -> None:
-    """Sixteen of the 128 images at 320 px: the whole is measured in docs/deployment.md."""
+    """Sixteen of the 128 images at 320 px: the whole is measured in docs/how-to/exported-models.md."""
     path = rb.export(coco_weights, out=tmp_path / "c.onnx", imgsz=320)
     run = rb.evaluate(
         [coco_weights, path], data=coco_json, imgsz=320, fraction=0.125, severity=[0, 3], noise="gaussian",

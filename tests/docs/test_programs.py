@@ -1,6 +1,5 @@
-"""What the documentation gives to copy can at least be read by what it is for."""
+"""Programs that the documentation gives to copy: of Python, for Ray and for Slurm."""
 
-import dataclasses
 import json
 import os
 import re
@@ -14,15 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robustbench_sgdm.core import resources
-from robustbench_sgdm.store import schema
+from tests.support.doc_pages import DOCS
 
-DOCS = Path(__file__).parents[1] / "docs"
 CLUSTER = DOCS / "cluster"
 
 
 def test_the_program_for_python_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.+?)```", (DOCS / "python.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.+?)```", (DOCS / "how-to/python.md").read_text("utf-8"), re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True
     )
@@ -31,23 +28,6 @@ def test_the_program_for_python_runs(tmp_path: Path) -> None:
     runs = tmp_path / "runs/robustness"
     assert {"first", "second", "mine"} == {path.name for path in runs.iterdir()}
     assert {"report.html", "report.pdf", "results.csv"} < {path.name for path in (runs / "first").iterdir()}
-
-
-def test_every_field_of_a_run_directory_is_in_its_page() -> None:
-    """Written anew by `python docs/run_directory.py`."""
-    made = resources.import_file(DOCS / "run_directory.py")
-    assert (DOCS / "run_directory.md").read_text("utf-8") == made.page()
-    own_records = [one for one in schema.Record.__subclasses__() if one.__module__ == schema.__name__]
-    records = {one.__name__ for one in own_records} | {"Cell", "Settings", "ComparisonRecipe"}
-    assert records == set(made.RECORDS)
-    for name in records:
-        record = getattr(schema, name)
-        fields = (
-            {field.name for field in dataclasses.fields(record)} if dataclasses.is_dataclass(record) else None
-        )
-        own = set(record.model_fields) if fields is None else fields
-        inherited = {"versions"} if name == "ComparisonRecipe" else set()
-        assert {field for field, _ in made.attributes(record)} == own - inherited, name
 
 
 def test_the_cluster_is_one_to_ray() -> None:

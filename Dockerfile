@@ -1,0 +1,12 @@
+# An environment in which `make run` and `make test` work from nothing, as a user without rights.
+#   docker build -t robustbench-sgdm . && docker run --rm -it robustbench-sgdm make test
+FROM python:3.12-slim-bookworm
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends build-essential chromium git make \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home user
+USER user
+WORKDIR /home/user/robustbench-sgdm
+COPY --chown=user . .
+RUN make .venv/installed
+CMD ["make", "run"]

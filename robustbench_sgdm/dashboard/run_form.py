@@ -1,0 +1,172 @@
+"""What the page Start asks for, checked as it is typed, as arguments of `robustbench run`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from robustbench_sgdm import corruption
+from robustbench_sgdm.config import EvaluationConfig, check_severities
+from robustbench_sgdm.core import parsing
+from robustbench_sgdm.core.errors import UsageError
+from robustbench_sgdm.dashboard import sources
+
+MAX_CHARACTERS = 10_000
+"""Of all texts of the form."""
+
+_SEVERAL = {"models": "--model", "noise": "--noise", "weights": "--weights"}
+_ONE = {  # left out at their defaults
+    "severities": "--severity",
+    "data": "--data",
+    "fraction": "--fraction",
+    "baseline": "--baseline",
+    "images": "--images",
+    "split": "--split",
+    "imgsz": "--imgsz",
+    "seed": "--seed",
+    "conf": "--conf",
+    "iou": "--iou",
+    "max_det": "--max-det",
+    "runtime": "--runtime",
+    "device": "--device",
+    "batch": "--batch",
+    "workers": "--workers",
+}
+_FLAGS = {"no_baseline": "--no-baseline", "allow_identical": "--yes"}
+
+
+@dataclass(frozen=True)
+class RunForm:
+    """The settings of a run; each is the option of its name, empty or its default where the visitor leaves it.
+
+    Attributes:
+        models: names, and paths of files within the folders that the page may use.
+        noise: corruptions, groups and compositions.
+        severities: ranges and numbers.
+        data: a name, or the path of a file.
+        weights: FILE or NAME=FILE.
+        baseline: of `models`.
+        images: folder of a COCO json.
+        no_baseline: whether variants run without theirs.
+        allow_identical: whether models may detect the same.
+    """
+
+    models: Sequence[str]
+    noise: Sequence[str]
+    severities: str = "0-5"
+    data: str = "scenes"
+    weights: Sequence[str] = ()
+    baseline: str = ""
+    images: str = ""
+    split: str = EvaluationConfig.split
+    fraction: float = 1.0
+    imgsz: int = EvaluationConfig.imgsz
+    seed: int = EvaluationConfig.seed
+    conf: float = EvaluationConfig.conf
+    iou: float = EvaluationConfig.iou
+    max_det: int = EvaluationConfig.max_det
+    runtime: str = EvaluationConfig.runtime
+    device: str = ""
+    batch: int = 0
+    workers: int = 0
+    no_baseline: bool = False
+    allow_identical: bool = False
+
+    @classmethod
+    def from_arguments(cls, words: Sequence[str]) -> "RunForm":
+        """The form that gives these arguments.
+
+        Raises:
+            UsageError: none does.
+        """
+        names = {option: name for table in (_SEVERAL, _ONE, _FLAGS) for name, option in table.items()}
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
+        values: dict[str, Any] = {"models": [], "noise": []}
+        rest = iter(words)
+        for option in rest:
+            name = names.get(option)
+            if name is None:
+                raise UsageError(f"{option} is no setting of this page; continue the run in a terminal")
+            if name in _FLAGS:
+                values[name] = True
+                continue
+            try:
+                value = next(rest, "")
+                values[name] = [*values.get(name, []), value] if name in _SEVERAL else kinds[name](value)
+            except ValueError:
+                raise UsageError(f"{option} {value} is not a number") from None
+        form = cls(**values)
+        if tuple(form.to_arguments()) != tuple(words):
+            raise UsageError("this page would start the run otherwise; continue it in a terminal")
+        return form
+
+    def to_arguments(self) -> list[str]:
+        """Arguments of `robustbench run`, parsed as the command line does.
+
+        Raises:
+            UsageError: an unknown name, a number out of bounds, a file outside the allowed folders, or code to run.
+        """
+        texts = [*self.models, *self.noise, *self.weights, self.severities, self.data, self.baseline]
+        texts += [self.images, self.split, self.runtime, self.device]
+        if "\0" in "".join(texts):
+            raise UsageError("the form contains a null character; remove it")
+        if sum(map(len, texts)) > MAX_CHARACTERS:
+            raise UsageError(
+                f"this page takes at most {MAX_CHARACTERS:,} characters; name groups of corruptions, or start the run in "
+                "a terminal"
+            )
+        models, selected = self._check_names(), parsing.split_list(self.noise)
+        levels = check_severities(parsing.parse_severities([self.severities]))
+        if not models or not selected:
+            raise UsageError("choose at least one model and one corruption")
+        corruption.load_corruptions().select(selected)
+        if self.baseline and self.baseline not in models:
+            raise UsageError(f"the baseline {self.baseline!r} is none of the models ({', '.join(models)})")
+        EvaluationConfig(  # its own checks of numbers and choices
+            models,
+            noise=selected,
+            severity=levels,
+            data=self.data,
+            split=self.split,
+            fraction=self.fraction,
+            imgsz=self.imgsz,
+            seed=self.seed,
+            conf=self.conf,
+            iou=self.iou,
+            max_det=self.max_det,
+            runtime=self.runtime,
+            batch=self.batch,
+            workers=self.workers,
+        )
+        several = {"models": models, "noise": selected, "weights": self.weights}
+        words = [
+            word for name in ("models", "noise") for item in several[name] for word in (_SEVERAL[name], item)
+        ]
+        words += ["--severity", ",".join(f"{level:g}" for level in levels), "--data", self.data]
+        words += [word for item in self.weights for word in ("--weights", item)]
+        words += ["--fraction", f"{self.fraction:g}"]
+        for name in list(_ONE)[3:]:
+            value = getattr(self, name)
+            if value != next(field.default for field in fields(self) if field.name == name):
+                words += [_ONE[name], f"{value:g}" if isinstance(value, float) else str(value)]
+        return words + [option for name, option in _FLAGS.items() if getattr(self, name)]
+
+    def _check_names(self) -> list[str]:
+        """The models; every name and path of the form is one that the page may use."""
+        files = [item if parsing.find_file(item) else item.rpartition("=")[2] for item in self.weights]
+        named = [*parsing.split_list(self.models, parsing.find_file), *files, self.data, self.images]
+        plain = [*named, *self.weights, self.baseline, self.device]
+        if bad := [name for name in plain if name.startswith("-")]:
+            raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
+        for name in filter(None, named):
+            folder = name.removeprefix("hf:")
+            # Before any check whose message would tell whether such a file exists.
+            sources.check_input_path(folder)
+        if absent := [file for file in files if not parsing.find_path(file)]:
+            raise UsageError(f"there is no file {absent[0]} to read weights from")
+        items = parsing.parse_models(self.models)
+        code = [item for item in items if ":" in item and not parsing.find_file(item)]
+        if code := [item for item in code if not parsing.is_library_model(item)]:
+            raise UsageError(
+                f"{code[0]} names code to run, which this page does not allow; start the run in a terminal"
+            )
+        return items

@@ -1,0 +1,74 @@
+"""Runs of the same images become one run directory."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import robustbench_sgdm as rb
+from robustbench_sgdm import robustness
+from robustbench_sgdm.store import Run
+from tests.support.synthetic_runs import make_run, rewrite
+
+LEVELS = {"fog": [1, 3]}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two runs with one model in common, of equal cells, and one where it differs."""
+    for name, models in {"one": ["a", "b"], "two": ["a", "c"], "three": ["a"]}.items():
+        make_run(tmp_path, name, models, LEVELS, images=6, resamples=True)
+    third = Run.open(tmp_path / "three")
+    keys = [
+        {"model": c.model, "corruption": c.corruption, "severity": c.severity, "key": "x" * 64}
+        for c in third.cells
+    ]
+    kept = {cell: third.store.read_scores(cell) for cell in third.cells}
+    changed = rewrite(third, cells=keys)
+    for cell, scores in zip(changed.cells, kept.values(), strict=True):
+        scores.model_copy(update={"key": cell.key}).write(
+            changed.store.folder(cell) / "scores.json", changed.files
+        )
+    return [tmp_path / name for name in ("one", "two", "three")]
+
+
+def test_cells_scores_and_statistics_are_those_of_the_runs(runs: list[Path], tmp_path: Path) -> None:
+    joined = rb.join_runs(runs[:2], tmp_path / "both", command="robustbench report")
+    assert list(joined.directory.manifest.models) == ["a", "b", "c"] and not joined.directory.missing_cells()
+    assert joined.directory.baseline_pairs == [("a", "b"), ("a", "c")]
+    own = pd.concat([Run.open(path).results() for path in runs[:2]]).drop_duplicates(
+        ["model", "corruption", "severity"]
+    )
+    columns = ["model", "corruption", "severity", "AP", "AP_S", "key"]
+    found = joined.results()[columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, own[columns].reset_index(drop=True))
+    assert (pd.read_csv(joined.path / "results.csv")["AP"] == joined.results()["AP"]).all()
+    together = robustness.bootstrap_intervals([Run.open(path) for path in runs[:2]]).cells
+    for model, name in (("b", "b"), ("a", "a@one")):
+        for cell, samples in robustness.bootstrap_intervals(joined.directory).cells[model].items():
+            assert np.array_equal(samples.resamples, together[name][cell].resamples)
+    again = rb.join_runs(runs[:2], tmp_path / "both")
+    assert again.path == joined.path and again.directory.cells == joined.directory.cells
+
+
+def test_a_model_that_differs_is_compared_with_the_first_runs(runs: list[Path], tmp_path: Path) -> None:
+    joined = rb.join_runs([runs[0], runs[2]], tmp_path / "both").directory
+    assert list(joined.manifest.models) == ["a@one", "b", "a@three"]
+    assert joined.baseline_pairs == [("a@one", "b"), ("a@one", "a@three")] and not joined.missing_cells()
+
+
+def test_what_cannot_be_joined(runs: list[Path], tmp_path: Path, command: Callable[..., str]) -> None:
+    rewrite(Run.open(runs[1]), settings={"seed": 5})
+    assert "the seed of the corruptions is 0 in one and 5" in command(
+        "report", *map(str, runs[:2]), "--out", "x", code=1
+    )
+    assert "give both or neither" in command("report", *map(str, runs[:2]), code=2)
+    assert "is one of the runs" in command(
+        "report", str(runs[0]), str(runs[2]), "--out", str(runs[0]), code=2
+    )
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine.txt").write_text("mine")
+    assert "holds something else" in command("report", str(runs[0]), str(runs[2]), "--out", "taken", code=2)
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine.txt"]

@@ -74,4 +74,7 @@ def _ems(text: str) -> float:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(fonts.FOLDER / "text" / "NotoSans-Regular.ttf", _UNITS)
+    path = fonts.FOLDER / "text" / "NotoSans-Regular.ttf"
+    return ImageFont.truetype(
+        path, _UNITS, layout_engine=ImageFont.Layout.BASIC
+    )  # the other one fails for odd names

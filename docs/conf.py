@@ -40,7 +40,24 @@ html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 
 
 def setup(app: Any) -> None:
-    """Write the generated reference before anything is read."""
-    app.connect(
-        "builder-inited", lambda app: reference.write_pages(Path(app.srcdir) / "reference" / "generated")
-    )
+    """Write the generated reference before anything is read; make docstrings and pages fit the site."""
+    app.connect("builder-inited", _write_reference)
+    app.connect("autodoc-process-docstring", _mark_code, priority=100)  # before napoleon takes sections apart
+    app.connect("html-page-context", _let_keys_scroll)
+
+
+def _write_reference(app: Any) -> None:
+    reference.write_pages(Path(app.srcdir) / "reference" / "generated")
+
+
+def _mark_code(_app: Any, _what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+    """An indented block after a colon is code."""
+    for place in range(len(lines) - 2):
+        text, gap, code = lines[place : place + 3]
+        if text.endswith(":") and not gap and code.startswith(" " * (len(text) - len(text.lstrip()) + 4)):
+            lines[place] = f"{text}:"
+
+
+def _let_keys_scroll(_app: Any, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Blocks that scroll can be reached with the keyboard."""
+    context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')

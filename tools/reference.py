@@ -141,7 +141,7 @@ def _corruption_section(one: Corruption, quality: pd.DataFrame) -> str:
     ]
     drawn = "draws random numbers" if one.random else "draws nothing"
     aliases = f"Aliases: {', '.join(f'`{a}`' for a in one.aliases)}. " if one.aliases else ""
-    heads = ["", *(f"severity {s}" for s in SEVERITIES), "unit", "meaning"]
+    heads = ["strength", *(f"severity {s}" for s in SEVERITIES), "unit", "meaning"]
     return f"""
 ### {one.name}
 
@@ -364,7 +364,8 @@ def schema_json() -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown that shows it, code in backticks as code."""
+    """Text as Markdown that shows it, code in backticks and options as code."""
+    text = re.sub(r"(?<![`\w-])(--[a-z][\w-]*)(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"`\1`", text)
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(one if one.startswith("`") else re.sub(r"([\\|<>*_\[\]])", r"\\\1", one) for one in parts)
 

@@ -120,8 +120,10 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
             with column:
                 draw(f"{name}, mean over {len(members)}", means[name], name)
         return
-    for name, members in families.items():
-        if len(families) > 1:
+    # Families of one corruption each need no headings.
+    groups = families if len(corruptions) > len(families) else {"": corruptions}
+    for name, members in groups.items():
+        if len(groups) > 1:
             st.subheader(escaping.markdown(name), anchor=False)
         for column, corruption in zip(_columns(len(members)), members, strict=False):
             part = frame[frame["corruption"].isin([corruption, *([CLEAN] if axis == "severity" else [])])]

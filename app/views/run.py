@@ -100,7 +100,7 @@ def _show_form() -> None:
         else:
             st.code(
                 escape_control_chars(shlex.join(["robustbench", "run", *words])),
-                language="bash",
+                language=None,
                 wrap_lines=True,
             )
         if known := jobs.known_estimate(words):

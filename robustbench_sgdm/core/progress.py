@@ -73,13 +73,11 @@ class JobClock:
             doubt = _DOUBT * sum(self._expected.values())
             before = doubt + sum(self._took.values())
             planned = doubt + sum(self._expected[name] for name in self._took)
-            if share >= _LEAST_SHARE and self._total > 1:
-                whole = spent / share
-                pace = (before + whole) / max(planned + part, _TINY)
-            else:
-                pace = before / max(planned, _TINY)
-                whole = max(part * min(max(pace, 1 / _MOST_PACE), _MOST_PACE), spent)
-            pace = min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
+            # The first of a part is slower than the rest, or quicker: its rate is trusted by and by.
+            trust = min(share / _SURE, 1.0) if self._total > 1 else 0.0
+            whole = part * _bounded(before / max(planned, _TINY))
+            whole = max((1 - trust) * whole + (trust * spent / share if trust else 0.0), spent)
+            pace = _bounded((before + trust * whole) / max(planned + trust * part, _TINY))
             names = list(self._expected)
             later = sum(self._expected[name] for name in names[names.index(self._part) + 1 :])
             return max(whole - spent, 0.0) + pace * later
@@ -91,10 +89,14 @@ class JobClock:
         return 0.0 if remaining is None else elapsed / max(elapsed + remaining, _TINY)
 
 
-_LEAST_SHARE = 0.02  # of a part, before its rate says more than what was expected
+_SURE = 0.1  # of a part is done when its rate alone counts
 _DOUBT = 0.1  # of the expected seconds: how much they count beside what parts really took
 _MOST_PACE = 4.0  # times slower or faster than expected that the rest of a job is thought to be
 _TINY = 1e-9
+
+
+def _bounded(pace: float) -> float:
+    return min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
 
 
 def format_clock(seconds: float) -> str:

@@ -25,10 +25,8 @@ from robustbench_sgdm.dashboard.responses import (
     Scope,
     Send,
     add_headers,
-    ask_uncompressed,
     binary_only,
     login_form,
-    name_base,
     reject,
     require_token,
     respond,
@@ -116,7 +114,7 @@ class AccessControl:
         elif scope["type"] == "http" and scope["method"] == "PUT" and _UPLOAD_PATH in scope["path"]:
             await self._receive_upload(scope, headers, receive, send)
         else:
-            await self._app(ask_uncompressed(scope), binary_only(receive), name_base(add_headers(send)))
+            await self._app(scope, binary_only(receive), add_headers(send))
 
     def _reject_reason(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """Why a request is rejected: it asks for another host name, or comes from another site; "" if it is fine.

@@ -1,11 +1,7 @@
 """ASGI requests and responses of the dashboard's access control."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import cache
 from typing import Any
-
-from robustbench_sgdm.core import resources
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -101,56 +97,6 @@ def binary_only(receive: Receive) -> Receive:
         return {"type": "websocket.disconnect", "code": 1003} if is_text else message
 
     return receive_bytes
-
-
-def name_base(send: Send) -> Send:
-    """Tell Streamlit's page where its server is; from an address with a page's name it would first ask in vain."""
-    start: list[Message] = []
-    body = bytearray()
-
-    async def send_page(message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_page(message):
-            start.append(message)
-        elif start and message["type"] == "http.response.body":
-            body.extend(message.get("body", b""))
-            if not message.get("more_body"):
-                whole = bytes(body).replace(b"<head>", b"<head>" + _base_script(), 1)
-                headers = [
-                    (n, v) for n, v in start[0]["headers"] if n.lower() not in (b"content-length", b"etag")
-                ]
-                await send({**start[0], "headers": [*headers, (b"content-length", str(len(whole)).encode())]})
-                await send({"type": "http.response.body", "body": whole})
-        else:
-            await send(message)
-
-    return send_page
-
-
-def ask_uncompressed(scope: Scope) -> Scope:
-    """The request of a page without the encodings that the browser takes, so that `name_base` can write into it."""
-    headers = dict(scope["headers"])
-    if scope["type"] != "http" or b"text/html" not in headers.get(b"accept", b""):
-        return scope
-    kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-    return {**scope, "headers": kept}
-
-
-def _is_page(message: Message) -> bool:
-    """Whether a response is a page as it is written: whole and not compressed."""
-    headers = {name.lower(): value for name, value in message.get("headers", [])}
-    is_html = headers.get(b"content-type", b"").startswith(b"text/html")
-    return bool(message["status"] == 200 and is_html and b"content-encoding" not in headers)
-
-
-@cache
-def _base_script() -> bytes:
-    """Sets the folder of the address, without the name of a page, as the place of the server."""
-    pages = json.dumps(sorted(file.stem for file in (resources.root() / "app" / "views").glob("[!_]*.py")))
-    return (
-        f"<script>(() => {{ const parts = location.pathname.replace(/\\/+$/, '').split('/');"
-        f" if ({pages}.includes(parts.at(-1))) parts.pop();"
-        " window.__streamlit = {BACKEND_BASE_URL: location.origin + parts.join('/') + '/'}; })();</script>"
-    ).encode()
 
 
 def add_headers(send: Send) -> Send:

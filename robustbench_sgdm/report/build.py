@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
-from robustbench_sgdm.report import paper, screen
+from robustbench_sgdm.report import paper, screen, table_width
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.store import Run, resume_command
 
@@ -167,14 +168,24 @@ def _notes(run: Run) -> list[str]:
 
 
 def breakable(text: str, most: int) -> Markup:
-    """Text with places for line breaks: the longest word in a table decides how small a page is printed.
+    """Text with places for line breaks in words of more than `most` letters: after a mark, else where the line must end.
 
     >>> breakable("a<bcd fg", 3)
     Markup('a&lt;b<wbr>cd fg')
+    >>> breakable("night-shift on", 6)
+    Markup('night-<wbr>shift on')
     """
-    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"  # scripts whose letters are not joined
-    parts = re.split(f"({letters}{{{most}}})(?={letters})", text)
-    return Markup("").join(Markup("{}<wbr>" if i % 2 else "{}").format(p) for i, p in enumerate(parts))
+    # Scripts whose letters are not joined.
+    letters = r"[!-~\u00a1-\u02ff\u0370-\u0482\u048a-\u052f]"
+    words = re.split(f"({letters}{{{most + 1},}})", text)
+    return Markup("").join(_break_word(word, most) if i % 2 else escape(word) for i, word in enumerate(words))
+
+
+def _break_word(word: str, most: int) -> Markup:
+    pieces = [
+        piece for part in re.split(r"(?<=[-_./,])", word) for piece in textwrap.wrap(part, most) if piece
+    ]
+    return Markup("<wbr>").join(pieces)
 
 
 def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str | bytes]:
@@ -207,6 +218,7 @@ def _template() -> jinja2.Template:
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
         "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
+        "is_dense": table_width.is_dense,
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

@@ -9,12 +9,12 @@ from markupsafe import Markup
 from robustbench_sgdm import figures, robustness, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import FigureResult, RunAnalysis
+from robustbench_sgdm.report.table_width import split_to_page
 from robustbench_sgdm.tables import Table
 
 _LOG = logging.getLogger(__name__)
 
 _WIDE = 4.6  # inches
-_MAX_COLUMNS = 12  # of a table on a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,10 @@ def make_summary(analysis: RunAnalysis) -> list[Section]:
 
 def _summary(analysis: RunAnalysis) -> Section:
     return Section(
-        "summary", "Summary", _figures(analysis, "summary"), tables.summary_tables(analysis.summary)
+        "summary",
+        "Summary",
+        _figures(analysis, "summary"),
+        tables.summary_tables(analysis.summary),
     )
 
 
@@ -183,7 +186,7 @@ def _results(analysis: RunAnalysis) -> list[Table]:
             )
         )
     cells = tables.corruption_tables(analysis.results, run.baseline_pairs, metrics, intervals)
-    if len(cells[0].columns) <= _MAX_COLUMNS:
+    if len(run.baseline_pairs) <= 1:
         result_tables.append(_join(cells, metrics))
     else:
         result_tables += [
@@ -191,7 +194,7 @@ def _results(analysis: RunAnalysis) -> list[Table]:
             for m in metrics
         ]
     result_tables = tables.notes_once(result_tables)
-    return [part for table in result_tables for part in tables.split_columns(table, _MAX_COLUMNS)]
+    return [part for table in result_tables for part in split_to_page(table)]
 
 
 def _join(by_corruption: Sequence[Table], metrics: Sequence[str]) -> Table:
@@ -213,7 +216,7 @@ _CLEAN = "0 (clean)"
 
 def _tables(make: Callable[[], list[Table]]) -> list[Table]:
     try:
-        return [part for table in make() if table.rows for part in tables.split_columns(table, _MAX_COLUMNS)]
+        return [part for table in make() if table.rows for part in split_to_page(table)]
     except DataError as error:
         _LOG.debug("no table: %s", error)
         return []

@@ -9,27 +9,26 @@ from numpy.typing import NDArray
 
 from robustbench_sgdm.core import errors
 from robustbench_sgdm.robustness.inference import Intervals
-from robustbench_sgdm.robustness.matching import SortedTruth, match_detections
+from robustbench_sgdm.robustness.matching import SortedTruth
 from robustbench_sgdm.robustness.measures import ClassCounts, MeasureSampler
 from robustbench_sgdm.robustness.operating_point import operating_confidences, why_undefined
 from robustbench_sgdm.robustness.resample_cache import (
+    CLASS_FILE,
+    CLASS_VERSION,
     DEFAULT_RESAMPLES,
     BootstrapSamples,
     Statistic,
+    average_precision_by_class,
     has_cached_samples,
     load_samples,
     sample_images,
 )
-from robustbench_sgdm.robustness.resampling import Resampler
 from robustbench_sgdm.robustness.significance import mark_significant
-from robustbench_sgdm.robustness.sizes import COCO_SIZES
 from robustbench_sgdm.store import Cell, Run
 
 FEW_OBJECTS = 10
 """A class with fewer objects is marked: its scores say little."""
 
-_VERSION = 1  # of the cached samples
-_ALL = COCO_SIZES.areas[:1]  # sizes of objects
 _RATIOS: dict[str, Callable[[ClassCounts], tuple[NDArray[np.float64], NDArray[np.float64]]]] = {
     "recall": lambda counts: (counts.true, counts.objects),
     "precision": lambda counts: (counts.true, counts.true + counts.false),
@@ -142,20 +141,16 @@ def class_statistic(run: Run, confidences: Mapping[str, float], metric: str = "A
         confidences: from which each model's boxes count; AP needs none.
         metric: of `CLASS_METRICS`.
     """
-    ids = tuple(str(i) for i in sorted(run.ground_truth().categories["category_id"]))
+    by_class = average_precision_by_class(run)
+    if metric == "AP":
+        return by_class
     return Statistic(
-        ids,
-        f"class_{metric}.parquet",
+        by_class.columns,
+        CLASS_FILE.format(metric),
         partial(_resample, metric, confidences),
-        partial(_without_detections, metric, ids),
-        lambda cell: [_VERSION, repr(confidences.get(cell.model))],
+        lambda *_: np.full(len(by_class.columns), np.nan),
+        lambda cell: [CLASS_VERSION, repr(confidences.get(cell.model))],
     )
-
-
-def _without_detections(metric: str, ids: tuple[str, ...], run: Run, cell: Cell) -> NDArray[np.float64]:
-    names = run.ground_truth().categories.set_index("category_id")["name"]
-    stored = run.store.read_scores(cell).per_class if metric == "AP" else {}
-    return np.array([stored.get(names[int(i)], np.nan) for i in ids], float)
 
 
 def _resample(
@@ -166,15 +161,7 @@ def _resample(
     truth: SortedTruth,
     weights: NDArray[np.uint16],
 ) -> BootstrapSamples:
-    detections = run.store.read_detections(cell)
-    if metric == "AP":
-        resampler = Resampler(truth, match_detections(truth, detections, areas=_ALL), _ALL)
-        return sample_images(
-            lambda rows: np.array([resampler.score_classes(w) for w in rows]).reshape(-1, resampler.classes),
-            resampler.images,
-            weights,
-        )
-    sampler = MeasureSampler(truth, detections, confidences[cell.model])
+    sampler = MeasureSampler(truth, run.store.read_detections(cell), confidences[cell.model])
 
     def score(rows: NDArray[np.uint16]) -> NDArray[np.float64]:
         above, below = _RATIOS[metric](sampler.class_counts(rows))

@@ -5,6 +5,7 @@ of cells, and differences between any two models, need no resampling.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -38,6 +39,8 @@ DEFAULT_RESAMPLES = 1000
 
 _MAX_RESAMPLES = 1_000_000
 _VERSION = 1  # of the cached files; those of another version are computed again
+CLASS_FILE, CLASS_VERSION = "class_{}.parquet", 1
+"""Cached files of a metric of each class, and the version of what they hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,13 @@ class BootstrapSamples:
         """The statistics of one cell side by side."""
         return cls.map(lambda *parts: np.concatenate(parts, axis=-1), *several)
 
+    def split(self, counts: Sequence[int]) -> list[Self]:
+        """The reverse: so many statistics each."""
+        ends = list(itertools.accumulate(counts))
+        parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        whole = (self.estimate, self.resamples, self.jackknife)
+        return [type(self)(*(values[..., part] for values in whole)) for part in parts]
+
 
 def bootstrap_weights(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """How often each image, in order of id, is in each resample: (resamples, images).
@@ -91,7 +101,14 @@ def jackknife_weights(images: int) -> NDArray[np.uint16]:
 
 def resample_cell(resampler: Resampler, weights: NDArray[np.uint16]) -> BootstrapSamples:
     """A cell's metrics under weights (r, images)."""
-    return sample_images(lambda rows: np.array([resampler.score(w) for w in rows]), resampler.images, weights)
+    return _sample_rows(resampler.score, resampler.images, weights)
+
+
+def _sample_rows(
+    score: Callable[[NDArray[np.uint16]], NDArray[np.float64]], images: int, weights: NDArray[np.uint16]
+) -> BootstrapSamples:
+    """`sample_images` of a function of one row of weights."""
+    return sample_images(lambda rows: np.array([score(w) for w in rows]), images, weights)
 
 
 def sample_images(
@@ -112,6 +129,7 @@ class Statistic:
         compute: the samples of a cell under weights (r, images).
         without_detections: the statistics (m,) of a cell that has scores only, NaN where they are not known.
         key: what the numbers depend on beside the cell, the seed and the number of groups of the jackknife.
+        also: other statistics of a run, whose columns `compute` gives after its own; cached with them.
     """
 
     columns: tuple[str, ...]
@@ -119,22 +137,49 @@ class Statistic:
     compute: Callable[[Run, Cell, SortedTruth, NDArray[np.uint16]], BootstrapSamples]
     without_detections: Callable[[Run, Cell], NDArray[np.float64]]
     key: Callable[[Cell], list[Any]] = lambda _: []
+    also: Callable[[Run], Sequence["Statistic"]] = lambda _: ()
 
 
 def average_precision(sizes: Sizes = COCO_SIZES) -> Statistic:
-    """COCO's average precision, of all objects and of each size; the estimates are the stored scores."""
+    """COCO's average precision, of all objects and of each size; the estimates are the stored scores.
+
+    The curves of every class are computed on the way, so AP by class is cached too.
+    """
 
     def compute(run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]) -> BootstrapSamples:
         matches = match_detections(truth, run.store.read_detections(cell), areas=sizes.areas)
-        samples = resample_cell(Resampler(truth, matches, sizes.areas), weights)
-        _check_scores(run, cell, dict(zip(sizes.metrics, samples.estimate.tolist(), strict=True)))
+        samples = _sample_rows(Resampler(truth, matches, sizes.areas).score_all, len(truth.images), weights)
+        _check_scores(run, cell, dict(zip(sizes.metrics, samples.estimate.tolist(), strict=False)))
         return samples
 
     def stored(run: Run, cell: Cell) -> NDArray[np.float64]:
         scores = run.store.read_scores(cell).metrics
         return np.array([scores.get(m, np.nan) for m in sizes.metrics], float)
 
-    return Statistic(sizes.metrics, sizes.file_name("bootstrap"), compute, stored)
+    return Statistic(
+        sizes.metrics,
+        sizes.file_name("bootstrap"),
+        compute,
+        stored,
+        also=lambda run: [average_precision_by_class(run)],
+    )
+
+
+def average_precision_by_class(run: Run) -> Statistic:
+    """AP of each class of a run's data; the columns are the category ids as text, ascending."""
+    ids = tuple(str(i) for i in sorted(run.ground_truth().categories["category_id"]))
+    areas = COCO_SIZES.areas[:1]  # sizes of objects: all
+
+    def compute(run: Run, cell: Cell, truth: SortedTruth, weights: NDArray[np.uint16]) -> BootstrapSamples:
+        matches = match_detections(truth, run.store.read_detections(cell), areas=areas)
+        return _sample_rows(Resampler(truth, matches, areas).score_classes, len(truth.images), weights)
+
+    def stored(run: Run, cell: Cell) -> NDArray[np.float64]:
+        names = run.ground_truth().categories.set_index("category_id")["name"]
+        scores = run.store.read_scores(cell).per_class
+        return np.array([scores.get(names[int(i)], np.nan) for i in ids], float)
+
+    return Statistic(ids, CLASS_FILE.format("AP"), compute, stored, lambda _: [CLASS_VERSION, repr(None)])
 
 
 def load_samples(
@@ -183,12 +228,15 @@ def load_samples(
     if missing:
         truth = sort_truth(runs[0].ground_truth())
         weights = bootstrap_weights(len(truth.images), resamples, seed)
+        also = {statistic.file: statistic.also(runs[0]) for statistic in statistics}
 
         def compute(which: tuple[int, Cell]) -> None:
             run, statistic, cell = runs[which[0]], statistics[which[0]], which[1]
-            samples = statistic.compute(run, cell, truth, weights)
-            save_samples(run, cell, statistic, seed, samples)
-            by_run[which[0]][cell] = samples
+            several = [statistic, *also[statistic.file]]
+            samples = statistic.compute(run, cell, truth, weights).split([len(s.columns) for s in several])
+            for one, own in zip(several, samples, strict=True):
+                save_samples(run, cell, one, seed, own)
+            by_run[which[0]][cell] = samples[0]
             progress(1)
 
         # Threads: the loops release Python's lock.

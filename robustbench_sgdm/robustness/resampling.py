@@ -86,16 +86,28 @@ class Resampler:
 
     def score(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """The metrics of `Sizes.metrics` (m,) in percent, with (n,) copies of each image in order of id."""
-        present = (self._compute_curves(weights) > 0).sum(axis=1)
+        return self._average(self._compute_curves(weights))
+
+    def score_classes(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """AP of each class, in order of id, (k,) in percent under (n,) weights; NaN where no object is."""
+        return self._average_classes(self._compute_curves(weights))
+
+    def score_all(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """What `score` and `score_classes` give, (m + k,), at the cost of the first."""
+        objects = self._compute_curves(weights)
+        return np.concatenate([self._average(objects), self._average_classes(objects)])
+
+    def _average(self, objects: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of the curves, with the objects of each area range and class."""
+        present = (objects > 0).sum(axis=1)
         areas = [self._precision[a, : _CURVE_POINTS * k] for a, k in enumerate(present)]
         one = len(RECALLS) * present[0]
         # AP, then AP50 and AP75: the first and the sixth threshold, then the area ranges.
         parts = [areas[0], areas[0][:one], areas[0][5 * one : 6 * one], *areas[1:]]
         return np.array([np.mean(part) * 100 if part.size else np.nan for part in parts])
 
-    def score_classes(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
-        """AP of each class, in order of id, (k,) in percent under (n,) weights; NaN where no object is."""
-        present = self._compute_curves(weights)[0] > 0
+    def _average_classes(self, objects: NDArray[np.int64]) -> NDArray[np.float64]:
+        present = objects[0] > 0
         scores = np.full(self.classes, np.nan)
         curves = self._precision[0, : _CURVE_POINTS * present.sum()].reshape(_CURVE_POINTS, -1)
         scores[present] = 100 * curves.mean(axis=0)

@@ -1,6 +1,8 @@
 """The report of a stored run: valid, whole, accessible; what it prints reads back as what is stored."""
 
+import base64
 import html
+import io
 import os
 import re
 import subprocess
@@ -104,6 +106,33 @@ def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
         rows = [["".join(cell.itertext()) for cell in row] for row in table.findall("tbody/tr")]
         found[table.findtext("caption")] = {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
     return found
+
+
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+
+def test_html_csv_latex_and_pdf_have_the_same_numbers(written: Run) -> None:
+    page = html5lib.parse(text_of(written), namespaceHTMLElements=False)
+    whole = "".join(p.extract_text() + "\n" for p in pypdf.PdfReader(written.path / "report.pdf").pages)
+    paper = " ".join(whole.split())
+    blocks = [one for one in page.iter("div") if (one.get("class") or "").split()[:1] == ["table"]]
+    assert len(blocks) >= 12
+    for block in blocks:
+        (table,), (link,) = list(block.iter("table")), list(block.iter("a"))
+        columns = [" ".join(head.itertext()) for head in table.findall("thead/tr/th")]
+        rows = [["".join(cell.itertext()) for cell in row] for row in table.findall("tbody/tr")]
+        kind, _, content = link.get("href").partition(";base64,")
+        assert kind == "data:text/csv;charset=utf-8" and link.get("download").endswith(".csv")
+        stored = pd.read_csv(io.BytesIO(base64.b64decode(content)), dtype=str, keep_default_na=False)
+        latex = tables.to_latex(tables.Table("t", columns, rows)).splitlines()[7:]
+        for row, (_, csv), line in zip(rows, stored.iterrows(), latex, strict=False):
+            numbers = _NUMBER.findall(" ".join(row[1:]))
+            assert _NUMBER.findall(" ".join(csv.iloc[1:])) == numbers, row
+            assert _NUMBER.findall(re.sub(r"\\text\w+{}", " ", line.partition("&")[2])) == numbers, (
+                row,
+                line,
+            )
+            assert " ".join(" ".join(row[1:]).split()) in paper, row
 
 
 def told(analysis: RunAnalysis) -> list[tables.Verdict]:

@@ -16,6 +16,7 @@ from robustbench_sgdm.robustness import (
     match_outcomes,
     operating_confidences,
 )
+from robustbench_sgdm.robustness.by_class import has_class_intervals
 from robustbench_sgdm.robustness.matching import match_detections
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights
@@ -75,6 +76,19 @@ def test_every_cell_has_its_stored_score_and_the_mean_of_the_classes_is_ap(make_
     assert ranked == sorted(ranked, reverse=True)
     objects = run.ground_truth().annotations.query("iscrowd == 0").groupby("category_id").size()
     assert dict(zip(frame["class"], frame["objects"], strict=True)) == {"c1": objects[1], "c5": objects[5]}
+
+
+def test_the_bootstrap_of_ap_caches_ap_by_class_equal_to_the_bit(make_run: Any) -> None:
+    run = make_run(MODELS, {"fog": [1.0]})
+    assert not has_class_intervals(run)
+    intervals = bootstrap_intervals(run, resamples=20)
+    assert has_class_intervals(run)
+    on_the_way = class_intervals(intervals, resamples=20)
+    for file in run.path.glob("statistics/**/class_AP.parquet"):
+        file.unlink()
+    assert not has_class_intervals(run)
+    pd.testing.assert_frame_equal(on_the_way, class_intervals(intervals, resamples=20), check_exact=True)
+    assert has_class_intervals(run)
 
 
 def test_recall_precision_and_f1_are_counts(make_run: Any) -> None:

@@ -1,0 +1,55 @@
+"""Files about the project are what their readers take: citation, issue forms, containers."""
+
+import json
+import re
+import tomllib
+
+import yaml
+
+import robustbench_sgdm
+from tests.support.doc_pages import ROOT
+
+FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
+INSTRUCTIONS = {"FROM", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
+
+
+def test_the_citation_is_of_this_version_and_licence() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == robustbench_sgdm.__version__
+    assert (
+        "AGPL-3.0-or-later"
+        in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["license"]
+    )
+    assert citation["license"] == "AGPL-3.0-or-later"
+
+
+def test_issue_forms_ask_for_something() -> None:
+    forms = [
+        yaml.safe_load(path.read_text("utf-8")) for path in FORMS.glob("*.yml") if path.name != "config.yml"
+    ]
+    assert len(forms) == 2
+    for form in forms:
+        assert {"name", "description", "body"} <= set(form)
+        ids = [part["id"] for part in form["body"]]
+        assert len(set(ids)) == len(ids) and all(part["attributes"]["label"] for part in form["body"])
+        assert any(part.get("validations", {}).get("required") for part in form["body"])
+
+
+def test_containers_have_a_supported_python_and_install_by_the_makefile() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    assert {line[0] for line in lines} <= INSTRUCTIONS and lines[0][0] == "FROM"
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
+    for image in (lines[0][1], container["image"]):
+        version = re.search(r":3\.(\d+)-", image)
+        assert version and 11 <= int(version[1]) <= 13
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert (
+        container["postCreateCommand"] == "make .venv/installed" and ["RUN", "make .venv/installed"] in lines
+    )
+    assert (
+        "$(VENV)/installed:" in makefile
+        and "docs:" in makefile
+        and "site" in (ROOT / ".gitignore").read_text("utf-8")
+    )

@@ -1,0 +1,65 @@
+"""Looks at the built site in a browser: nothing is fetched, axe has no serious finding, pages are whole without scripts.
+
+    python tools/check_site.py [site]
+
+Needs Chromium and playwright; says so and ends with 0 where there is none.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+PAGES = (
+    "index",
+    "tutorials/first-run",
+    "how-to/datasets",
+    "reference/generated/corruptions",
+    "reference/api",
+)
+"""One of each kind."""
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def main(folder: Path) -> int:
+    """Check the pages; gives the exit code."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        print("no Chromium here: the site was not looked at")
+        return 0
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import sync_playwright
+
+    problems = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        plain = browser.new_context(java_script_enabled=False).new_page()
+        page = browser.new_page()
+        page.on(
+            "request", lambda request: problems.append(request.url) if _is_elsewhere(request.url) else None
+        )
+        for name in PAGES:
+            address = (folder / f"{name}.html").resolve().as_uri()
+            page.goto(address)
+            serious = [
+                f"{name}: {one['id']}: {one['nodes'][0]['html'][:80]}"
+                for one in Axe().run(page).response["violations"]
+                if one["impact"] in ("serious", "critical")
+            ]
+            plain.goto(address)
+            same = plain.inner_text("article") == page.inner_text("article")
+            problems += serious + ([] if same else [f"{name}: other text without scripts"])
+        browser.close()
+    print(
+        "\n".join(problems)
+        or f"{len(PAGES)} pages: whole without scripts, nothing fetched, no serious finding"
+    )
+    return min(len(problems), 1)
+
+
+def _is_elsewhere(address: str) -> bool:
+    return not address.startswith(("file:", "data:"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else "site")))

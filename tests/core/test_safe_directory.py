@@ -421,6 +421,7 @@ ALLOWED = {
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
     "dashboard/pages.py load_pages folder.glob",
+    "dashboard/server.py protected_app (script.parent / 'views').glob",
     "figures/run_analysis.py _log_files file.is_file",
     "dashboard/components.py register (folder / f'{name}.css').read_text",
     "dashboard/components.py register (folder / f'{name}.js').read_text",

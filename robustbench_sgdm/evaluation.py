@@ -25,6 +25,7 @@ from robustbench_sgdm.detectors import (
 )
 from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
+    REPORT_SECONDS,
     Capacity,
     Executor,
     Plan,
@@ -280,6 +281,8 @@ class Evaluation:
             "%s: %s; %d cells stored, %s predictions to make", run.path, plan_size(plan), stored, f"{todo:,}"
         )
         if not units:
+            low, high = REPORT_SECONDS.tolist()
+            on_estimate(Estimate({"report": (low, high)}, 0, self._threads, plan.settings.device))
             return run_sweep(plan, run.store, units=units)
         with self._executor() as executor:
             try:

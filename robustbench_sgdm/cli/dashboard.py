@@ -13,12 +13,12 @@ def dashboard(
         list[Path] | None,
         typer.Argument(
             help="Run directories to show; default: all in --project, newest first. "
-            "The images and weights that they name are read too, and the files that a visitor enters on the page Run."
+            "The images and weights that they name are read too, and the files that a visitor enters on the page Start."
         ),
     ] = None,
     project: Annotated[
         Path,
-        typer.Option("--project", help="Folder of run directories; the page Run creates new ones in it."),
+        typer.Option("--project", help="Folder of run directories; the page Start creates new ones in it."),
     ] = Path("runs/robustness"),
     training: Annotated[
         list[Path] | None,
@@ -30,7 +30,7 @@ def dashboard(
         list[Path] | None,
         typer.Option(
             "--inputs",
-            help="Folders of weights and data sets that the page Run may use; repeatable. [.]",
+            help="Folders of weights and data sets that the page Start may use; repeatable. [.]",
         ),
     ] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8501,

@@ -135,9 +135,11 @@ def print_baseline(run: "Run") -> None:
 
 
 def _metrics(analysis: "RunAnalysis") -> list[str]:
+    """The metrics to show: the data set's own, and others that it has objects for."""
     from robustbench_sgdm import tables
 
-    return list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
+    known = [metric for metric in tables.METRICS_SHOWN if analysis.results[metric].notna().any()]
+    return list(dict.fromkeys([analysis.metric_name, *known]))
 
 
 def _by_corruption(analysis: "RunAnalysis") -> "list[Table]":

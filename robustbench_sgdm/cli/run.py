@@ -188,6 +188,7 @@ def run(
     from robustbench_sgdm.cli import console
 
     job = JobClock()
+    job("loading", 0, 1)
     with console.quiet(quiet):
         with console.job_progress(job):
             evaluation = api.prepare(

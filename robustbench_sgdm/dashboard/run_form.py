@@ -1,4 +1,4 @@
-"""What the Run page asks for, checked as it is typed, as arguments of `robustbench run`."""
+"""What the page Start asks for, checked as it is typed, as arguments of `robustbench run`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -19,9 +19,9 @@ class Sources:
 
     Attributes:
         runs: run directories to show; if there are none, those in `project`.
-        project: folder of run directories; the Run page creates new ones in it.
+        project: folder of run directories; the page Start creates new ones in it.
         training: folders of training runs.
-        inputs: folders of weights and data sets that the Run page may use.
+        inputs: folders of weights and data sets that the page Start may use.
     """
 
     runs: tuple[Path, ...]
@@ -49,7 +49,7 @@ def sources() -> Sources:
 
 
 def check_input_path(name: str) -> None:
-    """Reject a file outside the folders that the Run page may use; plain names pass.
+    """Reject a file outside the folders that the page Start may use; plain names pass.
 
     Raises:
         UsageError: the path lies outside, or a link leads outside.
@@ -77,7 +77,7 @@ _DEEPEST, _MOST_ENTRIES, _MOST_FILES = 4, 5000, 200  # of a search for input fil
 
 
 def input_files(endings: Sequence[str]) -> list[str]:
-    """Files of the folders that the Run page may use, by name; a search of bounded depth and length, through no link."""
+    """Files in the folders that the page Start may use; a search of bounded depth and length, through no link."""
     found: list[str] = []
     folders, looked_at = [(folder, 0) for folder in sources().inputs], 0
     while folders and looked_at < _MOST_ENTRIES and len(found) < _MOST_FILES:
@@ -128,6 +128,6 @@ def added_runs() -> list[Path]:
 
 
 def add_run(path: Path) -> None:
-    """Show a run directory that the Run page has created."""
+    """Show a run directory that the page Start has created."""
     if path not in _ADDED:
         _ADDED.insert(0, path)

@@ -125,6 +125,9 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
             fitted = fit_choice(chosen, offered, options, default) if is_own else default
             is_own = is_own and fitted != default
             st.session_state[key] = fitted
+        if is_own and key not in st.query_params:
+            # After a change of page, or Streamlit lets the widget follow the address, which lacks it.
+            st.session_state[key] = st.session_state[key]
     st.session_state[memory] = options, default, is_own
     return changed
 

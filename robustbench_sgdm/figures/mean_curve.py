@@ -7,7 +7,15 @@ from matplotlib.ticker import MaxNLocator
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import COLUMN, MARKERS, colors_of, legend_above, plot_style
+from robustbench_sgdm.figures.style import (
+    COLUMN,
+    MARKERS,
+    colors_of,
+    describe_bands,
+    legend_above,
+    plot_style,
+    with_bands,
+)
 
 _HEIGHT = 2.3  # inches without the legend
 _LEGEND_LINE = 0.17  # inches
@@ -23,7 +31,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
     models = list(dict.fromkeys(curve["model"]))
     color = colors_of(models)
     with plot_style():
-        figure = Figure(figsize=(COLUMN, _HEIGHT + _LEGEND_LINE * len(models) / 2), layout="constrained")
+        figure = Figure(figsize=(COLUMN, _HEIGHT), layout="constrained")
         axis = figure.subplots()
         handles = {}
         for index, model in enumerate(models):
@@ -31,7 +39,7 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
             (handles[model],) = axis.plot(
                 rows["severity"], rows["estimate"], marker=MARKERS[index % len(MARKERS)], color=color[model]
             )
-            band = rows.dropna(subset=["low", "high"])
+            band = rows.dropna(subset=["low", "high"]) if model in with_bands(models) else rows[:0]
             axis.fill_between(
                 band["severity"], band["low"], band["high"], color=color[model], alpha=0.15, linewidth=0
             )
@@ -39,7 +47,8 @@ def draw_mean_curve(curve: pd.DataFrame, metric: str = "AP") -> Figure:
         axis.set(xlabel="severity (0 = clean)" if clean else "severity", ylabel=f"mean {metric} (%)")
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        legend_above(figure, handles)
+        lines = legend_above(figure, handles)
+        figure.set_size_inches(COLUMN, _HEIGHT + _LEGEND_LINE * (lines - 1))
     return figure
 
 
@@ -49,15 +58,18 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     summary = analysis.summary
     curve, metric = summary.curve, summary.metric
     noisy = curve[curve["severity"] > 0]
-    counts = sorted(noisy["corruptions"].unique())
+    counts = sorted(map(int, noisy["corruptions"].unique()))
     over = "on clean images"
     if counts:
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        over = f"over {number} corruption{'s' if counts[-1] > 1 else ''}"
-    bands = f", with 95 % intervals over {analysis.sampling_units}" if curve["low"].notna().any() else ""
+        over = f"over {number} corruption{'s' * (counts[-1] > 1)}"
+    bands = ""
+    if curve["low"].notna().any():
+        which = describe_bands(list(dict.fromkeys(curve["model"])))
+        bands = f" {which}: 95 % intervals over {analysis.sampling_units}."
     ends = (
         f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"
         for model, rows in curve.groupby("model", sort=False)
     )
     alt = f"Line chart of the mean {metric} {over} against severity: {'; '.join(ends)}."
-    return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}{bands}.", alt, curve)
+    return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}.{bands}", alt, curve)

@@ -55,7 +55,7 @@ class RunAnalysis:
     metric: str = ""
     images: Sequence[int] = ()
     noise: tuple[str, float] | None = None
-    max_images: int = 4
+    max_images: int = 3
     confidence: float = 0.25
     resamples: int = 1000
     progress: Progress = no_progress

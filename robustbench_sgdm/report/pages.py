@@ -122,7 +122,7 @@ class _Layout:
         """Place a text where something that belongs to it has room below it: a figure, or the start of what follows."""
         figure = following[0] if following and following[0].kind == "figure" and not self.waiting else None
         others = [one for one in following if one.kind != "figure"]
-        needed = [_start(others[0])] if others else []
+        needed = [_start(others[0], self.capacity)] if others else []
         if figure is not None:
             needed.append(figure.height - figure.image * (1 - figure.least))
         while block.height + min(needed, default=0.0) > self.room and self.pages[-1]:
@@ -153,8 +153,8 @@ class _Layout:
             self.end_page()
 
 
-def _start(block: Block) -> float:
+def _start(block: Block, capacity: float) -> float:
     """The least of a block that may stand at the end of a page."""
     if len(block.rows) <= _WHOLE:
-        return block.height
+        return min(block.height, capacity / 3) if block.rows else block.height
     return block.head + sum(block.rows[:_LEAST_ROWS])

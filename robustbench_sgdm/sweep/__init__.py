@@ -2,7 +2,7 @@
 
 from robustbench_sgdm.sweep.class_matching import ClassMatch, map_classes, match_detector
 from robustbench_sgdm.sweep.corrupted_images import make_corrupted_images
-from robustbench_sgdm.sweep.estimate import Capacity, estimate_seconds
+from robustbench_sgdm.sweep.estimate import REPORT_SECONDS, Capacity, estimate_seconds
 from robustbench_sgdm.sweep.executors.base import Executor
 from robustbench_sgdm.sweep.executors.processes import ProcessExecutor
 from robustbench_sgdm.sweep.executors.ray import check_ray_options, ray_executor
@@ -14,6 +14,7 @@ from robustbench_sgdm.sweep.preflight import check_corruptions, have_same_output
 from robustbench_sgdm.sweep.runner import run_sweep, score_cell
 
 __all__ = [
+    "REPORT_SECONDS",
     "Capacity",
     "ClassMatch",
     "Executor",

@@ -26,8 +26,10 @@ from robustbench_sgdm.sweep.plan import Plan, WorkUnit
 Span = NDArray[np.float64]
 """Seconds, at least and at most: (2,)."""
 
+REPORT_SECONDS = np.array([8.0, 32.0])
+"""Figures, HTML and PDF of a report."""
+
 _STARTUP = np.array([2.0, 15.0])  # a worker process imports the libraries and loads the detectors
-_REPORT = np.array([8.0, 32.0])  # figures, HTML and PDF of a report
 _SCALING = 0.5  # of a core's work that each further core adds at least: they share memory and caches
 _SLOWDOWN = 1.5  # where the machine does other things too
 _SAMPLE_IMAGES = 256  # that a cell's scores and statistics are timed on
@@ -114,7 +116,7 @@ def combine_costs(
         "latency of the models": np.minimum(costs.latency, timing.MAX_SECONDS) * (not has_latency),
         "PSNR and SSIM": _share(quality, available_cores()),
         "resampling and error analysis": _share(statistics, available_cores()),
-        "report": _REPORT,
+        "report": REPORT_SECONDS,
     }
 
 

@@ -202,7 +202,6 @@ class Overview:
             f"Δ {statistic}",
             *(["P", "rPC"] if self._first else []),
         ]
-        tests = len(ranks) * (len(ranks) - 1) // 2
         baselines = ", ".join(dict.fromkeys(baseline for baseline, _ in self.pairs))
         return Table(
             f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}",
@@ -210,7 +209,7 @@ class Overview:
             rows,
             [
                 "=: shares the place above, from which no difference separates it; p is corrected by Holm over all "
-                f"{tests} pairs. Rank: its {100 * self.level:g} % interval.",
+                f"pairs of the table. Rank: its {100 * self.level:g} % interval.",
                 *[f"Δ: minus {baselines}."] * bool(baselines),
                 *(f"Missing: {text}." for text in missing),
             ],

@@ -198,7 +198,9 @@ def model_costs(run: Run) -> list[ModelCost]:
 def summary_tables(summary: Summary) -> list[Table]:
     """The numbers of a summary: means and costs of the models, then the best and worst corruptions."""
     means = summary.means.set_index(["model", "statistic"])
-    columns = {name: name for name in _MEANS if name in set(summary.means.dropna()["statistic"])}
+    columns = {
+        name: name for name in _MEANS if name in set(summary.means.dropna(subset="estimate")["statistic"])
+    }
     costs = {
         "latency_ms": "ms per image",
         "parameters_m": "parameters (millions)",
@@ -374,7 +376,7 @@ def _flipped_images(
 
 def _facts(run: Run, primary: CorruptionSet | None) -> list[tuple[str, str]]:
     manifest, settings = run.manifest, run.manifest.settings
-    data = f"{manifest.data.images:,} images"
+    data = _images(manifest.data.images)
     if manifest.data.boxes:
         data += f", {manifest.data.boxes:,} objects"
     sizes = ", ".join(f"{size:g}" for size in sorted({m.imgsz for m in manifest.models.values() if m.imgsz}))
@@ -394,11 +396,15 @@ def _facts(run: Run, primary: CorruptionSet | None) -> list[tuple[str, str]]:
     ]
 
 
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
 def _limit(run: Run) -> str:
-    data, seeds = run.manifest.data, max(map(len, run.groups.values()))
-    training = "and of training seeds" if seeds > 1 else "not of training"
-    few = ", where only a large difference is significant" * (data.images < _FEW_IMAGES)
+    data, has_seeds = run.manifest.data, min(map(len, run.groups.values())) > 1
+    covered = "images and training seeds" if has_seeds else "images, not training"
+    few = ", enough for large differences only" * (data.images < _FEW_IMAGES)
     return (
-        f"Intervals cover the choice of images, {training}; other data than these {data.images:,} images{few}, and real "
-        "corruptions, can give another answer."
+        f"Intervals cover the choice of {covered}. The data are {_images(data.images)} of {data.name}{few}; other data "
+        "and real corruptions can give another answer."
     )

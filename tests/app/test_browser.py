@@ -282,7 +282,7 @@ def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor
     page.get_by_role("button", name="matched").click()
     visitor.wait_for_address("hidden=matched")
     assert drawn.count() < before
-    page.get_by_test_id("stMainBlockContainer").get_by_text("Classes", exact=True).click()
+    page.locator(".classes summary").click()
     page.get_by_role("button", name="None", exact=True).click()
     visitor.wait_for_address("without=")
     page.get_by_text("Layers and classes hide all").wait_for()
@@ -394,9 +394,10 @@ def test_what_is_chosen_stays_from_page_to_page(visit: Callable[..., Visitor], c
     visitor.go("curves?run=three&baseline=b&metric=AP50&family=blur")
     for name in ("Overview", "Images", "Curves"):
         visitor.page.get_by_role("link", name=name).click()
-        visitor.wait_for_address("baseline=b")
+        visitor.wait_for_address(f"/{name.lower()}?run=three")
         visitor.settle()
-        assert "run=three" in visitor.page.url
+        assert visitor.page.locator(".st-key-baseline input").input_value() == "b"
+    visitor.wait_for_address("baseline=b")
     assert "metric=AP50" in visitor.page.url and "family=blur" in visitor.page.url
     visitor.page.get_by_role("button", name="Copy link").click()
     visitor.page.get_by_role("button", name="Copied").wait_for()
@@ -435,7 +436,8 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
 def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
     visitor = visit()
     visitor.go(path, images=False)
-    assert "which is not available" in visitor.text() and "root:" not in visitor.page.content()
+    visitor.page.get_by_text("which is not available").first.wait_for()
+    assert "root:" not in visitor.page.content()
 
 
 def test_uploads(visit: Callable[..., Visitor]) -> None:

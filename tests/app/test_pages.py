@@ -266,7 +266,7 @@ def test_a_run_stays_in_its_folder(tmp_path: Path, name: str) -> None:
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the Run page may use, with weights and a link that leads out of it, beside a file it may not."""
+    """A folder that the page Start may use, with weights and a link that leads out of it, beside a file it may not."""
     folder = tmp_path / "mine"
     folder.mkdir()
     for file in (folder / "a,b.pt", folder / "data.yaml", tmp_path / "secret.pt"):

@@ -110,14 +110,14 @@ def test_a_page(complete_run: Run, put: Callable[[str], Path], monkeypatch: pyte
     """Found by the folder, in the menu and at its address; a file that cannot be loaded harms no other."""
     app = put("app/views/progress.py").parent
     views = app / "app/views"
-    before, _ = load_pages(resources.root() / "app/views")
+    own, _ = load_pages(resources.root() / "app/views")
     shutil.copytree(resources.root() / "app", app / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "progress.py").rename(views / "progress.py")
     (views / "broken.py").write_text("import nothing_of_this_name")
     (views / "empty.py").write_text("")
     pages, problems = load_pages(views)
     (added,) = [page for page in pages if page.name == "progress"]
-    assert pages[-1] is added and added.needs_run and len(pages) == len(before) + 1
+    assert pages[-1] is added and added.needs_run and len(pages) == len(own) + 1
     assert [Path(text.partition(" ")[0]).name for text in problems] == ["broken.py", "empty.py"]
 
     monkeypatch.setattr(resources, "root", lambda: app)

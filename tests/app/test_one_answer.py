@@ -128,16 +128,16 @@ def drops(run: Run, metric: str, cell: tuple[str, str, str, float]) -> bool:
 def in_report(text: str, run: Run, metric: str) -> Marked:
     marked: Marked = set()
     for table in html5lib.parse(text, namespaceHTMLElements=False).iter("table"):
-        name = re.sub(r" \(continued\)$", "", table.findtext("caption") or "")
         heads = ["".join(head.itertext()) for head in table.findall("thead/tr/th")]
-        if heads[0] != "severity":
+        if heads[0] != "cell":
             continue
         for row in table.findall("tbody/tr"):
-            severity, *values = ["".join(cell.itertext()) for cell in row]
+            cell, *values = ["".join(cell.itertext()) for cell in row]
             for head, value in zip(heads[1:], values, strict=True):
-                found = re.fullmatch(rf"{metric}Δ ?(.*)", head)
-                if found and value.endswith("*") and "clean" not in severity:
+                found = re.fullmatch(rf"{metric} ?Δ ?(.*)", head)
+                if found and value.endswith("*") and cell != "clean":
                     pair = next(p for p in run.baseline_pairs if found[1] in ("", p[1]))
+                    name, _, severity = cell.rpartition(" ")
                     marked.add((*pair, name, float(severity)))
     return marked
 

@@ -206,7 +206,9 @@ def failure_reason(path: Path) -> str:
 def stages(path: Path, run: Run, progress: JobProgress) -> dict[str, float]:
     """How much of each stage of a run is done, in [0, 1], in their order; from its files alone."""
     begun = started_at(path) if is_running(path) else 0.0
-    with_samples = sum((run.statistics_folder(cell) / "bootstrap.parquet").is_file() for cell in run.cells)
+    with_samples = sum(
+        run.files.is_file(run.statistics_folder(cell) / "bootstrap.parquet") for cell in run.cells
+    )
 
     def is_written(name: str, after: float = 0.0) -> float:
         about = run.files.stat(name)

@@ -380,6 +380,12 @@ ALLOWED = {
     "cli/figure.py figure drawn.save",
     "cli/compare.py _print atomic_io.write_text",
     "cli/compare.py _check atomic_io.write_text",
+    "cli/results.py results atomic_io.write_text",
+    "leaderboard.py write_leaderboard atomic_io.write_text",
+    "store/joining.py join_runs out.exists",
+    "store/joining.py join_runs out.iterdir",
+    "dashboard/sources.py input_files os.scandir",  # the folders that the dashboard may offer
+    "dashboard/sources.py input_files entry.is_symlink",
     "sweep/corrupted_copies.py _write_versions atomic_io.write_bytes",
     "sweep/corrupted_copies.py write_copies atomic_io.write_text",
     "sweep/corrupted_copies.py write_copies _json_path(dataset, config.out, version).unlink",
@@ -426,9 +432,15 @@ ALLOWED = {
     "dashboard/components.py register (folder / f'{name}.css').read_text",
     "dashboard/components.py register (folder / f'{name}.js').read_text",
     "app/views/paper.py _printed file.read_text",
-    "app/views/paper.py _recomputed pd.read_csv",
+    "leaderboard.py _page (resources.root() / 'reports' / f'leaderboard.{kind}').read_text",
+    "dashboard/paper_tables.py _code_key (package / folder).rglob",
+    "dashboard/paper_tables.py _code_key file.read_bytes",
+    "dashboard/paper_tables.py _count _folder().mkdir",  # the cache
     "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
+    "dashboard/run_data.py _bare_class_scores (sides[0] - sides[1] if baseline else sides[0]).rename",
+    "dashboard/run_data.py mean_curve grouped.mean().rename",
+    "figures/compact_map.py _by_severity values.rename",
     "dashboard/differences.py cell_differences (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }
 

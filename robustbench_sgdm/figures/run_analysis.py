@@ -24,7 +24,6 @@ from robustbench_sgdm.tables import (
     Verdict,
     humanize,
     model_costs,
-    score_rows,
     summarize,
     verdicts,
 )
@@ -63,8 +62,8 @@ class RunAnalysis:
     _known_flips: dict[tuple[str, str, float], robustness.Flips] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def results(self) -> pd.DataFrame:
-        """Rows as in `results.csv`; a network trained from several seeds has the means over its trainings.
+    def training_results(self) -> pd.DataFrame:
+        """A row for each complete cell of each training, as in `results.csv`.
 
         Raises:
             DataError: no cell is complete.
@@ -72,7 +71,12 @@ class RunAnalysis:
         frame = self.run.results()
         if frame.empty:
             raise DataError(f"{self.run.path} has no complete cell; run the same command again")
-        return robustness.average_trainings(frame, self.run.groups)
+        return frame
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """The same with the means over its trainings for a network trained from several seeds; raises as that."""
+        return robustness.average_trainings(self.training_results, self.run.groups)
 
     def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A frame with the column `model`, sorted as `results` has the models, so that all figures colour them alike."""
@@ -136,7 +140,7 @@ class RunAnalysis:
         """The run on one page."""
         return summarize(
             self.run,
-            self.results,
+            self.training_results,
             self.metric_name,
             lambda: self.bootstrap,
             lambda *pair: self._flips_of(pair),
@@ -159,7 +163,10 @@ class RunAnalysis:
             verdicts = [] if is_ranked else self.verdicts
             return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
         except DataError:
-            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
+            rows = robustness.point_estimates(
+                self.training_results, self.run.groups, metrics, pairs, self.corruption_sets
+            )
+            return Overview(rows, models, pairs, sets, {}, [])
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

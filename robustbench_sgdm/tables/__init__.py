@@ -15,7 +15,7 @@ from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
-from robustbench_sgdm.tables.overview import Overview, score_rows
+from robustbench_sgdm.tables.overview import Overview
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -95,7 +95,6 @@ __all__ = [
     "notes_once",
     "object_table",
     "ranking_verdict",
-    "score_rows",
     "shift_tables",
     "sizes_table",
     "split_columns",

@@ -1,6 +1,5 @@
 """What the terminal shows of a run or of a comparison: a table per metric, ranks, and the closing lines."""
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class Overview:
     """Networks side by side.
 
     Attributes:
-        rows: as of `robustness.Intervals.table`, or of `score_rows`.
+        rows: as of `robustness.Intervals.table`, or of `robustness.point_estimates`.
         models: networks, in order.
         pairs: (baseline, model) whose differences are shown.
         sets: of corruptions, the largest first; none if only clean images were run.
@@ -306,55 +305,3 @@ def _align(rows: Sequence[Sequence[str]]) -> list[list[str]]:
                 one[place] = f"{text:>{width}}"
         column[:] = [" ".join(one) for one in parts]
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def score_rows(
-    results: pd.DataFrame,
-    metrics: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    sets: Sequence[CorruptionSet],
-) -> pd.DataFrame:
-    """Scores, P, mPC, rPC and their differences as rows of `Intervals.table`, without intervals.
-
-    Args:
-        results: as in `results.csv`.
-        metrics: columns of it.
-        pairs: (baseline, model) to compare.
-        sets: of corruptions.
-    """
-    values: dict[tuple[str, str], dict[tuple[str, str, Any], float]] = {}
-    for metric, (model, rows) in itertools.product(metrics, results.groupby("model", sort=False)):
-        scores = {
-            (c, s): v for c, s, v in zip(rows["corruption"], rows["severity"], rows[metric], strict=True)
-        }
-        own = {("score", *cell): score for cell, score in scores.items()}
-        clean = own[("P", "", None)] = scores.get((CLEAN, 0.0), float("nan"))
-        for one in sets:
-            mean = float(one.mean(scores)) if all(c in scores for c in one.cells) else float("nan")
-            own["mPC", one.name, None] = mean
-            own["rPC", one.name, None] = 100 * mean / clean if clean else float("nan")
-        values[metric, str(model)] = own
-    records = []
-    for (metric, model), own in values.items():
-        sides = [("", own)]
-        for baseline in [b for b, m in pairs if m == model and (metric, b) in values]:
-            theirs = values[metric, baseline]
-            sides.append((baseline, {key: own[key] - theirs[key] for key in own if key in theirs}))
-        for baseline, numbers in sides:
-            for (statistic, at, severity), value in numbers.items():
-                is_score = statistic == "score"
-                records.append(
-                    {
-                        "model": model,
-                        "baseline": baseline,
-                        "statistic": statistic,
-                        "over": "" if is_score else at,
-                        "corruption": at if is_score else "",
-                        "severity": severity,
-                        "metric": metric,
-                        "estimate": value,
-                    }
-                )
-    columns = ["model", "baseline", "statistic", "over", "corruption", "severity", "metric", "estimate"]
-    nothing = dict.fromkeys(("low", "high", "p", "p_holm"), float("nan"))
-    return pd.DataFrame(records, columns=columns).assign(**nothing, significant=False, missing="")

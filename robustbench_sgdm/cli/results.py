@@ -146,10 +146,9 @@ def _by_corruption(analysis: "RunAnalysis") -> "list[Table]":
     """A table per corruption: every model, severity and metric; of the first metric with intervals and p-values."""
     from robustbench_sgdm import tables
 
-    pairs, intervals = analysis.run.baseline_pairs, analysis.overview.rows
-    return tables.notes_once(
-        tables.corruption_tables(analysis.results, pairs, _metrics(analysis), intervals if pairs else None)
-    )
+    pairs, overview = analysis.run.baseline_pairs, analysis.overview
+    tested = overview.rows if pairs and not overview.reason else None
+    return tables.notes_once(tables.corruption_tables(analysis.results, pairs, _metrics(analysis), tested))
 
 
 def _print_shifts(analysis: "RunAnalysis") -> None:

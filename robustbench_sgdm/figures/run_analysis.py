@@ -162,11 +162,11 @@ class RunAnalysis:
             is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
             verdicts = [] if is_ranked else self.verdicts
             return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
-        except DataError:
+        except DataError as error:
             rows = robustness.point_estimates(
                 self.training_results, self.run.groups, metrics, pairs, self.corruption_sets
             )
-            return Overview(rows, models, pairs, sets, {}, [])
+            return Overview(rows, models, pairs, sets, {}, [], reason=str(error))
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

@@ -31,6 +31,7 @@ class Overview:
         ranks: as of `robustness.rank_networks`, by metric; empty where there are no intervals.
         verdicts: of the pairs.
         level: of the intervals.
+        reason: why there are none; empty if there are.
     """
 
     rows: pd.DataFrame
@@ -40,6 +41,7 @@ class Overview:
     ranks: Mapping[str, pd.DataFrame]
     verdicts: Sequence[Verdict]
     level: float = 0.95
+    reason: str = ""
 
     @cached_property
     def _by_key(self) -> dict[tuple[Any, ...], Row]:
@@ -215,7 +217,7 @@ class Overview:
         )
 
     def closing(self, metric: str) -> Iterator[tuple[str, str]]:
-        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict."""
+        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict; why there are no intervals."""
         if (ranks := self.ranks.get(metric)) is not None and len(self.models) > 2:
             yield "verdict", ranking_verdict(ranks, metric, self._first)
         else:
@@ -238,6 +240,8 @@ class Overview:
                 )
         for verdict in self.verdicts:
             yield "verdict", verdict.headline
+        if self.reason:
+            yield "intervals", f"none: {self.reason}"
 
     def _interval(self, row: Row | None, *, signed: bool = False) -> str:
         return (
@@ -263,6 +267,7 @@ class Overview:
             "lower_is_better": lower_is_better(metric),
             "over": [list(cell) for cell in self._first.cells] if self._first else [],
             "level": self.level,
+            "reason": self.reason,
             "models": [
                 {
                     "model": m,

@@ -19,7 +19,7 @@ from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals,
 from robustbench_sgdm.store import Run, TrainingLog, has_image, read_logs
 from robustbench_sgdm.tables import (
     METRICS_SHOWN,
-    Overview,
+    ScoreTables,
     Summary,
     Verdict,
     humanize,
@@ -147,7 +147,7 @@ class RunAnalysis:
         )
 
     @cached_property
-    def overview(self) -> Overview:
+    def score_tables(self) -> ScoreTables:
         """The run as the terminal shows it; without intervals where there are none.
 
         Raises:
@@ -161,12 +161,12 @@ class RunAnalysis:
             ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
             is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
             verdicts = [] if is_ranked else self.verdicts
-            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
+            return ScoreTables(self.intervals, models, pairs, sets, ranks, verdicts)
         except DataError as error:
             rows = robustness.point_estimates(
                 self.training_results, self.run.groups, metrics, pairs, self.corruption_sets
             )
-            return Overview(rows, models, pairs, sets, {}, [], reason=str(error))
+            return ScoreTables(rows, models, pairs, sets, {}, [], reason=str(error))
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

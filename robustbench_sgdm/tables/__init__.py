@@ -15,7 +15,6 @@ from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
-from robustbench_sgdm.tables.overview import Overview
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -26,6 +25,7 @@ from robustbench_sgdm.tables.results import (
     object_table,
     sizes_table,
 )
+from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.shift import shift_tables
 from robustbench_sgdm.tables.summary import (
     CorruptionValue,
@@ -63,8 +63,8 @@ __all__ = [
     "CorruptionValue",
     "FlippedImage",
     "ModelCost",
-    "Overview",
     "Ranking",
+    "ScoreTables",
     "Summary",
     "Table",
     "Verdict",

@@ -1,4 +1,4 @@
-"""What the terminal shows of a run or of a comparison: a table per metric, ranks, and the closing lines."""
+"""The tables that the terminal shows of a run or of a comparison: one per metric, ranks, and the closing lines."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ Row = Mapping[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Overview:
+class ScoreTables:
     """Networks side by side.
 
     Attributes:

@@ -28,6 +28,7 @@ from robustbench_sgdm.tables.results import (
 from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.shift import shift_tables
 from robustbench_sgdm.tables.summary import (
+    FLIPPED_IMAGES,
     CorruptionValue,
     FlippedImage,
     ModelCost,
@@ -59,6 +60,7 @@ from robustbench_sgdm.tables.verdict import (
 )
 
 __all__ = [
+    "FLIPPED_IMAGES",
     "METRICS_SHOWN",
     "CorruptionValue",
     "FlippedImage",

@@ -76,7 +76,7 @@ def overview(view: RunView) -> None:
         _show_board(view, family, metric, others, board, None)
     table = run_data.intervals(view, metric)
     with verdict.container():
-        _show_verdict(view, metric, over, table)
+        _show_verdict(view, metric, over, table, is_whole=family == EVERY)
     if over is not None:
         with story.container(key="story"):
             _show_story(view, metric, pair, over)
@@ -283,8 +283,18 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         )
 
 
-def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
-    """In words: whether the module helps under these corruptions, and how certain that is."""
+def _show_verdict(
+    view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None, *, is_whole: bool
+) -> None:
+    """In words: which models may be first, whether the module helps under these corruptions, and how certain that is.
+
+    Args:
+        view: the run.
+        metric: of the page.
+        over: the corruptions.
+        table: of the intervals, if there are any.
+        is_whole: whether the corruptions are all of the run, which the ranking is over.
+    """
     same = run_data.identical_pairs(view)
     if table is None:
         for pair, why in same.items():
@@ -296,6 +306,8 @@ def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table:
             )
     else:
         told = verdicts(table, view.run.baseline_pairs, metric, over, same)
+        if is_whole and (answer := run_data.story(view, metric, True).answer):
+            st.markdown(f"### {escaping.markdown(answer)}.")
         for verdict in told[:MOST_VERDICTS]:
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")
         if any(verdict.details for verdict in told) or len(told) > MOST_VERDICTS:

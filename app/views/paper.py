@@ -36,6 +36,13 @@ QUANTITIES = {
     "ap50": "AP50",
     "ap": "AP",
 }
+HEADINGS = {
+    "row": "Row",
+    "module": "Module",
+    "params": "Parameters, M",
+    "flops": "GFLOPs",
+    "time_ms": "Time, ms",
+}
 REFRESH_SECONDS = 1.0
 
 
@@ -112,7 +119,7 @@ def _printed(number: str) -> pd.DataFrame:
         rows += [
             {"row": str(row), "module": module, **_named(facts[key], v)} for module, v in several.items()
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).rename(columns=lambda name: HEADINGS.get(name, str(name).upper()))
 
 
 def _named(table: dict[str, Any], values: list[float]) -> dict[str, float]:

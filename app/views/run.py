@@ -98,8 +98,9 @@ def _show_form() -> None:
             st.error(escaping.markdown(error), icon=":material/error:")
             words = []
         else:
+            place = jobs.directory_options(sources.sources().project / name)
             st.code(
-                escape_control_chars(shlex.join(["robustbench", "run", *words])),
+                escape_control_chars(shlex.join(["robustbench", "run", *words, *place])),
                 language=None,
                 wrap_lines=True,
             )

@@ -16,7 +16,7 @@ from robustbench_sgdm.figures.losses import smooth_values
 from robustbench_sgdm.store import LOSSES, LogGroup, TrainingLog, group_logs, logs_without_record, read_logs
 from robustbench_sgdm.store.schema import TrainingResult
 
-EMBEDDED = "embedded weights"
+EMBEDDED = "bundled weights"
 PROGRESS = [  # title, column, smoothing, factor
     ("AP on the validation images, %", "metrics/mAP50-95(B)", 0.0, 100.0),
     ("AP50 on the validation images, %", "metrics/mAP50(B)", 0.0, 100.0),
@@ -106,11 +106,9 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
     pooled = ", ".join(escaping.markdown(group.label) for group in groups if len(group.logs) > 1)
     st.caption(
         "Line: smoothed mean over seeds. Faint line: raw mean. Band: range over seeds. "
-        + (
-            f"Pooled, since their records differ only in the seed: {pooled}."
-            if pooled
-            else "No two trainings differ only in the seed."
-        )
+        f"Pooled, since their records differ only in the seed: {pooled}."
+        if pooled
+        else "Line: smoothed. Faint line: raw values."
     )
     if absent := logs_without_record(logs):
         st.caption(

@@ -205,7 +205,7 @@ def _members(text: str, known: Collection[str]) -> list[str]:
 
 def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) -> None:
     from robustbench_sgdm import tables
-    from robustbench_sgdm.cli.console import info, print_document, print_numbers
+    from robustbench_sgdm.cli.console import info, print_document, print_labelled, print_numbers
     from robustbench_sgdm.core import atomic_io, escaping
 
     if form == "table" and out is None:
@@ -220,8 +220,7 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
             if label == "verdict"
         ]
         every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
-        for text in dict.fromkeys([*closing, *every_pair]):
-            info(f"verdict {text}")
+        print_labelled(("verdict", text) for text in dict.fromkeys([*closing, *every_pair]))
         return
     if form in ("csv", "json"):
         rows = comparison.rows()

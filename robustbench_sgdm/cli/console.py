@@ -23,6 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -257,7 +258,9 @@ class _JobColumn(ProgressColumn):
     """The state of a job's clock; it moves the bar too, which no event would between two events."""
 
     def __init__(self, clock: JobClock) -> None:
-        super().__init__()
+        super().__init__(
+            Column(no_wrap=True)
+        )  # on a narrow terminal the bar gets shorter, not the line longer
         self._clock = clock
 
     def render(self, task: Task) -> Text:

@@ -126,7 +126,7 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: boo
             "name:N",
             title=None,
             sort=list(dict.fromkeys(shown["name"])),
-            axis=alt.Axis(labelLimit=140, labelOverlap=False),
+            axis=_row_axis(140),
         ),
         bounds=(-limit, limit),
         colors=palette.difference_colors(dark=dark),
@@ -179,7 +179,7 @@ def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> 
             "label:N",
             title=None,
             sort=list(dict.fromkeys(shown["label"])),
-            axis=alt.Axis(labelLimit=170, labelOverlap=False),
+            axis=_row_axis(170),
         ),
         bounds=(-limit, limit) if signed else (0, limit),
         colors=colors if signed else colors[len(colors) // 2 :],
@@ -208,7 +208,7 @@ def confusion_map(frame: pd.DataFrame, *, dark: bool) -> Chart:
             sort=order,
             axis=_column_axis(len(order)),
         ),
-        y=alt.Y("object:N", title="object", sort=order, axis=alt.Axis(labelLimit=110, labelOverlap=False)),
+        y=alt.Y("object:N", title="object", sort=order, axis=_row_axis(110)),
         bounds=(0, 100),
         colors=palette.difference_colors(dark=dark)[2:],
         title="% of the row",
@@ -368,6 +368,11 @@ def _column_axis(columns: int) -> alt.Axis:
     """The names of columns above a map; upright where they would run into each other on a narrow screen."""
     angle = -45 if columns <= 6 else -90
     return alt.Axis(orient="top", labelAngle=angle, labelLimit=110, labelOverlap=False)
+
+
+def _row_axis(limit: int) -> alt.Axis:
+    """The names of rows beside a map, each level with its row: Streamlit would move the first one down."""
+    return alt.Axis(labelLimit=limit, labelOverlap=False, labelFlush=False)
 
 
 def _color_scale(colors: Mapping[str, str]) -> alt.Scale:

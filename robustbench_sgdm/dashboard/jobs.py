@@ -138,7 +138,7 @@ def _launch(path: Path, arguments: Sequence[str]) -> None:
     except OSError as error:
         raise RobustBenchError(f"cannot create {path}: {error.strerror or error}") from error
     share, files = _share(path), SafeDirectory(path)
-    words = [*_COMMAND, "run", *arguments, *_directory_options(path)]
+    words = [*_COMMAND, "run", *arguments, *directory_options(path)]
     with files.open(LOG, "a+b") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -261,7 +261,8 @@ def read_log(path: Path, max_bytes: int = 4000) -> str:
     return "\n".join(line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip())
 
 
-def _directory_options(path: Path) -> list[str]:
+def directory_options(path: Path) -> list[str]:
+    """The options of `robustbench run` that make or resume a run directory."""
     return ["--project", str(path.parent), "--name", path.name, "--exist-ok"]
 
 
@@ -293,7 +294,7 @@ def _process(path: Path) -> psutil.Process | None:
             return None
     except (psutil.Error, ValueError):
         return None
-    ours = list(_COMMAND[1:]) == words[1 : len(_COMMAND)] and words[-5:] == _directory_options(path)
+    ours = list(_COMMAND[1:]) == words[1 : len(_COMMAND)] and words[-5:] == directory_options(path)
     return process if ours else None
 
 

@@ -132,6 +132,8 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
         str(script.parent / ".streamlit" / file_name),
     ]
     keep_upload_urls()
+    # Streamlit would tell the user to restart it, because it has read its files before it gets our settings.
+    logging.getLogger("streamlit.config").addFilter(lambda record: "[server]" not in record.getMessage())
     logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_disconnect(record))
     app = protected_app(script, secret)
     with contextlib.suppress(KeyboardInterrupt):

@@ -61,7 +61,7 @@ def may_read_images(run: Path) -> bool:
     """
     return has_interacted() or is_confirmed(
         f"images of {run}",
-        "Only boxes are shown. The images would be read from the files that this run names.",
+        "Images are not shown yet, because they are read from the files that this run names.",
         "Show the images",
     )
 

@@ -118,15 +118,12 @@ def flipped_objects(analysis: RunAnalysis) -> FigureResult:
         panels.append(FlippedPanel(picture, (int(image["width"]), int(image["height"])), boxes, title))
         rows.append(one._asdict() | {"kept": len(one.kept), "lost": len(one.lost)})
     count = ", ".join(f"{one.keeper} {len(one.kept)} in image {one.image_id}" for one in flips)
+    first = "both models find on the clean image and " if analysis.has_clean else ""
     caption = (
-        "Objects that both models find on the clean image and only one still finds, in its colour, with their number, in "
-        "the images with most of them, in both directions. They are examples; the intervals decide."
+        f"Objects that {first}only one finds on the corrupted image, in the colour of the model that finds them. Above "
+        "each image: that model and how many objects. The images with most of them in either direction are shown: "
+        "examples, while the intervals decide."
     )
-    if not analysis.has_clean:
-        caption = (
-            "Objects that only one of the models finds, in its colour, with their number, in the images with most of "
-            "them, in both directions."
-        )
     alt = f"{len(flips)} parts of corrupted images, with boxes around the objects that only one model finds: {count}."
     drawn = draw_flipped_objects(panels, list(analysis.run.groups))
     return FigureResult(drawn, caption, alt, pd.DataFrame(rows), photographs=True)

@@ -190,7 +190,8 @@ def encode_jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
     pixels = np.asarray(canvas.buffer_rgba())
     picture = Pillow.fromarray(pixels).convert("RGB")
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    # Not optimize=True: Pillow then fails on images of much noise, which need more than a byte per pixel.
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ from robustbench_sgdm.robustness import CorruptionSet, Flips, Intervals
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables.latency import format_time_ratio
 from robustbench_sgdm.tables.table import Table, format_interval, format_number, humanize, starred
-from robustbench_sgdm.tables.verdict import Verdict, describe_set, verdicts
+from robustbench_sgdm.tables.verdict import Verdict, describe_set, ranking_verdict, verdicts
 
 EXTREMES = 3
 """Corruptions that are named at either end of a ranking."""
@@ -97,7 +97,9 @@ class Summary:
 
     Attributes:
         metric: that everything is about.
-        verdicts: one for each pair, the first sentence of everything.
+        answer: which networks may be first, the first sentence of everything; empty without intervals, and with two
+            networks, of which the verdict says it.
+        verdicts: one for each pair.
         reason: why there is no verdict; empty if there is one, or nothing to compare.
         means: columns model, statistic (P, mPC, rPC), estimate, low, high, of the widest set of corruptions.
         curve: columns model, severity, corruptions (how many), estimate, low, high: the mean over the corruptions of the
@@ -110,6 +112,7 @@ class Summary:
     """
 
     metric: str
+    answer: str
     verdicts: Sequence[Verdict]
     reason: str
     means: pd.DataFrame
@@ -141,7 +144,7 @@ def summarize(
     sets, pairs = robustness.corruption_sets(run), run.baseline_pairs
     primary = next(iter(sets), None)
     by_severity = _split_by_severity(primary)
-    found, reason, told = None, "", list[Verdict]()
+    found, reason, answer, told = None, "", "", list[Verdict]()
     if bootstrap is not None:
         try:
             found = bootstrap()
@@ -158,8 +161,11 @@ def summarize(
         means_by_severity = found.table([metric], pairs=[], sets=list(by_severity.values()))
         same = robustness.find_identical_pairs(run) if pairs else {}
         told = verdicts(rows, pairs, metric, primary, same)
+        if len(run.groups) > 2:
+            answer = ranking_verdict(robustness.rank_networks(found, metric, primary), metric, primary)
     return Summary(
         metric,
+        answer,
         told,
         reason if pairs else "",
         _means(rows, primary),

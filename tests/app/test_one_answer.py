@@ -88,6 +88,11 @@ def test_all_mark_the_same_cells(
         assert verdict.headline in printed and verdict.headline in plain(
             (run.path / "report.html").read_text()
         )
+    answer = analysis.summary.answer
+    assert bool(answer) == (len(run.groups) > 2)
+    if answer:
+        assert answer in printed and answer in plain((run.path / "report.html").read_text())
+        assert f"### {answer}." in [m.value for m in view("overview", "--", run.path).markdown]
 
 
 def in_terminal(printed: str, run: Run, metric: str) -> Marked:

@@ -1,5 +1,6 @@
 """Every figure of a run: listed, drawn from a real run, with caption, words and data; and what refuses to be drawn."""
 
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
 
 from robustbench_sgdm import cli, corruption, figures
 from robustbench_sgdm.core.errors import DataError, UsageError
@@ -212,3 +215,11 @@ def test_mistakes_are_told(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == code and said in capsys.readouterr().err
+
+
+def test_a_figure_of_nothing_but_noise_becomes_a_jpeg() -> None:
+    figure = Figure(figsize=(3, 3))
+    figure.figimage(np.random.default_rng(0).integers(0, 256, (450, 450, 3), np.uint8))
+    written = figures.encode_jpeg(figure)
+    assert len(written) > 450 * 450  # the more than a byte per pixel at which optimising fails
+    assert Pillow.open(io.BytesIO(written)).size == (450, 450)

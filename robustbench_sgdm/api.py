@@ -528,7 +528,7 @@ class Run:
         analysis = self.analysis()
         metrics = list(dict.fromkeys([analysis.metric_name, *tables.METRICS_SHOWN]))
         data = self.directory.manifest.data
-        return tables.model_index(analysis.overview, metrics, data.name, data.fingerprint)
+        return tables.model_index(analysis.score_tables, metrics, data.name, data.fingerprint)
 
     @check_arguments
     def figure(

@@ -12,7 +12,7 @@ from robustbench_sgdm.core.errors import DataError, UsageError, unknown_name_err
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.robustness import COCO_SIZES, FirstFailures, Intervals, Sizes
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import Overview, Table, Verdict
+from robustbench_sgdm.tables import ScoreTables, Table, Verdict
 
 FIRST_FAILURE = "first-failure"
 """What `first_failures` is called among metrics."""
@@ -224,7 +224,7 @@ class Comparison:
         )
 
     @cached_property
-    def overview(self) -> Overview:
+    def score_tables(self) -> ScoreTables:
         """What the terminal shows at first."""
         sets = list(self.intervals.sets)
         shown = replace(self.intervals, groups={m: self.intervals.groups[m] for m in self.models})
@@ -233,16 +233,18 @@ class Comparison:
             first = next(iter(sets), None)
             ranks = {m: robustness.rank_networks(shown, m, first) for m in self.metrics}
         verdicts = [] if ranks and self.default_baseline else self.verdicts  # nobody asked about these pairs
-        return Overview(self.table, self.models, self.pairs, sets, ranks, verdicts, level=self.config.level)
+        return ScoreTables(
+            self.table, self.models, self.pairs, sets, ranks, verdicts, level=self.config.level
+        )
 
-    def overview_tables(self) -> list[list[Table]]:
+    def short_tables(self) -> list[list[Table]]:
         """What the terminal shows at first, most important first; each table in several widths, the widest first."""
-        overview, families = self.overview, self.intervals.sets
+        score_tables, families = self.score_tables, self.intervals.sets
         shown = []
         for metric in self.metrics:
-            shown.append([overview.ranking(metric) or overview.means(metric, families)])
+            shown.append([score_tables.ranking(metric) or score_tables.means(metric, families)])
             if metric == self.metrics[0]:
-                shown.append(overview.metric_tables(metric))
+                shown.append(score_tables.metric_tables(metric))
         return shown + [[table] for table in self._requested_tables()]
 
     def _requested_tables(self) -> list[Table]:

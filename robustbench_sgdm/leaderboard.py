@@ -10,7 +10,7 @@ import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _REPORT = re.compile(
     rb'"Content-Security-Policy" content="([^"<>]*)">',
     re.IGNORECASE,
 )
-_REDIRECT = re.compile(rb"http-equiv\s*=\s*[\"']?\s*refresh", re.IGNORECASE)
+_ORDER = re.compile(rb"http-equiv", re.IGNORECASE)  # its value may be written in entities, its name not
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,12 @@ def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> 
             manifest.models[members[0]],
             [],
         )
-        group.entries.setdefault(keys, entry).runs.append(run)
+        same = group.entries.get(keys)
+        if same is None or (
+            entry.trainings and not same.trainings
+        ):  # of the same cells, the run that has them
+            same = group.entries[keys] = replace(entry, runs=same.runs if same else [])
+        same.runs.append(run)
 
 
 def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
@@ -229,7 +234,7 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
 def _is_inert(content: bytes) -> bool:
     """Whether a page begins with a policy by which no browser runs, sends or fetches anything, and has no redirect."""
     match = _REPORT.match(content)
-    if match is None or _REDIRECT.search(content):
+    if match is None or _ORDER.search(content, match.end()):
         return False
     policy = html.unescape(match[1].decode("latin-1")).lower()
     parts = {name: value for name, _, value in (one.strip().partition(" ") for one in policy.split(";"))}

@@ -90,11 +90,15 @@ def test_means_are_cached_and_computed_again_when_cells_change(runs: list[Run]) 
     assert robustness.load_means(rewrite(run, cells=keys), chosen) == {}
 
 
-def test_a_model_without_all_its_cells_is_named_without_a_rank(tmp_path: Path) -> None:
+def test_a_model_without_all_its_cells_is_named_without_a_rank_until_a_run_has_them(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", "one", ["a", "b"], LEVELS, images=6, resamples=True, leave=1)
     page, _ = rb.write_leaderboard([tmp_path / "runs"], tmp_path / "site")
     (table,) = tables(page)
     assert table["Model"].tolist() == ["a", "b"] and "cells are missing" in table["Place"].tolist()[1]
+    make_run(tmp_path / "runs", "two", ["a", "b"], LEVELS, images=6, resamples=True)
+    page, _ = rb.write_leaderboard([tmp_path / "runs" / name for name in ("one", "two")], tmp_path / "site")
+    (table,) = tables(page)
+    assert table["Model"].tolist() == ["b", "a"] and set(table["Runs and reports"]) == {"one, two"}
     with pytest.raises(DataError, match="no run can be shown"):
         rb.write_leaderboard([tmp_path / "nothing"], tmp_path / "site")
 
@@ -107,6 +111,7 @@ def test_a_model_without_all_its_cells_is_named_without_a_rank(tmp_path: Path) -
         report(f"{POLICY}; script-src 'unsafe-inline'"),
         report(POLICY.replace("data:", "https:")),
         report(body='<meta http-equiv="refresh" content="0;url=//x">'),
+        report(body='<meta http-equiv="&#114;efresh" content="0;url=//x">'),
     ],
 )
 def test_a_report_that_a_browser_could_run_is_not_copied(

@@ -68,15 +68,13 @@ export function iou(a, b) {
 }
 
 /**
- * The objects on which panes differ at a confidence: missed in one, found in another.
+ * The objects on which panes differ at a confidence: missed in one, found in another. A pane without boxes says nothing.
  * @param {Box[][]} panes @param {number} confidence @returns {Set<number>}
  */
 export function differing(panes, confidence) {
-  const times = new Map();
-  for (const boxes of panes) for (const box of boxes) {
-    if (box.kind === "missed" && isShown(box, confidence)) times.set(box.object, (times.get(box.object) ?? 0) + 1);
-  }
-  return new Set([...times].filter(([, missed]) => missed < panes.length).map(([object]) => object));
+  const objects = { missed: new Set(), matched: new Set() };
+  for (const box of panes.flat()) if (isShown(box, confidence)) objects[box.kind]?.add(box.object);
+  return new Set([...objects.missed].filter((object) => objects.matched.has(object)));
 }
 
 /**

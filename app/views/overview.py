@@ -29,6 +29,7 @@ from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import (
+    FLIPPED_IMAGES,
     Ranking,
     Verdict,
     describe_set,
@@ -43,9 +44,6 @@ from robustbench_sgdm.tables import (
 EVERY = "all"
 MOST_VERDICTS = 3
 """Comparisons that are told before the details."""
-
-FLIPPED_IMAGES = 2
-"""Images for each direction of flips."""
 
 _FLIP = "overview: opened flip"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
@@ -522,10 +520,11 @@ def _offer_report(view: RunView) -> None:
         lack = "report" if run_data.has_resamples(view) else "confidence intervals"
         st.caption(f"This run has no {lack} yet.")
         if st.button("Compute intervals and report", icon=":material/casino:"):
-            with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
-                done = jobs.run_command("report", "--", str(view.run.path))
-            if done.returncode:
-                st.error(escaping.markdown(done.stderr.strip()[-500:]), icon=":material/error:")
+            try:
+                with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
+                    jobs.write_report(view.run.path)
+            except RobustBenchError as error:
+                st.error(escaping.markdown(error), icon=":material/error:")
             else:
                 st.rerun()
 

@@ -164,7 +164,7 @@ def compare(
         if junit and not thresholds:
             raise UsageError("--junit needs a threshold: --fail-under or --max-drop")
         # Computed below the progress bars, which must be gone before tables are printed.
-        _ = comparison.rows() if every or form != "table" or out else comparison.overview_tables()
+        _ = comparison.rows() if every or form != "table" or out else comparison.short_tables()
     if comparison.default_baseline:
         info(
             f"{comparison.default_baseline} is the baseline, as the first model; --baseline NAME takes another"
@@ -213,9 +213,11 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
             for table in comparison.tables():
                 print_numbers(table)
         else:
-            _print_overview(comparison)
+            _print_short(comparison)
         closing = [
-            text for label, text in comparison.overview.closing(comparison.metrics[0]) if label == "verdict"
+            text
+            for label, text in comparison.score_tables.closing(comparison.metrics[0])
+            if label == "verdict"
         ]
         every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
         print_labelled(("verdict", text) for text in dict.fromkeys([*closing, *every_pair]))
@@ -235,12 +237,12 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
     info(f"comparison  {out}")
 
 
-def _print_overview(comparison: "Comparison") -> None:
+def _print_short(comparison: "Comparison") -> None:
     """Print the most important tables, as many as fit into a screen, and say which do not."""
     from robustbench_sgdm.cli.console import compact_lines, print_compact, print_line
 
     room, left_out = _LINES, []
-    for widths in comparison.overview_tables():
+    for widths in comparison.short_tables():
         count = len(compact_lines(widths))
         if count > room and room < _LINES:
             left_out.append(widths[0].title)

@@ -51,7 +51,7 @@ def results(
     with progress_bars() as progress:
         opened = api.Run.open(run, baseline=baseline, resamples=resamples, progress=progress)
         analysis = opened.analysis()
-        overview = analysis.overview
+        score_tables = analysis.score_tables
     if form == "table":
         print_results(opened, every=every)
         return
@@ -63,8 +63,8 @@ def results(
         text = opened.model_index()
     else:
         write = tables.to_latex if form == "latex" else tables.to_markdown
-        shown = [overview.metric_tables(metric)[0] for metric in _metrics(analysis)]
-        shown += [one for one in [overview.ranking(analysis.metric_name)] if one]
+        shown = [score_tables.metric_tables(metric)[0] for metric in _metrics(analysis)]
+        shown += [one for one in [score_tables.ranking(analysis.metric_name)] if one]
         text = "\n".join(map(write, [*shown, *(_by_corruption(analysis) if every else [])]))
     if out is None:
         print_document(text)
@@ -86,19 +86,19 @@ def print_results(run: "Run", *, every: bool = False, brief: bool = False) -> No
 
     if not run.results().empty:
         analysis = run.analysis()
-        overview = analysis.overview
+        score_tables = analysis.score_tables
         print_baseline(run)
         if not brief:
             for table in _by_corruption(analysis) if every else []:
                 print_numbers(table)
-            _print_once([overview.metric_tables(metric) for metric in _metrics(analysis)])
-        if ranking := overview.ranking(analysis.metric_name):
+            _print_once([score_tables.metric_tables(metric) for metric in _metrics(analysis)])
+        if ranking := score_tables.ranking(analysis.metric_name):
             print_compact([ranking])
         if not brief:
             _print_shifts(analysis)
             print_line("")
-        print_labelled(overview.closing(analysis.metric_name))
-        if not overview.verdicts:
+        print_labelled(score_tables.closing(analysis.metric_name))
+        if not score_tables.verdicts:
             for pair, why in analysis.identical.items():
                 print_line(f"{identical_sentence(*pair, why)}.")
     info(f"results     {run.path / 'results.csv'}")
@@ -122,7 +122,9 @@ def results_record(run: "Run") -> dict[str, object]:
         "run": str(run.path),
         "data": {"name": manifest.data.name, "images": manifest.data.images},
         "missing": [str(cell) for cell in run.directory.missing_cells()],
-        "metrics": [] if run.results().empty else [analysis.overview.record(m) for m in _metrics(analysis)],
+        "metrics": []
+        if run.results().empty
+        else [analysis.score_tables.record(m) for m in _metrics(analysis)],
     }
 
 
@@ -146,10 +148,9 @@ def _by_corruption(analysis: "RunAnalysis") -> "list[Table]":
     """A table per corruption: every model, severity and metric; of the first metric with intervals and p-values."""
     from robustbench_sgdm import tables
 
-    pairs, intervals = analysis.run.baseline_pairs, analysis.overview.rows
-    return tables.notes_once(
-        tables.corruption_tables(analysis.results, pairs, _metrics(analysis), intervals if pairs else None)
-    )
+    pairs, score_tables = analysis.run.baseline_pairs, analysis.score_tables
+    tested = score_tables.rows if pairs and not score_tables.reason else None
+    return tables.notes_once(tables.corruption_tables(analysis.results, pairs, _metrics(analysis), tested))
 
 
 def _print_shifts(analysis: "RunAnalysis") -> None:

@@ -271,7 +271,7 @@ def _run(
         run = api.Run(directory, corruptions=corruptions, progress=job)
         if not run.results().empty:
             job("resampling and error analysis", 0, 1)
-            _ = run.analysis().overview
+            _ = run.analysis().score_tables
             job("report", 0, 1)
             try:
                 files = dict(zip(("html", "pdf"), run.report(), strict=True))

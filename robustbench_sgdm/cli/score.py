@@ -102,6 +102,6 @@ def score(
         )
         run = replace(run, progress=progress)
         _ = (
-            run.results().empty or run.analysis().overview
+            run.results().empty or run.analysis().score_tables
         )  # computed below the bars, which are gone when it is printed
     print_results(run)

@@ -44,7 +44,7 @@ class JobClock:
     def expect(self, parts: Mapping[str, float]) -> None:
         """Say how many seconds the parts take that are still to come, in order."""
         with self._lock:
-            self._expected = dict(parts)
+            self._expected, self._took, self._part = dict(parts), {}, ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """As `Progress`."""

@@ -127,7 +127,7 @@ def story(view: RunView, metric: str, has_intervals: bool) -> "tables.Summary":
     """The run in short, as in the report, but for its flips; with intervals if they are stored and asked for."""
     return tables.summarize(
         view.run,
-        pooled_results(view),
+        results(view),
         metric,
         (lambda: _bootstrap(view)) if has_intervals and has_resamples(view) else None,
         lambda *_: robustness.Flips.from_cells([], pd.Series(dtype=str)),

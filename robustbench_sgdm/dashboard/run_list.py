@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.store import MANIFEST, Run, describe_state, is_locked
 from robustbench_sgdm.tables import describe_set, format_number, verdicts
 
@@ -23,7 +22,6 @@ _AGE_PARTIAL, _AGE_COMPLETE = (
 )  # s after which a run is looked at again though its manifest is the same
 _MAX_REASON = 300  # characters of an error
 _NO_INTERVALS = "no intervals yet"
-_DAMAGE = (RobustBenchError, OSError, LookupError, ValueError, TypeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _describe(path: Path, modified: float) -> tuple[RunSummary, Run | None]:
         data = run.manifest.data
         if state.startswith("partial") and is_locked(path):
             state = "running"
-    except _DAMAGE as error:
+    except Exception as error:  # noqa: BLE001 - whatever one run raises must not end the reading of the others
         why = str(error)[:_MAX_REASON]
         return RunSummary(path, modified, state="cannot be read", verdict=why, is_pending=False), None
     cells, corruptions = len(run.cells), len(run.manifest.corruptions)
@@ -172,7 +170,7 @@ def _verdict(path: Path) -> str:
         table = robustness.bootstrap_intervals(run).table([metric], sets=sets)
         same = robustness.find_identical_pairs(run)
         first, *others = verdicts(table, run.baseline_pairs, metric, next(iter(sets), None), same)
-    except _DAMAGE as error:
+    except Exception as error:  # noqa: BLE001 - as above
         return f"no verdict: {str(error)[:_MAX_REASON]}"
     return first.headline + (f"; {len(others)} more comparison{'s' * (len(others) > 1)}" if others else "")
 

@@ -83,7 +83,8 @@ def input_files(endings: Sequence[str]) -> list[str]:
     while folders and looked_at < _MOST_ENTRIES and len(found) < _MOST_FILES:
         folder, depth = folders.pop(0)
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            with os.scandir(folder) as scan:
+                entries = sorted(itertools.islice(scan, _MOST_ENTRIES), key=lambda entry: entry.name)
         except OSError:
             continue
         looked_at += len(entries)

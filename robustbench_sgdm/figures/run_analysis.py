@@ -19,12 +19,11 @@ from robustbench_sgdm.robustness import CorruptionSet, FirstFailures, Intervals,
 from robustbench_sgdm.store import Run, TrainingLog, has_image, read_logs
 from robustbench_sgdm.tables import (
     METRICS_SHOWN,
-    Overview,
+    ScoreTables,
     Summary,
     Verdict,
     humanize,
     model_costs,
-    score_rows,
     summarize,
     verdicts,
 )
@@ -63,8 +62,8 @@ class RunAnalysis:
     _known_flips: dict[tuple[str, str, float], robustness.Flips] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def results(self) -> pd.DataFrame:
-        """Rows as in `results.csv`; a network trained from several seeds has the means over its trainings.
+    def training_results(self) -> pd.DataFrame:
+        """A row for each complete cell of each training, as in `results.csv`.
 
         Raises:
             DataError: no cell is complete.
@@ -72,7 +71,12 @@ class RunAnalysis:
         frame = self.run.results()
         if frame.empty:
             raise DataError(f"{self.run.path} has no complete cell; run the same command again")
-        return robustness.average_trainings(frame, self.run.groups)
+        return frame
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """The same with the means over its trainings for a network trained from several seeds; raises as that."""
+        return robustness.average_trainings(self.training_results, self.run.groups)
 
     def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A frame with the column `model`, sorted as `results` has the models, so that all figures colour them alike."""
@@ -136,14 +140,14 @@ class RunAnalysis:
         """The run on one page."""
         return summarize(
             self.run,
-            self.results,
+            self.training_results,
             self.metric_name,
             lambda: self.bootstrap,
             lambda *pair: self._flips_of(pair),
         )
 
     @cached_property
-    def overview(self) -> Overview:
+    def score_tables(self) -> ScoreTables:
         """The run as the terminal shows it; without intervals where there are none.
 
         Raises:
@@ -157,9 +161,12 @@ class RunAnalysis:
             ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
             is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
             verdicts = [] if is_ranked else self.verdicts
-            return Overview(self.intervals, models, pairs, sets, ranks, verdicts)
-        except DataError:
-            return Overview(score_rows(self.results, metrics, pairs, sets), models, pairs, sets, {}, [])
+            return ScoreTables(self.intervals, models, pairs, sets, ranks, verdicts)
+        except DataError as error:
+            rows = robustness.point_estimates(
+                self.training_results, self.run.groups, metrics, pairs, self.corruption_sets
+            )
+            return ScoreTables(rows, models, pairs, sets, {}, [], reason=str(error))
 
     @cached_property
     def half_severities(self) -> pd.DataFrame:

@@ -44,6 +44,7 @@ from robustbench_sgdm.robustness.operating_point import (
     reliability,
 )
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
+from robustbench_sgdm.robustness.point_estimates import point_estimates
 from robustbench_sgdm.robustness.ranking import rank_networks
 from robustbench_sgdm.robustness.resample_cache import (
     BootstrapSamples,
@@ -98,6 +99,7 @@ __all__ = [
     "mcnemar_p_value",
     "measures",
     "operating_confidences",
+    "point_estimates",
     "pool_boxes",
     "precision_recall",
     "primary_metric",

@@ -28,7 +28,8 @@ from robustbench_sgdm.store import Run, match_seeds
 
 Cells = Mapping[tuple[str, float], BootstrapSamples]
 
-_KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
+ROW_KEYS = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
+"""Columns that say what a row of `Intervals.table` is about."""
 
 
 class _Item(NamedTuple):
@@ -142,7 +143,7 @@ class Intervals:
             for one, family in chosen.items():
                 label = (name, baseline, *_Item("mCE", one.name, family))
                 rows += self._error_rows(label, one, relative)
-        frame = pd.DataFrame(rows, columns=[*_KEYS, *Inference._fields, "missing"])
+        frame = pd.DataFrame(rows, columns=[*ROW_KEYS, *Inference._fields, "missing"])
         first = next(iter(chosen), CorruptionSet(())).name
         families = [
             (*row[:4], _test_family(row, first)) for row in frame[_FAMILY_KEYS].itertuples(index=False)

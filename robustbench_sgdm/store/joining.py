@@ -48,18 +48,21 @@ def join_runs(runs: Sequence[Run], names: Sequence[Mapping[str, str]], out: Path
 
 
 def _merge_equal(runs: Sequence[Run], names: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The names, one for models of the same name and the same cells, and a plain one where a name has no others."""
+    """One name for models, and groups, of the same name and the same cells; a plain one where a name has no others."""
     keys = [
-        {m: frozenset(cell.key for cell in run.cells if cell.model == m) for m in run.manifest.models}
+        {
+            name: frozenset(cell.key for cell in run.cells if cell.model in members)
+            for name, members in ({model: [model] for model in run.manifest.models} | run.groups).items()
+        }
         for run in runs
     ]
     first: dict[str, dict[frozenset[str], str]] = {}
     for of_run, by_name in zip(keys, names, strict=True):
-        for model, own in of_run.items():
-            first.setdefault(model, {}).setdefault(own, by_name[model])
+        for name, own in of_run.items():
+            first.setdefault(name, {}).setdefault(own, by_name[name])
     return [
-        dict(by_name) | {m: m if len(first[m]) == 1 else first[m][own] for m, own in of_run.items()}
-        for of_run, by_name in zip(keys, names, strict=True)
+        {name: name if len(first[name]) == 1 else first[name][own] for name, own in of_run.items()}
+        for of_run in keys
     ]
 
 

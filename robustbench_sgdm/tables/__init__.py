@@ -15,7 +15,6 @@ from robustbench_sgdm.tables.csv_text import to_csv
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
-from robustbench_sgdm.tables.overview import Overview, score_rows
 from robustbench_sgdm.tables.results import (
     METRICS_SHOWN,
     calibration_table,
@@ -26,8 +25,10 @@ from robustbench_sgdm.tables.results import (
     object_table,
     sizes_table,
 )
+from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.shift import shift_tables
 from robustbench_sgdm.tables.summary import (
+    FLIPPED_IMAGES,
     CorruptionValue,
     FlippedImage,
     ModelCost,
@@ -59,12 +60,13 @@ from robustbench_sgdm.tables.verdict import (
 )
 
 __all__ = [
+    "FLIPPED_IMAGES",
     "METRICS_SHOWN",
     "CorruptionValue",
     "FlippedImage",
     "ModelCost",
-    "Overview",
     "Ranking",
+    "ScoreTables",
     "Summary",
     "Table",
     "Verdict",
@@ -95,7 +97,6 @@ __all__ = [
     "notes_once",
     "object_table",
     "ranking_verdict",
-    "score_rows",
     "shift_tables",
     "sizes_table",
     "split_columns",

@@ -8,30 +8,32 @@ from typing import Any
 
 import yaml
 
-from robustbench_sgdm.tables.overview import Overview
+from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.verdict import describe_set
 
 
-def model_index(overview: Overview, metrics: Sequence[str], data: str, fingerprint: str) -> str:
+def model_index(score_tables: ScoreTables, metrics: Sequence[str], data: str, fingerprint: str) -> str:
     """P, mPC and rPC of every model as YAML, to be put into the front matter of its card.
 
     Args:
-        overview: of a run.
+        score_tables: of a run.
         metrics: to state.
         data: name of the data set.
         fingerprint: of its images and ground truth.
     """
-    corruption_set = next(iter(overview.sets), None)
+    corruption_set = next(iter(score_tables.sets), None)
     under = describe_set(corruption_set) if corruption_set else ""
     words = {"P": "{} on clean images", "mPC": f"mean {{}} under {under}", "rPC": "mPC of {} in percent of P"}
-    records = {metric: overview.record(metric)["models"] for metric in metrics}
+    records = {metric: score_tables.record(metric)["models"] for metric in metrics}
     models = []
-    for number, name in enumerate(overview.models):
+    for number, name in enumerate(score_tables.models):
         stated = []
         for metric, by_model in records.items():
             for statistic, meaning in words.items():
                 if value := by_model[number].get(statistic):
-                    stated.append(_metric(metric, statistic, meaning.format(metric), value, overview.level))
+                    stated.append(
+                        _metric(metric, statistic, meaning.format(metric), value, score_tables.level)
+                    )
         result = {
             "task": {"type": "object-detection", "name": "Object detection"},
             "dataset": {"type": data, "name": data, "args": {"fingerprint": fingerprint}},

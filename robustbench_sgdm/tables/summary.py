@@ -1,6 +1,5 @@
 """A run on one page: what the report's first page and the dashboard's overview say of it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.robustness import CorruptionSet, Flips, Intervals
 from robustbench_sgdm.store import Run
@@ -137,7 +135,7 @@ def summarize(
 
     Args:
         run: with at least one complete cell.
-        results: as in `results.csv`; a network trained from several seeds has one row a cell (`average_trainings`).
+        results: as of `Run.results`.
         metric: of COCO's twelve.
         bootstrap: gives the run's intervals; without it, or where it raises a DataError, numbers have no interval and
             there is no verdict.
@@ -155,8 +153,9 @@ def summarize(
         if found is not None and metric not in found.metrics:
             found, reason = None, f"{metric} is not resampled"
     if found is None:
-        rows = _without_intervals(results, run, metric, sets)
-        means_by_severity = _without_intervals(results, run, metric, dict.fromkeys(by_severity.values(), ""))
+        scores = partial(robustness.point_estimates, results, run.groups, [metric])
+        rows = scores(pairs, sets, losses=True)
+        means_by_severity = scores([], dict.fromkeys(by_severity.values(), ""))
     else:
         rows = found.table([metric], pairs=pairs, losses=True)
         means_by_severity = found.table([metric], pairs=[], sets=list(by_severity.values()))
@@ -270,26 +269,6 @@ def _split_by_severity(corruption_set: CorruptionSet | None) -> dict[float, Corr
     for cell in () if corruption_set is None else corruption_set.cells:
         cells.setdefault(cell[1], []).append(cell)
     return {severity: CorruptionSet(tuple(cells[severity])) for severity in sorted(cells)}
-
-
-def _without_intervals(
-    results: pd.DataFrame, run: Run, metric: str, sets: Mapping[CorruptionSet, str]
-) -> pd.DataFrame:
-    """Rows as of `Intervals.table`, of the same statistics, without intervals and significance."""
-    clean_only = {CorruptionSet(((CLEAN, 0.0),)): ""}  # it has P, too
-    frame = robustness.summarize(results, list(run.groups), sets or clean_only, [metric], {})
-    frame["loss"] = frame["P"] - frame["mPC"]
-    rows = frame.melt(["model", "over"], [*_MEANS, "loss"], "statistic", "estimate").assign(baseline="")
-    by_model = {
-        name: part.set_index(["statistic", "over"])["estimate"] for name, part in rows.groupby("model")
-    }
-    paired = [
-        (by_model[model] - by_model[baseline]).reset_index().assign(model=model, baseline=baseline)
-        for baseline, model in run.baseline_pairs
-    ]
-    return pd.concat([rows, *paired], ignore_index=True).assign(
-        low=math.nan, high=math.nan, significant=False
-    )
 
 
 def _means(rows: pd.DataFrame, primary: CorruptionSet | None) -> pd.DataFrame:

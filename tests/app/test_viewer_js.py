@@ -86,8 +86,12 @@ def test_a_box_in_words(js: Callable[[str], Any]) -> None:
 
 
 def test_where_models_differ_follows_the_confidence(js: Callable[[str], Any]) -> None:
-    panes = [[box(0, 0, 9, 9, kind="missed", object=o, score=s)] for o, s in ((0, 0.3), (0, 0.6), (1, 0.9))]
-    panes[2] += [box(0, 0, 9, 9, kind="missed", object=0, score=0.2)]
+    kinds = ("missed", "matched")
+    panes = [
+        [box(0, 0, 9, 9, kind=kind, object=o, score=s) for o, s in enumerate(scores) for kind in kinds]
+        for scores in ((0.3, 0.99), (0.6, 0.99), (0.2, 0.9))
+    ]
+    panes.append([])  # nothing is stored of this model
     for confidence, objects in ((0.1, []), (0.25, [0]), (0.5, [0]), (0.7, []), (0.95, [1])):
         assert js(f"[...v.differing({json.dumps(panes)}, {confidence})]") == objects
 

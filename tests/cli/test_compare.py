@@ -510,7 +510,7 @@ def test_models_that_are_identical_are_called_so_in_any_run(
         data = ("--data", str(tiny_coco), "--name", name)
         assert command("score", str(source), "--model", model, *data)[0] == 0
     folders = [str(tmp_path / "runs/robustness" / name) for name in ("one", "two")]
-    code, out, err = command("compare", *folders, "--resamples", "20", "--metric", "AP")
+    code, out, err = command("compare", *folders, "--resamples", "20", "--metric", "AP", "--all")
     assert code == 0 and "AP of a@two minus a@one, identical: same outputs" in out
     assert "a@two and a@one are identical" in err and "between a@two and a@one could" not in err
     assert "Objects found by only one of b and a@two" in out  # they lie in one run
@@ -525,7 +525,7 @@ def test_groups_of_models_with_commas_and_plus_in_their_names(
         source = folder(tmp_path / str(n), truth, 1 - 0.1 * n)
         assert command("score", str(source), "--model", name, "--data", str(tiny_coco), "--name", "r")[0] == 0
     words = ("compare", str(tmp_path / "runs/robustness/r"), "--resamples", "20", "--metric", "AP")
-    code, out, err = command(*words, "--arm", "first=a=1+b,c,second one=d+e+d")
+    code, out, err = command(*words, "--all", "--arm", "first=a=1+b,c,second one=d+e+d")
     assert code == 0 and "AP of second one minus first" in out, err
     assert "of 2 trainings" in out
     code, _, err = command(*words, "--arm", "x=b,a=1")
@@ -554,7 +554,7 @@ def test_every_result_of_identical_models_says_so(tiny_coco: Path, tmp_path: Pat
         words = ("score", str(source), "--model", model, "--data", str(tiny_coco), "--name", "r")
         code, out, err = command(*words)
         assert code == 0, err
-    assert "b and a are identical: same outputs." in out
+    assert "verdict     b and a are identical: same outputs\n" in out
 
 
 @pytest.mark.parametrize("figure", ["means", "differences"])

@@ -45,6 +45,17 @@ def test_a_run_is_a_table_per_metric_and_five_lines(pair: Run, command: Callable
     assert ends in lines[-3] and "base-module scores higher than base" in lines[-2]
 
 
+def test_a_run_without_intervals_says_why(pair: Run, command: Callable[..., str]) -> None:
+    for folder in ("ground_truth", "statistics"):
+        pair.files.remove_folder(folder)
+    lines = command("results", str(pair.path), "--all").splitlines()
+    (why,) = [line for line in lines if line.startswith("intervals ")]
+    assert "ground_truth" in why and not any(line.startswith("verdict") for line in lines)
+    assert not any("significant" in line or "95 % interval" in line for line in lines)
+    (record, *_) = json.loads(command("results", str(pair.path), "--format", "json"))["metrics"]
+    assert why.endswith(record["reason"]) and record["models"][0]["mPC"]["low"] is None
+
+
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_tables_fit(
     pair: Run, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch, width: int

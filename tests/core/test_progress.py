@@ -50,3 +50,13 @@ def test_a_job_of_which_nothing_is_known_says_so() -> None:
     clock = JobClock(lambda: 5.0)
     clock("resampling", 1, 10)
     assert clock.remaining() is None and clock.share == 0 and clock.counts == "1/10"
+
+
+def test_an_estimate_may_be_replaced_while_the_job_runs() -> None:
+    clock = JobClock(lambda: 5.0)
+    clock.expect({"predictions": 60, "report": 20})
+    clock("predictions", 1, 2)
+    clock.expect({"report": 20})
+    assert clock.remaining() is None
+    clock("report", 0, 1)
+    assert clock.remaining() == 20

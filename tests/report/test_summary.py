@@ -1,5 +1,7 @@
 """The summary of a run: what the report's first page and the dashboard's overview share."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.robustness import CorruptionSet, Intervals
 from robustbench_sgdm.store import Run
-from tests.support.synthetic_runs import changed, make_run
+from tests.support.synthetic_runs import changed, make_run, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +141,22 @@ def test_clean_images_only(small_run: Run) -> None:
     summary = RunAnalysis(run).summary
     assert not summary.rankings and summary.curve["severity"].tolist() == [0.0, 0.0]
     assert dict(summary.facts)["Corruptions"] == "none: clean images only"
+
+
+def test_point_estimates_are_those_of_the_table_with_intervals(tmp_path: Path) -> None:
+    """Of networks with two trainings too, whose rPC is the mean of the trainings'."""
+    models = [f"{name}-seed{seed}" for name in ("base", "sgdm") for seed in (0, 1)]
+    run = make_run(tmp_path, "seeds", models, {"fog": [1, 3], "snow": [3]}, images=6, resamples=True)
+    about = {model: {"group": model[:4], "seed": int(model[-1])} for model in models}
+    run = rewrite(run, models={**about, models[2]: {**about[models[2]], "baseline": models[0]}})
+    analysis = RunAnalysis(run)
+    rows = robustness.point_estimates(
+        run.results(), run.groups, ["AP", "AP_S"], run.baseline_pairs, analysis.corruption_sets, losses=True
+    )
+    table = analysis.bootstrap.table(["AP", "AP_S"], losses=True)
+    assert set(rows) == set(table) and set(rows["baseline"]) == {"", "base"}
+    keys = ["model", "baseline", "statistic", "over", "family", "corruption", "severity", "metric"]
+    merged = rows.merge(table, on=keys, suffixes=("", "_table"), validate="1:1")
+    assert len(merged) == len(rows) and set(rows["statistic"]) == {"score", "P", "mPC", "rPC", "loss"}
+    assert np.allclose(merged["estimate"], merged["estimate_table"], rtol=0, atol=1e-9)
+    assert rows["low"].isna().all() and not rows["significant"].any()

@@ -59,6 +59,16 @@ def test_a_model_that_differs_is_compared_with_the_first_runs(runs: list[Path], 
     assert joined.baseline_pairs == [("a@one", "b"), ("a@one", "a@three")] and not joined.missing_cells()
 
 
+def test_trainings_that_runs_share_keep_the_name_of_their_network(tmp_path: Path) -> None:
+    for name, other in (("one", "x"), ("two", "y")):
+        models = [f"{group}-seed{seed}" for group in ("base", other) for seed in (0, 1)]
+        run = make_run(tmp_path, name, models, LEVELS, images=6)
+        rewrite(run, models={m: {"group": m.split("-")[0], "seed": int(m[-1])} for m in models})
+    joined = rb.join_runs([tmp_path / "one", tmp_path / "two"], tmp_path / "both").directory
+    assert {name: len(members) for name, members in joined.groups.items()} == {"base": 2, "x": 2, "y": 2}
+    assert joined.baseline_pairs == [("base", "x"), ("base", "y")]
+
+
 def test_what_cannot_be_joined(runs: list[Path], tmp_path: Path, command: Callable[..., str]) -> None:
     rewrite(Run.open(runs[1]), settings={"seed": 5})
     assert "the seed of the corruptions is 0 in one and 5" in command(

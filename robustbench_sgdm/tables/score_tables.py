@@ -1,6 +1,5 @@
-"""What the terminal shows of a run or of a comparison: a table per metric, ranks, and the closing lines."""
+"""The tables that the terminal shows of a run or of a comparison: one per metric, ranks, and the closing lines."""
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,18 @@ Row = Mapping[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Overview:
+class ScoreTables:
     """Networks side by side.
 
     Attributes:
-        rows: as of `robustness.Intervals.table`, or of `score_rows`.
+        rows: as of `robustness.Intervals.table`, or of `robustness.point_estimates`.
         models: networks, in order.
         pairs: (baseline, model) whose differences are shown.
         sets: of corruptions, the largest first; none if only clean images were run.
         ranks: as of `robustness.rank_networks`, by metric; empty where there are no intervals.
         verdicts: of the pairs.
         level: of the intervals.
+        reason: why there are none; empty if there are.
     """
 
     rows: pd.DataFrame
@@ -41,6 +41,7 @@ class Overview:
     ranks: Mapping[str, pd.DataFrame]
     verdicts: Sequence[Verdict]
     level: float = 0.95
+    reason: str = ""
 
     @cached_property
     def _by_key(self) -> dict[tuple[Any, ...], Row]:
@@ -216,7 +217,7 @@ class Overview:
         )
 
     def closing(self, metric: str) -> Iterator[tuple[str, str]]:
-        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict."""
+        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict; why there are no intervals."""
         if (ranks := self.ranks.get(metric)) is not None and len(self.models) > 2:
             yield "verdict", ranking_verdict(ranks, metric, self._first)
         else:
@@ -239,6 +240,8 @@ class Overview:
                 )
         for verdict in self.verdicts:
             yield "verdict", verdict.headline
+        if self.reason:
+            yield "intervals", f"none: {self.reason}"
 
     def _interval(self, row: Row | None, *, signed: bool = False) -> str:
         return (
@@ -264,6 +267,7 @@ class Overview:
             "lower_is_better": lower_is_better(metric),
             "over": [list(cell) for cell in self._first.cells] if self._first else [],
             "level": self.level,
+            "reason": self.reason,
             "models": [
                 {
                     "model": m,
@@ -306,55 +310,3 @@ def _align(rows: Sequence[Sequence[str]]) -> list[list[str]]:
                 one[place] = f"{text:>{width}}"
         column[:] = [" ".join(one) for one in parts]
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def score_rows(
-    results: pd.DataFrame,
-    metrics: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    sets: Sequence[CorruptionSet],
-) -> pd.DataFrame:
-    """Scores, P, mPC, rPC and their differences as rows of `Intervals.table`, without intervals.
-
-    Args:
-        results: as in `results.csv`.
-        metrics: columns of it.
-        pairs: (baseline, model) to compare.
-        sets: of corruptions.
-    """
-    values: dict[tuple[str, str], dict[tuple[str, str, Any], float]] = {}
-    for metric, (model, rows) in itertools.product(metrics, results.groupby("model", sort=False)):
-        scores = {
-            (c, s): v for c, s, v in zip(rows["corruption"], rows["severity"], rows[metric], strict=True)
-        }
-        own = {("score", *cell): score for cell, score in scores.items()}
-        clean = own[("P", "", None)] = scores.get((CLEAN, 0.0), float("nan"))
-        for one in sets:
-            mean = float(one.mean(scores)) if all(c in scores for c in one.cells) else float("nan")
-            own["mPC", one.name, None] = mean
-            own["rPC", one.name, None] = 100 * mean / clean if clean else float("nan")
-        values[metric, str(model)] = own
-    records = []
-    for (metric, model), own in values.items():
-        sides = [("", own)]
-        for baseline in [b for b, m in pairs if m == model and (metric, b) in values]:
-            theirs = values[metric, baseline]
-            sides.append((baseline, {key: own[key] - theirs[key] for key in own if key in theirs}))
-        for baseline, numbers in sides:
-            for (statistic, at, severity), value in numbers.items():
-                is_score = statistic == "score"
-                records.append(
-                    {
-                        "model": model,
-                        "baseline": baseline,
-                        "statistic": statistic,
-                        "over": "" if is_score else at,
-                        "corruption": at if is_score else "",
-                        "severity": severity,
-                        "metric": metric,
-                        "estimate": value,
-                    }
-                )
-    columns = ["model", "baseline", "statistic", "over", "corruption", "severity", "metric", "estimate"]
-    nothing = dict.fromkeys(("low", "high", "p", "p_holm"), float("nan"))
-    return pd.DataFrame(records, columns=columns).assign(**nothing, significant=False, missing="")

@@ -142,7 +142,7 @@ def _gate(views: Sequence[RunView]) -> str:
 
 def _confirm_selected(models: dict[str, Model]) -> None:
     """The visitor's own choice of models is consent to load them."""
-    chosen = [models[title] for title in st.session_state["live_models"] if title in models]
+    chosen = [models[title] for title in st.session_state.get("live_models", ()) if title in models]
     session.confirm(_gate(_foreign(chosen)))
 
 
@@ -406,8 +406,8 @@ def _detect(
             )
             clean = seen.get(clean_key) or [_detect_named(one, picture.pixels) for one in detectors]
             found = clean if corruption == CLEAN else [_detect_named(one, noisy) for one in detectors]
-        st.session_state["seen"] = {clean_key: clean, key: (image_viewer.data_url(noisy), found)}
-    seen = st.session_state["seen"]
+        seen = {clean_key: clean, key: (image_viewer.data_url(noisy), found)}
+        st.session_state["seen"] = seen
     url, found = seen[key]
     return url, seen[clean_key], found
 

@@ -70,7 +70,7 @@ def show(
     }
 
     def called(name: str, act: Callable[[int], None]) -> None:
-        value = st.session_state[key].get(name)
+        value = st.session_state.get(key, {}).get(name)  # nothing if the visitor left the page meanwhile
         if value is not None:
             act(int(value))
 

@@ -217,7 +217,7 @@ def show(
     }
 
     def called(name: str, act: Callable[[Any], None]) -> None:
-        value = st.session_state[key].get(name)
+        value = st.session_state.get(key, {}).get(name)  # nothing if the visitor left the page meanwhile
         if value is not None:
             act(value)
 
@@ -275,7 +275,7 @@ def _read_state(kinds: Sequence[str]) -> ViewerState:
 
 def _write_state(key: str) -> None:
     """Put what the visitor did in the viewer into the address; defaults are left out."""
-    state = st.session_state[key].get("view") or {}
+    state = st.session_state.get(key, {}).get("view") or {}
     values: dict[str, Any] = {
         "confidence": f"{state.get('confidence', robustness.CONFIDENCE):g}",
         "truth": json.dumps(bool(state.get("truth"))),

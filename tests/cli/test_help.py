@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ import typer
 from typer.testing import CliRunner
 
 from robustbench_sgdm.cli import app
-
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 def commands(command: Any = None, path: str = "robustbench") -> Iterator[tuple[str, Any]]:
@@ -30,11 +27,6 @@ def test_every_command_and_option_says_what_it_does(path: str, command: Any) -> 
     assert command.help and command.help.strip()
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{path} {parameter.name} has no help"
-
-
-@pytest.mark.parametrize("path", [path for path, _ in commands() if "list" not in path])
-def test_the_readme_names_every_command(path: str) -> None:
-    assert path in README
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -159,8 +159,11 @@ def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Visitor]) -> 
 def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tuple[float, float]:
     """Where a cell of the map of differences is in the window, px."""
     chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
-    chart.scroll_into_view_if_needed()
-    box = chart.bounding_box()
+    box = None
+    while box is None or box != chart.bounding_box():  # until charts above it are drawn and move it no more
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        visitor.page.wait_for_timeout(400)
     left = 100  # of the names; a row is 34 px high
     return box["x"] + left + (box["width"] - left) * (column + 0.5) / columns, box["y"] + 55 + 34 * (
         row + 0.5

@@ -217,7 +217,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
     fog = visitor.page.locator("[data-testid=stVegaLiteChart]").nth(3).locator("canvas, svg.marks").first
-    tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set()
+    tooltip, told = visitor.page.locator(".vg-tooltip, #vg-tooltip-element").first, set[str]()
     for _ in range(40):  # the page may still move under the pointer
         if told:
             break

@@ -1,8 +1,8 @@
 """The oldest and the newest supported Python of this machine: says which they are, and tries the package on each.
 
-With an environment of its own, which `--install` makes for the newest, a Python runs a selection of tests. Without one
-it compiles every file and prints the command line's help, with the packages of the environment that runs this, of which
-those that the command line loads at its start have no compiled parts.
+With an environment of its own, which `--install` makes for the newest where the disk has room, a Python runs a
+selection of tests. Without one it compiles every file and prints the command line's help, with the packages of the
+environment that runs this, of which those that the command line loads at its start have no compiled parts.
 
     python .ci/pythons.py [--install]
 """
@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 SMOKE = ("tests/core", "tests/test_config.py", "tests/cli/test_help.py", "tests/corruptions/test_contract.py")
 """Tests that every Python runs: draws, files, settings, and every corruption."""
 
+ROOM = 40 * 2**30
+"""Bytes that `--install` wants free: an environment takes 9 GB with CUDA's libraries, its wheels 4, the tests some."""
 
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The Python of the environment that runs this."""
@@ -87,7 +89,12 @@ def _run(python: Path, module: list[str], path: str) -> int:
 def install_newest(version: str, python: Path) -> int:
     """Make an environment for a Python that is not this one; gives the exit code."""
     environment = f".venv-{version}"
+    free = shutil.disk_usage(ROOT).free
     if version == CURRENT:
+        return 0
+    if free < ROOM:
+        short = f"{free / 2**30:.0f} GiB of disk are free, {ROOM / 2**30:.0f} are wanted"
+        print(f"no environment for Python {version}: {short}", file=sys.stderr)
         return 0
     words = ["make", f"VENV={environment}", f"PYTHON={python}", f"{environment}/installed"]
     return subprocess.run(words, cwd=ROOT, check=False).returncode

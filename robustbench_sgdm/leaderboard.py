@@ -174,7 +174,9 @@ def write_leaderboard(
         UsageError: `out` holds another site.
     """
     if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
-        raise UsageError(f"--out {out} holds another site: it has an index.html of its own; name a new folder")
+        raise UsageError(
+            f"--out {out} holds another site: it has an index.html of its own; name a new folder"
+        )
     chosen = _run_directories(paths)
     groups: dict[tuple[Any, ...], Group] = {}
     reasons: list[str] = []
@@ -272,7 +274,13 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
             raise DataError(f"{run.path / 'report.html'} is not a report of this version")
     except Exception as error:  # noqa: BLE001 - as for runs
         known = isinstance(error, RobustBenchError)
-        why = "it has none" if isinstance(error, FileNotFoundError) else str(error) if known else _describe(error)
+        why = (
+            "it has none"
+            if isinstance(error, FileNotFoundError)
+            else str(error)
+            if known
+            else _describe(error)
+        )
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
@@ -314,9 +322,7 @@ def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.Dat
 
 
 def _page(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]], reasons: Sequence[str]) -> str:
-    template = load_template(
-        "leaderboard.html.j2", {"interval": _interval, "number": tables.format_number}
-    )
+    template = load_template("leaderboard.html.j2", {"interval": _interval, "number": tables.format_number})
     source = {
         kind: (resources.root() / "reports" / f"leaderboard.{kind}").read_text("utf-8")
         for kind in ("css", "js")

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def _encode(result: FigureResult) -> str | bytes:
 
 
 def _template() -> jinja2.Template:
-    filters = {
+    filters: dict[str, Callable[..., Any]] = {
         "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,

@@ -23,11 +23,12 @@ def curve_set(over: CorruptionSet) -> CorruptionSet:
     for corruption, severity in over.cells:
         levels.setdefault(corruption, set()).add(severity)
     shared = set.intersection(*levels.values()) if levels else set()
-    choices = [
+    choices: list[list[tuple[str, float]]] = [
         [(c, s) for c in levels if levels[c] >= chosen for s in sorted(chosen)]
         for chosen in (shared, *levels.values())
     ]
-    return CorruptionSet(tuple(max(choices, key=len)))
+    most = max(choices, key=len)
+    return CorruptionSet(tuple(most))
 
 
 def mean_curve(

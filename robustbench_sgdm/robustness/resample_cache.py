@@ -344,7 +344,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
     for other in others:
         ours, theirs = first.manifest, other.manifest
         _check_same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
-        if digest and (their_digest := _ground_truth_digest(other)):  # the fingerprint is what a manifest says
+        if digest and (
+            their_digest := _ground_truth_digest(other)
+        ):  # the fingerprint is what a manifest says
             _check_same(first, other, "digest of the ground truth", digest, their_digest)
         _check_same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
         _check_same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)

@@ -314,7 +314,9 @@ def _first_flipped_images(
     over: CorruptionSet | None,
 ) -> list[FlippedImage]:
     """Those of the first pair that has any."""
-    for pair in pairs if over is not None else ():
+    if over is None:
+        return []
+    for pair in pairs:
         trainings = run.match_trainings(*pair)[0]
         try:
             images = flipped_images(flips(*trainings), trainings, over)

@@ -17,7 +17,6 @@ from robustbench_sgdm.dashboard import (
     differences,
     gallery,
     image_viewer,
-    jobs,
     run_data,
     run_images,
     session,
@@ -81,8 +80,10 @@ def overview(view: RunView) -> None:
         with story.container(key="story"):
             _show_story(view, metric, pair, over)
     _show_board(view, family, metric, others, board, table)
-    if not (run_data.has_resamples(view) and view.run.files.is_file("report.pdf")):
-        _offer_report(view)
+    if not run_data.has_resamples(view):
+        widgets.offer_report(view.run.path, "This run has no confidence intervals yet.")
+    elif not view.run.files.is_file("report.pdf"):
+        widgets.offer_report(view.run.path, "This run has no report yet.")
     _show_downloads(view, results)
 
 
@@ -374,7 +375,7 @@ def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
     chart = charts.severity_curves(
         frame,
         widgets.model_colors(names),
-        scale=charts.CurveScale("severity", top),
+        scale=charts.CurveScale("severity", top, severity=run_data.greatest_severity(view)),
         metric=metric,
         bands=True,
     )
@@ -499,21 +500,6 @@ def _show_flips(view: RunView, pair: tuple[str, str], over: CorruptionSet) -> No
     if (opened := st.session_state.pop(_FLIP, None)) in found:
         row, _, sign = found[opened]
         differences.open_images(view, pair, row.corruption, float(row.severity), sign, image=opened)
-
-
-def _offer_report(view: RunView) -> None:
-    """Offer to compute intervals and report, which takes a while."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        lack = "report" if run_data.has_resamples(view) else "confidence intervals"
-        st.caption(f"This run has no {lack} yet.")
-        if st.button("Compute intervals and report", icon=":material/casino:"):
-            try:
-                with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
-                    jobs.write_report(view.run.path)
-            except RobustBenchError as error:
-                st.error(escaping.markdown(error), icon=":material/error:")
-            else:
-                st.rerun()
 
 
 def _show_downloads(view: RunView, results: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ from robustbench_sgdm.tables.comparison import (
     to_json_text,
 )
 from robustbench_sgdm.tables.csv_text import to_csv
+from robustbench_sgdm.tables.document import to_document
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
@@ -108,6 +109,7 @@ __all__ = [
     "summarize",
     "summary_tables",
     "to_csv",
+    "to_document",
     "to_json",
     "to_json_text",
     "to_latex",

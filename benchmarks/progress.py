@@ -1,9 +1,9 @@
 """How right the remaining time is that `robustbench run` prints: read off its bar on a terminal, for a real run.
 
-Prints, at each tenth of the time that the run took, the estimate of the whole (elapsed plus left) and how far it is off.
-The aim: at most 30 % after the first tenth, on a machine whose load does not change. The load before and after is printed.
+Prints, at each tenth of the time that the run took, the estimate of the whole (elapsed plus left) and its error.
+The aim: at most 30 % after the first tenth, on a machine whose load does not change; the load is printed too.
 
-    python benchmarks/progress.py [--limit 64] [--noise gaussian] [--severity 1,3,5]
+    python benchmarks/progress.py [--fraction 0.25] [--noise gaussian] [--severity 1,3,5]
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--limit", default="64")
+    parser.add_argument("--fraction", default="0.25")
     parser.add_argument("--noise", default="gaussian")
     parser.add_argument("--severity", default="1,3,5")
     options = parser.parse_args()
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "robustbench_sgdm.cli", "run", "--model", "yolov8n-sgdm"),
-            *("--noise", options.noise, "--severity", options.severity, "--limit", options.limit),
+            *("--noise", options.noise, "--severity", options.severity, "--fraction", options.fraction),
             *("--project", str(Path(folder) / "runs"), "--name", "progress", "--yes"),
         ]
         estimates, whole = record(command)

@@ -36,6 +36,7 @@ from robustbench_sgdm.tables import (
     format_time_ratio,
     humanize,
     identical_sentence,
+    judged_pairs,
     starred,
     verdicts,
 )
@@ -306,8 +307,8 @@ def _show_verdict(
                 "Use the button below to compute them."
             )
     else:
-        told = verdicts(table, view.run.baseline_pairs, metric, over, same)
-        if is_whole and (answer := run_data.story(view, metric, True).answer):
+        told = verdicts(table, judged_pairs(view.run), metric, over, same)
+        if is_whole and view.run.baseline_pairs and (answer := run_data.story(view, metric, True).answer):
             st.markdown(f"### {escaping.markdown(answer)}.")
         for verdict in told[:MOST_VERDICTS]:
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")

@@ -15,7 +15,7 @@ from robustbench_sgdm import __version__, figures, tables
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
+from robustbench_sgdm.figures import RunAnalysis, fonts
 from robustbench_sgdm.report import paper, screen, table_width
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.report.templates import load_template
@@ -65,7 +65,7 @@ def write_report(
         "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
         "reason": summary.reason,
-        "intervals": bool(summary.means["low"].notna().any()),
+        "intervals": summary.has_intervals,
         "trainings": "trainings" in analysis.sampling_units,
         "notes": _notes(run),
         "missing": [str(c) for c in run.missing_cells()],
@@ -128,7 +128,7 @@ def _terms(analysis: RunAnalysis) -> str:
         terms.append(
             f"P: {metric} on clean images; mPC: the mean {metric} under corruption; rPC: mPC as a share of P"
         )
-    if summary.verdicts and summary.rankings:
+    if summary.has_intervals and summary.rankings and analysis.run.baseline_pairs:
         terms.append("Holm: a correction that keeps chance finds among many tests rare")
     return ". ".join(terms) + "."
 
@@ -189,21 +189,16 @@ def _break_word(word: str, most: int) -> Markup:
     return Markup("<wbr>").join(pieces)
 
 
-def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str | bytes]:
-    """Write each figure and its data into `figures/`; gives SVG text or JPEG bytes by the figure's id."""
+def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str]:
+    """Write each figure and its data into `figures/`; gives SVG text by the figure's id."""
     folder, images = run.path / "figures", {}
     for figure in (one for section in sections for one in section.figures):
         text = escaping.csv(figure.result.data)
         run.files.write_bytes(folder / f"{figure.id}.csv", text.encode(), sync=False)
-        image = _encode(figure.result)
-        ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
-        run.files.write_bytes(folder / f"{figure.id}.{ending}", data, sync=False)
+        image = figures.encode_svg(figure.result.figure, photographs=figure.result.photographs)
+        run.files.write_bytes(folder / f"{figure.id}.svg", image.encode(), sync=False)
         images[figure.id] = image
     return images
-
-
-def _encode(result: FigureResult) -> str | bytes:
-    return figures.encode_jpeg(result.figure) if result.photographs else figures.encode_svg(result.figure)
 
 
 def _template() -> jinja2.Template:

@@ -186,8 +186,8 @@ def drop_requests_of_left_pages() -> None:
             if not data.fragment_id_queue or data.page_script_hash in ("", page):
                 run(self, data)
 
-        requests._request_rerun_locked = request_unless_left  # type: ignore[method-assign]
-        runner._run_script = run_unless_left  # type: ignore[method-assign]
+        requests._request_rerun_locked = request_unless_left  # type: ignore[assignment,method-assign]
+        runner._run_script = run_unless_left  # type: ignore[assignment,method-assign]
 
 
 def protected_app(script: Path, token: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Literal
 
 _LEAST_ROWS = 3  # of a table, before and after a cut
 _WHOLE = 14  # rows up to which a table is cut only where a third of a page would stay empty
-_MOST_WAITING = 2  # figures that move to the next page, before the page ends for them
+_MOST_WAITING = 3  # figures that move to the next page, before the page ends for them
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ class ClassMatch:
     def _alike_notes(self, model: str) -> list[str]:
         pairs = [f"{theirs} for {ours}" for theirs, ours in self.alike]
         return (
-            [f"class names of {model} spelled differently from the data: {short_list(pairs, 100)}"] if pairs else []
+            [f"class names of {model} spelled differently from the data: {short_list(pairs, 100)}"]
+            if pairs
+            else []
         )
 
 

@@ -36,4 +36,6 @@ def test_text_is_to_the_left_in_latex_and_long_text_is_folded() -> None:
     rows = [["a", "1.0", "short", "x" * 41], ["b", "2.0", "words", ""]]
     table = tables.Table("t", ["name", "AP", "kind", "reason"], rows, text=["kind", "reason"])
     assert r"\begin{tabular}{lrlp{0.45\linewidth}}" in tables.to_latex(table)
-    assert tables.to_document([table, table], "latex") == f"{tables.to_latex(table)}\n{tables.to_latex(table)}"
+    assert (
+        tables.to_document([table, table], "latex") == f"{tables.to_latex(table)}\n{tables.to_latex(table)}"
+    )

@@ -157,7 +157,10 @@ def draw(run: rb.Run) -> None:
 def take_pictures(run: rb.Run) -> None:
     """Draw the map of differences, and take a picture of the dashboard that shows the run."""
     run.figure("differences").save(IMAGES / "differences.png")
-    with resources.import_file(ROOT / "benchmarks/support/serving.py").Serving(run.path.parent) as (address, _):
+    with resources.import_file(ROOT / "benchmarks/support/serving.py").Serving(run.path.parent) as (
+        address,
+        _,
+    ):
         _photograph(f"{address}/{VIEW}&run={run.path.name}", IMAGES / "dashboard.jpg")
 
 

@@ -202,7 +202,7 @@ def encode_svg(figure: Figure, *, photographs: bool = False) -> str:
 def _png_to_jpeg(match: re.Match[str]) -> str:
     """An image of an SVG file, smaller; one that can be seen through stays as it is."""
     picture = Pillow.open(io.BytesIO(base64.b64decode(match[1])))
-    if picture.mode != "RGB" and picture.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+    if np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
         return match[0]
     return data_uri(_to_jpeg(picture))
 

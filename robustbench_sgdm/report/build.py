@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
-from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import RunAnalysis, fonts
@@ -23,6 +23,11 @@ from robustbench_sgdm.store import Run, resume_command
 
 _MAX_NAMED = 2  # models of a heading
 _MAX_VERDICTS = 6  # on the first page
+_GLOSSARY = (  # terms that every report explains
+    *("AP", "AP50", "AP_S", "baseline", "cell", "clean", "first failure", "flip", "half-severity"),
+    *("Holm's correction", "interval", "mCE", "mPC", "operating confidence", "P", "resample", "rPC"),
+    *("seed group", "severity", "significant", "time ratio"),
+)
 _WHITESPACE = "\n\t"  # as good as a space in HTML
 _POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
     "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
@@ -62,6 +67,7 @@ def write_report(
         "summary": summary,
         "summary_only": summary_only,
         "terms": _terms(analysis),
+        "glossary": {name: glossary.define(name) for name in _GLOSSARY},
         "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
         "reason": summary.reason,
@@ -125,18 +131,13 @@ def _contents(sections: Sequence[Section]) -> list[tuple[str, str, bool]]:
 
 def _terms(analysis: RunAnalysis) -> str:
     """What the abbreviations of the first page mean, half a line each."""
-    metric, summary = analysis.metric_name, analysis.summary
-    overlap = {"AP": ", the mean over overlaps of 0.50 to 0.95", "AP50": " at an overlap of 0.50"}.get(
-        metric, ""
-    )
-    terms = [f"{metric}: COCO's average precision in percent{overlap}"]
+    summary = analysis.summary
+    names = [analysis.metric_name] if analysis.metric_name in glossary.terms() else []
     if summary.rankings:
-        terms.append(
-            f"P: {metric} on clean images; mPC: the mean {metric} under corruption; rPC: mPC as a share of P"
-        )
+        names += ["P", "mPC", "rPC"]
     if summary.has_intervals and summary.rankings and analysis.run.baseline_pairs:
-        terms.append("Holm: a correction that keeps chance finds among many tests rare")
-    return ". ".join(terms) + "."
+        names.append("Holm's correction")
+    return " ".join(f"{name}: {glossary.define_briefly(name)}." for name in names)
 
 
 def _add_style_digest(text: str) -> str:

@@ -99,7 +99,9 @@ def make_document(
     name, text = pypdf.generic.NameObject, pypdf.generic.TextStringObject
     writer.root_object[name("/Lang")] = text("en")
     shown = pypdf.generic.DictionaryObject({name("/DisplayDocTitle"): pypdf.generic.BooleanObject(True)})
-    writer.root_object[name("/ViewerPreferences")] = shown  # the window's title is the report's, not the file's
+    writer.root_object[name("/ViewerPreferences")] = (
+        shown  # the window's title is the report's, not the file's
+    )
     writer.add_metadata({"/Creator": "robustbench-sgdm"})
     _bookmark(writer, sections, more["pages"])
     return writer

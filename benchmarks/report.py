@@ -124,7 +124,13 @@ def bare_seconds(analysis: RunAnalysis, html: Path) -> float:
     """What matplotlib and plutoprint need for the finished figures and the finished page."""
     drawn = [picture.result for section in make_sections(analysis) for picture in section.figures]
     text = html.read_text("utf-8")
-    saving, _ = timed(lambda: [figures.encode_svg(one.figure, photographs=one.photographs) for one in drawn])
+    saving, _ = timed(
+        lambda: [
+            [figures.encode_svg(one.figure, photographs=one.photographs)]
+            + [figures.encode_jpeg(one.figure)] * one.photographs
+            for one in drawn
+        ]
+    )
     printing, _ = timed(lambda: [paper.render_pdf(text) for _ in range(2)])
     return saving + printing
 

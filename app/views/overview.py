@@ -166,7 +166,6 @@ def _corruption_set(view: RunView, family: str) -> CorruptionSet | None:
 def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
     """A row per model: clean score, mPC, rPC, AP_S, seeds, latency and its ratio, parameters, `CONDITIONS`."""
     frame = run_data.summary(view, metric)
-    small = run_data.summary(view, "AP_S").drop_duplicates("model").set_index("model")["P"]
     scores = run_data.pooled_results(view)
     clean = scores[scores["corruption"] == CLEAN].set_index("model")
     rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
@@ -189,7 +188,7 @@ def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.D
                 "clean": clean[metric].get(name),
                 "mPC": rows["mPC"].get(name),
                 "rPC": rows["rPC"].get(name),
-                "AP_S": small.get(name, clean["AP_S"].get(name)),
+                "AP_S": clean["AP_S"].get(name),
                 "seeds": len(trainings),
                 "latency": latency["milliseconds"].get(timed),
                 "ratio": _ratio(latency.loc[timed]) if timed else None,

@@ -104,7 +104,13 @@ def write_report(
     context |= {
         "pages": {},
         "paper_fonts": paper.FONTS,
-        "sources": {one: figures.data_uri(image) for one, image in images.items()},
+        "sources": {
+            one.id: figures.data_uri(
+                figures.encode_jpeg(one.result.figure) if one.result.photographs else images[one.id]
+            )
+            for section in sections
+            for one in section.figures
+        },
     }
     document = paper.make_document(template, context, sections, page_size)
     run.files.write(pdf_path, document.write)
@@ -183,6 +189,18 @@ def breakable(text: str, most: int) -> Markup:
     return Markup("").join(_break_word(word, most) if i % 2 else escape(word) for i, word in enumerate(words))
 
 
+def ends_apart(cell: str) -> Markup:
+    """A number and its interval, which the style may put below it.
+
+    >>> ends_apart("+2.10 [+0.90, +3.30]*"), ends_apart("a<b")
+    (Markup('+2.10 <span class="ends">[+0.90, +3.30]*</span>'), Markup('a&lt;b'))
+    """
+    number, space, ends = cell.partition(" ")
+    if not re.fullmatch(r"\[[^\[\]]+\]\*?", ends):
+        return escape(cell)
+    return Markup('{}{}<span class="ends">{}</span>').format(number, space, ends)
+
+
 def _break_word(word: str, most: int) -> Markup:
     pieces = [
         piece for part in re.split(r"(?<=[-_./,])", word) for piece in textwrap.wrap(part, most) if piece
@@ -209,6 +227,7 @@ def _template() -> jinja2.Template:
         "breakable": breakable,
         "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
         "is_dense": table_width.is_dense,
+        "ends_apart": ends_apart,
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

@@ -124,11 +124,7 @@ def bare_seconds(analysis: RunAnalysis, html: Path) -> float:
     """What matplotlib and plutoprint need for the finished figures and the finished page."""
     drawn = [picture.result for section in make_sections(analysis) for picture in section.figures]
     text = html.read_text("utf-8")
-    saving, _ = timed(
-        lambda: [
-            figures.encode_jpeg(d.figure) if d.photographs else figures.encode_svg(d.figure) for d in drawn
-        ]
-    )
+    saving, _ = timed(lambda: [figures.encode_svg(one.figure, photographs=one.photographs) for one in drawn])
     printing, _ = timed(lambda: [paper.render_pdf(text) for _ in range(2)])
     return saving + printing
 

@@ -17,11 +17,9 @@ _DARK = {  # of lines and letters, as `plots.mplstyle` has them
 }
 
 
-def data_uri(image: str | bytes) -> str:
-    """A figure for `src`: SVG text, which then follows light and dark, or JPEG bytes."""
-    if isinstance(image, str):
-        image = image.replace("<defs>", f"<style>{_dark_style()}</style><defs>", 1)
-    return figures.data_uri(image)
+def data_uri(svg: str) -> str:
+    """A figure for `src`: SVG text, which then follows light and dark."""
+    return figures.data_uri(svg.replace("<defs>", f"<style>{_dark_style()}</style><defs>", 1))
 
 
 def csv_uri(table: Table) -> str:

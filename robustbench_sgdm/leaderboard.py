@@ -15,25 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from robustbench_sgdm import __version__, robustness, tables
-from robustbench_sgdm.core import atomic_io, escaping, resources
-from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.constants import CLEAN, REPORT_POLICY
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals
 from robustbench_sgdm.store import ModelInfo, Run, is_run, list_runs
 
 _MEAN = CorruptionSet((("mean", 1.0),))  # stands for the set of a group, whose mean is one cell here
 _MOST_REPORT = 64 * 2**20  # bytes
+# Byte by byte: after any other character before the policy, a browser would have begun the page's body, and would
+# not follow a policy there.
 _REPORT = re.compile(
-    rb'\s*<!doctype html>\s*<html lang="en">\s*<head>\s*<meta charset="utf-8">\s*<meta http-equiv='
-    rb'"Content-Security-Policy" content="([^"<>]*)">',
-    re.IGNORECASE,
+    rb'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" '
+    rb'content="([^"]*)">'
 )
-_ORDER = re.compile(rb"http-equiv", re.IGNORECASE)  # its value may be written in entities, its name not
+_POLICY = re.compile(re.escape(REPORT_POLICY).replace(r"\{\}", r"'sha256-[\w+/=]+'"), re.ASCII)
+# What a policy does not stop: redirects, and connections that a link prepares. A value may be written in entities,
+# a name not.
+_REACHES = re.compile(rb"http-equiv|<link", re.IGNORECASE)
+_SAME = 0.1  # percent: machines round the scores of the same cells differently
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +49,7 @@ class Entry:
 
     Attributes:
         model: its name.
-        trainings: the samples of each, by model; none where cells are missing.
+        trainings: the samples of each, by model, in the order of their cells' keys; none where cells are missing.
         seeds: of the trainings, where known.
         info: of its first training.
         runs: that it is in.
@@ -63,13 +70,18 @@ class Group:
         first: the run that was read first.
         corruption_set: that mPC is over; None if only clean images were run.
         metric: of the ranking.
-        entries: by the keys of their cells.
+        by_keys: networks by the keys of their cells; several where runs say other scores of the same cells.
     """
 
     first: Run
     corruption_set: CorruptionSet | None
     metric: str
-    entries: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+    by_keys: dict[tuple[str, ...], list[Entry]] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The networks."""
+        return [entry for same in self.by_keys.values() for entry in same]
 
     @property
     def title(self) -> str:
@@ -87,10 +99,9 @@ class Group:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row for each network, the best first; see `columns`."""
-        names = {key: f"{number}" for number, key in enumerate(self.entries)}
+        """A row for each network, the best first, those without a rank last: `entry`, `why`, `_COLUMNS`."""
         column = robustness.METRICS.index(self.metric)
-        ranked = {names[key]: entry for key, entry in self.entries.items() if entry.trainings}
+        ranked = {f"{number}": entry for number, entry in enumerate(self.entries) if entry.trainings}
         intervals = Intervals(
             {
                 f"{name}/{model}": {
@@ -110,15 +121,22 @@ class Group:
         numbers = intervals.table(sets=[_MEAN]).set_index(["model", "statistic"])
         rows = []
         for rank in ranks.to_dict("records"):
-            row = {key: rank[key] for key in ("place", "first", "last")} | {"entry": ranked[rank["model"]]}
+            row = {key: rank[key] for key in ("place", "first", "last")}
+            row |= {"entry": ranked[rank["model"]], "why": ""}
             for statistic in ("mPC", "P", "rPC"):
                 one = numbers.loc[(rank["model"], statistic)]
                 row |= {f"{statistic}{suffix}": one[key] for suffix, key in _NUMBERS.items()}
             rows.append(row)
-        rows += [{"entry": entry} for entry in self.entries.values() if not entry.trainings]
-        return pd.DataFrame(rows, columns=["entry", *_COLUMNS])
+        shown = [row["entry"] for row in rows]
+        rows += [
+            {"entry": entry, "why": f"no {self.metric} in some cells" if entry.trainings else _MISSING}
+            for entry in self.entries
+            if entry not in shown
+        ]
+        return pd.DataFrame(rows, columns=["entry", "why", *_COLUMNS])
 
 
+_MISSING = "cells are missing; run the same command again to resume"
 _NUMBERS = {"": "estimate", "_low": "low", "_high": "high"}
 _COLUMNS = ["place", "first", "last", *(f"{s}{end}" for s in ("mPC", "P", "rPC") for end in _NUMBERS)]
 
@@ -157,17 +175,18 @@ def write_leaderboard(
         raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
     ordered = sorted(groups.values(), key=lambda group: -len(group.entries))
     reports: dict[Path, str] = {}
+    files = SafeDirectory(out)  # which may lie among runs of somebody else's
     unread, shown = list(reasons), []
     for group in ordered:
         rows = group.table().to_dict("records")
         for row in rows:
             for run in row["entry"].runs:
                 if run.path not in reports:
-                    reports[run.path] = _copy_report(run, out, len(reports), reasons)
+                    reports[run.path] = _copy_report(run, files, len(reports), reasons)
             row["links"] = [(run.path.name, reports[run.path]) for run in row["entry"].runs]
         shown.append((group, rows))
-    atomic_io.write_text(out / "leaderboard.csv", escaping.csv(_frame(shown)))
-    atomic_io.write_text(out / "index.html", _page(shown, unread))
+    files.write_text("leaderboard.csv", escaping.csv(_frame(shown)))
+    files.write_text("index.html", _page(shown, unread))
     return out / "index.html", reasons
 
 
@@ -194,30 +213,46 @@ def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> 
         frozenset((c, s, manifest.corruptions[c].fingerprint) for c, s in (first.cells if first else ())),
     )
     group = groups.setdefault(key, Group(run, first, metric))
+    keys: dict[str, list[str]] = {}
+    for cell in run.cells:
+        keys.setdefault(cell.model, []).append(cell.key)
     for network, members in run.groups.items():
-        keys = tuple(sorted(cell.key for cell in run.cells if cell.model in members))
-        complete = {m: means[m] for m in members if m in means}
+        ordered = sorted(members, key=lambda model: sorted(keys.get(model, ())))
         entry = Entry(
             network,
-            complete if len(complete) == len(members) else {},
+            {m: means[m] for m in ordered} if means.keys() >= set(members) else {},
             {m: seed for m, seed in run.seeds.items() if m in members},
             manifest.models[members[0]],
-            [],
+            [run],
         )
-        same = group.entries.get(keys)
-        if same is None or (
-            entry.trainings and not same.trainings
-        ):  # of the same cells, the run that has them
-            same = group.entries[keys] = replace(entry, runs=same.runs if same else [])
-        same.runs.append(run)
+        _add_entry(
+            group.by_keys.setdefault(tuple(sorted(k for m in members for k in keys.get(m, ()))), []), entry
+        )
+
+
+def _add_entry(known: list[Entry], entry: Entry) -> None:
+    """Add a network to those of the same cells: to one with the same scores, or of which one has none, or as another.
+
+    Cells and scores are what a run says: one of somebody else's must not take the place of ours.
+    """
+    for place, one in enumerate(known):
+        if not one.trainings or not entry.trainings or _are_equal(one, entry):
+            known[place] = replace(one if one.trainings else entry, runs=[*one.runs, *entry.runs])
+            return
+    known.append(entry)
+
+
+def _are_equal(*entries: Entry) -> bool:
+    one, two = (np.array([s.estimate for s in entry.trainings.values()]) for entry in entries)
+    return one.shape == two.shape and np.allclose(one, two, rtol=0, atol=_SAME, equal_nan=True)
 
 
 def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
     return BootstrapSamples.map(lambda values: values[..., column : column + 1], samples)
 
 
-def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
-    """Copy a run's report into the folder; gives its address there, or nothing with a reason."""
+def _copy_report(run: Run, files: SafeDirectory, number: int, reasons: list[str]) -> str:
+    """Copy a run's report into the page's folder; gives its address there, or nothing with a reason."""
     try:
         content = run.files.read_bytes("report.html", _MOST_REPORT + 1)
         if len(content) > _MOST_REPORT or not _is_inert(content):
@@ -227,22 +262,16 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
-    atomic_io.write_bytes(out / "reports" / f"{number + 1}-{name}.html", content, sync=False)
+    files.write_bytes(f"reports/{number + 1}-{name}.html", content, sync=False)
     return f"reports/{number + 1}-{name}.html"
 
 
 def _is_inert(content: bytes) -> bool:
-    """Whether a page begins with a policy by which no browser runs, sends or fetches anything, and has no redirect."""
+    """Whether a page begins with a report's policy, by which no browser runs, sends or fetches anything."""
     match = _REPORT.match(content)
-    if match is None or _ORDER.search(content, match.end()):
+    if match is None or _REACHES.search(content, match.end()):
         return False
-    policy = html.unescape(match[1].decode("latin-1")).lower()
-    parts = {name: value for name, _, value in (one.strip().partition(" ") for one in policy.split(";"))}
-    closed = ("default-src", "base-uri", "form-action")
-    return all(parts.get(name) == "'none'" for name in closed) and not any(
-        name.startswith("script") or "http" in value or "*" in value or "unsafe" in value
-        for name, value in parts.items()
-    )
+    return bool(_POLICY.fullmatch(html.unescape(match[1].decode("latin-1"))))
 
 
 def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
 from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.constants import REPORT_POLICY
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
@@ -23,9 +24,6 @@ from robustbench_sgdm.store import Run, resume_command
 _MAX_NAMED = 2  # models of a heading
 _MAX_VERDICTS = 6  # on the first page
 _WHITESPACE = "\n\t"  # as good as a space in HTML
-_POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
-    "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
-)
 
 
 def write_report(
@@ -73,7 +71,7 @@ def write_report(
         "latencies": tables.latency_summary(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
-        "policy": _POLICY.format("'none'"),
+        "policy": REPORT_POLICY.format("'none'"),
         "page_size": page_size,
         "paper_fonts": [],
         "faces": [],
@@ -136,7 +134,7 @@ def _add_style_digest(text: str) -> str:
     """Allow the page its own style only, by its digest; a browser ignores any other."""
     style = text[text.index("<style>") + len("<style>") : text.index("</style>")]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    before, after = (str(escape(_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
+    before, after = (str(escape(REPORT_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
     return text.replace(before, after, 1)
 
 

@@ -381,7 +381,6 @@ ALLOWED = {
     "cli/compare.py _print atomic_io.write_text",
     "cli/compare.py _check atomic_io.write_text",
     "cli/results.py results atomic_io.write_text",
-    "leaderboard.py write_leaderboard atomic_io.write_text",
     "store/joining.py join_runs out.exists",
     "store/joining.py join_runs out.iterdir",
     "dashboard/sources.py input_files os.scandir",  # the folders that the dashboard may offer

@@ -14,17 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
 
 from robustbench_sgdm import __version__, robustness, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import CLEAN, REPORT_POLICY
-from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
+from robustbench_sgdm.report.templates import load_template
 from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals
 from robustbench_sgdm.store import ModelInfo, Run, is_run, list_runs
 
@@ -40,7 +39,6 @@ _POLICY = re.compile(re.escape(REPORT_POLICY).replace(r"\{\}", r"'sha256-[\w+/=]
 # What a policy does not stop: redirects, and connections that a link prepares. A value may be written in entities,
 # a name not.
 _REACHES = re.compile(rb"http-equiv|<link", re.IGNORECASE)
-_SAME = 0.1  # percent: machines round the scores of the same cells differently
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +47,15 @@ class Entry:
 
     Attributes:
         model: its name.
-        trainings: the samples of each, by model, in the order of their cells' keys; none where cells are missing.
+        keys: of its cells.
+        trainings: the samples of each, by model; none where cells are missing.
         seeds: of the trainings, where known.
         info: of its first training.
         runs: that it is in.
     """
 
     model: str
+    keys: tuple[str, ...]
     trainings: Mapping[str, BootstrapSamples]
     seeds: Mapping[str, int]
     info: ModelInfo
@@ -70,18 +70,13 @@ class Group:
         first: the run that was read first.
         corruption_set: that mPC is over; None if only clean images were run.
         metric: of the ranking.
-        by_keys: networks by the keys of their cells; several where runs say other scores of the same cells.
+        entries: networks; of two whose cells have the same keys, their numbers differ.
     """
 
     first: Run
     corruption_set: CorruptionSet | None
     metric: str
-    by_keys: dict[tuple[str, ...], list[Entry]] = field(default_factory=dict)
-
-    @property
-    def entries(self) -> list[Entry]:
-        """The networks."""
-        return [entry for same in self.by_keys.values() for entry in same]
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -97,6 +92,37 @@ class Group:
             f"{data.images:,} images, engine {settings.engine}, seed {settings.seed}, {self.metric} in percent, data "
             f"{data.fingerprint[:8]}"
         )
+
+    def add(self, entry: Entry) -> None:
+        """Add a network; if it is there with the same numbers, or without any, its run is noted.
+
+        A run says itself which keys its cells have: networks are one only if their numbers are equal too.
+        """
+        for place, known in enumerate(self.entries):
+            if known.keys != entry.keys:
+                continue
+            if not (known.trainings and entry.trainings) or _values(known) == _values(entry):
+                fuller = known if known.trainings else entry  # of the same cells, the run that has them
+                self.entries[place] = replace(fuller, runs=[*known.runs, *entry.runs])
+                return
+        self.entries.append(entry)
+
+    def without_broken(self) -> tuple["Group", list[str]]:
+        """The group without the networks that no table can be made with, and why, a line each."""
+        try:
+            self.table()
+            return self, []
+        except Exception:  # noqa: BLE001 - found out one by one
+            whole, reasons = replace(self, entries=[]), list[str]()
+        for entry in self.entries:
+            longer = replace(whole, entries=[*whole.entries, entry])
+            try:
+                longer.table()
+                whole = longer
+            except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
+                where = " and ".join(str(run.path) for run in entry.runs)
+                reasons.append(f"{entry.model} of {where} cannot be ranked ({_describe(error)})")
+        return whole, reasons
 
     def table(self) -> pd.DataFrame:
         """A row for each network, the best first, those without a rank last: `entry`, `why`, `_COLUMNS`."""
@@ -157,23 +183,31 @@ def write_leaderboard(
 
     Raises:
         DataError: no run can be read.
+        UsageError: `out` holds another site.
     """
+    if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
+        raise UsageError(
+            f"--out {out} holds another site: it has an index.html of its own; name a new folder"
+        )
     chosen = _run_directories(paths)
     groups: dict[tuple[Any, ...], Group] = {}
     reasons: list[str] = []
     update = make_counter(progress, "reading runs", len(chosen))
     for path in chosen:
         try:
-            _add_run(groups, Run.open(path), resamples)
+            add_run(groups, Run.open(path), resamples)
         except RobustBenchError as error:
             reasons.append(str(error))
         except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
-            reasons.append(f"{path} cannot be read ({type(error).__name__}: {short_repr(str(error))})")
+            reasons.append(f"{path} cannot be read ({_describe(error)})")
         update(1)
-    if not groups:
+    for key, group in groups.items():
+        groups[key], broken = group.without_broken()
+        reasons += broken
+    ordered = sorted((g for g in groups.values() if g.entries), key=lambda group: -len(group.entries))
+    if not ordered:
         why = "; ".join(reasons) or "there is none"
         raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
-    ordered = sorted(groups.values(), key=lambda group: -len(group.entries))
     reports: dict[Path, str] = {}
     files = SafeDirectory(out)  # which may lie among runs of somebody else's
     unread, shown = list(reasons), []
@@ -200,51 +234,45 @@ def _run_directories(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> None:
+def add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> None:
+    """Add a run's networks to the group that it can be compared with, or to a new one."""
     manifest = run.manifest
     first = next(iter(robustness.corruption_sets(run)), None)
     metric = robustness.primary_metric(run)
     means = robustness.load_means(run, first, resamples=resamples)
     key = (
         manifest.data.fingerprint,
+        run.ground_truth().digest,
         manifest.settings.engine,
         manifest.settings.seed,
         metric,
         frozenset((c, s, manifest.corruptions[c].fingerprint) for c, s in (first.cells if first else ())),
     )
     group = groups.setdefault(key, Group(run, first, metric))
-    keys: dict[str, list[str]] = {}
-    for cell in run.cells:
-        keys.setdefault(cell.model, []).append(cell.key)
     for network, members in run.groups.items():
-        ordered = sorted(members, key=lambda model: sorted(keys.get(model, ())))
+        keys = tuple(sorted(cell.key for cell in run.cells if cell.model in members))
+        complete = {m: means[m] for m in members if m in means}
         entry = Entry(
             network,
-            {m: means[m] for m in ordered} if means.keys() >= set(members) else {},
+            keys,
+            complete if len(complete) == len(members) else {},
             {m: seed for m, seed in run.seeds.items() if m in members},
             manifest.models[members[0]],
             [run],
         )
-        _add_entry(
-            group.by_keys.setdefault(tuple(sorted(k for m in members for k in keys.get(m, ()))), []), entry
-        )
+        group.add(entry)
 
 
-def _add_entry(known: list[Entry], entry: Entry) -> None:
-    """Add a network to those of the same cells: to one with the same scores, or of which one has none, or as another.
-
-    Cells and scores are what a run says: one of somebody else's must not take the place of ours.
-    """
-    for place, one in enumerate(known):
-        if not one.trainings or not entry.trainings or _are_equal(one, entry):
-            known[place] = replace(one if one.trainings else entry, runs=[*one.runs, *entry.runs])
-            return
-    known.append(entry)
+def _values(entry: Entry) -> list[bytes]:
+    """The numbers of an entry's trainings, whatever these are called."""
+    return sorted(
+        b"".join(values.tobytes() for values in (one.estimate, one.resamples, one.jackknife))
+        for one in entry.trainings.values()
+    )
 
 
-def _are_equal(*entries: Entry) -> bool:
-    one, two = (np.array([s.estimate for s in entry.trainings.values()]) for entry in entries)
-    return one.shape == two.shape and np.allclose(one, two, rtol=0, atol=_SAME, equal_nan=True)
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {short_repr(str(error))}"
 
 
 def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
@@ -257,8 +285,15 @@ def _copy_report(run: Run, files: SafeDirectory, number: int, reasons: list[str]
         content = run.files.read_bytes("report.html", _MOST_REPORT + 1)
         if len(content) > _MOST_REPORT or not _is_inert(content):
             raise DataError(f"{run.path / 'report.html'} is not a report of this version")
-    except (OSError, RobustBenchError) as error:
-        why = "it has none" if isinstance(error, FileNotFoundError) else str(error)
+    except Exception as error:  # noqa: BLE001 - as for runs
+        known = isinstance(error, RobustBenchError)
+        why = (
+            "it has none"
+            if isinstance(error, FileNotFoundError)
+            else str(error)
+            if known
+            else _describe(error)
+        )
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
@@ -294,19 +329,12 @@ def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.Dat
 
 
 def _page(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]], reasons: Sequence[str]) -> str:
-    environment: Any = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.root() / "reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": _interval, "number": tables.format_number}
+    template = load_template("leaderboard.html.j2", {"interval": _interval, "number": tables.format_number})
     source = {
         kind: (resources.root() / "reports" / f"leaderboard.{kind}").read_text("utf-8")
         for kind in ("css", "js")
     }
-    text = environment.get_template("leaderboard.html.j2").render(
+    text = template.render(
         groups=shown,
         reasons=reasons,
         version=__version__,

@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import robustbench_sgdm as rb
-from robustbench_sgdm import robustness
+from robustbench_sgdm import leaderboard, robustness
 from robustbench_sgdm.core.constants import METRICS
-from robustbench_sgdm.core.errors import DataError, UnsafeFileError
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import Run
-from tests.support.synthetic_runs import make_run, rewrite
+from tests.support.synthetic_runs import make_run, rewrite, write_samples
 
 LEVELS = {"gaussian_noise": [1, 3], "fog": [3]}
 POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'sha256-x'; base-uri 'none'; form-action 'none'"
@@ -79,6 +80,49 @@ def test_comparable_runs_are_ranked_together_and_others_apart(
             assert rows.loc[model, column] == pytest.approx(first.loc[name, key], abs=1e-9)
         shown = dict(zip(together["Model"], together["mPC"], strict=True))[model]
         assert shown.split()[0] == f"{first.loc[name, 'estimate']:.2f}"
+
+
+def test_a_run_that_claims_the_cells_of_another_has_a_row_of_its_own(runs: list[Run], tmp_path: Path) -> None:
+    """Its keys are the same and its numbers are not; neither replaces the other."""
+    false = shutil.copytree(runs[0].path, tmp_path / "runs/false")
+    run = Run.open(false)
+    for cell in run.cells:
+        write_samples(run, cell, 90.0)
+    page, _ = rb.write_leaderboard([false, runs[0].path], tmp_path / "site")
+    (table,) = tables(page)
+    assert sorted(table["Model"]) == ["a", "a", "b", "b"]
+    assert sorted(table["Runs and reports"]) == ["false", "false", "one", "one"]
+
+
+def test_a_run_of_other_data_with_the_same_fingerprint_stands_apart(runs: list[Run], tmp_path: Path) -> None:
+    """And cannot be joined: what counts is the ground truth itself."""
+    other = make_run(tmp_path / "runs", "forged", ["a"], LEVELS, images=7, resamples=True)
+    assert other.manifest.data.fingerprint == runs[0].manifest.data.fingerprint
+    page, _ = rb.write_leaderboard([runs[0].path, other.path], tmp_path / "site")
+    assert len(tables(page)) == 2
+    with pytest.raises(DataError, match="the digest of the ground truth is"):
+        rb.join_runs([runs[0].path, other.path], tmp_path / "both")
+
+
+def test_a_network_that_no_table_takes_hides_no_other(runs: list[Run]) -> None:
+    """Its samples have another form than those of the others."""
+    groups: dict[tuple[Any, ...], leaderboard.Group] = {}
+    leaderboard.add_run(groups, runs[0], 1000)
+    (group,) = groups.values()
+    assert group.without_broken() == (group, [])
+    (name, samples), *_ = group.entries[0].trainings.items()
+    short = robustness.BootstrapSamples.map(lambda values: values[..., :1], samples)
+    group.add(replace(group.entries[0], model="short", keys=("x",), trainings={name: short}, runs=[runs[1]]))
+    whole, reasons = group.without_broken()
+    assert [entry.model for entry in whole.entries] == ["a", "b"] and len(whole.table()) == 2
+    assert len(reasons) == 1 and reasons[0].startswith(f"short of {runs[1].path} cannot be ranked (")
+
+
+def test_another_site_is_not_overwritten(runs: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("documentation")
+    with pytest.raises(UsageError, match="holds another site"):
+        rb.write_leaderboard([runs[0].path], tmp_path / "site")
 
 
 def test_means_are_cached_and_computed_again_when_cells_change(runs: list[Run]) -> None:
@@ -157,15 +201,6 @@ def claim(run: Run, other: Run, model: str, score: float | None) -> Run:
         if cell.model == model:
             changed.store.commit(cell, dict.fromkeys(METRICS, score), detections=None)
     return changed
-
-
-def test_a_run_that_claims_the_cells_of_another_takes_no_place_of_it(tmp_path: Path) -> None:
-    project = tmp_path / "runs"
-    ours = make_run(project, "ours", ["a"], LEVELS, images=6, resamples=True)
-    claim(make_run(project, "a-theirs", ["a"], LEVELS, images=6, resamples=True), ours, "a", 99.0)
-    page, _ = rb.write_leaderboard([project], tmp_path / "site")
-    rows = pd.read_csv(page.parent / "leaderboard.csv").set_index("runs")
-    assert rows.loc["a-theirs", "P"] == 99 and rows.loc["ours", "P"] == pytest.approx(45)
 
 
 def test_a_network_without_a_value_is_named(tmp_path: Path) -> None:

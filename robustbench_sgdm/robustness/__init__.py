@@ -34,9 +34,11 @@ from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
+from robustbench_sgdm.robustness.mean_curve import mean_curve
 from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
 from robustbench_sgdm.robustness.operating_point import (
     PooledBoxes,
+    check_confidence,
     confusion_matrix,
     operating_confidences,
     pool_boxes,
@@ -79,6 +81,7 @@ __all__ = [
     "calibration",
     "calibration_bins",
     "check_comparable",
+    "check_confidence",
     "class_intervals",
     "class_scores",
     "confusion_matrix",
@@ -97,6 +100,7 @@ __all__ = [
     "match_outcomes",
     "maximum",
     "mcnemar_p_value",
+    "mean_curve",
     "measures",
     "operating_confidences",
     "point_estimates",

@@ -459,7 +459,7 @@ def _p_of_many(baseline: _TrainingSamples, others: Mapping[str, _TrainingSamples
 
 def mean_of(*values: NDArray[np.float64]) -> Any:
     """The mean of arrays of one shape."""
-    return np.mean(values, axis=0)
+    return values[0] if len(values) == 1 else np.mean(values, axis=0)  # one training each, in most runs
 
 
 def _seed_variance(samples: Sequence[BootstrapSamples], column: int) -> Variance:

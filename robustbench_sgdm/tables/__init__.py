@@ -12,6 +12,7 @@ from robustbench_sgdm.tables.comparison import (
     to_json_text,
 )
 from robustbench_sgdm.tables.csv_text import to_csv
+from robustbench_sgdm.tables.document import to_document
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
@@ -34,6 +35,8 @@ from robustbench_sgdm.tables.summary import (
     ModelCost,
     Ranking,
     Summary,
+    curve_scope,
+    flipped_images,
     model_costs,
     summarize,
     summary_tables,
@@ -55,6 +58,7 @@ from robustbench_sgdm.tables.verdict import (
     Verdict,
     describe_set,
     identical_sentence,
+    judged_pairs,
     ranking_verdict,
     verdicts,
 )
@@ -77,10 +81,12 @@ __all__ = [
     "comparison_tables",
     "confidence_table",
     "corruption_tables",
+    "curve_scope",
     "describe_set",
     "error_table",
     "first_failure_tables",
     "flip_table",
+    "flipped_images",
     "format_interval",
     "format_number",
     "format_p_value",
@@ -89,6 +95,7 @@ __all__ = [
     "humanize",
     "identical_sentence",
     "image_quality_table",
+    "judged_pairs",
     "latency_summary",
     "means_table",
     "measures_table",
@@ -104,6 +111,7 @@ __all__ = [
     "summarize",
     "summary_tables",
     "to_csv",
+    "to_document",
     "to_json",
     "to_json_text",
     "to_latex",

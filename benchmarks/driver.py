@@ -26,7 +26,6 @@ from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, CellStore, Settings
 from robustbench_sgdm.sweep import score_cell
-from robustbench_sgdm.sweep.executors.base import UnitOutcome
 from robustbench_sgdm.sweep.executors.scheduler import (
     PREFETCH_PER_WORKER,
     WRITER_THREADS,
@@ -35,7 +34,7 @@ from robustbench_sgdm.sweep.executors.scheduler import (
 )
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 SHARD, MODELS, SEVERITIES, CORRUPTIONS = 32, 10, 5, 19
@@ -79,17 +78,23 @@ class _Answers:
     def has_capacity(self) -> bool:
         return True
 
-    def submit(self, _: WorkUnit) -> Future[UnitResult]:
+    def submit(self, _: Task) -> Future[UnitResult]:
         done: Future[UnitResult] = Future()
         done.set_result(pickle.loads(self._answer))
         return done
 
 
 class _Nowhere:
+    store: Any = None
+    scorer: Any = None
+
     def should_run(self, _: WorkUnit) -> bool:
         return True
 
-    def submit(self, unit: WorkUnit, outcome: UnitOutcome) -> None:
+    def submit(self, *_: object) -> list[Cell]:
+        return []
+
+    def score(self, cell: Cell) -> None:
         pass
 
 

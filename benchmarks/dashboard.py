@@ -126,7 +126,7 @@ def _changes(page: Any, address: str) -> None:
     page.get_by_role("button", name="Show the images").click(timeout=120_000)
     page.get_by_role("button", name="Next image").wait_for(timeout=120_000)
     _settled(page)
-    slider = page.get_by_test_id("stSlider").get_by_role("slider", name="Severity")
+    slider = page.get_by_role("slider", name="Severity")
     alternate("images, severity", [lambda: slider.press("ArrowRight"), lambda: slider.press("ArrowLeft")])
     following = page.get_by_role("button", name="Next image")
     alternate("images, next", [following.click])

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from robustbench_sgdm import __version__, robustness, tables
 from robustbench_sgdm.core import atomic_io, escaping, resources
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.core.errors import DataError, RobustBenchError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
+from robustbench_sgdm.report.templates import load_template
 from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals
 from robustbench_sgdm.store import ModelInfo, Run, is_run, list_runs
 
@@ -42,6 +42,7 @@ class Entry:
 
     Attributes:
         model: its name.
+        keys: of its cells.
         trainings: the samples of each, by model; none where cells are missing.
         seeds: of the trainings, where known.
         info: of its first training.
@@ -49,6 +50,7 @@ class Entry:
     """
 
     model: str
+    keys: tuple[str, ...]
     trainings: Mapping[str, BootstrapSamples]
     seeds: Mapping[str, int]
     info: ModelInfo
@@ -63,13 +65,13 @@ class Group:
         first: the run that was read first.
         corruption_set: that mPC is over; None if only clean images were run.
         metric: of the ranking.
-        entries: by the keys of their cells.
+        entries: networks; of two whose cells have the same keys, their numbers differ.
     """
 
     first: Run
     corruption_set: CorruptionSet | None
     metric: str
-    entries: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -86,11 +88,41 @@ class Group:
             f"{data.fingerprint[:8]}"
         )
 
+    def add(self, entry: Entry) -> None:
+        """Add a network; if it is there with the same numbers, or without any, its run is noted.
+
+        A run says itself which keys its cells have: networks are one only if their numbers are equal too.
+        """
+        for place, known in enumerate(self.entries):
+            if known.keys != entry.keys:
+                continue
+            if not (known.trainings and entry.trainings) or _values(known) == _values(entry):
+                fuller = known if known.trainings else entry  # of the same cells, the run that has them
+                self.entries[place] = replace(fuller, runs=[*known.runs, *entry.runs])
+                return
+        self.entries.append(entry)
+
+    def without_broken(self) -> tuple["Group", list[str]]:
+        """The group without the networks that no table can be made with, and why, a line each."""
+        try:
+            self.table()
+            return self, []
+        except Exception:  # noqa: BLE001 - found out one by one
+            whole, reasons = replace(self, entries=[]), list[str]()
+        for entry in self.entries:
+            longer = replace(whole, entries=[*whole.entries, entry])
+            try:
+                longer.table()
+                whole = longer
+            except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
+                where = " and ".join(str(run.path) for run in entry.runs)
+                reasons.append(f"{entry.model} of {where} cannot be ranked ({_describe(error)})")
+        return whole, reasons
+
     def table(self) -> pd.DataFrame:
         """A row for each network, the best first; see `columns`."""
-        names = {key: f"{number}" for number, key in enumerate(self.entries)}
         column = robustness.METRICS.index(self.metric)
-        ranked = {names[key]: entry for key, entry in self.entries.items() if entry.trainings}
+        ranked = {f"{number}": entry for number, entry in enumerate(self.entries) if entry.trainings}
         intervals = Intervals(
             {
                 f"{name}/{model}": {
@@ -115,7 +147,7 @@ class Group:
                 one = numbers.loc[(rank["model"], statistic)]
                 row |= {f"{statistic}{suffix}": one[key] for suffix, key in _NUMBERS.items()}
             rows.append(row)
-        rows += [{"entry": entry} for entry in self.entries.values() if not entry.trainings]
+        rows += [{"entry": entry} for entry in self.entries if not entry.trainings]
         return pd.DataFrame(rows, columns=["entry", *_COLUMNS])
 
 
@@ -139,23 +171,31 @@ def write_leaderboard(
 
     Raises:
         DataError: no run can be read.
+        UsageError: `out` holds another site.
     """
+    if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
+        raise UsageError(
+            f"--out {out} holds another site: it has an index.html of its own; name a new folder"
+        )
     chosen = _run_directories(paths)
     groups: dict[tuple[Any, ...], Group] = {}
     reasons: list[str] = []
     update = make_counter(progress, "reading runs", len(chosen))
     for path in chosen:
         try:
-            _add_run(groups, Run.open(path), resamples)
+            add_run(groups, Run.open(path), resamples)
         except RobustBenchError as error:
             reasons.append(str(error))
         except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
-            reasons.append(f"{path} cannot be read ({type(error).__name__}: {short_repr(str(error))})")
+            reasons.append(f"{path} cannot be read ({_describe(error)})")
         update(1)
-    if not groups:
+    for key, group in groups.items():
+        groups[key], broken = group.without_broken()
+        reasons += broken
+    ordered = sorted((g for g in groups.values() if g.entries), key=lambda group: -len(group.entries))
+    if not ordered:
         why = "; ".join(reasons) or "there is none"
         raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
-    ordered = sorted(groups.values(), key=lambda group: -len(group.entries))
     reports: dict[Path, str] = {}
     unread, shown = list(reasons), []
     for group in ordered:
@@ -181,13 +221,15 @@ def _run_directories(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> None:
+def add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> None:
+    """Add a run's networks to the group that it can be compared with, or to a new one."""
     manifest = run.manifest
     first = next(iter(robustness.corruption_sets(run)), None)
     metric = robustness.primary_metric(run)
     means = robustness.load_means(run, first, resamples=resamples)
     key = (
         manifest.data.fingerprint,
+        run.ground_truth().digest,
         manifest.settings.engine,
         manifest.settings.seed,
         metric,
@@ -199,17 +241,25 @@ def _add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> 
         complete = {m: means[m] for m in members if m in means}
         entry = Entry(
             network,
+            keys,
             complete if len(complete) == len(members) else {},
             {m: seed for m, seed in run.seeds.items() if m in members},
             manifest.models[members[0]],
-            [],
+            [run],
         )
-        same = group.entries.get(keys)
-        if same is None or (
-            entry.trainings and not same.trainings
-        ):  # of the same cells, the run that has them
-            same = group.entries[keys] = replace(entry, runs=same.runs if same else [])
-        same.runs.append(run)
+        group.add(entry)
+
+
+def _values(entry: Entry) -> list[bytes]:
+    """The numbers of an entry's trainings, whatever these are called."""
+    return sorted(
+        b"".join(values.tobytes() for values in (one.estimate, one.resamples, one.jackknife))
+        for one in entry.trainings.values()
+    )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {short_repr(str(error))}"
 
 
 def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
@@ -222,8 +272,15 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
         content = run.files.read_bytes("report.html", _MOST_REPORT + 1)
         if len(content) > _MOST_REPORT or not _is_inert(content):
             raise DataError(f"{run.path / 'report.html'} is not a report of this version")
-    except (OSError, RobustBenchError) as error:
-        why = "it has none" if isinstance(error, FileNotFoundError) else str(error)
+    except Exception as error:  # noqa: BLE001 - as for runs
+        known = isinstance(error, RobustBenchError)
+        why = (
+            "it has none"
+            if isinstance(error, FileNotFoundError)
+            else str(error)
+            if known
+            else _describe(error)
+        )
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
@@ -265,19 +322,12 @@ def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.Dat
 
 
 def _page(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]], reasons: Sequence[str]) -> str:
-    environment: Any = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.root() / "reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": _interval, "number": tables.format_number}
+    template = load_template("leaderboard.html.j2", {"interval": _interval, "number": tables.format_number})
     source = {
         kind: (resources.root() / "reports" / f"leaderboard.{kind}").read_text("utf-8")
         for kind in ("css", "js")
     }
-    text = environment.get_template("leaderboard.html.j2").render(
+    text = template.render(
         groups=shown,
         reasons=reasons,
         version=__version__,

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ import pandas as pd
 import pytest
 
 import robustbench_sgdm as rb
-from robustbench_sgdm import robustness
-from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm import leaderboard, robustness
+from robustbench_sgdm.core.errors import DataError, UsageError
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import Run
-from tests.support.synthetic_runs import make_run, rewrite
+from tests.support.synthetic_runs import make_run, rewrite, write_samples
 
 LEVELS = {"gaussian_noise": [1, 3], "fog": [3]}
 POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'sha256-x'; base-uri 'none'; form-action 'none'"
@@ -74,6 +75,49 @@ def test_comparable_runs_are_ranked_together_and_others_apart(
             assert rows.loc[model, column] == pytest.approx(first.loc[name, key], abs=1e-9)
         shown = dict(zip(together["Model"], together["mPC"], strict=True))[model]
         assert shown.split()[0] == f"{first.loc[name, 'estimate']:.2f}"
+
+
+def test_a_run_that_claims_the_cells_of_another_has_a_row_of_its_own(runs: list[Run], tmp_path: Path) -> None:
+    """Its keys are the same and its numbers are not; neither replaces the other."""
+    false = shutil.copytree(runs[0].path, tmp_path / "runs/false")
+    run = Run.open(false)
+    for cell in run.cells:
+        write_samples(run, cell, 90.0)
+    page, _ = rb.write_leaderboard([false, runs[0].path], tmp_path / "site")
+    (table,) = tables(page)
+    assert sorted(table["Model"]) == ["a", "a", "b", "b"]
+    assert sorted(table["Runs and reports"]) == ["false", "false", "one", "one"]
+
+
+def test_a_run_of_other_data_with_the_same_fingerprint_stands_apart(runs: list[Run], tmp_path: Path) -> None:
+    """And cannot be joined: what counts is the ground truth itself."""
+    other = make_run(tmp_path / "runs", "forged", ["a"], LEVELS, images=7, resamples=True)
+    assert other.manifest.data.fingerprint == runs[0].manifest.data.fingerprint
+    page, _ = rb.write_leaderboard([runs[0].path, other.path], tmp_path / "site")
+    assert len(tables(page)) == 2
+    with pytest.raises(DataError, match="the digest of the ground truth is"):
+        rb.join_runs([runs[0].path, other.path], tmp_path / "both")
+
+
+def test_a_network_that_no_table_takes_hides_no_other(runs: list[Run]) -> None:
+    """Its samples have another form than those of the others."""
+    groups: dict[tuple[Any, ...], leaderboard.Group] = {}
+    leaderboard.add_run(groups, runs[0], 1000)
+    (group,) = groups.values()
+    assert group.without_broken() == (group, [])
+    (name, samples), *_ = group.entries[0].trainings.items()
+    short = robustness.BootstrapSamples.map(lambda values: values[..., :1], samples)
+    group.add(replace(group.entries[0], model="short", keys=("x",), trainings={name: short}, runs=[runs[1]]))
+    whole, reasons = group.without_broken()
+    assert [entry.model for entry in whole.entries] == ["a", "b"] and len(whole.table()) == 2
+    assert len(reasons) == 1 and reasons[0].startswith(f"short of {runs[1].path} cannot be ranked (")
+
+
+def test_another_site_is_not_overwritten(runs: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("documentation")
+    with pytest.raises(UsageError, match="holds another site"):
+        rb.write_leaderboard([runs[0].path], tmp_path / "site")
 
 
 def test_means_are_cached_and_computed_again_when_cells_change(runs: list[Run]) -> None:

@@ -40,13 +40,11 @@ WORDS: Mapping[str, str] = {
 }
 """Expressions that no page has, and what to write."""
 
-NOT_PROSE = ("CHANGELOG.md",)
-
 
 def pages() -> list[Path]:
     """Every page that is written by hand."""
     own = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in path.parts]
-    return [*(path for path in sorted(ROOT.glob("*.md")) if path.name not in NOT_PROSE), *own]
+    return [*sorted(ROOT.glob("*.md")), *own]
 
 
 def findings(text: str) -> Iterator[tuple[int, str]]:
@@ -95,7 +93,9 @@ def sentences(paragraph: str) -> list[str]:
     """A paragraph's sentences; one also ends where a list begins."""
     return [
         one
-        for one in re.split(r"(?<=[.!?:;])[\"')]*\s+(?=[A-Z`\"'(\d])|;\s+", paragraph)
+        for one in re.split(
+            r"(?<=[.!?:;])[\"')]*\s+(?=[A-Z`\"'(\d])|;\s+|(?<=[.!?])\s+(?=code\b)", paragraph
+        )
         if re.search(r"\w", one)
     ]
 

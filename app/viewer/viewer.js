@@ -309,6 +309,7 @@ class Viewer {
     if (!has) return;
     // Of what is triggered while the server works, only the last arrives: a step under way goes first.
     if (!data.levels && this.wanted == null) this.later = setTimeout(() => this.component.setTriggerValue("strip", data.id), STRIP_DELAY);
+    this.find(".strip label").style.display = data.severity == null ? "none" : "";
     this.find(".sweep").max = data.severities.length - 1;
     this.find(".levels").replaceChildren(...data.severities.map((severity, index) => {
       const button = element("button", { class: "thumb", "aria-label": `Severity ${severity}` });

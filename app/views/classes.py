@@ -9,7 +9,7 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.dashboard import charts, jobs, run_data, session, widgets
+from robustbench_sgdm.dashboard import charts, run_data, session, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.figures.confusion import most_confused
@@ -61,7 +61,7 @@ def classes(view: RunView) -> None:
     rows = found if len(found) <= MOST_ROWS or _shows_all(len(found)) else found[:MOST_ROWS]
     _show_map(frame[at], rows, shown, has_few=bool(set(few) & set(rows)))
     if not run_data.has_class_intervals(view):
-        _offer_intervals(view)
+        widgets.offer_report(view.run.path, "The intervals of classes are not computed yet.")
     _show_cell(view, frame, shown, severity, found)
 
 
@@ -142,15 +142,6 @@ def _show_map(frame: pd.DataFrame, rows: list[str], shown: Shown, *, has_few: bo
     )
     if picked := event["selection"].get("cell"):
         st.query_params.update({"class": str(picked[0]["class"]), "in": str(picked[0]["corruption"])})
-
-
-def _offer_intervals(view: RunView) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("The intervals of classes are not computed yet.")
-        if st.button("Compute intervals and report", icon=":material/casino:"):
-            with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
-                jobs.write_report(view.run.path)
-            st.rerun()
 
 
 def _show_cell(view: RunView, frame: pd.DataFrame, shown: Shown, severity: float, found: list[str]) -> None:

@@ -90,17 +90,19 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
         )
         axis = "severity"
     frame = frame[frame["model"].isin(models)]
+    planned = dict.fromkeys((c.corruption, c.severity) for c in view.run.cells if c.corruption != CLEAN)
     means = {
-        name: run_data.mean_curve(view, metric, tuple(members), bands)
+        name: run_data.mean_curve(view, metric, tuple(cell for cell in planned if cell[0] in members), bands)
         for name, members in ({EVERY: corruptions} | families).items()
     }
-    means = {name: curve[curve["model"].isin(models)] for name, curve in means.items()}
+    means = {name: (curve[curve["model"].isin(models)], scope) for name, (curve, scope) in means.items()}
     colors = widgets.model_colors(names)
     shown = frame[frame["corruption"].isin([*corruptions, CLEAN])]
     scale = charts.CurveScale(
         axis,
         max(5.0, float(shown[["score", "high"]].max().max()) * 1.05),
         None if axis == "severity" else (float(shown["psnr"].min()), float(shown["psnr"].max())),
+        run_data.greatest_severity(view),
     )
 
     def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:
@@ -113,12 +115,13 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
 
     widgets.show_legend(models)
     if axis == "severity" and len(corruptions) > 1:
-        title = f"Mean over {len(corruptions)} corruptions"
-        draw(title, means[EVERY], EVERY, charts.PLOT_HEIGHT + 70)
+        curve, scope = means[EVERY]
+        draw(f"Mean {scope}", curve, EVERY, charts.PLOT_HEIGHT + 70)
     if axis == "severity" and not is_single:
-        for column, (name, members) in zip(_columns(len(families)), families.items(), strict=False):
+        for column, name in zip(_columns(len(families)), families, strict=False):
             with column:
-                draw(f"{name}, mean over {len(members)}", means[name], name)
+                curve, scope = means[name]
+                draw(f"{name}, mean {scope}", curve, name)
         return
     # Families of one corruption each need no headings.
     groups = families if len(corruptions) > len(families) else {"": corruptions}

@@ -67,7 +67,7 @@ def images(view: RunView) -> None:
         names = list(dict.fromkeys(c for m, c, _ in cells if m in models and c != CLEAN))
         corruption = widgets.select_corruption(names or [CLEAN])
         levels = _stored_severities(view, models, corruption)
-        severity = st.container(width=150)
+        severity = st.container(width=150, key="severity_in_bar")
         mode = widgets.segmented_control("Show", [VIEWER, GALLERY], "show")
         more = st.popover(_filter_label(), icon=":material/filter_list:")
     if not levels:
@@ -375,18 +375,21 @@ def _show_image(view: RunView, models: Sequence[str], condition: Condition, chos
         f"{escaping.markdown(condition.text)}. {chosen.remark}",
         has_filters=chosen.is_filtered,
     )
-    image_viewer.show(
-        image_viewer.ViewerImage(
-            f"{view.name}:{image_id}", url, image.width, image.height, name, condition.text
-        ),
-        panes,
-        image_viewer.truth_boxes(own),
-        image_selection.KINDS,
-        key="viewer",
-        position=(position, len(chosen.ids)),
-        on_step=step,
-        severities=_severities(view, models, image_id, own, condition) if may_read else None,
-    )
+    severities = _severities(view, models, image_id, own, condition) if may_read else None
+    has_slider = severities is not None and severities.shown is not None and len(severities.stored) > 1
+    with st.container(key="viewer_with_slider" if has_slider else "viewer_alone"):  # see page.css
+        image_viewer.show(
+            image_viewer.ViewerImage(
+                f"{view.name}:{image_id}", url, image.width, image.height, name, condition.text
+            ),
+            panes,
+            image_viewer.truth_boxes(own),
+            image_selection.KINDS,
+            key="viewer",
+            position=(position, len(chosen.ids)),
+            on_step=step,
+            severities=severities,
+        )
     if problem:
         st.warning(escaping.markdown(problem), icon=":material/image_not_supported:")
     _show_provenance(view, condition.is_live)
@@ -411,7 +414,7 @@ def _severities(
             image = _run_image(view, image_id, condition._replace(severity=severity))
             boxes = [_stored_boxes(view, model, image, truth) for model in models]
             levels.append(image_viewer.level(severity, _preview_url(image), boxes))
-    shown = condition.severity if condition.severity in stored else None
+    shown = None if condition.is_live else condition.severity
     opened = partial(st.session_state.__setitem__, _OPENED, asked)
     return image_viewer.Severities(stored, shown, levels, select, opened)
 

@@ -17,7 +17,6 @@ from robustbench_sgdm.dashboard import (
     differences,
     gallery,
     image_viewer,
-    jobs,
     run_data,
     run_images,
     session,
@@ -29,10 +28,10 @@ from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import (
-    FLIPPED_IMAGES,
     Ranking,
     Verdict,
     describe_set,
+    flipped_images,
     format_number,
     format_time_ratio,
     humanize,
@@ -81,8 +80,10 @@ def overview(view: RunView) -> None:
         with story.container(key="story"):
             _show_story(view, metric, pair, over)
     _show_board(view, family, metric, others, board, table)
-    if not (run_data.has_resamples(view) and view.run.files.is_file("report.pdf")):
-        _offer_report(view)
+    if not run_data.has_resamples(view):
+        widgets.offer_report(view.run.path, "This run has no confidence intervals yet.")
+    elif not view.run.files.is_file("report.pdf"):
+        widgets.offer_report(view.run.path, "This run has no report yet.")
     _show_downloads(view, results)
 
 
@@ -361,20 +362,20 @@ def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: 
         for ranking in rankings[:1] if pair is not None else rankings[:2]:
             _show_extremes(view, ranking, metric, over)
     if pair is not None:
-        _show_flips(view, pair, next(iter(rankings), None), over)
+        _show_flips(view, pair, over)
 
 
 def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
     names = list(view.run.groups)
-    frame = run_data.mean_curve(view, metric, over.corruptions, bands=True)
+    frame, scope = run_data.mean_curve(view, metric, over.cells, bands=True)
     if frame.empty:
         return
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    st.markdown(f"**Mean {escaping.markdown(metric)}** over {len(over.corruptions)} corruptions")
+    st.markdown(f"**Mean {escaping.markdown(metric)}** {scope}")
     chart = charts.severity_curves(
         frame,
         widgets.model_colors(names),
-        scale=charts.CurveScale("severity", top),
+        scale=charts.CurveScale("severity", top, severity=run_data.greatest_severity(view)),
         metric=metric,
         bands=True,
     )
@@ -444,51 +445,38 @@ def _middle_severity(over: CorruptionSet, corruption: str) -> float:
 
 
 @widgets.fragment()
-def _show_flips(view: RunView, pair: tuple[str, str], ranking: Ranking | None, over: CorruptionSet) -> None:
-    """Four images of the best and the worst corruption in which only one of the models still finds objects."""
-    if ranking is None or not ranking.values:
-        return
-    names = [one.corruption for one in ranking.values if one.corruption in over.corruptions]
-    cells = tuple((name, _middle_severity(over, name)) for name in dict.fromkeys((names[0], names[-1])))
+def _show_flips(view: RunView, pair: tuple[str, str], over: CorruptionSet) -> None:
+    """The report's four images in which only one of the models still finds objects."""
     left, right = view.run.match_trainings(*pair)[0]
     try:
-        flips = run_data.flips(view, left, right, cells)
+        shown = flipped_images(run_data.flips(view, left, right), (left, right), over)
         truth = run_data.ground_truth(view)
     except DataError:  # no ground truth, or scores without detections
         return
-    shown = [
-        (keeper, row)
-        for keeper, frame in flips.examples(FLIPPED_IMAGES).items()
-        for row in image_viewer.rows(frame)
-    ]
     if not shown:
         return
     st.markdown("**Where they differ**")
     items, found = [], {}
-    for keeper, row in shown:
-        objects = flips.objects[
-            (flips.objects["corruption"] == row.corruption) & (flips.objects["image_id"] == row.image_id)
-        ]
-        places = truth.annotations.iloc[objects["annotation"]]
+    for one in shown:
         boxes = [
             {side: float(getattr(place, side)) for side in ("x", "y", "w", "h")}
-            | {"kind": "matched" if side_kept == "model" else "missed"}
-            for side_kept, place in zip(objects["keeper"], image_viewer.rows(places), strict=True)
+            | {"kind": "matched" if finder == right else "missed"}
+            for finder, objects in ((one.keeper, one.kept), (one.other, one.lost))
+            for place in image_viewer.rows(truth.annotations.iloc[list(objects)])
         ]
-        (about,) = image_viewer.rows(truth.images[truth.images["image_id"] == row.image_id])
-        finder, number = (right, int(row.kept)) if keeper == "model" else (left, int(row.lost))
-        where = f"{humanize(row.corruption)}, severity {row.severity:g}"
+        (about,) = image_viewer.rows(truth.images[truth.images["image_id"] == one.image_id])
+        number = len(one.kept)
         items.append(
             gallery.GalleryItem(
-                int(row.image_id),
-                where,
+                one.image_id,
+                f"{humanize(one.corruption)}, severity {one.severity:g}",
                 int(about.width),
                 int(about.height),
-                f"only {finder} finds {number} object{'s' * (number != 1)}",
+                f"only {one.keeper} finds {number} object{'s' * (number != 1)}",
                 boxes,
             )
         )
-        found[int(row.image_id)] = (row, about, 1.0 if keeper == "model" else -1.0)
+        found[one.image_id] = (one, about, 1.0 if one.keeper == right else -1.0)
 
     def thumbnail(image_id: int) -> str:
         row, about, _ = found[image_id]
@@ -512,21 +500,6 @@ def _show_flips(view: RunView, pair: tuple[str, str], ranking: Ranking | None, o
     if (opened := st.session_state.pop(_FLIP, None)) in found:
         row, _, sign = found[opened]
         differences.open_images(view, pair, row.corruption, float(row.severity), sign, image=opened)
-
-
-def _offer_report(view: RunView) -> None:
-    """Offer to compute intervals and report, which takes a while."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        lack = "report" if run_data.has_resamples(view) else "confidence intervals"
-        st.caption(f"This run has no {lack} yet.")
-        if st.button("Compute intervals and report", icon=":material/casino:"):
-            try:
-                with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
-                    jobs.write_report(view.run.path)
-            except RobustBenchError as error:
-                st.error(escaping.markdown(error), icon=":material/error:")
-            else:
-                st.rerun()
 
 
 def _show_downloads(view: RunView, results: pd.DataFrame) -> None:

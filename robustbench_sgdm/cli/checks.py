@@ -12,6 +12,7 @@ from robustbench_sgdm.cli.shared_options import (
     DeviceOption,
     DownloadOption,
     End2EndOption,
+    FormatOption,
     HalfOption,
     ImagesOption,
     ImgszOption,
@@ -21,6 +22,7 @@ from robustbench_sgdm.cli.shared_options import (
     NormalizeOption,
     RuntimeOption,
     SplitOption,
+    TableFormat,
     TrustOption,
 )
 from robustbench_sgdm.config import InferenceConfig
@@ -53,6 +55,7 @@ def checks(
     layout: LayoutOption = None,
     normalize: NormalizeOption = None,
     download: DownloadOption = False,
+    form: FormatOption = "table",
 ) -> None:
     """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
 
@@ -60,10 +63,10 @@ def checks(
     suppression, colour order, image size, images without boxes. Exit code 1 where something is to change, or missing.
     """
     if model is None and predictions is None:
-        _check_installation()
+        _check_installation(form)
         return
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import print_line, print_table, progress_bars
+    from robustbench_sgdm.cli.console import print_as, print_line, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
     from robustbench_sgdm.tables import Table
 
@@ -97,7 +100,7 @@ def checks(
         f"{report.model} on {report.images} images of {report.data}",
         ["check", "result", "evidence"],
     )
-    print_table(Table(title, columns, rows), text=columns)
+    print_as(Table(title, columns, rows, text=columns), form)
     for one in report.problems:
         print_line(f"{one.check}: {one.remedy}")
     if not report.problems:
@@ -113,15 +116,15 @@ def _one_model(given: str) -> str:
     return models[0]
 
 
-def _check_installation() -> None:
+def _check_installation(form: TableFormat) -> None:
     """Versions, devices, and what is missing; exit code 1 if something is."""
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import print_table
+    from robustbench_sgdm.cli.console import print_as
     from robustbench_sgdm.tables import Table
 
     frame, missing = listings.check_installation()
     verdict = f"missing: {', '.join(missing)}; install the package again" if missing else "nothing is missing"
     columns = list(frame.columns)
-    print_table(Table("checks", columns, frame.to_numpy().tolist(), [verdict]), text=columns)
+    print_as(Table("checks", columns, frame.to_numpy().tolist(), [verdict], text=columns), form)
     if missing:
         raise typer.Exit(1)

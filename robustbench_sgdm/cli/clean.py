@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.shared_options import RUNS, ProjectOption
+from robustbench_sgdm.cli.shared_options import RUNS, FormatOption, ProjectOption
 
 
 def clean(
@@ -15,6 +15,7 @@ def clean(
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove what is listed; without it, nothing is touched.")
     ] = False,
+    form: FormatOption = "table",
 ) -> None:
     """List, and with --yes remove, what no run needs: half-written files, left-over shards, outdated cells.
 
@@ -22,7 +23,7 @@ def clean(
     are skipped. Locks need no cleaning: the system frees them with their process.
     """
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import info, print_table
+    from robustbench_sgdm.cli.console import info, print_as
     from robustbench_sgdm.tables import Table
 
     frame = listings.clean_runs(project, name, remove=yes)
@@ -35,7 +36,7 @@ def clean(
         [r, kind, str(files), _format_bytes(size)] for r, kind, files, size in frame.itertuples(index=False)
     ]
     title = f"{'removed from' if yes else 'to remove in'} {project}"
-    print_table(Table(title, ["run", "kind", "files", "size"], rows, [summary]))
+    print_as(Table(title, ["run", "kind", "files", "size"], rows, [summary], text=["kind"]), form)
 
 
 def _format_bytes(count: int) -> str:

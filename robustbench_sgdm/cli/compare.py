@@ -226,8 +226,7 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
         rows = comparison.rows()
         text = escaping.csv(rows) if form == "csv" else tables.to_json(rows)
     else:
-        write = tables.to_latex if form == "latex" else tables.to_markdown
-        text = "\n".join(map(write, comparison.tables()))
+        text = tables.to_document(comparison.tables(), "markdown" if form == "table" else form)
     for pair, why in comparison.identical.items():
         info(tables.identical_sentence(*pair, why))
     if out is None:

@@ -4,7 +4,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -27,11 +27,12 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from robustbench_sgdm.cli.shared_options import TableFormat
 from robustbench_sgdm.core.escaping import terminal
 from robustbench_sgdm.core.progress import JobClock, format_clock
 from robustbench_sgdm.core.progress import Progress as Report
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.tables import Table, split_columns
+from robustbench_sgdm.tables import Table, split_columns, to_document
 
 _LABEL = 28  # characters that a row's label has at least before numbers are wrapped
 _SHORT_LABEL = 15  # the same in a compact table
@@ -94,22 +95,30 @@ def print_document(text: str) -> None:
     typer.echo(text, nl=False)
 
 
-def print_table(table: Table, text: Container[str] = ()) -> None:
-    """Print a table; columns of `text` are aligned to the left, as the first one is."""
+def print_as(table: Table, form: TableFormat) -> None:
+    """Print a table for people, or as a document."""
+    if form == "table":
+        print_table(table)
+    else:
+        print_document(to_document([table], form))
+
+
+def print_table(table: Table) -> None:
+    """Print a table; only a label is wrapped where the terminal is wide enough for the rest."""
     whole = fits_terminal(table)  # then only labels are wrapped
     drawn = RichTable(title=table_cell(table.title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(table.columns):
         drawn.add_column(
             table_cell(column, " "),
-            justify="right" if index and column not in text else "left",
+            justify="right" if index and column not in table.text else "left",
             overflow="fold",
             no_wrap=whole and index > 0,
         )
     for row in table.rows:
         drawn.add_row(*map(table_cell, row))
     out.print(drawn)
-    for text in table.notes:
-        print_line(text)
+    for note in table.notes:
+        print_line(note)
 
 
 def print_numbers(table: Table) -> None:

@@ -12,7 +12,7 @@ def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the site; its index.html is the page.")
-    ] = Path("site"),
+    ] = Path("leaderboard"),
     resamples: ResamplesOption = 1000,
 ) -> None:
     """Write a leaderboard of runs as a static site: ranks with intervals, links to the reports.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.shared_options import RUNS, CorruptionDirOption, ProjectOption
+from robustbench_sgdm.cli.shared_options import RUNS, CorruptionDirOption, FormatOption, ProjectOption
 from robustbench_sgdm.core.errors import UsageError
 
 app = typer.Typer(
@@ -15,10 +15,10 @@ app = typer.Typer(
 
 
 @app.command()
-def models() -> None:
+def models(form: FormatOption = "table") -> None:
     """Zoo models: parameters, GFLOPs at 640 px with BatchNorm folded, bundled weights, source."""
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import print_table, progress_bars
+    from robustbench_sgdm.cli.console import print_as, progress_bars
     from robustbench_sgdm.tables import Table
 
     with progress_bars() as progress:
@@ -42,7 +42,7 @@ def models() -> None:
         *(f"[{number}] {source}" for source, number in numbers.items()),
     ]
     columns = ["model", "params (M)", "GFLOPs at 640", "bundled weights", "source"]
-    print_table(Table("models", columns, rows, notes))
+    print_as(Table("models", columns, rows, notes, text=columns[3:]), form)
 
 
 @app.command()
@@ -58,17 +58,18 @@ def corruptions(
     limit: Annotated[
         int, typer.Option("--limit", min=1, help="Images of --data to measure on, the first ones.")
     ] = 8,
+    form: FormatOption = "table",
 ) -> None:
     """Corruptions: family, aliases, strengths at severities 1 to 5."""
     from robustbench_sgdm import listings, tables
-    from robustbench_sgdm.cli.console import print_table, progress_bars
+    from robustbench_sgdm.cli.console import print_as, progress_bars
     from robustbench_sgdm.cli.data import resolve_paths
 
     if measure:
         with progress_bars() as progress:
             source = data and resolve_paths(data)[0]
             scores, where = listings.measure_corruptions(folders or [], source, limit, progress)
-        print_table(tables.image_quality_table(scores, where))
+        print_as(tables.image_quality_table(scores, where), form)
         return
     if data is not None:
         raise UsageError("--data goes with --measure")
@@ -76,46 +77,49 @@ def corruptions(
     for name, family, aliases, strengths in listings.list_corruptions(folders or []).itertuples(index=False):
         first, *others = strengths or ("",)
         rows.append([name, family, ", ".join(aliases) or "–", first])
-        rows += [["", "", "", text] for text in others]
+        labels = rows[-1][:3] if form == "csv" else [""] * 3
+        rows += [[*labels, text] for text in others]
     notes = [
         f"Groups for --noise: {', '.join(listings.corruption_groups())}. Any real severity in [0, 5] is interpolated."
     ]
     columns = ["corruption", "family", "aliases", "strength at severity 1 to 5"]
-    print_table(tables.Table("corruptions", columns, rows, notes))
+    print_as(tables.Table("corruptions", columns, rows, notes, text=columns), form)
 
 
 @app.command()
-def figures() -> None:
+def figures(form: FormatOption = "table") -> None:
     """Figures of a run and what each shows."""
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import print_table
+    from robustbench_sgdm.cli.console import print_as
     from robustbench_sgdm.tables import Table
 
-    print_table(Table("figures", ["figure", "shows"], listings.list_figures().to_numpy().tolist()))
+    rows = listings.list_figures().to_numpy().tolist()
+    print_as(Table("figures", ["figure", "shows"], rows, text=["shows"]), form)
 
 
 @app.command()
-def data() -> None:
+def data(form: FormatOption = "table") -> None:
     """Data sets that --data knows by name, and whether they are on this machine."""
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import print_table
+    from robustbench_sgdm.cli.console import print_as
     from robustbench_sgdm.tables import Table
 
     frame = listings.list_datasets().assign(splits=lambda f: f["splits"].map(", ".join))
     columns = ["data", *frame.columns[1:]]
-    print_table(Table("data", columns, frame.to_numpy().tolist()))
+    print_as(Table("data", columns, frame.to_numpy().tolist(), text=columns), form)
 
 
 @app.command()
 def runs(
     project: ProjectOption = RUNS,
+    form: FormatOption = "table",
 ) -> None:
     """Run directories and how much of each is done.
 
     Outdated cells have other weights, data or versions than the same command would use now; it computes them again.
     """
     from robustbench_sgdm import listings
-    from robustbench_sgdm.cli.console import info, print_table
+    from robustbench_sgdm.cli.console import info, print_as
     from robustbench_sgdm.tables import Table
 
     frame = listings.list_runs(project)
@@ -126,4 +130,5 @@ def runs(
         [name, state, f"{done} / {cells}", ", ".join(models), data]
         for name, state, done, cells, models, data in frame.itertuples(index=False)
     ]
-    print_table(Table(f"runs in {project}", ["run", "state", "cells", "models", "data"], rows))
+    columns = ["run", "state", "cells", "models", "data"]
+    print_as(Table(f"runs in {project}", columns, rows, text=columns), form)

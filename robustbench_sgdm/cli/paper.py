@@ -1,11 +1,11 @@
 """`robustbench paper`: the SGDM paper's tables, recomputed beside what it printed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from robustbench_sgdm.cli.shared_options import DeviceOption
+from robustbench_sgdm.cli.shared_options import DeviceOption, FormatOption
 
 
 def paper(
@@ -13,13 +13,7 @@ def paper(
         list[int] | None,
         typer.Option("--table", help="Table of the paper, 2 to 8; may be repeated. All of them by default."),
     ] = None,
-    form: Annotated[
-        Literal["table", "csv", "markdown", "latex"],
-        typer.Option(
-            "--format",
-            help="table for the terminal, csv with a row per number, markdown or latex for documents.",
-        ),
-    ] = "table",
+    form: FormatOption = "table",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write into this file instead: CSV, LaTeX, else Markdown.")
     ] = None,
@@ -58,8 +52,7 @@ def paper(
     if form == "csv":
         text = paper.to_csv([cell for cells in results for cell in cells])
     else:
-        write = tables.to_latex if form == "latex" else tables.to_markdown
-        text = "\n".join(write(paper.to_table(cells)) for cells in results)
+        text = tables.to_document(map(paper.to_table, results), "markdown" if form == "table" else form)
     if out:
         atomic_io.write_bytes(out, text.encode())
     elif form != "table":

@@ -62,10 +62,9 @@ def results(
     elif form == "model-card":
         text = opened.model_index()
     else:
-        write = tables.to_latex if form == "latex" else tables.to_markdown
         shown = [score_tables.metric_tables(metric)[0] for metric in _metrics(analysis)]
         shown += [one for one in [score_tables.ranking(analysis.metric_name)] if one]
-        text = "\n".join(map(write, [*shown, *(_by_corruption(analysis) if every else [])]))
+        text = tables.to_document([*shown, *(_by_corruption(analysis) if every else [])], form)
     if out is None:
         print_document(text)
         return

@@ -1,7 +1,7 @@
 """Options that several commands have, each declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -115,6 +115,15 @@ DownloadOption = Annotated[
     typer.Option(
         "--download",
         help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
+    ),
+]
+TableFormat = Literal["table", "csv", "markdown", "latex"]
+"""How a command prints its table."""
+FormatOption = Annotated[
+    TableFormat,
+    typer.Option(
+        "--format",
+        help="table for the terminal, csv with a column per number, markdown or latex for documents.",
     ),
 ]
 ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_sgdm.cli.shared_options import CorruptionDirOption
+from robustbench_sgdm.cli.shared_options import CorruptionDirOption, FormatOption
 from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import StoppedError, TrainingFailedError, UsageError
 
@@ -105,6 +105,7 @@ def train(
             help="With the same options: resume each run of the folder at the epoch where it stopped.",
         ),
     ] = False,
+    form: FormatOption = "table",
 ) -> None:
     """Train detectors under one recipe: same images, same order, same start where they share tensors.
 
@@ -112,7 +113,7 @@ def train(
     runs.csv and summary.csv beside them have every run, and means and standard deviations.
     """
     from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import info, print_table
+    from robustbench_sgdm.cli.console import info, print_as
 
     runs: list[TrainedRun] = []
     try:
@@ -150,7 +151,7 @@ def train(
         ) from None
     finally:
         if runs:
-            print_table(api.training_table(runs))
+            print_as(api.training_table(runs), form)
             info(f"comparison  {runs[0].folder.parent}")
 
 

@@ -37,11 +37,13 @@ class CurveScale:
         x: `severity` or `psnr`.
         top: of the scores.
         psnr: least and greatest, dB; None for 0 to 50.
+        severity: the greatest.
     """
 
     x: str
     top: float
     psnr: tuple[float, float] | None = None
+    severity: float = 5.0
 
 
 def severity_curves(
@@ -67,8 +69,8 @@ def severity_curves(
         alt.X(
             "severity:Q",
             title="severity",
-            scale=alt.Scale(domain=[0, 5]),
-            axis=alt.Axis(values=[0, 1, 2, 3, 4, 5], format="~g"),
+            scale=alt.Scale(domain=[0, scale.severity]),
+            axis=alt.Axis(tickMinStep=0.5 if scale.severity < 2 else 1, tickCount=6, format="~g"),
         )
         if scale.x == "severity"
         else alt.X(

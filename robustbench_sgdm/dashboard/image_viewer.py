@@ -59,7 +59,7 @@ class Severities:
 
     Attributes:
         stored: ascending.
-        shown: that of the panes; None if it is not a stored one.
+        shown: that of the panes; None if it may be any one, which is selected elsewhere.
         levels: of each stored severity, once the visitor's browser asked for them: see `level`.
         on_select: gets the severity that the visitor selects.
         on_open: called when the browser asks for `levels`.

@@ -98,6 +98,11 @@ def count_missing_cells(view: RunView) -> int:
     return len(view.run.manifest.cells) - len(results(view))
 
 
+def greatest_severity(view: RunView) -> float:
+    """The greatest severity of the run, where axes of severities end; 1 for a run of clean images alone."""
+    return max((cell.severity for cell in view.run.cells), default=0.0) or 1.0
+
+
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""
@@ -135,16 +140,9 @@ def story(view: RunView, metric: str, has_intervals: bool) -> "tables.Summary":
 
 
 @st.cache_data(max_entries=32, show_spinner="Finding flips", hash_funcs=BY_FILES)
-def flips(
-    view: RunView, baseline: str, model: str, cells: tuple[tuple[str, float], ...]
-) -> "robustness.Flips":
-    """The flips between two trainings in some cells: corruptions and severities."""
-    parts = [robustness.find_flips(view.run, baseline, model, only=cell) for cell in cells]
-    merged = {
-        field: pd.concat([getattr(part, field) for part in parts], ignore_index=True)
-        for field in ("counts", "images", "objects")
-    }
-    return robustness.Flips(**merged)
+def flips(view: RunView, baseline: str, model: str) -> "robustness.Flips":
+    """The flips between two trainings."""
+    return robustness.find_flips(view.run, baseline, model)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=BY_FILES)
@@ -279,34 +277,23 @@ def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_FILES)
-def mean_curve(view: RunView, metric: str, corruptions: tuple[str, ...], bands: bool) -> pd.DataFrame:
-    """The mean over corruptions at each severity that all of them have, and the clean score.
+def mean_curve(
+    view: RunView, metric: str, cells: tuple[tuple[str, float], ...], bands: bool
+) -> tuple[pd.DataFrame, str]:
+    """The mean over corruptions against severity, of a set's cells as in the report, and what it is over, in words.
 
     Returns:
-        A row per model and severity: model, severity, score, low, high, psnr; low and high are NaN without `bands` or
-        stored resamples, and psnr always is.
+        As of `robustness.mean_curve`, with the estimate as `score` and a column psnr of NaN for
+        `charts.severity_curves`; low and high are NaN without `bands` or stored resamples. And as of
+        `tables.curve_scope`.
     """
-    planned = {(c.corruption, c.severity) for c in view.run.cells}
-    levels = sorted(
-        {s for c, s in planned if c in corruptions and all((one, s) in planned for one in corruptions)}
+    over = robustness.CorruptionSet(cells)
+    has_bands = bands and metric in robustness.METRICS and has_resamples(view)
+    curve = robustness.mean_curve(
+        results(view), view.run.groups, metric, over, _bootstrap(view) if has_bands else None
     )
-    sets = {robustness.CorruptionSet.from_product(corruptions, [level]): level for level in levels if level}
-    columns = ["model", "severity", "score", "low", "high"]
-    if bands and metric in robustness.METRICS and has_resamples(view) and sets:
-        table = _bootstrap(view).table([metric], pairs=[], sets=list(sets))
-        level_of = {one.name: level for one, level in sets.items()} | {"": 0.0}
-        rows = table[table["statistic"].isin(("P", "mPC"))]
-        frame = rows.assign(severity=rows["over"].map(level_of), score=rows["estimate"])[columns]
-    else:
-        scores = pooled_results(view)
-        parts = [scores[scores["corruption"] == CLEAN]]
-        for level in sets.values():
-            own = scores[scores["corruption"].isin(corruptions) & (scores["severity"] == level)]
-            parts.append(own[own.groupby("model")["severity"].transform("count") == len(corruptions)])
-        grouped = pd.concat(parts).groupby(["model", "severity"], sort=False)[metric]
-        means = grouped.mean().rename("score").reset_index()
-        frame = means.assign(low=float("nan"), high=float("nan"))[columns]
-    return frame.dropna(subset="score").sort_values("severity", kind="stable").assign(psnr=float("nan"))
+    frame = curve.rename(columns={"estimate": "score"}).assign(psnr=float("nan"))
+    return frame, tables.curve_scope(curve, over)
 
 
 # Stamps of what was computed in this process, for all visitors.

@@ -132,6 +132,7 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
         str(script.parent / ".streamlit" / file_name),
     ]
     keep_upload_urls()
+    drop_requests_of_left_pages()
     # Streamlit would tell the user to restart it, because it has read its files before it gets our settings.
     logging.getLogger("streamlit.config").addFilter(lambda record: "[server]" not in record.getMessage())
     logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_disconnect(record))
@@ -158,6 +159,35 @@ def keep_upload_urls() -> None:
             queue._queue += [one for one in answers if one not in queue._queue]
 
         queues.clear = clear_except_urls
+
+
+def drop_requests_of_left_pages() -> None:
+    """Let a part of a page that the visitor is leaving not run again on, or instead of, the next page.
+
+    Such a request is under way when a picture comes, or a control moves, just as the visitor clicks a link. Streamlit
+    would run it after the next page, which the browser then empties since it takes the run for a change of page; or merge
+    it with the click into a run of the page that is left.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # another version, which may do better
+        from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+        from streamlit.runtime.scriptrunner_utils import script_requests
+
+        requests, runner = script_requests.ScriptRequests, ScriptRunner
+        request, run = requests._request_rerun_locked, runner._run_script
+
+        def request_unless_left(self: Any, new: Any) -> bool:
+            waiting = self._rerun_data if self._state == script_requests.ScriptRequestType.RERUN else None
+            is_left = waiting is not None and waiting.page_script_hash != new.page_script_hash
+            is_part, is_whole = bool(new.fragment_id), waiting is not None and not waiting.fragment_id_queue
+            return True if is_left and is_part and is_whole else request(self, new)
+
+        def run_unless_left(self: Any, data: Any) -> None:
+            page = self._pages_manager.current_page_script_hash
+            if not data.fragment_id_queue or data.page_script_hash in ("", page):
+                run(self, data)
+
+        requests._request_rerun_locked = request_unless_left  # type: ignore[method-assign]
+        runner._run_script = run_unless_left  # type: ignore[method-assign]
 
 
 def protected_app(script: Path, token: str) -> Any:

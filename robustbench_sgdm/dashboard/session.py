@@ -1,5 +1,6 @@
 """What a visitor did in this session: opened an address, clicked, confirmed what an address alone may not start."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -50,8 +51,12 @@ def is_confirmed(what: str, text: str, label: str) -> bool:
 def forward(name: str) -> None:
     """Switch to another page because the address means that one; the visitor has clicked nothing."""
     st.session_state.pop(_OPENED_AT, None)
-    query = {key: st.query_params.get_all(key) for key in st.query_params}
-    st.switch_page(st.session_state["pages"][name], query_params=query)
+    _switch(name, {key: st.query_params.get_all(key) for key in st.query_params})
+
+
+def _switch(name: str, query: Mapping[str, str | list[str]]) -> None:
+    if pages := st.session_state.get("pages"):  # nothing if the visitor left during the run
+        st.switch_page(pages[name], query_params=query)
 
 
 def may_read_images(run: Path) -> bool:
@@ -78,4 +83,4 @@ def open_page(name: str, *, baseline: str | None = None, **query: str) -> None:
         st.session_state.pop(key, None)
     if baseline is not None:
         st.session_state[WANTED.format("baseline")] = baseline
-    st.switch_page(st.session_state["pages"][name], query_params=query)
+    _switch(name, query)

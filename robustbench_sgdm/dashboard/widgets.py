@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import pandas as pd
@@ -17,7 +18,7 @@ import streamlit as st
 from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.dashboard import components, session
+from robustbench_sgdm.dashboard import components, jobs, session
 from robustbench_sgdm.tables import format_number, humanize
 
 if TYPE_CHECKING:
@@ -114,28 +115,30 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
     memory = _OFFERED.format(key)
     offered, usual, is_own = st.session_state.get(memory, (options, default, False))
     is_back = key not in st.session_state and key not in st.query_params  # from a page without this widget
-    if is_back and is_own and (kept := _KEPT.format(key)) in st.session_state:
-        fitted = fit_choice(st.session_state[kept], offered, options, default)
+    if is_back and is_own and (kept := st.session_state.get(_KEPT.format(key))) is not None:
+        fitted = fit_choice(kept, offered, options, default)
         st.session_state[key], offered, usual = fitted, options, default
-    changed = key in st.session_state and (offered, usual) != (options, default)
-    if key in st.session_state:
-        chosen = st.session_state[key]
+    # Read once: a visitor who leaves during the run empties the session.
+    chosen = st.session_state.get(key)
+    changed = chosen is not None and (offered, usual) != (options, default)
+    if chosen is not None:
         is_own = is_own or chosen != usual or chosen == wanted
         if changed:
-            fitted = fit_choice(chosen, offered, options, default) if is_own else default
-            is_own = is_own and fitted != default
-            st.session_state[key] = fitted
+            chosen = fit_choice(chosen, offered, options, default) if is_own else default
+            is_own = is_own and chosen != default
+            st.session_state[key] = chosen
         if is_own and key not in st.query_params:
             # After a change of page, or Streamlit lets the widget follow the address, which lacks it.
-            st.session_state[key] = st.session_state[key]
+            st.session_state[key] = chosen
     st.session_state[memory] = options, default, is_own
     return changed
 
 
 def keep_choice(key: str, chosen: T) -> T:
     """Keep what a widget says for the next time that it is drawn; Streamlit forgets it on a page without the widget."""
-    options, default, is_own = st.session_state[_OFFERED.format(key)]
-    st.session_state[_OFFERED.format(key)] = options, default, is_own or chosen != default
+    memory = _OFFERED.format(key)
+    options, default, is_own = st.session_state.get(memory, ((), chosen, False))
+    st.session_state[memory] = options, default, is_own or chosen != default
     st.session_state[_KEPT.format(key)] = chosen
     return chosen
 
@@ -159,6 +162,25 @@ def offer_to_clear(text: str, *keys: str) -> None:
     with st.container(border=True, horizontal_alignment="center", gap="small", key="nothing_left"):
         st.markdown(text, text_alignment="center")
         st.button("Clear the filters", icon=":material/filter_alt_off:", on_click=clear_choices, args=keys)
+
+
+def offer_report(run: Path, lack: str) -> None:
+    """Offer to compute a run's intervals and report, which takes a while.
+
+    Args:
+        run: its directory.
+        lack: what is missing without them, in plain words.
+    """
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(lack)
+        if st.button("Compute intervals and report", icon=":material/casino:"):
+            try:
+                with st.spinner("Resampling images and drawing figures, a minute or more", show_time=True):
+                    jobs.write_report(run)
+            except RobustBenchError as error:
+                st.error(escaping.markdown(error), icon=":material/error:")
+            else:
+                st.rerun()
 
 
 def fit_choice(chosen: Any, offered: Sequence[Any], options: Sequence[Any], default: Any) -> Any:

@@ -57,12 +57,7 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
     """The mean curve of a run."""
     summary = analysis.summary
     curve, metric = summary.curve, summary.metric
-    noisy = curve[curve["severity"] > 0]
-    counts = sorted(map(int, noisy["corruptions"].unique()))
-    over = "on clean images"
-    if counts:
-        number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        over = f"over {number} corruption{'s' * (counts[-1] > 1)}"
+    over = summary.curve_scope
     bands = ""
     if curve["low"].notna().any():
         which = describe_bands(list(dict.fromkeys(curve["model"])))

@@ -388,7 +388,7 @@ class RunAnalysis:
         if self.images:
             return {"chosen": [self._image_ref(i) for i in self.images]}
         baseline, model = self.pair
-        chosen = None if self.noise is None else self._chosen_noise()
+        chosen = None if self.noise is None else [self._chosen_noise()]
         examples = self._flips.examples(self.max_images, chosen)
         selected = {
             name: [

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import jinja2
 from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
-from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
 from robustbench_sgdm.report import paper, screen, table_width
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
+from robustbench_sgdm.report.templates import load_template
 from robustbench_sgdm.store import Run, resume_command
 
 _MAX_NAMED = 2  # models of a heading
@@ -206,14 +207,7 @@ def _encode(result: FigureResult) -> str | bytes:
 
 
 def _template() -> jinja2.Template:
-    environment: Any = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.root() / "reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "humanize": tables.humanize,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "breakable": breakable,
@@ -222,5 +216,4 @@ def _template() -> jinja2.Template:
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }
-    template: jinja2.Template = environment.get_template("report.html.j2")
-    return template
+    return load_template("report.html.j2", filters)

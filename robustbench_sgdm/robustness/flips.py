@@ -3,7 +3,7 @@
 In a run without clean images, every object that only one of them finds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -72,19 +72,22 @@ class Flips:
         order = images.sort_values(["net", "kept", "image_id"], ascending=[False, False, True], kind="stable")
         return cls(counts, order.reset_index(drop=True), objects)
 
-    def examples(self, most: int, noise: tuple[str, float] | None = None) -> dict[str, pd.DataFrame]:
+    def examples(
+        self, most: int, cells: Collection[tuple[str, float]] | None = None
+    ) -> dict[str, pd.DataFrame]:
         """Images with most flips, in both directions: rows of `images`, each image once.
 
         Args:
             most: images for each direction.
-            noise: this (corruption, severity) instead of all.
+            cells: of these (corruption, severity) instead of all.
 
         Returns:
             Under `model` where the model finds more, under `baseline` where the baseline does; most flips first.
         """
         images = self.images
-        if noise is not None:
-            images = images[(images["corruption"] == noise[0]) & (images["severity"] == noise[1])]
+        if cells is not None:
+            own = pd.MultiIndex.from_frame(images[["corruption", "severity"]])
+            images = images[own.isin(list(cells))]
         used: set[int] = set()
         chosen = {}
         for keeper, sign in (("model", 1), ("baseline", -1)):

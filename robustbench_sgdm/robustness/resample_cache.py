@@ -340,14 +340,27 @@ def check_comparable(runs: Sequence[Run]) -> None:
         DataError: names what differs.
     """
     first, *others = runs
+    digest = _ground_truth_digest(first) if others else ""
     for other in others:
         ours, theirs = first.manifest, other.manifest
         _check_same(first, other, "data set", ours.data.fingerprint, theirs.data.fingerprint)
+        if digest and (
+            their_digest := _ground_truth_digest(other)
+        ):  # the fingerprint is what a manifest says
+            _check_same(first, other, "digest of the ground truth", digest, their_digest)
         _check_same(first, other, "seed of the corruptions", ours.settings.seed, theirs.settings.seed)
         _check_same(first, other, "corruption engine", ours.settings.engine, theirs.settings.engine)
         for name in ours.corruptions.keys() & theirs.corruptions.keys():
             prints = [manifest.corruptions[name].fingerprint for manifest in (ours, theirs)]
             _check_same(first, other, f"definition of {name}", *prints)
+
+
+def _ground_truth_digest(run: Run) -> str:
+    """Empty for a run without ground truth, whose scores have no intervals."""
+    try:
+        return run.ground_truth().digest
+    except DataError:
+        return ""
 
 
 def _check_same(first: Run, other: Run, what: str, one: Any, two: Any) -> None:

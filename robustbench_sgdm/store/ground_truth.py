@@ -1,8 +1,11 @@
 """A run's ground truth, kept beside its cells so that results can be read without the data set."""
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -51,6 +54,19 @@ class GroundTruth:
     images: pd.DataFrame
     annotations: pd.DataFrame
     categories: pd.DataFrame
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of what scores depend on: ids and sizes of images, objects and classes, in order.
+
+        Where the images lie is no part of it.
+        """
+        digest = hashlib.sha256()
+        for name, schema in _TABLES.items():
+            for column in (field.name for field in schema if field.name != "file"):
+                digest.update(f"{name} {column} {len(getattr(self, name))}".encode())
+                digest.update(json.dumps(getattr(self, name)[column].tolist()).encode())
+        return digest.hexdigest()
 
     def of_image(self, image_id: int) -> Self:
         """The ground truth of one image alone, its annotations counted from 0."""

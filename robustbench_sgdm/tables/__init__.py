@@ -12,6 +12,7 @@ from robustbench_sgdm.tables.comparison import (
     to_json_text,
 )
 from robustbench_sgdm.tables.csv_text import to_csv
+from robustbench_sgdm.tables.document import to_document
 from robustbench_sgdm.tables.image_quality import image_quality_table
 from robustbench_sgdm.tables.latency import are_distinguishable, format_time_ratio, latency_summary
 from robustbench_sgdm.tables.model_index import model_index
@@ -34,6 +35,8 @@ from robustbench_sgdm.tables.summary import (
     ModelCost,
     Ranking,
     Summary,
+    curve_scope,
+    flipped_images,
     model_costs,
     summarize,
     summary_tables,
@@ -77,10 +80,12 @@ __all__ = [
     "comparison_tables",
     "confidence_table",
     "corruption_tables",
+    "curve_scope",
     "describe_set",
     "error_table",
     "first_failure_tables",
     "flip_table",
+    "flipped_images",
     "format_interval",
     "format_number",
     "format_p_value",
@@ -104,6 +109,7 @@ __all__ = [
     "summarize",
     "summary_tables",
     "to_csv",
+    "to_document",
     "to_json",
     "to_json_text",
     "to_latex",

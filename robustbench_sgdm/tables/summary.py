@@ -102,8 +102,8 @@ class Summary:
         verdicts: one for each pair.
         reason: why there is no verdict; empty if there is one, or nothing to compare.
         means: columns model, statistic (P, mPC, rPC), estimate, low, high, of the widest set of corruptions.
-        curve: columns model, severity, corruptions (how many), estimate, low, high: the mean over the corruptions of the
-            widest set that were run at a severity; severity 0 is the clean score.
+        curve: as of `robustness.mean_curve`, of the widest set of corruptions.
+        curve_scope: what its means are over, in words.
         rankings: one for each pair, or one for each model where there is no pair; empty with clean images only.
         flips: `FLIPPED_IMAGES` in either direction, of the first pair that has any.
         costs: of each network.
@@ -117,6 +117,7 @@ class Summary:
     reason: str
     means: pd.DataFrame
     curve: pd.DataFrame
+    curve_scope: str
     rankings: Sequence[Ranking]
     flips: Sequence[FlippedImage]
     costs: Sequence[ModelCost]
@@ -143,7 +144,6 @@ def summarize(
     """
     sets, pairs = robustness.corruption_sets(run), run.baseline_pairs
     primary = next(iter(sets), None)
-    by_severity = _split_by_severity(primary)
     found, reason, answer, told = None, "", "", list[Verdict]()
     if bootstrap is not None:
         try:
@@ -153,25 +153,24 @@ def summarize(
         if found is not None and metric not in found.metrics:
             found, reason = None, f"{metric} is not resampled"
     if found is None:
-        scores = partial(robustness.point_estimates, results, run.groups, [metric])
-        rows = scores(pairs, sets, losses=True)
-        means_by_severity = scores([], dict.fromkeys(by_severity.values(), ""))
+        rows = robustness.point_estimates(results, run.groups, [metric], pairs, sets, losses=True)
     else:
         rows = found.table([metric], pairs=pairs, losses=True)
-        means_by_severity = found.table([metric], pairs=[], sets=list(by_severity.values()))
         same = robustness.find_identical_pairs(run) if pairs else {}
         told = verdicts(rows, pairs, metric, primary, same)
         if len(run.groups) > 2:
             answer = ranking_verdict(robustness.rank_networks(found, metric, primary), metric, primary)
+    curve = robustness.mean_curve(results, run.groups, metric, primary, found)
     return Summary(
         metric,
         answer,
         told,
         reason if pairs else "",
         _means(rows, primary),
-        _curve(rows, means_by_severity, by_severity),
+        curve,
+        curve_scope(curve, primary),
         _rankings(rows, pairs, sets),
-        _flipped_images(pairs, run, flips or partial(robustness.find_flips, run)),
+        _first_flipped_images(pairs, run, flips or partial(robustness.find_flips, run), primary),
         model_costs(run),
         _facts(run, primary),
         _limit(run),
@@ -263,34 +262,11 @@ def _short_value(ranking: Ranking, one: CorruptionValue) -> str:
     return starred(format_number(one.value, signed=ranking.by == "difference"), one.significant)
 
 
-def _split_by_severity(corruption_set: CorruptionSet | None) -> dict[float, CorruptionSet]:
-    """The cells of a set at each of its severities."""
-    cells: dict[float, list[tuple[str, float]]] = {}
-    for cell in () if corruption_set is None else corruption_set.cells:
-        cells.setdefault(cell[1], []).append(cell)
-    return {severity: CorruptionSet(tuple(cells[severity])) for severity in sorted(cells)}
-
-
 def _means(rows: pd.DataFrame, primary: CorruptionSet | None) -> pd.DataFrame:
     own = rows[(rows["baseline"] == "") & rows["statistic"].isin(_MEANS)]
     over = "" if primary is None else primary.name
     own = own[(own["statistic"] == "P") | (own["over"] == over)].drop_duplicates(["model", "statistic"])
     return own[["model", "statistic", "estimate", "low", "high"]].reset_index(drop=True)
-
-
-def _curve(
-    rows: pd.DataFrame, means: pd.DataFrame, by_severity: Mapping[float, CorruptionSet]
-) -> pd.DataFrame:
-    own = rows[(rows["baseline"] == "") & (rows["statistic"] == "P")].drop_duplicates("model")
-    parts = [own.assign(severity=0.0, corruptions=0)]
-    for severity, one in by_severity.items():
-        chosen = (means["statistic"] == "mPC") & (means["over"] == one.name) & (means["baseline"] == "")
-        parts.append(means[chosen].assign(severity=severity, corruptions=len(one.corruptions)))
-    curve = pd.concat(parts).dropna(subset="estimate")
-    order = {model: place for place, model in enumerate(dict.fromkeys(rows["model"]))}
-    curve = curve.sort_values("model", key=lambda names: names.map(order), kind="stable")
-    columns = ["model", "severity", "corruptions", "estimate", "low", "high"]
-    return curve[columns].reset_index(drop=True)
 
 
 def _rankings(
@@ -331,32 +307,61 @@ def _ranking(
     return Ranking(model, baseline, by, values)
 
 
-def _flipped_images(
-    pairs: Sequence[tuple[str, str]], run: Run, flips: Callable[[str, str], Flips]
+def _first_flipped_images(
+    pairs: Sequence[tuple[str, str]],
+    run: Run,
+    flips: Callable[[str, str], Flips],
+    over: CorruptionSet | None,
 ) -> list[FlippedImage]:
+    """Those of the first pair that has any."""
+    if over is None:
+        return []
     for pair in pairs:
-        baseline, model = run.match_trainings(*pair)[0]
+        trainings = run.match_trainings(*pair)[0]
         try:
-            found = flips(baseline, model)
+            images = flipped_images(flips(*trainings), trainings, over)
         except DataError:  # no ground truth, or scores without detections
             continue
-        names = {"model": model, "baseline": baseline}
-        images = []
-        for keeper, frame in found.examples(FLIPPED_IMAGES).items():
-            other = "baseline" if keeper == "model" else "model"
-            for corruption, severity, image_id in frame[_IMAGE].itertuples(index=False):
-                objects = found.objects[
-                    (found.objects[_IMAGE] == [corruption, severity, image_id]).all(axis=1)
-                ]
-                kept, lost = (
-                    tuple(map(int, objects.loc[objects["keeper"] == side, "annotation"]))
-                    for side in (keeper, other)
-                )
-                where = (str(corruption), float(severity), int(image_id))
-                images.append(FlippedImage(names[keeper], names[other], *where, kept, lost))
         if images:
             return images
     return []
+
+
+def flipped_images(flips: Flips, pair: tuple[str, str], over: CorruptionSet) -> list[FlippedImage]:
+    """The images that show best how two models differ: `FLIPPED_IMAGES` in either direction, those with most flips.
+
+    Args:
+        flips: between two trainings.
+        pair: their names, the baseline first.
+        over: the cells that images are chosen from.
+    """
+    names, images = dict(zip(("baseline", "model"), pair, strict=True)), []
+    for keeper, frame in flips.examples(FLIPPED_IMAGES, over.cells).items():
+        other = "baseline" if keeper == "model" else "model"
+        for corruption, severity, image_id in frame[_IMAGE].itertuples(index=False):
+            objects = flips.objects[(flips.objects[_IMAGE] == [corruption, severity, image_id]).all(axis=1)]
+            kept, lost = (
+                tuple(map(int, objects.loc[objects["keeper"] == side, "annotation"]))
+                for side in (keeper, other)
+            )
+            where = (str(corruption), float(severity), int(image_id))
+            images.append(FlippedImage(names[keeper], names[other], *where, kept, lost))
+    return images
+
+
+def curve_scope(curve: pd.DataFrame, over: CorruptionSet | None) -> str:
+    """What the means of a curve are over, in words.
+
+    Args:
+        curve: as of `robustness.mean_curve`.
+        over: the corruptions that were asked for.
+    """
+    count = int(curve["corruptions"].max()) if len(curve) else 0
+    if over is None or not count:
+        return "on clean images"
+    text = f"over {count} corruption{'s' * (count > 1)}"
+    rest = len(over.corruptions) - count
+    return text + f" ({rest} more, run at other severities, not counted)" * bool(rest)
 
 
 def _facts(run: Run, primary: CorruptionSet | None) -> list[tuple[str, str]]:

@@ -1,24 +1,26 @@
 """A table of text cells, and the format of numbers and names in it and everywhere else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from robustbench_sgdm.core.escaping import latex, markdown
 
+_LATEX_CELL = 40  # characters; LaTeX breaks no line of a longer one by itself
 _MIN_DIFFERENCE = 0.0001  # points; a smaller one is shown as zero
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of text cells; the first column labels the rows, the others are numbers."""
+    """A titled table of text cells; the first column labels the rows, the others are numbers but for those of `text`."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default_factory=tuple)
+    text: Collection[str] = ()
 
 
 def format_number(value: float | None, *, signed: bool = False) -> str:
@@ -102,6 +104,7 @@ def split_columns(table: Table, most: int) -> list[Table]:
             [table.columns[0], *table.columns[start : start + step]],
             [[row[0], *row[start : start + step]] for row in table.rows],
             table.notes,
+            table.text,
         )
         for start in range(1, len(table.columns), step)
     ]
@@ -122,12 +125,13 @@ def to_latex(table: Table) -> str:
     # After the end of a line, [ and * would be its arguments.
     lines = [f"  {'{}' * line[0].startswith(('[', '*'))}{' & '.join(line)} \\\\" for line in (head, *rows)]
     notes = [f"  \\par\\footnotesize {latex(note)}" for note in table.notes]
+    kinds = "".join(_latex_column(table, index) for index in range(len(head)))
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{latex(table.title)}}}",
-            f"  \\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            f"  \\begin{{tabular}}{{{kinds}}}",
             r"  \toprule",
             lines[0],
             r"  \midrule",
@@ -139,3 +143,11 @@ def to_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def _latex_column(table: Table, index: int) -> str:
+    """Text to the left, in lines of its own where it is long; numbers to the right."""
+    if index and table.columns[index] not in table.text:
+        return "r"
+    is_long = any(len(row[index]) > _LATEX_CELL for row in table.rows)
+    return r"p{0.45\linewidth}" if index and is_long else "l"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from streamlit.proto.Common_pb2 import FileURLsResponse
 from streamlit.proto.Delta_pb2 import Delta
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
+from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from robustbench_sgdm import cli
 from robustbench_sgdm.core.constants import TOKEN_VARIABLE
@@ -187,3 +190,20 @@ def test_a_run_that_starts_drops_no_answer_to_an_upload(monkeypatch: pytest.Monk
         queue.enqueue(message)
     queue.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=None)
     assert [one.WhichOneof("type") for one in queue.flush()] == ["file_urls_response"]
+
+
+def test_a_part_of_a_page_that_is_left_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run instead of the page that was asked for, or empty it."""
+    ran: list[str] = []
+    monkeypatch.setattr(ScriptRequests, "_request_rerun_locked", ScriptRequests._request_rerun_locked)
+    monkeypatch.setattr(ScriptRunner, "_run_script", lambda _, data: ran.append(data.page_script_hash))
+    server.drop_requests_of_left_pages()
+    requests = ScriptRequests()
+    requests.request_rerun(RerunData(page_script_hash="next"))
+    requests.request_rerun(RerunData(page_script_hash="left", fragment_id="part"))
+    asked = requests.on_scriptrunner_ready().rerun_data
+    assert asked.page_script_hash == "next" and not asked.fragment_id_queue
+    runner = SimpleNamespace(_pages_manager=SimpleNamespace(current_page_script_hash="next"))
+    for page, parts in (("left", ["part"]), ("next", ["part"]), ("left", [])):
+        ScriptRunner._run_script(runner, RerunData(page_script_hash=page, fragment_id_queue=parts))
+    assert ran == ["next", "left"]

@@ -439,7 +439,6 @@ ALLOWED = {
     "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
     "dashboard/run_data.py _bare_class_scores (sides[0] - sides[1] if baseline else sides[0]).rename",
-    "dashboard/run_data.py mean_curve grouped.mean().rename",
     "figures/compact_map.py _by_severity values.rename",
     "dashboard/differences.py cell_differences (wide[pair[1]] - wide[pair[0]]).dropna().rename",
 }

@@ -10,6 +10,7 @@ import robustbench_sgdm
 from tests.support.doc_pages import ROOT
 
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
+CHANGES = {f"### {kind}" for kind in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")}
 INSTRUCTIONS = {"FROM", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
 
 
@@ -53,3 +54,15 @@ def test_containers_have_a_supported_python_and_install_by_the_makefile() -> Non
         and "docs:" in makefile
         and "site" in (ROOT / ".gitignore").read_text("utf-8")
     )
+
+
+def test_the_changelog_is_in_the_form_that_its_head_names() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^#+ .+$", text, re.MULTILINE)
+    assert headings[:2] == ["# Changelog", "## Unreleased"]
+    for heading in headings[2:]:
+        assert re.fullmatch(r"## \d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", heading) or heading in CHANGES, heading
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        _, *entries = re.split(r"^### .+$", section, flags=re.MULTILINE)
+        assert entries and not re.search(r"^\*", section.partition("###")[0], re.MULTILINE)
+        assert all(re.match(r"\n\n\* [A-Z`]", entry) for entry in entries)

@@ -40,6 +40,7 @@ def test_what_is_found(text: str, line: int, says: str) -> None:
         f"One ({LONG}) aside.\n",
         " ".join(["word"] * 20) + ". " + "Short one. " * 5,
         "[fix](mend.md) `mend`.\n",
+        f"`one` {LONG[:-12]}. `two` starts another sentence.\n",
     ],
 )
 def test_what_is_not(text: str) -> None:

@@ -59,6 +59,18 @@ def test_the_curve_is_the_mean_over_corruptions(analysis: RunAnalysis) -> None:
     assert curve["corruptions"].tolist() == [0, 7, 7] * 3
 
 
+def test_the_curve_is_over_the_same_corruptions_at_each_severity(tmp_path: Path) -> None:
+    """What was run at other severities is left out, and said."""
+    levels = dict.fromkeys(BENCHMARK[:3], (1, 3, 5)) | {BENCHMARK[3]: (3,)}
+    analysis = RunAnalysis(make_run(tmp_path, "odd", ["base", "other"], levels, images=4, resamples=True))
+    summary, results = analysis.summary, analysis.results
+    assert summary.curve["corruptions"].tolist() == [0, 3, 3, 3] * 2
+    assert summary.curve_scope == "over 3 corruptions (1 more, run at other severities, not counted)"
+    at = (results["model"] == "other") & (results["severity"] == 3) & (results["corruption"] != BENCHMARK[3])
+    curve = summary.curve.set_index(["model", "severity"])["estimate"]
+    assert curve["other", 3.0] == pytest.approx(results.loc[at, "AP"].mean())
+
+
 def test_a_ranking_names_each_corruption_once(analysis: RunAnalysis) -> None:
     ranking = analysis.summary.rankings[0]
     values = [one.value for one in ranking.values]

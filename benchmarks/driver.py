@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -122,8 +123,8 @@ def _costs() -> Costs:
     worker = Worker({}, {}, Settings("cpu", "torch", 0, 4))
     events: EventQueue = SimpleQueue()
     dealt, counted = (
-        _processor(lambda a=a: run_scheduled(units, _Answers(a), worker, _Nowhere(), events)) / len(units)
-        for a in (answer, pickle.dumps(UnitResult(Stored(), 4)))
+        _processor(partial(run_scheduled, units, _Answers(one), worker, _Nowhere(), events)) / len(units)
+        for one in (answer, pickle.dumps(UnitResult(Stored(), 4)))
     )
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))

@@ -126,7 +126,9 @@ def bare_seconds(analysis: RunAnalysis, html: Path) -> float:
     text = html.read_text("utf-8")
     saving, _ = timed(
         lambda: [
-            figures.encode_jpeg(d.figure) if d.photographs else figures.encode_svg(d.figure) for d in drawn
+            [figures.encode_svg(one.figure, photographs=one.photographs)]
+            + [figures.encode_jpeg(one.figure)] * one.photographs
+            for one in drawn
         ]
     )
     printing, _ = timed(lambda: [paper.render_pdf(text) for _ in range(2)])

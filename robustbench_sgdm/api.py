@@ -483,12 +483,18 @@ class Run:
         return self.analysis().shifts
 
     def verdicts(self) -> list[str]:
-        """What the comparison comes to, a sentence for each pair.
+        """What the comparison comes to: of three models and more their ranking, then a sentence for each pair.
+
+        Pairs of three models and more have one if a baseline was named.
 
         Raises:
             DataError: as `compare`.
         """
-        return [verdict.headline for verdict in self.analysis().verdicts]
+        analysis = self.analysis()
+        tables = analysis.score_tables
+        if tables.reason:
+            raise DataError(tables.reason)
+        return [text for label, text in tables.closing(analysis.metric_name) if label == "verdict"]
 
     @check_arguments
     def report(self, *, summary: bool = False, page_size: str = "A4") -> tuple[Path, Path]:

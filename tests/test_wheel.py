@@ -12,15 +12,36 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's content, as pip would lay it into site-packages."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
     out = tmp_path_factory.mktemp("wheel")
     words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(words, check=True, capture_output=True)
-    (wheel,) = out.glob("*.whl")
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path) -> Path:
+    """The wheel's content, as pip would lay it into site-packages."""
+    site = wheel.parent / "site"
     with zipfile.ZipFile(wheel) as file:
-        file.extractall(out / "site")
-    return out / "site"
+        file.extractall(site)
+    return site
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["twine", "check", "--strict"], ["check_wheel_contents", "--no-config", "--ignore", "W002"]],
+    ids=lambda words: words[0],
+)
+def test_an_index_takes_it(wheel: Path, words: list[str]) -> None:
+    """Its description can be shown, and it holds no stray or compiled file.
+
+    W002 is of doubled files: the fonts' licences stand beside the fonts and among the licences.
+    """
+    done = subprocess.run([sys.executable, "-m", *words, str(wheel)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_name_and_everything_in_it(unpacked: Path) -> None:
@@ -36,6 +57,7 @@ def test_one_name_and_everything_in_it(unpacked: Path) -> None:
         "_content/reports/fonts/DroidSansFallback.ttf",
         "_content/reports/fonts/OFL.txt",
         "_content/corruptions/noise.py",
+        "_content/docs/glossary.md",
     ):
         assert (package / relative).is_file()
     assert {p.name for p in (package / "weights").glob("*.safetensors")} == {

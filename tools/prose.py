@@ -93,9 +93,7 @@ def sentences(paragraph: str) -> list[str]:
     """A paragraph's sentences; one also ends where a list begins."""
     return [
         one
-        for one in re.split(
-            r"(?<=[.!?:;])[\"')]*\s+(?=[A-Z`\"'(\d])|;\s+|(?<=[.!?])\s+(?=code\b)", paragraph
-        )
+        for one in re.split(r"(?<=[.!?:;])[\"')]*\s+(?=[A-Z`\"'(\d])|;\s+|(?<=[.!?])\s+(?=code\b)", paragraph)
         if re.search(r"\w", one)
     ]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
-from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.dashboard import charts, differences, run_data, widgets
 from robustbench_sgdm.dashboard.pages import page
@@ -74,7 +74,7 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
             "bands",
             value=True,
             disabled=metric not in robustness.METRICS or not run_data.has_resamples(view),
-            help="Bootstrap over images. The page Overview computes them once.",
+            help=f"{glossary.define('interval')} The page Overview computes them once.",
         )
         is_single = len(families) == 1 or widgets.toggle(
             "Every corruption", "single", value=len(corruptions) <= 2 * COLUMNS

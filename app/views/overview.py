@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.dashboard import (
@@ -36,6 +36,7 @@ from robustbench_sgdm.tables import (
     format_time_ratio,
     humanize,
     identical_sentence,
+    judged_pairs,
     starred,
     verdicts,
 )
@@ -165,7 +166,6 @@ def _corruption_set(view: RunView, family: str) -> CorruptionSet | None:
 def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
     """A row per model: clean score, mPC, rPC, AP_S, seeds, latency and its ratio, parameters, `CONDITIONS`."""
     frame = run_data.summary(view, metric)
-    small = run_data.summary(view, "AP_S").drop_duplicates("model").set_index("model")["P"]
     scores = run_data.pooled_results(view)
     clean = scores[scores["corruption"] == CLEAN].set_index("model")
     rows = frame[frame["over"] == (over.name if over else None)].set_index("model")
@@ -188,7 +188,7 @@ def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.D
                 "clean": clean[metric].get(name),
                 "mPC": rows["mPC"].get(name),
                 "rPC": rows["rPC"].get(name),
-                "AP_S": small.get(name, clean["AP_S"].get(name)),
+                "AP_S": clean["AP_S"].get(name),
                 "seeds": len(trainings),
                 "latency": latency["milliseconds"].get(timed),
                 "ratio": _ratio(latency.loc[timed]) if timed else None,
@@ -249,28 +249,18 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         ],
         column_config={
             "model": st.column_config.TextColumn("Model", pinned=True),
-            "clean": column(f"{metric}, clean", format="%.2f", help="On clean images, percent."),
-            "mPC": column(format="%.2f", help="Mean score under corruption, percent."),
-            "rPC": column(
-                "rPC, %", format="%.2f", help="Share of the clean score that remains: mPC / clean."
-            ),
-            "AP_S": column("AP_S, clean", format="%.2f", help="Of objects under 32 x 32 px."),
-            "ratio": st.column_config.TextColumn(
-                "Time, ratio",
-                help="Relative to the run's first model, timed in turns: median and 95 % interval.",
-            ),
-            "latency": column("ms / image", format="%.1f", help="One image, pixels to boxes."),
-            "parameters": column("Parameters, M", format="%.2f"),
-            "seeds": column(
-                "Seeds",
-                help="Number of trainings; scores are their mean, intervals are over images and trainings.",
-            ),
+            "clean": column(f"{metric}, clean", format="%.2f", help=glossary.define("P")),
+            "mPC": column(format="%.2f", help=glossary.define("mPC")),
+            "rPC": column("rPC, %", format="%.2f", help=glossary.define("rPC")),
+            "AP_S": column("AP_S, clean", format="%.2f", help=glossary.define("AP_S")),
+            "ratio": st.column_config.TextColumn("Time, ratio", help=glossary.define("time ratio")),
+            "latency": column("ms / image", format="%.1f", help=glossary.define("latency")),
+            "parameters": column("Parameters, M", format="%.2f", help=glossary.define("parameters")),
+            "seeds": column("Seeds", help=glossary.define("seed group")),
             "run": st.column_config.TextColumn("Run"),
             **CONDITIONS,
             **{
-                f"{c} 95 %": st.column_config.TextColumn(
-                    "95 %", help="Bootstrap over images, and over trainings if there are several."
-                )
+                f"{c} 95 %": st.column_config.TextColumn("95 %", help=glossary.define("interval"))
                 for c in ("clean", "mPC", "rPC")
             },
         },
@@ -278,10 +268,7 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         alt="Leaderboard: a row per model, the best under corruption first",
     )
     if frame["latency"].notna().any():
-        st.caption(
-            "Milliseconds were measured once, on the run's machine, whatever else it did at the time. "
-            "The ratio of times is more reliable, since models were timed in turns."
-        )
+        st.caption(f"Time, ratio: {glossary.define('time ratio')}")
 
 
 def _show_verdict(
@@ -306,8 +293,8 @@ def _show_verdict(
                 "Use the button below to compute them."
             )
     else:
-        told = verdicts(table, view.run.baseline_pairs, metric, over, same)
-        if is_whole and (answer := run_data.story(view, metric, True).answer):
+        told = verdicts(table, judged_pairs(view.run), metric, over, same)
+        if is_whole and view.run.baseline_pairs and (answer := run_data.story(view, metric, True).answer):
             st.markdown(f"### {escaping.markdown(answer)}.")
         for verdict in told[:MOST_VERDICTS]:
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")

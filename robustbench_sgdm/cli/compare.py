@@ -62,7 +62,8 @@ def compare(
         str | None,
         typer.Option(
             "--sizes",
-            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ...",
+            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ... of AP "
+            "and recall in --metrics.",
         ),
     ] = None,
     by_class: Annotated[
@@ -222,9 +223,10 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
         every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
         print_labelled(("verdict", text) for text in dict.fromkeys([*closing, *every_pair]))
         return
-    if form in ("csv", "json"):
-        rows = comparison.rows()
-        text = escaping.csv(rows) if form == "csv" else tables.to_json(rows)
+    if form == "csv":
+        text = escaping.csv(comparison.rows())
+    elif form == "json":
+        text = tables.to_json(comparison.rows())
     else:
         text = tables.to_document(comparison.tables(), "markdown" if form == "table" else form)
     for pair, why in comparison.identical.items():

@@ -303,8 +303,8 @@ _WITH_CLASS_SAMPLES: set[str] = set()
 
 
 def has_cached_intervals(view: RunView, metric: str) -> bool:
-    """Whether `intervals` answers at once: from cache, or because there are none."""
-    return (view.stamp, metric) in _WITH_INTERVALS or not has_resamples(view)
+    """Whether `intervals` answers at once, from cache."""
+    return (view.stamp, metric) in _WITH_INTERVALS
 
 
 def has_resamples(view: RunView) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from robustbench_sgdm import corruption
 from robustbench_sgdm.config import EvaluationConfig, check_severities
 from robustbench_sgdm.core import parsing
 from robustbench_sgdm.core.errors import UsageError
@@ -118,6 +117,8 @@ class RunForm:
         levels = check_severities(parsing.parse_severities([self.severities]))
         if not models or not selected:
             raise UsageError("choose at least one model and one corruption")
+        from robustbench_sgdm import corruption  # imports torch, which no other page that opens at once needs
+
         corruption.load_corruptions().select(selected)
         if self.baseline and self.baseline not in models:
             raise UsageError(f"the baseline {self.baseline!r} is none of the models ({', '.join(models)})")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.store import MANIFEST, Run, describe_state, is_locked
-from robustbench_sgdm.tables import describe_set, format_number, verdicts
+from robustbench_sgdm.tables import describe_set, format_number, judged_pairs, ranking_verdict, verdicts
 
 MOST_RUNS = 1000
 """Runs that the page lists, the newest ones."""
@@ -167,12 +167,18 @@ def _verdict(path: Path) -> str:
         if not robustness.has_cached_samples(run):
             return _NO_INTERVALS
         metric = robustness.primary_metric(run)
-        table = robustness.bootstrap_intervals(run).table([metric], sets=sets)
+        intervals, widest = robustness.bootstrap_intervals(run), next(iter(sets), None)
         same = robustness.find_identical_pairs(run)
-        first, *others = verdicts(table, run.baseline_pairs, metric, next(iter(sets), None), same)
+        table = intervals.table([metric], sets=sets)
+        told = [v.headline for v in verdicts(table, judged_pairs(run), metric, widest, same)]
+        if len(run.groups) > 2:
+            told.insert(
+                0, ranking_verdict(robustness.rank_networks(intervals, metric, widest), metric, widest)
+            )
+        first, *others = told
     except Exception as error:  # noqa: BLE001 - as above
         return f"no verdict: {str(error)[:_MAX_REASON]}"
-    return first.headline + (f"; {len(others)} more comparison{'s' * (len(others) > 1)}" if others else "")
+    return first + (f"; {len(others)} more comparison{'s' * (len(others) > 1)}" if others else "")
 
 
 def _single(run: Run, sets: "list[robustness.CorruptionSet]") -> str:

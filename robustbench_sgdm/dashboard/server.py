@@ -1,6 +1,7 @@
 """Streamlit's server behind `AccessControl`: how its process starts, and with which settings."""
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -118,7 +119,9 @@ def serve(settings: Mapping[str, Any], token: int | None) -> None:
             own["browser.serverAddress"] = f"{secrets.token_hex(6)}.localhost"
     from streamlit import config, file_util, net_util
 
-    import robustbench_sgdm.robustness  # noqa: F401 - slow: now, not while the first visitor waits
+    # Slow: now, not while the first visitor waits.
+    for name in ("altair", "robustbench_sgdm.robustness", "robustbench_sgdm.figures.confusion"):
+        importlib.import_module(name)
 
     # To print its address, Streamlit would ask servers of Amazon and Google for it.
     net_util.get_external_ip = lambda: None
@@ -172,7 +175,8 @@ def drop_requests_of_left_pages() -> None:
         from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
         from streamlit.runtime.scriptrunner_utils import script_requests
 
-        requests, runner = script_requests.ScriptRequests, ScriptRunner
+        requests: Any = script_requests.ScriptRequests
+        runner: Any = ScriptRunner
         request, run = requests._request_rerun_locked, runner._run_script
 
         def request_unless_left(self: Any, new: Any) -> bool:
@@ -186,8 +190,8 @@ def drop_requests_of_left_pages() -> None:
             if not data.fragment_id_queue or data.page_script_hash in ("", page):
                 run(self, data)
 
-        requests._request_rerun_locked = request_unless_left  # type: ignore[method-assign]
-        runner._run_script = run_unless_left  # type: ignore[method-assign]
+        requests._request_rerun_locked = request_unless_left
+        runner._run_script = run_unless_left
 
 
 def protected_app(script: Path, token: str) -> Any:

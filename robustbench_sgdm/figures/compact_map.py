@@ -161,7 +161,7 @@ def _by_severity(analysis: RunAnalysis, ranking: Ranking) -> CompactMap:
         values = noisy
         what = f"{metric} in percent"
     frame = values.rename("value").reset_index().assign(significant=False)
-    if ranking.by == "difference" and analysis.summary.verdicts:
+    if ranking.by == "difference" and analysis.summary.has_intervals:
         tested = analysis.intervals
         tested = tested[
             (tested["statistic"] == "score")

@@ -20,7 +20,7 @@ class FigureResult:
         caption: what it shows and how to read it, as plain text.
         alt: what it says, for those who cannot see it.
         data: its numbers.
-        photographs: whether it shows images, which JPEG stores better than SVG.
+        photographs: whether it shows images, which are stored as JPEG within the SVG file.
     """
 
     figure: Figure

@@ -15,7 +15,7 @@ from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import RunAnalysis
-from robustbench_sgdm.figures.style import PAGE, colors_of, plot_style
+from robustbench_sgdm.figures.style import PAGE, PHOTO_EDGE, colors_of, plot_style
 from robustbench_sgdm.store import read_image
 from robustbench_sgdm.tables import humanize
 
@@ -75,7 +75,7 @@ def draw_flipped_objects(panels: Sequence[FlippedPanel], models: Sequence[str]) 
                     fill=False,
                     edgecolor=color[box["finder"]],
                     linewidth=1.6,
-                    path_effects=[withStroke(linewidth=2.8, foreground="#000000", alpha=0.75)],
+                    path_effects=[withStroke(linewidth=2.8, foreground=PHOTO_EDGE, alpha=0.75)],
                 )
                 axis.add_patch(shape)
             lines = [fonts.shorten(line, width, _SIZE) for line in panel.title.split("\n")]

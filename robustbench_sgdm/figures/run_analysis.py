@@ -23,6 +23,7 @@ from robustbench_sgdm.tables import (
     Summary,
     Verdict,
     humanize,
+    judged_pairs,
     model_costs,
     summarize,
     verdicts,
@@ -131,9 +132,9 @@ class RunAnalysis:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """One for each pair of the run; raises as `bootstrap`."""
+        """One for each of `judged_pairs`; raises as `bootstrap`."""
         primary = self.primary_set if self.corruption_sets else None
-        return verdicts(self.intervals, self.run.baseline_pairs, self.metric_name, primary, self.identical)
+        return verdicts(self.intervals, judged_pairs(self.run), self.metric_name, primary, self.identical)
 
     @cached_property
     def summary(self) -> Summary:
@@ -159,9 +160,7 @@ class RunAnalysis:
         models = list(dict.fromkeys(self.results["model"]))
         try:
             ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
-            is_ranked = len(models) > 2 and self.run.has_default_baseline  # nobody asked about these pairs
-            verdicts = [] if is_ranked else self.verdicts
-            return ScoreTables(self.intervals, models, pairs, sets, ranks, verdicts)
+            return ScoreTables(self.intervals, models, pairs, sets, ranks, self.verdicts)
         except DataError as error:
             rows = robustness.point_estimates(
                 self.training_results, self.run.groups, metrics, pairs, self.corruption_sets

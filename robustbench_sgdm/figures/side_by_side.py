@@ -29,7 +29,7 @@ from robustbench_sgdm.figures.figure_result import FigureResult
 from robustbench_sgdm.figures.label_placement import place_labels
 from robustbench_sgdm.figures.registry import figure
 from robustbench_sgdm.figures.run_analysis import ImageRef, RunAnalysis
-from robustbench_sgdm.figures.style import PAGE, plot_style
+from robustbench_sgdm.figures.style import PAGE, PHOTO_EDGE, plot_style
 from robustbench_sgdm.store import GroundTruth, read_image
 from robustbench_sgdm.tables import humanize
 
@@ -177,7 +177,7 @@ def _look(kind: str, casing: bool = True, scale: float = 1.0) -> dict[str, Any]:
     style, width = _LOOKS[kind]
     under: dict[str, Any] = {"color": OUTCOME_COLORS[kind], "linestyle": style, "linewidth": width * scale}
     if casing:  # a dark edge, so that light lines are visible on light images
-        edge = withStroke(linewidth=width * scale + 1.1, foreground="#000000", alpha=0.75)
+        edge = withStroke(linewidth=width * scale + 1.1, foreground=PHOTO_EDGE, alpha=0.75)
         under["path_effects"] = [edge]
     return under
 

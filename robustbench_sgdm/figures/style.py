@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,15 @@ _METADATA = {  # removed: it names dates and versions, which would change the by
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
 }
+
+
+PHOTO_DPI = 150
+"""Dots per inch of photographs in SVG and JPEG files."""
+
+PHOTO_EDGE = "#000001"
+"""Black over photographs: unlike other lines it stays black in dark mode."""
+
+_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 
 
 @contextmanager
@@ -173,25 +183,42 @@ def save_figure(figure: Figure, path: Path) -> None:
         atomic_io.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
 
 
-def encode_svg(figure: Figure) -> str:
-    """The figure as SVG text; the same figure gives the same text."""
+def encode_svg(figure: Figure, *, photographs: bool = False) -> str:
+    """The figure as SVG text; the same figure gives the same text.
+
+    Args:
+        figure: drawn.
+        photographs: store its images as JPEG; as PNG they would be several times as large.
+    """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata=_METADATA["svg"])
+        dpi = PHOTO_DPI if photographs else "figure"
+        figure.savefig(buffer, format="svg", dpi=dpi, metadata=_METADATA["svg"])
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    return _PNG.sub(_png_to_jpeg, text) if photographs else text
 
 
-def encode_jpeg(figure: Figure, dpi: int = 150, quality: int = 88) -> bytes:
-    """A figure of photographs as JPEG; SVG would store them uncompressed."""
+def _png_to_jpeg(match: re.Match[str]) -> str:
+    """An image of an SVG file, smaller; one that can be seen through stays as it is."""
+    picture = Pillow.open(io.BytesIO(base64.b64decode(match[1])))
+    if np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+        return match[0]
+    return data_uri(_to_jpeg(picture))
+
+
+def encode_jpeg(figure: Figure) -> bytes:
+    """A figure of photographs as JPEG, for PDF: there the images of an SVG would be stored uncompressed."""
     canvas: Any = FigureCanvasAgg(figure)
-    figure.set_dpi(dpi)
+    figure.set_dpi(PHOTO_DPI)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    picture = Pillow.fromarray(pixels).convert("RGB")
+    return _to_jpeg(Pillow.fromarray(np.asarray(canvas.buffer_rgba())))
+
+
+def _to_jpeg(picture: Pillow.Image) -> bytes:
     buffer = io.BytesIO()
     # Not optimize=True: Pillow then fails on images of much noise, which need more than a byte per pixel.
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    picture.convert("RGB").save(buffer, "JPEG", quality=88, subsampling=0)
     return buffer.getvalue()
 
 

@@ -12,10 +12,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
-from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.figures import FigureResult, RunAnalysis, fonts
+from robustbench_sgdm.figures import RunAnalysis, fonts
 from robustbench_sgdm.report import paper, screen, table_width
 from robustbench_sgdm.report.sections import Section, make_sections, make_summary
 from robustbench_sgdm.report.templates import load_template
@@ -23,6 +23,11 @@ from robustbench_sgdm.store import Run, resume_command
 
 _MAX_NAMED = 2  # models of a heading
 _MAX_VERDICTS = 6  # on the first page
+_GLOSSARY = (  # terms that every report explains
+    *("AP", "AP50", "AP_S", "baseline", "cell", "clean", "first failure", "flip", "half-severity"),
+    *("Holm's correction", "interval", "mCE", "mPC", "operating confidence", "P", "resample", "rPC"),
+    *("seed group", "severity", "significant", "time ratio"),
+)
 _WHITESPACE = "\n\t"  # as good as a space in HTML
 _POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
     "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
@@ -62,10 +67,11 @@ def write_report(
         "summary": summary,
         "summary_only": summary_only,
         "terms": _terms(analysis),
+        "glossary": {name: glossary.define(name) for name in _GLOSSARY},
         "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
         "reason": summary.reason,
-        "intervals": bool(summary.means["low"].notna().any()),
+        "intervals": summary.has_intervals,
         "trainings": "trainings" in analysis.sampling_units,
         "notes": _notes(run),
         "missing": [str(c) for c in run.missing_cells()],
@@ -98,7 +104,13 @@ def write_report(
     context |= {
         "pages": {},
         "paper_fonts": paper.FONTS,
-        "sources": {one: figures.data_uri(image) for one, image in images.items()},
+        "sources": {
+            one.id: figures.data_uri(
+                figures.encode_jpeg(one.result.figure) if one.result.photographs else images[one.id]
+            )
+            for section in sections
+            for one in section.figures
+        },
     }
     document = paper.make_document(template, context, sections, page_size)
     run.files.write(pdf_path, document.write)
@@ -119,18 +131,13 @@ def _contents(sections: Sequence[Section]) -> list[tuple[str, str, bool]]:
 
 def _terms(analysis: RunAnalysis) -> str:
     """What the abbreviations of the first page mean, half a line each."""
-    metric, summary = analysis.metric_name, analysis.summary
-    overlap = {"AP": ", the mean over overlaps of 0.50 to 0.95", "AP50": " at an overlap of 0.50"}.get(
-        metric, ""
-    )
-    terms = [f"{metric}: COCO's average precision in percent{overlap}"]
+    summary = analysis.summary
+    names = [analysis.metric_name] if analysis.metric_name in glossary.terms() else []
     if summary.rankings:
-        terms.append(
-            f"P: {metric} on clean images; mPC: the mean {metric} under corruption; rPC: mPC as a share of P"
-        )
-    if summary.verdicts and summary.rankings:
-        terms.append("Holm: a correction that keeps chance finds among many tests rare")
-    return ". ".join(terms) + "."
+        names += ["P", "mPC", "rPC"]
+    if summary.has_intervals and summary.rankings and analysis.run.baseline_pairs:
+        names.append("Holm's correction")
+    return " ".join(f"{name}: {glossary.define_briefly(name)}." for name in names)
 
 
 def _add_style_digest(text: str) -> str:
@@ -182,6 +189,18 @@ def breakable(text: str, most: int) -> Markup:
     return Markup("").join(_break_word(word, most) if i % 2 else escape(word) for i, word in enumerate(words))
 
 
+def ends_apart(cell: str) -> Markup:
+    """A number and its interval, which the style may put below it.
+
+    >>> ends_apart("+2.10 [+0.90, +3.30]*"), ends_apart("a<b")
+    (Markup('+2.10 <span class="ends">[+0.90, +3.30]*</span>'), Markup('a&lt;b'))
+    """
+    number, space, ends = cell.partition(" ")
+    if not re.fullmatch(r"\[[^\[\]]+\]\*?", ends):
+        return escape(cell)
+    return Markup('{}{}<span class="ends">{}</span>').format(number, space, ends)
+
+
 def _break_word(word: str, most: int) -> Markup:
     pieces = [
         piece for part in re.split(r"(?<=[-_./,])", word) for piece in textwrap.wrap(part, most) if piece
@@ -189,21 +208,16 @@ def _break_word(word: str, most: int) -> Markup:
     return Markup("<wbr>").join(pieces)
 
 
-def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str | bytes]:
-    """Write each figure and its data into `figures/`; gives SVG text or JPEG bytes by the figure's id."""
+def _write_figures(run: Run, sections: Sequence[Section]) -> Mapping[str, str]:
+    """Write each figure and its data into `figures/`; gives SVG text by the figure's id."""
     folder, images = run.path / "figures", {}
     for figure in (one for section in sections for one in section.figures):
         text = escaping.csv(figure.result.data)
         run.files.write_bytes(folder / f"{figure.id}.csv", text.encode(), sync=False)
-        image = _encode(figure.result)
-        ending, data = ("svg", image.encode()) if isinstance(image, str) else ("jpg", image)
-        run.files.write_bytes(folder / f"{figure.id}.{ending}", data, sync=False)
+        image = figures.encode_svg(figure.result.figure, photographs=figure.result.photographs)
+        run.files.write_bytes(folder / f"{figure.id}.svg", image.encode(), sync=False)
         images[figure.id] = image
     return images
-
-
-def _encode(result: FigureResult) -> str | bytes:
-    return figures.encode_jpeg(result.figure) if result.photographs else figures.encode_svg(result.figure)
 
 
 def _template() -> jinja2.Template:
@@ -213,6 +227,7 @@ def _template() -> jinja2.Template:
         "breakable": breakable,
         "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
         "is_dense": table_width.is_dense,
+        "ends_apart": ends_apart,
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

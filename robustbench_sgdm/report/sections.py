@@ -56,7 +56,7 @@ class Section:
     @property
     def has_list(self) -> bool:
         """Whether the template has a list of terms for it."""
-        return self.id in ("run", "corruptions", "provenance", "data")
+        return self.id in ("run", "corruptions", "glossary", "provenance", "data")
 
 
 def make_summary(analysis: RunAnalysis) -> list[Section]:
@@ -113,11 +113,12 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
         Section("training", "Training", _figures(analysis, "training")),
         Section("corruptions", "The corruptions", sheet),
         Section("method", "Method"),
+        Section("glossary", "Terms"),
         Section("limits", "Limits"),
         Section("provenance", "How to reproduce it"),
         Section("data", "Files"),
     ]
-    always = {"summary", "run", "results", "method", "limits", "provenance", "data"}
+    always = {"summary", "run", "results", "method", "glossary", "limits", "provenance", "data"}
     always |= {"corruptions"} if run.manifest.corruptions else set()
     return _number_figures([s for s in all_sections if s.id in always or s.figures or s.tables])
 

@@ -429,7 +429,7 @@ def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
 
 def mean_of(*values: NDArray[np.float64]) -> Any:
     """The mean of arrays of one shape."""
-    return np.mean(values, axis=0)
+    return values[0] if len(values) == 1 else np.mean(values, axis=0)  # one training each, in most runs
 
 
 def _seed_variance(samples: Sequence[BootstrapSamples], column: int) -> Variance:

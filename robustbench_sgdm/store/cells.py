@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -206,7 +207,13 @@ class CellStore:
         Raises:
             DataError: missing or damaged.
         """
-        return CellScores.read(self.folder(cell) / "scores.json", self.files)
+        path = self.folder(cell) / "scores.json"
+        try:
+            about = os.lstat(path)
+        except OSError:
+            return CellScores.read(path, self.files)  # which says why
+        state = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        return _read_scores(path, self.files, state)
 
     def _scores(self, cell: Cell) -> CellScores | None:
         try:
@@ -241,6 +248,13 @@ class CellStore:
                 return file.read() == _MAGIC
         except OSError:
             return False
+
+
+# A table of a large run asks for every cell several times, and reading would be most of its time.
+@lru_cache(maxsize=4096)
+def _read_scores(path: Path, files: SafeDirectory, _state: tuple[int, ...]) -> CellScores:
+    """The scores in a file as long as its state is the same."""
+    return CellScores.read(path, files)
 
 
 def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -58,6 +58,7 @@ from robustbench_sgdm.tables.verdict import (
     Verdict,
     describe_set,
     identical_sentence,
+    judged_pairs,
     ranking_verdict,
     verdicts,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "humanize",
     "identical_sentence",
     "image_quality_table",
+    "judged_pairs",
     "latency_summary",
     "means_table",
     "measures_table",

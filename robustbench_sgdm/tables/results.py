@@ -10,6 +10,7 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness import lower_is_better
 from robustbench_sgdm.tables.table import (
     STARRED,
+    UNROUNDED,
     Table,
     format_interval,
     format_number,
@@ -177,7 +178,9 @@ def _notes(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def _minus(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """What each Δ is the difference of."""
-    return [f"Δ: {'; '.join(f'{model} minus {baseline}' for baseline, model in pairs)}."] if pairs else []
+    if not pairs:
+        return []
+    return [f"Δ: {'; '.join(f'{model} minus {baseline}' for baseline, model in pairs)}. {UNROUNDED}"]
 
 
 def _heads(intervals: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[str]:

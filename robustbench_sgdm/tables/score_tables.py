@@ -11,7 +11,15 @@ import pandas as pd
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness import CorruptionSet, lower_is_better
 from robustbench_sgdm.tables.comparison import unit_text
-from robustbench_sgdm.tables.table import STARRED, Table, format_interval, format_number, humanize, starred
+from robustbench_sgdm.tables.table import (
+    STARRED,
+    UNROUNDED,
+    Table,
+    format_interval,
+    format_number,
+    humanize,
+    starred,
+)
 from robustbench_sgdm.tables.verdict import Verdict, describe_set, ranking_verdict
 
 _STARS = "the corrupted cells, or over the corruptions' means; the clean score is one test"
@@ -125,9 +133,11 @@ class ScoreTables:
 
     @property
     def _notes(self) -> list[str]:
-        if not self.rows["significant"].any():
+        if not self.pairs:
             return []
-        return [STARRED.format(alpha=round(1 - self.level, 12), what=_STARS)]
+        if not self.rows["significant"].any():
+            return [UNROUNDED]
+        return [f"{UNROUNDED} {STARRED.format(alpha=round(1 - self.level, 12), what=_STARS)}"]
 
     def _cell(self, metric: str, model: str, baseline: str, statistic: str, *at: Any) -> str:
         """A score, and the difference beside it if there is a baseline."""
@@ -204,8 +214,9 @@ class ScoreTables:
             *(["P", "rPC"] if self._first else []),
         ]
         baselines = ", ".join(dict.fromkeys(baseline for baseline, _ in self.pairs))
+        better = " (lower is better)" if lower_is_better(metric) else ""
         return Table(
-            f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}",
+            f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}{better}",
             columns,
             rows,
             [

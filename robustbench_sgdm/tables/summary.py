@@ -13,7 +13,14 @@ from robustbench_sgdm.robustness import CorruptionSet, Flips, Intervals
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables.latency import format_time_ratio
 from robustbench_sgdm.tables.table import Table, format_interval, format_number, humanize, starred
-from robustbench_sgdm.tables.verdict import Verdict, describe_set, ranking_verdict, verdicts
+from robustbench_sgdm.tables.verdict import (
+    Verdict,
+    describe_set,
+    judged_pairs,
+    ranking_verdict,
+    score_sentence,
+    verdicts,
+)
 
 EXTREMES = 3
 """Corruptions that are named at either end of a ranking."""
@@ -97,9 +104,9 @@ class Summary:
 
     Attributes:
         metric: that everything is about.
-        answer: which networks may be first, the first sentence of everything; empty without intervals, and with two
-            networks, of which the verdict says it.
-        verdicts: one for each pair.
+        answer: the first sentence of everything: which of three networks and more may be first, if there are intervals,
+            or what the only one scores; empty with two networks, of which the verdict says it.
+        verdicts: one for each of `judged_pairs`.
         reason: why there is no verdict; empty if there is one, or nothing to compare.
         means: columns model, statistic (P, mPC, rPC), estimate, low, high, of the widest set of corruptions.
         curve: as of `robustness.mean_curve`, of the widest set of corruptions.
@@ -123,6 +130,11 @@ class Summary:
     costs: Sequence[ModelCost]
     facts: Sequence[tuple[str, str]]
     limit: str
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether some mean has one."""
+        return bool(self.means["low"].notna().any())
 
 
 def summarize(
@@ -157,16 +169,19 @@ def summarize(
     else:
         rows = found.table([metric], pairs=pairs, losses=True)
         same = robustness.find_identical_pairs(run) if pairs else {}
-        told = verdicts(rows, pairs, metric, primary, same)
+        told = verdicts(rows, judged_pairs(run), metric, primary, same)
         if len(run.groups) > 2:
             answer = ranking_verdict(robustness.rank_networks(found, metric, primary), metric, primary)
+    means = _means(rows, primary)
+    if len(run.groups) == 1:
+        answer = score_sentence(means, metric, primary)
     curve = robustness.mean_curve(results, run.groups, metric, primary, found)
     return Summary(
         metric,
         answer,
         told,
         reason if pairs else "",
-        _means(rows, primary),
+        means,
         curve,
         curve_scope(curve, primary),
         _rankings(rows, pairs, sets),
@@ -359,6 +374,8 @@ def curve_scope(curve: pd.DataFrame, over: CorruptionSet | None) -> str:
     count = int(curve["corruptions"].max()) if len(curve) else 0
     if over is None or not count:
         return "on clean images"
+    if len(over.corruptions) == 1:
+        return f"under {humanize(over.corruptions[0])}"
     text = f"over {count} corruption{'s' * (count > 1)}"
     rest = len(over.corruptions) - count
     return text + f" ({rest} more, run at other severities, not counted)" * bool(rest)

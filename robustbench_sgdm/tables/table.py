@@ -74,6 +74,10 @@ STARRED = "*: significant, p below {alpha:g} after Holm's correction over {what}
 """The note under a table whose differences are starred."""
 
 
+UNROUNDED = "Differences are of unrounded scores: the printed ones may give 0.01 more or less."
+"""The note under a table that has differences beside scores."""
+
+
 def humanize(name: str) -> str:
     """A corruption's name as people write it.
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from robustbench_sgdm.robustness import CorruptionSet, lower_is_better
-from robustbench_sgdm.tables.table import format_number, format_p_value, humanize
+from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables.table import format_interval, format_number, format_p_value, humanize
 
 _MAX_NAMES = 3  # corruptions that a sentence names
 
@@ -199,6 +200,38 @@ def _outcome(row: Row | None) -> Outcome:
 
 def _points(row: Row) -> str:
     return format_number(float(row["estimate"]), signed=True)
+
+
+def judged_pairs(run: Run) -> list[tuple[str, str]]:
+    """The pairs that get a verdict of their own.
+
+    None of three networks and more of which nobody named a baseline: `ranking_verdict` answers for them.
+    """
+    return [] if len(run.groups) > 2 and run.has_default_baseline else run.baseline_pairs
+
+
+def score_sentence(means: pd.DataFrame, metric: str, corruption_set: CorruptionSet | None) -> str:
+    """What the only network of a run scores; empty if the mean under corruption is not known.
+
+    >>> rows = [("a", "P", 65.4, 62, 68), ("a", "mPC", 20.2, 18, 22), ("a", "rPC", 30.887, 28, 34)]
+    >>> means = pd.DataFrame(rows, columns=["model", "statistic", "estimate", "low", "high"])
+    >>> score_sentence(means, "AP", CorruptionSet.from_product(["fog"]))
+    'a has a mean AP of 20.20 [18.00, 22.00] under fog, 30.89 % of its 65.40 on clean images'
+    >>> score_sentence(means[:1], "AP", None)
+    'a has an AP of 65.40 [62.00, 68.00] on clean images'
+    """
+    known = {str(row["statistic"]): row for row in means.dropna(subset="estimate").to_dict("records")}
+    if ("P" if corruption_set is None else "mPC") not in known:
+        return ""
+    shown = {name: format_interval(row["estimate"], row["low"], row["high"]) for name, row in known.items()}
+    model = means["model"].iloc[0]
+    if corruption_set is None:
+        return f"{model} has an {metric} of {shown['P']} on clean images"
+    text = f"{model} has a mean {metric} of {shown['mPC']} under {describe_set(corruption_set)}"
+    if {"P", "rPC"} <= known.keys():
+        share, clean = (format_number(known[name]["estimate"]) for name in ("rPC", "P"))
+        text += f", {share} % of its {clean} on clean images"
+    return text
 
 
 def describe_set(corruption_set: CorruptionSet) -> str:

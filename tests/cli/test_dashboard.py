@@ -203,7 +203,7 @@ def test_a_part_of_a_page_that_is_left_does_not_run(monkeypatch: pytest.MonkeyPa
     requests.request_rerun(RerunData(page_script_hash="left", fragment_id="part"))
     asked = requests.on_scriptrunner_ready().rerun_data
     assert asked.page_script_hash == "next" and not asked.fragment_id_queue
-    runner = SimpleNamespace(_pages_manager=SimpleNamespace(current_page_script_hash="next"))
+    runner: Any = SimpleNamespace(_pages_manager=SimpleNamespace(current_page_script_hash="next"))
     for page, parts in (("left", ["part"]), ("next", ["part"]), ("left", [])):
         ScriptRunner._run_script(runner, RerunData(page_script_hash=page, fragment_id_queue=parts))
     assert ran == ["next", "left"]

@@ -382,6 +382,8 @@ ALLOWED = {
     "cli/compare.py _check atomic_io.write_text",
     "cli/results.py results atomic_io.write_text",
     "leaderboard.py write_leaderboard atomic_io.write_text",
+    "leaderboard.py write_leaderboard (out / 'index.html').exists",
+    "leaderboard.py write_leaderboard (out / 'leaderboard.csv').exists",
     "store/joining.py join_runs out.exists",
     "store/joining.py join_runs out.iterdir",
     "dashboard/sources.py input_files os.scandir",  # the folders that the dashboard may offer

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -17,12 +16,13 @@ import robustbench_sgdm as rb
 from robustbench_sgdm import corruption, figures
 from robustbench_sgdm.core import constants, errors, resources
 from robustbench_sgdm.robustness.measures import MEASURES
-from robustbench_sgdm.store import Run, runs, schema
+from robustbench_sgdm.store import schema
 from tests.support.doc_pages import DOCS, ROOT, blocks, pages, words
 
 REFERENCE = DOCS / "reference"
 TOOLS = ROOT / "tools"
 reference = resources.import_file(TOOLS / "reference.py")
+results = resources.import_file(TOOLS / "results.py")
 COMMANDS = {context.command_path: command for command, context in reference.commands()}
 PAGES = pages()
 
@@ -207,27 +207,6 @@ def test_every_field_of_a_record_is_in_the_reference() -> None:
         assert all(f"| `{field}` |" in page for field in own - inherited)
 
 
-def test_every_column_of_a_run_is_in_the_reference(complete_run: Run, tmp_path: Path) -> None:
-    """Of a run with every figure, as `report` leaves it."""
-    page = (REFERENCE / "files.md").read_text("utf-8")
-    columns = set(runs.RESULTS) | set(runs.LATENCY) | set(runs.IMAGE_QUALITY)
-    for path in complete_run.path.rglob("*.parquet"):
-        if path.name not in (
-            "class_AP.parquet",
-            "measures.parquet",
-        ):  # a column for each class; those are metrics
-            columns |= set(pq.read_schema(path).names)
-    run = rb.Run.open(complete_run.path)
-    columns |= set(run.compare().columns)
-    for name in figures.all_figures():
-        try:
-            data = run.figure(name).data
-        except rb.DataError:
-            continue  # the run lacks what it needs
-        columns |= set(data.columns)
-    assert not [name for name in sorted(columns) if f"`{name}`" not in page]
-
-
 def test_every_environment_variable_is_in_the_reference() -> None:
     page = (REFERENCE / "environment.md").read_text("utf-8")
     used = set()
@@ -259,3 +238,20 @@ def test_what_the_environment_page_names_is_used() -> None:
         for name in re.findall(r"`(\w+)`", name)
         if name not in text
     ]
+
+
+def test_the_results_are_those_of_their_csv() -> None:
+    page = results.PAGE.read_text("utf-8")
+    assert results.filled(page, results.tables(results.DATA)) == page
+
+
+def test_every_benchmark_is_in_the_one_table_with_its_date() -> None:
+    """But those whose numbers the page on interruptions has, and the study, which measures no speed."""
+    page = (DOCS / "explanation" / "speed.md").read_text("utf-8")
+    dated = re.findall(
+        r"^\| `benchmarks/(\w+\.py)[^`]*` \| \d{4}-\d\d-\d\d \| (?:idle|busy) \|", page, re.MULTILINE
+    )
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    assert sorted(dated) == sorted(scripts - {"driver.py", "evidence.py"})
+    measured = pd.read_csv(DOCS / "data/speed_corruptions.csv")
+    assert sorted(measured["corruption"]) == sorted(corruption.load_corruptions().names)

@@ -2,8 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
 
 import robustbench_sgdm
@@ -66,3 +70,11 @@ def test_the_changelog_is_in_the_form_that_its_head_names() -> None:
         _, *entries = re.split(r"^### .+$", section, flags=re.MULTILINE)
         assert entries and not re.search(r"^\*", section.partition("###")[0], re.MULTILINE)
         assert all(re.match(r"\n\n\* [A-Z`]", entry) for entry in entries)
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    if not linter.exists():
+        pytest.skip("hadolint (the extra [dev]) is not installed")
+    done = subprocess.run([linter, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

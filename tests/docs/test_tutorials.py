@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,6 +18,7 @@ import yaml
 import robustbench_sgdm as rb
 from robustbench_sgdm import cli, evaluation
 from robustbench_sgdm.cli import console
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.detectors import bundled_weights
 from robustbench_sgdm.detectors.ultralytics import weights
 from robustbench_sgdm.sweep import measure_latency
@@ -132,6 +134,19 @@ def test_the_gate_writes_junit(reader: Reader) -> None:
     reader.follow("ci")
     passed, failed = ((reader.project / f"{name}.xml").read_text("utf-8") for name in ("gate", "failed"))
     assert "<failure" not in passed and "<testcase" in passed and "<failure" in failed
+
+
+def test_the_script_of_the_results_takes_such_a_run(reader: Reader, tmp_path: Path) -> None:
+    reader.follow("first-run")
+    script = resources.import_file(DOCS.parent / "tools" / "results.py")
+    script.write_csv(rb.Run.open("runs/robustness/first"), tmp_path)
+    results, stored = pd.read_csv(tmp_path / "results.csv"), pd.read_csv(script.DATA / "results.csv")
+    assert list(results) == list(stored) and set(results["images"]) == {13}
+    rows = script.by_severity(results).splitlines()
+    assert len(rows) == 2 + 3 and len(script.means(results).splitlines()) == 2 + 6
+    scores = rb.Run.open("runs/robustness/first").results().set_index(["model", "severity"])["AP"]
+    shown = [float(cell.split()[0]) for cell in rows[-1].split("|")[2:4]]
+    assert shown == pytest.approx([scores["yolov8n", 5], scores["yolov8n-sgdm", 5]], abs=0.006)
 
 
 def test_files_for_build_servers_are_theirs() -> None:

@@ -12,15 +12,18 @@ from typing import Any
 
 import html5lib
 import pandas as pd
+import pyarrow.parquet as pq
 import pypdf
 import pytest
 
 from robustbench_sgdm import cli, corruption, report, tables
+from robustbench_sgdm.core import glossary
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report.sections import make_sections
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, runs
 from robustbench_sgdm.sweep import make_corrupted_images
+from tests.support.doc_pages import DOCS
 from tests.support.synthetic_runs import changed
 
 MODEL = "base-sgdm[razor=0.25,a<b]"
@@ -297,6 +300,23 @@ def test_the_pdf_has_text_pages_bookmarks_and_links(written: Run) -> None:
     assert len(links) >= len(places)
 
 
+def test_what_the_pdf_tells_a_screen_reader(written: Run) -> None:
+    """Title and language; of tags links alone, which the documentation says. If the library does more, change that."""
+    document = pypdf.PdfReader(written.path / "report.pdf")
+    root: Any = document.trailer["/Root"]
+    assert root["/Lang"] == "en" and root["/ViewerPreferences"]["/DisplayDocTitle"]
+    tags: set[str] = set()
+    waiting = [root["/StructTreeRoot"]]
+    while waiting:
+        node = waiting.pop().get_object()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            tags |= {str(node["/S"])} if "/S" in node else set()
+            waiting += [node["/K"]] if "/K" in node else []
+    assert tags == {"/Link"} and "/MarkInfo" not in root
+
+
 def test_nothing_is_clipped_and_no_heading_is_orphaned(written: Run) -> None:
     document = pypdf.PdfReader(written.path / "report.pdf")
     titles = {str(e.title) for e in document.outline if not isinstance(e, list)}
@@ -327,7 +347,7 @@ def test_the_figures_and_their_numbers_lie_beside(written: Run) -> None:
     for name in named:
         assert len(pd.read_csv(written.path / "figures" / f"{name}.csv"))
         drawn = {path.suffix for path in (written.path / "figures").glob(f"{name}.*")}
-        assert drawn in ({".csv", ".svg"}, {".csv", ".jpg"})
+        assert drawn == {".csv", ".svg"}
 
 
 def test_a_section_without_data_is_left_out(written: Run) -> None:
@@ -470,3 +490,31 @@ def test_a_foreign_directory_is_told(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1 and said in capsys.readouterr().err
+
+
+def test_terms_are_explained_in_the_glossary_s_words(written: Run) -> None:
+    page = html.unescape((written.path / "report.html").read_text("utf-8"))
+    listed = dict(
+        re.findall(r"<dt>(.+?)</dt><dd>(.+?)</dd>", page.partition('id="glossary"')[2].partition("</dl>")[0])
+    )
+    assert len(listed) > 10 and listed == {name: glossary.define(name) for name in listed}
+    assert f"mPC: {glossary.define_briefly('mPC')}." in page
+
+
+def test_every_column_of_a_run_is_in_the_reference(written: Run) -> None:
+    """Of a run with every figure, as `report` leaves it."""
+    page = (DOCS / "reference/files.md").read_text("utf-8")
+    columns = {*runs.RESULTS, *runs.LATENCY, *runs.IMAGE_QUALITY}
+    columns |= set(RunAnalysis(written, resamples=200).intervals.columns)
+    of_names = {"class_AP.parquet", "measures.parquet"}  # a column for each class; those are metrics
+    stored = [path for path in written.path.rglob("*.parquet") if path.name not in of_names]
+    for path in stored:
+        columns |= set(pq.read_schema(path).names)
+    drawn = sorted((written.path / "figures").glob("*.csv"))
+    for path in drawn:
+        columns |= set(pd.read_csv(path, nrows=0).columns)
+    assert (
+        len(stored) > 5
+        and len(drawn) > 14
+        and not [name for name in sorted(columns) if f"`{name}`" not in page]
+    )

@@ -1,0 +1,55 @@
+"""The glossary: whole sentences in order, the one place where the dashboard's hints come from."""
+
+import ast
+from pathlib import Path
+
+from robustbench_sgdm.core import glossary
+from tests.support.doc_pages import DOCS, ROOT
+
+
+def test_every_term_is_defined_in_order_and_in_sentences() -> None:
+    terms = glossary.terms()
+    listed = [
+        line
+        for line in (DOCS / "glossary.md").read_text("utf-8").partition("```{glossary}\n")[2].splitlines()
+        if line and not line.startswith((" ", "`"))
+    ]
+    assert list(terms) == listed == sorted(listed, key=str.casefold) and len(set(listed)) == len(listed) > 30
+    for name, text in terms.items():
+        assert (text.endswith(".") and text[0].isupper()) or text.startswith(("p is", "`")), name
+
+
+def test_columns_of_the_leaderboard_are_explained_by_the_glossary() -> None:
+    """In the code: no hint of a column is a text of its own."""
+    (table,) = [
+        node
+        for node in ast.walk(_tree(ROOT / "app/views/overview.py"))
+        if isinstance(node, ast.FunctionDef) and node.name == "_show_leaderboard"
+    ]
+    hints = [
+        word.value
+        for node in ast.walk(table)
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+        if word.arg == "help"
+    ]
+    assert len(hints) > 6
+    for hint in hints:
+        assert isinstance(hint, ast.Call) and ast.unparse(hint.func) == "glossary.define"
+
+
+def test_every_term_that_the_code_asks_for_is_there() -> None:
+    asked = set()
+    for folder in ("app", "robustbench_sgdm/dashboard", "robustbench_sgdm/report"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(_tree(path)):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                    "glossary.define",
+                    "glossary.define_briefly",
+                ):
+                    asked |= {one.value for one in node.args if isinstance(one, ast.Constant)}
+    assert len(asked) > 6 and asked <= set(glossary.terms())
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))

@@ -37,7 +37,7 @@ class SharedStore:
     name: str
     token: bytes
 
-    def open(self) -> CellStore | None:
+    def find(self) -> CellStore | None:
         """The store for a worker process to write; None where it sees another directory, or may not write."""
         files = _SharedDirectory(self.path, self.check)
         probe = f".{self.name}.{uuid.uuid4().hex}"

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -97,6 +98,8 @@ def _forked(work: Callable[[], None]) -> int:
     try:
         work()
         code = 0
+    except Exception:  # noqa: BLE001 - the run's, which must not go on as this process
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -101,7 +101,7 @@ class WorkerRuntime:
         except RobustBenchError as error:
             self.startup_error = error
         self._sample, self._scorer = payload.sample, payload.scorer
-        self._store = payload.shared.open()
+        self._store = payload.shared.find()
         self._cell_scorer: CellScorer | None = None
 
     def has_images(self) -> bool:

@@ -425,7 +425,7 @@ ALLOWED = {
     "sweep/executors/worker_process.py _code_digest path.read_bytes",
     "sweep/executors/worker_process.py _load_worker torch.load",
     "sweep/executors/worker_process.py make_payload torch.save",
-    "sweep/executors/worker_process.py run path.write_bytes",
+    "sweep/executors/worker_process.py _run_unit path.write_bytes",
     "sweep/plan.py _processor Path('/proc/cpuinfo').read_text",
     "figures/fonts.py _fonts FOLDER.glob",
     "dashboard/pages.py load_pages folder.glob",

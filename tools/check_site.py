@@ -8,6 +8,7 @@ Needs Chromium and playwright; says so and ends with 0 where there is none.
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 PAGES = (
     "index",
@@ -20,7 +21,7 @@ PAGES = (
 )
 """One of each kind."""
 
-SCHEMES = "light", "dark"
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

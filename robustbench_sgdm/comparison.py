@@ -40,11 +40,17 @@ class Comparison:
         """Check what can be checked before anything is resampled.
 
         Raises:
-            UsageError: an unknown metric.
+            UsageError: an unknown metric, sizes that none of the metrics has, or a confidence that is outside [0, 1]
+                or that none of them depends on.
             DataError: a run without a complete cell.
         """
         sizes = COCO_SIZES if config.sizes is None else Sizes.parse(config.sizes)
-        config = replace(config, metrics=[_metric(name, sizes) for name in config.metrics])
+        metrics = [_metric(name, sizes) for name in config.metrics]
+        if metrics and config.sizes is not None:
+            metrics = _add_sizes(metrics, sizes)
+        config = replace(config, metrics=metrics)
+        if config.confidence is not None:
+            _check_confidence(config.confidence, metrics, sizes)
         for run in runs:
             if len(run.missing_cells()) == len(run.cells):
                 raise DataError(f"{run.path} has no complete cell to compare; run the same command again")
@@ -130,9 +136,7 @@ class Comparison:
     @cached_property
     def confidences(self) -> dict[str, float]:
         """The confidence from which each model's boxes count, where something that is compared depends on it."""
-        known = robustness.measures(self.sizes)
-        measures = [known[m] for m in self.metrics if m in known]
-        if FIRST_FAILURE not in self.config.metrics and not any(one.needs_confidence for one in measures):
+        if not _needs_confidence(self.config.metrics, self.sizes):
             return {}
         by_run = {
             run.path: robustness.operating_confidences(run, self.config.confidence) for run in self.runs
@@ -304,6 +308,37 @@ def _metric(name: str, sizes: Sizes) -> str:
     if name.lower() not in by_name:
         raise unknown_name_error("metric", name, known)
     return by_name[name.lower()]
+
+
+def _add_sizes(metrics: Sequence[str], sizes: Sizes) -> list[str]:
+    """The metrics, each that objects have by size followed by it for every size, unless they name some themselves.
+
+    Raises:
+        UsageError: none of them has sizes.
+    """
+    by_size = {m: [f"{m}_{name}" for name in sizes.names] for m in ("AP", "recall")}
+    named = {one for ones in by_size.values() for one in ones}
+    if named & set(metrics):
+        return list(metrics)
+    if not set(by_size) & set(metrics):
+        raise UsageError(
+            f"sizes change nothing of {', '.join(metrics)}; add AP, recall or {by_size['AP'][0]} to metrics"
+        )
+    return [one for metric in metrics for one in (metric, *by_size.get(metric, ()))]
+
+
+def _needs_confidence(metrics: Sequence[str], sizes: Sizes) -> bool:
+    known = robustness.measures(sizes)
+    return FIRST_FAILURE in metrics or any(known[m].needs_confidence for m in metrics if m in known)
+
+
+def _check_confidence(confidence: float, metrics: Sequence[str], sizes: Sizes) -> None:
+    robustness.check_confidence(confidence)
+    if not _needs_confidence(metrics, sizes):
+        raise UsageError(
+            f"confidence changes nothing of {', '.join(metrics) or 'AP'}; add recall, precision, F1 or first-failure to "
+            "metrics"
+        )
 
 
 def _known_metrics(sizes: Sizes) -> list[str]:

@@ -14,6 +14,7 @@ from robustbench_sgdm import corruption, datasets, training
 from robustbench_sgdm.config import ChecksConfig, CopyConfig, EvaluationConfig, ExportConfig, ScoringConfig
 from robustbench_sgdm.core.errors import DeviceError, IncompleteError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, format_duration_range, make_counter
+from robustbench_sgdm.core.untrusted_input import short_list
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.detectors import (
     Detector,
@@ -27,6 +28,7 @@ from robustbench_sgdm.store import CellStore, Run, Settings
 from robustbench_sgdm.sweep import (
     REPORT_SECONDS,
     Capacity,
+    ClassMatch,
     Executor,
     Plan,
     ProcessExecutor,
@@ -114,7 +116,10 @@ class Evaluation:
         check_corruptions(chosen, config.severity, config.engine, device)
         dataset = load_dataset(config).subset(config.fraction)
         shifted = {
-            name: load_dataset(replace(config, data=source, images=None, split="val")).subset(config.fraction)
+            # Under the shift's name: several are often called `val`.
+            name: replace(
+                load_dataset(replace(config, data=source, images=None, split="val")), name=name
+            ).subset(config.fraction)
             for name, source in expand_shifts(config.shifts).items()
         }
         smallest = min(dataset.images, key=lambda image: min(image.height, image.width))
@@ -406,6 +411,7 @@ def expand_shifts(shifts: Mapping[str, str | Path]) -> dict[str, str | Path]:
 
 def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset) -> None:
     """Reject detectors whose classes do not match the data; log what a user should know about the others."""
+    alike: dict[tuple[tuple[object, ...], ...], tuple[ClassMatch, list[str]]] = {}
     for entry in entries.values():
         detector = entry.detector
         match = match_detector(detector, dataset)
@@ -415,7 +421,10 @@ def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset) -> 
                 f"{len(match.unfound)} others; pass weights that were trained on such classes: --weights "
                 f"{detector.name}=FILE"
             )
-        for text in match.notes(detector.name, dataset.name):
+        key = tuple(map(tuple, (match.unmatched, match.unfound, match.alike)))
+        alike.setdefault(key, (match, []))[1].append(detector.name)
+    for match, models in alike.values():
+        for text in match.notes(short_list(models), dataset.name):
             _LOG.warning("%s", text)
 
 

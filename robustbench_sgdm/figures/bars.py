@@ -28,6 +28,7 @@ from robustbench_sgdm.figures.style import (
 from robustbench_sgdm.tables import format_interval, humanize
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
+_LEAST_GROUPS = 3  # of bars that a panel has room for: a single bar is no wall
 _NAMES = 1.4  # inches of names beside panels
 _PANELS, _MAX_COLUMNS = 5, 6  # of classes and of means beside each other
 _MAX_HEIGHT = 9.0  # inches of a page
@@ -189,6 +190,8 @@ def _bars(axis: Axes, rows: pd.DataFrame, groups: Sequence[str]) -> dict[str, An
     axis.set_xticks(range(len(groups)), [fonts.shorten(humanize(g), 2).replace(" ", "\n") for g in groups])
     if len(groups) > 7:
         axis.tick_params(axis="x", labelrotation=60)
+    if (spare := (_LEAST_GROUPS - len(groups)) / 2) > 0:
+        axis.set_xlim(-0.5 - spare, len(groups) - 0.5 + spare)
     axis.grid(axis="x", visible=False)
     axis.set_ylim(bottom=0)
     return handles

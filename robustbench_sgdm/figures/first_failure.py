@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures.figure_result import FigureResult
@@ -41,6 +42,7 @@ def draw_survival(survival: pd.DataFrame, columns: int = 0) -> Figure:
                     low, high = ([100.0, *own[end]] for end in ("low", "high"))
                     axis.fill_between(levels, low, high, color=looks[model]["color"], alpha=0.18, linewidth=0)
             axis.set_ylim(0, 102)
+            axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         name_lines(figure, axes, handles)
     return figure
 

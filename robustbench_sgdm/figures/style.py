@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
@@ -41,7 +42,7 @@ _METADATA = {  # removed: it names dates and versions, which would change the by
 
 
 PHOTO_DPI = 150
-"""Dots per inch of photographs in an SVG file."""
+"""Dots per inch of photographs in SVG and JPEG files."""
 
 PHOTO_EDGE = "#000001"
 """Black over photographs: unlike other lines it stays black in dark mode."""
@@ -203,15 +204,29 @@ def _png_to_jpeg(match: re.Match[str]) -> str:
     picture = Pillow.open(io.BytesIO(base64.b64decode(match[1])))
     if np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
         return match[0]
+    return data_uri(_to_jpeg(picture))
+
+
+def encode_jpeg(figure: Figure) -> bytes:
+    """A figure of photographs as JPEG, for PDF: there the images of an SVG would be stored uncompressed."""
+    canvas: Any = FigureCanvasAgg(figure)
+    figure.set_dpi(PHOTO_DPI)
+    canvas.draw()
+    return _to_jpeg(Pillow.fromarray(np.asarray(canvas.buffer_rgba())))
+
+
+def _to_jpeg(picture: Pillow.Image) -> bytes:
     buffer = io.BytesIO()
     # Not optimize=True: Pillow then fails on images of much noise, which need more than a byte per pixel.
     picture.convert("RGB").save(buffer, "JPEG", quality=88, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
 
 
-def data_uri(svg: str) -> str:
-    """SVG text as a data URI, for `src`."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def data_uri(content: bytes | str) -> str:
+    """SVG text or JPEG bytes as a data URI, for `src`."""
+    kind = "image/svg+xml" if isinstance(content, str) else "image/jpeg"
+    data = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def legend_above(figure: Figure, handles: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
 from robustbench_sgdm.core import escaping, glossary
+from robustbench_sgdm.core.constants import REPORT_POLICY
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import RunAnalysis, fonts
@@ -29,9 +30,6 @@ _GLOSSARY = (  # terms that every report explains
     *("seed group", "severity", "significant", "time ratio"),
 )
 _WHITESPACE = "\n\t"  # as good as a space in HTML
-_POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
-    "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
-)
 
 
 def write_report(
@@ -80,7 +78,7 @@ def write_report(
         "latencies": tables.latency_summary(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
-        "policy": _POLICY.format("'none'"),
+        "policy": REPORT_POLICY.format("'none'"),
         "page_size": page_size,
         "paper_fonts": [],
         "faces": [],
@@ -104,7 +102,13 @@ def write_report(
     context |= {
         "pages": {},
         "paper_fonts": paper.FONTS,
-        "sources": {one: figures.data_uri(image) for one, image in images.items()},
+        "sources": {
+            one.id: figures.data_uri(
+                figures.encode_jpeg(one.result.figure) if one.result.photographs else images[one.id]
+            )
+            for section in sections
+            for one in section.figures
+        },
     }
     document = paper.make_document(template, context, sections, page_size)
     run.files.write(pdf_path, document.write)
@@ -138,7 +142,7 @@ def _add_style_digest(text: str) -> str:
     """Allow the page its own style only, by its digest; a browser ignores any other."""
     style = text[text.index("<style>") + len("<style>") : text.index("</style>")]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    before, after = (str(escape(_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
+    before, after = (str(escape(REPORT_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
     return text.replace(before, after, 1)
 
 
@@ -183,6 +187,18 @@ def breakable(text: str, most: int) -> Markup:
     return Markup("").join(_break_word(word, most) if i % 2 else escape(word) for i, word in enumerate(words))
 
 
+def ends_apart(cell: str) -> Markup:
+    """A number and its interval, which the style may put below it.
+
+    >>> ends_apart("+2.10 [+0.90, +3.30]*"), ends_apart("a<b")
+    (Markup('+2.10 <span class="ends">[+0.90, +3.30]*</span>'), Markup('a&lt;b'))
+    """
+    number, space, ends = cell.partition(" ")
+    if not re.fullmatch(r"\[[^\[\]]+\]\*?", ends):
+        return escape(cell)
+    return Markup('{}{}<span class="ends">{}</span>').format(number, space, ends)
+
+
 def _break_word(word: str, most: int) -> Markup:
     pieces = [
         piece for part in re.split(r"(?<=[-_./,])", word) for piece in textwrap.wrap(part, most) if piece
@@ -209,6 +225,7 @@ def _template() -> jinja2.Template:
         "breakable": breakable,
         "short": lambda text, most: text if len(text) <= most else f"{text[: most - 1]}…",
         "is_dense": table_width.is_dense,
+        "ends_apart": ends_apart,
         "csv_uri": screen.csv_uri,
         "file_name": screen.file_name,
     }

@@ -4,13 +4,15 @@ A figure that does not fit where it belongs is made a little smaller, or moves t
 follows it fills this one. No heading is left alone at the end of a page, and no table with only a row or two.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 _LEAST_ROWS = 3  # of a table, before and after a cut
 _WHOLE = 14  # rows up to which a table is cut only where a third of a page would stay empty
-_MOST_WAITING = 2  # figures that move to the next page, before the page ends for them
+_HALF = 0.45  # of a page
+_MOST_WAITING = 3  # figures that move to the next page, before the page ends for them
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,25 @@ class _Layout:
             self.end_page()
 
     def place_text(self, block: Block, following: Sequence[Block]) -> None:
-        """Place a text where something that belongs to it has room below it: a figure, or the start of what follows."""
-        figure = following[0] if following and following[0].kind == "figure" and not self.waiting else None
-        others = [one for one in following if one.kind != "figure"]
-        needed = [_start(others[0], self.capacity)] if others else []
-        if figure is not None:
-            needed.append(figure.height - figure.image * (1 - figure.least))
-        while block.height + min(needed, default=0.0) > self.room and self.pages[-1]:
+        """Place a text where something that belongs to it has room below it: a figure, or the start of a table."""
+        own = list(itertools.takewhile(lambda one: one.kind != "text", following))
+        figures = [one for one in own if one.kind == "figure"]
+        others = [one for one in own if one.kind != "figure"]
+        while self.pages[-1] and not self._takes_text(block, figures, others):
             self.end_page()
         self.put(Placed(block.id, block.height))
+
+    def _takes_text(self, block: Block, figures: Sequence[Block], others: Sequence[Block]) -> bool:
+        room = self.room - block.height
+        if room < 0 or not (figures or others):
+            return room >= 0
+        if others and _start(others[0], self.capacity) <= room:
+            return True
+        first = figures[0] if figures and not self.waiting else None
+        if first is not None and first.height - first.image * (1 - first.least) <= room:
+            return True
+        # Its figures alone come pages later: better than a page that stays half empty, worse than a fuller one.
+        return bool(figures) and self.room > _HALF * self.capacity
 
     def place_rows(self, block: Block) -> None:
         first, count = 0, len(block.rows)

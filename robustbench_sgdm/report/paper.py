@@ -28,7 +28,7 @@ _MARGINS, _SIDE = (
     32 * 72 / 25.4,
     15 * 72 / 25.4,
 )  # points above and below a page's content, and beside it; as in `report.css`
-_SLACK = 8.0  # points of a page that stay free
+_SLACKS = (8.0, 32.0)  # points of a page that stay free; the second where the first was too little
 _LONG_PAGE = 400_000  # points
 _MAX_ENTRIES = 1100  # of a list: a run has a thousand models or corruptions
 _LEAST = {False: 0.85, True: 0.7}  # scale of a figure: letters stay readable; photographs have few
@@ -89,13 +89,17 @@ def make_document(
     more: dict[str, Any] = {"pages": {}, "tightness": _fit_first_page(template, draft, page_size)}
     if not context["summary_only"]:
         blocks = _blocks(sections[1:])
-        layout = fill_pages(
-            _measure(template, draft, blocks, page_size), PAGE_SIZES[page_size][1] - _MARGINS - _SLACK
-        )
-        more |= {"layout": layout, "blocks_by_id": {one.id: one for one in blocks}}
-        more["pages"] = _page_numbers(layout, blocks, sections[0])
-    html = _html(template, {**context, **more})
-    writer = pypdf.PdfWriter(clone_from=io.BytesIO(render_pdf(html, page_size)))
+        measured = _measure(template, draft, blocks, page_size)
+        more |= {"blocks_by_id": {one.id: one for one in blocks}}
+    for slack in _SLACKS:
+        if not context["summary_only"]:
+            layout = fill_pages(measured, PAGE_SIZES[page_size][1] - _MARGINS - slack)
+            more |= {"layout": layout, "pages": _page_numbers(layout, blocks, sections[0])}
+        document = render_pdf(_html(template, {**context, **more}), page_size)
+        writer = pypdf.PdfWriter(clone_from=io.BytesIO(document))
+        # A part of a table may be a line higher than measured; its page would overflow into one that no number counts.
+        if len(writer.pages) <= 1 + len(more.get("layout", ())):
+            break
     name, text = pypdf.generic.NameObject, pypdf.generic.TextStringObject
     writer.root_object[name("/Lang")] = text("en")
     shown = pypdf.generic.DictionaryObject({name("/DisplayDocTitle"): pypdf.generic.BooleanObject(True)})

@@ -19,7 +19,8 @@ _DARK = {  # of lines and letters, as `plots.mplstyle` has them
 
 def data_uri(svg: str) -> str:
     """A figure for `src`: SVG text, which then follows light and dark."""
-    return figures.data_uri(svg.replace("<defs>", f"<style>{_dark_style()}</style><defs>", 1))
+    style = _dark_style(is_photograph="data:image/jpeg" in svg)
+    return figures.data_uri(svg.replace("<defs>", f"<style>{style}</style><defs>", 1))
 
 
 def csv_uri(table: Table) -> str:
@@ -37,13 +38,14 @@ def file_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:80] or "table"
 
 
-def _dark_style() -> str:
+def _dark_style(*, is_photograph: bool) -> str:
     """Rules for matplotlib's SVG, whose colours are in `style` attributes: letters, lines and grounds turn."""
     rules = [f"svg{{fill:{_DARK_TEXT}}}", _rule('path[style*="fill: #ffffff"]', "fill", _DARK_PAGE)]
     lifted = {color: palette.lift(color) for color in palette.MODEL_COLORS}
     for old, new in {**_DARK, **lifted}.items():
         rules += [_rule(f'[style*="{what}: {old}"]', what, new) for what in ("fill", "stroke")]
-    rules.append("image{filter:brightness(.85)}")
+    if is_photograph:  # not of maps, whose numbers are dark or light by the colour below them
+        rules.append("image{filter:brightness(.85)}")
     return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 

@@ -21,7 +21,7 @@ LONG_CELL = 40
 LONG_NAME = 24
 """Characters from which a row's name wraps."""
 
-HEAD_WORD = 12
+HEAD_WORD = 14
 """Characters from which a word in a column's head wraps."""
 
 _NORMAL, _DENSE = (7.2, 8.4), (6.3, 5.2)  # points of a letter, and beside each column; see `report.css`

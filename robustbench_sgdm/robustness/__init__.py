@@ -38,6 +38,7 @@ from robustbench_sgdm.robustness.mean_curve import mean_curve
 from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
 from robustbench_sgdm.robustness.operating_point import (
     PooledBoxes,
+    check_confidence,
     confusion_matrix,
     operating_confidences,
     pool_boxes,
@@ -80,6 +81,7 @@ __all__ = [
     "calibration",
     "calibration_bins",
     "check_comparable",
+    "check_confidence",
     "class_intervals",
     "class_scores",
     "confusion_matrix",

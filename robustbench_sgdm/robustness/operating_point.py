@@ -45,8 +45,7 @@ def operating_confidences(run: Run, confidence: float | None = None) -> dict[str
         DataError: no ground truth.
     """
     if confidence is not None:
-        if not 0 <= confidence <= 1:
-            raise UsageError(f"confidence {confidence} is outside [0, 1]; 0.25 is usual")
+        check_confidence(confidence)
         return dict.fromkeys(run.manifest.models, confidence)
     clean = {
         cell.model: cell
@@ -60,6 +59,16 @@ def operating_confidences(run: Run, confidence: float | None = None) -> dict[str
         matches = match_detections(truth, run.store.read_detections(cell), IOU_THRESHOLDS[:1])
         found[model] = best_confidence(matches, objects)
     return found
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that no box can have.
+
+    Raises:
+        UsageError: it is outside [0, 1].
+    """
+    if not 0 <= confidence <= 1:
+        raise UsageError(f"confidence {confidence:g} is outside [0, 1]; 0.25 is usual")
 
 
 def why_undefined(confidences: Mapping[str, float], sizes: Sizes = COCO_SIZES) -> dict[str, dict[str, str]]:

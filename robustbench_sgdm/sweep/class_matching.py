@@ -29,20 +29,25 @@ class ClassMatch:
     unfound: Sequence[str]
     alike: Sequence[tuple[str, str]]
 
-    def notes(self, model: str, data: str) -> list[str]:
-        """What a user should know, a sentence each."""
+    def notes(self, models: str, data: str) -> list[str]:
+        """What a user should know, a sentence each.
+
+        Args:
+            models: names of the detectors that match in this way.
+            data: name of the data set.
+        """
         notes = []
         if self.unmatched:
             notes.append(
-                f"{model} knows {_classes(self.unmatched)} that {data} does not have; their boxes are dropped: "
-                f"{short_list(self.unmatched, 100)}"
+                f"{_classes(self.unmatched)} of {models} not in {data}; their boxes are dropped: "
+                f"{short_list(self.unmatched)}"
             )
         if self.unfound:
             notes.append(
-                f"{data} has {_classes(self.unfound)} that {model} does not know; where they have boxes they count as "
-                f"AP 0: {short_list(self.unfound, 100)}"
+                f"{_classes(self.unfound)} of {data} unknown to {models}; where they have boxes they count as AP 0: "
+                f"{short_list(self.unfound)}"
             )
-        return [*notes, *self._alike_notes(model)]
+        return [*notes, *self._alike_notes(models)]
 
     def describe(self, model: str) -> dict[str, list[str]]:
         """For the manifest: plain types; empty where every class has its equal."""
@@ -56,7 +61,9 @@ class ClassMatch:
     def _alike_notes(self, model: str) -> list[str]:
         pairs = [f"{theirs} for {ours}" for theirs, ours in self.alike]
         return (
-            [f"{model} spells classes differently from the data: {short_list(pairs, 100)}"] if pairs else []
+            [f"class names of {model} spelled differently from the data: {short_list(pairs, 100)}"]
+            if pairs
+            else []
         )
 
 

@@ -214,8 +214,9 @@ class ScoreTables:
             *(["P", "rPC"] if self._first else []),
         ]
         baselines = ", ".join(dict.fromkeys(baseline for baseline, _ in self.pairs))
+        better = " (lower is better)" if lower_is_better(metric) else ""
         return Table(
-            f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}",
+            f"Ranking by {statistic} of {metric}{f' under {describe_set(self._first)}' if self._first else ''}{better}",
             columns,
             rows,
             [

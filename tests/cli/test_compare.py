@@ -182,6 +182,10 @@ def test_measures_first_failures_classes_and_sizes(
     assert {"recall", "D-ECE"} <= set(rows["metric"]) and "AP" not in set(rows["metric"])
     failures = rows[rows["statistic"] == "first-failure"]
     assert set(failures["unit"]) == {"object", "image"} and set(failures["rule"]) == {"first", "lasting"}
+    code, out, err = command(*words, "--sizes", "0,32,inf", "--format", "csv")
+    assert code == 0 and {"recall", "recall_0-32", "recall_32-inf"} <= set(
+        pd.read_csv(io.StringIO(out))["metric"]
+    ), err
     code, out, err = command(*words, "--by-class", "--sizes", "0,32,inf", "--metric", "recall_0-32")
     assert code == 0 and "recall by class (%)" in out and "recall_0-32 (%)" in out, err
     assert "Operating confidence" in out and "Severity at which an object is first lost" in out
@@ -200,6 +204,10 @@ def test_measures_first_failures_classes_and_sizes(
         assert code == 2 and expected in err and "Traceback" not in err, err
     assert command(*words, "--max-drop", "d-ece=0", "--drops", "any")[0] in (0, 3)
     assert command(*words, "--fail-under", "recall=101")[0] == 3
+    code, _, err = command("compare", str(scored[0]), "--metrics", "F1,first-failure", "--sizes", "0,16,inf")
+    assert code == 2 and "sizes change nothing of F1, first-failure" in err
+    code, _, err = command("compare", str(scored[0]), "--confidence", "0.3")
+    assert code == 2 and "confidence changes nothing of AP" in err
     own_sizes = ("--sizes", "0,32,inf", "--metric", "recall_0-32", "--fail-under", "recall_0-32=101")
     assert command(*words, *own_sizes)[0] == 3
 

@@ -100,6 +100,30 @@ def test_weights_that_hold_code_are_refused_and_not_run(
     assert code == 1 and "--trust-weights" in text and not (tmp_path / "ran").exists()
 
 
+def test_shifted_data_have_the_name_of_the_shift_and_models_share_a_warning(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_coco: Path,
+    photographs: list[NDArray[np.uint8]],
+    coco_of: Callable[..., Path],
+) -> None:
+    """Both data sets are a `val.json`."""
+    categories = [{"id": 1, "name": "unicorn"}, {"id": 2, "name": "horse"}]
+    shifted = coco_of(tmp_path / "night", photographs, categories=categories)
+    (tmp_path / "shift_test_models.py").write_text(
+        "import robustbench_sgdm as rb\n\n\ndef made(name):\n"
+        "    return rb.wrap_detector(lambda images: [], classes=['cat', 'fish'], name=name, fingerprint=name)\n\n\n"
+        "def one():\n    return made('one')\n\n\ndef two():\n    return made('two')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    models = "shift_test_models:one,shift_test_models:two"
+    words = ["run", "--data", str(tiny_coco), "--shift", f"dark={shifted}", "--project", str(tmp_path)]
+    code, text = outcome(capsys, monkeypatch, *words, "--model", models)
+    assert code == 2 and "one and dark share no class name" in text
+    assert text.count("1 class of one, two not in val; their boxes are dropped: fish") == 1
+
+
 @pytest.mark.parametrize(
     ("first", "message"), [("thing", "share no class name"), ("mug", "--weights yolov8n=FILE")]
 )

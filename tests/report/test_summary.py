@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import robustbench_sgdm as rb
 from robustbench_sgdm import robustness, tables
 from robustbench_sgdm.core.constants import BENCHMARK
 from robustbench_sgdm.core.errors import DataError
@@ -116,6 +117,18 @@ def test_a_single_model_is_ranked_by_what_it_loses(analysis: RunAnalysis) -> Non
         assert one.value == pytest.approx(clean - mean) and one.low < one.value < one.high
     assert [one.value for one in ranking.values] == sorted(one.value for one in ranking.values)
     assert not summary.verdicts and not summary.reason and not summary.flips
+    (mean,) = summary.means.loc[summary.means["statistic"] == "mPC", "estimate"]
+    assert summary.answer.startswith(f"base has a mean AP of {mean:.2f} [")
+
+
+def test_three_models_without_a_named_baseline_have_one_answer(tmp_path: Path) -> None:
+    """Their ranking: in the summary, in the run's verdicts and in the terminal's lines; no pair has a verdict."""
+    run = make_run(tmp_path, "open", ["a", "b", "c"], {"fog": (1, 3)}, images=6, resamples=True)
+    run = rewrite(run, models={name: {"baseline": None} for name in ("a", "b", "c")})
+    analysis = RunAnalysis(run)
+    assert run.has_default_baseline and analysis.summary.verdicts == analysis.verdicts == []
+    assert rb.Run(run).verdicts() == [analysis.summary.answer]
+    assert [v.model for v in RunAnalysis(run.against("a")).summary.verdicts] == ["b", "c"]
 
 
 def test_flips_are_named_in_both_directions(analysis: RunAnalysis) -> None:

@@ -1,4 +1,4 @@
-"""What one driver and its disk can take: its costs a unit, measured, and many workers, simulated from them.
+"""What one driver can schedule, and store where workers do not: its costs, measured, and many workers, simulated.
 
 The processor's time hardly depends on who else uses the machine; the clock's does. The simulation models the loop
 of `sweep/executors/scheduler.py`, its writer threads and its workers as queues in virtual time. Nothing in it is
@@ -16,17 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_sgdm.datasets import Dataset, Image
 from robustbench_sgdm.scoring import Scorer
 from robustbench_sgdm.store import Cell, CellStore, Settings
 from robustbench_sgdm.sweep import score_cell
-from robustbench_sgdm.sweep.executors.base import UnitOutcome
+from robustbench_sgdm.sweep.executors.base import Stored
 from robustbench_sgdm.sweep.executors.scheduler import (
     PREFETCH_PER_WORKER,
     WRITER_THREADS,
@@ -35,7 +37,7 @@ from robustbench_sgdm.sweep.executors.scheduler import (
 )
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 SHARD, MODELS, SEVERITIES, CORRUPTIONS = 32, 10, 5, 19
@@ -53,19 +55,25 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a unit costs the driver (s).
+    """What a unit costs (s).
 
     Attributes:
-        deal: taking a unit's report, in the one thread that has the interpreter.
-        store: writing its shards, in a storing thread; `threads` of them work at once.
-        score: merging and scoring a cell, per image, while every thread does.
+        deal: the driver, taking a unit's shards, in the one thread that has the interpreter.
+        count: the driver, taking the news that a worker has stored them.
+        write: a worker, writing its shards.
+        store: the driver, writing its shards, in a storing thread; `threads` of them work at once.
+        score: merging and scoring a cell, per image.
         threads: that store.
+        size: bytes of its shards.
     """
 
     deal: float
+    count: float
+    write: float
     store: float
     score: float
     threads: int
+    size: int
 
 
 class _Answers:
@@ -79,17 +87,23 @@ class _Answers:
     def has_capacity(self) -> bool:
         return True
 
-    def submit(self, _: WorkUnit) -> Future[UnitResult]:
+    def submit(self, _: Task) -> Future[UnitResult]:
         done: Future[UnitResult] = Future()
         done.set_result(pickle.loads(self._answer))
         return done
 
 
 class _Nowhere:
+    store = CellStore(Path("nowhere"))
+    scorer: Any = None
+
     def should_run(self, _: WorkUnit) -> bool:
         return True
 
-    def submit(self, unit: WorkUnit, outcome: UnitOutcome) -> None:
+    def submit(self, *_: object) -> list[Cell]:
+        return []
+
+    def score(self, cell: Cell) -> None:
         pass
 
 
@@ -108,24 +122,28 @@ def _costs() -> Costs:
     answer = pickle.dumps(UnitResult({cell: {k: v.copy() for k, v in shard.items()} for cell in cells}, 4))
     worker = Worker({}, {}, Settings("cpu", "torch", 0, 4))
     events: EventQueue = SimpleQueue()
-    dealt = _processor(lambda: run_scheduled(units, _Answers(answer), worker, _Nowhere(), events)) / len(
-        units
+    dealt, counted = (
+        _processor(partial(run_scheduled, units, _Answers(one), worker, _Nowhere(), events)) / len(units)
+        for one in (answer, pickle.dumps(UnitResult(Stored(), 4)))
     )
     with tempfile.TemporaryDirectory() as folder:
         store = CellStore(Path(folder))
         written = _processor(lambda: _write(store, cells, shard, range(8))) / 8
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) // 8
         threads = {n: _in_threads(store, cells, shard, n) for n in sorted({1, WRITER_THREADS, 8})}
         scored = _score(store, 2_000)
     print("\nthe driver, a unit of 32 images x 50 cells x 100 boxes:")
     print(f"  deal and unpack           {1e3 * dealt:8.2f} ms of the processor ({len(answer) / 1e6:.1f} MB)")
-    print(f"  write its 50 shards       {1e3 * written:8.2f} ms of the processor")
+    print(f"  count it, stored by a worker {1e3 * counted:5.2f} ms of the processor")
+    print(f"  write its 50 shards       {1e3 * written:8.2f} ms of the processor ({size / 1e6:.1f} MB)")
     for count, took in threads.items():
         print(
             f"                            {1e3 * took:8.2f} ms on the clock, {count} threads writing units at once"
         )
     print(f"  merge and score a cell    {1e3 * scored:8.3f} ms of the processor an image")
-    crowded = WRITER_THREADS / min(WRITER_THREADS, available_cores())  # threads that score share the cores
-    return Costs(dealt, threads[WRITER_THREADS] * WRITER_THREADS, scored * crowded, WRITER_THREADS)
+    return Costs(
+        dealt, counted, written, threads[WRITER_THREADS] * WRITER_THREADS, scored, WRITER_THREADS, size
+    )
 
 
 def _write(store: CellStore, cells: Sequence[Cell], shard: dict[str, Any], numbers: Sequence[int]) -> None:
@@ -204,33 +222,46 @@ def _simulated(costs: Costs, prediction: float) -> None:
     )
     print(f"a worker takes {unit:.1f} s a unit, as recorded above, or a twentieth of it (what if: a GPU)")
     print(
-        "     images   workers       worker   predictions/s    time (h)   workers busy   driver busy   disk busy"
+        "  stored by    images   workers       worker   predictions/s    time (h)   workers busy   driver busy"
+        "   storing threads busy   MB/s to the disk"
     )
-    for images in (5_000, 1_000_000):
-        for faster, name in ((1, "recorded"), (20, "20 x")):
-            for workers in (1, 10, 100, 1_000):
-                shards = -(-images // SHARD)
-                took, busy = simulate(costs, unit / faster, shards, CORRUPTIONS, images, workers)
-                rate = images * CORRUPTIONS * CELLS / took
-                shares = "".join(f"{100 * b / took:13.0f} %" for b in busy)
-                print(f"{images:11,d} {workers:9,d} {name:>12s} {rate:15,.0f} {took / 3600:11.2f}{shares}")
+    for stores in ("worker", "driver"):
+        for images in (5_000, 1_000_000):
+            for faster, name in ((1, "recorded"), (20, "20 x")):
+                for workers in (1, 10, 100, 1_000):
+                    shards = -(-images // SHARD)
+                    took, busy = simulate(
+                        costs, unit / faster, shards, images, workers, by_workers=stores == "worker"
+                    )
+                    rate = images * CORRUPTIONS * CELLS / took
+                    shares = "".join(f"{100 * b / took:13.0f} %" for b in busy)
+                    disk = 2 * CORRUPTIONS * shards * costs.size / took / 1e6  # as shards, and merged
+                    print(
+                        f"{stores:>11s} {images:9,d} {workers:9,d} {name:>12s} {rate:15,.0f} {took / 3600:11.2f}"
+                        f"{shares}{disk:19,.0f}"
+                    )
 
 
 def simulate(
-    costs: Costs, unit: float, shards: int, corruptions: int, images: int, workers: int
+    costs: Costs, unit: float, shards: int, images: int, workers: int, *, by_workers: bool
 ) -> tuple[float, tuple[float, float, float]]:
-    """Deal `corruptions * shards` units to workers in virtual time.
+    """Deal the units of all corruptions to workers in virtual time.
 
     A worker goes on with its next unit at once, while fewer than three units a worker are held. A unit that is done goes
-    to the driver, which takes one at a time; then to the storing thread that is free first, which scores the cells of
-    a corruption with its last unit. Durations of units vary by a tenth. That all of the driver's threads share its
-    cores is left out.
+    to the driver, which takes one at a time. `by_workers`: it is stored by then, and with the last unit of a corruption
+    its cells go to the workers that are free first, to be scored. Else the unit goes to the storing thread that is free
+    first, which scores the cells. Durations of units vary by a tenth. That all of the driver's threads share its cores
+    counts for scoring alone; that workers share a disk does not count.
 
     Returns:
         seconds in all, and how long workers (on average), driver and storing threads (on average) worked.
     """
     draw = np.random.default_rng(0)
-    durations = unit * np.clip(draw.normal(1, 0.1, corruptions * shards), 0.5, 1.5)
+    durations = unit * np.clip(draw.normal(1, 0.1, CORRUPTIONS * shards), 0.5, 1.5)
+    if by_workers:
+        return _by_workers(costs, durations + costs.write, shards, costs.score * images, workers)
+    # Threads that score share the cores.
+    score = costs.score * images * CELLS * costs.threads / min(costs.threads, available_cores())
     left = deque(durations.tolist())
     running = [left.popleft() for _ in range(min(workers, len(left)))]  # when each unit at work is done
     heapq.heapify(running)
@@ -243,7 +274,7 @@ def simulate(
         now = heapq.heappop(running)
         driver = max(driver, now) + costs.deal
         begun = max(heapq.heappop(storing), driver)
-        work = costs.store + (CELLS * costs.score * images if number % shards == shards - 1 else 0)
+        work = costs.store + (score if number % shards == shards - 1 else 0)
         heapq.heappush(storing, begun + work)
         heapq.heappush(held, begun + work)
         disk, end = disk + work, max(end, begun + work)
@@ -255,6 +286,28 @@ def simulate(
             heapq.heappush(running, start + left.popleft())
     total = len(durations)
     return end, (float(durations.sum()) / workers, total * costs.deal, disk / costs.threads)
+
+
+def _by_workers(
+    costs: Costs, durations: NDArray[np.float64], shards: int, score: float, workers: int
+) -> tuple[float, tuple[float, float, float]]:
+    """See `simulate`; `score` is that of a cell (s)."""
+    free = [0.0] * workers  # when each is
+    end = work = 0.0
+    cells = 0  # that wait for a worker
+    for number, duration in enumerate(durations.tolist()):
+        for _ in range(cells):
+            heapq.heappush(free, max(heapq.heappop(free), end) + score)
+        work, cells = work + cells * score + duration, 0
+        done = heapq.heappop(free) + duration
+        heapq.heappush(free, done)
+        end = max(end, done)  # the last of the units so far: only then has a cell all its shards
+        if number % shards == shards - 1:
+            cells = CELLS
+    for _ in range(cells):
+        heapq.heappush(free, max(heapq.heappop(free), end) + score)
+    driver = (len(durations) + CORRUPTIONS * CELLS) * costs.count
+    return max(*free, driver), ((work + cells * score) / workers, driver, 0.0)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Comparison:
         """Check what can be checked before anything is resampled.
 
         Raises:
-            UsageError: an unknown metric, sizes that none of the metrics has, or a confidence outside [0, 1] or that none of
-                them depends on.
+            UsageError: an unknown metric, sizes that none of the metrics has, or a confidence that is outside [0, 1]
+                or that none of them depends on.
             DataError: a run without a complete cell.
         """
         sizes = COCO_SIZES if config.sizes is None else Sizes.parse(config.sizes)
@@ -336,7 +336,8 @@ def _check_confidence(confidence: float, metrics: Sequence[str], sizes: Sizes) -
     robustness.check_confidence(confidence)
     if not _needs_confidence(metrics, sizes):
         raise UsageError(
-            f"confidence changes nothing of {', '.join(metrics) or 'AP'}; add recall, precision, F1 or first-failure to metrics"
+            f"confidence changes nothing of {', '.join(metrics) or 'AP'}; add recall, precision, F1 or first-failure to "
+            "metrics"
         )
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sgdm import __version__, robustness, tables
-from robustbench_sgdm.core import atomic_io, escaping, resources
-from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.core import escaping, resources
+from robustbench_sgdm.core.constants import CLEAN, REPORT_POLICY
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.progress import Progress, make_counter, no_progress
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.untrusted_input import escape_control_chars, short_repr
 from robustbench_sgdm.report.templates import load_template
 from robustbench_sgdm.robustness import BootstrapSamples, CorruptionSet, Intervals
@@ -28,12 +29,16 @@ from robustbench_sgdm.store import ModelInfo, Run, is_run, list_runs
 
 _MEAN = CorruptionSet((("mean", 1.0),))  # stands for the set of a group, whose mean is one cell here
 _MOST_REPORT = 64 * 2**20  # bytes
+# Byte by byte: after any other character before the policy, a browser would have begun the page's body, and would
+# not follow a policy there.
 _REPORT = re.compile(
-    rb'\s*<!doctype html>\s*<html lang="en">\s*<head>\s*<meta charset="utf-8">\s*<meta http-equiv='
-    rb'"Content-Security-Policy" content="([^"<>]*)">',
-    re.IGNORECASE,
+    rb'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" '
+    rb'content="([^"]*)">'
 )
-_ORDER = re.compile(rb"http-equiv", re.IGNORECASE)  # its value may be written in entities, its name not
+_POLICY = re.compile(re.escape(REPORT_POLICY).replace(r"\{\}", r"'sha256-[\w+/=]+'"), re.ASCII)
+# What a policy does not stop: redirects, and connections that a link prepares. A value may be written in entities,
+# a name not.
+_REACHES = re.compile(rb"http-equiv|<link", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +125,7 @@ class Group:
         return whole, reasons
 
     def table(self) -> pd.DataFrame:
-        """A row for each network, the best first; see `columns`."""
+        """A row for each network, the best first, those without a rank last: `entry`, `why`, `_COLUMNS`."""
         column = robustness.METRICS.index(self.metric)
         ranked = {f"{number}": entry for number, entry in enumerate(self.entries) if entry.trainings}
         intervals = Intervals(
@@ -142,15 +147,22 @@ class Group:
         numbers = intervals.table(sets=[_MEAN]).set_index(["model", "statistic"])
         rows = []
         for rank in ranks.to_dict("records"):
-            row = {key: rank[key] for key in ("place", "first", "last")} | {"entry": ranked[rank["model"]]}
+            row = {key: rank[key] for key in ("place", "first", "last")}
+            row |= {"entry": ranked[rank["model"]], "why": ""}
             for statistic in ("mPC", "P", "rPC"):
                 one = numbers.loc[(rank["model"], statistic)]
                 row |= {f"{statistic}{suffix}": one[key] for suffix, key in _NUMBERS.items()}
             rows.append(row)
-        rows += [{"entry": entry} for entry in self.entries if not entry.trainings]
-        return pd.DataFrame(rows, columns=["entry", *_COLUMNS])
+        shown = [row["entry"] for row in rows]
+        rows += [
+            {"entry": entry, "why": f"no {self.metric} in some cells" if entry.trainings else _MISSING}
+            for entry in self.entries
+            if entry not in shown
+        ]
+        return pd.DataFrame(rows, columns=["entry", "why", *_COLUMNS])
 
 
+_MISSING = "cells are missing; run the same command again to resume"
 _NUMBERS = {"": "estimate", "_low": "low", "_high": "high"}
 _COLUMNS = ["place", "first", "last", *(f"{s}{end}" for s in ("mPC", "P", "rPC") for end in _NUMBERS)]
 
@@ -197,17 +209,18 @@ def write_leaderboard(
         why = "; ".join(reasons) or "there is none"
         raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
     reports: dict[Path, str] = {}
+    files = SafeDirectory(out)  # which may lie among runs of somebody else's
     unread, shown = list(reasons), []
     for group in ordered:
         rows = group.table().to_dict("records")
         for row in rows:
             for run in row["entry"].runs:
                 if run.path not in reports:
-                    reports[run.path] = _copy_report(run, out, len(reports), reasons)
+                    reports[run.path] = _copy_report(run, files, len(reports), reasons)
             row["links"] = [(run.path.name, reports[run.path]) for run in row["entry"].runs]
         shown.append((group, rows))
-    atomic_io.write_text(out / "leaderboard.csv", escaping.csv(_frame(shown)))
-    atomic_io.write_text(out / "index.html", _page(shown, unread))
+    files.write_text("leaderboard.csv", escaping.csv(_frame(shown)))
+    files.write_text("index.html", _page(shown, unread))
     return out / "index.html", reasons
 
 
@@ -266,8 +279,8 @@ def _only(samples: BootstrapSamples, column: int) -> BootstrapSamples:
     return BootstrapSamples.map(lambda values: values[..., column : column + 1], samples)
 
 
-def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
-    """Copy a run's report into the folder; gives its address there, or nothing with a reason."""
+def _copy_report(run: Run, files: SafeDirectory, number: int, reasons: list[str]) -> str:
+    """Copy a run's report into the page's folder; gives its address there, or nothing with a reason."""
     try:
         content = run.files.read_bytes("report.html", _MOST_REPORT + 1)
         if len(content) > _MOST_REPORT or not _is_inert(content):
@@ -284,22 +297,16 @@ def _copy_report(run: Run, out: Path, number: int, reasons: list[str]) -> str:
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]
-    atomic_io.write_bytes(out / "reports" / f"{number + 1}-{name}.html", content, sync=False)
+    files.write_bytes(f"reports/{number + 1}-{name}.html", content, sync=False)
     return f"reports/{number + 1}-{name}.html"
 
 
 def _is_inert(content: bytes) -> bool:
-    """Whether a page begins with a policy by which no browser runs, sends or fetches anything, and has no redirect."""
+    """Whether a page begins with a report's policy, by which no browser runs, sends or fetches anything."""
     match = _REPORT.match(content)
-    if match is None or _ORDER.search(content, match.end()):
+    if match is None or _REACHES.search(content, match.end()):
         return False
-    policy = html.unescape(match[1].decode("latin-1")).lower()
-    parts = {name: value for name, _, value in (one.strip().partition(" ") for one in policy.split(";"))}
-    closed = ("default-src", "base-uri", "form-action")
-    return all(parts.get(name) == "'none'" for name in closed) and not any(
-        name.startswith("script") or "http" in value or "*" in value or "unsafe" in value
-        for name, value in parts.items()
-    )
+    return bool(_POLICY.fullmatch(html.unescape(match[1].decode("latin-1"))))
 
 
 def _frame(shown: Sequence[tuple[Group, Sequence[Mapping[Any, Any]]]]) -> pd.DataFrame:

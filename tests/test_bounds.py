@@ -23,11 +23,12 @@ from PIL import Image as Pillow
 
 from robustbench_sgdm import datasets, listings
 from robustbench_sgdm.core import resources, untrusted_input
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.datasets import Image, image_decoding, image_headers
 from robustbench_sgdm.detectors.ultralytics import architecture
-from robustbench_sgdm.robustness import matching
+from robustbench_sgdm.robustness import BootstrapSamples, Intervals, matching, rank_networks
 from robustbench_sgdm.store import GroundTruth, Run, list_runs, read_logs
 from robustbench_sgdm.store.csv_files import parse_csv
 from robustbench_sgdm.store.parquet import read_frame
@@ -533,6 +534,18 @@ def test_a_manifest_names_what_tables_can_hold(
                 Run.open(run)
         else:
             readers.use_run(run)
+
+
+def test_a_thousand_networks_are_ranked() -> None:
+    """Of which there are half a million pairs."""
+    rng, none = np.random.default_rng(0), np.empty((0, 1))
+    cells = {
+        f"m{n}": {(CLEAN, 0.0): BootstrapSamples(rng.uniform(20, 40, 1), none, none)} for n in range(1000)
+    }
+    made = Intervals(cells, {}, [], {name: [name] for name in cells}, metrics=["AP"])
+    with within(500, 30):
+        ranks = rank_networks(made, "AP", None)
+    assert len(ranks) == 1000 and set(ranks["place"]) == {1}
 
 
 def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

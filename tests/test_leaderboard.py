@@ -1,20 +1,25 @@
 """The static leaderboard: comparable runs ranked together, others apart, broken ones named, strangers' texts inert."""
 
 import html
+import math
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import html5lib
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import robustbench_sgdm as rb
 from robustbench_sgdm import leaderboard, robustness
-from robustbench_sgdm.core.errors import DataError, UsageError
+from robustbench_sgdm.core.constants import METRICS
+from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import Run
 from tests.support.synthetic_runs import make_run, rewrite, write_samples
@@ -153,6 +158,14 @@ def test_a_model_without_all_its_cells_is_named_without_a_rank_until_a_run_has_t
         b"<script>alert(1)</script>",
         report(POLICY.replace("base-uri 'none'; ", "")),
         report(f"{POLICY}; script-src 'unsafe-inline'"),
+        report(f"default-src * 'unsafe-inline'; {POLICY}"),  # of two, the first counts
+        report(f"default-src\t*; {POLICY}"),
+        report("\xa0" + POLICY),  # no directive of this name
+        report(POLICY.replace("img-src data:", "img-src example.org")),
+        report(POLICY.replace("'sha256-x'", "'sha256-x' 'self'")),
+        report().replace(b"<!doctype html>\n", b"<!doctype html>\v"),  # which begins the body
+        report().replace(b"<head>\n", b"<head>\xc2\xa0"),
+        report(body='<LINK rel="preconnect" href="//example.org">'),
         report(POLICY.replace("data:", "https:")),
         report(body='<meta http-equiv="refresh" content="0;url=//x">'),
         report(body='<meta http-equiv="&#114;efresh" content="0;url=//x">'),
@@ -165,6 +178,52 @@ def test_a_report_that_a_browser_could_run_is_not_copied(
     page, reasons = rb.write_leaderboard([runs[0].path], tmp_path / "site")
     assert "is not a report of this version" in reasons[0]
     assert 'href="reports' not in page.read_text("utf-8") and not (page.parent / "reports").exists()
+
+
+@pytest.mark.parametrize("name", ["reports", "index.html"])
+def test_no_link_in_the_folder_is_followed(runs: list[Run], tmp_path: Path, name: str) -> None:
+    """The folder may lie among runs of somebody else's."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / name).symlink_to(tmp_path / "outside" / ("index.html" if "." in name else ""))
+    with suppress(UnsafeFileError):  # of a folder; a file is replaced
+        rb.write_leaderboard([runs[0].path], tmp_path / "site")
+        assert not (tmp_path / "site" / name).is_symlink()
+    assert not [*(tmp_path / "outside").iterdir()]
+
+
+def claim(run: Run, other: Run, model: str, score: float | None) -> Run:
+    """The run says that its model has the cells of another run's, and these scores of them."""
+    keys = {(c.corruption, c.severity): c.key for c in other.cells if c.model == model}
+    cells = [replace(c, key=keys[c.corruption, c.severity]) if c.model == model else c for c in run.cells]
+    changed = rewrite(run, cells=cells)
+    for cell in changed.cells:
+        if cell.model == model:
+            changed.store.commit(cell, dict.fromkeys(METRICS, score), detections=None)
+    return changed
+
+
+def test_a_network_without_a_value_is_named(tmp_path: Path) -> None:
+    project = tmp_path / "runs"
+    run = make_run(project, "one", ["a", "b"], LEVELS, images=6, resamples=True)
+    claim(run, run, "b", None)
+    page, _ = rb.write_leaderboard([project], tmp_path / "site")
+    (table,) = tables(page)
+    assert table["Model"].tolist() == ["a", "b"] and table["Place"].tolist()[1] == "no AP in some cells"
+
+
+@pytest.mark.parametrize("value", [math.inf, -1e308])
+def test_cached_numbers_that_no_score_has_are_computed_again(
+    runs: list[Run], tmp_path: Path, value: float
+) -> None:
+    before, _ = rb.write_leaderboard([runs[0].path], tmp_path / "before")
+    cached = [*runs[0].path.rglob("means.parquet")]
+    for file in cached:
+        table = pq.read_table(file, partitioning=None)
+        pq.write_table(table.set_column(1, table.schema.field(1), pa.array([value] * len(table))), file)
+    after, _ = rb.write_leaderboard([runs[0].path], tmp_path / "after")
+    written = [page.with_name("leaderboard.csv").read_bytes() for page in (before, after)]
+    assert cached and written[0] == written[1]
 
 
 def test_names_of_strangers_are_texts(runs: list[Run], tmp_path: Path, browser: Any) -> None:

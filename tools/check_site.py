@@ -15,8 +15,12 @@ PAGES = (
     "how-to/datasets",
     "reference/generated/corruptions",
     "reference/api",
+    "explanation/results",
+    "glossary",
 )
 """One of each kind."""
+
+SCHEMES = "light", "dark"
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -40,19 +44,22 @@ def main(folder: Path) -> int:
         )
         for name in PAGES:
             address = (folder / f"{name}.html").resolve().as_uri()
-            page.goto(address)
-            serious = [
-                f"{name}: {one['id']}: {one['nodes'][0]['html'][:80]}"
-                for one in Axe().run(page).response["violations"]
-                if one["impact"] in ("serious", "critical")
-            ]
+            serious = []
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                page.goto(address)
+                serious += [
+                    f"{name}, {scheme}: {one['id']}: {one['nodes'][0]['html'][:80]}"
+                    for one in Axe().run(page).response["violations"]
+                    if one["impact"] in ("serious", "critical")
+                ]
             plain.goto(address)
             same = plain.inner_text("article") == page.inner_text("article")
             problems += serious + ([] if same else [f"{name}: other text without scripts"])
         browser.close()
     print(
         "\n".join(problems)
-        or f"{len(PAGES)} pages: whole without scripts, nothing fetched, no serious finding"
+        or f"{len(PAGES)} pages, {' and '.join(SCHEMES)}: whole without scripts, nothing fetched, no serious finding"
     )
     return min(len(problems), 1)
 

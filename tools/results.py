@@ -156,24 +156,19 @@ def draw(run: rb.Run) -> None:
 
 def take_pictures(run: rb.Run) -> None:
     """Draw the map of differences, and take a picture of the dashboard that shows the run."""
-    run.figure("differences").save(IMAGES / "differences.png")
-    with resources.import_file(ROOT / "benchmarks/support/serving.py").Serving(run.path.parent) as (address, _):
-        _photograph(f"{address}/{VIEW}&run={run.path.name}", IMAGES / "dashboard.jpg")
-
-
-def _photograph(address: str, path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    run.figure("differences").save(IMAGES / "differences.png")
+    serving = resources.import_file(ROOT / "benchmarks/support/serving.py")
+    with serving.Serving(run.path.parent) as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*serving.FLAGS])
         page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        page.set_default_timeout(300_000)
-        page.goto(address)
+        page.set_default_timeout(120_000)
+        page.goto(f"{address}/{VIEW}&run={run.path.name}")
         page.get_by_role("button", name="Show the images").click()
-        page.locator(".stage image[href^='data:image/png']").first.wait_for()
-        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-        page.wait_for_timeout(3000)
-        page.screenshot(path=path, type="jpeg", quality=88)
+        page.locator(".thumb img").last.wait_for()
+        page.wait_for_timeout(2000)  # until they are drawn
+        page.screenshot(path=IMAGES / "dashboard.jpg", type="jpeg", quality=88)
         browser.close()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -44,6 +43,8 @@ from robustbench_sgdm.tables import (
 EVERY = "all"
 MOST_VERDICTS = 3
 """Comparisons that are told before the details."""
+MOST_DOWNLOAD = 2**28
+"""Bytes of a report that can be downloaded: the server holds them."""
 
 _FLIP = "overview: opened flip"
 SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
@@ -503,12 +504,12 @@ def _show_downloads(view: RunView, results: pd.DataFrame) -> None:
             ("report.pdf", "application/pdf", "PDF"),
             ("report.html", "text/html", "HTML"),
         ):
-            if about := view.run.files.stat(name):
+            if (about := view.run.files.stat(name)) and about.st_size <= MOST_DOWNLOAD:
                 # Of a run that is not complete, cells may have been added since.
                 of = f" of {_format_time(about.st_mtime)}" if run_data.count_missing_cells(view) else ""
                 st.download_button(
                     f"Report{of}, {kind}",
-                    partial(view.run.files.read_bytes, name),
+                    partial(view.run.files.read_bytes, name, MOST_DOWNLOAD),
                     name,
                     mime,
                     icon=":material/description:",
@@ -517,4 +518,4 @@ def _show_downloads(view: RunView, results: pd.DataFrame) -> None:
 
 
 def _format_time(time: float) -> str:
-    return f"{datetime.fromtimestamp(time):%d %B %Y, %H:%M}"
+    return f"{widgets.local_time(time):%d %B %Y, %H:%M}"

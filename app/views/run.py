@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,7 @@ def _show_started() -> None:
             _show_job(path)
     if older := paths[MOST_CARDS:MOST_HISTORY]:
         with st.expander(f"{len(older):d} older"):
-            rows = [{"run": p.name, "started": datetime.fromtimestamp(jobs.started_at(p))} for p in older]
+            rows = [{"run": p.name, "started": widgets.local_time(jobs.started_at(p))} for p in older]
             widgets.show_table(
                 pd.DataFrame(rows),
                 column_config={
@@ -215,7 +214,7 @@ def _show_job(path: Path) -> None:
     title, side = st.columns([4, 1], vertical_alignment="center")
     with title:
         state = ":orange[stopping …]" if is_stopping else _state(is_running, progress)
-        started = f"{datetime.fromtimestamp(jobs.started_at(path)):%d %B, %H:%M}"
+        started = f"{widgets.local_time(jobs.started_at(path)):%d %B, %H:%M}"
         st.markdown(f"**{escaping.markdown(path.name)}** · {state} · started {escaping.markdown(started)}")
     with side:
         if is_running:

@@ -1,7 +1,5 @@
 """Runs: every stored run with its date, data, models, state and verdict; a click opens it."""
 
-from datetime import datetime
-
 import pandas as pd
 import streamlit as st
 
@@ -82,7 +80,7 @@ def _text(name: str, row: RunSummary) -> str:
 def _cells(name: str, row: RunSummary) -> dict[str, object]:
     return {
         "run": name,
-        "date": datetime.fromtimestamp(row.modified),
+        "date": widgets.local_time(row.modified),
         "verdict": row.verdict or ("…" if row.is_pending else None),
         "state": row.state or ("…" if row.is_pending else None),
         "done": row.done / row.cells if row.cells else None,

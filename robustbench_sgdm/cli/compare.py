@@ -62,8 +62,8 @@ def compare(
         str | None,
         typer.Option(
             "--sizes",
-            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ... of AP "
-            "and recall in --metrics.",
+            help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ... "
+            "of AP and recall in --metrics.",
         ),
     ] = None,
     by_class: Annotated[

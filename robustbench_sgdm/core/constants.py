@@ -20,3 +20,8 @@ HOLDOUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 TOKEN_VARIABLE = "ROBUSTBENCH_DASHBOARD_TOKEN"
 """Environment variable with what a visitor of the dashboard must know; nothing where it is not set."""
+
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
+)
+"""Content security policy of `report.html`: no script, no address, no form; its one style by its digest."""

@@ -79,6 +79,12 @@ def load_run_detector(manifest: Manifest, model: str) -> "Detector":
         raise DataError(
             f"{model} cannot run here: its weights are {weights!r}, no .pt, .safetensors, .onnx or OpenVINO file"
         )
+    if weights == "embedded" and (info.loader is not None or not _is_bundled(model)):
+        # Else a name that is a file's, or a loader's folder, would be read by an address alone.
+        raise DataError(
+            f"{model} cannot run here: its manifest says that its weights come with this package, which has none of "
+            "that name"
+        )
     is_library = _is_library_model(info)
     iou = InferenceConfig.iou if is_library else info.iou
     if info.imgsz is None or info.conf is None or iou is None or info.max_det is None:
@@ -110,11 +116,15 @@ def _reading_options(manifest: Manifest, info: ModelInfo) -> dict[str, Any]:
 
 def load_bundled_detector(model: str) -> "Detector":
     """A detector whose weights come with the package, at the size they were trained at."""
-    from robustbench_sgdm import detectors
-
-    if detectors.bundled_weights(model) is None:
+    if not _is_bundled(model):
         raise DataError(f"{model} has no weights in this package")
     return _load(model, "embedded", InferenceConfig(device="cpu"))
+
+
+def _is_bundled(model: str) -> bool:
+    from robustbench_sgdm import detectors
+
+    return detectors.bundled_weights(model) is not None
 
 
 def detect_cached(detector: "Detector", image: "RunImage") -> pd.DataFrame:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -29,6 +30,7 @@ Parameters = ParamSpec("Parameters")
 
 QUERY: Literal["query-params"] = "query-params"
 _MAX_LABEL = 80  # characters on a button
+_LATEST = 7_270_000_000.0  # s since 1970; in 2200, tables take dates until 2262
 OWN_BASELINES = "each variant's own"
 """The choice of baseline for a run that has several."""
 
@@ -338,6 +340,15 @@ def select_slider(label: str, options: Sequence[str], key: str, *, default: str,
     if not reconcile_choice(key, options, default):
         warn_invalid_query(key, options, label)
     return keep_choice(key, str(st.select_slider(label, options, value=default, key=key, bind=QUERY, **how)))
+
+
+def local_time(seconds: float) -> datetime:
+    """The time of a file or a record, s since 1970; what a stranger's claims may be no date at all.
+
+    >>> local_time(1e15).year, local_time(-1e15).year in (1969, 1970)
+    (2200, True)
+    """
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST))
 
 
 def format_interval(low: float, high: float, *, signed: bool = False) -> str:

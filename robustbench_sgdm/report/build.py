@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from robustbench_sgdm import __version__, figures, tables
 from robustbench_sgdm.core import escaping, glossary
+from robustbench_sgdm.core.constants import REPORT_POLICY
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import RunAnalysis, fonts
@@ -29,9 +30,6 @@ _GLOSSARY = (  # terms that every report explains
     *("seed group", "severity", "significant", "time ratio"),
 )
 _WHITESPACE = "\n\t"  # as good as a space in HTML
-_POLICY = (  # the page's content security policy: no script, no address, no form; its one style by its digest
-    "default-src 'none'; img-src data:; font-src data:; style-src {}; base-uri 'none'; form-action 'none'"
-)
 
 
 def write_report(
@@ -80,7 +78,7 @@ def write_report(
         "latencies": tables.latency_summary(run.read_latency()),
         "severities": [f"{s:g}" for s in sorted({cell.severity for cell in run.cells})],
         "version": __version__,
-        "policy": _POLICY.format("'none'"),
+        "policy": REPORT_POLICY.format("'none'"),
         "page_size": page_size,
         "paper_fonts": [],
         "faces": [],
@@ -144,7 +142,7 @@ def _add_style_digest(text: str) -> str:
     """Allow the page its own style only, by its digest; a browser ignores any other."""
     style = text[text.index("<style>") + len("<style>") : text.index("</style>")]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    before, after = (str(escape(_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
+    before, after = (str(escape(REPORT_POLICY.format(source))) for source in ("'none'", f"'sha256-{digest}'"))
     return text.replace(before, after, 1)
 
 

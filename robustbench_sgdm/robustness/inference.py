@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from robustbench_sgdm.robustness.significance import (
     Variance,
     mark_significant,
     p_value,
+    p_values,
     pool_variances,
     student_interval,
 )
@@ -53,6 +54,17 @@ class _TrainingSamples:
 
     samples: Mapping[str, BootstrapSamples]
     missing: str = ""
+
+    @cached_property
+    def mean(self) -> BootstrapSamples:
+        """The mean over the trainings; once, since networks are compared in pairs."""
+        return BootstrapSamples.map(mean_of, *self.samples.values())
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Resamples and groups of the jackknife of a single training that lacks none; else (-1, -1)."""
+        whole = [part for part in (self.mean.resamples, self.mean.jackknife) if np.isfinite(part).all()]
+        return (len(whole[0]), len(whole[1])) if len(self.samples) == 1 and len(whole) == 2 else (-1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,17 +218,17 @@ class Intervals:
         self, pair: tuple[str, str], own: _TrainingSamples, baseline: _TrainingSamples | None = None
     ) -> tuple[BootstrapSamples, list[list[BootstrapSamples]]]:
         """The samples of a network's own value, or of its difference from its baseline; and the sides of `infer`."""
-        sides = [list(side.samples.values()) for side in (own, baseline) if side is not None]
-        if baseline is not None and (same := self.seed_pairs(*pair)):
+        if baseline is None:
+            return own.mean, [list(own.samples.values())]
+        if same := self.seed_pairs(*pair):
             paired = [(own.samples[model], baseline.samples[other]) for other, model in same]
-            sides = [[BootstrapSamples.map(np.subtract, *one) for one in paired]]
-        means = [BootstrapSamples.map(mean_of, *side) for side in sides]
-        return means[0] if len(means) == 1 else BootstrapSamples.map(np.subtract, *means), sides
+            differences = [BootstrapSamples.map(np.subtract, *one) for one in paired]
+            return BootstrapSamples.map(mean_of, *differences), [differences]
+        sides = [list(side.samples.values()) for side in (own, baseline)]
+        return BootstrapSamples.map(np.subtract, own.mean, baseline.mean), sides
 
-    def compare_all(
-        self, metric: str, corruption_set: CorruptionSet | None
-    ) -> dict[tuple[str, str], "Inference"]:
-        """The difference of a mean for every two networks that have it, each pair once, as in `table`.
+    def compare_all(self, metric: str, corruption_set: CorruptionSet | None) -> dict[tuple[str, str], float]:
+        """p of the difference of a mean, for every two networks that have it, each pair once; as in `table`.
 
         Args:
             metric: of this object's.
@@ -227,18 +239,24 @@ class Intervals:
         """
         chosen = corruption_set or CorruptionSet(())
         statistic = partial(mean_samples, chosen) if corruption_set else lambda cells: cells[CLEAN, 0.0]
-        means = {
-            name: _trainings({m: self.cells[m] for m in members}, chosen, statistic, clean=not corruption_set)
-            for name, members in self.groups.items()
-        }
         column = self.metrics.index(metric)
-        differences = {}
-        for baseline, model in itertools.combinations(
-            [name for name, one in means.items() if one.samples], 2
-        ):
-            samples, sides = self._sides((baseline, model), means[model], means[baseline])
-            differences[baseline, model] = infer(samples, column, 0.0, sides, self.level)
-        return differences
+        means: dict[str, _TrainingSamples] = {}
+        for name, members in self.groups.items():
+            every = _trainings(
+                {m: self.cells[m] for m in members}, chosen, statistic, clean=not corruption_set
+            )
+            if every.samples:
+                own = {m: one.split([column, 1])[1] for m, one in every.samples.items()}
+                means[name] = _TrainingSamples(own)
+        compared: dict[tuple[str, str], float] = {}
+        for place, (baseline, theirs) in enumerate(means.items()):
+            others = dict(itertools.islice(means.items(), place + 1, None))
+            quick = _p_of_many(theirs, others)  # a thousand networks have half a million pairs
+            compared |= {(baseline, model): p for model, p in quick.items()}
+            for model in others.keys() - quick.keys():
+                samples, sides = self._sides((baseline, model), others[model], theirs)
+                compared[baseline, model] = infer(samples, 0, 0.0, sides, self.level).p
+        return compared
 
     def _error_rows(
         self, label: tuple[Any, ...], corruption_set: CorruptionSet, metrics: Sequence[str]
@@ -425,6 +443,18 @@ def _loss(corruption_set: CorruptionSet) -> Callable[[Cells], BootstrapSamples]:
     return lambda cells: BootstrapSamples.map(
         np.subtract, cells[CLEAN, 0.0], mean_samples(corruption_set, cells)
     )
+
+
+def _p_of_many(baseline: _TrainingSamples, others: Mapping[str, _TrainingSamples]) -> dict[str, float]:
+    """`infer`'s p of the differences of one statistic, of those networks that need no case of their own."""
+    theirs = baseline.mean
+    plain = {name: one.mean for name, one in others.items() if one.counts == baseline.counts != (-1, -1)}
+    if not plain:
+        return {}
+    estimates = np.array([one.estimate[0] for one in plain.values()]) - theirs.estimate[0]
+    resamples = np.array([one.resamples[:, 0] for one in plain.values()]) - theirs.resamples[:, 0]
+    freedom = min(len(theirs.jackknife), resamples.shape[1]) - 1
+    return dict(zip(plain, p_values(estimates, resamples, freedom).tolist(), strict=True))
 
 
 def mean_of(*values: NDArray[np.float64]) -> Any:

@@ -30,11 +30,11 @@ def rank_networks(intervals: Intervals, metric: str, corruption_set: CorruptionS
     ranked = rows.sort_values("estimate", ascending=lower_is_better(metric), kind="stable")
     names = ranked["model"].tolist()
     compared = intervals.compare_all(metric, corruption_set)
-    p = dict(zip(compared, holm(np.array([one.p for one in compared.values()], float)), strict=True))
+    p = dict(zip(compared, holm(np.array(list(compared.values()), float)), strict=True))
     position = {name: i for i, name in enumerate(names)}
     differs = np.zeros((len(names), len(names)), bool)  # [better, worse]
     for pair in compared:
-        if set(pair) <= set(names):
+        if position.keys() >= set(pair):
             better, worse = sorted(position[name] for name in pair)
             differs[better, worse] = p[pair] < round(1 - intervals.level, 12)
     starts = [i for i in range(len(names)) if differs[:i, i:].all()]

@@ -38,6 +38,9 @@ DEFAULT_RESAMPLES = 1000
 """The number of resamples behind an interval, by default."""
 
 _MAX_RESAMPLES = 1_000_000
+_LARGEST = (
+    1e9  # percent, and false boxes of an image: nothing that is cached is infinite, or so large that sums are
+)
 _VERSION = 1  # of the cached files; those of another version are computed again
 CLASS_FILE, CLASS_VERSION = "class_{}.parquet", 1
 """Cached files of a metric of each class, and the version of what they hold."""
@@ -422,7 +425,7 @@ def _load(run: Run, cell: Cell, statistic: Statistic, resamples: int, seed: int)
         sample = np.array(table["sample"].to_pylist())
         values = np.stack([table[m].to_numpy().astype(np.float64) for m in statistic.columns], axis=1)
         stored = values[sample == "resample"][:resamples]
-        if len(stored) < resamples:
+        if len(stored) < resamples or (np.abs(values) > _LARGEST).any():
             return None
         return BootstrapSamples(values[sample == "estimate"][0], stored, values[sample == "jackknife"])
     except (DataError, LookupError, ValueError):

@@ -58,6 +58,28 @@ def p_value(distance: float, variance: Variance) -> float:
     return float(2 * stdtr(min(variance.freedom, 1e9), -abs(distance) / math.sqrt(variance.value)))
 
 
+def p_values(
+    distances: NDArray[np.float64], resamples: NDArray[np.float64], freedom: int
+) -> NDArray[np.float64]:
+    """`p_value` of many hypotheses that a difference is 0 at once.
+
+    Args:
+        distances: (n,) the estimates.
+        resamples: (n, r) of each, finite.
+        freedom: degrees of it.
+    """
+    if freedom < 1:
+        return np.full(len(distances), np.nan)
+    variances = resamples.var(axis=1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of variances that are none, below
+        p: NDArray[np.float64] = 2 * stdtr(min(freedom, 1e9), -np.abs(distances) / np.sqrt(variances))
+    none = variances <= ROUNDING**2
+    p[none] = np.where(np.abs(distances[none]) <= ROUNDING, 1.0, np.nan)
+    is_constant = np.ptp(resamples, axis=1) <= ROUNDING
+    p[is_constant & (np.abs(resamples[:, 0]) > ROUNDING)] = np.nan
+    return p
+
+
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """p-values (n,) of one family of tests, adjusted by Holm; NaN stays NaN and does not count.
 

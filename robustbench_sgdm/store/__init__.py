@@ -26,6 +26,7 @@ from robustbench_sgdm.store.schema import (
     ModelInfo,
     Settings,
 )
+from robustbench_sgdm.store.sharing import SharedStore, revoke_workers, share_store
 from robustbench_sgdm.store.training_logs import (
     LOSSES,
     LogGroup,
@@ -51,6 +52,7 @@ __all__ = [
     "ModelInfo",
     "Run",
     "Settings",
+    "SharedStore",
     "StaleFile",
     "TrainingLog",
     "cell_key",
@@ -69,7 +71,9 @@ __all__ = [
     "read_logs",
     "remove_stale_files",
     "resume_command",
+    "revoke_workers",
     "shard_count",
     "shard_size",
+    "share_store",
     "write_image",
 ]

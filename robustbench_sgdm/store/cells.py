@@ -153,8 +153,10 @@ class CellStore:
                     writer.write_table(table)
                     total += table.num_rows
             # Before the new detections take the place of the old: whenever this is interrupted, scores that are
-            # there are those of the detections beside them.
-            self.files.unlink(self.folder(cell) / "scores.json")
+            # there are those of the detections beside them. Not where they are of the same key: a worker that was
+            # given up, and does the same as its successor, must not undo what that has completed.
+            if not self.is_complete(cell):
+                self.files.unlink(self.folder(cell) / "scores.json")
 
         self.files.write(self.folder(cell) / "detections.parquet", fill)
         return total

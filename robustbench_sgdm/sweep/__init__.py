@@ -1,5 +1,6 @@
 """The sweep: images read once, corrupted, shown to every detector, stored and scored as cells."""
 
+from robustbench_sgdm.sweep.cell_scoring import score_cell
 from robustbench_sgdm.sweep.class_matching import ClassMatch, map_classes, match_detector
 from robustbench_sgdm.sweep.corrupted_images import make_corrupted_images
 from robustbench_sgdm.sweep.estimate import REPORT_SECONDS, Capacity, estimate_seconds
@@ -11,7 +12,7 @@ from robustbench_sgdm.sweep.image_quality import count_measurements, measure_ima
 from robustbench_sgdm.sweep.latency import measure_latency
 from robustbench_sgdm.sweep.plan import Plan, WorkUnit, make_plan, pending_units
 from robustbench_sgdm.sweep.preflight import check_corruptions, have_same_outputs
-from robustbench_sgdm.sweep.runner import run_sweep, score_cell
+from robustbench_sgdm.sweep.runner import run_sweep
 
 __all__ = [
     "REPORT_SECONDS",

@@ -21,8 +21,8 @@ from robustbench_sgdm.corruption import CorruptionRegistry
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import PICKLE_SUFFIXES, Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
+from robustbench_sgdm.sweep.cell_scoring import rescore_cell, score_cell
 from robustbench_sgdm.sweep.metadata import corruption_info, dataset_info, ground_truth
-from robustbench_sgdm.sweep.runner import rescore_cell, score_cell
 
 EXTERNAL = "elsewhere"
 """The engine of images that another program corrupted."""

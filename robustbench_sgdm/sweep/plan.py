@@ -110,6 +110,17 @@ class WorkUnit:
         return len(self.images) * len(self.cells)
 
 
+@dataclass(frozen=True)
+class ScoringTask:
+    """A cell that has all its shards, to be merged and scored by a worker."""
+
+    cell: Cell
+
+
+Task = WorkUnit | ScoringTask
+"""What a worker process is asked to do."""
+
+
 def make_plan(
     models: Mapping[str, DetectorEntry],
     dataset: Dataset,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
 from robustbench_sgdm.core.versions import scoring_version
-from robustbench_sgdm.scoring import Scorer, coco_rows
-from robustbench_sgdm.store import Cell, CellStore, shard_count
+from robustbench_sgdm.store import Cell, CellStore, revoke_workers
+from robustbench_sgdm.sweep.cell_scoring import CellScorer
 from robustbench_sgdm.sweep.class_matching import map_classes
-from robustbench_sgdm.sweep.executors.base import Executor, UnitOutcome
+from robustbench_sgdm.sweep.executors.base import Executor, Stored, UnitOutcome
 from robustbench_sgdm.sweep.executors.threads import ThreadExecutor
 from robustbench_sgdm.sweep.plan import Plan, WorkUnit, pending_units
 from robustbench_sgdm.sweep.worker import Worker
@@ -41,20 +41,26 @@ def run_sweep(
     detectors = {name: entry.detector for name, entry in plan.models.items()}
     categories = {name: map_classes(detector, plan.dataset) for name, detector in detectors.items()}
     units = pending_units(plan, store) if units is None else units
+    revoke_workers(store)
     writer = CellWriter(plan, store, units)
     if units:
         worker = Worker(detectors, categories, plan.settings, progress)
         (executor or ThreadExecutor(1)).run(units, worker, writer)
+        writer.drop_late_shards()
     return writer.failures()
 
 
 class CellWriter:
-    """Stores the shards of units, and scores each cell with its last shard. Threads may share it."""
+    """Stores the shards of units that workers did not store, and knows which cells have all. Threads may share it.
+
+    Attributes:
+        store: where they go.
+        scorer: completes cells.
+    """
 
     def __init__(self, plan: Plan, store: CellStore, units: Sequence[WorkUnit]) -> None:
-        self._store = store
-        self._shards = shard_count(len(plan.dataset))
-        self._scorer = Scorer(plan.dataset)
+        self.store = store
+        self.scorer = CellScorer(plan.dataset)
         self._failed_corruptions: dict[str, CorruptionError] = {}
         self._device_errors: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -67,8 +73,11 @@ class CellWriter:
         """Whether the unit is worth running: its corruption has not failed."""
         return unit.cells[0].corruption not in self._failed_corruptions
 
-    def submit(self, unit: WorkUnit, outcome: UnitOutcome) -> None:
+    def submit(self, unit: WorkUnit, outcome: UnitOutcome) -> list[Cell]:
         """Store a unit's shards, or remember why its cells will be missing.
+
+        Returns:
+            Cells that have their last shard now, to be scored.
 
         Raises:
             RobustBenchError: the outcome is one that the whole run must stop for, or the disk failed.
@@ -80,10 +89,29 @@ class CellWriter:
                 self._device_errors[str(outcome)] += 1
         elif isinstance(outcome, RobustBenchError):
             raise outcome
+        elif isinstance(outcome, Stored):
+            return [cell for cell in unit.cells if self._count_shard(cell)]
         else:
+            full = []
             for cell, columns in outcome.items():
-                self._store.write_shard(cell, unit.shard, columns)
-                self._count_shard(cell)
+                self.store.write_shard(cell, unit.shard, columns)
+                full += [cell] if self._count_shard(cell) else []
+            return full
+        return []
+
+    def score(self, cell: Cell) -> None:
+        """Complete a cell that has all its shards.
+
+        Raises:
+            RobustBenchError: a shard is damaged, or the disk failed.
+        """
+        self.scorer.score(self.store, cell)
+
+    def drop_late_shards(self) -> None:
+        """Remove what workers that had been given up wrote after others had done their units and cells were scored."""
+        for cell, missing in self._missing_shards.items():
+            if not missing:
+                self.store.drop_shards(cell)
 
     def failures(self) -> list[RobustBenchError]:
         """Why cells are missing."""
@@ -94,41 +122,16 @@ class CellWriter:
 
     def _repair(self, cell: Cell) -> None:
         """Complete a cell that lacks no shard, wherever an earlier run stopped."""
-        if self._store.is_complete(cell) and not self._store.stored_shards(cell):
-            if self._store.has_outdated_scores(cell, scoring_version()):
-                rescore_cell(self._store, cell, self._scorer)
-        elif self._store.verify(cell):  # stopped before its shards were removed
-            self._store.drop_shards(cell)
+        if self.store.is_complete(cell) and not self.store.stored_shards(cell):
+            if self.store.has_outdated_scores(cell, scoring_version()):
+                self.scorer.rescore(self.store, cell)
+        elif self.store.verify(cell):  # stopped before its shards were removed
+            self.store.drop_shards(cell)
         else:  # stopped between its last shard and its scores
-            score_cell(self._store, cell, self._shards, self._scorer)
+            self.scorer.score(self.store, cell)
 
-    def _count_shard(self, cell: Cell) -> None:
+    def _count_shard(self, cell: Cell) -> bool:
+        """Whether it was the cell's last."""
         with self._lock:
             self._missing_shards[cell] -= 1
-            is_last = not self._missing_shards[cell]
-        if is_last:
-            score_cell(self._store, cell, self._shards, self._scorer)
-
-
-def score_cell(store: CellStore, cell: Cell, count: int, scorer: Scorer) -> None:
-    """Merge and score a cell that has all its shards, 0 to count - 1, one shard at a time.
-
-    Raises:
-        DataError: a shard is missing or cannot be read.
-    """
-    detections = store.merge_shards(cell, count)
-    scores = scorer.score(coco_rows(shard) for shard in store.read_shards(cell, count))
-    store.commit(cell, scores.metrics, scores.per_class, detections=detections, scoring=scoring_version())
-
-
-def rescore_cell(store: CellStore, cell: Cell, scorer: Scorer) -> None:
-    """Score the stored detections of a complete cell again.
-
-    Raises:
-        DataError: they cannot be read.
-    """
-    detections = store.read_detections(cell)
-    scores = scorer.score([coco_rows(detections)])
-    store.commit(
-        cell, scores.metrics, scores.per_class, detections=len(detections), scoring=scoring_version()
-    )
+            return not self._missing_shards[cell]

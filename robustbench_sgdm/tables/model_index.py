@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.verdict import describe_set
 
@@ -41,7 +42,7 @@ def model_index(score_tables: ScoreTables, metrics: Sequence[str], data: str, fi
         }
         models.append({"name": name, "results": [result]})
     text: str = yaml.safe_dump({"model-index": models}, sort_keys=False, allow_unicode=True, width=110)
-    return text
+    return escape_control_chars(text, "\n")
 
 
 def _metric(metric: str, statistic: str, text: str, value: dict[str, Any], level: float) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """What two models both find, and what is one's alone."""
 
-import pandas as pd
+from pathlib import Path
 
-from robustbench_sgdm.dashboard.inference import find_again, pair_all, pair_boxes
+import pandas as pd
+import pytest
+
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.dashboard.inference import find_again, load_run_detector, pair_all, pair_boxes
+from tests.support.synthetic_runs import make_manifest
 
 
 def boxes(*rows: tuple[str, float, float]) -> pd.DataFrame:
@@ -52,3 +57,17 @@ def test_equal_boxes_are_paired_one_to_one() -> None:
     )
     assert left["partner"].tolist() == [0.8, 0.6, 0.7]
     assert right["partner"].tolist() == [0.9, 0.9, 0.9, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "loader"), [("best.pt", None), ("best.onnx", None), ("yolov8n", "hf:folder")]
+)
+def test_weights_of_the_package_are_no_file_that_a_run_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, loader: str | None
+) -> None:
+    """Such weights are loaded without a click."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"x")
+    about = {"weights": "embedded", "loader": loader, "imgsz": 64, "conf": 0.1, "iou": 0.7, "max_det": 9}
+    with pytest.raises(DataError, match="weights come with this package"):
+        load_run_detector(make_manifest(models={name: about}), name)

@@ -408,6 +408,18 @@ def test_runs_whose_names_look_alike_are_all_shown(view: Callable[..., AppTest],
     assert not shown.exception and said(shown).count("failed to start") == 4
 
 
+@pytest.mark.parametrize("started", [2.0**52, -(2.0**52)])
+def test_a_date_that_is_none_hides_no_run(
+    view: Callable[..., AppTest], project: Path, tmp_path: Path, started: float
+) -> None:
+    for number in range(8):  # whole, and in the list of older ones
+        (tmp_path / f"r{number}").mkdir()
+        record = {"pid": 1, "started": started * (number != 0), "arguments": []}
+        (tmp_path / f"r{number}/dashboard.json").write_text(json.dumps(record))
+    shown = view("run", "--project", tmp_path)
+    assert not shown.exception and said(shown).count("failed to start") == 6 and len(shown.dataframe) == 1
+
+
 def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_kill_later", lambda process: None)  # it would take the exit status
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:

@@ -66,6 +66,18 @@ def test_search_and_a_run_that_cannot_be_read(view: Callable[..., AppTest], proj
     assert not shown.dataframe and any("No run found" in m.value for m in shown.markdown)
 
 
+def test_a_date_that_is_none_hides_no_run(
+    view: Callable[..., AppTest], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some file systems keep it."""
+    stamp = run_list._stamp
+    monkeypatch.setattr(
+        run_list, "_stamp", lambda path: (stamp(path)[0], 1e14 if path.name == "old" else stamp(path)[1])
+    )
+    shown = view("runs", "--project", project)
+    assert not shown.exception and "complete" in shown.dataframe[0].value["run"].tolist()
+
+
 def test_many_runs_are_bounded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_list, "MOST_RUNS", 2)
     assert len(run_list.summaries([project / name for name in ("complete", "unfinished", "old")])) == 2

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from rich.cells import cell_len
 
+import robustbench_sgdm as rb
+from robustbench_sgdm import tables
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.robustness import bootstrap_intervals
 from robustbench_sgdm.store import Run
@@ -114,6 +116,12 @@ def test_a_model_card_states_the_results(pair: Run, command: Callable[..., str],
     assert values["P_AP"] == 46.0 and set(values) == {
         f"{statistic}_{metric}" for statistic in ("P", "mPC", "rPC") for metric in ("AP", "AP50", "AP_S")
     }
+
+
+def test_a_model_card_hides_no_character(pair: Run) -> None:
+    scores = rb.Run(pair).analysis().score_tables
+    text = tables.model_index(scores, ["AP"], "d\u202e\x1b", "f")
+    assert text.replace("\n", "").isprintable()
 
 
 def test_documents_and_errors(pair: Run, command: Callable[..., str]) -> None:

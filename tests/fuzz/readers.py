@@ -11,8 +11,8 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from robustbench_sgdm import datasets, robustness, tables
-from robustbench_sgdm.cli import lists
+from robustbench_sgdm import api, datasets, robustness, tables
+from robustbench_sgdm.cli import lists, results
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.datasets import Image, image_decoding
@@ -21,8 +21,10 @@ from robustbench_sgdm.detectors import load_library_model
 from robustbench_sgdm.detectors.runtimes import load_exported
 from robustbench_sgdm.detectors.ultralytics import adapter, architecture, layer_settings
 from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.leaderboard import write_leaderboard
+from robustbench_sgdm.robustness import unique_model_names
 from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
-from robustbench_sgdm.store import Run
+from robustbench_sgdm.store import Run, join_runs
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
 from tests.support import synthetic_runs
@@ -229,9 +231,13 @@ def use_transformers(path: Path) -> None:
 
 
 def use_run(path: Path) -> None:
-    """What the commands and the dashboard read of a run."""
+    """What the commands and the dashboard read of a run; what is made of it goes beside it."""
     lists.runs(path.parent)
     run = Run.open(path)
+    opened = api.Run(run, resamples=4)
+    results.results_record(opened)
+    opened.model_index()
+    join_runs([run], unique_model_names([run]), path.parent / "made/joined")
     tables.corruption_tables(run.results(), run.baseline_pairs)
     run.read_latency()
     run.write_results()
@@ -242,6 +248,12 @@ def use_run(path: Path) -> None:
     for baseline, model in run.training_pairs:
         robustness.find_flips(run, baseline, model)
     _ = analysis.verdicts
+
+
+def use_runs(path: Path) -> None:
+    """As a leaderboard does, on which a run beside it stays."""
+    page, _ = write_leaderboard([path, path.parent / "sound"], path.parent / "made/site", resamples=4)
+    assert "sound" in page.with_name("leaderboard.csv").read_text()
 
 
 def yaml_of(value: Any) -> bytes:

@@ -24,7 +24,7 @@ from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.dashboard import jobs
-from robustbench_sgdm.store import Manifest, Run
+from robustbench_sgdm.store import Manifest, Run, join_runs
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
 
@@ -145,6 +145,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "report": lambda path: figure.report([path], resamples=4),
     "results": lambda path: results.results(path, resamples=4),
     "leaderboard": lambda path: leaderboard.leaderboard([path], path.parent / "site", resamples=4),
+    "join": lambda path: join_runs([Run.open(path)], [{"base": "a", "base-sgdm": "b"}], path.parent / "both"),
     "resume": resume,
     "log": lambda path: print(jobs.read_log(path), jobs.is_running(path)),
 }

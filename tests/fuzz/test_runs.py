@@ -37,13 +37,18 @@ def test_run_directories(tmp_path: Path, sound: Path) -> None:
 
     def spoil(rng: random.Random) -> Path:
         shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(sound, root / "r")
+        for name in ("r", "sound"):
+            shutil.copytree(sound, root / name)
         for file in sorted({"manifest.json" if rng.random() < 0.5 else rng.choice(files), rng.choice(files)}):
             damage(root / "r" / file, outside, rng)
         return root / "r"
 
+    def use(path: Path) -> None:
+        readers.use_runs(path)
+        readers.use_run(path)
+
     root.mkdir()
-    harness.fuzz("run directories", root, spoil, readers.use_run, RUNS)
+    harness.fuzz("run directories", root, spoil, use, RUNS)
     assert [p.name for p in outside.rglob("*")] == ["shards", "mine"]
 
 

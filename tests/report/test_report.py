@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pypdf
 import pytest
 
-from robustbench_sgdm import cli, corruption, report, tables
+from robustbench_sgdm import cli, corruption, leaderboard, report, tables
 from robustbench_sgdm.core import glossary
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
@@ -384,6 +384,8 @@ def test_the_page_allows_nothing_but_itself(written: Run, browser: Any, tmp_path
         "<h2 style='color: rgb(1, 2, 3)'>x</h2><form action='http://away.invalid/'><button>send</button></form>"
     )
     (tmp_path / "forged.html").write_text(text.replace("<h1 ", f"{forged}<h1 "), "utf-8")
+    assert leaderboard._is_inert(text.encode()), "the leaderboard copies it"
+    assert not leaderboard._is_inert((tmp_path / "forged.html").read_bytes())
     for file in (written.path / "report.html", tmp_path / "forged.html"):
         page = browser.new_page()
         told: list[str] = []

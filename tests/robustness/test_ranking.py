@@ -45,13 +45,37 @@ def test_p_is_corrected_over_all_pairs_and_is_that_of_the_table() -> None:
     by_pair = dict(zip(zip(rows["baseline"], rows["model"], strict=True), rows["p"], strict=True))
     p = np.array([by_pair[pair] for pair in pairs])
     compared = made.compare_all("AP", FOG)
-    assert [compared[pair].p for pair in pairs] == p.tolist()
+    assert [compared[pair] for pair in pairs] == pytest.approx(p.tolist(), rel=1e-12)
     significant = dict(zip(pairs, holm(p) < 0.05, strict=True))
     for rank in rank_networks(made, "AP", FOG).to_dict("records"):
         better = sum(significant[rank["model"], other] for other in levels if other > rank["model"])
         worse = sum(significant[other, rank["model"]] for other in levels if other < rank["model"])
         assert [rank["first"], rank["last"]] == [1 + better, len(levels) - worse]
     assert 0 < sum(significant.values()) < len(pairs)
+
+
+def test_pairs_are_compared_as_in_the_table_where_samples_lack_or_never_vary() -> None:
+    """Each pair of two kinds of samples: as many as usual, fewer, with gaps, of one image, none, and constant ones."""
+    rng = np.random.default_rng(1)
+
+    def samples(resamples: int, images: int, noise: float, gap: float) -> BootstrapSamples:
+        draws = 30 + noise * rng.normal(size=(resamples, 1))
+        draws[:1] += gap
+        return BootstrapSamples(np.array([30.0]), draws, np.full((images, 1), 30.0))
+
+    usual = [(50, 9, 1.0, 0.0), (50, 9, 1.0, 0.0), (40, 9, 1.0, 0.0), (50, 1, 1.0, 0.0), (0, 0, 1.0, 0.0)]
+    kinds = [*usual, (50, 9, 0.0, 0.0), (50, 9, 0.0, 0.0), (50, 9, 1.0, np.nan)]
+    cells = {f"m{n}": {(CLEAN, 0.0): samples(*kind)} for n, kind in enumerate(kinds)}
+    cells["m6"][CLEAN, 0.0].estimate[:] = 31.0
+    cells["m6"][CLEAN, 0.0].resamples[:] = 31.0
+    made = Intervals(cells, {}, [], {name: [name] for name in cells}, metrics=["AP"])
+    table = made.table(pairs=list(itertools.combinations(cells, 2)), sets=[])
+    rows = table[(table["statistic"] == "P") & (table["baseline"] != "")]
+    compared = [
+        made.compare_all("AP", None)[pair] for pair in zip(rows["baseline"], rows["model"], strict=True)
+    ]
+    assert compared == pytest.approx(rows["p"].tolist(), rel=1e-12, nan_ok=True)
+    assert len(rows) == 28 and 5 < rows["p"].isna().sum() < 28
 
 
 def test_neighbours_that_overlap_share_a_place_as_a_chain() -> None:

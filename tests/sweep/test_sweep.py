@@ -41,7 +41,7 @@ from robustbench_sgdm.sweep import (
 from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, run_scheduled
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
 from robustbench_sgdm.sweep.image_quality import sample_evenly
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 FRAGILE = """
@@ -321,7 +321,7 @@ def test_a_slow_disk_holds_the_workers_up(forty: datasets.Dataset, tmp_path: Pat
         def has_capacity(self) -> bool:
             return True
 
-        def submit(self, unit: WorkUnit) -> Future[UnitResult]:
+        def submit(self, _: Task) -> Future[UnitResult]:
             nonlocal flying, most
             with lock:
                 flying += 1
@@ -334,11 +334,18 @@ def test_a_slow_disk_holds_the_workers_up(forty: datasets.Dataset, tmp_path: Pat
         def should_run(self, unit: WorkUnit) -> bool:
             return True
 
-        def submit(self, unit: WorkUnit, outcome: Any) -> None:
+        store: Any = None
+        scorer: Any = None
+
+        def submit(self, unit: WorkUnit, outcome: Any) -> list[Any]:
             nonlocal flying
             time.sleep(0.01)
             with lock:
                 flying -= 1
+            return []
+
+        def score(self, cell: Any) -> None:
+            raise AssertionError
 
     run_scheduled(units, Pool(), worker, Sink(), events)
     assert len(units) > 30 and flying == 0 and most <= (PREFETCH_PER_WORKER + 1) * Pool.workers

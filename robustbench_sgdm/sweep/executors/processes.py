@@ -28,10 +28,11 @@ from robustbench_sgdm.core.worker_bootstrap import (
     without_cwd_imports,
     worker_main,
 )
+from robustbench_sgdm.store import share_store
 from robustbench_sgdm.sweep.executors.base import ResultSink
 from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, EventQueue, run_scheduled
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult, WorkerRuntime, make_payload
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 _EXIT_TIMEOUT = 5.0  # seconds for a process whose pipe is closed to end by itself, with its own exit code
@@ -46,8 +47,8 @@ class ProcessExecutor:
     def run(self, units: Sequence[WorkUnit], worker: Worker, sink: ResultSink) -> None:
         """Run the units."""
         events: EventQueue = SimpleQueue()
-        with TemporaryFile() as payload:
-            pickle.dump(make_payload(units, worker), payload)
+        with TemporaryFile() as payload, share_store(sink.store) as shared:
+            pickle.dump(make_payload(units, worker, shared, sink.scorer), payload)
             payload.flush()
             pool = ProcessPool(self.workers, InheritedFile(payload.fileno()), make_handler)
             try:
@@ -66,7 +67,7 @@ class ProcessPool:
     Args:
         workers: how many; each starts with the first unit that no other is free for.
         payload: a file that each reads at its start.
-        make_handler: makes a function of the file's content; it answers a pickled unit with a pickled result.
+        make_handler: makes a function of the file's content; it answers a pickled task with a pickled result.
     """
 
     loss_errors = (WorkerLost,)
@@ -76,7 +77,7 @@ class ProcessPool:
     ) -> None:
         self.workers, self._payload, self._make_handler = workers, payload, pickle.dumps(make_handler)
         self._in_flight: set[Future[UnitResult]] = set()
-        self._tasks: SimpleQueue[tuple[WorkUnit, Future[UnitResult]] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Task, Future[UnitResult]] | None] = SimpleQueue()
         self._lock = threading.Lock()  # guards the next two, which `_kill` reads from another thread
         self._closed, self._processes = False, set[BaseProcess]()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
@@ -86,19 +87,19 @@ class ProcessPool:
             thread.start()
 
     def has_capacity(self) -> bool:
-        """Whether a worker can take another unit."""
+        """Whether a worker can take another task."""
         self._in_flight = {future for future in self._in_flight if not future.done()}
         return len(self._in_flight) < PREFETCH_PER_WORKER * self.workers
 
-    def submit(self, unit: WorkUnit) -> Future[UnitResult]:
-        """Run a unit; the future raises `WorkerLost`, or what the worker raised."""
+    def submit(self, task: Task) -> Future[UnitResult]:
+        """Run a task; the future raises `WorkerLost`, or what the worker raised."""
         future: Future[UnitResult] = Future()
         self._in_flight.add(future)
-        self._tasks.put((unit, future))
+        self._tasks.put((task, future))
         return future
 
     def close(self) -> None:
-        """Kill the workers, whatever they do; unanswered units count as lost."""
+        """Kill the workers, whatever they do; unanswered tasks count as lost."""
         self._kill()
         for _ in self._threads:
             self._tasks.put(None)
@@ -113,17 +114,17 @@ class ProcessPool:
                 process.kill()
 
     def _serve(self) -> None:
-        """Pass on the units of one worker."""
+        """Pass on the tasks of one worker."""
         # The main thread alone handles Ctrl-C, which a terminal sends to all processes, and SIGTERM. A process
         # inherits the mask of the thread that starts it.
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         worker: tuple[BaseProcess, Connection] | None = None
-        while task := self._tasks.get():
-            unit, future = task
+        while item := self._tasks.get():
+            task, future = item
             try:
                 worker = worker or self._start()
-                worker[1].send_bytes(pickle.dumps(unit))
+                worker[1].send_bytes(pickle.dumps(task))
                 answer = pickle.loads(worker[1].recv_bytes())
             except (EOFError, OSError) as error:  # killed at any moment, or never started
                 answer = _loss(self._end(*worker)) if worker else WorkerLost(str(error))
@@ -181,9 +182,9 @@ def make_handler(payload: bytes) -> Callable[[bytes], bytes]:
     """The function with which a worker process answers; an unexpected exception is an answer too."""
     runtime = WorkerRuntime(pickle.loads(payload))
 
-    def handle(unit: bytes) -> bytes:
+    def handle(task: bytes) -> bytes:
         try:
-            return pickle.dumps(runtime.run(pickle.loads(unit)))
+            return pickle.dumps(runtime.run(pickle.loads(task)))
         except Exception as error:  # noqa: BLE001 - raised by the scheduling thread
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
             return _pickle_exception(error)

@@ -1,7 +1,8 @@
 """The Ray executor: units as calls of actors, each of which keeps the detectors loaded.
 
-The driver alone writes the run directory, so workers need no shared disk. Detectors travel as tensors,
-corruptions as names of files and functions, images as paths where a worker sees the same files, else as bytes.
+Workers need no shared disk: one that sees the run directory writes it, the others send their shards to the driver.
+Detectors travel as tensors, corruptions as names of files and functions, images as paths where a worker sees the same
+files, else as bytes.
 """
 
 import importlib
@@ -27,11 +28,12 @@ from typing import Any
 from robustbench_sgdm.core.errors import DataError, DeviceError, RobustBenchError, UsageError
 from robustbench_sgdm.core.worker_bootstrap import override_environ
 from robustbench_sgdm.datasets import Image
+from robustbench_sgdm.store import share_store
 from robustbench_sgdm.sweep.executors.base import ResultSink
 from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, EventQueue, run_scheduled
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult, WorkerRuntime, make_payload
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import ScoringTask, Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 _CONNECT_TIMEOUT = 10.0  # seconds for the head of a cluster to answer
@@ -185,13 +187,13 @@ class RayExecutor:
         """Run the units; lost workers are replaced."""
         events: EventQueue = SimpleQueue()
         absolute = [replace(u, images=[replace(i, path=i.path.absolute()) for i in u.images]) for u in units]
-        pool = _ActorPool(
-            self, min(self.workers, len(units)), self.ray.put(make_payload(absolute, worker)), events
-        )
-        try:
-            run_scheduled(absolute, pool, worker, sink, events)
-        finally:
-            pool.close()
+        with share_store(sink.store) as shared:
+            payload = self.ray.put(make_payload(absolute, worker, shared, sink.scorer))
+            pool = _ActorPool(self, min(self.workers, len(units)), payload, events)
+            try:
+                run_scheduled(absolute, pool, worker, sink, events)
+            finally:
+                pool.close()
 
 
 class _ActorPool:
@@ -224,7 +226,7 @@ class _ActorPool:
         with self._lock:
             return any(count < PREFETCH_PER_WORKER for count in self._in_flight.values())
 
-    def submit(self, unit: WorkUnit) -> Future[UnitResult]:
+    def submit(self, task: Task) -> Future[UnitResult]:
         with self._lock:
             if not self._in_flight:  # the last one was lost since `has_capacity`
                 lost: Future[UnitResult] = Future()
@@ -233,8 +235,8 @@ class _ActorPool:
             actor = min(self._in_flight, key=lambda a: self._in_flight[a])
             self._in_flight[actor] += 1
             has_images = self._has_images[actor]
-        contents = () if has_images else self._contents(unit)
-        future: Future[UnitResult] = actor.run.remote(unit, contents).future()
+        contents = () if has_images or isinstance(task, ScoringTask) else self._contents(task)
+        future: Future[UnitResult] = actor.run.remote(task, contents).future()
         future.add_done_callback(lambda done: self._on_result(actor, done))
         return future
 

@@ -1,6 +1,7 @@
-"""Schedules units on worker processes: a few in advance, results stored here, lost units run again."""
+"""Schedules units on worker processes: a few in advance, what they do not store stored here, lost units run again."""
 
 import logging
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,10 +9,10 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.sweep.executors.base import ResultSink
+from robustbench_sgdm.sweep.executors.base import ResultSink, Stored
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import ScoringTask, Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 _LOG = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ _MAX_RETRIES = 3  # of a unit whose worker was lost; then the unit is to blame
 _STARTUP = "startup"
 _WARN_AFTER = 30.0  # seconds without a worker
 
-EventQueue = SimpleQueue[tuple[WorkUnit | None, BaseException | None]]
-"""(unit, None): stored. (unit, error): failed. (None, None): a worker is free. (None, error): one did not start."""
+EventQueue = SimpleQueue[tuple[Task | None, BaseException | None]]
+"""(task, None): stored. (task, error): failed. (None, None): a worker is free. (None, error): one did not start."""
 
 
 class WorkerPool(Protocol):
@@ -39,16 +40,18 @@ class WorkerPool(Protocol):
         """The exceptions of a future whose worker was lost."""
 
     def has_capacity(self) -> bool:
-        """Whether a worker can take another unit."""
+        """Whether a worker can take another task."""
 
-    def submit(self, unit: WorkUnit) -> Future[UnitResult]:
-        """Run a unit."""
+    def submit(self, task: Task) -> Future[UnitResult]:
+        """Run a unit, or score a cell."""
 
 
 def run_scheduled(
     units: Sequence[WorkUnit], pool: WorkerPool, worker: Worker, sink: ResultSink, events: EventQueue
 ) -> None:
-    """Run every unit. A slow disk slows the workers down instead of filling the memory.
+    """Run every unit, and score every cell that has its last shard; workers that see the run directory store and score.
+
+    A slow disk slows the workers down instead of filling the memory.
 
     Args:
         units: to run.
@@ -61,30 +64,46 @@ def run_scheduled(
         RobustBenchError: the run must stop; what is stored stays stored.
     """
     # In flight: sent and not stored yet. The bound on it is what makes a slow disk hold the workers up.
-    pending, in_flight = deque(units), 0
+    pending, in_flight = deque[Task](units), 0
+    is_told = threading.Event()
+    to_score = deque[ScoringTask]()  # that workers may do; filled before the event of the unit that made them
     losses: Counter[str] = Counter()
     with ThreadPoolExecutor(WRITER_THREADS) as writers:
 
-        def store(unit: WorkUnit, future: Future[UnitResult]) -> None:
+        def store(task: Task, future: Future[UnitResult]) -> None:
             try:
+                outcome, is_stored = future.result().outcome, isinstance(future.result().outcome, Stored)
                 worker.limit_batch(future.result().batch)
-                sink.submit(unit, future.result().outcome)
-                worker.progress(unit.size)
-                events.put((unit, None))
+                if isinstance(task, ScoringTask):
+                    cells = [] if is_stored else [task.cell]
+                else:
+                    if outcome and isinstance(outcome, dict) and not is_told.is_set():
+                        is_told.set()
+                        _LOG.info(
+                            "a worker does not see %s; this process stores its shards", sink.store.files.path
+                        )
+                    cells = sink.submit(task, outcome)
+                    worker.progress(task.size)
+                    if is_stored:
+                        to_score.extend(map(ScoringTask, cells))
+                        cells = []
+                for cell in cells:
+                    sink.score(cell)
+                events.put((task, None))
             except BaseException as error:  # noqa: BLE001 - raised by the scheduling thread
-                events.put((unit, error))
+                events.put((task, error))
 
-        def on_done(unit: WorkUnit, future: Future[UnitResult]) -> None:
+        def on_done(task: Task, future: Future[UnitResult]) -> None:
             try:
-                writers.submit(store, unit, future)
+                writers.submit(store, task, future)
             except RuntimeError as error:  # the writers are shut down, or no thread can be started
-                events.put((unit, error))
+                events.put((task, error))
 
         while pending or in_flight:
             while pending and in_flight < (PREFETCH_PER_WORKER + 1) * pool.workers and pool.has_capacity():
-                unit = pending.popleft()
-                if sink.should_run(unit):
-                    pool.submit(unit).add_done_callback(lambda future, u=unit: on_done(u, future))  # type: ignore[misc]
+                task = pending.popleft()
+                if isinstance(task, ScoringTask) or sink.should_run(task):
+                    pool.submit(task).add_done_callback(lambda future, t=task: on_done(t, future))  # type: ignore[misc]
                     in_flight += 1
             if not in_flight and not pending:
                 return
@@ -95,6 +114,8 @@ def run_scheduled(
                     _LOG.warning("still waiting for a worker to start")
                 continue
             in_flight -= finished is not None
+            while to_score:  # first, so that shards take no more space than they must
+                pending.appendleft(to_score.popleft())
             if isinstance(error, pool.loss_errors):
                 _record_worker_loss(finished, error, losses)
                 pending.extendleft([finished] if finished else [])
@@ -104,8 +125,11 @@ def run_scheduled(
                 losses.pop(_STARTUP, None)
 
 
-def _record_worker_loss(unit: WorkUnit | None, error: BaseException, losses: Counter[str]) -> None:
-    where = f"shard {unit.shard} of {unit.cells[0].corruption}" if unit else _STARTUP
+def _record_worker_loss(task: Task | None, error: BaseException, losses: Counter[str]) -> None:
+    if isinstance(task, ScoringTask):
+        where = f"the scores of {task.cell}"
+    else:
+        where = f"shard {task.shard} of {task.cells[0].corruption}" if task else _STARTUP
     losses[where] += 1
     if losses[where] > _MAX_RETRIES:
         reason = str(error).strip().partition("\n")[0]

@@ -28,7 +28,8 @@ class ThreadExecutor:
 
         def run(unit: WorkUnit) -> None:
             if sink.should_run(unit):
-                sink.submit(unit, run_unit(worker, unit))
+                for cell in sink.submit(unit, run_unit(worker, unit)):
+                    sink.score(cell)
 
         on_cpu = worker.settings.device == "cpu"
         pool = ThreadPoolExecutor(self.workers, initializer=use_one_thread if on_cpu else None)

@@ -16,9 +16,11 @@ import torch
 import robustbench_sgdm
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.versions import inference_version
-from robustbench_sgdm.sweep.executors.base import UnitOutcome, run_unit
+from robustbench_sgdm.store import Cell, SharedStore
+from robustbench_sgdm.sweep.cell_scoring import CellScorer
+from robustbench_sgdm.sweep.executors.base import Stored, UnitOutcome, run_unit
 from robustbench_sgdm.sweep.executors.threads import use_one_thread
-from robustbench_sgdm.sweep.plan import WorkUnit
+from robustbench_sgdm.sweep.plan import ScoringTask, Task, WorkUnit
 from robustbench_sgdm.sweep.worker import Worker
 
 _SAMPLE_SIZE = 16  # images by which a worker shows that it sees the driver's files
@@ -33,24 +35,30 @@ class WorkerPayload:
         worker: as torch saves it.
         corruptions: each pickled, with its fingerprint.
         sample: images of the data set with the digests of their files.
+        shared: the run directory, for workers that see it.
+        scorer: completes cells there, pickled.
     """
 
     code: str
     worker: bytes
     corruptions: Sequence[tuple[bytes, str]]
     sample: Sequence[tuple[Path, str]]
+    shared: SharedStore
+    scorer: bytes
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What a worker sends back: the unit's outcome, and the largest batch that its memory is enough for."""
+    """What a worker sends back: the task's outcome, and the largest batch that its memory is enough for."""
 
     outcome: UnitOutcome
     batch: int
 
 
-def make_payload(units: Sequence[WorkUnit], worker: Worker) -> WorkerPayload:
-    """What a process needs to run these units as `worker` would.
+def make_payload(
+    units: Sequence[WorkUnit], worker: Worker, shared: SharedStore, scorer: CellScorer
+) -> WorkerPayload:
+    """What a process needs to run these units as `worker` would, and to store and score them where it can.
 
     Raises:
         UsageError: a detector's function has no name by which another process can import it.
@@ -73,6 +81,8 @@ def make_payload(units: Sequence[WorkUnit], worker: Worker) -> WorkerPayload:
         worker=saved.getvalue(),
         corruptions=[(pickle.dumps(c), c.fingerprint(worker.settings.engine)) for c in used.values()],
         sample=[(image.path, _file_digest(image.path)) for image in sample],
+        shared=shared,
+        scorer=pickle.dumps(scorer),
     )
 
 
@@ -90,25 +100,55 @@ class WorkerRuntime:
             self.worker = _load_worker(payload)
         except RobustBenchError as error:
             self.startup_error = error
-        self._sample = payload.sample
+        self._sample, self._scorer = payload.sample, payload.scorer
+        self._store = payload.shared.find()
+        self._cell_scorer: CellScorer | None = None
 
     def has_images(self) -> bool:
         """Whether the driver's image files are here too."""
         return all(_file_digest(path) == digest for path, digest in self._sample)
 
-    def run(self, unit: WorkUnit, contents: Sequence[bytes] = ()) -> UnitResult:
-        """Run a unit, from the contents of its image files where this process does not see them."""
+    def run(self, task: Task, contents: Sequence[bytes] = ()) -> UnitResult:
+        """Run a unit, from the contents of its image files where this process does not see them, or score a cell.
+
+        What this process cannot store, since it does not see the run directory, is left to the driver.
+        """
         if self.startup_error is not None:
             return UnitResult(self.startup_error, batch=sys.maxsize)
+        try:
+            if isinstance(task, ScoringTask):
+                outcome = self._score(task.cell)
+            else:
+                outcome = self._store_shards(task, self._run_unit(task, contents))
+        except RobustBenchError as error:
+            outcome = error
+        return UnitResult(outcome, self.worker.batch)
+
+    def _score(self, cell: Cell) -> UnitOutcome:
+        if self._store is None:
+            return {}
+        if self._cell_scorer is None:
+            self._cell_scorer = pickle.loads(self._scorer)  # the driver's own bytes
+        self._cell_scorer.score(self._store, cell)
+        return Stored()
+
+    def _store_shards(self, unit: WorkUnit, outcome: UnitOutcome) -> UnitOutcome:
+        if self._store is None or not isinstance(outcome, dict):
+            return outcome
+        for cell, columns in outcome.items():
+            self._store.write_shard(cell, unit.shard, columns)
+        return Stored()
+
+    def _run_unit(self, unit: WorkUnit, contents: Sequence[bytes]) -> UnitOutcome:
         if not contents:
-            return UnitResult(run_unit(self.worker, unit), self.worker.batch)
+            return run_unit(self.worker, unit)
         with tempfile.TemporaryDirectory(prefix="robustbench-") as folder:
             images = []
             for image, content in zip(unit.images, contents, strict=True):
                 path = Path(folder) / f"{image.id}{image.path.suffix}"
                 path.write_bytes(content)
                 images.append(replace(image, path=path))
-            return UnitResult(run_unit(self.worker, replace(unit, images=images)), self.worker.batch)
+            return run_unit(self.worker, replace(unit, images=images))
 
 
 def _load_worker(payload: WorkerPayload) -> Worker:

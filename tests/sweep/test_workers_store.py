@@ -203,6 +203,7 @@ def test_a_worker_whose_driver_is_gone_removes_nothing(working: tuple[Plan, Run,
         opened.store.write_shard(ours, number, {name: [] for name in COLUMNS})
     before = stored(opened)
     assert isinstance(runtime.run(ScoringTask(ours)).outcome, TakenOverError)
+    assert stored(opened) == before
     assert runtime._store is not None
     with pytest.raises(TakenOverError, match="no longer"):
         runtime._store.drop_shards(ours)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _BAR = re.compile(r"elapsed ([\d:]+) left ([\d:]+)")
+_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and moves of a terminal
 _STAGE = re.compile(r"([A-Za-z][A-Za-z ]+[a-z]) +[━╸╺ ]+")
 
 
@@ -70,7 +71,7 @@ def record(command: Sequence[str]) -> tuple[list[tuple[float, float, str]], floa
                 break
             if not data:
                 break
-            text = (text + data.decode(errors="replace"))[-4000:]
+            text = _CODE.sub("", text + data.decode(errors="replace"))[-4000:]
             if found := list(_BAR.finditer(text)):
                 stage = list(_STAGE.finditer(text[: found[-1].start()]))
                 name = stage[-1][1] if stage else ""

@@ -321,6 +321,8 @@ def _add_sizes(metrics: Sequence[str], sizes: Sizes) -> list[str]:
     if named & set(metrics):
         return list(metrics)
     if not set(by_size) & set(metrics):
+        if set(sizes.metrics) & set(metrics):  # resampled together: a threshold may name one by size
+            return list(metrics)
         raise UsageError(
             f"sizes change nothing of {', '.join(metrics)}; add AP, recall or {by_size['AP'][0]} to metrics"
         )

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustbench_sgdm import __version__, robustness, tables
 from robustbench_sgdm.core import escaping, resources
@@ -70,7 +72,7 @@ class Group:
         first: the run that was read first.
         corruption_set: that mPC is over; None if only clean images were run.
         metric: of the ranking.
-        entries: networks; of two whose cells have the same keys, their numbers differ.
+        entries: networks; of two whose cells have the same keys, the numbers differ, or one lacks cells.
     """
 
     first: Run
@@ -94,16 +96,13 @@ class Group:
         )
 
     def add(self, entry: Entry) -> None:
-        """Add a network; if it is there with the same numbers, or without any, its run is noted.
+        """Add a network; if it is there with the same numbers, its run is noted.
 
         A run says itself which keys its cells have: networks are one only if their numbers are equal too.
         """
         for place, known in enumerate(self.entries):
-            if known.keys != entry.keys:
-                continue
-            if not (known.trainings and entry.trainings) or _values(known) == _values(entry):
-                fuller = known if known.trainings else entry  # of the same cells, the run that has them
-                self.entries[place] = replace(fuller, runs=[*known.runs, *entry.runs])
+            if known.keys == entry.keys and _have_same_numbers(known, entry):
+                self.entries[place] = replace(known, runs=[*known.runs, *entry.runs])
                 return
         self.entries.append(entry)
 
@@ -162,6 +161,7 @@ class Group:
         return pd.DataFrame(rows, columns=["entry", "why", *_COLUMNS])
 
 
+_PRINTED = 0.005  # percent: half of the last digit that is printed
 _MISSING = "cells are missing; run the same command again to resume"
 _NUMBERS = {"": "estimate", "_low": "low", "_high": "high"}
 _COLUMNS = ["place", "first", "last", *(f"{s}{end}" for s in ("mPC", "P", "rPC") for end in _NUMBERS)]
@@ -263,12 +263,24 @@ def add_run(groups: dict[tuple[Any, ...], Group], run: Run, resamples: int) -> N
         group.add(entry)
 
 
-def _values(entry: Entry) -> list[bytes]:
-    """The numbers of an entry's trainings, whatever these are called."""
-    return sorted(
-        b"".join(values.tobytes() for values in (one.estimate, one.resamples, one.jackknife))
-        for one in entry.trainings.values()
+def _have_same_numbers(one: Entry, other: Entry) -> bool:
+    """Whether two networks have all their cells, and numbers that print alike, whatever their trainings are called.
+
+    Two machines may differ in the last bits of a score.
+    """
+    trainings = [
+        sorted(entry.trainings.values(), key=lambda samples: samples.estimate.tolist())
+        for entry in (one, other)
+    ]
+    return len(trainings[0]) == len(trainings[1]) > 0 and all(
+        first.shape == second.shape and np.allclose(first, second, rtol=0, atol=_PRINTED, equal_nan=True)
+        for pair in zip(*trainings, strict=True)
+        for first, second in zip(*map(_arrays, pair), strict=True)
     )
+
+
+def _arrays(samples: BootstrapSamples) -> tuple[NDArray[np.float64], ...]:
+    return samples.estimate, samples.resamples, samples.jackknife
 
 
 def _describe(error: Exception) -> str:

@@ -538,14 +538,17 @@ def test_a_manifest_names_what_tables_can_hold(
 
 def test_a_thousand_networks_are_ranked() -> None:
     """Of which there are half a million pairs."""
-    rng, none = np.random.default_rng(0), np.empty((0, 1))
-    cells = {
-        f"m{n}": {(CLEAN, 0.0): BootstrapSamples(rng.uniform(20, 40, 1), none, none)} for n in range(1000)
-    }
+    rng = np.random.default_rng(0)
+    cells = {}
+    for n, score in enumerate(rng.uniform(20, 40, 1000)):
+        resamples, jackknife = (
+            score + rng.normal(0, scale, (count, 1)) for scale, count in ((1, 200), (0.1, 50))
+        )
+        cells[f"m{n}"] = {(CLEAN, 0.0): BootstrapSamples(np.array([score]), resamples, jackknife)}
     made = Intervals(cells, {}, [], {name: [name] for name in cells}, metrics=["AP"])
     with within(500, 30):
         ranks = rank_networks(made, "AP", None)
-    assert len(ranks) == 1000 and set(ranks["place"]) == {1}
+    assert len(ranks) == 1000 and ranks["first"].max() > 1
 
 
 def test_one_broken_run_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -102,7 +102,7 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
         axis,
         max(5.0, float(shown[["score", "high"]].max().max()) * 1.05),
         None if axis == "severity" else (float(shown["psnr"].min()), float(shown["psnr"].max())),
-        run_data.greatest_severity(view),
+        charts.greatest_severity(shown),
     )
 
     def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:

@@ -360,7 +360,7 @@ def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
     chart = charts.severity_curves(
         frame,
         widgets.model_colors(names),
-        scale=charts.CurveScale("severity", top, severity=run_data.greatest_severity(view)),
+        scale=charts.CurveScale("severity", top, severity=charts.greatest_severity(frame)),
         metric=metric,
         bands=True,
     )

@@ -30,7 +30,7 @@ def models(form: FormatOption = "table") -> None:
             f"{parameters / 1e6:.3f}",
             f"{gflops:.2f}",
             "scenes" if bundled else "–",
-            ", ".join(numbers[s] for s in sources),
+            ", ".join(sources if form == "csv" else [numbers[s] for s in sources]),
         ]
         for name, parameters, gflops, bundled, sources in frame.itertuples(index=False)
     ]

@@ -123,7 +123,7 @@ FormatOption = Annotated[
     TableFormat,
     typer.Option(
         "--format",
-        help="table for the terminal, csv with a column per number, markdown or latex for documents.",
+        help="table for the terminal, csv for spreadsheets, markdown or latex for documents.",
     ),
 ]
 ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]

@@ -46,6 +46,11 @@ class CurveScale:
     severity: float = 5.0
 
 
+def greatest_severity(frame: pd.DataFrame) -> float:
+    """Where the axis of a frame's severities ends; 1 if all of them are those of clean images."""
+    return float(frame["severity"].max()) or 1.0
+
+
 def severity_curves(
     frame: pd.DataFrame,
     colors: Mapping[str, str],

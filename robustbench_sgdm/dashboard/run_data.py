@@ -99,11 +99,6 @@ def count_missing_cells(view: RunView) -> int:
     return len(view.run.manifest.cells) - len(results(view))
 
 
-def greatest_severity(view: RunView) -> float:
-    """The greatest severity of the run, where axes of severities end; 1 for a run of clean images alone."""
-    return max((cell.severity for cell in view.run.cells), default=0.0) or 1.0
-
-
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""

@@ -91,7 +91,7 @@ def make_document(
         blocks = _blocks(sections[1:])
         measured = _measure(template, draft, blocks, page_size)
         more |= {"blocks_by_id": {one.id: one for one in blocks}}
-    for slack in _SLACKS:
+    for slack in _SLACKS[: 1 if context["summary_only"] else None]:
         if not context["summary_only"]:
             layout = fill_pages(measured, PAGE_SIZES[page_size][1] - _MARGINS - slack)
             more |= {"layout": layout, "pages": _page_numbers(layout, blocks, sections[0])}

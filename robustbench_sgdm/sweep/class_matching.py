@@ -39,12 +39,12 @@ class ClassMatch:
         notes = []
         if self.unmatched:
             notes.append(
-                f"{_classes(self.unmatched)} of {models} not in {data}; their boxes are dropped: "
+                f"{data} lacks {_classes(self.unmatched)} of {models}, whose boxes are dropped: "
                 f"{short_list(self.unmatched)}"
             )
         if self.unfound:
             notes.append(
-                f"{_classes(self.unfound)} of {data} unknown to {models}; where they have boxes they count as AP 0: "
+                f"{models} cannot find {_classes(self.unfound)} of {data}, which count as AP 0 where they have objects: "
                 f"{short_list(self.unfound)}"
             )
         return [*notes, *self._alike_notes(models)]

@@ -121,7 +121,7 @@ def test_shifted_data_have_the_name_of_the_shift_and_models_share_a_warning(
     words = ["run", "--data", str(tiny_coco), "--shift", f"dark={shifted}", "--project", str(tmp_path)]
     code, text = outcome(capsys, monkeypatch, *words, "--model", models)
     assert code == 2 and "one and dark share no class name" in text
-    assert text.count("1 class of one, two not in val; their boxes are dropped: fish") == 1
+    assert text.count("val lacks 1 class of one, two, whose boxes are dropped: fish") == 1
 
 
 @pytest.mark.parametrize(

@@ -372,8 +372,8 @@ def test_two_classes_never_become_one(
     lone = match_detector(PixelDetector("d", ("chair", "CHAIR", "tv")), data)
     assert (lone.unmatched, lone.unfound, lone.alike) == (["CHAIR", "tv"], ["Chair", "tvmonitor"], [])
     known, lost = lone.notes("d", "chairs")
-    assert known == "2 classes of d not in chairs; their boxes are dropped: CHAIR, tv"
-    assert lost.startswith("2 classes of chairs unknown to d;") and lost.endswith(": Chair, tvmonitor")
+    assert known == "chairs lacks 2 classes of d, whose boxes are dropped: CHAIR, tv"
+    assert lost.startswith("d cannot find 2 classes of chairs,") and lost.endswith(": Chair, tvmonitor")
 
 
 def test_the_manifest_rebuilds_the_run(tmp_path: Path, forty: datasets.Dataset) -> None:

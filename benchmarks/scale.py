@@ -69,9 +69,9 @@ def _throughput(images: int, imgsz: int) -> float:
     how = {"images": images, "severities": 3, "imgsz": imgsz}
     kinds = [("this process, 1 thread", "threads", 1), ("this process, 2 threads", "threads", 2)]
     kinds += [("--workers 1", "processes", 1), ("--workers 2", "processes", 2)]
-    kinds += [("--on ray --workers 2", "ray", 2)] if find_spec("ray") else []
+    kinds += [("--executor ray --workers 2", "ray", 2)] if find_spec("ray") else []
     print(f"throughput, {images} images x 4 cells at {imgsz} px:")
-    print(f"  {'':26s} predictions/s      to that of 1 thread   start (s)   peak memory (MB): run, worker")
+    print(f"  {'':29s} predictions/s      to that of 1 thread   start (s)   peak memory (MB): run, worker")
     first = 0.0
     for name, on, workers in kinds:
         seen = _alone(on=on, workers=workers, **how)
@@ -79,7 +79,7 @@ def _throughput(images: int, imgsz: int) -> float:
         child = f"{seen['child']:.0f}" if on == "processes" else "–"  # Ray's are not its children
         memory = f"{seen['peak']:18.0f} {child:>12s}"
         print(
-            f"  {name:26s} {seen['rate']:13.1f} {seen['rate'] / first:17.2f} x {seen['start']:16.1f} {memory}"
+            f"  {name:29s} {seen['rate']:13.1f} {seen['rate'] / first:17.2f} x {seen['start']:16.1f} {memory}"
         )
     return 1 / first
 

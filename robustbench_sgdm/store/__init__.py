@@ -26,7 +26,7 @@ from robustbench_sgdm.store.schema import (
     ModelInfo,
     Settings,
 )
-from robustbench_sgdm.store.sharing import SharedStore, revoke_workers, share_store
+from robustbench_sgdm.store.sharing import SharedStore, TakenOverError, revoke_workers, share_store
 from robustbench_sgdm.store.training_logs import (
     LOSSES,
     LogGroup,
@@ -54,6 +54,7 @@ __all__ = [
     "Settings",
     "SharedStore",
     "StaleFile",
+    "TakenOverError",
     "TrainingLog",
     "cell_key",
     "describe_state",

@@ -18,6 +18,10 @@ from robustbench_sgdm.store.cells import CellStore
 _TOKEN = re.compile(r"\.workers\.[0-9a-f]{32}")
 
 
+class TakenOverError(RobustBenchError):
+    """The run directory no longer belongs to the process that started this worker (exit code 1)."""
+
+
 @dataclass(frozen=True)
 class SharedStore:
     """A store as worker processes may find it; pickled to them.
@@ -53,21 +57,26 @@ class SharedStore:
         """Refuse a directory that is not the driver's, or no longer.
 
         Raises:
-            RobustBenchError: another directory lies there, or the run was taken over.
+            TakenOverError: another directory lies there, or the run was taken over.
+            RobustBenchError: the file cannot be read.
         """
         try:
-            found = SafeDirectory(self.path).read_bytes(self.name, len(self.token) + 1)
-        except OSError:
-            found = b""
-        if found != self.token:
+            content = SafeDirectory(self.path).read_bytes(self.name, len(self.token) + 1)
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
             raise RobustBenchError(
+                f"cannot read {self.path / self.name}: {error.strerror or error}"
+            ) from error
+        if content != self.token:
+            raise TakenOverError(
                 f"{self.path} is not, or no longer, the directory of the process that started this worker; nothing is "
                 "written. Run the same command again to resume"
             )
 
 
 class _SharedDirectory(SafeDirectory):
-    """Asks before each rename whether the directory is still the driver's."""
+    """Checks before each rename and each removal that the directory is still the driver's."""
 
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
         super().__init__(path)
@@ -84,6 +93,16 @@ class _SharedDirectory(SafeDirectory):
             self._check()
 
         super().write(path, fill_and_check, sync=False)
+
+    def unlink(self, path: Path | str) -> None:
+        """See `SafeDirectory.unlink`."""
+        self._check()
+        super().unlink(path)
+
+    def remove_folder(self, path: Path | str, *, empty: bool = False) -> None:
+        """See `SafeDirectory.remove_folder`."""
+        self._check()
+        super().remove_folder(path, empty=empty)
 
 
 @contextmanager

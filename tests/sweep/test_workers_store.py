@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 
 from robustbench_sgdm import datasets
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError
-from robustbench_sgdm.store import CellStore, Run, find_stale_files, revoke_workers, share_store
+from robustbench_sgdm.store import (
+    CellStore,
+    Run,
+    TakenOverError,
+    find_stale_files,
+    revoke_workers,
+    shard_count,
+    share_store,
+)
 from robustbench_sgdm.sweep import map_classes, pending_units, run_sweep
 from robustbench_sgdm.sweep.cell_scoring import CellScorer
 from robustbench_sgdm.sweep.executors.base import ResultSink, Stored
@@ -61,13 +70,14 @@ class WorkersHere:
     def __init__(self, changes: Sequence[Change], lose: Callable[[Task], bool] = lambda _: False) -> None:
         self.changes, self.lose = changes, lose
         self.outcomes: list[tuple[Task, Any]] = []
+        self.runtimes: list[WorkerRuntime] = []
 
     def run(self, units: Sequence[WorkUnit], worker: Worker, sink: ResultSink) -> None:
         with share_store(sink.store) as shared:
             payload = pickle.dumps(make_payload(units, worker, shared, sink.scorer))
-            runtimes = [WorkerRuntime(change(pickle.loads(payload))) for change in self.changes]
+            self.runtimes = [WorkerRuntime(change(pickle.loads(payload))) for change in self.changes]
             logging.getLogger("robustbench_sgdm").setLevel(logging.INFO)  # a worker logs errors alone
-            run_scheduled(units, _Pool(self, runtimes), worker, sink, SimpleQueue())
+            run_scheduled(units, _Pool(self, self.runtimes), worker, sink, SimpleQueue())
 
 
 class _Pool:
@@ -178,6 +188,81 @@ def test_a_worker_whose_driver_is_gone_writes_nothing_more(
     assert after == {name: data for name, data in before.items() if not name.startswith(".workers.")}
     outcome = runtime.run(ScoringTask(made.cells[0])).outcome
     assert isinstance(outcome, RobustBenchError) and stored(opened) == after
+
+
+def test_a_worker_whose_driver_is_gone_removes_nothing(working: tuple[Plan, Run, WorkerRuntime]) -> None:
+    """It stalls before it merges, and meanwhile the next run completes the cell with other weights."""
+    made, opened, runtime = working
+    for unit in pending_units(made, opened.store):
+        runtime.run(unit)
+    ours = made.cells[0]
+    theirs = replace(ours, key="0" * 64)
+    revoke_workers(opened.store)
+    opened.store.commit(theirs, dict.fromkeys(METRICS, 0.0), detections=None)
+    for number in range(shard_count(40)):  # so that there is something to merge
+        opened.store.write_shard(ours, number, {name: [] for name in COLUMNS})
+    before = stored(opened)
+    assert isinstance(runtime.run(ScoringTask(ours)).outcome, TakenOverError)
+    assert runtime._store is not None
+    with pytest.raises(TakenOverError, match="no longer"):
+        runtime._store.drop_shards(ours)
+    assert stored(opened) == before and opened.store.is_complete(theirs)
+
+
+def test_a_worker_whose_disk_fails_sends_from_then_on(
+    tmp_path: Path, forty: datasets.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its mount of the run directory is lost after it has stored a unit; the driver's is there."""
+    mount = tmp_path / "mount"
+
+    def mounted(payload: WorkerPayload) -> WorkerPayload:
+        mount.symlink_to(payload.shared.path)
+        return replace(payload, shared=replace(payload.shared, path=mount, cells=mount / "cells"))
+
+    def lose_mount(_: Task) -> bool:
+        mount.unlink(missing_ok=True)
+        mount.touch()
+        return False
+
+    reference = stored(run(tmp_path / "threads", plan(forty)))
+    executor = WorkersHere([mounted], lose_mount)
+    assert stored(run(tmp_path / "workers", plan(forty), executor=executor)) == reference
+    assert [isinstance(outcome, Stored) for _, outcome in executor.outcomes[:3]] == [True, False, False]
+    (message,) = [r.message for r in caplog.records if "stores the shards of a worker" in r.message]
+    assert "cannot write" in message and "does not see" not in caplog.text
+
+
+def test_why_workers_do_not_score_is_logged_once(
+    tmp_path: Path, forty: datasets.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that expects other shards, as on a disk that shows them late, finds some missing in every cell."""
+
+    def misses_shards(payload: WorkerPayload) -> WorkerPayload:
+        return replace(payload, scorer=pickle.dumps(CellScorer(forty.subset(0.8))))
+
+    reference = stored(run(tmp_path / "threads", plan(forty)))
+    assert stored(run(tmp_path / "workers", plan(forty), executor=WorkersHere([misses_shards]))) == reference
+    (message,) = [r.message for r in caplog.records if "could not score" in r.message]
+    assert "shard 14 of 16 is missing" in message
+
+
+@pytest.mark.parametrize("change", [sees, sees_another])
+def test_a_worker_keeps_no_pickled_ground_truth(
+    tmp_path: Path, forty: datasets.Dataset, change: Change
+) -> None:
+    """Neither when it has scored nor where it never will."""
+    executor = WorkersHere([change])
+    run(tmp_path, plan(forty), executor=executor)
+    assert not any(value and isinstance(value, bytes) for value in vars(executor.runtimes[0]).values())
+
+
+def test_a_directory_that_cannot_be_read_is_not_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        share_store(CellStore(tmp_path)) as shared,
+        pytest.raises(RobustBenchError, match=r"cannot read .*: Not a directory"),
+    ):
+        replace(shared, path=tmp_path / "file").check()
 
 
 def test_shards_that_come_late_are_removed(tmp_path: Path, forty: datasets.Dataset) -> None:

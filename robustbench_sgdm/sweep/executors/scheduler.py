@@ -1,14 +1,15 @@
 """Schedules units on worker processes: a few in advance, what they do not store stored here, lost units run again."""
 
 import logging
-import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from robustbench_sgdm.core.errors import RobustBenchError
+from robustbench_sgdm.store import TakenOverError
 from robustbench_sgdm.sweep.executors.base import ResultSink, Stored
 from robustbench_sgdm.sweep.executors.threads import available_cores
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
@@ -65,24 +66,23 @@ def run_scheduled(
     """
     # In flight: sent and not stored yet. The bound on it is what makes a slow disk hold the workers up.
     pending, in_flight = deque[Task](units), 0
-    is_told = threading.Event()
+    logged = dict[str, str]()
     to_score = deque[ScoringTask]()  # that workers may do; filled before the event of the unit that made them
     losses: Counter[str] = Counter()
     with ThreadPoolExecutor(WRITER_THREADS) as writers:
 
         def store(task: Task, future: Future[UnitResult]) -> None:
             try:
-                outcome, is_stored = future.result().outcome, isinstance(future.result().outcome, Stored)
-                worker.limit_batch(future.result().batch)
+                result = future.result()
+                is_stored = isinstance(result.outcome, Stored)
+                worker.limit_batch(result.batch)
+                _log_fallback(task, result, sink.store.files.path, logged)
                 if isinstance(task, ScoringTask):
+                    if isinstance(result.outcome, TakenOverError):
+                        raise result.outcome
                     cells = [] if is_stored else [task.cell]
                 else:
-                    if outcome and isinstance(outcome, dict) and not is_told.is_set():
-                        is_told.set()
-                        _LOG.info(
-                            "a worker does not see %s; this process stores its shards", sink.store.files.path
-                        )
-                    cells = sink.submit(task, outcome)
+                    cells = sink.submit(task, result.outcome)
                     worker.progress(task.size)
                     if is_stored:
                         to_score.extend(map(ScoringTask, cells))
@@ -123,6 +123,34 @@ def run_scheduled(
                 raise error
             elif finished is None:
                 losses.pop(_STARTUP, None)
+
+
+def _log_fallback(task: Task, result: UnitResult, path: Path, logged: dict[str, str]) -> None:
+    """Log that this process stores or scores in place of a worker, and why: each reason once.
+
+    Args:
+        task: that a worker ran.
+        result: what it sent.
+        path: the run directory.
+        logged: the message of each reason so far. Threads share it.
+    """
+    level = logging.WARNING
+    if isinstance(task, ScoringTask):
+        if not isinstance(result.outcome, RobustBenchError):
+            return
+        reason, message = "score", f"a worker could not score a cell, and this process does: {result.outcome}"
+    elif not isinstance(result.outcome, dict) or not result.outcome:
+        return
+    elif result.storage_error is not None:
+        reason, message = (
+            "store",
+            f"this process stores the shards of a worker that could not: {result.storage_error}",
+        )
+    else:
+        level, reason = logging.INFO, "see"
+        message = f"a worker does not see {path}, or may not write there; this process stores its shards"
+    if logged.setdefault(reason, message) is message:  # one step, so that of two threads one logs
+        _LOG.log(level, "%s", message)
 
 
 def _record_worker_loss(task: Task | None, error: BaseException, losses: Counter[str]) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import torch
 
 import robustbench_sgdm
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError
 from robustbench_sgdm.core.versions import inference_version
-from robustbench_sgdm.store import Cell, SharedStore
+from robustbench_sgdm.store import Cell, SharedStore, TakenOverError
 from robustbench_sgdm.sweep.cell_scoring import CellScorer
 from robustbench_sgdm.sweep.executors.base import Stored, UnitOutcome, run_unit
 from robustbench_sgdm.sweep.executors.threads import use_one_thread
@@ -49,10 +50,17 @@ class WorkerPayload:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What a worker sends back: the task's outcome, and the largest batch that its memory is enough for."""
+    """What a worker sends back.
+
+    Attributes:
+        outcome: of the task.
+        batch: the largest that the worker's memory is enough for.
+        storage_error: why a worker that stored until now no longer does.
+    """
 
     outcome: UnitOutcome
     batch: int
+    storage_error: RobustBenchError | None = None
 
 
 def make_payload(
@@ -100,9 +108,11 @@ class WorkerRuntime:
             self.worker = _load_worker(payload)
         except RobustBenchError as error:
             self.startup_error = error
-        self._sample, self._scorer = payload.sample, payload.scorer
+        self._sample = payload.sample
         self._store = payload.shared.find()
-        self._cell_scorer: CellScorer | None = None
+        self._storage_error: RobustBenchError | None = None
+        # Pickled until it is needed: it holds the ground truth, and most workers score little.
+        self._scorer: CellScorer | bytes = payload.scorer if self._store else b""
 
     def has_images(self) -> bool:
         """Whether the driver's image files are here too."""
@@ -122,21 +132,27 @@ class WorkerRuntime:
                 outcome = self._store_shards(task, self._run_unit(task, contents))
         except RobustBenchError as error:
             outcome = error
-        return UnitResult(outcome, self.worker.batch)
+        return UnitResult(outcome, self.worker.batch, self._storage_error)
 
     def _score(self, cell: Cell) -> UnitOutcome:
         if self._store is None:
             return {}
-        if self._cell_scorer is None:
-            self._cell_scorer = pickle.loads(self._scorer)  # the driver's own bytes
-        self._cell_scorer.score(self._store, cell)
+        if isinstance(self._scorer, bytes):
+            self._scorer = cast(CellScorer, pickle.loads(self._scorer))  # the driver's own bytes
+        self._scorer.score(self._store, cell)
         return Stored()
 
     def _store_shards(self, unit: WorkUnit, outcome: UnitOutcome) -> UnitOutcome:
         if self._store is None or not isinstance(outcome, dict):
             return outcome
-        for cell, columns in outcome.items():
-            self._store.write_shard(cell, unit.shard, columns)
+        try:
+            for cell, columns in outcome.items():
+                self._store.write_shard(cell, unit.shard, columns)
+        except TakenOverError:
+            raise
+        except RobustBenchError as error:  # this node's mount or quota; the driver may well be able to write
+            self._store, self._scorer, self._storage_error = None, b"", error
+            return outcome
         return Stored()
 
     def _run_unit(self, unit: WorkUnit, contents: Sequence[bytes]) -> UnitOutcome:

@@ -183,7 +183,7 @@ def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) 
         "base-ca": tables.format_time_ratio(1.25, 0.9, 1.6),
     }
     assert ratios["base-ca"].startswith("not distinguishable")
-    assert "measured once" in said(shown)
+    assert "more reliable than milliseconds" in said(shown)
 
 
 def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: Path) -> None:

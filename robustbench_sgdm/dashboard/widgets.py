@@ -263,9 +263,8 @@ def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
     options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
     baseline = selectbox("Baseline", options, "baseline", default=default, width=160)
     # The run's own view where the choice compares the same: nobody has asked for a verdict on single pairs then.
-    compared = None if baseline == OWN_BASELINES else view.against(baseline)
-    is_own = compared is None or set(compared.run.baseline_pairs) == set(pairs)
-    return view if is_own else compared
+    compared = view if baseline == OWN_BASELINES else view.against(baseline)
+    return view if set(compared.run.baseline_pairs) == set(pairs) else compared
 
 
 def toggle(label: str, key: str, **how: Any) -> bool:

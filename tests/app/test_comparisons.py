@@ -65,8 +65,8 @@ def test_the_verdicts_are_the_reports(view_of: Callable[..., AppTest], compariso
         assert f"### {escaping.markdown(verdict.headline)}." in shown
     baseline = list(run.groups)[-1]
     for verdict in told(run.against(baseline)):
-        shown = view_of("overview", name, baseline=baseline)
-        assert f"### {escaping.markdown(verdict.headline)}." in headings(shown) and not shown.warning
+        other = view_of("overview", name, baseline=baseline)
+        assert f"### {escaping.markdown(verdict.headline)}." in headings(other) and not other.warning
 
 
 def test_no_pair_is_judged_until_a_baseline_is_chosen(

@@ -30,7 +30,6 @@ from robustbench_sgdm.tables import (
     Ranking,
     Verdict,
     describe_set,
-    flipped_images,
     format_number,
     format_time_ratio,
     humanize,
@@ -77,7 +76,7 @@ def overview(view: RunView) -> None:
         _show_board(view, family, metric, others, board, None)
     table = run_data.intervals(view, metric)
     with verdict.container():
-        _show_verdict(view, metric, over, table, is_whole=family == EVERY)
+        _show_verdict(view, metric, over, table)
     if over is not None:
         with story.container(key="story"):
             _show_story(view, metric, pair, over)
@@ -272,9 +271,7 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         st.caption(f"Time, ratio: {glossary.define('time ratio')}")
 
 
-def _show_verdict(
-    view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None, *, is_whole: bool
-) -> None:
+def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
     """In words: which models may be first, whether the module helps under these corruptions, and how certain that is.
 
     Args:
@@ -282,7 +279,6 @@ def _show_verdict(
         metric: of the page.
         over: the corruptions.
         table: of the intervals, if there are any.
-        is_whole: whether the corruptions are all of the run, which the ranking is over.
     """
     same = run_data.identical_pairs(view)
     if table is None:
@@ -295,7 +291,8 @@ def _show_verdict(
             )
     else:
         told = verdicts(table, judged_pairs(view.run), metric, over, same)
-        if is_whole and view.run.baseline_pairs and (answer := run_data.story(view, metric, True).answer):
+        if len(view.run.groups) > 2:
+            answer = run_data.ranking(view, metric, over.cells if over else ())
             st.markdown(f"### {escaping.markdown(answer)}.")
         for verdict in told[:MOST_VERDICTS]:
             st.markdown(f"### {escaping.markdown(verdict.headline)}.")
@@ -350,7 +347,7 @@ def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: 
         for ranking in rankings[:1] if pair is not None else rankings[:2]:
             _show_extremes(view, ranking, metric, over)
     if pair is not None:
-        _show_flips(view, pair, over)
+        _show_flips(view, metric, pair, over)
 
 
 def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
@@ -359,7 +356,7 @@ def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
     if frame.empty:
         return
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    st.markdown(f"**Mean {escaping.markdown(metric)}** {scope}")
+    st.markdown(f"**Mean {escaping.markdown(metric)}** {escaping.markdown(scope)}")
     chart = charts.severity_curves(
         frame,
         widgets.model_colors(names),
@@ -433,11 +430,11 @@ def _middle_severity(over: CorruptionSet, corruption: str) -> float:
 
 
 @widgets.fragment()
-def _show_flips(view: RunView, pair: tuple[str, str], over: CorruptionSet) -> None:
+def _show_flips(view: RunView, metric: str, pair: tuple[str, str], over: CorruptionSet) -> None:
     """The report's four images in which only one of the models still finds objects."""
     left, right = view.run.match_trainings(*pair)[0]
     try:
-        shown = flipped_images(run_data.flips(view, left, right), (left, right), over)
+        shown = run_data.flipped_images(view, metric, (left, right), over.cells)
         truth = run_data.ground_truth(view)
     except DataError:  # no ground truth, or scores without detections
         return

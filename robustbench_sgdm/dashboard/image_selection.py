@@ -269,7 +269,7 @@ def differences(view: RunView, left: str, right: str, corruption: str, severity:
         at = np.flatnonzero(net)
         net = net[at]
     else:
-        flips = robustness.find_flips(view.run, left, right, only=(corruption, severity)).objects
+        flips = robustness.find_flips(view.run, left, right, only=[(corruption, severity)]).objects
         at = flips["annotation"].to_numpy(np.int64)
         net = np.where(flips["keeper"] == "model", 1, -1).astype(np.int64)
     rows = truth.annotations.iloc[at]

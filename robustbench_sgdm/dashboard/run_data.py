@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,19 +131,29 @@ def story(view: RunView, metric: str, has_intervals: bool) -> "tables.Summary":
         results(view),
         metric,
         (lambda: _bootstrap(view)) if has_intervals and has_resamples(view) else None,
-        lambda *_: robustness.Flips.from_cells([], pd.Series(dtype=str)),
+        lambda *_, **__: robustness.Flips.from_cells([], pd.Series(dtype=str)),
     )
 
 
 @st.cache_data(max_entries=32, show_spinner="Finding flips", hash_funcs=BY_FILES)
-def flips(view: RunView, baseline: str, model: str) -> "robustness.Flips":
-    """The flips between two trainings."""
-    return robustness.find_flips(view.run, baseline, model)
+def flipped_images(
+    view: RunView, metric: str, pair: tuple[str, str], cells: tuple[tuple[str, float], ...]
+) -> "list[tables.FlippedImage]":
+    """The images where two trainings differ in a set's cells, as in the report; raises as `robustness.find_flips`."""
+    find = partial(robustness.find_flips, view.run)
+    return tables.flipped_images(find, results(view), metric, pair, robustness.CorruptionSet(cells))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading intervals", hash_funcs=BY_FILES)
 def _bootstrap(view: RunView) -> "robustness.Intervals":
     return robustness.bootstrap_intervals(view.run)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
+def ranking(view: RunView, metric: str, cells: tuple[tuple[str, float], ...]) -> str:
+    """Which of the models may be first over a set's cells, or on clean images, in words; the intervals are stored."""
+    over = robustness.CorruptionSet(cells) if cells else None
+    return tables.ranking_verdict(robustness.rank_networks(_bootstrap(view), metric, over), metric, over)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)

@@ -157,9 +157,11 @@ def keep_upload_urls() -> None:
         clear = queues.clear
 
         def clear_except_urls(queue: Any, *args: Any, **kwargs: Any) -> None:
-            answers = [one for one in queue._queue if one.WhichOneof("type") == "file_urls_response"]
+            waiting = getattr(queue, "_queue", ())
+            answers = [one for one in waiting if one.WhichOneof("type") == "file_urls_response"]
             clear(queue, *args, **kwargs)
-            queue._queue += [one for one in answers if one not in queue._queue]
+            if answers:
+                queue._queue += [one for one in answers if one not in queue._queue]
 
         queues.clear = clear_except_urls
 
@@ -179,15 +181,23 @@ def drop_requests_of_left_pages() -> None:
         runner: Any = ScriptRunner
         request, run = requests._request_rerun_locked, runner._run_script
 
+        # Private names of Streamlit, read at each request: a version without one runs the request as it would.
         def request_unless_left(self: Any, new: Any) -> bool:
-            waiting = self._rerun_data if self._state == script_requests.ScriptRequestType.RERUN else None
-            is_left = waiting is not None and waiting.page_script_hash != new.page_script_hash
-            is_part, is_whole = bool(new.fragment_id), waiting is not None and not waiting.fragment_id_queue
-            return True if is_left and is_part and is_whole else request(self, new)
+            is_left = False
+            with contextlib.suppress(AttributeError):
+                if new.fragment_id and self._state == script_requests.ScriptRequestType.RERUN:
+                    waiting = self._rerun_data
+                    is_left = (
+                        waiting.page_script_hash != new.page_script_hash and not waiting.fragment_id_queue
+                    )
+            return True if is_left else request(self, new)
 
         def run_unless_left(self: Any, data: Any) -> None:
-            page = self._pages_manager.current_page_script_hash
-            if not data.fragment_id_queue or data.page_script_hash in ("", page):
+            is_left = False
+            with contextlib.suppress(AttributeError):
+                page = self._pages_manager.current_page_script_hash
+                is_left = bool(data.fragment_id_queue) and data.page_script_hash not in ("", page)
+            if not is_left:
                 run(self, data)
 
         requests._request_rerun_locked = request_unless_left

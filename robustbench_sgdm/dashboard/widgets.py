@@ -262,7 +262,9 @@ def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
     has_several = own and set(view.against(first).run.baseline_pairs) != set(pairs)
     options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
     baseline = selectbox("Baseline", options, "baseline", default=default, width=160)
-    return view if has_several and baseline == OWN_BASELINES else view.against(baseline)
+    # The run's own view where the choice compares the same: nobody has asked for a verdict on single pairs then.
+    compared = view if baseline == OWN_BASELINES else view.against(baseline)
+    return view if set(compared.run.baseline_pairs) == set(pairs) else compared
 
 
 def toggle(label: str, key: str, **how: Any) -> bool:

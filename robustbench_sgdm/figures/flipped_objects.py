@@ -121,8 +121,8 @@ def flipped_objects(analysis: RunAnalysis) -> FigureResult:
     first = "both models find on the clean image and " if analysis.has_clean else ""
     caption = (
         f"Objects that {first}only one finds on the corrupted image, in the colour of the model that finds them. Above "
-        "each image: that model and how many objects. The images with most of them in either direction are shown: "
-        "examples, while the intervals decide."
+        "each image: that model and how many objects. The images with most of them in either direction are shown, "
+        "from the cells where the scores differ most: examples, while the intervals decide."
     )
     alt = f"{len(flips)} parts of corrupted images, with boxes around the objects that only one model finds: {count}."
     drawn = draw_flipped_objects(panels, list(analysis.run.groups))

@@ -66,5 +66,5 @@ def mean_curve(analysis: RunAnalysis) -> FigureResult:
         f"{model} from {rows['estimate'].iloc[0]:.1f} to {rows['estimate'].iloc[-1]:.1f}"
         for model, rows in curve.groupby("model", sort=False)
     )
-    alt = f"Line chart of the mean {metric} {over} against severity: {'; '.join(ends)}."
+    alt = f"Line chart of the mean {metric} against severity, {over}: {'; '.join(ends)}."
     return FigureResult(draw_mean_curve(curve, metric), f"Mean {metric} {over}.{bands}", alt, curve)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -144,7 +144,7 @@ class RunAnalysis:
             self.training_results,
             self.metric_name,
             lambda: self.bootstrap,
-            lambda *pair: self._flips_of(pair),
+            partial(robustness.find_flips, self.run, confidence=self.confidence),
         )
 
     @cached_property
@@ -358,10 +358,8 @@ class RunAnalysis:
 
     @property
     def _flips(self) -> robustness.Flips:
-        return self._flips_of(self.pair)
-
-    def _flips_of(self, pair: tuple[str, str]) -> robustness.Flips:
-        """The flips of two trainings, found once: `replace` keeps them."""
+        """The flips of the pair, found once: `replace` keeps them."""
+        pair = self.pair
         key = (*pair, self.confidence)
         if key not in self._known_flips:
             count = sum(cell.model == pair[1] and cell.corruption != CLEAN for cell in self.run.cells)

@@ -34,7 +34,7 @@ from robustbench_sgdm.robustness.half_severity import half_severities
 from robustbench_sgdm.robustness.identical_pairs import find_identical_pairs, why_identical
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.joined_runs import bootstrap_intervals, unique_model_names
-from robustbench_sgdm.robustness.mean_curve import mean_curve
+from robustbench_sgdm.robustness.mean_curve import curve_set, mean_curve
 from robustbench_sgdm.robustness.measures import MEASURES, lower_is_better, maximum, measures
 from robustbench_sgdm.robustness.operating_point import (
     PooledBoxes,
@@ -86,6 +86,7 @@ __all__ = [
     "class_scores",
     "confusion_matrix",
     "corruption_sets",
+    "curve_set",
     "error_types",
     "find_flips",
     "find_identical_pairs",

@@ -108,7 +108,7 @@ def find_flips(
     model: str,
     *,
     confidence: float = CONFIDENCE,
-    only: tuple[str, float] | None = None,
+    only: Collection[tuple[str, float]] | None = None,
     level: float = 0.95,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Flips:
@@ -119,7 +119,7 @@ def find_flips(
         baseline: one model.
         model: the other.
         confidence: lowest score of a box that counts.
-        only: this (corruption, severity) instead of all.
+        only: these (corruption, severity) instead of all.
         level: flips are significant if p is below 1 - level.
         progress: called with the number of cells just done.
 
@@ -134,6 +134,8 @@ def find_flips(
     stored = {
         (c.model, c.corruption, c.severity): c
         for c in run.cells
+        if c.model in (baseline, model)
+        and (only is None or c.corruption == CLEAN or (c.corruption, c.severity) in only)
         if run.store.is_complete(c) and run.store.has_detections(c)
     }
     found = FoundObjects(run, confidence)
@@ -145,8 +147,6 @@ def find_flips(
     for (name, corruption, severity), cell in stored.items():
         other = stored.get((baseline, corruption, severity))
         if name != model or corruption == CLEAN or other is None:
-            continue
-        if only is not None and (corruption, severity) != only:
             continue
         cells.append((cell, *_flipped(found, clean, (other, cell))))
         progress(1)

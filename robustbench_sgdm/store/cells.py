@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,6 +61,11 @@ def shard_count(images: int) -> int:
     return -(-images // shard_size(images))
 
 
+# A table of a large run asks for every cell several times, and reading would be most of its time.
+KnownScores = dict[Path, tuple[tuple[int, ...], CellScores]]
+"""The scores in a file, and the state of the file that they are of."""
+
+
 class CellStore:
     """Reads and writes the cells of one run directory.
 
@@ -70,13 +74,17 @@ class CellStore:
     the cell complete.
     """
 
-    def __init__(self, root: Path, files: SafeDirectory | None = None) -> None:
+    def __init__(
+        self, root: Path, files: SafeDirectory | None = None, known: KnownScores | None = None
+    ) -> None:
         """Args:
         root: the folder of the cells.
         files: of the run directory that it lies in; its own where it lies in none.
+        known: scores that were read before; an empty one by default.
         """
         self.root = root
         self.files = files or SafeDirectory(root)
+        self._known = {} if known is None else known
 
     def folder(self, cell: Cell) -> Path:
         """The cell's own folder."""
@@ -209,11 +217,15 @@ class CellStore:
         """
         path = self.folder(cell) / "scores.json"
         try:
-            about = os.lstat(path)
+            about = self.files.stat(path)
         except OSError:
+            about = None
+        if about is None:
             return CellScores.read(path, self.files)  # which says why
         state = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
-        return _read_scores(path, self.files, state)
+        if path not in self._known or self._known[path][0] != state:
+            self._known[path] = state, CellScores.read(path, self.files)
+        return self._known[path][1]
 
     def _scores(self, cell: Cell) -> CellScores | None:
         try:
@@ -248,13 +260,6 @@ class CellStore:
                 return file.read() == _MAGIC
         except OSError:
             return False
-
-
-# A table of a large run asks for every cell several times, and reading would be most of its time.
-@lru_cache(maxsize=4096)
-def _read_scores(path: Path, files: SafeDirectory, _state: tuple[int, ...]) -> CellScores:
-    """The scores in a file as long as its state is the same."""
-    return CellScores.read(path, files)
 
 
 def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

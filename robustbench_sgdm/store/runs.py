@@ -19,7 +19,7 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UsageError, unknown_name_error
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.versions import inference_version, scoring_version
-from robustbench_sgdm.store.cells import CellStore
+from robustbench_sgdm.store.cells import CellStore, KnownScores
 from robustbench_sgdm.store.csv_files import read_csv
 from robustbench_sgdm.store.ground_truth import GroundTruth
 from robustbench_sgdm.store.locks import exclusive_lock, is_locked
@@ -60,6 +60,7 @@ class Run:
     manifest: Manifest = field(repr=False)
     baseline: str | None = None
     _files: SafeDirectory | None = field(default=None, repr=False, compare=False)
+    _known_scores: KnownScores = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def files(self) -> SafeDirectory:
@@ -178,7 +179,7 @@ class Run:
     @property
     def store(self) -> CellStore:
         """The cells' store."""
-        return CellStore(self.path / "cells", self.files)
+        return CellStore(self.path / "cells", self.files, self._known_scores)
 
     def statistics_folder(self, cell: Cell) -> Path:
         """Where what was computed from a cell is kept; it can be computed again."""

@@ -28,6 +28,8 @@ EXTREMES = 3
 FLIPPED_IMAGES = 2
 """Images for each direction of flips."""
 
+_MAX_MATCHED = 5000  # images of a model, for either direction of flips, unless one cell has more
+_MAX_LEFT_OUT = 4  # that a mean curve's caption names
 _FEW_IMAGES = 1000  # below which only a large difference is significant
 _MEANS = ("P", "mPC", "rPC")
 _IMAGE = ["corruption", "severity", "image_id"]
@@ -142,7 +144,7 @@ def summarize(
     results: pd.DataFrame,
     metric: str,
     bootstrap: Callable[[], Intervals] | None = None,
-    flips: Callable[[str, str], Flips] | None = None,
+    flips: Callable[..., Flips] | None = None,
 ) -> Summary:
     """Summarize a run.
 
@@ -152,7 +154,7 @@ def summarize(
         metric: of COCO's twelve.
         bootstrap: gives the run's intervals; without it, or where it raises a DataError, numbers have no interval and
             there is no verdict.
-        flips: gives the flips of (baseline, model), two trainings; by default at the standard confidence.
+        flips: as `robustness.find_flips` without the run; by default at the standard confidence.
     """
     sets, pairs = robustness.corruption_sets(run), run.baseline_pairs
     primary = next(iter(sets), None)
@@ -185,7 +187,7 @@ def summarize(
         curve,
         curve_scope(curve, primary),
         _rankings(rows, pairs, sets),
-        _first_flipped_images(pairs, run, flips or partial(robustness.find_flips, run), primary),
+        _first_flipped_images(run, results, metric, flips or partial(robustness.find_flips, run), primary),
         model_costs(run),
         _facts(run, primary),
         _limit(run),
@@ -323,18 +325,14 @@ def _ranking(
 
 
 def _first_flipped_images(
-    pairs: Sequence[tuple[str, str]],
-    run: Run,
-    flips: Callable[[str, str], Flips],
-    over: CorruptionSet | None,
+    run: Run, results: pd.DataFrame, metric: str, flips: Callable[..., Flips], over: CorruptionSet | None
 ) -> list[FlippedImage]:
     """Those of the first pair that has any."""
     if over is None:
         return []
-    for pair in pairs:
-        trainings = run.match_trainings(*pair)[0]
+    for pair in run.baseline_pairs:
         try:
-            images = flipped_images(flips(*trainings), trainings, over)
+            images = flipped_images(flips, results, metric, run.match_trainings(*pair)[0], over)
         except DataError:  # no ground truth, or scores without detections
             continue
         if images:
@@ -342,16 +340,39 @@ def _first_flipped_images(
     return []
 
 
-def flipped_images(flips: Flips, pair: tuple[str, str], over: CorruptionSet) -> list[FlippedImage]:
+def flipped_images(
+    find_flips: Callable[..., Flips],
+    results: pd.DataFrame,
+    metric: str,
+    pair: tuple[str, str],
+    over: CorruptionSet,
+) -> list[FlippedImage]:
     """The images that show best how two models differ: `FLIPPED_IMAGES` in either direction, those with most flips.
 
+    They are of the cells where the scores differ most for and against the model, at least one each and more in small
+    runs: matching the boxes of all cells of a large run takes minutes.
+
     Args:
-        flips: between two trainings.
-        pair: their names, the baseline first.
-        over: the cells that images are chosen from.
+        find_flips: as `robustness.find_flips` without the run.
+        results: as of `Run.results`.
+        metric: that the cells are chosen by.
+        pair: two trainings, the baseline first.
+        over: the cells to choose from.
+
+    Raises:
+        DataError: no ground truth, or scores without detections.
     """
-    names, images = dict(zip(("baseline", "model"), pair, strict=True)), []
-    for keeper, frame in flips.examples(FLIPPED_IMAGES, over.cells).items():
+    names, images = dict(zip(("baseline", "model"), pair, strict=True)), list[FlippedImage]()
+    scores = results.set_index(["corruption", "severity"]).groupby("model")[metric]
+    own = {name: rows for name, rows in scores if name in pair}
+    if len(own) < 2:
+        return images
+    changes = (own[pair[1]] - own[pair[0]]).reindex(list(over.cells)).dropna().sort_values(kind="stable")
+    if changes.empty:
+        return images
+    most = max(1, _MAX_MATCHED // max(1, int(results["images"].max())))
+    flips = find_flips(*pair, only={*changes.index[:most], *changes.index[-most:]})
+    for keeper, frame in flips.examples(FLIPPED_IMAGES).items():
         other = "baseline" if keeper == "model" else "model"
         for corruption, severity, image_id in frame[_IMAGE].itertuples(index=False):
             objects = flips.objects[(flips.objects[_IMAGE] == [corruption, severity, image_id]).all(axis=1)]
@@ -365,7 +386,7 @@ def flipped_images(flips: Flips, pair: tuple[str, str], over: CorruptionSet) -> 
 
 
 def curve_scope(curve: pd.DataFrame, over: CorruptionSet | None) -> str:
-    """What the means of a curve are over, in words.
+    """What the means of a curve are over, in words, and which cells of the set are not counted.
 
     Args:
         curve: as of `robustness.mean_curve`.
@@ -377,8 +398,27 @@ def curve_scope(curve: pd.DataFrame, over: CorruptionSet | None) -> str:
     if len(over.corruptions) == 1:
         return f"under {humanize(over.corruptions[0])}"
     text = f"over {count} corruption{'s' * (count > 1)}"
-    rest = len(over.corruptions) - count
-    return text + f" ({rest} more, run at other severities, not counted)" * bool(rest)
+    counted = robustness.curve_set(over)
+    rest = _left_out(over, counted)
+    if len(rest) > _MAX_LEFT_OUT:
+        rest[_MAX_LEFT_OUT:] = [f"{len(rest) - _MAX_LEFT_OUT} more"]
+    return f"{text} {counted.severity_text}".strip() + f"; not counted: {', '.join(rest)}" if rest else text
+
+
+def _left_out(over: CorruptionSet, counted: CorruptionSet) -> list[str]:
+    """What a mean curve leaves out of a set: corruptions that lack a severity, severities that not all have."""
+    levels, rest = {severity for _, severity in counted.cells}, []
+    for name in over.corruptions:
+        own = {severity for corruption, severity in over.cells if corruption == name}
+        is_counted = name in counted.corruptions
+        missed = ", ".join(
+            f"{severity:g}" for severity in sorted(own - levels if is_counted else levels - own)
+        )
+        if missed:
+            rest.append(
+                f"{humanize(name)} at {missed}" if is_counted else f"{humanize(name)} (lacks {missed})"
+            )
+    return rest
 
 
 def _facts(run: Run, primary: CorruptionSet | None) -> list[tuple[str, str]]:

@@ -14,7 +14,14 @@ from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.dashboard import widgets
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import format_number, format_p_value, starred, verdicts
+from robustbench_sgdm.tables import (
+    format_number,
+    format_p_value,
+    judged_pairs,
+    ranking_verdict,
+    starred,
+    verdicts,
+)
 
 RUNS = ("two", "three", "variants", "seeds")
 
@@ -46,20 +53,34 @@ def told(run: Run, metric: str = "AP") -> Any:
     """The verdicts that report and terminal print."""
     table = robustness.bootstrap_intervals(run).table([metric], pairs=run.baseline_pairs)
     over = next(iter(robustness.corruption_sets(run)))
-    return verdicts(table, run.baseline_pairs, metric, over, robustness.find_identical_pairs(run))
+    return verdicts(table, judged_pairs(run), metric, over, robustness.find_identical_pairs(run))
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_verdicts_are_the_reports(view_of: Callable[..., AppTest], comparisons: Path, name: str) -> None:
     run = Run.open(comparisons / name)
-    expected = told(run)
-    assert expected
+    expected, shown = told(run), headings(view_of("overview", name))
+    assert bool(expected) == (name != "three")
     for verdict in expected:
-        assert f"### {escaping.markdown(verdict.headline)}." in headings(view_of("overview", name))
+        assert f"### {escaping.markdown(verdict.headline)}." in shown
     baseline = list(run.groups)[-1]
     for verdict in told(run.against(baseline)):
-        shown = view_of("overview", name, baseline=baseline)
-        assert f"### {escaping.markdown(verdict.headline)}." in headings(shown) and not shown.warning
+        other = view_of("overview", name, baseline=baseline)
+        assert f"### {escaping.markdown(verdict.headline)}." in headings(other) and not other.warning
+
+
+def test_no_pair_is_judged_until_a_baseline_is_chosen(
+    view_of: Callable[..., AppTest], comparisons: Path
+) -> None:
+    """Three models without a named baseline have their ranking alone, over one family too, as in the report."""
+    run = Run.open(comparisons / "three")
+    bootstrap = robustness.bootstrap_intervals(run)
+    whole, family = robustness.corruption_sets(run), "blur"
+    chosen = next(over for over, name in whole.items() if name == family)
+    for over, address in ((next(iter(whole)), {}), (chosen, {"family": family})):
+        answer = ranking_verdict(robustness.rank_networks(bootstrap, "AP", over), "AP", over)
+        shown = [text for text in headings(view_of("overview", "three", **address)) if text.startswith("###")]
+        assert shown == [f"### {escaping.markdown(answer)}."]
 
 
 @pytest.mark.parametrize(("name", "metric"), [*((name, "AP") for name in RUNS), ("two", "AP_S")])

@@ -60,7 +60,7 @@ def test_orders_by_what_is_missed_or_invented(shown: RunView, complete: Run, ord
 
 def test_flips_of_a_class(shown: RunView, complete: Run) -> None:
     """The ranking counts the class alone."""
-    flips = robustness.find_flips(complete, *MODELS, only=(NOISE, 3)).objects
+    flips = robustness.find_flips(complete, *MODELS, only=[(NOISE, 3)]).objects
     own = flips[flips["category_id"] == 4]
     chosen = image_selection.select(
         shown, MODELS, NOISE, 3, "most different", Filters(category=4, outcome="flip")

@@ -162,6 +162,14 @@ def test_one_model_has_a_verdict_and_a_clean_score_of_nothing_no_nan(
     assert not shown.exception and "nan" not in said(shown) and "It keeps" not in said(shown)
 
 
+def test_the_name_of_the_only_corruption_is_text(page: Callable[..., AppTest], tmp_path: Path) -> None:
+    name = "**b is better** [x](https:evil.example)"
+    synthetic_runs.make_run(tmp_path, "r", ["a", "b"], {name: [1]}, images=4, resamples=True)
+    shown = page("--project", tmp_path)
+    assert not shown.exception and "under \\*\\*b is better" in said(shown)
+    assert "**b is" not in said(shown) and "[x](" not in said(shown)
+
+
 def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) -> None:
     run = synthetic_runs.make_run(tmp_path, "r", ["base", "base-sgdm", "base-ca"], {"fog": [1]}, images=4)
     rows = [("base", 10.0, 1.0, 1.0, 1.0, "cpu"), ("base-sgdm", 21.0, 2.1, 2.0, 2.2, "cpu")]
@@ -175,7 +183,7 @@ def test_times_are_told_as_ratios(page: Callable[..., AppTest], tmp_path: Path) 
         "base-ca": tables.format_time_ratio(1.25, 0.9, 1.6),
     }
     assert ratios["base-ca"].startswith("not distinguishable")
-    assert "measured once" in said(shown)
+    assert "more reliable than milliseconds" in said(shown)
 
 
 def test_only_the_given_runs_are_offered(page: Callable[..., AppTest], project: Path) -> None:

@@ -62,9 +62,10 @@ MARKDOWN = {
     *("link_button", "camera_input", "chat_message", "empty_state", "tabs"),
 }
 OPTIONS = {"radio", "segmented_control", "pills", "tabs"}  # whose choices are Markdown too
-FIRST = {"progress": 1, "is_confirmed": 1}  # where another argument is the text
+FIRST = {"progress": 1, "is_confirmed": 1, "offer_report": 1}  # where another argument is the text
 SAFE = {  # what gives Markdown, or numbers and words of ours
     *("html", "markdown", "format_number", "format_interval", "len", "sum"),
+    "define",  # of the glossary
 }
 WRAPPERS = {
     "selectbox",
@@ -94,6 +95,7 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("images.py", "_show_remark", "text"): "of numbers and words of ours",
     ("overview.py", "_show_verdict", "len(told) - MOST_VERDICTS"): "a number",
     ("overview.py", "_show_extremes", "title"): "Markdown of the caller",
+    ("widgets.py", "offer_report", "lack"): "the callers' Markdown, looked at too",
     ("widgets.py", "offer_to_clear", "text"): "the callers' Markdown, looked at too",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[-1]"): "of the package",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[:-1]"): "of the package",

@@ -207,3 +207,17 @@ def test_a_part_of_a_page_that_is_left_does_not_run(monkeypatch: pytest.MonkeyPa
     for page, parts in (("left", ["part"]), ("next", ["part"]), ("left", [])):
         ScriptRunner._run_script(runner, RerunData(page_script_hash=page, fragment_id_queue=parts))
     assert ran == ["next", "left"]
+
+
+def test_a_streamlit_without_these_private_names_runs_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr(ScriptRequests, "_request_rerun_locked", lambda _, new: ran.append(new))
+    monkeypatch.setattr(ScriptRunner, "_run_script", lambda _, data: ran.append(data))
+    monkeypatch.setattr(ForwardMsgQueue, "clear", lambda _: ran.append("cleared"))
+    server.drop_requests_of_left_pages()
+    server.keep_upload_urls()
+    other: Any = SimpleNamespace()
+    ScriptRequests._request_rerun_locked(other, RerunData(fragment_id="part"))
+    ScriptRunner._run_script(other, RerunData(page_script_hash="left", fragment_id_queue=["part"]))
+    ForwardMsgQueue.clear(other)
+    assert len(ran) == 3

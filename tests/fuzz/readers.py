@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,8 @@ def use_run(path: Path) -> None:
     opened = api.Run(run, resamples=4)
     results.results_record(opened)
     opened.model_index()
-    join_runs([run], unique_model_names([run]), path.parent / "made/joined")
+    shutil.rmtree(joined := path.parent / "made/joined", ignore_errors=True)  # of another state of the run
+    join_runs([run], unique_model_names([run]), joined)
     tables.corruption_tables(run.results(), run.baseline_pairs)
     run.read_latency()
     run.write_results()

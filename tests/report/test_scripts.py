@@ -242,7 +242,7 @@ def test_the_page_holds_the_letters(written: Path) -> None:
         held |= characters
     *_, plain = tables()[fonts.DEJAVU.name]
     assert {ord(c) for name in SCRIPTS.values() for c in name} <= held | plain
-    assert len(page) < 5_000_000
+    assert len(page) < 6_000_000  # what a report may have at most
     hidden = [c for c in page if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t\u200c\u200d"]
     assert not hidden and "\\u202edrawkcab" in page and "\U00013000" in page
 

@@ -1,5 +1,6 @@
 """The summary of a run: what the report's first page and the dashboard's overview share."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,40 @@ def test_the_curve_is_over_the_same_corruptions_at_each_severity(tmp_path: Path)
     analysis = RunAnalysis(make_run(tmp_path, "odd", ["base", "other"], levels, images=4, resamples=True))
     summary, results = analysis.summary, analysis.results
     assert summary.curve["corruptions"].tolist() == [0, 3, 3, 3] * 2
-    assert summary.curve_scope == "over 3 corruptions (1 more, run at other severities, not counted)"
+    name = tables.humanize(BENCHMARK[3])
+    assert (
+        summary.curve_scope == f"over 3 corruptions at severities 1, 3, 5; not counted: {name} (lacks 1, 5)"
+    )
     at = (results["model"] == "other") & (results["severity"] == 3) & (results["corruption"] != BENCHMARK[3])
     curve = summary.curve.set_index(["model", "severity"])["estimate"]
     assert curve["other", 3.0] == pytest.approx(results.loc[at, "AP"].mean())
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ({"fog": (1, 3), "snow": (1, 3)}, "over 2 corruptions"),
+        (
+            {"fog": (1, 2, 3), "snow": (1,), "rain": (1,)},
+            "over 3 corruptions at severity 1; not counted: fog at 2, 3",
+        ),
+        (
+            {"fog": (1, 3), "snow": (1, 3), "stripes": (3,)},
+            "over 2 corruptions at severities 1, 3; not counted: stripes (lacks 1)",
+        ),
+        (
+            dict.fromkeys("abcdef", (1, 2, 3)) | dict.fromkeys("uvwxyz", (3, 4)),
+            "over 6 corruptions at severities 1, 2, 3; not counted: "
+            "u (lacks 1, 2), v (lacks 1, 2), w (lacks 1, 2), x (lacks 1, 2), 2 more",
+        ),
+    ],
+)
+def test_the_curve_names_what_it_does_not_count(levels: dict[str, tuple[int, ...]], words: str) -> None:
+    over = CorruptionSet(tuple((name, float(level)) for name in levels for level in levels[name]))
+    cells = [("m", "x", *cell) for cell in over.cells]
+    results = pd.DataFrame(cells, columns=["model", "key", "corruption", "severity"]).assign(AP=1.0)
+    curve = robustness.mean_curve(results, {"m": ["m"]}, "AP", over)
+    assert tables.curve_scope(curve, over) == words
 
 
 def test_a_ranking_names_each_corruption_once(analysis: RunAnalysis) -> None:
@@ -143,6 +174,23 @@ def test_flips_are_named_in_both_directions(analysis: RunAnalysis) -> None:
         assert (len(one.kept), len(one.lost)) == counts_here and len(one.kept) > len(one.lost)
         annotations = analysis.run.ground_truth().annotations.iloc[[*one.kept, *one.lost]]
         assert set(annotations["image_id"]) == {one.image_id}
+
+
+def test_flips_of_a_large_run_are_of_the_cells_that_differ_most(analysis: RunAnalysis) -> None:
+    """One in either direction: the boxes of no other cell are matched."""
+    pair, matched = ("base", "base-sgdm"), list[object]()
+
+    def find_flips(*pair: str, only: Collection[tuple[str, float]]) -> robustness.Flips:
+        matched.extend(only)
+        return robustness.find_flips(analysis.run, *pair, only=only)
+
+    results = analysis.training_results.assign(images=5000)
+    cells = {(BENCHMARK[2], 3.0): 60.0, (BENCHMARK[4], 3.0): -60.0}
+    keys = zip(results["corruption"], results["severity"], strict=True)
+    results["AP"] += [cells.get(key, 0.0) for key in keys] * (results["model"] == "base-sgdm")
+    images = tables.flipped_images(find_flips, results, "AP", pair, analysis.primary_set)
+    assert set(matched) == set(cells) and len(matched) == 2
+    assert images and {(one.corruption, one.severity) for one in images} <= set(cells)
 
 
 def test_costs_and_facts(analysis: RunAnalysis, small_run: Run) -> None:

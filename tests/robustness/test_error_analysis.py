@@ -139,7 +139,7 @@ def test_flips_are_what_one_keeps_of_what_both_had(make_run: Any) -> None:
     assert got.images[["kept", "lost"]].sum().tolist() == got.counts[["kept", "lost"]].sum().tolist()
     assert (got.images["file"] == "x.png").all()
     for corruption, severity in zip(got.counts["corruption"], got.counts["severity"], strict=True):
-        one = find_flips(run, "base", "module", only=(corruption, severity)).images
+        one = find_flips(run, "base", "module", only=[(corruption, severity)]).images
         every = got.images[(got.images["corruption"] == corruption) & (got.images["severity"] == severity)]
         pd.testing.assert_frame_equal(one, every.reset_index(drop=True))
     mirrored = find_flips(run, "module", "base").counts

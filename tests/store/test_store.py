@@ -1,10 +1,12 @@
 """Cells are complete or absent; run directories resume, refuse nonsense and read back alike."""
 
 import errno
+import gc
 import json
 import os
 import re
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -19,6 +21,7 @@ import pytest
 from robustbench_sgdm.core import atomic_io
 from robustbench_sgdm.core.constants import CLEAN, METRICS
 from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.store import (
     MANIFEST,
     SCHEMA,
@@ -31,7 +34,7 @@ from robustbench_sgdm.store import (
     locks,
 )
 from robustbench_sgdm.store.locks import is_locked
-from robustbench_sgdm.store.schema import FIRST_MANIFEST
+from robustbench_sgdm.store.schema import FIRST_MANIFEST, CellScores
 from tests.support.synthetic_runs import changed, make_manifest
 
 SOUND: dict[str, Any] = {
@@ -484,3 +487,27 @@ def test_plans_started_at_once_get_a_directory_each(tmp_path: Path) -> None:
         names = dict(pool.map(start, range(6)))
     assert sorted(names) == ["r", "r2", "r3", "r4", "r5", "r6"]
     assert sorted(names.values()) == [f"{number}" * 40 for number in range(6)]
+
+
+def test_scores_are_read_once_and_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all stores of one run; nothing of a run that is gone stays in memory."""
+    run = Run.create_or_resume(tmp_path, "r", plan(cell()))
+    score_cell(run.store, cell())
+    read, reads = CellScores.read, list[Path]()
+
+    def count(path: Path, files: SafeDirectory) -> CellScores:
+        reads.append(path)
+        return read(path, files)
+
+    monkeypatch.setattr(CellScores, "read", count)
+    opened = Run.open(run.path)
+    assert opened.store.read_scores(cell()) is opened.store.read_scores(cell()) and len(reads) == 1
+    run.store.commit(cell(), {**SCORES, "AP": 2.0}, detections=2)
+    assert opened.store.read_scores(cell()).metrics["AP"] == 2.0 and len(reads) == 2
+    scores = weakref.ref(opened.store.read_scores(cell()))
+    assert scores() is not None
+    del opened
+    gc.collect()
+    assert scores() is None

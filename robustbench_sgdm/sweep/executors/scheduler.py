@@ -4,7 +4,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -76,7 +75,7 @@ def run_scheduled(
                 result = future.result()
                 is_stored = isinstance(result.outcome, Stored)
                 worker.limit_batch(result.batch)
-                _log_fallback(task, result, sink.store.files.path, logged)
+                _log_fallback(task, result, sink, logged)
                 if isinstance(task, ScoringTask):
                     if isinstance(result.outcome, TakenOverError):
                         raise result.outcome
@@ -125,13 +124,13 @@ def run_scheduled(
                 losses.pop(_STARTUP, None)
 
 
-def _log_fallback(task: Task, result: UnitResult, path: Path, logged: dict[str, str]) -> None:
+def _log_fallback(task: Task, result: UnitResult, sink: ResultSink, logged: dict[str, str]) -> None:
     """Log that this process stores or scores in place of a worker, and why: each reason once.
 
     Args:
         task: that a worker ran.
         result: what it sent.
-        path: the run directory.
+        sink: of the run.
         logged: the message of each reason so far. Threads share it.
     """
     level = logging.WARNING
@@ -148,6 +147,7 @@ def _log_fallback(task: Task, result: UnitResult, path: Path, logged: dict[str, 
         )
     else:
         level, reason = logging.INFO, "see"
+        path = sink.store.files.path
         message = f"a worker does not see {path}, or may not write there; this process stores its shards"
     if logged.setdefault(reason, message) is message:  # one step, so that of two threads one logs
         _LOG.log(level, "%s", message)

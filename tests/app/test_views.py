@@ -175,7 +175,9 @@ def test_models_that_find_the_same_are_shown_in_the_order_of_the_data(
     path = shutil.copytree(project / "complete", tmp_path / "run")
     for file in path.glob("cells/base/*/*/detections.parquet"):
         shutil.copy(file, path / "cells/base-sgdm" / file.relative_to(path / "cells/base"))
-    shutil.rmtree(path / "statistics", ignore_errors=True)  # of the detections before, if another test made some
+    shutil.rmtree(
+        path / "statistics", ignore_errors=True
+    )  # of the detections before, if another test made some
     shown = view("images", "--", path, corruption="fog", severity=severity, order=order)
     assert not shown.exception
     assert any("Image 1 of 12" in c.value and "In no image" in c.value for c in shown.caption)

@@ -106,22 +106,20 @@ class Group:
                 return
         self.entries.append(entry)
 
-    def without_broken(self) -> tuple["Group", list[str]]:
-        """The group without the networks that no table can be made with, and why, a line each."""
+    def sound_table(self) -> tuple[pd.DataFrame, list[str]]:
+        """The table without the networks that none can be made with, and why they are left out, a line each."""
         try:
-            self.table()
-            return self, []
+            return self.table(), []
         except Exception:  # noqa: BLE001 - found out one by one
-            whole, reasons = replace(self, entries=[]), list[str]()
+            whole, table, reasons = replace(self, entries=[]), pd.DataFrame(), list[str]()
         for entry in self.entries:
             longer = replace(whole, entries=[*whole.entries, entry])
             try:
-                longer.table()
-                whole = longer
+                whole, table = longer, longer.table()
             except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
                 where = " and ".join(str(run.path) for run in entry.runs)
                 reasons.append(f"{entry.model} of {where} cannot be ranked ({_describe(error)})")
-        return whole, reasons
+        return table, reasons
 
     def table(self) -> pd.DataFrame:
         """A row for each network, the best first, those without a rank last: `entry`, `why`, `_COLUMNS`."""
@@ -201,24 +199,24 @@ def write_leaderboard(
         except Exception as error:  # noqa: BLE001 - whatever one run raises must not hide the others
             reasons.append(f"{path} cannot be read ({_describe(error)})")
         update(1)
-    for key, group in groups.items():
-        groups[key], broken = group.without_broken()
+    shown = []
+    for group in groups.values():
+        table, broken = group.sound_table()
         reasons += broken
-    ordered = sorted((g for g in groups.values() if g.entries), key=lambda group: -len(group.entries))
-    if not ordered:
+        shown += [(group, table.to_dict("records"))] if len(table) else []
+    if not shown:
         why = "; ".join(reasons) or "there is none"
         raise DataError(f"no run can be shown: {why}; name run directories of `robustbench run`")
     reports: dict[Path, str] = {}
     files = SafeDirectory(out)  # which may lie among runs of somebody else's
-    unread, shown = list(reasons), []
-    for group in ordered:
-        rows = group.table().to_dict("records")
+    unread = list(reasons)
+    shown.sort(key=lambda one: -len(one[1]))
+    for _, rows in shown:
         for row in rows:
             for run in row["entry"].runs:
                 if run.path not in reports:
                     reports[run.path] = _copy_report(run, files, len(reports), reasons)
             row["links"] = [(run.path.name, reports[run.path]) for run in row["entry"].runs]
-        shown.append((group, rows))
     files.write_text("leaderboard.csv", escaping.csv(_frame(shown)))
     files.write_text("index.html", _page(shown, unread))
     return out / "index.html", reasons
@@ -298,14 +296,9 @@ def _copy_report(run: Run, files: SafeDirectory, number: int, reasons: list[str]
         if len(content) > _MOST_REPORT or not _is_inert(content):
             raise DataError(f"{run.path / 'report.html'} is not a report of this version")
     except Exception as error:  # noqa: BLE001 - as for runs
-        known = isinstance(error, RobustBenchError)
-        why = (
-            "it has none"
-            if isinstance(error, FileNotFoundError)
-            else str(error)
-            if known
-            else _describe(error)
-        )
+        why = str(error) if isinstance(error, RobustBenchError) else _describe(error)
+        if isinstance(error, FileNotFoundError):
+            why = "it has none"
         reasons.append(f"{run.path} is without its report: {why}; `robustbench report` writes it")
         return ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.name).strip(".-")[:80]

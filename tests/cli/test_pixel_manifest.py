@@ -159,6 +159,4 @@ def test_the_documented_pixels_are_made_here(tmp_path: Path) -> None:
     except DataError as error:
         if "before it is corrupted" not in str(error):
             raise
-        pytest.skip(
-            "scenes is drawn with other roundings on this processor"
-        )  # see docs/explanation/pixels.md
+        pytest.skip("this processor rounds scenes otherwise")  # see docs/explanation/pixels.md

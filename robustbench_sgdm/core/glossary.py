@@ -42,10 +42,11 @@ def define(term: str) -> str:
 
 
 def define_briefly(term: str) -> str:
-    """The first sentence of a definition, without its full stop.
+    """The first sentence of a definition, without its full stop and what it has in brackets, such as a source.
 
-    >>> define_briefly("P")
-    'the score on clean images'
+    >>> define_briefly("P"), define_briefly("rPC")
+    ('the score on clean images', 'relative performance under corruption: mPC in percent of P')
     """
-    first = re.split(r"\.(?: |$)", define(term))[0]
-    return first if first[:2].isupper() or first[0] in "0123456789" else first[0].lower() + first[1:]
+    first = re.split(r"\.(?: |$)", re.sub(r" \([^()]*\)", "", define(term)))[0]
+    is_abbreviation = len(first.split()[0]) > 1 and first[:2].isupper()
+    return first if is_abbreviation else first[0].lower() + first[1:]

@@ -1,6 +1,7 @@
 """The glossary: whole sentences in order, the one place where the dashboard's hints come from."""
 
 import ast
+import re
 from pathlib import Path
 
 from robustbench_sgdm.core import glossary
@@ -18,6 +19,13 @@ def test_every_term_is_defined_in_order_and_in_sentences() -> None:
     assert list(terms) == listed == sorted(listed, key=str.casefold) and len(set(listed)) == len(listed) > 30
     for name, text in terms.items():
         assert (text.endswith(".") and text[0].isupper()) or text.startswith(("p is", "`")), name
+
+
+def test_brief_definitions_are_whole() -> None:
+    for name, text in glossary.terms().items():
+        brief = glossary.define_briefly(name)
+        assert brief and not re.search(r"[()]|\b(al|e\.g|i\.e|cf|vs)$", brief), name
+        assert text.casefold().startswith(brief.casefold().split(",")[0][:12])
 
 
 def test_columns_of_the_leaderboard_are_explained_by_the_glossary() -> None:

@@ -149,12 +149,12 @@ def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
     if old := [key for key in changed if key.startswith("versions ")]:
         raise UsageError(
             f"{folder.name} was started with other versions ({_in_words(old, then, now)}), which need not give the same "
-            f"numbers: install those to resume, or start anew under another --name; {kept}"
+            f"numbers: install those to resume, or start again under another --name; {kept}"
         )
     if changed:
         raise UsageError(
             f"{folder.name} was started with other options ({_in_words(changed, then, now)}): give the same options "
-            f"to resume, or start anew under another --name; {kept}"
+            f"to resume, or start again under another --name; {kept}"
         )
 
 

@@ -142,7 +142,7 @@ def checks(config: ChecksConfig) -> "ModelChecks":
 
 @takes(TrainingConfig)
 def train(config: TrainingConfig) -> "list[TrainedRun]":
-    """Train detectors under one recipe: same images, same order, same start where they share tensors.
+    """Train detectors under one recipe: same images, same order, same initial values of shared tensors.
 
     Takes the arguments of `TrainingConfig`, the models first:
 

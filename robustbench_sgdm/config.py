@@ -48,7 +48,7 @@ def check_severities(severities: Iterable[float]) -> tuple[float, ...]:
                 f"severity {severity:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
             )
         if round(severity, 3) != severity:
-            raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
+            raise UsageError(f"severity {severity!r} has more than three decimals; round it")
     return tuple(values)
 
 
@@ -245,7 +245,7 @@ class EvaluationConfig(InferenceConfig):
         if self.executor not in EXECUTORS:
             raise unknown_name_error("executor", self.executor, EXECUTORS)
         if self.executor == "local" and (self.address is not None or self.gpus != 1):
-            raise UsageError("--address and --gpus go with --executor ray")
+            raise UsageError("--address and --gpus need --executor ray")
         if self.workers < 0 or self.batch < 0:
             raise UsageError(f"workers is {self.workers} and batch is {self.batch}; both must be 0 or more")
 
@@ -291,7 +291,7 @@ class ExportConfig(InferenceConfig):
         check_name("format", self.format, ExportFormat)
         if self.int8 != bool(self.data):
             raise UsageError(
-                "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
+                "--int8 needs --calibrate DATA and vice versa: images, such as scenes, to choose the ranges of 8 bits"
             )
 
 

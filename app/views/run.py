@@ -76,7 +76,7 @@ def _show_form() -> None:
                 ["scenes", "coco", *_files(inputs, sources.DATA)],
                 accept_new_options=True,
                 format_func=escape_control_chars,
-                help="`scenes` (embedded), `coco`, a COCO json or an Ultralytics dataset YAML.",
+                help="`scenes` (rendered here), `coco`, a COCO json or an Ultralytics dataset YAML.",
             )
             given = st.multiselect(
                 "Weights",

@@ -392,7 +392,7 @@ class Manifest(Record):
         if type(number) is not int or number >= SCHEMA:
             return super()._other_schema(number, source)
         return DataError(
-            f"{source} was made by an earlier version (schema {short_repr(number)}, this one reads {SCHEMA}): run it "
+            f"{source} was written by an earlier version (schema {short_repr(number)}; this one reads {SCHEMA}): run it "
             "again under another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads its "
             "results.csv"
         )

@@ -136,9 +136,9 @@ def test_a_large_manifest_is_not_read(tiny_coco: Path, tmp_path: Path, command: 
 
 def test_options_that_would_do_nothing_are_refused(written: Path, tiny_coco: Path, command: Command) -> None:
     code, text = command("--data", tiny_coco, "--verify", written, "--severity", "3")
-    assert (code, "--severity does not go with --verify" in text) == (2, True)
+    assert (code, "--severity cannot be combined with --verify" in text) == (2, True)
     code, text = command("--data", tiny_coco, "--manifest", written, "--format", "jpg")
-    assert (code, "--format does not go with --manifest" in text) == (2, True)
+    assert (code, "--format cannot be combined with --manifest" in text) == (2, True)
     assert command("--data", tiny_coco, "--verify", written.with_name("none.json"))[0] == 1
 
 

@@ -434,8 +434,8 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
         ([0.5, 98.2, 71.0], "percent"),
         ([-3.1, 2.0, 0.1], "logits"),
         ([float("nan"), 0.1, 0.2], "must be finite"),
-        ([None, 0.1, 0.2], "lacks a sound"),
-        (["high", 0.1, 0.2], "lacks a sound"),
+        ([None, 0.1, 0.2], "has no valid image_id"),
+        (["high", 0.1, 0.2], "has no valid image_id"),
     ],
 )
 def test_scores_that_are_no_confidences(tmp_path: Path, scores: list[Any], expected: str) -> None:

@@ -101,7 +101,7 @@ def table(**changed: list[float]) -> pd.DataFrame:
         ),
         (
             {"rate": [0.0] * 4},
-            ["the learning rate was 0 in all 160 optimiser steps: the weights are those of the start"],
+            ["the learning rate was 0 in all 160 optimiser steps: the weights did not change"],
         ),
         ({"finite": [1, 0, 1, 1]}, ["loss or gradients were not finite in epoch 2"]),
         ({"gradient_22": [0.1, 0, 0, 0]}, ["layer 22: the module's gradients vanished in epochs 2, 3, 4"]),
@@ -127,8 +127,8 @@ def test_findings(changed: dict[str, list[float]], said: list[str]) -> None:
             (16, 8, 0, None),
             ["the validation images hold no object to find: nothing is scored, and no epoch is better"],
         ),
-        ((16, 8, 5, 0.0), ["AP is 0: the weights find nothing of the validation images"]),
-        ((16, 8, 5, None), ["AP is 0: the weights find nothing of the validation images"]),
+        ((16, 8, 5, 0.0), ["AP is 0: the weights find no object in the validation images"]),
+        ((16, 8, 5, None), ["AP is 0: the weights find no object in the validation images"]),
     ],
 )
 def test_shortfalls(run: tuple[int, int, int, float | None], said: list[str]) -> None:

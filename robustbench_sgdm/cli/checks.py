@@ -61,8 +61,8 @@ def checks(
 ) -> None:
     """Find out why AP is below the published one (--model, --predictions); else print versions and what is missing.
 
-    Runs the model on a few images and looks for what lowers AP, with evidence: class names, thresholds, box format, labels,
-    NMS, colour order, image size, images without boxes. Exit code 1 if something must be changed, or is missing.
+    Runs the model on a few images and looks for what lowers AP, with evidence: class names, thresholds, box format,
+    labels, NMS, colour order, image size, images without boxes. Exit code 1 if something must be changed, or is missing.
     """
     if model is None and predictions is None:
         _check_installation(form)

@@ -117,7 +117,7 @@ def pareto(analysis: RunAnalysis) -> FigureResult:
         )
     absent = [label for cost, label in COSTS.items() if cost not in set(points["cost"])]
     caption = (
-        f"mPC and rPC of {metric} under {analysis.title} against what a model costs. Lines through points: 95 % "
+        f"mPC and rPC of {metric} under {analysis.title} against the cost of a model. Lines through points: 95 % "
         f"intervals over {analysis.sampling_units}. Hollow: another model costs no more and scores no less, by the "
         "estimates alone; the grey line joins the others."
         + (f" Not known for this run: {', '.join(absent)}." if absent else "")

@@ -556,7 +556,7 @@ def test_predictions_that_lie_on_nothing_are_warned_of(tmp_path: Path, fault: st
             e["image_id"] = 10 + (e["image_id"] - 7) % 10
         else:
             e["bbox"] = [v / 2 for v in e["bbox"]]
-    assert any("lie on an object" in note for note in read(tmp_path, dataset, entries)[2])
+    assert any("overlap an object" in note for note in read(tmp_path, dataset, entries)[2])
 
 
 def test_few_or_scattered_predictions_say_nothing_of_classes(tmp_path: Path) -> None:

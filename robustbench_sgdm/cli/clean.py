@@ -19,7 +19,7 @@ def clean(
 ) -> None:
     """List, and with --yes remove, what no run needs: half-written files, left-over shards, outdated cells.
 
-    Complete cells are never removed, nor are shards from which the same command resumes. Runs in use by a process
+    Other complete cells are never removed, nor are shards from which the same command resumes. Runs in use by a process
     are skipped. Locks need no cleaning: the system frees them when their process ends.
     """
     from robustbench_sgdm import listings

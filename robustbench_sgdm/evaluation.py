@@ -105,7 +105,7 @@ class Evaluation:
         """Load data and detectors, and try every corruption once, so that errors come now and not hours later.
 
         Raises:
-            UsageError: unknown names, or settings that do not go together.
+            UsageError: unknown names, or settings that cannot be combined.
             DataError: a file is missing, damaged, or not what it should be.
             RobustBenchError: no Ray cluster answers.
         """

@@ -212,7 +212,7 @@ class Settings:
     Attributes:
         device: `cpu`, `cuda`, `cuda:1`; only its kind enters the key.
         engine: `torch` or `imgaug`, what corrupts; `elsewhere` for predictions whose images were corrupted there.
-        seed: of every random draw.
+        seed: of the corruptions.
         batch: images a forward pass; never changes a corrupted pixel, so not part of the key.
     """
 

@@ -58,7 +58,7 @@ class PixelManifest(Record):
     Attributes:
         pixels: the number of this format.
         data: name of the data set.
-        seed: of every random draw.
+        seed: of the corruptions.
         engine: what corrupted.
         versions: of the libraries that did.
         images: ids of the images.

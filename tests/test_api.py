@@ -308,7 +308,7 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
         ({"conf": 1.5}, "conf is 1.5"),
         ({"severity": []}, "is empty"),
         ({"severity": [1, 5.5]}, "severity 5.5 is outside"),
-        ({"severity": 1.23456}, "finer than 0.001"),
+        ({"severity": 1.23456}, "more than three decimals"),
         ({"noise": []}, "is empty"),
         ({"executor": "slurm"}, "unknown executor 'slurm'"),
         ({"address": "h:1"}, "--address and --gpus need"),

@@ -105,7 +105,7 @@ def test_compositions_come_last_and_once() -> None:
         ("fog@6+snow", "must lie above 0 and not above 5"),
         ("fog@0+snow", "must lie above 0"),
         ("fog@nan+snow", "must lie above 0"),
-        ("fog@1.2345+snow", "finer than 0.001"),
+        ("fog@1.2345+snow", "more than three decimals"),
         ("gaussian[sigma=0.1]@3+fog", "gives both a strength and a severity"),
         (
             "snow[mean=.1,deviation=.3,size=3,threshold=.5,radius=10,sigma=4.123456789,keep=.8]+"

@@ -204,7 +204,7 @@ def test_the_id_of_one_of_two_images_with_the_same_file(tmp_path: Path) -> None:
 
 
 def test_a_file_without_predictions_is_named(tmp_path: Path) -> None:
-    assert any("holds no prediction" in note for note in read(tmp_path, data(), [])[2])
+    assert any("has no prediction" in note for note in read(tmp_path, data(), [])[2])
 
 
 def test_stems_that_are_words_need_no_word(tmp_path: Path) -> None:

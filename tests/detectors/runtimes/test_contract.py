@@ -280,7 +280,7 @@ def test_any_size_takes_the_files_or_the_users(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="set it with --imgsz"):
         load_exported(path)
     path.write_bytes(models.raw())
-    with pytest.raises(UsageError, match="64 px alone, and --imgsz is 96"):
+    with pytest.raises(UsageError, match="64 px only, and --imgsz is 96"):
         load_exported(path, InferenceConfig(imgsz=96))
 
 

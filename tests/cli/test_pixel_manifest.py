@@ -80,7 +80,10 @@ def test_what_differs_is_named(written: Path, tiny_coco: Path, command: Command)
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "other images": (lambda m: m["clean"].reverse(), "was made from other images (val): image 1, "),
     "ids that are not there": (lambda m: m.update(images=[1, 2, 77]), "val has no image 77"),
-    "other code": (lambda m: m["cells"][0].update(fingerprint="0"), "was made with another version of contrast"),
+    "other code": (
+        lambda m: m["cells"][0].update(fingerprint="0"),
+        "was made with another version of contrast",
+    ),
     "unknown corruption": (lambda m: m["cells"][0].update(corruption="mist"), "unknown corruption 'mist'"),
     "a path": (lambda m: m["cells"][0].update(corruption="../x"), "must be a plain folder name"),
     "unknown engine": (lambda m: m.update(engine="cuda"), "unknown engine 'cuda'"),

@@ -67,10 +67,10 @@ sys.addaudithook(hook)
 @pytest.fixture
 def alone() -> list[str]:
     """The command that runs another one without a route; nothing where the machine lets nobody make a namespace."""
-    found = shutil.which("unshare")
+    found = shutil.which("unshare") or ""
     for flags in ("-rn", "-n") if found else ():
         if subprocess.run([found, flags, "true"], capture_output=True, check=False).returncode == 0:
-            return [str(found), flags]
+            return [found, flags]
     return []
 
 

@@ -168,8 +168,8 @@ def take_pictures(run: rb.Run) -> None:
         page.screenshot(path=IMAGES / "report.jpg", type="jpeg", quality=80)
         page.goto(f"{address}/overview?run={run.path.name}")
         page.get_by_role("button", name="Show the images").click()
-        page.get_by_role("button", name="Show the images").wait_for(state="detached")
-        page.wait_for_timeout(5000)  # until charts and images are drawn
+        page.locator(".tile image[href]").nth(3).wait_for()
+        page.wait_for_timeout(2000)  # until they are drawn
         page.screenshot(path=IMAGES / "overview.jpg", type="jpeg", quality=80)
         page.goto(f"{address}/{VIEW}&run={run.path.name}")
         page.get_by_role("button", name="Show the images").click()

@@ -506,12 +506,12 @@ def test_terms_are_explained_in_the_glossary_s_words(written: Run) -> None:
 
 def test_every_column_of_a_run_is_in_the_reference(written: Run) -> None:
     """Of a run with every figure, as `report` leaves it, section by section."""
-    for name, columns in (
+    for name, known in (
         ("results.csv", runs.RESULTS),
         ("latency.csv", runs.LATENCY),
         ("image_quality.csv", runs.IMAGE_QUALITY),
     ):
-        assert documented_columns(name) == {"": set(columns)}
+        assert documented_columns(name) == {"": set(known)}
     detections = next(written.path.rglob("detections.parquet"))
     assert documented_columns("detections.parquet") == {"": set(pq.read_schema(detections).names)}
     truth = documented_columns("ground_truth")

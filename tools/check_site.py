@@ -1,9 +1,9 @@
 """Looks at the built site in a browser: nothing is fetched, axe has no serious finding, pages are whole without scripts.
 
-    python tools/check_site.py [site]
+    python tools/check_site.py [--all] [site]
 
-Looks at every page. Needs Chromium and playwright; without them it says so, and ends with 1 if
-ROBUSTBENCH_BROWSER=required.
+Looks at one page of each kind, or with --all at every page, which takes minutes. Needs Chromium and playwright; without
+Chromium it says so, and ends with 1 if ROBUSTBENCH_BROWSER=required.
 """
 
 import os
@@ -12,15 +12,26 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+SAMPLE = (
+    "index",
+    "tutorials/first-run",
+    "how-to/datasets",
+    "reference/generated/corruptions",
+    "reference/api",
+    "explanation/results",
+    "glossary",
+)
+"""One page of each kind."""
+
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, *, every: bool) -> int:
     """Check the pages; gives the exit code."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    pages = list_pages(folder)
+    pages = list_pages(folder) if every else [folder / f"{name}.html" for name in SAMPLE]
     if not pages:
         print(f"{folder} has no page; run `make docs`")
         return 1
@@ -75,4 +86,5 @@ def _is_elsewhere(address: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else "site")))
+    words = [word for word in sys.argv[1:] if word != "--all"]
+    sys.exit(main(Path(words[0] if words else "site"), every="--all" in sys.argv[1:]))

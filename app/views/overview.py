@@ -285,7 +285,7 @@ def _show_verdict(
 
 def _show_headline(view: RunView, sentence: str, pair: tuple[str, str] | None) -> None:
     """A sentence of the verdict, with a link to the cells that it is the mean of."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.markdown(f"### {escaping.markdown(sentence)}.", width="stretch")
         if st.button("See its cells", key=f"cells of {sentence}", icon=":material/grid_on:", type="tertiary"):
             session.open_page("curves", {"pair": f"{pair[1]} − {pair[0]}"} if pair else {}, run=view.name)

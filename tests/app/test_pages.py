@@ -313,7 +313,7 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
     }
     form = RunForm(["yolov8n", "yolov8s"], ["camera", "fog@2+snow@4"], weights=[f"yolov8s={weights}"], **more)
     words = form.to_arguments()
-    assert words[-21:] == [
+    assert words[-20:] == [
         *(
             "--shift",
             "night=coco",

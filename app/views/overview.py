@@ -294,7 +294,7 @@ def _show_headline(view: RunView, sentence: str, pair: tuple[str, str] | None) -
 def _explain_no_verdict(metric: str) -> None:
     if metric in robustness.METRICS:
         st.markdown(
-            "**No verdict yet:** it needs confidence intervals, which are not computed yet. "
+            "**No verdict yet:** confidence intervals are not computed yet. "
             "Use the button below to compute them."
         )
     else:

@@ -116,7 +116,7 @@ def compact_map(analysis: RunAnalysis) -> FigureResult:
     stars = ""
     if one.cells["significant"].any():
         stars = (
-            " A star: significant after Holm's correction, which keeps chance finds among many tests rare."
+            " A star: significant after Holm's correction, which keeps false findings among many tests rare."
         )
     look = "blue: better, orange: worse than the baseline" if one.signed else "the darker, the more is lost"
     caption = f"{one.what}, {look}.{stars}{count}"

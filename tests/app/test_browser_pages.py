@@ -49,7 +49,7 @@ def test_training_shows_what_is_chosen(visit: Callable[..., Any]) -> None:
     page.get_by_role("radio", name="val").click()
     visitor.wait_for_address("split=val")
     visitor.settle()
-    assert chart.count() and not page.get_by_text("These logs do not have it").count()
+    assert chart.count() and not page.get_by_text("These logs do not contain it").count()
 
 
 def test_a_class_has_its_curves_and_confusions(visit: Callable[..., Any]) -> None:

@@ -61,14 +61,14 @@ def test_containers_have_a_supported_python_and_install_by_the_makefile() -> Non
 
 
 def test_continuous_integration_skips_nothing_that_it_can_run() -> None:
-    """The browser is required, the oldest Ultralytics is there, the site is built in a minute and looked at."""
+    """The browser is required, the oldest Ultralytics is there, the site is built and looked at."""
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     lines = script.splitlines()
     order = (
         "ROBUSTBENCH_BROWSER=required",
         "ROBUSTBENCH_ULTRALYTICS=",
         "make test",
-        "ulimit -t 60 && make docs",
+        "make docs",
         "check_site.py",
     )
     places = [next(i for i, line in enumerate(lines) if part in line) for part in order]

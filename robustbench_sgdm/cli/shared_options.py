@@ -143,5 +143,19 @@ ResamplesOption = Annotated[
         help="Resamples of the images behind every interval; cached in the run directory.",
     ),
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "-q",
+        "--quiet",
+        help="Print only the closing lines (P, mPC, rPC, difference, verdict), warnings and errors.",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the results as JSON instead, for programs; see `robustbench results`."
+    ),
+]
 RUNS = Path("runs/robustness")
 """The default folder of run directories."""

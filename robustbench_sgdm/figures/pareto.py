@@ -112,7 +112,10 @@ def pareto(analysis: RunAnalysis) -> FigureResult:
             parts.append(rows.assign(dominated=marks))
     points = pd.concat(parts, ignore_index=True) if parts else own.assign(cost="", value=np.nan)
     if points["value"].notna().sum() == 0:
-        raise DataError(f"{analysis.run.path} knows no cost of its models; run with --benchmark for latency")
+        raise DataError(
+            f"{analysis.run.path} knows no cost of its models; `robustbench run` measures latency, which runs that are "
+            "scored or joined lack"
+        )
     absent = [label for cost, label in COSTS.items() if cost not in set(points["cost"])]
     caption = (
         f"mPC and rPC of {metric} under {analysis.title} against what a model costs. Lines through points: 95 % "

@@ -27,6 +27,53 @@ Shards = dict[Cell, dict[str, Any]]
 _CellDetections = dict[Cell, dict[int, Detections]]  # by the image's index in the unit
 
 
+KEPT_SHARE = 0.25
+"""Of a GPU's free memory, for decoded images: they are corrupted again and again, and decoding takes longer there than a
+prediction. On the CPU it is a hundredth of one, so that nothing is kept."""
+
+
+class DecodedImages:
+    """Images on a device, each decoded once as long as there is room; threads may share it.
+
+    The first that come are kept, since every corruption asks for all of them in the same order: of a cache that drops
+    the oldest nothing would be used again.
+
+    Args:
+        device: they are on.
+        room: bytes that may be kept; None for a share of what a GPU has free when the first image is read.
+    """
+
+    def __init__(self, device: str, room: int | None = None) -> None:
+        self._device, self._room, self._lock = device, room, threading.Lock()
+        self._kept: dict[int, Tensor] = {}
+
+    def read(self, image: Image) -> Tensor:
+        """Pixels, uint8 of (3, H, W), which nobody may change.
+
+        Raises:
+            RobustBenchError: the file cannot be read.
+        """
+        if image.id in self._kept:
+            return self._kept[image.id]
+        pixels = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(self._device)
+        with self._lock:
+            if self._room is None:
+                self._room = _free_share(self._device)
+            if pixels.nbytes <= self._room and image.id not in self._kept:
+                self._kept[image.id] = pixels
+                self._room -= pixels.nbytes
+        return pixels
+
+    def clear(self) -> None:
+        """Drop all and keep nothing from now on: memory has run out."""
+        with self._lock:
+            self._kept, self._room = {}, 0
+
+
+def _free_share(device: str) -> int:
+    return 0 if device == "cpu" else int(KEPT_SHARE * torch.cuda.mem_get_info(device)[0])
+
+
 class Worker:
     """Computes shards. Threads may share one; a pickled one starts afresh, without its callback.
 
@@ -48,6 +95,7 @@ class Worker:
         self.progress = progress
         self.batch = settings.batch
         self.stop = threading.Event()
+        self.images = DecodedImages(settings.device)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["Worker"], tuple[Any, ...]]:
@@ -96,6 +144,7 @@ class Worker:
             raise RobustBenchError(f"out of memory on {device} with a single image; use fewer --workers")
         self.limit_batch(-(-batch // 2))
         if device != "cpu":
+            self.images.clear()
             torch.cuda.empty_cache()
 
     def limit_batch(self, batch: int) -> None:
@@ -106,9 +155,7 @@ class Worker:
                 _LOG.warning("out of memory on %s: batches of %d from here on", self.settings.device, batch)
 
     def _predict(self, unit: WorkUnit, batch: Sequence[int], detections: _CellDetections) -> None:
-        device = self.settings.device
-        arrays = [decoding.read_image(unit.images[i]) for i in batch]
-        tensors = [torch.from_numpy(a.transpose(2, 0, 1).copy()).to(device) for a in arrays]
+        tensors = [self.images.read(unit.images[i]) for i in batch]
         ids = [unit.images[i].id for i in batch]
         for severity in sorted({c.severity for c in unit.cells}):
             images = self._corrupt(unit, tensors, ids, severity)

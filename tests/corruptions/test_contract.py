@@ -195,6 +195,6 @@ def test_cuda_keeps_the_contract(corruption: Corruption, batch: Tensor) -> None:
     assert out.device == there.device
     alone = apply_corruption(corruption, there[1:2], 3, seed=0, image_ids=[1])
     assert torch.equal(out[1:2], alone)
-    if not corruption.random:
-        here = apply_corruption(corruption, batch, 3, seed=0, image_ids=range(4))
-        assert (out.cpu().int() - here.int()).abs().max() <= 1
+    here = apply_corruption(corruption, batch, 3, seed=0, image_ids=range(4))
+    apart = (out.cpu().int() - here.int()).abs()
+    assert apart.max() <= 1 and (apart > 0).double().mean() <= 0.001

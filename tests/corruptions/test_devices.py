@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.seeding import BatchRng
 from robustbench_sgdm.corruption import Corruption, apply_corruption, filters, load_corruptions
 from robustbench_sgdm.detectors.letterbox import letterbox, resize_square
+from robustbench_sgdm.detectors.ultralytics import zoo
+from robustbench_sgdm.detectors.ultralytics.adapter import UltralyticsDetector
 
 REGISTRY = load_corruptions()
 each = pytest.mark.parametrize("corruption", REGISTRY.corruptions, ids=REGISTRY.names)
@@ -90,4 +94,22 @@ def test_images_are_fitted_on_the_device() -> None:
         for fit in (letterbox, resize_square):
             square, _ = fit(image, 96)
             assert (square.shape, square.device.type) == ((3, 96, 96), "cuda")
+    assert not transfers.back
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolov8n-sgdm"])
+def test_a_network_makes_no_tensor_elsewhere(name: str) -> None:
+    """From an image to the boxes before suppression, in half precision."""
+    network = UltralyticsDetector(zoo.build_model(name, 2), name, InferenceConfig(imgsz=96)).network
+    with FakeTensorMode(), _Transfers() as transfers:
+        for module in network.modules():
+            for held in (module._parameters, module._buffers, vars(module)):
+                for key, value in held.items():
+                    if isinstance(value, Tensor):
+                        dtype = torch.float16 if value.is_floating_point() else value.dtype
+                        there = torch.empty(value.shape, dtype=dtype, device="cuda")
+                        held[key] = nn.Parameter(there) if isinstance(value, nn.Parameter) else there
+        square, _ = letterbox(torch.empty(3, 48, 64, dtype=torch.uint8, device="cuda"), 96)
+        boxes = network(square[None].half() / 255)[0]
+    assert (boxes.device.type, boxes.shape) == ("cuda", (1, 6, 189))
     assert not transfers.back

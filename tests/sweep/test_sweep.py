@@ -42,7 +42,7 @@ from robustbench_sgdm.sweep.executors.scheduler import PREFETCH_PER_WORKER, run_
 from robustbench_sgdm.sweep.executors.worker_process import UnitResult
 from robustbench_sgdm.sweep.image_quality import sample_evenly
 from robustbench_sgdm.sweep.plan import Task, WorkUnit
-from robustbench_sgdm.sweep.worker import Worker
+from robustbench_sgdm.sweep.worker import DecodedImages, Worker
 
 FRAGILE = """
 from robustbench_sgdm.corruption import Parameter, corruption
@@ -459,3 +459,27 @@ def test_images_for_damage_are_spread(forty: datasets.Dataset, count: int, cells
     ids = [image.id for image in sample_evenly(images, cells)]
     assert len(set(ids)) == len(ids) == expected
     assert max(np.diff([*ids, count])) - min(np.diff([*ids, count])) <= 1
+
+
+def test_decoded_images_are_kept_while_there_is_room(
+    tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the first images that fit are decoded once, and none after memory has run out."""
+    decoded: list[int] = []
+    read = decoding.read_image
+
+    def read_and_count(image: datasets.Image) -> NDArray[np.uint8]:
+        decoded.append(image.id)
+        return read(image)
+
+    monkeypatch.setattr(decoding, "read_image", read_and_count)
+    first, second, third = datasets.load_dataset(tiny_coco).images[:3]
+    kept = DecodedImages("cpu", room=3 * (first.height * first.width + second.height * second.width))
+    for _ in range(2):
+        for image in (first, second, third):
+            assert torch.equal(kept.read(image), torch.from_numpy(read(image)).permute(2, 0, 1))
+    assert decoded == [i.id for i in (first, second, third, third)]
+    kept.clear()
+    kept.read(first)
+    kept.read(first)
+    assert decoded[-2:] == [first.id, first.id]

@@ -72,10 +72,10 @@ def evaluate(config: EvaluationConfig) -> "Run":
 
         run = evaluate("yolov8n-sgdm", data="scenes", noise="gaussian", severity=[0, 1, 3, 5])
 
-    The same arguments again resume where it stopped.
+    The same call again resumes it.
 
     Raises:
-        UsageError: unknown names, or settings that do not go together.
+        UsageError: unknown names, or settings that cannot be combined.
         DataError: a file is missing, damaged, or not what it should be.
         IncompleteError: cells are missing; its `run` has the others.
     """
@@ -108,7 +108,7 @@ def score(config: ScoringConfig) -> "Run":
     for text in config.sources:
         if unread := external_predictions.unread_files(text, sources):
             _LOG.warning(
-                "%d json or pickle file%s in %s not read (%s): predictions belong into CORRUPTION/SEVERITY/*.json, "
+                "%d json or pickle file%s in %s not read (%s): predictions belong in CORRUPTION/SEVERITY/*.json, "
                 "CORRUPTION/SEVERITY.json or clean.json",
                 len(unread),
                 "s" * (len(unread) != 1),
@@ -131,7 +131,7 @@ def checks(config: ChecksConfig) -> "ModelChecks":
         checks("best.pt", data="coco").problems
 
     Raises:
-        UsageError: unknown names, or settings that do not go together.
+        UsageError: unknown names, or settings that cannot be combined.
         DataError: a file is missing, damaged, or not what it should be.
     """
     from robustbench_sgdm import model_checks
@@ -142,7 +142,7 @@ def checks(config: ChecksConfig) -> "ModelChecks":
 
 @takes(TrainingConfig)
 def train(config: TrainingConfig) -> "list[TrainedRun]":
-    """Train detectors under one recipe: same images, same order, same start where they share tensors.
+    """Train detectors under one recipe: same images, same order, same initial values of shared tensors.
 
     Takes the arguments of `TrainingConfig`, the models first:
 
@@ -265,7 +265,7 @@ def corrupt_dataset(config: CopyConfig) -> "CopyResult":
     Takes the arguments of `CopyConfig`, the data first. With `manifest`, hashes of the pixels are written instead.
 
     Raises:
-        UsageError: unknown names, or settings that do not go together.
+        UsageError: unknown names, or settings that cannot be combined.
         DataError: the data set or a corruption is broken.
     """
     from robustbench_sgdm import corruption, figures, sweep
@@ -352,7 +352,7 @@ def loss_curves(runs: Sequence[str | Path], *, split: LossSplit = "train", smoot
 
 @takes(ExportConfig)
 def export(config: ExportConfig) -> Path:
-    """Export a checkpoint to ONNX or OpenVINO, in float32 or in 8 bits, and hold its boxes against the checkpoint's.
+    """Export a checkpoint to ONNX or OpenVINO, in float32 or in 8 bits, and compare its boxes with the checkpoint's.
 
     Takes the arguments of `ExportConfig`, the model first:
 
@@ -678,7 +678,7 @@ def load_detector(
         model: a zoo name, the path of a checkpoint or of an exported model (`.onnx`, an OpenVINO folder or `.xml`),
             `torchvision:NAME`, `hf:FOLDER_OR_NAME`, or what a plug-in is called (`module:factory`).
         config: sizes, thresholds and device; the CPU where it names none.
-        weights: of a zoo name, the embedded ones if None; of `torchvision:NAME`.
+        weights: of a zoo name, the bundled ones if None; of `torchvision:NAME`.
         classes: names in place of those in the file.
         settings: of `InferenceConfig`, in place of those of `config`.
 
@@ -751,7 +751,7 @@ def corrupt(
         corruption: by name or alias, with a strength if need be: `gaussian_noise[sigma=0.1]`.
         severity: 0 (unchanged) to 5, any real number. A corruption with a strength, or a composition whose parts all
             have one, needs none.
-        seed: of every random draw.
+        seed: of the corruptions.
         image_id: of the image; in a batch, of the first one, and the others follow.
         engine: `torch` or `imgaug`.
 

@@ -325,7 +325,7 @@ def _add_sizes(metrics: Sequence[str], sizes: Sizes) -> list[str]:
         if set(sizes.metrics) & set(metrics):  # resampled together: a threshold may name one by size
             return list(metrics)
         raise UsageError(
-            f"sizes change nothing of {', '.join(metrics)}; add AP, recall or {by_size['AP'][0]} to metrics"
+            f"sizes are not used by {', '.join(metrics)}; add AP, recall or {by_size['AP'][0]} to metrics"
         )
     return [one for metric in metrics for one in (metric, *by_size.get(metric, ()))]
 
@@ -339,7 +339,7 @@ def _check_confidence(confidence: float, metrics: Sequence[str], sizes: Sizes) -
     robustness.check_confidence(confidence)
     if not _needs_confidence(metrics, sizes):
         raise UsageError(
-            f"confidence changes nothing of {', '.join(metrics) or 'AP'}; add recall, precision, F1 or first-failure to "
+            f"confidence is not used by {', '.join(metrics) or 'AP'}; add recall, precision, F1 or first-failure to "
             "metrics"
         )
 

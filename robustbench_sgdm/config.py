@@ -48,7 +48,7 @@ def check_severities(severities: Iterable[float]) -> tuple[float, ...]:
                 f"severity {severity:g} is outside [0, 5]; 0 is clean, 1 to 5 are the published levels"
             )
         if round(severity, 3) != severity:
-            raise UsageError(f"severity {severity!r} is finer than 0.001; round it")
+            raise UsageError(f"severity {severity!r} has more than three decimals; round it")
     return tuple(values)
 
 
@@ -88,7 +88,7 @@ _MAX_BOXES = 30_000  # candidates that Ultralytics' suppression looks at
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """The settings that decide a detector's output besides its weights; defaults as in Ultralytics' `val`.
+    """The settings that affect a detector's output besides its weights; defaults as in Ultralytics' `val`.
 
     Attributes:
         imgsz: side in pixels of the square that images are letterboxed into, a multiple of 32; 0 for the training size in
@@ -96,19 +96,19 @@ class InferenceConfig:
             the requested size.
         device: `cpu`, `cuda`, `cuda:1` or an index; None is the first GPU, or the CPU without one.
         half: float16 weights and activations; CUDA only.
-        conf: score above which a box counts, in [0, 1).
-        iou: overlap above which suppression drops the weaker box, in (0, 1].
+        conf: confidence above which a box counts, in [0, 1).
+        iou: IoU above which NMS drops the weaker box, in (0, 1].
         max_det: maximum boxes per image.
-        end2end: use the one-to-one branch of a head that has two (YOLOv10, YOLO26); its boxes need no suppression. None
-            does as Ultralytics' `val`: the other branch, unless fusion has removed it.
+        end2end: use the one-to-one branch of a head that has two (YOLOv10, YOLO26); its boxes need no NMS. None
+            does as Ultralytics' `val`: the other branch, unless fusion removed it.
         trust_weights: run the code in a `.pt`, a TorchScript file or a TensorRT engine. Only for files that you trust
             fully.
         classes: class names of exported files that have none, in label order; or a file of them.
-        layout: what the outputs of exported files mean, if that is ambiguous: a name of `runtimes.LAYOUTS`.
-        normalize: how exported files take pixels, if that is unknown: `unit` (in [0, 1]) or `imagenet`.
-        runtime: what computes checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
-            Exported files are computed by their own.
-        download: fetch missing weights of other libraries' models: torchvision's published ones, a name of the hub.
+        layout: output layout of exported files, if it is ambiguous: a name of `runtimes.LAYOUTS`.
+        normalize: pixel normalisation of exported files, if it is unknown: `unit` (in [0, 1]) or `imagenet`.
+        runtime: of checkpoints: `pytorch`, `onnx`, `openvino` or `tensorrt`; `auto` takes the fastest.
+            Exported files have their own.
+        download: fetch missing weights: torchvision's published ones, or those of a name on Hugging Face's hub.
 
     Raises:
         UsageError: a value is outside its bounds.
@@ -179,27 +179,27 @@ class EvaluationConfig(InferenceConfig):
         data: `scenes`, `coco`, a COCO json or an Ultralytics dataset YAML.
         images: image folder of a COCO json, if not in a usual place beside it.
         split: of `coco` or of a dataset YAML.
-        shifts: other data sets by name, such as images at night: the models run on them too, and what is said of them is
-            not paired. A folder of data sets, as COCO-O's, is one shift for each.
+        shifts: other data sets by name, such as images at night: the models run on them too, and comparisons with them
+            are not paired. In a folder in COCO-O's layout each data set is a shift.
         fraction: share of the images, in (0, 1]; always the same ones.
         noise: corruptions, groups, or corruptions with a strength (`gaussian_noise[sigma=0.15]`).
         severity: from 0 (clean) to 5, any real numbers.
         corruptions: folders with corruptions of the user's own. Their code is run.
         engine: `torch` (ours) or `imgaug` (the reference, slow); it corrupts the images.
-        seed: of every random draw.
+        seed: of the corruptions.
         batch: images in a forward pass; 0 for 4 on the CPU and 32 on a GPU. No result depends on it.
         executor: `local` or `ray`.
         workers: processes; 0 for threads of this one, or as many as a Ray cluster has room for.
         address: `host:port` of a Ray cluster, or `auto`; None starts one for the run.
         gpus: of each Ray worker on a GPU; a half lets two share one.
         project: folder of run directories.
-        name: of the run directory; by default from models, corruptions and data.
-        exist_ok: put another plan into an existing directory, and keep the cells that fit.
+        name: of the run directory; by default made of models, corruptions and data.
+        exist_ok: use an existing directory with another plan, and keep the cells that fit.
         command: that started the run, for its manifest.
         progress: called while the run is prepared and computed; not in the manifest.
 
     Raises:
-        UsageError: a value is outside its bounds, or two do not go together.
+        UsageError: a value is outside its bounds, or two cannot be combined.
     """
 
     models: Converted[
@@ -245,7 +245,7 @@ class EvaluationConfig(InferenceConfig):
         if self.executor not in EXECUTORS:
             raise unknown_name_error("executor", self.executor, EXECUTORS)
         if self.executor == "local" and (self.address is not None or self.gpus != 1):
-            raise UsageError("--address and --gpus go with --executor ray")
+            raise UsageError("--address and --gpus need --executor ray")
         if self.workers < 0 or self.batch < 0:
             raise UsageError(f"workers is {self.workers} and batch is {self.batch}; both must be 0 or more")
 
@@ -260,12 +260,12 @@ class ExportConfig(InferenceConfig):
 
     Attributes:
         model: a zoo name or the path of a checkpoint.
-        weights: of a zoo name; the embedded ones if None.
+        weights: of a zoo name; the bundled ones if None.
         format: `onnx` or `openvino`.
         out: the file (`.onnx`) or OpenVINO's folder (`_openvino_model`); None for the model's name in the current folder.
         int8: quantise to 8 bits, by ONNX Runtime's static quantiser or by NNCF.
-        data: images to choose the ranges of 8 bits by, as in `EvaluationConfig`, also `images` and `split`.
-        dynamic: for batches and images of any size; else for single images of one size, which is quicker on a CPU.
+        data: images to which the 8-bit ranges are fitted, as in `EvaluationConfig`, also `images` and `split`.
+        dynamic: for batches and images of any size; else for single images of one size, which is faster on a CPU.
         progress: called while data are rendered.
 
     Raises:
@@ -291,7 +291,7 @@ class ExportConfig(InferenceConfig):
         check_name("format", self.format, ExportFormat)
         if self.int8 != bool(self.data):
             raise UsageError(
-                "--int8 and --calibrate DATA go together: 8 bits need images to choose their ranges by, such as scenes"
+                "--int8 needs --calibrate DATA and vice versa: images, such as scenes, to choose the ranges of 8 bits"
             )
 
 

@@ -105,7 +105,7 @@ class Evaluation:
         """Load data and detectors, and try every corruption once, so that errors come now and not hours later.
 
         Raises:
-            UsageError: unknown names, or settings that do not go together.
+            UsageError: unknown names, or settings that cannot be combined.
             DataError: a file is missing, damaged, or not what it should be.
             RobustBenchError: no Ray cluster answers.
         """
@@ -263,7 +263,7 @@ class Evaluation:
         )
         if run.path.name != name:
             _LOG.info(
-                "%s has another plan, so this run goes to %s; with --exist-ok it would go there and keep the cells "
+                "%s has another plan, so this run writes %s; with --exist-ok it would use the first and keep the cells "
                 "that fit",
                 config.project / name,
                 run.path,
@@ -417,7 +417,7 @@ def _check_detectors(entries: Mapping[str, DetectorEntry], dataset: Dataset) -> 
         match = match_detector(detector, dataset)
         if match.unfound and entry.weights == "embedded":
             raise UsageError(
-                f"{detector.name}'s embedded weights know the classes of scenes, and {dataset.name} has "
+                f"{detector.name}'s bundled weights are for the classes of scenes, and {dataset.name} has "
                 f"{len(match.unfound)} others; pass weights that were trained on such classes: --weights "
                 f"{detector.name}=FILE"
             )

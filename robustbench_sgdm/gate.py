@@ -88,13 +88,11 @@ def parse_threshold(
         value = float("nan")
     if match is None or not name or not abs(value) < float("inf"):
         raise UsageError(
-            f"--{kind} {text!r} is not a threshold: write a mean ({', '.join(_MEANS)}; rPC:AP_S for another metric than "
+            f"--{kind} {text!r} is not a threshold: write a mean ({', '.join(_MEANS)}; rPC:AP_S for a metric other than "
             f"{metric}) or a metric ({', '.join(known.values())}), '=' and a number, for example rPC=50"
         )
     if kind == "fail-under" and lower_is_better(name):
-        raise UsageError(
-            f"--fail-under {text!r}: {name} measures errors, of which fewer are better; use --max-drop"
-        )
+        raise UsageError(f"--fail-under {text!r}: {name} measures errors, so lower is better; use --max-drop")
     if match[1] == "rPC" and lower_is_better(name):
         raise UsageError(
             f"--{kind} {text!r}: {name} measures errors, which have no rPC; write mPC:{name} instead"
@@ -167,7 +165,7 @@ def _check(threshold: Threshold, row: Mapping[Any, Any], significant: bool) -> T
     worse = estimate if lower_is_better(threshold.metric) else -estimate
     failed = worse > threshold.value and (row["significant"] or not has_interval or not significant)
     if failed and significant and not has_interval:
-        message += ": its significance is unknown; --drops any does not ask for it"
+        message += ": its significance is unknown; --drops any does not need it"
     return ThresholdResult(threshold, subject, not failed, message, over)
 
 

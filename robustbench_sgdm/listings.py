@@ -157,7 +157,7 @@ def clean_runs(project: Path, names: Sequence[str] | None = None, *, remove: boo
         try:
             files = remove_stale_files(path, dry=not remove)
         except RobustBenchError as error:
-            _LOG.warning("%s is left as it is: %s", path, error)
+            _LOG.warning("%s is not cleaned: %s", path, error)
             continue
         for kind in dict.fromkeys(one.kind for one in files):
             sizes = [one.size for one in files if one.kind == kind]

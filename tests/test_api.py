@@ -83,7 +83,7 @@ def test_a_run_from_python_is_the_command_s(
         (lambda: run.figure("side-by-side", confidence=2), "confidence is 2"),
         (
             lambda: rb.Run.open(run.path, resamples=10**7).compare(),
-            "resamples is 10,000,000, may be 1,000,000",
+            "resamples is 10,000,000; the limit is 1,000,000",
         ),
     ):
         with pytest.raises(UsageError, match=message):
@@ -241,7 +241,7 @@ def test_a_name_that_is_taken_is_left_out_and_said(
     before = corruption.load_corruptions().names
     package(CORRUPTION.format(name="fog") + CORRUPTION.format(name="darker"), corruptions="theirs = theirs")
     assert corruption.load_corruptions().names == [*before, "darker"]
-    assert "theirs.py (fog) left out: the name fog is taken" in caplog.text
+    assert "theirs.py (fog) left out: the name fog is already used" in caplog.text
     image = np.full((8, 8, 3), 99, np.uint8)
     assert (rb.corrupt(image, "darker", 2) == 79).all()
 
@@ -308,10 +308,10 @@ def test_corruptions_take_and_give_any_kind_of_image() -> None:
         ({"conf": 1.5}, "conf is 1.5"),
         ({"severity": []}, "is empty"),
         ({"severity": [1, 5.5]}, "severity 5.5 is outside"),
-        ({"severity": 1.23456}, "finer than 0.001"),
+        ({"severity": 1.23456}, "more than three decimals"),
         ({"noise": []}, "is empty"),
         ({"executor": "slurm"}, "unknown executor 'slurm'"),
-        ({"address": "h:1"}, "--address and --gpus go with"),
+        ({"address": "h:1"}, "--address and --gpus need"),
         ({"workers": -1}, "workers is -1"),
         ({"from_train": "x"}, "sets models"),
         ({"seed": 2**63}, "seed is 9223372036854775808, which takes more than 64 bits"),

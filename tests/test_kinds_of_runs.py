@@ -181,8 +181,8 @@ def test_every_model_is_in_the_heading_and_the_baseline_is_said(
     run = make(tmp_path, {"a": {}, "b": {}, "c": {}})
     report.write_report(RunAnalysis(run))
     assert "b and c against a on made" in plain(run.path / "report.html")
-    assert "a is the baseline, as the first model" in command("compare", str(run.path))[1]
-    assert "as the first model" not in command("compare", str(run.path), "--baseline", "b")[1]
+    assert "a is the baseline because it is the first model" in command("compare", str(run.path))[1]
+    assert "because it is the first model" not in command("compare", str(run.path), "--baseline", "b")[1]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -109,7 +109,7 @@ SSIM are means over four photographs of scikit-image ({", ".join(corruption.PHOT
 Boxes are never moved. elastic\\_transform, zoom\\_blur, motion\\_blur, hand\\_shake and rolling\\_shutter
 displace what they frame, as in the published benchmark.
 
-[How pixels are fixed](../../explanation/pixels.md) tells why every machine makes the same ones.
+[How pixels are fixed](../../explanation/pixels.md) explains why every machine makes the same pixels.
 [Parity with the reference](corruption-parity.md) compares ours with the published code.
 
 ## Groups
@@ -139,7 +139,7 @@ def _corruption_section(one: Corruption, quality: pd.DataFrame) -> str:
         ["PSNR", *(f"{measured.psnr[s]:.1f}" for s in SEVERITIES), "dB", "against the clean image"],
         ["SSIM", *(f"{measured.ssim[s]:.2f}" for s in SEVERITIES), "", "1 is the clean image"],
     ]
-    drawn = "draws random numbers" if one.random else "draws nothing"
+    drawn = "random" if one.random else "not random"
     aliases = f"Aliases: {', '.join(f'`{a}`' for a in one.aliases)}. " if one.aliases else ""
     heads = ["strength", *(f"severity {s}" for s in SEVERITIES), "unit", "meaning"]
     return f"""
@@ -156,12 +156,12 @@ def _corruption_section(one: Corruption, quality: pd.DataFrame) -> str:
 
 def _placement() -> str:
     return """
-## How the severities of ours were chosen
+## How our own severities were chosen
 
 halo and block\\_edges have the PSNR of gaussian\\_noise at each severity. ringing, aliasing and
-chromatic\\_fringes end above it:
-what is left of an image at 10.6 dB is none (its mean colour alone has 14.6 dB). They were placed by what a detector
-still finds. YOLOv8n has this AP on 128 images of COCO val2017, with 43.0 on the clean ones:
+chromatic\\_fringes have a higher PSNR, because at 10.6 dB nothing of an image would be left (its mean colour alone has
+14.6 dB). Their severities were chosen by what a detector still finds. YOLOv8n has this AP on 128 images of COCO val2017,
+and 43.0 on the clean ones:
 
 | corruption | severity 1 | severity 2 | severity 3 | severity 4 | severity 5 |
 | --- | --- | --- | --- | --- | --- |
@@ -172,8 +172,9 @@ still finds. YOLOv8n has this AP on 128 images of COCO val2017, with 43.0 on the
 | halo | 35.8 | 32.5 | 26.2 | 20.6 | 13.9 |
 | block\\_edges | 18.4 | 16.0 | 12.4 | 11.8 | 9.1 |
 
-Equal PSNR is not equal harm. sensor\\_noise, low\\_light, banding and bit\\_depth have the PSNR of gaussian\\_noise.
-lens\\_aberration, hand\\_shake and rolling\\_shutter only move content about and end above it, as ringing does.
+Corruptions of equal PSNR can cost a detector more or less. sensor\\_noise, low\\_light, banding and bit\\_depth have the
+PSNR of gaussian\\_noise. lens\\_aberration, hand\\_shake and rolling\\_shutter only displace content. As ringing does,
+they have a higher PSNR.
 """
 
 
@@ -346,13 +347,13 @@ def exit_codes_page() -> str:
 
 | code | meaning |
 | --- | --- |
-| 0 | The command did what it was asked to do. |
+| 0 | The command succeeded. |
 | 1 | It failed: a file is missing or damaged, cells are missing at the end, or `checks` found a problem. |
-| 2 | The command was wrong: an unknown option or name, an impossible value. |
+| 2 | The command was wrong: an unknown option or name, or an impossible value. |
 | 3 | `compare`: a threshold of `--fail-under` or `--max-drop` failed. |
-| 130 | The user or the system stopped it (Ctrl-C, SIGTERM). The same command resumes. |
+| 130 | The user or the system stopped it (Ctrl-C, SIGTERM). The same command resumes; `train` needs `--resume`. |
 
-A mistake of the user prints one line, `error: ...`, and no traceback. In Python the same texts are exceptions of
+A wrong command prints one line, `error: ...`, and no traceback. In Python the same errors are exceptions of
 `robustbench_sgdm`:
 
 {_table(["error", "exit code", "when"], rows)}"""

@@ -199,7 +199,7 @@ def _show_details(view: RunView, models: list[str], name: str, corruption: str, 
     clean = "clean"
     noisy = clean if corruption == CLEAN else f"{humanize(corruption)} {severity:g}"
     with left:
-        st.markdown("**Precision and recall at an overlap of 0.5**")
+        st.markdown("**Precision and recall at IoU 0.5**")
         curves = run_data.class_curves(view, tuple(trainings), corruption, severity, name)
         curves = curves.assign(
             condition=[clean if s == 0 else noisy for s in curves["severity"]],
@@ -228,7 +228,7 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
     cells = run_data.complete_cells(view)
     usable = [m for m in trainings if m in known and (m, corruption, severity) in cells]
     if not usable:
-        st.caption("No operating confidence is known, without clean detections that find an object.")
+        st.caption("There is no operating confidence, because no clean detection finds an object.")
         return
     model = widgets.selectbox("Model", usable, "confusion_of", width=260) if len(usable) > 1 else usable[0]
     matrix = run_data.confusion(view, cells[model, corruption, severity])
@@ -250,7 +250,7 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
     st.caption(
         f"Boxes of confidence {known[model]:.2f} or more, the best F1 on clean images. Column {nothing}: objects that "
         f"no box finds; row {nothing}: boxes that find no object."
-        + (f" {left_out:d} classes that are confused less are left out." if left_out else "")
+        + (f" {left_out:d} classes that are confused less are not shown." if left_out else "")
     )
 
 

@@ -170,7 +170,7 @@ def _offer_any_severity(view: RunView) -> bool:
     return widgets.toggle(
         "Any severity",
         "any",
-        help="Loads the detectors, which takes a few seconds the first time, and runs them here.",
+        help="Loads the detectors and runs them here. Loading takes a few seconds the first time.",
         on_change=session.confirm,
         args=(_weights(view),),
     )
@@ -186,7 +186,7 @@ def _select_severity(
     """A stored severity, or any in [0, 5] if the detectors may be loaded."""
     is_live = wants_live and session.is_confirmed(
         _weights(view),
-        "The address asks for any severity, which loads the weights that this run names.",
+        "The address shows any severity. This loads the weights that this run names.",
         "Load the detectors",
     )
     with place:
@@ -261,8 +261,8 @@ def _show_gallery(view: RunView, models: Sequence[str], condition: Condition, ch
     differences = ""
     if len(models) > 1:
         differences = (
-            f" Boxes are objects on which the models differ: blue ones are found by {escaping.markdown(models[1])} "
-            f"alone, yellow ones by {escaping.markdown(models[0])} alone."
+            " Boxes show objects on which the models differ: blue ones are found only by "
+            f"{escaping.markdown(models[1])}, yellow ones only by {escaping.markdown(models[0])}."
         )
     st.caption(f"Thumbnails are of the clean images.{differences}")
 
@@ -469,9 +469,11 @@ def _fallback_url(image: RunImage, error: RobustBenchError) -> tuple[str, str]:
 
 def _show_provenance(view: RunView, is_live: bool) -> None:
     device = view.run.manifest.settings.device
-    text = "Boxes are those of the run. The corruption is reproduced from its seed, pixel by pixel."
+    text = "Boxes are those of the run. The corruption is reproduced exactly from its seed."
     if is_live:
-        text = "Boxes at severities of the run are those of the run; others are detected now, by its own detectors."
+        text = (
+            "Boxes at the run's severities are stored ones; others are detected now with the run's detectors."
+        )
     if not device.startswith("cpu"):
-        text += f" The run computed on {escaping.markdown(device)}: a few values may differ from it by a grey level."
+        text += f" The run computed on {escaping.markdown(device)}: a few values may differ by one grey level here."
     st.caption(text)

@@ -100,8 +100,8 @@ def live() -> None:
     chosen = [models[title] for title in titles]
     if any(model.view is None for model in chosen):
         st.caption(
-            "These detectors come with the package: small ones that know 12 classes of rendered scenes alone. "
-            "The models of your runs appear here as soon as a run has weights that can be loaded."
+            "These small detectors come with the package. They know only the 12 classes of rendered scenes. "
+            "The models of your runs appear here when their weights can be loaded."
         )
     picture, corruption = _select_picture(view, chosen), _select_corruption(view)
     if picture is not None:
@@ -185,7 +185,7 @@ def _select_picture(view: RunView | None, models: Sequence[Model]) -> Picture | 
         )
     else:
         uploaded = st.camera_input(
-            "A picture of your camera, where the browser allows it; it stays in the server's memory during your visit",
+            "A picture from your camera, if the browser allows it; it stays in the server's memory during your visit",
             key="camera",
             width=480,
         )
@@ -204,7 +204,7 @@ def _run_picture(view: RunView) -> Picture | None:
     truth = run_data.ground_truth(view)
     count = len(truth.images)
     number = widgets.number_input(
-        "Image", "image_number", 1, count, 1, 1, help="Its place in the data.", width=140
+        "Image", "image_number", 1, count, 1, 1, help="Its position in the data.", width=140
     )
     (row,) = image_viewer.rows(truth.images.iloc[int(number) - 1 : int(number)])
     if not session.may_read_images(view.run.path):
@@ -380,8 +380,8 @@ def _warn_about_photograph(titles: Sequence[str], detectors: Sequence[Any]) -> N
     }
     if trained_on_scenes:
         st.caption(
-            f"{escaping.markdown(' and '.join(trained_on_scenes))} learned the rendered scenes alone: in a photograph "
-            f"they can only find {', '.join(scenes.CLASSES[:-1])} or {scenes.CLASSES[-1]}, and are often wrong."
+            f"{escaping.markdown(' and '.join(trained_on_scenes))} learned only from rendered scenes: in a photograph "
+            f"they find only {', '.join(scenes.CLASSES[:-1])} and {scenes.CLASSES[-1]}, and are often wrong."
         )
 
 
@@ -426,7 +426,7 @@ def _show_objects(
     places = list(range(len(titles)))
     found = objects[places] >= confidence
     missed_by_all = int((~found.any(axis=1)).sum())
-    st.subheader("What they miss", anchor=False)
+    st.subheader("Missed objects", anchor=False)
     if objects.empty:
         st.caption(f"No object is {which} at a confidence of {confidence:.2f} or more.")
         return

@@ -286,7 +286,7 @@ def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table:
             st.markdown(f"### {escaping.markdown(identical_sentence(*pair, why))}.")
         if len(same) < len(view.run.baseline_pairs):
             st.markdown(
-                "**No verdict yet:** it needs confidence intervals, which are not computed yet. "
+                "**No verdict yet:** confidence intervals are not computed yet. "
                 "Use the button below to compute them."
             )
     else:

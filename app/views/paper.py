@@ -61,7 +61,7 @@ def paper() -> None:
     frame = paper_tables.recomputed(number)
     if frame is None:
         st.caption(
-            "The paper's numbers. Parameters and operations are counted once, which takes under a minute."
+            "The paper's numbers. Parameters and operations are counted once, which takes less than a minute."
         )
         widgets.show_table(_printed(number))
         widgets.fragment(REFRESH_SECONDS)(_wait)(number)

@@ -28,7 +28,7 @@ MOST_CARDS, MOST_HISTORY = 6, 200
 def run() -> None:
     """The form, then the runs that were started here."""
     st.caption(
-        "A run continues in its own process when you close this page. If it stops, resume it here or start it again in "
+        "A run continues when you close this page. If it stops, resume it here or start it again in "
         "a terminal."
     )
     _show_form()
@@ -61,7 +61,7 @@ def _show_form() -> None:
                 [*GROUPS, *BENCHMARK, *HOLDOUT],
                 default=["gaussian_noise"],
                 accept_new_options=True,
-                help="Also a composition, such as `fog+gaussian_noise` or `fog@2+gaussian_noise@4`, and a strength in "
+                help="Also combinations, such as `fog+gaussian_noise` or `fog@2+gaussian_noise@4`, and a strength in "
                 "its own unit, such as `gaussian_noise[sigma=0.15]`.",
             )
             severities = st.text_input("Severities", "0-5", help="Ranges and numbers from 0 (clean) to 5.")
@@ -76,7 +76,7 @@ def _show_form() -> None:
                 ["scenes", "coco", *_files(inputs, sources.DATA)],
                 accept_new_options=True,
                 format_func=escape_control_chars,
-                help="`scenes` (embedded), `coco`, a COCO json or an Ultralytics dataset YAML.",
+                help="`scenes` (rendered here), `coco`, a COCO json or an Ultralytics dataset YAML.",
             )
             given = st.multiselect(
                 "Weights",
@@ -126,29 +126,27 @@ def _more_settings() -> dict[str, Any]:
     default = RunForm([], [])
     columns = st.columns(3)
     with columns[0]:
-        imgsz = st.number_input(
-            "Image size, px", 0, 4096, default.imgsz, 32, help="0: the size of the training."
-        )
+        imgsz = st.number_input("Image size, px", 0, 4096, default.imgsz, 32, help="0: the training size.")
         split = st.selectbox("Split", ["val", "train", "test"])
         images = st.text_input(
-            "Image folder", help="Of a COCO json, unless it is in a usual place beside it."
+            "Image folder", help="For a COCO json whose images are not in a usual place beside it."
         )
         seed = st.number_input("Seed", 0, 2**31 - 1, default.seed)
     with columns[1]:
-        conf = st.number_input("Least confidence", 0.0, 1.0, default.conf, 0.001, format="%.3f")
-        iou = st.number_input("IoU of the suppression", 0.0, 1.0, default.iou, 0.05)
-        max_det = st.number_input("Most boxes of an image", 1, 10_000, default.max_det)
+        conf = st.number_input("Lowest confidence", 0.0, 1.0, default.conf, 0.001, format="%.3f")
+        iou = st.number_input("IoU of NMS", 0.0, 1.0, default.iou, 0.05)
+        max_det = st.number_input("Maximum boxes per image", 1, 10_000, default.max_det)
         runtime = st.selectbox("Runtime of checkpoints", ["pytorch", "auto", "onnx", "openvino", "tensorrt"])
     with columns[2]:
         device = st.text_input("Device", placeholder="the first GPU, else the CPU", help="cpu, cuda, cuda:1")
         batch = st.number_input(
-            "Batch", 0, 1024, 0, help="Images of a forward pass; 0: 4 on the CPU, 32 on a GPU."
+            "Batch", 0, 1024, 0, help="Images per forward pass; 0: 4 on the CPU, 32 on a GPU."
         )
         workers = st.number_input("Worker processes", 0, 256, 0, help="0: threads of one process.")
         no_baseline = st.checkbox("Run variants without their baselines")
         same = st.checkbox(
             "Allow models with identical detections",
-            help="An untrained module changes nothing. Without this option, such a run is rejected.",
+            help="For example, an untrained module changes no detection. Without this option, such a run is rejected.",
         )
     return {
         "imgsz": imgsz,

@@ -96,7 +96,7 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
                 st.markdown(f"**{escaping.markdown(title)}**")
                 curves = [_curve(group, name, window, factor) for group in groups]
                 if all(curve.empty for curve in curves):
-                    st.caption("These logs do not have it.")
+                    st.caption("These logs do not contain it.")
                     continue
                 charts.show(
                     charts.loss_curves(pd.concat(curves), colors, epochs),
@@ -106,7 +106,7 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
     pooled = ", ".join(escaping.markdown(group.label) for group in groups if len(group.logs) > 1)
     st.caption(
         "Line: smoothed mean over seeds. Faint line: raw mean. Band: range over seeds. "
-        f"Pooled, since their records differ only in the seed: {pooled}."
+        f"Pooled because their records differ only in the seed: {pooled}."
         if pooled
         else "Line: smoothed. Faint line: raw values."
     )
@@ -115,7 +115,7 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
             f"{len(absent)} of these runs have no recipe.yaml or args.yaml beside results.csv, so they are not pooled."
         )
     with st.container(key="wheel"):
-        st.caption("Zoom with the wheel, move by dragging.")
+        st.caption("Zoom with the wheel, drag to move.")
 
 
 def _show_health(logs: dict[str, TrainingLog]) -> None:
@@ -132,7 +132,7 @@ def _show_health(logs: dict[str, TrainingLog]) -> None:
             f"**{escaping.markdown(line)}**\n\n{escaping.markdown(names)}", icon=":material/monitor_heart:"
         )
     if well := len(told) - len(ill):
-        st.caption(f"Nothing was found wrong with {well:d} of {len(told):d} trainings.")
+        st.caption(f"No problem was found in {well:d} of {len(told):d} trainings.")
 
 
 def _findings(folder: Path) -> tuple[str, ...] | None:

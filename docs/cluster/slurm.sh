@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A run on several nodes of a Slurm cluster, from nothing but Python 3.11 to 3.13 and a home that every node sees:
+# A run on several nodes of a Slurm cluster. It needs only Python 3.11 to 3.13 and a home directory that every node sees:
 #
-#   sbatch docs/cluster/slurm.sh --model yolov8n-sgdm --data coco --noise benchmark --device cuda --gpus 0.5
+#   sbatch docs/cluster/slurm.sh --model best.pt --data coco --noise benchmark --device cuda --gpus 0.5
 #
-# What follows the script's name goes to `robustbench run`. Shortly before its time is over, or when the job is
-# cancelled, the run stops with all it has; submitted again, or requeued by Slurm, it goes on from there.
+# Arguments after the script's name are passed to `robustbench run`. Shortly before the time limit, or when the job is
+# cancelled, the run stops and keeps its results. Submitted again, or requeued by Slurm, it resumes.
 # From a checkout: ROBUSTBENCH_PACKAGE="$PWD[ray]" sbatch ...
 # Without GPUs leave out --gpus-per-node here, and --device and --gpus above.
 #SBATCH --job-name=robustbench
@@ -30,7 +30,7 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1}
 export SRUN_CPUS_PER_TASK=$cpus # srun does not take sbatch's any more
 gpus=${SLURM_GPUS_ON_NODE:-0}
-# Ray runs the code of whoever reaches its ports: on shared nodes only with this job's token.
+# Whoever reaches Ray's ports can run code: on shared nodes this needs the job's token.
 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE RAY_AUTH_TOKEN

@@ -32,7 +32,7 @@ from robustbench_sgdm.core.errors import RobustBenchError, StoppedError
 
 app = typer.Typer(
     name="robustbench",
-    help="Does a detector survive noise, and does a module help? Measured in pairs on identical pixels.",
+    help="Measure how well object detectors survive corruption, and compare them on identical pixels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -32,15 +32,17 @@ from robustbench_sgdm.core.errors import UsageError
 
 def checks(
     model: Annotated[
-        str | None, typer.Option("--model", help="Check this model against --data; whatever `run` takes.")
+        str | None, typer.Option("--model", help="Check this model on --data; takes what `run` takes.")
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Check a COCO results json against --data instead.")
+        Path | None, typer.Option("--predictions", help="Check a COCO results json instead.")
     ] = None,
     data: DataOption = "scenes",
     images: ImagesOption = None,
     split: SplitOption = "val",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a --model by name.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weights of --model, if it is a name.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Images to run the model on.")] = 32,
     imgsz: ImgszOption = InferenceConfig.imgsz,
     device: DeviceOption = None,
@@ -57,10 +59,10 @@ def checks(
     download: DownloadOption = False,
     form: FormatOption = "table",
 ) -> None:
-    """Why is this not the published AP? With --model or --predictions; else versions, devices, and what is missing.
+    """Find out why AP is below the published one (--model, --predictions); else print versions and what is missing.
 
-    Runs a few images and looks for what lowers AP, each with evidence: class names, thresholds, box format, labels,
-    suppression, colour order, image size, images without boxes. Exit code 1 where something is to change, or missing.
+    Runs the model on a few images and looks for what lowers AP, with evidence: class names, thresholds, box format,
+    labels, NMS, colour order, image size, images without boxes. Exit code 1 if something must be changed, or is missing.
     """
     if model is None and predictions is None:
         _check_installation(form)

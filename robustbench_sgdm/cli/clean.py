@@ -13,14 +13,14 @@ def clean(
         list[str] | None, typer.Option("--name", help="Run directory; may be repeated. Default: all of them.")
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Remove what is listed; without it, nothing is touched.")
+        bool, typer.Option("--yes", help="Remove what is listed; without it, nothing is removed.")
     ] = False,
     form: FormatOption = "table",
 ) -> None:
     """List, and with --yes remove, what no run needs: half-written files, left-over shards, outdated cells.
 
-    Complete cells are never removed, nor are shards from which the same command resumes. Runs that a process works on
-    are skipped. Locks need no cleaning: the system frees them with their process.
+    Other complete cells are never removed, nor are shards from which the same command resumes. Runs in use by a process
+    are skipped. Locks need no cleaning: the system frees them when their process ends.
     """
     from robustbench_sgdm import listings
     from robustbench_sgdm.cli.console import info, print_as
@@ -31,7 +31,7 @@ def clean(
         info(f"nothing to remove in {project}")
         return
     size = _format_bytes(int(frame["bytes"].sum()))
-    summary = f"{size} removed" if yes else f"{size}; nothing is removed yet: add --yes"
+    summary = f"{size} removed" if yes else f"{size}; nothing is removed yet: add --yes to remove it"
     rows = [
         [r, kind, str(files), _format_bytes(size)] for r, kind, files, size in frame.itertuples(index=False)
     ]

@@ -58,8 +58,8 @@ def compare(
         float | None,
         typer.Option(
             "--confidence",
-            help="Boxes below it do not count in recall and the like; default: for each model that with the highest F1 "
-            "on clean images.",
+            help="Boxes below it do not count in recall, precision and the like; default: for each model, the confidence "
+            "with the highest F1 on clean images.",
         ),
     ] = None,
     sizes: Annotated[
@@ -97,7 +97,9 @@ def compare(
     ] = False,
     resamples: ResamplesOption = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
-    level: Annotated[float, typer.Option("--level", help="Of the intervals, in (0, 1).")] = 0.95,
+    level: Annotated[
+        float, typer.Option("--level", help="Confidence level of the intervals, in (0, 1).")
+    ] = 0.95,
     form: Annotated[
         Form,
         typer.Option(
@@ -112,14 +114,14 @@ def compare(
         list[str] | None,
         typer.Option(
             "--fail-under",
-            help="Exit with 3 if a model has less: rPC=50, mPC:AP_S=10, or AP=20 for every cell. Commas or repeats.",
+            help="Exit with 3 if a score is lower:  rPC=50, mPC:AP_S=10, or AP=20 for every cell. Commas or repeats.",
         ),
     ] = None,
     max_drop: Annotated[
         list[str] | None,
         typer.Option(
             "--max-drop",
-            help="Exit with 3 if a model is further below its baseline: mPC=1, or AP_S=1.0 for every cell.",
+            help="Exit with 3 if a score is further below its baseline's:  mPC=1, or AP_S=1.0 for every cell.",
         ),
     ] = None,
     drops: Annotated[
@@ -172,7 +174,8 @@ def compare(
         _ = comparison.rows() if every or form != "table" or out else comparison.short_tables()
     if comparison.default_baseline:
         info(
-            f"{comparison.default_baseline} is the baseline, as the first model; --baseline NAME takes another"
+            f"{comparison.default_baseline} is the baseline because it is the first model; --baseline NAME chooses "
+            "another"
         )
     _print(comparison, form, out, every)
     if thresholds:

@@ -33,9 +33,10 @@ def corrupt(
         typer.Option("--out", help="Folder for the copies: OUT/CORRUPTION/SEVERITY/{images,annotations}."),
     ] = Path("runs/corrupted"),
     form: Annotated[
-        ImageFormat, typer.Option("--format", help="png keeps every pixel; jpg is a second corruption.")
+        ImageFormat,
+        typer.Option("--format", help="png keeps every pixel; jpg is lossy, a second corruption."),
     ] = "png",
-    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of jpg files.")] = 95,
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Quality of jpg files.")] = 95,
     sheet: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +56,8 @@ def corrupt(
         Path | None,
         typer.Option(
             "--verify",
-            help="Say whether this machine makes the pixels of such a manifest; give its --data. It knows the rest.",
+            help="Check whether this machine makes the pixels of such a manifest. Needs only its --data; the manifest "
+            "has the rest.",
         ),
     ] = None,
     engine: EngineOption = "torch",
@@ -64,7 +66,7 @@ def corrupt(
 ) -> None:
     """Write corrupted copies of a data set in COCO layout. Boxes stay where they are.
 
-    A copy's json keeps every field of the original json; file names and sizes are the copy's, whose images are upright
+    A copy's json keeps every field of the original json. File names and sizes are those of the copies, which are upright
     and without EXIF. For an Ultralytics YAML, image ids count from 1 in the order of the split, and category ids are the
     YAML's class numbers, from 0.
 
@@ -127,4 +129,4 @@ def _require_default(context: typer.Context, option: str, allowed: set[str]) -> 
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.name not in allowed and source is not None and source.name != "DEFAULT":
-            raise UsageError(f"{parameter.opts[0]} does not go with {option}: leave one of them out")
+            raise UsageError(f"{parameter.opts[0]} cannot be combined with {option}: leave one of them out")

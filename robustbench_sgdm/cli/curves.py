@@ -18,7 +18,7 @@ def curves(
     out: Annotated[Path, typer.Option("--out", help="File to write: .svg, .png or .pdf.")] = Path(
         "curves.png"
     ),
-    split: Annotated[LossSplit, typer.Option("--split", help="Whose losses.")] = "train",
+    split: Annotated[LossSplit, typer.Option("--split", help="Losses of this split.")] = "train",
     smooth: Annotated[
         float,
         typer.Option("--smooth", min=0, max=1, help="Width of the smoothing window, share of the epochs."),

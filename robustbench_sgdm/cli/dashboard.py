@@ -13,7 +13,8 @@ def dashboard(
         list[Path] | None,
         typer.Argument(
             help="Run directories to show; default: all in --project, newest first. "
-            "The images and weights that they name are read too, and the files that a visitor enters on the page Start."
+            "The dashboard also reads the images and weights that they name, and the files that a visitor enters on the "
+            "page Start."
         ),
     ] = None,
     project: Annotated[
@@ -38,8 +39,8 @@ def dashboard(
         str,
         typer.Option(
             "--address",
-            help="Address to listen on. Beyond this machine visitors need a token, with which they can see the runs and "
-            "start new ones.",
+            help="Address to listen on. If other machines can reach it, visitors need a token, with which they can see "
+            "the runs and start new ones.",
         ),
     ] = "localhost",
     token: Annotated[

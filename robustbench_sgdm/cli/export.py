@@ -21,7 +21,7 @@ def export(
     model: Annotated[
         str, typer.Argument(help="Zoo name (see `robustbench list models`) or path of a checkpoint.")
     ],
-    form: Annotated[ExportFormat, typer.Option("--format", help="Runtime that the export is for.")] = "onnx",
+    form: Annotated[ExportFormat, typer.Option("--format", help="Runtime of the export.")] = "onnx",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -37,7 +37,7 @@ def export(
     calibrate: Annotated[
         str,
         typer.Option(
-            "--calibrate", help="Data set, as --data of `run`, whose images choose the ranges of 8 bits."
+            "--calibrate", help="Data set, as in `run --data`, to whose images the 8-bit ranges are fitted."
         ),
     ] = "",
     images: ImagesOption = None,
@@ -47,7 +47,7 @@ def export(
         bool,
         typer.Option(
             "--dynamic",
-            help="For batches and images of any size; else for single images of one size, which is quicker.",
+            help="For batches and images of any size; default: single images of one size, which is faster.",
         ),
     ] = False,
     max_det: Annotated[
@@ -59,7 +59,7 @@ def export(
     """Export a checkpoint to ONNX or OpenVINO, in float32 or 8 bits, for `run --model` and for deployment.
 
     The network is exported as it runs here: fused, SGDM folded. In float32 its boxes are compared with the checkpoint's
-    on a few images, and an export that is not equal is an error.
+    on a few images, and an export that differs is an error.
     """
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import info, progress_bars

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def figure(
-    name: Annotated[str, typer.Argument(help="Which one; `robustbench list figures` shows them.")],
+    name: Annotated[str, typer.Argument(help="Name of the figure; see `robustbench list figures`.")],
     run: RunArgument,
     out: Annotated[
         Path | None,
@@ -33,7 +33,7 @@ def figure(
         ),
     ] = None,
     metric: Annotated[
-        str, typer.Option("--metric", help="Of COCO's twelve, such as AP50; default: the data set's own.")
+        str, typer.Option("--metric", help="One of COCO's twelve, such as AP50; default: the data set's own.")
     ] = "",
     image: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def figure(
     ] = 2,
     confidence: Annotated[
         float,
-        typer.Option("--conf", min=0, max=1, help="side-by-side: least confidence of a box that is shown."),
+        typer.Option("--conf", min=0, max=1, help="side-by-side: lowest confidence of a box that is shown."),
     ] = 0.25,
     resamples: ResamplesOption = 1000,
     corruptions: CorruptionDirOption = None,
@@ -99,13 +99,13 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="New run directory of several runs together, which gets the report."),
+        typer.Option("--out", help="New run directory into which several runs are joined, with the report."),
     ] = None,
     baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
     corruptions: CorruptionDirOption = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Only the first page, as summary.html and summary.pdf.")
+        bool, typer.Option("--summary", help="Write only the first page, as summary.html and summary.pdf.")
     ] = False,
     paper: Annotated[str, typer.Option("--paper", help="Page size of the PDF: A4 or letter.")] = "A4",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only warnings and errors.")] = False,
@@ -120,9 +120,7 @@ def report(
     from robustbench_sgdm.core.errors import UsageError
 
     if (len(runs) > 1) != (out is not None):
-        raise UsageError(
-            "several runs and --out DIR, where they are joined, go together; give both or neither"
-        )
+        raise UsageError("several runs need --out DIR, where they are joined, and --out needs several runs")
     run = runs[0]
     if out is not None:
         run = api.join_runs(runs, out, command=shlex.join(["robustbench", *sys.argv[1:]])).path

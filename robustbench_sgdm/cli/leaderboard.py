@@ -17,9 +17,9 @@ def leaderboard(
 ) -> None:
     """Write a leaderboard of runs as a static site: ranks with intervals, links to the reports.
 
-    Models are ranked together where data, corruptions, severities, engine and seed are the same; others stand in tables
-    of their own. The page sorts and filters, needs no server, and is readable without scripts. Reports are copied into
-    the folder.
+    Models are ranked together if data, corruptions, severities, engine and seed are the same; others have tables of
+    their own. Tables can be sorted and filtered. The page needs no server, and is readable without scripts. Reports are
+    copied into the folder.
     """
     from robustbench_sgdm import api
     from robustbench_sgdm.cli.console import info, progress_bars, warn

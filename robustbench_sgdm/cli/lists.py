@@ -72,7 +72,7 @@ def corruptions(
         print_as(tables.image_quality_table(scores, where), form)
         return
     if data is not None:
-        raise UsageError("--data goes with --measure")
+        raise UsageError("--data needs --measure")
     rows = []
     for name, family, aliases, strengths in listings.list_corruptions(folders or []).itertuples(index=False):
         first, *others = strengths or ("",)
@@ -80,7 +80,7 @@ def corruptions(
         labels = rows[-1][:3] if form == "csv" else [""] * 3
         rows += [[*labels, text] for text in others]
     notes = [
-        f"Groups for --noise: {', '.join(listings.corruption_groups())}. Any real severity in [0, 5] is interpolated."
+        f"Groups for --noise: {', '.join(listings.corruption_groups())}. Severities between these are interpolated."
     ]
     columns = ["corruption", "family", "aliases", "strength at severity 1 to 5"]
     print_as(tables.Table("corruptions", columns, rows, notes, text=columns), form)

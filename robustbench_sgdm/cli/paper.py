@@ -19,12 +19,15 @@ def paper(
     ] = None,
     latency: Annotated[
         bool,
-        typer.Option("--latency", help="Also measure the models of tables 3 and 5 here; minutes on a CPU."),
+        typer.Option(
+            "--latency",
+            help="Also time the models of tables 3 and 5 on this machine; takes minutes on a CPU.",
+        ),
     ] = False,
     rounds: Annotated[int, typer.Option("--rounds", min=6, help="Passes of each model, for --latency.")] = 15,
     device: DeviceOption = None,
 ) -> None:
-    """The SGDM paper's tables 2 to 8, recomputed: each printed number is equal, equal by a named rule, or not and why.
+    """Recompute the SGDM paper's tables 2 to 8: each printed number is equal, equal by a named rule, or differs and why.
 
     Parameters, operations by two counting rules, latency relative to the baseline; for ablations the models beside their
     printed AP.

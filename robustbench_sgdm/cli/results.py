@@ -37,14 +37,15 @@ def results(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write what is not for the terminal into this file instead.")
+        Path | None,
+        typer.Option("--out", help="Write csv, markdown, latex, json or model-card into this file instead."),
     ] = None,
     baseline: BaselineOption = None,
     resamples: ResamplesOption = 1000,
 ) -> None:
-    """Print the results of a stored run again: scores by corruption and severity, P, mPC, rPC, differences, verdicts.
+    """Print the results of a stored run: scores by corruption and severity, P, mPC, rPC, differences, verdicts.
 
-    Nothing is predicted, and no model or image is read.
+    No model or image is read, and nothing is computed but statistics.
     """
     from robustbench_sgdm import api, tables
     from robustbench_sgdm.cli.console import info, print_document, progress_bars
@@ -157,7 +158,9 @@ def print_baseline(run: "Run") -> None:
     from robustbench_sgdm.cli.console import info
 
     if run.default_baseline:
-        info(f"{run.default_baseline} is the baseline, as the first model; --baseline NAME takes another")
+        info(
+            f"{run.default_baseline} is the baseline because it is the first model; --baseline NAME chooses another"
+        )
 
 
 def _metrics(analysis: "RunAnalysis") -> list[str]:

@@ -62,8 +62,8 @@ def run(
         Path | None,
         typer.Option(
             "--from-train",
-            help="Instead of --model: a folder written by `robustbench train`; each training runs beside the one of its "
-            "baseline with the same seed, and the seeds of a network are averaged.",
+            help="Instead of --model: a folder written by `robustbench train`. Each training is compared with its "
+            "baseline's training with the same seed, and the seeds of a network are averaged.",
         ),
     ] = None,
     noise: NoiseOption = ["gaussian"],  # noqa: B006 - typer wants a list
@@ -75,7 +75,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--shift",
-            help="NAME=DATA: also run on other data, such as images at night, and compare without pairs; a COCO json, a "
+            help="NAME=DATA: also run on other data, such as images at night, compared without pairs: a COCO json, a "
             "dataset YAML, or a folder in COCO-O's layout. May be repeated.",
         ),
     ] = None,
@@ -126,7 +126,7 @@ def run(
     engine: EngineOption = "torch",
     seed: SeedOption = 0,
     fraction: Annotated[
-        float, typer.Option("--fraction", help="Share of the images, in (0, 1]; the same ones each time.")
+        float, typer.Option("--fraction", help="Share of the images, in (0, 1]; each time the same ones.")
     ] = 1.0,
     conf: ConfOption = InferenceConfig.conf,
     iou: IouOption = InferenceConfig.iou,
@@ -144,13 +144,13 @@ def run(
         str | None,
         typer.Option(
             "--name",
-            help="Run directory; default: models and corruptions. If it has another plan, a number is added.",
+            help="Name of the run directory; default: models and corruptions. If it has another plan, a number is added.",
         ),
     ] = None,
     exist_ok: Annotated[
         bool,
         typer.Option(
-            "--exist-ok", help="Put another plan into an existing directory and keep the cells that fit."
+            "--exist-ok", help="Use an existing directory with another plan, and keep the cells that fit."
         ),
     ] = False,
     yes: Annotated[
@@ -171,7 +171,7 @@ def run(
     """
     models = parsing.parse_models(model or [])
     source, folder = resolve_paths(data, images)
-    if not quiet:  # said before libraries are imported, which takes seconds
+    if not quiet:  # printed before libraries are imported, which takes seconds
         what = from_train or ", ".join(models)
         print(terminal(f"loading {what} and {data}"), file=sys.stderr, flush=True)
     from robustbench_sgdm import api
@@ -231,7 +231,9 @@ def run(
         try:
             _run(evaluation, job, corruptions or [], allow_identical=proceed, brief=quiet, as_json=as_json)
         except KeyboardInterrupt:
-            raise StoppedError("stopped; finished work is stored, and the same command resumes") from None
+            raise StoppedError(
+                "stopped; finished work is stored, and the same command resumes the run"
+            ) from None
 
 
 def _run(
@@ -314,5 +316,5 @@ def _show_estimate(evaluation: "Evaluation") -> None:
         print_line(f"  {part}")
     if evaluation.config.address and not evaluation.config.workers:
         print_line(
-            "The cluster's size is unknown here: its other workers share the predictions; see --workers."
+            "This is the time of one worker, because the cluster's size is unknown here; --workers N sets the number."
         )

@@ -42,8 +42,8 @@ def score(
         ScoringEngine,
         typer.Option(
             "--engine",
-            help="What corrupted the images: if `robustbench corrupt` used this engine, they are comparable "
-            "with `robustbench run`.",
+            help="What corrupted the images. If `robustbench corrupt` used this engine, the scores are comparable "
+            "with those of `robustbench run`.",
         ),
     ] = "elsewhere",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the corruptions.")] = 0,
@@ -51,16 +51,16 @@ def score(
         ImageIds,
         typer.Option(
             "--image-ids",
-            help="How to find the image of a prediction: id, image_id is the data's own; file-name, by file_name, else "
-            "image_id is the file's stem; auto, whatever fits all predictions.",
+            help="How to find the image of a prediction. id: image_id is the data's own. file-name: by file_name, else "
+            "image_id is the file's stem. auto: whatever fits all predictions.",
         ),
     ] = "auto",
     category_ids: Annotated[
         CategoryIds,
         typer.Option(
             "--category-ids",
-            help="What category_id is: id, the data's own; from-0 or from-1, the index of the class; coco, COCO's 1 to "
-            "90; name, unused, category_name counts; auto, whatever fits all predictions.",
+            help="What category_id is. id: the data's own. from-0 or from-1: the index of the class. coco: COCO's 1 to "
+            "90. name: category_name is used instead. auto: whatever fits all predictions.",
         ),
     ] = "auto",
     corruptions: CorruptionDirOption = None,

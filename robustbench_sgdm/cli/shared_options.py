@@ -9,7 +9,8 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="scenes (embedded), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset YAML.",
+        help="scenes (rendered here), coco (val2017, downloaded on first use), a COCO json, or an Ultralytics dataset "
+        "YAML.",
     ),
 ]
 ImagesOption = Annotated[
@@ -26,8 +27,8 @@ NoiseOption = Annotated[
     list[str],
     typer.Option(
         "--noise",
-        help="Corruptions and groups (see `robustbench list corruptions`); at a strength of your own: "
-        "gaussian_noise[sigma=0.15]; one after the other: fog+gaussian_noise, fog@2+gaussian_noise@4. Several: commas or "
+        help="Corruptions and groups (see `robustbench list corruptions`). At a strength of your own: "
+        "gaussian_noise[sigma=0.15]. One after the other: fog+gaussian_noise, fog@2+gaussian_noise@4. Several: commas or "
         "repeats.",
     ),
 ]
@@ -40,14 +41,14 @@ CorruptionDirOption = Annotated[
     typer.Option(
         "--corruption-dir",
         "--corruptions",
-        help="Directory with corruptions of your own, whose code is run; may be repeated.",
+        help="Directory with corruptions of your own; its code is run. May be repeated.",
     ),
 ]
 EngineOption = Annotated[
     str,
     typer.Option("--engine", help="Engine of the corruptions: torch (ours) or imgaug (the reference, slow)."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random draw.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the corruptions.")]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1 or an index; the first GPU if there is one, else cpu."),
@@ -59,9 +60,9 @@ ImgszOption = Annotated[
         help="Letterbox size in pixels, a multiple of 32; 0: the training size in each model's file, or 640.",
     ),
 ]
-HalfOption = Annotated[bool, typer.Option("--half", help="Half precision; GPU only.")]
+HalfOption = Annotated[bool, typer.Option("--half", help="Half precision; only on a GPU.")]
 ConfOption = Annotated[
-    float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low one.")
+    float, typer.Option("--conf", help="Lowest confidence of a detection; AP needs a low value.")
 ]
 IouOption = Annotated[float, typer.Option("--iou", help="IoU above which NMS drops the weaker box.")]
 MaxDetOption = Annotated[int, typer.Option("--max-det", help="Maximum detections per image.")]
@@ -77,22 +78,22 @@ TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust-weights",
-        help="Let a .pt, a .torchscript or a TensorRT .engine run the code in it. Only for files that you trust fully.",
+        help="Allow a .pt, .torchscript or TensorRT .engine to run the code in it. Only for files that you trust fully.",
     ),
 ]
 RuntimeOption = Annotated[
     str,
     typer.Option(
         "--runtime",
-        help="What computes checkpoints of Ultralytics: pytorch, onnx, openvino or tensorrt (exported once, checked for "
-        "equal boxes, kept in the cache), or auto, the fastest here. Exported files are computed by their own.",
+        help="Runtime of Ultralytics checkpoints: pytorch, onnx, openvino or tensorrt (exported once, checked for "
+        "equal boxes, cached), or auto, the fastest on this machine. Exported files have their own runtime.",
     ),
 ]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help="Class names of exported files and of other libraries' weights that have none, in label order: a file (a "
+        help="Class names, in label order, for exported files or other libraries' weights that have none: a file (a "
         "name per line, a json list, a dataset YAML) or names between commas.",
     ),
 ]
@@ -100,21 +101,21 @@ LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="What exported files put out, if that is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
+        help="Output layout of exported files, if it is ambiguous: raw, end2end, rtdetr, torchvision or detr.",
     ),
 ]
 NormalizeOption = Annotated[
     str | None,
     typer.Option(
         "--normalize",
-        help="How exported files take pixels, if that is unknown: unit (in [0, 1]) or imagenet.",
+        help="Pixel normalisation of exported files, if it is unknown: unit (in [0, 1]) or imagenet.",
     ),
 ]
 DownloadOption = Annotated[
     bool,
     typer.Option(
         "--download",
-        help="Fetch weights that are not here: torchvision's published ones, or a name of Hugging Face's hub.",
+        help="Download missing weights: torchvision's published ones, or those of a name on Hugging Face's hub.",
     ),
 ]
 TableFormat = Literal["table", "csv", "markdown", "latex"]
@@ -126,8 +127,8 @@ FormatOption = Annotated[
         help="table for the terminal, csv for spreadsheets, markdown or latex for documents.",
     ),
 ]
-ProjectOption = Annotated[Path, typer.Option("--project", help="Directory of run directories.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run directory of `robustbench run`.")]
+ProjectOption = Annotated[Path, typer.Option("--project", help="Folder of run directories.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory, written by `robustbench run`.")]
 BaselineOption = Annotated[
     str | None,
     typer.Option(
@@ -140,7 +141,7 @@ ResamplesOption = Annotated[
     typer.Option(
         "--resamples",
         min=2,
-        help="Resamples of the images behind every interval; cached in the run directory.",
+        help="Number of resamples of the images for each interval; cached in the run directory.",
     ),
 ]
 QuietOption = Annotated[

@@ -23,7 +23,7 @@ def train(
         str,
         typer.Option(
             "--data",
-            help="scenes (embedded); coco (train2017 and val2017); an Ultralytics dataset YAML, by path or name "
+            help="scenes (rendered here); coco (train2017 and val2017); an Ultralytics dataset YAML, by path or name "
             "(VOC.yaml); or the training split as a COCO json.",
         ),
     ] = "scenes",
@@ -47,7 +47,7 @@ def train(
     seeds: Annotated[
         list[str],
         typer.Option(
-            "--seeds", help="Of initial weights, order and augmentation. Several: commas or repeats."
+            "--seeds", help="Seeds of initial weights, order and augmentation. Several: commas or repeats."
         ),
     ] = ["0"],  # noqa: B006 - typer wants a list
     epochs: Annotated[
@@ -58,7 +58,7 @@ def train(
         int | None, typer.Option("--imgsz", min=32, help="Training size in pixels; default: the recipe's.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Images a step; default: the recipe's.")
+        int | None, typer.Option("--batch", min=1, help="Images per step; default: the recipe's.")
     ] = None,
     noise_aug: Annotated[
         list[str] | None,
@@ -76,7 +76,8 @@ def train(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Processes that load images; 0 on the CPU.")
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that load images; default: the recipe's."),
     ] = None,
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of the training images, in (0, 1].")
@@ -102,12 +103,12 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="With the same options: resume each run of the folder at the epoch where it stopped.",
+            help="Resume each run of the folder at the epoch where it stopped; needs the same options.",
         ),
     ] = False,
     form: FormatOption = "table",
 ) -> None:
-    """Train detectors under one recipe: same images, same order, same start where they share tensors.
+    """Train detectors under one recipe: same images, same order, same initial values of shared tensors.
 
     Each (model, seed) writes Ultralytics' own files, health.csv and best.safetensors into PROJECT/NAME/<model>-seed<k>/;
     runs.csv and summary.csv beside them have every run, and means and standard deviations.

@@ -30,9 +30,9 @@ class DataError(RobustBenchError):
 
 
 class UnsafeFileError(RobustBenchError):
-    """A file or folder of a run directory may not be its own: a link, a file of several names, a pipe, a device.
+    """A file or folder of a run directory is a link, a hard link, a pipe or a device, and is not opened (exit code 1).
 
-    Not a `DataError`: damaged files are often recomputed, and a file that could lead outside is for the user to look at.
+    Not a `DataError`: damaged files are often computed again, but a file that may lead outside is the user's to check.
     """
 
 
@@ -48,8 +48,8 @@ class IncompleteError(RobustBenchError):
     """A run ended with cells missing; the others are stored.
 
     Attributes:
-        directory: as far as the run came.
-        run: the same, of an error that `evaluate` raises.
+        directory: of the run, with the cells that are stored.
+        run: the same as a `Run`, if `evaluate` raised the error.
     """
 
     run: "api.Run"
@@ -77,7 +77,7 @@ class TrainingFailedError(RobustBenchError):
 
 
 class StoppedError(RobustBenchError):
-    """The user or the system (SIGTERM) stopped a run; what is finished is kept (exit code 130, as shells have it)."""
+    """The user or the system (SIGTERM) stopped a run; what is finished is kept (exit code 130, as in shells)."""
 
     exit_code = 130
 

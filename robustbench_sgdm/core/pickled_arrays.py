@@ -167,7 +167,7 @@ def _whole_numbers(values: Any) -> tuple[int, ...]:
 
 def _read_storage(content: Any) -> NDArray[Any]:
     """A storage that torch pickled: its format from before version 1.6, with four small pickles before the bytes."""
-    other = ValueError("holds a tensor of another format than torch pickles tensors in")
+    other = ValueError("has a tensor in a format that torch does not write")
     if not require_type(bytes, content).startswith(_TORCH_MAGIC):
         raise other
     file = io.BytesIO(content)

@@ -343,7 +343,7 @@ def _check_file(status: os.stat_result, path: Path | str) -> None:
     if status.st_nlink > 1:
         raise UnsafeFileError(
             f"{path} is a hard link: its file has {status.st_nlink} names, and others may lie outside this directory. "
-            "Copy the directory (cp -r makes files of its own) and use the copy, or remove the file"
+            "Copy the directory with cp -r and use the copy, or remove the file"
         )
 
 
@@ -356,8 +356,8 @@ def _check_folder(status: os.stat_result, path: str) -> None:
 def _refuse_link(status: os.stat_result, path: Path | str) -> None:
     if _is_link(status):
         raise UnsafeFileError(
-            f"{path} is a link, and links within a run directory are not followed: they can lead anywhere. Put what it "
-            "leads to in its place, or remove it"
+            f"{path} is a link, and links within a run directory are not followed: they can lead anywhere. Replace it by "
+            "what it leads to, or remove it"
         )
 
 

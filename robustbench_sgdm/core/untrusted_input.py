@@ -271,7 +271,7 @@ def validate_class_name(value: object) -> str:
     text = str(value)
     text.encode("utf-8")
     if len(text) > 500:
-        raise ValueError(f"{short_repr(text)} has {len(text)} characters, may have 500")
+        raise ValueError(f"{short_repr(text)} has {len(text)} characters; the limit is 500")
     return text
 
 
@@ -369,7 +369,7 @@ def read_bytes(path: Path, max_bytes: int | None = None, files: SafeDirectory | 
         if not path.is_file():
             raise DataError(f"{path} is not a regular file")  # a pipe would keep its reader waiting
         if max_bytes is not None and (size := path.stat().st_size) > max_bytes:
-            raise DataError(f"{path} has {size:,} bytes, may have {max_bytes:,}")
+            raise DataError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
@@ -381,7 +381,7 @@ def _read_rooted(path: Path, max_bytes: int | None, files: SafeDirectory) -> byt
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     if max_bytes is not None and len(data) > max_bytes:
-        raise DataError(f"{path} has more than {max_bytes:,} bytes, may have {max_bytes:,}")
+        raise DataError(f"{path} has more than {max_bytes:,} bytes; the limit is {max_bytes:,}")
     return data
 
 
@@ -389,7 +389,9 @@ def _child_nodes(node: yaml.Node) -> Iterable[yaml.Node]:
     if node.tag not in _PLAIN_TAGS:
         raise ValueError(f"it holds a {short_repr(node.tag)}, which is not a plain value")
     if node.tag == _INT and len(node.value) > _MAX_DIGITS:
-        raise ValueError(f"it holds a whole number of {len(node.value)} characters, may have {_MAX_DIGITS}")
+        raise ValueError(
+            f"it holds a whole number of {len(node.value)} characters; the limit is {_MAX_DIGITS}"
+        )
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()

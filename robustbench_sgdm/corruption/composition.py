@@ -104,9 +104,11 @@ def compose(parts: Sequence[Part]) -> Composition:
         if part.severity is not None and not 0 < part.severity <= MAX_SEVERITY:
             raise UsageError(f"{part.name}: a part's severity must lie above 0 and not above {MAX_SEVERITY}")
         if part.severity is not None and round(part.severity, 3) != part.severity:
-            raise UsageError(f"{part.corruption.name}@{part.severity} is finer than 0.001; round it")
+            raise UsageError(f"{part.corruption.name}@{part.severity} has more than three decimals; round it")
     if len(name) > _MAX_NAME:
-        raise UsageError(f"{name} is {len(name)} characters long, may be {_MAX_NAME}: name fewer corruptions")
+        raise UsageError(
+            f"{name} is {len(name)} characters long; the limit is {_MAX_NAME}: name fewer corruptions"
+        )
     return Composition(
         name=name,
         family=FAMILY,

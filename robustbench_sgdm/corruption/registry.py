@@ -159,14 +159,14 @@ def _from_packages(taken: Collection[str]) -> list[Corruption]:
         try:
             declared = declared_corruptions(point.load())
             if not declared:
-                raise DataError("declares no corruption; tag a function there with @corruption(...)")
+                raise DataError("declares no corruption; decorate a function there with @corruption(...)")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the other package does
             _LOG.warning("corruptions of %s left out: %s", point.value, errors.describe_plugin_error(error))
             continue
         for corruption in declared:
             names = {corruption.name, *corruption.aliases}
             if conflicts := sorted(names & taken):
-                _LOG.warning("%s left out: the name %s is taken", _where(corruption), conflicts[0])
+                _LOG.warning("%s left out: the name %s is already used", _where(corruption), conflicts[0])
             else:
                 corruptions.append(corruption)
                 taken |= names
@@ -180,7 +180,7 @@ def _from_folder(folder: Path) -> list[Corruption]:
         for corruption in declared_corruptions(module)
     ]
     if not corruptions:
-        raise DataError(f"{folder} declares no corruption; tag a function there with @corruption(...)")
+        raise DataError(f"{folder} declares no corruption; decorate a function there with @corruption(...)")
     return corruptions
 
 

@@ -98,7 +98,7 @@ def reproduce(
     """
     check_reproducible(engine)
     if corruption.fingerprint(engine) != fingerprint:
-        raise DataError(f"{corruption.name} changed since the run was made; run again to see it as it is now")
+        raise DataError(f"{corruption.name} changed since the run; run again to see it as it is now")
     return corrupt_image(corruption, image, severity, seed=seed, image_id=image_id, engine=engine)
 
 

@@ -149,8 +149,8 @@ class AccessControl:
         if not self._has_warned:
             self._has_warned = True
             _LOG.warning(
-                "warning: rejected a page of %s that asked %s. If that is your proxy, make it pass on the Host that the "
-                "browser sent. Otherwise, another site tried to use the dashboard. This is logged once.",
+                "warning: rejected a request from a page of %s to %s. If that is your proxy, make it pass on the Host "
+                "that the browser sent. Otherwise, another site tried to use the dashboard. This is logged once.",
                 short_repr(origin),
                 short_repr(host),
             )
@@ -239,7 +239,7 @@ class AccessControl:
         held = Counter(dict(self._uploads())) + self._incoming
         if held[session] >= MAX_UPLOADS_PER_SESSION or held.total() >= MAX_UPLOADS:
             limits = f"{MAX_UPLOADS_PER_SESSION} files of one visitor and {MAX_UPLOADS} of all visitors"
-            await reject(scope, send, 429, f"At most {limits} are held at once. Remove one first.")
+            await reject(scope, send, 429, f"At most {limits} are stored at once. Remove one first.")
             return
         self._incoming[session] += 1
         has_answered = False

@@ -102,7 +102,7 @@ def _show_run_page(page: Page) -> None:
             "No runs yet",
             "Start one on the page **Start**, or in a terminal:\n\n"
             "`robustbench run --model yolov8n-sgdm --noise gaussian`\n\n"
-            "This measures the embedded detector and its baseline under Gaussian noise, in a few minutes.",
+            "This measures the bundled detector and its baseline under Gaussian noise, in a few minutes.",
         )
         if st.button("Start a run", type="primary", icon=":material/play_circle:"):
             session.open_page("run")

@@ -84,7 +84,7 @@ class RunForm:
         for option in rest:
             name = names.get(option)
             if name is None:
-                raise UsageError(f"{option} is no setting of this page; continue the run in a terminal")
+                raise UsageError(f"{option} is not an option of this page; continue the run in a terminal")
             if name in _FLAGS:
                 values[name] = True
                 continue
@@ -95,7 +95,7 @@ class RunForm:
                 raise UsageError(f"{option} {value} is not a number") from None
         form = cls(**values)
         if tuple(form.to_arguments()) != tuple(words):
-            raise UsageError("this page would start the run otherwise; continue it in a terminal")
+            raise UsageError("this page cannot start the same run; continue it in a terminal")
         return form
 
     def to_arguments(self) -> list[str]:

@@ -49,9 +49,9 @@ def load_dataset(
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images} is not a folder")
     if images is not None and not known_source.takes_images:
-        raise UsageError(f"--images goes with a COCO json; {wanted} has its own images")
+        raise UsageError(f"--images is for a COCO json; {wanted} has its own images")
     if split not in known_source.splits:
         if len(known_source.splits) == 1:
-            raise UsageError(f"--split {split} goes with an Ultralytics dataset YAML; {wanted} has one split")
+            raise UsageError(f"--split {split} is for an Ultralytics dataset YAML; {wanted} has one split")
         raise unknown_name_error("split", split, known_source.splits)
     return known_source.load(DatasetRequest(wanted, images, split, progress))

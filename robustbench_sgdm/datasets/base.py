@@ -110,7 +110,7 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.categories) > MAX_CLASSES:  # each takes memory, with or without boxes
             raise DataError(
-                f"{self.source} has {len(self.categories):,} categories, may have {MAX_CLASSES:,}; leave out those "
+                f"{self.source} has {len(self.categories):,} categories; the limit is {MAX_CLASSES:,}: leave out those "
                 "without boxes"
             )
 

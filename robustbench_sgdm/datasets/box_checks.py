@@ -161,7 +161,7 @@ class _Boxes:
         ):
             raise DataError(f"{self.describe(outside, what)}; {cause or _reach(corner + extent, sides)}")
         cause = cause or self._likely_cause(outside, slack)
-        return f"{self.describe(outside, what)}; {cause or 'correct or clip them if that is not meant'}"
+        return f"{self.describe(outside, what)}; {cause or 'correct or clip them if this is a mistake'}"
 
     def _likely_cause(self, outside: NDArray[np.bool_], slack: NDArray[np.float64]) -> str:
         """Why some boxes lie outside, where no other reading fits all; empty where nothing tells."""
@@ -180,7 +180,7 @@ class _Boxes:
         if thin.mean() <= (0.5 if self.predicted else 0.0):
             return ""
         what = "are less than a pixel wide or high"
-        return f"{self.describe(thin, what)}; hardly a detection can match them"
+        return f"{self.describe(thin, what)}; hardly any detection can match them"
 
     def check_reach(self) -> str:
         """Boxes that all lie in the upper left part of their images, as those drawn on smaller ones do."""

@@ -108,7 +108,7 @@ def resolve_orientation(
             raise DataError(
                 f"{source}: {len(group):,} images have an EXIF orientation; {upright:,} of their boxes fit only the "
                 f"picture turned by it, {stored:,} only the picture as stored (first image: "
-                f"{images[group[0]].path.name}); save the images upright, and annotate all in one way"
+                f"{images[group[0]].path.name}); save the images upright, and annotate all of them the same way"
             )
         elif group and name == "as stored":
             say(group, f"an EXIF orientation that their boxes neither prove nor disprove; {_DEFAULT}")

@@ -295,7 +295,9 @@ def means(analysis: RunAnalysis) -> FigureResult:
     caption = f"Means under corruption by family{_with_intervals(primary, analysis.sampling_units)}. {mean}."
     ranks = _ranks(analysis) if rows["model"].nunique() > FEW else {}
     if ranks:
-        caption += " In brackets: the ranks by mPC that a model may have, corrected by Holm over all pairs of models."
+        caption += (
+            " In brackets: the model's possible ranks by mPC, corrected by Holm over all pairs of models."
+        )
     alt = "Bar chart of means under corruption: " + "; ".join(
         f"{row['model']} {format_interval(row['estimate'], row['low'], row['high'])}"
         for row in primary.to_dict("records")

@@ -126,7 +126,7 @@ def compact_map(analysis: RunAnalysis) -> FigureResult:
     stars = ""
     if one.cells["significant"].any():
         stars = (
-            " A star: significant after Holm's correction, which keeps chance finds among many tests rare."
+            " A star: significant after Holm's correction, which keeps false findings among many tests rare."
         )
     caption = f"{one.what}, {_LOOKS[one.by]}.{stars}{count}"
     low, high = one.cells["value"].min(), one.cells["value"].max()

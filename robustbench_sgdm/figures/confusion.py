@@ -117,8 +117,8 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
         else "all classes"
     )
     caption = (
-        "What each object is taken for by the box that finds it, whatever its class, at the operating confidence and an "
-        f"overlap of 0.5: {which}, in percent of all in the row. Column {background}: objects that no box finds; row "
+        "The class of the box that finds each object, whatever that class is, at the operating confidence and an "
+        f"IoU of 0.5: {which}, in percent of the row. Column {background}: objects that no box finds; row "
         f"{background}: boxes that find no object."
         + (
             f" {len(models)} models have a matrix; these are the first {_MAX_MODELS}."

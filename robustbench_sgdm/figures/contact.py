@@ -133,7 +133,7 @@ def sheet_of(analysis: RunAnalysis) -> FigureResult:
     pictures = {(c, s): read_image(analysis.run, c, s, i) for c, s, i in sheet}
     severities = sorted({s for _, s in pictures if s > 0})
     if not severities:
-        raise DataError(f"{analysis.run.path} has clean cells only: no corruption to show")
+        raise DataError(f"{analysis.run.path} has only clean cells: there is no corruption to show")
     names = [c for c in dict.fromkeys(c for c, _ in pictures) if c != CLEAN]
     rows = {
         humanize(name): {s: picture for (c, s), picture in pictures.items() if c in (CLEAN, name)}

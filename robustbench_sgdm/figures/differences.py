@@ -167,7 +167,7 @@ def differences_of(analysis: RunAnalysis) -> FigureResult:
         f"Difference in {metric}, model minus baseline, in points, on the same corrupted pixels: "
         "blue where the model is better, orange where the baseline is. Bold with a star: "
         "significant, p below 0.05 after Holm's correction over the cells of a panel; plain: not significant. "
-        "Where there is no room for numbers, the star stands alone."
+        "If there is no room for numbers, only the star is shown."
     )
     alt = (
         f"Heat map of differences in {metric} by corruption and severity: of {len(rows)} cells, the model is "

@@ -91,9 +91,9 @@ def errors_of(analysis: RunAnalysis) -> FigureResult:
         raise DataError(f"{analysis.run.path} has no complete cell; run the same command again")
     caption = (
         f"Outcomes of the objects in percent, from boxes of at least {CONFIDENCE:g} confidence, averaged over the "
-        "corruptions at each severity. Found: a box of its class overlaps it by half (IoU 0.5). Wrong class: not "
-        "found, and a false box of another class overlaps it by half. Badly located: not found, and a false box of its "
-        "class overlaps it by a tenth. Missed: neither. Below: boxes per image that found no object."
+        "corruptions at each severity. Found: a box of its class has IoU 0.5 or more. Wrong class: not "
+        "found, and a false box of another class has IoU 0.5 or more. Badly located: not found, and a false box of its "
+        "class has IoU 0.1 or more. Missed: neither. Below: boxes per image that find no object."
     )
     noisy = frame[frame["severity"] == frame["severity"].max()]
     alt = "Stacked bars of the outcomes of the objects by severity. At the highest severity, " + "; ".join(

@@ -122,7 +122,7 @@ def flipped_objects(analysis: RunAnalysis) -> FigureResult:
     caption = (
         f"Objects that {first}only one finds on the corrupted image, in the colour of the model that finds them. Above "
         "each image: that model and how many objects. The images with most of them in either direction are shown, "
-        "from the cells where the scores differ most: examples, while the intervals decide."
+        "from the cells where the scores differ most. They are examples and no further evidence."
     )
     alt = f"{len(flips)} parts of corrupted images, with boxes around the objects that only one model finds: {count}."
     drawn = draw_flipped_objects(panels, list(analysis.run.groups))

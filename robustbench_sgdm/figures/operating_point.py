@@ -140,8 +140,7 @@ def precision_recall(analysis: RunAnalysis) -> FigureResult:
         raise DataError(f"{analysis.run.path} has no box in any complete cell")
     caption = (
         f"Precision against recall, and F1 against confidence, over all classes at an IoU of 0.5{_pooled(analysis)}"
-        f"{_lines(curves)}. "
-        "Points: each model's operating confidence, that with the highest F1 on clean images, which it keeps."
+        f"{_lines(curves)}. Points: each model's operating confidence, the one with the highest F1 on clean images."
     )
     best = curves[curves["severity"] == curves["severity"].max()].groupby("model", sort=False)["f1"].max()
     alt = "Line charts of precision, recall and F1; highest F1 at the strongest severity: " + "; ".join(
@@ -160,8 +159,8 @@ def reliability(analysis: RunAnalysis) -> FigureResult:
         )
     caption = (
         f"Precision against mean confidence in ten bins, of the boxes of at least the operating confidence"
-        f"{_pooled(analysis)}{_lines(bins)}; larger points hold more boxes. Above the diagonal a model is less sure than "
-        "it could be, below it too sure."
+        f"{_pooled(analysis)}{_lines(bins)}; larger points hold more boxes. Above the diagonal a model is underconfident, "
+        "below it overconfident."
     )
     gaps = (bins["confidence"] - bins["precision"]).abs() * bins["boxes"]
     errors = gaps.groupby(bins["model"], sort=False).sum() / bins.groupby("model", sort=False)["boxes"].sum()

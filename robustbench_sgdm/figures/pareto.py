@@ -102,7 +102,7 @@ def pareto(analysis: RunAnalysis) -> FigureResult:
     own = own[own["statistic"].isin(("mPC", "rPC"))].dropna(subset="estimate")
     if own["model"].nunique() < 2:
         raise DataError(
-            f"{analysis.run.path} has fewer than two models with all their cells: nothing to weigh"
+            f"{analysis.run.path} has fewer than two models with all their cells: there is nothing to compare"
         )
     parts = []
     for cost, values in analysis.costs.items():
@@ -113,12 +113,12 @@ def pareto(analysis: RunAnalysis) -> FigureResult:
     points = pd.concat(parts, ignore_index=True) if parts else own.assign(cost="", value=np.nan)
     if points["value"].notna().sum() == 0:
         raise DataError(
-            f"{analysis.run.path} knows no cost of its models; `robustbench run` measures latency, which runs that are "
-            "scored or joined lack"
+            f"{analysis.run.path} has no latency, size or operations of its models; `robustbench run` measures latency, "
+            "which scored and joined runs lack"
         )
     absent = [label for cost, label in COSTS.items() if cost not in set(points["cost"])]
     caption = (
-        f"mPC and rPC of {metric} under {analysis.title} against what a model costs. Lines through points: 95 % "
+        f"mPC and rPC of {metric} under {analysis.title} against the cost of a model. Lines through points: 95 % "
         f"intervals over {analysis.sampling_units}. Hollow: another model costs no more and scores no less, by the "
         "estimates alone; the grey line joins the others."
         + (f" Not known for this run: {', '.join(absent)}." if absent else "")

@@ -133,8 +133,8 @@ def psnr(analysis: RunAnalysis) -> FigureResult:
     caption = (
         f"{metric} against {measures} of the corrupted images, relative to the clean ones, measured on this "
         "run's images; a line connects the severities of one corruption, which stand at its points"
-        + (", in grey where it belongs to another family" if count > _MAX_MARKERS and few else "")
-        + ". Equal PSNR is not equal harm to a detector: the lines differ."
+        + (", in grey if it belongs to another family" if count > _MAX_MARKERS and few else "")
+        + ". At equal PSNR, corruptions cost a detector more or less."
     )
     alt = f"Line charts of {metric} against {measures}, a line per model and corruption, over {count} corruptions."
     columns = ["model", "corruption", "family", "severity", "psnr", "ssim", metric]

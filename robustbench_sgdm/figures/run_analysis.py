@@ -195,7 +195,7 @@ class RunAnalysis:
             DataError: the run has no corruption.
         """
         if not self.corruption_sets:
-            raise DataError(f"{self.run.path} has clean cells only: nothing to compare them with")
+            raise DataError(f"{self.run.path} has only clean cells: there is nothing to compare them with")
         return next(iter(self.corruption_sets))
 
     @cached_property
@@ -422,7 +422,7 @@ class RunAnalysis:
     def _chosen_noise(self) -> tuple[str, float]:
         cells = [(c.corruption, c.severity) for c in self.run.cells if c.corruption != CLEAN]
         if not cells:
-            raise DataError(f"{self.run.path} has clean cells only: nothing to compare them with")
+            raise DataError(f"{self.run.path} has only clean cells: there is nothing to compare them with")
         if self.noise is None:
             return max(cells, key=lambda cell: cell[1])
         if self.noise not in cells:

@@ -58,9 +58,9 @@ def shift(analysis: RunAnalysis) -> FigureResult:
     ).reindex(pd.MultiIndex.from_frame(own[["shift", "model"]].drop_duplicates()))
     points = points.reset_index()
     caption = (
-        "AP on other data against AP on clean images, over the classes that both have, with 95 % intervals; the images "
-        "are not the same ones, so nothing here is paired."
-        + " Grey: the line over the models; a model above it keeps more than its clean AP tells."
+        "AP on other data against AP on clean images, over the classes that both have, with 95 % intervals. The images "
+        "are different, so nothing here is paired."
+        + " Grey: the line over all models. A model above it keeps more AP than its clean AP predicts."
         * (points["model"].nunique() > 2)
     )
     alt = "Scatter plots of shifted against clean AP: " + "; ".join(

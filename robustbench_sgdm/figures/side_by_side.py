@@ -281,7 +281,7 @@ def draw_side_by_side(analysis: RunAnalysis, pictures: list[ImageRef]) -> Figure
     columns = ["image_id", "corruption", "severity", "shown", "model", "found", "missed", "false"]
     data = pd.DataFrame(table, columns=columns)
     caption = (
-        f"Detections at confidence {analysis.confidence:g} or more, matched at an overlap of 0.5: found objects with a "
+        f"Detections at confidence {analysis.confidence:g} or more, matched at IoU 0.5: found objects with a "
         "solid blue box, missed ones dashed amber, false detections dotted pink, the ground truth thin white with a "
         "dark edge; filled where only one of the two models finds the object. Cropped to these objects; counts are of "
         "the whole image."

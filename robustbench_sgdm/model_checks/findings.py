@@ -74,7 +74,7 @@ def find_unknown_classes(detector: "Detector", dataset: Dataset) -> Finding:
     """Classes with objects that the model lacks."""
     check, remedy = (
         "class names",
-        "Rename the model's classes as the data's, or give weights trained on these classes.",
+        "Rename the model's classes like the data's, or use weights trained on these classes.",
     )
     try:
         match = match_detector(detector, dataset)
@@ -153,7 +153,7 @@ def _format(run: SampleRun) -> Finding:
     xyxy = np.concatenate([one.xyxy / size for one, size in zip(run.boxes, sizes, strict=True)])
     turned = float((xyxy[:, 2:] < xyxy[:, :2]).any(1).mean()) if len(xyxy) else 0.0
     outside = float(((xyxy < -0.1) | (xyxy > 1.1)).any(1).mean()) if len(xyxy) else 0.0
-    seen = f"{outside:.0%} of boxes reach far out of the image, {turned:.0%} have x2 < x1 or y2 < y1"
+    seen = f"{outside:.0%} of boxes extend far beyond the image,  {turned:.0%} have x2 < x1 or y2 < y1"
     if text:
         return Finding(
             check,
@@ -192,7 +192,7 @@ def _labels(run: SampleRun) -> Finding:
         return Finding(
             check,
             f"AP is {own:.1f} with labels as they are, {scores[name]:.1f} with {name}; {span}",
-            f"Labels are off: give {name} (is a background counted as a class?).",
+            f"Labels are shifted: use {name} (is a background counted as a class?).",
         )
     right, wrong = _confusions(run, boxes)
     total = right + wrong.total()
@@ -239,7 +239,7 @@ def _duplicates(run: SampleRun) -> Finding:
         kept.append(take_boxes(take_boxes(one, sure), left))
     own, other = run.sample.ap(boxes), run.sample.ap(kept)
     dropped = 1 - sum(len(one.scores) for one in kept) / max(sum(len(one.scores) for one in boxes), 1)
-    seen = f"suppression at IoU {_VAL_IOU} drops {dropped:.0%} of the boxes, AP {own:.1f} to {other:.1f}"
+    seen = f"NMS at IoU {_VAL_IOU} drops {dropped:.0%} of the boxes, AP {own:.1f} to {other:.1f}"
     if other >= max(own + _SUPPRESSION, own * 1.05):
         return Finding(check, seen, f"Suppress overlapping boxes of one class (NMS, IoU {_VAL_IOU}).")
     return Finding(check, seen)
@@ -278,7 +278,7 @@ def find_swapped_channels(detector: "Detector", run: SampleRun, update: Callable
         and wilcoxon(difference, alternative="greater").pvalue < _SURE
         and ap[1] >= ap[0]
     ):
-        return Finding(check, seen, "The model wants BGR: swap the channels, image[..., ::-1], before it.")
+        return Finding(check, seen, "The model expects BGR: swap the channels first, image[..., ::-1].")
     return Finding(check, seen)
 
 
@@ -287,7 +287,7 @@ def find_other_size(detector: "Detector", run: SampleRun, config: ChecksConfig) 
     trained: int | None = getattr(detector, "trained_imgsz", None)
     if not trained or not isinstance(config.model, str | Path):
         size = f"{detector.imgsz} px" if detector.imgsz else "the model's own scaling"
-        return [Finding("image size", f"{size}; its file says nothing of a size in training")]
+        return [Finding("image size", f"{size}; its file does not say its training size")]
     if trained == detector.imgsz:
         return [Finding("image size", f"{trained} px, as its file says it was trained at")]
     if getattr(detector, "takes_one_size", False):
@@ -340,7 +340,7 @@ def conclude(run: SampleRun, findings: Iterable[Finding]) -> list[Finding]:
     found = list(findings)
     seen, known = f"{run.ap:.1f} on {len(run.sample.images)} images", any(one.remedy for one in found)
     remedy = (
-        "Nothing above explains it: are the weights trained, and on such data?"
+        "The checks above do not explain it: are the weights trained, and on such data?"
         if run.ap < 1 and not known
         else ""
     )

@@ -213,7 +213,7 @@ def load_samples(
         raise UsageError(f"resamples {resamples} is too few for an interval; use 1000 or more")
     if resamples > _MAX_RESAMPLES:
         raise UsageError(
-            f"resamples is {resamples:,}, may be {_MAX_RESAMPLES:,}; 1000 are enough for 95 % intervals"
+            f"resamples is {resamples:,}; the limit is {_MAX_RESAMPLES:,}: 1000 are enough for 95 % intervals"
         )
     check_comparable(runs)
     by_run = [

@@ -196,8 +196,8 @@ class _Numbers:
         }
         raise DataError(
             f"{self._tally.first_use(next(iter(self._numbers)))} has category_id {self._present[0]}, which can be "
-            f"{' or '.join(meanings[n] for n in choices)}, and no prediction tells which (they have {self._range()}); "
-            f"give {' or '.join(f'--category-ids {n}' for n in choices)}"
+            f"{' or '.join(meanings[n] for n in choices)}, and the predictions do not decide (they have "
+            f"{self._range()}); give {' or '.join(f'--category-ids {n}' for n in choices)}"
         )
 
 

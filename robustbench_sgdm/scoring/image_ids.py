@@ -206,7 +206,7 @@ class _Matching:
                 f"{self._tally.first_use(odd)} has image_id {short_repr(odd[0])}, the id of {self._index.show(ids[odd])} "
                 "and the "
                 f"name of {self._index.show(stems[odd])}, and all can be read either way; add file_name to the "
-                "predictions, or say what image_id is: --image-ids id or --image-ids file-name"
+                "predictions, or choose what image_id is: --image-ids id or --image-ids file-name"
             )
         else:
             stem = by_stem > by_id
@@ -243,7 +243,7 @@ class _Matching:
             f"{self._tally.first_use(contrary[0])} has file_name {short_repr(name)}, which is image "
             f"{self._ids[contrary[0]]} of "
             f"{self._data}, and image_id {short_repr(identity)}, which is {other}; {self._tally.count(contrary):,} of "
-            f"{self._tally.total:,} predictions contradict themselves so. Correct them, or say what holds: --image-ids "
+            f"{self._tally.total:,} predictions contradict themselves. Correct them, or choose what counts: --image-ids "
             "file-name or --image-ids id"
         )
 

@@ -84,7 +84,7 @@ class OverlapCheck:
         share, on_objects, total = self._best
         if total and share < _SCATTERED:
             return [
-                f"of the {total:,} most confident predictions, {on_objects:,} lie on an object of {self._dataset.name} "
+                f"of the {total:,} most confident predictions, {on_objects:,} overlap an object of {self._dataset.name} "
                 f"(IoU {_OVERLAP:g} or more), of whatever class: are they of these images, in pixels of the original "
                 "image?"
             ]
@@ -99,14 +99,14 @@ class OverlapCheck:
         )
         said = names.get(categories[reference], "a class that the data does not have")
         what = (
-            f"of the {located:,} most confident predictions that lie on an object of {self._dataset.name}, {right:,} "
+            f"of the {located:,} most confident predictions that overlap an object of {self._dataset.name}, {right:,} "
             f"have its class ({count:,} that count as {said} lie on {names[other]})"
         )
         for remedy, meant in readings():
             if (fitting := self._right(meant)) >= _PLAIN * located:
                 raise DataError(
-                    f"{what}, and {fitting:,} have it if category_id is counted otherwise: {remedy}. A --category-ids "
-                    "that is given is taken as it is"
+                    f"{what}, and {fitting:,} have it if category_id is read in another way: {remedy}. If --category-ids "
+                    "is set, it is used without this check"
                 )
         return [f"{what}: does category_id mean these classes?"]
 

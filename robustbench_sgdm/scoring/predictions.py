@@ -142,7 +142,7 @@ class Predictions:
             file = self._kept.get(path) or self._parse(path)
             images, categories = self._ids(file)
             if not len(images):
-                empty.append(f"{path} holds no prediction, as of a detector that finds nothing")
+                empty.append(f"{path} has no prediction, as if the detector found nothing")
                 continue
             size = np.array([sides[i] for i in images.tolist()], np.float64)
             outside += check_boxes(
@@ -230,7 +230,7 @@ def _parse_json(path: Path) -> _File:
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)[:200]
             raise DataError(
-                f"{path}: prediction {place} lacks a sound image_id, category_id, bbox or score: {reason}"
+                f"{path}: prediction {place} has no valid image_id, category_id, bbox or score: {reason}"
             ) from error
         for known, reference in ((images, what), (categories, which)):
             if reference not in known:
@@ -350,7 +350,7 @@ def _file_name(value: object) -> str | None:
     if _absent(value):
         return None
     if not isinstance(value, str):
-        raise TypeError(f"file_name {short_repr(value)} is no text")
+        raise TypeError(f"file_name {short_repr(value)} is not text")
     return value
 
 

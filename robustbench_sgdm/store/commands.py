@@ -128,7 +128,7 @@ def _corruptions(run: Run) -> Options:
         raise DataError("it has clean images alone, and `robustbench run` takes a corruption")
     for name in names:
         if not _NAME.fullmatch(name):
-            raise DataError(f"{short_repr(name)} is no corruption's name")
+            raise DataError(f"{short_repr(name)} is not a corruption")
     severities = run.manifest.severities or sorted({cell.severity for cell in run.cells})
     return [*(("noise", name) for name in names), ("severity", ",".join(f"{s:g}" for s in severities))]
 

@@ -52,7 +52,7 @@ def parse_csv(path: Path, files: SafeDirectory | None = None, **how: Any) -> pd.
         for row in csv.reader(io.StringIO(text)):
             rows, widest = rows + 1, max(widest, len(row))
             if widest > _MAX_COLUMNS:
-                raise ValueError(f"it has {widest:,} columns, may have {_MAX_COLUMNS:,}")
+                raise ValueError(f"it has {widest:,} columns; the limit is {_MAX_COLUMNS:,}")
         if rows * widest > max(_MAX_EMPTY, len(text)):
             raise ValueError(f"it has {rows:,} rows of {widest:,} columns, most of them empty")
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **how)

@@ -85,7 +85,7 @@ def _check_footer(content: IO[bytes], size: int) -> None:
     if magic != _MAGIC:
         raise ValueError("it does not end as a parquet file does")
     if (footer := int.from_bytes(length, "little")) > min(_FOOTER, size):
-        raise ValueError(f"its footer claims {footer:,} bytes, may have {min(_FOOTER, size):,}")
+        raise ValueError(f"its footer claims {footer:,} bytes; the limit is {min(_FOOTER, size):,}")
     content.seek(0)
 
 

@@ -212,7 +212,7 @@ class Settings:
     Attributes:
         device: `cpu`, `cuda`, `cuda:1`; only its kind enters the key.
         engine: `torch` or `imgaug`, what corrupts; `elsewhere` for predictions whose images were corrupted there.
-        seed: of every random draw.
+        seed: of the corruptions.
         batch: images a forward pass; never changes a corrupted pixel, so not part of the key.
     """
 
@@ -392,7 +392,7 @@ class Manifest(Record):
         if type(number) is not int or number >= SCHEMA:
             return super()._other_schema(number, source)
         return DataError(
-            f"{source} was made by an earlier version (schema {short_repr(number)}, this one reads {SCHEMA}): run it "
+            f"{source} was written by an earlier version (schema {short_repr(number)}; this one reads {SCHEMA}): run it "
             "again under another --name, or with `robustbench run --exist-ok` to keep its cells; pandas reads its "
             "results.csv"
         )

@@ -175,12 +175,12 @@ def _read(file: Path, split: str, files: SafeDirectory | None) -> pd.DataFrame:
     absent = [c for c in ("epoch", *(f"{split}/{loss}_loss" for loss in LOSSES)) if c not in frame]
     if absent:
         raise DataError(
-            f"{file} is no log of an Ultralytics detector with {split} losses: no column {absent[0]}"
+            f"{file} is not the log of an Ultralytics detector with {split} losses: no column {absent[0]}"
         )
     try:  # a run that was gone on with elsewhere may have logged an epoch twice
         frame = frame.astype(float).drop_duplicates("epoch", keep="last", ignore_index=True)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{file} holds something else than numbers: {short_repr(str(error))}") from error
+        raise DataError(f"{file} contains text instead of numbers: {short_repr(str(error))}") from error
     if not frame["epoch"].between(0, _MAX_EPOCHS).all():
         raise DataError(f"{file} holds epochs that are not from 0 to {_MAX_EPOCHS:,}")
     return frame

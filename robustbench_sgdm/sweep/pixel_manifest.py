@@ -58,7 +58,7 @@ class PixelManifest(Record):
     Attributes:
         pixels: the number of this format.
         data: name of the data set.
-        seed: of every random draw.
+        seed: of the corruptions.
         engine: what corrupted.
         versions: of the libraries that did.
         images: ids of the images.
@@ -186,12 +186,14 @@ def verify_manifest(
         if fingerprint != cell.fingerprint:
             made_by, ours = (by_name.get("robustbench-sgdm") for by_name in (manifest.versions, here))
             other = f"verify it with robustbench-sgdm {made_by}, or " if made_by not in (None, ours) else ""
-            raise DataError(f"{path} is of another version of {cell.corruption}: {other}write it again")
+            raise DataError(
+                f"{path} was made with another version of {cell.corruption}: {other}write it again"
+            )
         versions.append((corruption, cell.severity))
     by_id = {image.id: image for image in dataset.images}
     if missing := [image_id for image_id in manifest.images if image_id not in by_id]:
         raise DataError(
-            f"{path} is of other images ({manifest.data}): {dataset.name} has no image "
+            f"{path} was made from other images ({manifest.data}): {dataset.name} has no image "
             f"{short_list(map(str, missing), 5)}"
         )
     images = [by_id[image_id] for image_id in manifest.images]
@@ -200,7 +202,7 @@ def verify_manifest(
     for place, (image, (clean, *hashes)) in enumerate(zip(images, rows, strict=True)):
         if clean != manifest.clean[place]:
             raise DataError(
-                f"{path} is of other images ({manifest.data}): image {image.id}, {image.path}, has other pixels "
+                f"{path} was made from other images ({manifest.data}): image {image.id}, {image.path}, has other pixels "
                 "before it is corrupted"
             )
         for cell, found in zip(manifest.cells, hashes, strict=True):

@@ -164,8 +164,8 @@ def _first_failure_table(rows: pd.DataFrame, title: str, level: float) -> Table:
         ["corruption", *headings],
         [[label, *(by_name.get(h, "–") for h in headings)] for label, by_name in cells.items()],
         [
-            "Of the objects found on clean images; for a difference, of those that both find. The mean counts what is "
-            "never lost as the highest severity, and is linear between severities.",
+            "Of the objects found on clean images; for a difference, of those that both find. The mean counts an object "
+            "that is never lost with the highest severity, and is linear between severities.",
             *(corrected if any(baseline for _, baseline in names) else []),
             *(
                 f"{humanize(row['corruption'])}: without severities {row['lacking']}, which a model lacks."
@@ -221,7 +221,7 @@ def class_interval_table(rows: pd.DataFrame, level: float) -> Table:
 def confidence_table(confidences: Mapping[str, float]) -> Table:
     """The confidence from which each model's boxes count."""
     rows = [[model, "–" if math.isnan(value) else f"{value:.3f}"] for model, value in confidences.items()]
-    note = "Chosen on clean images for the highest F1 unless given; the same under every corruption."
+    note = "The one with the highest F1 on clean images unless --confidence sets it; the same under every corruption."
     return Table("Operating confidence", ["model", "confidence"], rows, [note])
 
 
@@ -264,7 +264,7 @@ def _difference_table(rows: pd.DataFrame, title: str, level: float) -> Table:
     trainings = rows["seeds"].max()
     notes = [STARRED.format(alpha=round(1 - level, 12), what=_CORRECTED)]
     if trainings > 1:
-        notes.append(f"Intervals and p include both errors, of the images and of {trainings:g} trainings.")
+        notes.append(f"Intervals and p include the errors of the images and of {trainings:g} trainings.")
     else:
         columns, cells = columns[:-2], [row[:-2] for row in cells]
     return Table(title, columns, cells, notes)

@@ -224,8 +224,8 @@ class ScoreTables:
             columns,
             rows,
             [
-                "=: shares the place above, from which no difference separates it; p is corrected by Holm over all "
-                f"pairs of the table. Rank: its {100 * self.level:g} % interval.",
+                "=: shares the place above, because no significant difference separates them; p is corrected by Holm "
+                f"over all pairs of the table. Rank: its {100 * self.level:g} % interval.",
                 *[f"Δ: minus {baselines}."] * bool(baselines),
                 *(f"Missing: {text}." for text in missing),
             ],

@@ -42,8 +42,8 @@ def _shift_table(name: str, rows: pd.DataFrame, level: float) -> Table:
         ["model", *(_COLUMNS[s] for s in shown)],
         [[label, *(by_statistic.get(s, "–") for s in shown)] for label, by_statistic in cells.items()],
         [
-            "Not paired: clean and shifted images are different ones, so intervals of a change add both data sets' "
-            "variances. Only differences of models on shifted images are of the same images.",
+            "Not paired: clean and shifted images differ, so the interval of a change adds both data sets' "
+            "variances. Only differences between models on shifted images are paired.",
             STARRED.format(alpha=round(1 - level, 12), what="the shifts"),
             *(f"Missing: {text}." for text in missing),
         ],

@@ -453,9 +453,9 @@ def _images(count: int) -> str:
 def _limit(run: Run, *, has_intervals: bool) -> str:
     data, has_seeds = run.manifest.data, min(map(len, run.groups.values())) > 1
     covered = "images and training seeds" if has_seeds else "images, not training"
-    few = ", enough for large differences only" * (data.images < _FEW_IMAGES)
+    few = ", enough only for large differences" * (data.images < _FEW_IMAGES)
     intervals = f"Intervals cover the choice of {covered}." if has_intervals else WITHOUT_INTERVALS
     return (
         f"{intervals} The data are {_images(data.images)} of {data.name}{few}; other data "
-        "and real corruptions can give another answer."
+        "and real corruptions can give other results."
     )

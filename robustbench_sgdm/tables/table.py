@@ -74,7 +74,7 @@ STARRED = "*: significant, p below {alpha:g} after Holm's correction over {what}
 """The note under a table whose differences are starred."""
 
 
-UNROUNDED = "Differences are of unrounded scores: the printed ones may give 0.01 more or less."
+UNROUNDED = "Differences are computed from unrounded scores, so printed scores may differ from them by 0.01."
 """The note under a table that has differences beside scores."""
 
 

@@ -145,16 +145,16 @@ def check_resumable(folder: Path, metadata: Mapping[str, Any]) -> None:
         now.pop("init", None)  # an earlier version said it in `start` alone
     changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     last = folder / "weights" / "last.pt"
-    kept = f"{last} is kept" if files.is_file(last) else "what lies there is kept"
+    kept = f"{last} is kept" if files.is_file(last) else "its files are kept"
     if old := [key for key in changed if key.startswith("versions ")]:
         raise UsageError(
-            f"{folder.name} was started with other versions ({_in_words(old, then, now)}), which need not give the same "
-            f"numbers: install those to resume, or start anew under another --name; {kept}"
+            f"{folder.name} was started with other versions ({_in_words(old, then, now)}), which may give other "
+            f"numbers: install those to resume, or start again under another --name; {kept}"
         )
     if changed:
         raise UsageError(
             f"{folder.name} was started with other options ({_in_words(changed, then, now)}): give the same options "
-            f"to resume, or start anew under another --name; {kept}"
+            f"to resume, or start again under another --name; {kept}"
         )
 
 

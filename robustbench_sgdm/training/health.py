@@ -149,12 +149,10 @@ def diagnose_log(table: pd.DataFrame) -> list[str]:
     if not steps:
         problems.append("no optimiser step was taken: lower nbs, or train on more images or for more epochs")
     elif not table["rate"].any():
-        problems.append(
-            f"the learning rate was 0 in all {steps} optimiser steps: the weights are those of the start"
-        )
+        problems.append(f"the learning rate was 0 in all {steps} optimiser steps: the weights did not change")
     elif steps < MIN_STEPS:
         problems.append(
-            f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model by; from {MIN_STEPS} on it can be"
+            f"{steps} optimiser step{'s' * (steps > 1)}, too few to judge a model; at least {MIN_STEPS} are needed"
         )
     if bad := _epochs_in_words(table, table["finite"] == 0):
         problems.append(f"loss or gradients were not finite in {bad}")
@@ -188,10 +186,10 @@ def diagnose_run(images: int, batch: int, objects: int, ap: float | None) -> lis
         )
     if not objects:
         problems.append(
-            "the validation images hold no object to find: nothing is scored, and no epoch is better than another"
+            "the validation images contain no object: nothing is scored, and no epoch is better than another"
         )
     elif not ap:
-        problems.append("AP is 0: the weights find nothing of the validation images")
+        problems.append("AP is 0: the weights find no object in the validation images")
     return problems
 
 

@@ -303,7 +303,7 @@ class _TrainingRun:
         problems = health.diagnose_log(parse_csv(self.folder / "health.csv", files))
         if (batch := int(state["batch"])) != arguments["batch"]:
             problems.append(
-                f"memory was too little for batch {arguments['batch']}: trained with {batch}, so not like the others; "
+                f"not enough memory for batch {arguments['batch']}: trained with {batch}, unlike the others; "
                 f"train all with --batch {batch}"
             )
         metadata = {
@@ -390,9 +390,9 @@ def _unfinished_notes(first: Path, folder: Path) -> list[str]:
             return notes
         if absent := comparison.unfinished_runs(earlier):
             notes.append(
-                f"{earlier} holds an unfinished comparison, which lacks {short_list(absent, 3)}: the command that "
+                f"{earlier} is an unfinished comparison that lacks {short_list(absent, 3)}: the command that "
                 "began it "
-                f"continues it with --resume --name {earlier.name}; this one goes into {folder}"
+                f"resumes it with --resume --name {earlier.name}; this one writes {folder}"
             )
     return notes
 

@@ -503,7 +503,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
     )
     visitor.settle()
     visitor.page.locator(".stage svg").first.wait_for()
-    visitor.page.get_by_text("learned the rendered scenes alone").first.wait_for()
+    visitor.page.get_by_text("learned only from rendered scenes").first.wait_for()
     assert "This picture cannot be shown" not in visitor.text()
 
 

@@ -54,7 +54,7 @@ def test_a_run_never_shows_the_pixels_of_another(picture: Any) -> None:
 def test_what_cannot_be_made_again_says_why(picture: Any) -> None:
     for change, why in (
         ({"engine": "elsewhere", "fingerprint": "elsewhere"}, "corrupted outside this package"),
-        ({"fingerprint": "other"}, "changed since the run was made"),
+        ({"fingerprint": "other"}, "changed since the run"),
         ({"corruption": "mine"}, "not among this version's"),
     ):
         with pytest.raises(DataError, match=why):

@@ -306,12 +306,12 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--trust-weights"], "no setting of this page"),
-        (["--corruption-dir", "/tmp"], "no setting of this page"),
+        (["--trust-weights"], "not an option of this page"),
+        (["--corruption-dir", "/tmp"], "not an option of this page"),
         (["--model", "os:getcwd", "--noise", "fog"], "names code to run"),
         (["--model", "/etc/passwd", "--noise", "fog"], "lies outside"),
         (["--model", "yolov8n", "--noise", "fog", "--imgsz", "x"], "not a number"),
-        (["--model", "yolov8n", "--noise", "fog"], "start the run otherwise"),
+        (["--model", "yolov8n", "--noise", "fog"], "cannot start the same run"),
         (["--model"], "at least one"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_training_shows_ap_rate_and_what_was_wrong(view: Callable[..., AppTest
     assert means == [{25.0, 50.0}, {0.01, 0.02}]
     (warning,) = shown.warning
     assert "AP is 0" in warning.value and "seed0" in warning.value and "seed1" not in warning.value
-    assert any("nothing was found wrong with 1 of 2" in c.value.lower() for c in shown.caption)
+    assert any("no problem was found in 1 of 2" in c.value.lower() for c in shown.caption)
 
 
 def test_trainings_of_one_name_in_two_folders(view: Callable[..., AppTest], tmp_path: Path) -> None:

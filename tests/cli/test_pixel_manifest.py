@@ -78,9 +78,12 @@ def test_what_differs_is_named(written: Path, tiny_coco: Path, command: Command)
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "other images": (lambda m: m["clean"].reverse(), "is of other images (val): image 1, "),
+    "other images": (lambda m: m["clean"].reverse(), "was made from other images (val): image 1, "),
     "ids that are not there": (lambda m: m.update(images=[1, 2, 77]), "val has no image 77"),
-    "other code": (lambda m: m["cells"][0].update(fingerprint="0"), "is of another version of contrast"),
+    "other code": (
+        lambda m: m["cells"][0].update(fingerprint="0"),
+        "was made with another version of contrast",
+    ),
     "unknown corruption": (lambda m: m["cells"][0].update(corruption="mist"), "unknown corruption 'mist'"),
     "a path": (lambda m: m["cells"][0].update(corruption="../x"), "must be a plain folder name"),
     "unknown engine": (lambda m: m.update(engine="cuda"), "unknown engine 'cuda'"),
@@ -136,9 +139,9 @@ def test_a_large_manifest_is_not_read(tiny_coco: Path, tmp_path: Path, command: 
 
 def test_options_that_would_do_nothing_are_refused(written: Path, tiny_coco: Path, command: Command) -> None:
     code, text = command("--data", tiny_coco, "--verify", written, "--severity", "3")
-    assert (code, "--severity does not go with --verify" in text) == (2, True)
+    assert (code, "--severity cannot be combined with --verify" in text) == (2, True)
     code, text = command("--data", tiny_coco, "--manifest", written, "--format", "jpg")
-    assert (code, "--format does not go with --manifest" in text) == (2, True)
+    assert (code, "--format cannot be combined with --manifest" in text) == (2, True)
     assert command("--data", tiny_coco, "--verify", written.with_name("none.json"))[0] == 1
 
 

@@ -109,7 +109,7 @@ def test_a_checkpoint_without_baseline(
     frame = pd.read_csv("runs/robustness/mine/results.csv")
     assert frame["model"].unique().tolist() == ["mine"]
     robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "mine")
-    assert "mine has another plan, so this run goes to" in capsys.readouterr().err
+    assert "mine has another plan, so this run writes" in capsys.readouterr().err
     same = pd.read_csv("runs/robustness/mine2/results.csv")
     assert same["AP"].tolist() == frame["AP"].tolist() and same["key"].tolist() == frame["key"].tolist()
 
@@ -141,7 +141,7 @@ def test_another_baseline_is_no_other_run(
     shutil.copy(bundled_weights("yolov8n-sgdm") or "", "b.safetensors")
     words = ("run", "--model", "a.safetensors,b.safetensors", "--severity", "3", "--imgsz", "64")
     robustbench(monkeypatch, *words, "--fraction", "0.02")
-    assert "a is the baseline, as the first model" in capsys.readouterr().err
+    assert "a is the baseline because it is the first model" in capsys.readouterr().err
     robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b", "--json")
     shown = capsys.readouterr()
     record = json.loads(shown.out)

@@ -51,7 +51,7 @@ def test_two_checkpoints_get_everything_and_another_baseline_keeps_the_cells(
     command: Command, two: str
 ) -> None:
     said = command("run", "--model", two, *FEW, "--name", "r")
-    assert "a is the baseline, as the first model" in said and "verdict " in said
+    assert "a is the baseline because it is the first model" in said and "verdict " in said
     run = Run.open(Path("runs/robustness/r"))
     assert run.baseline_pairs == [("a", "b")]
     for name in ("differences.csv", "side-by-side-1.csv", "severity.csv"):
@@ -63,7 +63,7 @@ def test_two_checkpoints_get_everything_and_another_baseline_keeps_the_cells(
             assert "unknown --baseline" in command("run", "--model", two, *FEW, "--baseline", name, code=2)
             continue
         said = command("run", "--model", two, *FEW, "--name", "r", "--baseline", name)
-        assert "4 cells stored, 0 predictions" in said and "as the first model" not in said
+        assert "4 cells stored, 0 predictions" in said and "because it is the first model" not in said
         other = "b" if again == "a" else "a"
         assert Run.open(run.path).baseline_pairs == [(again, other)]
         assert f"between {other} and {again}" in said or f"{other} scores" in said

@@ -26,7 +26,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]
         ("!!timestamp x", "cannot be read as YAML"),
         ("!!bool x", "cannot be read as YAML"),
         ("[" * 5000, "cannot be read as YAML"),
-        ("#" * (untrusted_input.MAX_YAML_BYTES + 1), "bytes, may have"),
+        ("#" * (untrusted_input.MAX_YAML_BYTES + 1), "bytes; the limit is"),
     ],
     ids=[
         "object",

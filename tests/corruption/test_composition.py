@@ -105,12 +105,12 @@ def test_compositions_come_last_and_once() -> None:
         ("fog@6+snow", "must lie above 0 and not above 5"),
         ("fog@0+snow", "must lie above 0"),
         ("fog@nan+snow", "must lie above 0"),
-        ("fog@1.2345+snow", "finer than 0.001"),
+        ("fog@1.2345+snow", "more than three decimals"),
         ("gaussian[sigma=0.1]@3+fog", "gives both a strength and a severity"),
         (
             "snow[mean=.1,deviation=.3,size=3,threshold=.5,radius=10,sigma=4.123456789,keep=.8]+"
             "fog[amount=1.123456789,decay=2.123456789]+spatter[mean=.65,deviation=.3,sigma=4,threshold=.69,amount=.6,mud=0]",
-            "characters long, may be 200",
+            "characters long; the limit is 200",
         ),
     ],
 )

@@ -167,7 +167,7 @@ def test_an_alias_or_group_cannot_be_a_name(tmp_path: Path) -> None:
     [
         ("def broken(:", r"file.py cannot be loaded: SyntaxError"),
         ("1 / 0", r"file.py cannot be loaded: ZeroDivisionError"),
-        ("x = 1", "declares no corruption; tag a function"),
+        ("x = 1", "declares no corruption; decorate a function"),
         (DIMMED.replace("NAME", "dusk").replace('"""Less light."""', ""), "dusk needs a docstring"),
         (DIMMED.replace("NAME", "dusk").replace('"weather"', '"wether"'), "did you mean weather"),
         (DIMMED.replace("0.1, 0.2", "float('nan'), 0.2"), "share needs 5 finite strengths, not .nan, 0.2"),

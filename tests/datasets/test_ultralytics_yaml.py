@@ -350,7 +350,7 @@ def test_nothing_is_downloaded_or_run(dataset_yaml: Path, tmp_path: Path) -> Non
 
 def test_a_split_of_what_has_one(dataset_yaml: Path, coco_of: Callable[..., Path]) -> None:
     json_file = coco_of(dataset_yaml.parent / "coco", [np.zeros((96, 96, 3), np.uint8)])
-    with pytest.raises(UsageError, match="--split test goes with an Ultralytics dataset YAML"):
+    with pytest.raises(UsageError, match="--split test is for an Ultralytics dataset YAML"):
         datasets.load_dataset(str(json_file), split="test")
 
 

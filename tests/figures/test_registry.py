@@ -159,7 +159,7 @@ def test_a_kept_picture_is_what_the_detectors_saw_and_others_are_not_mistaken(an
     other = Run(run.path, changed(run.manifest, settings={"seed": 1}))
     assert not has_image(other, corruption_, severity, image)
     altered = Run(run.path, changed(run.manifest, corruptions={corruption_: {"fingerprint": "x"}}))
-    with pytest.raises(DataError, match="changed since the run was made"):
+    with pytest.raises(DataError, match="changed since the run"):
         make_corrupted_images(
             altered, [(corruption_, severity, image)], {c.name: c for c in corruption.load_corruptions()}
         )

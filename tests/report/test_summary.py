@@ -206,7 +206,7 @@ def test_costs_and_facts(analysis: RunAnalysis, small_run: Run) -> None:
         facts["Data"].startswith("made: 12 images, ")
         and facts["Corruptions"] == "7 corruptions at severities 1, 3"
     )
-    assert "The data are 12 images of made, enough for large differences only" in analysis.summary.limit
+    assert "The data are 12 images of made, enough only for large differences" in analysis.summary.limit
 
 
 def test_clean_images_only(small_run: Run) -> None:

@@ -204,7 +204,7 @@ def test_the_id_of_one_of_two_images_with_the_same_file(tmp_path: Path) -> None:
 
 
 def test_a_file_without_predictions_is_named(tmp_path: Path) -> None:
-    assert any("holds no prediction" in note for note in read(tmp_path, data(), [])[2])
+    assert any("has no prediction" in note for note in read(tmp_path, data(), [])[2])
 
 
 def test_stems_that_are_words_need_no_word(tmp_path: Path) -> None:
@@ -434,8 +434,8 @@ def test_what_pycocotools_scores_is_scored_alike(tmp_path: Path) -> None:
         ([0.5, 98.2, 71.0], "percent"),
         ([-3.1, 2.0, 0.1], "logits"),
         ([float("nan"), 0.1, 0.2], "must be finite"),
-        ([None, 0.1, 0.2], "lacks a sound"),
-        (["high", 0.1, 0.2], "lacks a sound"),
+        ([None, 0.1, 0.2], "has no valid image_id"),
+        (["high", 0.1, 0.2], "has no valid image_id"),
     ],
 )
 def test_scores_that_are_no_confidences(tmp_path: Path, scores: list[Any], expected: str) -> None:
@@ -556,7 +556,7 @@ def test_predictions_that_lie_on_nothing_are_warned_of(tmp_path: Path, fault: st
             e["image_id"] = 10 + (e["image_id"] - 7) % 10
         else:
             e["bbox"] = [v / 2 for v in e["bbox"]]
-    assert any("lie on an object" in note for note in read(tmp_path, dataset, entries)[2])
+    assert any("overlap an object" in note for note in read(tmp_path, dataset, entries)[2])
 
 
 def test_few_or_scattered_predictions_say_nothing_of_classes(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_files_and_baselines() -> None:
         ({"config": {"classes": 3}}, r"config\.classes is 3, must be text"),
         ({"config": {"classes": ["a,b"]}}, "hold commas"),
         ({"config": {"split": "--trust-weights"}}, "begins with a dash"),
-        ({"corruptions": {"$(rm)": {}}}, "no corruption's name"),
+        ({"corruptions": {"$(rm)": {}}}, "not a corruption"),
         ({"corruptions": {}}, "clean images alone"),
         ({"severities": [1, "2"]}, r"severities\[1\] is '2', must be a number"),
         ({"settings": {"engine": "elsewhere", "seed": 0}}, "robustbench score"),

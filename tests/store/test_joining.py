@@ -84,7 +84,7 @@ def test_what_cannot_be_joined(runs: list[Path], tmp_path: Path, command: Callab
     assert "the seed of the corruptions is 0 in one and 5" in command(
         "report", *map(str, runs[:2]), "--out", "x", code=1
     )
-    assert "give both or neither" in command("report", *map(str, runs[:2]), code=2)
+    assert "several runs need --out DIR" in command("report", *map(str, runs[:2]), code=2)
     assert "is one of the runs" in command(
         "report", str(runs[0]), str(runs[2]), "--out", str(runs[0]), code=2
     )

@@ -372,7 +372,7 @@ def test_a_run_of_the_first_edition(tmp_path: Path) -> None:
     old = tmp_path / "r"
     old.mkdir()
     (old / FIRST_MANIFEST).write_text("schema: 1\nname: r\ncommand: x\nmodels: {}\n")
-    message = r"was made by an earlier version \(schema 1, this one reads 2\): run it again .*--exist-ok"
+    message = r"was written by an earlier version \(schema 1; this one reads 2\): run it again .*--exist-ok"
     with pytest.raises(DataError, match=message):
         Run.open(old)
     assert list_runs(tmp_path) == [old]

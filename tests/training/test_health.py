@@ -89,10 +89,10 @@ def table(**changed: list[float]) -> pd.DataFrame:
     ("changed", "said"),
     [
         ({}, []),
-        ({"steps": [1, 0, 0, 0]}, ["1 optimiser step, too few to judge a model by; from 100 on it can be"]),
+        ({"steps": [1, 0, 0, 0]}, ["1 optimiser step, too few to judge a model; at least 100 are needed"]),
         (
             {"steps": [24, 25, 25, 25]},
-            ["99 optimiser steps, too few to judge a model by; from 100 on it can be"],
+            ["99 optimiser steps, too few to judge a model; at least 100 are needed"],
         ),
         ({"steps": [25] * 4}, []),
         (
@@ -101,7 +101,7 @@ def table(**changed: list[float]) -> pd.DataFrame:
         ),
         (
             {"rate": [0.0] * 4},
-            ["the learning rate was 0 in all 160 optimiser steps: the weights are those of the start"],
+            ["the learning rate was 0 in all 160 optimiser steps: the weights did not change"],
         ),
         ({"finite": [1, 0, 1, 1]}, ["loss or gradients were not finite in epoch 2"]),
         ({"gradient_22": [0.1, 0, 0, 0]}, ["layer 22: the module's gradients vanished in epochs 2, 3, 4"]),
@@ -125,10 +125,10 @@ def test_findings(changed: dict[str, list[float]], said: list[str]) -> None:
         ((1, 8, 5, 1.0), ["1 training image, fewer than a batch of 8: every step saw all of them"]),
         (
             (16, 8, 0, None),
-            ["the validation images hold no object to find: nothing is scored, and no epoch is better"],
+            ["the validation images contain no object: nothing is scored, and no epoch is better"],
         ),
-        ((16, 8, 5, 0.0), ["AP is 0: the weights find nothing of the validation images"]),
-        ((16, 8, 5, None), ["AP is 0: the weights find nothing of the validation images"]),
+        ((16, 8, 5, 0.0), ["AP is 0: the weights find no object in the validation images"]),
+        ((16, 8, 5, None), ["AP is 0: the weights find no object in the validation images"]),
     ],
 )
 def test_shortfalls(run: tuple[int, int, int, float | None], said: list[str]) -> None:

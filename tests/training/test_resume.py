@@ -381,7 +381,7 @@ def test_a_batch_halved_for_want_of_memory_is_said(whole: Whole, monkeypatch: py
     done = whole.go("halved", epochs=1, fraction=0.4, arguments=TINY["arguments"])
     assert done.batch == 2
     said = next(line for line in done.health if "memory" in line)
-    assert "too little for batch 4: trained with 2" in said
+    assert "not enough memory for batch 4: trained with 2" in said
     recipe = yaml.safe_load((done.folder / "recipe.yaml").read_text())
     assert (recipe["arguments"]["batch"], recipe["effective"]["batch"]) == (4, 2)
     assert recipe["effective"]["weight_decay"] == pytest.approx(2 * recipe["arguments"]["weight_decay"])

@@ -285,7 +285,7 @@ def test_one_step_on_one_image_is_not_a_training(data: TrainingData, tmp_path: P
 def test_a_validation_split_without_objects_is_said(data: TrainingData, tmp_path: Path) -> None:
     empty = replace(data, val=replace(data.val, annotations=[]))
     (trained,) = train(MODELS[:1], data=empty, project=tmp_path, report=lambda _: None, fraction=0.4, **SMALL)
-    assert any("hold no object to find" in line for line in trained.health)
+    assert any("contain no object" in line for line in trained.health)
     assert trained.scores.metrics["AP"] is None
 
 
@@ -318,8 +318,8 @@ def test_a_second_start_says_where_the_unfinished_comparison_lies(
     told = caplog.text
     assert again.folder.parent == tmp_path / "s2" and read_comparison(tmp_path / "s2") == [again]
     assert (
-        f"{tmp_path / 's'} holds an unfinished comparison" in told
-        and f"this one goes into {tmp_path / 's2'}" in told
+        f"{tmp_path / 's'} is an unfinished comparison" in told
+        and f"this one writes {tmp_path / 's2'}" in told
     )
     assert (
         "--resume --name s" in told

@@ -22,7 +22,7 @@ def load_scenes(progress: Progress = no_progress) -> Dataset:
 
 SOURCE = DatasetSource(
     name="scenes",
-    description=f"embedded, {SCENES_VAL} images",
+    description=f"rendered, {SCENES_VAL} images",
     load=lambda request: load_scenes(request.progress),
     status=lambda: ("rendered on first use, in seconds", cache_dir()),
 )

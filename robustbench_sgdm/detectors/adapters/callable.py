@@ -43,7 +43,7 @@ class CallableDetector(AdaptedDetector):
         super().__init__(name, classes, imgsz=imgsz, parameters=parameters)
         if not fingerprint and network is None:
             _LOG.warning(
-                "%s has no fingerprint and no state_dict to make one of, so that nothing stored is used again; give "
+                "%s has no fingerprint and no state_dict to make one of, so stored results are not reused; give "
                 "fingerprint=, a text that changes with its weights and settings",
                 name,
             )

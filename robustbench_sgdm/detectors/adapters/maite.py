@@ -62,7 +62,7 @@ class MaiteAugmentation:
     Args:
         corruption: what to do.
         severity: 0 (unchanged) to 5, any real number.
-        seed: of every random draw. Pixels depend on it and on the `id` of an image's metadata, not on the batch.
+        seed: of the corruptions. Pixels depend on it and on the `id` of an image's metadata, not on the batch.
     """
 
     def __init__(self, corruption: Corruption, severity: float, seed: int = 0) -> None:

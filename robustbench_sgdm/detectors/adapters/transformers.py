@@ -133,11 +133,11 @@ def load_transformers(
     if missing := sorted(map(str, absent)):
         raise DataError(
             f"{folder}: its weights lack {len(missing)} tensors of the config's network ({short_list(missing, 3)}), "
-            "which would begin with random values; save the whole model"
+            "which would have random values; save the whole model"
         )
     if not hasattr(processor, "post_process_object_detection"):
         raise DataError(
-            f"{folder}: its {type(processor).__name__} makes no boxes; give one for object detection"
+            f"{folder}: its {type(processor).__name__} does not output boxes; give one for object detection"
         )
     try:
         own = dict(enumerate(parse_class_names(network.config.id2label)))
@@ -183,7 +183,7 @@ def _read_config(folder: Path, tensors: int) -> dict[str, Any]:
     kind = content.get("model_type") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in known:
         raise DataError(
-            f"{path}: model_type is {short_repr(kind)}, which is no object detection of transformers "
+            f"{path}: model_type is {short_repr(kind)}, which is not an object detection model of transformers "
             f"{transformers.__version__}: {', '.join(known)}"
         )
     for key, value in _values(content):
@@ -207,7 +207,7 @@ def _check_processor(folder: Path, config: InferenceConfig) -> None:
     for key, value in _values(content):
         if isinstance(value, int | float) and abs(value) > most:
             raise DataError(
-                f"{path}: {short_repr(key)} is {short_repr(value)}, may be {most:,}; --imgsz gives another size"
+                f"{path}: {short_repr(key)} is {short_repr(value)}; the limit is {most:,}: set another size with --imgsz"
             )
 
 
@@ -217,10 +217,10 @@ def _check_value(key: str, value: Any, tensors: int, path: Path) -> None:
     if key == "backbone" and not (
         value is None or (isinstance(value, str) and re.fullmatch(r"[\w.]+", value))
     ):
-        raise DataError(f"{path}: its backbone is {short_repr(value)}, no plain name")
+        raise DataError(f"{path}: its backbone is {short_repr(value)}, not a plain name")
     most = tensors if _LAYERS.search(key) else _MAX_INTEGER
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > most:
-        raise DataError(f"{path}: {short_repr(key)} is {short_repr(value)}, may be {most:,}")
+        raise DataError(f"{path}: {short_repr(key)} is {short_repr(value)}; the limit is {most:,}")
 
 
 def _values(content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -206,20 +206,18 @@ class ExportedDetector(SquareDetector):
         decoded = self.layout.decode(outputs, self.imgsz, len(self.classes), self.settings.max_det)
         decoded = decoded.to(self.device)
         if not bool(decoded.isfinite().all()):
-            raise RobustBenchError(f"{self.name} puts out NaN or infinity: its file is damaged")
+            raise RobustBenchError(f"{self.name} outputs NaN or infinity: its file is damaged")
         scores = decoded[..., 4] if self.is_end_to_end else decoded[:, 4:]
         low, high = _span(scores)
         if low < -1e-3 or high > 1 + 1e-3:
-            raise RobustBenchError(
-                f"{self.name} puts out scores from {low:.3g} to {high:.3g}, must lie in [0, 1]"
-            )
+            raise RobustBenchError(f"{self.name} outputs scores from {low:.3g} to {high:.3g}, outside [0, 1]")
         scores.clamp_(0, 1)
         if self.is_end_to_end:
             low, high = _span(decoded[..., 5])
             if low < 0 or high >= len(self.classes):
                 raise RobustBenchError(
-                    f"{self.name} puts out labels from {low:g} to {high:g}, and {len(self.classes)} classes are named: "
-                    "labels are indices into them, the background's too where it has one"
+                    f"{self.name} outputs labels from {low:g} to {high:g}, and {len(self.classes)} classes are named: "
+                    "labels are indices into them, so name the background too if it has a label"
                 )
             decoded[..., 2:4] = torch.maximum(decoded[..., 2:4], decoded[..., :2])
         return decoded
@@ -259,16 +257,16 @@ def load_exported(model: str | Path, config: InferenceConfig = InferenceConfig()
         raise DataError(f"{path}: no such file; give an exported model that exists")
     if config.half:
         raise UsageError(
-            f"{path}: --half is for checkpoints; an exported model computes in the precision of its file"
+            f"{path}: --half is for checkpoints; an exported model has the precision of its file; leave it out"
         )
     if config.end2end is not None:
         raise NoEnd2EndError(f"{path}: its branch was chosen at export; leave out --end2end and --no-end2end")
     if format_of(path) is not None:
         if not config.trust_weights:
             raise DataError(
-                f"{path}: to load it is to run code that it holds or that nothing bounds; --trust-weights "
-                "(trust_weights=True) does so, with all your rights: only if you trust its author. ONNX "
-                "and OpenVINO files need no trust"
+                f"{path}: loading it runs code, which --trust-weights "
+                "(trust_weights=True) allows, with your rights: only if you trust its author. ONNX "
+                "and OpenVINO files do not need it"
             )
         return _load_trusted(path, config, device)
     return load_file(
@@ -292,7 +290,7 @@ def load_file(file: ModelFile, config: InferenceConfig, device: str) -> Exported
                 raise
             what.batch = 1  # an axis that is declared and does not work
             what.study(*try_out(what.noise()))
-            _LOG.info("%s: takes one image at a time, whatever its batch axis says", file.path)
+            _LOG.info("%s: runs one image at a time: its batch axis does not work", file.path)
     except trial.TrialError as error:
         raise DataError(f"{file.path}: {error}") from None
     return what.finish((OpenVinoRuntime if kind == "openvino" else OnnxRuntime)(file, device))
@@ -379,13 +377,13 @@ class _Loading:
         is_independent = _are_near(last, single)
         if self.batch is not None and not is_independent:
             raise DataError(
-                f"{self.path}: what it finds in an image depends on the others of its batch of {count}; export it for "
+                f"{self.path}: the boxes of an image depend on the others of its batch of {count}; export it for "
                 "single images"
             )
         if self.batch is None and (not is_independent or _are_near(last, first)):
             self.batch, self.outputs = 1, list(alone)
             _LOG.info(
-                "%s: runs one image at a time: others of a batch change what it finds, or may", self.path
+                "%s: runs one image at a time: the boxes of an image depend on its batch, or may", self.path
             )
 
     def finish(self, runtime: Runtime) -> ExportedDetector:
@@ -415,7 +413,7 @@ class _Loading:
         )
         if self.metadata.has_nms:
             _LOG.warning(
-                "%s: its suppression is inside the file, at the confidence of its export (Ultralytics: "
+                "%s: its NMS is inside the file, at the confidence of its export (Ultralytics: "
                 "0.25), so AP is lower than that of its checkpoint; export it without nms",
                 self.path.name,
             )
@@ -440,19 +438,20 @@ class _Loading:
         asked, said = self.config.imgsz, self.metadata.imgsz
         if height is not None and asked and asked != height:
             raise UsageError(
-                f"{path} takes images of {height} px alone, and --imgsz is {asked}; leave it out, or export it so"
+                f"{path} takes images of {height} px only, and --imgsz is {asked}; leave it out, or export the model for "
+                "that size"
             )
         imgsz = height or asked or said
         if imgsz is None:
             raise UsageError(
-                f"{path} takes images of any size and does not say which it was trained at; say it with --imgsz"
+                f"{path} takes images of any size and does not say its training size; set it with --imgsz"
             )
         if not 1 <= imgsz <= _LARGEST:
-            raise DataError(f"{path} takes images of {imgsz} px, may at most {_LARGEST}")
+            raise DataError(f"{path} takes images of {imgsz} px; the limit is {_LARGEST}")
         batch = 1 if len(shape) == 3 else shape[0]
         most = min(_MAX_BATCH, (_LARGEST // imgsz) ** 2)  # no more pixels than the largest image has
         if batch is not None and batch > most:
-            raise DataError(f"{path} takes batches of {batch} images of {imgsz} px, may at most {most}")
+            raise DataError(f"{path} takes batches of {batch} images of {imgsz} px; the limit is {most}")
         return batch, imgsz
 
     def _classes(self, outputs: Sequence[Output]) -> tuple[str, ...]:
@@ -463,7 +462,7 @@ class _Loading:
             raise UsageError(f"--classes has {len(given)} names, and {self.path} has {len(said)} classes")
         if not (given or said):
             raise UsageError(
-                f"{self.path} does not say its class names; give as many as it "
+                f"{self.path} does not name its classes; give as many as it "
                 f"has{suggest_classes(outputs)} with --classes, a file or names between commas"
             )
         return given or said or ()
@@ -475,7 +474,7 @@ class _Loading:
         if dtype == "uint8":
             if self.config.normalize:
                 _LOG.warning(
-                    "%s takes pixels from 0 to 255, which it normalises itself: --normalize is not for it",
+                    "%s takes pixels from 0 to 255, which it normalises itself: --normalize is ignored",
                     self.path.name,
                 )
             return whole
@@ -486,7 +485,7 @@ class _Loading:
         if layout.name == "detr":
             if not beside.is_file():
                 raise UsageError(
-                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: say "
+                    f"{self.path} has DETR's outputs, and nothing says how its pixels are normalised: set "
                     f"it with --normalize {' or '.join(NORMALIZATIONS)}, or put its {_PROCESSOR} beside it"
                 )
             return _read_processor(beside, whole)
@@ -497,10 +496,10 @@ def _read_processor(path: Path, pixels: Pixels) -> Pixels:
     """With mean and deviation as Hugging Face's image processors say them."""
     content = read_json(path, _MAX_PROCESSOR)
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no image processor's settings; say it with --normalize")
+        raise DataError(f"{path} does not hold an image processor's settings; set --normalize")
     scale = content.get("rescale_factor", 1 / 255)
     if content.get("do_rescale") is False or not isinstance(scale, float) or abs(scale * 255 - 1) > 1e-6:
-        raise DataError(f"{path} has pixels scaled otherwise than by 1/255, which is not known here")
+        raise DataError(f"{path} scales pixels by another factor than 1/255, which is not supported")
     if content.get("do_normalize") is False:
         return pixels
     parts = [content.get(key) for key in ("image_mean", "image_std")]
@@ -510,10 +509,10 @@ def _read_processor(path: Path, pixels: Pixels) -> Pixels:
             and len(part) == 3
             and all(type(v) in (int, float) and -10 < v < 10 for v in part)
         ):
-            raise DataError(f"{path} does not say three means and deviations; say it with --normalize")
+            raise DataError(f"{path} does not hold three means and deviations; set --normalize")
     mean, std = (tuple(map(float, part)) for part in parts if part)
     if min(std) <= 0:
-        raise DataError(f"{path} has a deviation of {min(std):g}, must be over 0")
+        raise DataError(f"{path} has a deviation of {min(std):g}; it must be above 0")
     return replace(pixels, mean=mean, std=std)
 
 

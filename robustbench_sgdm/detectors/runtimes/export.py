@@ -132,7 +132,8 @@ def export_model(config: ExportConfig, images: Sequence[Image] = ()) -> Path:
     shift = largest_shift(detector, exported, rendered_images())
     if not config.int8 and shift > TOLERANCE:
         raise RobustBenchError(
-            f"{path} moves boxes of {detector.name} by {shift:.2f} px, may at most {TOLERANCE}: the export is not equal"
+            f"{path} moves boxes of {detector.name} by {shift:.2f} px; the limit is {TOLERANCE}: the export differs from "
+            "its checkpoint"
         )
     how = (
         f"8 bits by {len(calibration)} images; `robustbench run --model {config.model},{path}` says what that costs"
@@ -209,7 +210,7 @@ def _export_into_cache(
         shift = largest_shift(detector, load_exported(draft, settings), images)
         if shift > TOLERANCE:
             raise RobustBenchError(
-                f"{detector.name} in {form} moves boxes by {shift:.2f} px, may at most {TOLERANCE}; use "
+                f"{detector.name} in {form} moves boxes by {shift:.2f} px; the limit is {TOLERANCE}: use "
                 "--runtime pytorch"
             )
         _LOG.info("%s exported for %s: boxes move by at most %.4f px", detector.name, form, shift)

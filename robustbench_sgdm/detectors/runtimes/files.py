@@ -69,7 +69,7 @@ def read_own(path: Path, most: int = MAX_BYTES) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise DataError(f"{path} is not a regular file")
         if found.st_size > most:
-            raise DataError(f"{path} has {found.st_size:,} bytes, may have {most:,}")
+            raise DataError(f"{path} has {found.st_size:,} bytes; the limit is {most:,}")
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; copy the whole model again") from None

@@ -106,8 +106,8 @@ def recognise(
         raise DataError(_unknown(outputs, classes, wanted))
     if len(fitting) > 1:
         raise DataError(
-            f"its output {short_list(map(str, outputs), 6)} can be read as {' or as '.join(fitting)}; say "
-            "which with --layout"
+            f"its output {short_list(map(str, outputs), 6)} can be read as {' or as '.join(fitting)}; choose "
+            "one with --layout"
         )
     (layout,) = fitting.values()
     _check_values(layout, outputs, classes or 0)
@@ -194,7 +194,7 @@ def _check_values(layout: Layout, outputs: Sequence[Output], classes: int) -> No
     values = [outputs[place].values for place in layout.order]
     for one in values:
         if one.dtype.kind == "f" and not np.isfinite(one.astype(np.float32)).all():
-            raise DataError("puts out NaN or infinity for an image of noise: its weights are damaged")
+            raise DataError("outputs NaN or infinity for an image of noise: its weights are damaged")
     if layout.name == "raw":
         _check_scores(values[0][:, 4:])
         if values[0][:, :4].max(initial=0) <= 2:
@@ -218,7 +218,8 @@ def _check_values(layout: Layout, outputs: Sequence[Output], classes: int) -> No
         name = outputs[layout.order[0]].name.lower()
         if "logit" not in name and values[0].min(initial=0) >= 0 and values[0].max(initial=0) <= 1:
             raise DataError(
-                f"its output {short_repr(name)} lies in [0, 1], so it is no logits; export it before softmax or sigmoid"
+                f"its output {short_repr(name)} lies in [0, 1], so it does not hold logits; export it before softmax "
+                "or sigmoid"
             )
 
 
@@ -226,7 +227,7 @@ def _check_scores(scores: NDArray[Any]) -> None:
     low, high = float(scores.min(initial=0)), float(scores.max(initial=0))
     if low < -1e-6 or high > 1 + 1e-6:
         raise DataError(
-            f"its scores span [{low:.3g}, {high:.3g}] for an image of noise, must lie in [0, 1]: export it "
+            f"its scores span [{low:.3g}, {high:.3g}] for an image of noise, outside [0, 1]: export it "
             "with its sigmoid, or it has another layout"
         )
 

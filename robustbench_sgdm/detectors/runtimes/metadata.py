@@ -103,7 +103,7 @@ def _value(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if len(value) > _MAX_TEXT:
-        raise DataError(f"its metadata hold a text of {len(value):,} characters, may have {_MAX_TEXT:,}")
+        raise DataError(f"its metadata hold a text of {len(value):,} characters; the limit is {_MAX_TEXT:,}")
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

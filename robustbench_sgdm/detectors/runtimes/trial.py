@@ -169,7 +169,7 @@ def _main() -> int:
 def _packed(outputs: Sequence[NDArray[Any]]) -> bytes:
     """Outputs as .npy, after their number."""
     if sum(one.nbytes for one in outputs) > _MAX_OUTPUT:
-        raise ValueError(f"puts out more than {_MAX_OUTPUT / 2**20:.0f} MB for an image")
+        raise ValueError(f"outputs more than {_MAX_OUTPUT / 2**20:.0f} MB for an image")
     if any(one.dtype == object for one in outputs):
         raise ValueError("puts out texts")
     return struct.pack("<q", len(outputs)) + b"".join(map(_npy, outputs))

@@ -129,7 +129,7 @@ class UltralyticsDetector(SquareDetector):
         output: Tensor = self._model(x)[0]
         if not bool(output.isfinite().all()):
             half = " or too large for half precision" if self.settings.half else ""
-            raise RobustBenchError(f"{self.name} puts out NaN or infinity: its weights are damaged{half}")
+            raise RobustBenchError(f"{self.name} outputs NaN or infinity: its weights are damaged{half}")
         if self.fills_square:  # centre and size as shares of the square, a row for each box
             boxes = cast(Any, xywh2xyxy)(output[..., :4] * self.imgsz)
             output = torch.cat((boxes, output[..., 4:]), 2)

@@ -124,7 +124,7 @@ def check_config(config: ModelConfig) -> None:
                 f"the model config names {short_repr(kind)}, which is not a layer that a file may ask for"
             )
     if len(rows) > _MAX_ROWS:
-        raise UsageError(f"the model config has {len(rows)} layers, may have {_MAX_ROWS}")
+        raise UsageError(f"the model config has {len(rows)} layers; the limit is {_MAX_ROWS}")
     for _, repeats, kind, arguments in rows:
         if type(repeats) is not int or not 1 <= repeats <= _MAX_REPEATS:
             raise UsageError(
@@ -185,7 +185,7 @@ def build_meta(config: ModelConfig) -> nn.Sequential:
     with torch.device("meta"), _limit_modules():
         built: nn.Sequential = _run_parser(_parse, config)
     if (count := sum(t.numel() for t in (*built.parameters(), *built.buffers()))) > _MAX_PARAMETERS:
-        raise UsageError(f"the model config has {count:,} parameters, may have {_MAX_PARAMETERS:,}")
+        raise UsageError(f"the model config has {count:,} parameters; the limit is {_MAX_PARAMETERS:,}")
     return built
 
 

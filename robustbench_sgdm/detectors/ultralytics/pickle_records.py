@@ -152,7 +152,7 @@ class Archive:
     def _read(self, name: str, most: int | None = None) -> bytes:
         entry = self._file.getinfo(f"{self._root}/{name}")
         if most is not None and entry.file_size > most:
-            raise DataError(f"its pickle has {entry.file_size:,} bytes, may have {most:,}")
+            raise DataError(f"its pickle has {entry.file_size:,} bytes; the limit is {most:,}")
         return self._file.read(entry)
 
 

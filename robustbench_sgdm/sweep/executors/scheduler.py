@@ -143,7 +143,7 @@ def _log_fallback(task: Task, result: UnitResult, sink: ResultSink, logged: dict
     elif result.storage_error is not None:
         reason, message = (
             "store",
-            f"this process stores the shards of a worker that could not: {result.storage_error}",
+            f"this process stores the shards of a worker that failed to: {result.storage_error}",
         )
     else:
         level, reason = logging.INFO, "see"

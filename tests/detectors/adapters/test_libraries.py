@@ -212,11 +212,11 @@ def edit(folder: Path, to: Path, name: str = "config.json", **changes: Any) -> P
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert', which is no object detection"),
+        ({"model_type": "bert"}, "model_type is 'bert', which is not an object detection model"),
         ({"model_type": None}, "model_type is None"),
-        ({"num_hidden_layers": 10**9}, "'num_hidden_layers' is 1000000000, may be"),
+        ({"num_hidden_layers": 10**9}, "'num_hidden_layers' is 1000000000; the limit is"),
         ({"num_hidden_layers": 3}, "lack .* tensors of the config's network"),
-        ({"num_labels": 10**8}, "'num_labels' is 100000000, may be 100,000"),
+        ({"num_labels": 10**8}, "'num_labels' is 100000000; the limit is 100,000"),
         ({"hidden_size": 90_000}, "parameters, and the files hold"),
         ({"auto_map": {"AutoConfig": "evil.Config"}}, "auto_map, which runs further code"),
         (
@@ -224,7 +224,7 @@ def edit(folder: Path, to: Path, name: str = "config.json", **changes: Any) -> P
             "quantization_config, which runs further code",
         ),
         ({"attn_implementation": "kernels-community/evil"}, "attn_implementation, which runs further code"),
-        ({"backbone": "hf-hub:evil/model"}, "its backbone is .*no plain name"),
+        ({"backbone": "hf-hub:evil/model"}, "its backbone is .*not a plain name"),
         ({"id2label": {"0": "a", "7": "b"}}, "yolos: its class names have the labels"),
         ({"id2label": {"0": "a" * 9999, "1": "b"}}, "yolos: among its class names"),
         ({"hidden_size": "x"}, "transformers cannot load it"),
@@ -239,11 +239,13 @@ def test_processors_of_strangers(folder: Path, tmp_path: Path) -> None:
     huge = {"size": {"shortest_edge": 10**6, "longest_edge": 10**6}}
     changed = edit(folder / "yolos", tmp_path / "a", "preprocessor_config.json", **huge)
     for trust, most in ((False, "2,048"), (True, "7,680")):
-        with pytest.raises(DataError, match=f"'shortest_edge' is 1000000, may be {most}; --imgsz"):
+        with pytest.raises(
+            DataError, match=f"'shortest_edge' is 1000000; the limit is {most}: set another size with --imgsz"
+        ):
             load_library_model(f"hf:{changed}", InferenceConfig(trust_weights=trust))
     assert load_library_model(f"hf:{changed}", InferenceConfig(imgsz=64)).imgsz == 64
     other = {"image_processor_type": "ViTImageProcessor"}
-    with pytest.raises(DataError, match="makes no boxes"):
+    with pytest.raises(DataError, match="does not output boxes"):
         load_library_model(
             f"hf:{edit(folder / 'yolos', tmp_path / 'b', 'preprocessor_config.json', **other)}"
         )

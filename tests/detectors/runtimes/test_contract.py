@@ -203,7 +203,7 @@ def test_types_of_pixels_that_are_refused(tmp_path: Path, caplog: pytest.LogCapt
         load_exported(path)
     path.write_bytes(models.raw(kind=models.BYTE))
     load_exported(path, InferenceConfig(normalize="imagenet"))
-    assert "which it normalises itself: --normalize is not for it" in caplog.text
+    assert "which it normalises itself: --normalize is ignored" in caplog.text
 
 
 def in_ranges_of_the_batch(model: Any) -> None:
@@ -245,7 +245,7 @@ def test_images_whose_batch_plays_a_part_run_alone(
 def test_a_fixed_batch_that_plays_a_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(models.raw(batch=2, change=in_ranges_of_the_batch))
-    with pytest.raises(DataError, match="depends on the others of its batch of 2; export it for single"):
+    with pytest.raises(DataError, match="depend on the others of its batch of 2; export it for single"):
         load_exported(path, CONFIG)
 
 
@@ -277,17 +277,17 @@ def test_any_size_takes_the_files_or_the_users(tmp_path: Path) -> None:
     assert load_exported(path, CONFIG).imgsz == 64
     assert load_exported(path, InferenceConfig(imgsz=96)).imgsz == 96
     path.write_bytes(models.raw(side="side", metadata={"names": "['cat', 'dog', 'cow']"}))
-    with pytest.raises(UsageError, match="say it with --imgsz"):
+    with pytest.raises(UsageError, match="set it with --imgsz"):
         load_exported(path)
     path.write_bytes(models.raw())
-    with pytest.raises(UsageError, match="64 px alone, and --imgsz is 96"):
+    with pytest.raises(UsageError, match="64 px only, and --imgsz is 96"):
         load_exported(path, InferenceConfig(imgsz=96))
 
 
 def test_names_are_the_files_or_the_users(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(models.raw(metadata={}))
-    with pytest.raises(UsageError, match=r"does not say its class names; give as many as it has \(3 for"):
+    with pytest.raises(UsageError, match=r"does not name its classes; give as many as it has \(3 for"):
         load_exported(path)
     (tmp_path / "names.txt").write_text("a\nb\n\nc\n")
     (tmp_path / "data.yaml").write_text("names: {0: a, 1: b, 2: c}\n")

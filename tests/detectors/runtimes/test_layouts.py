@@ -77,8 +77,8 @@ def test_a_layout_is_recognised(name: str, outputs: dict[str, Any], metadata: Fi
         ({"o": floats(1, 3, 20, 20)}, NOTHING, "cannot be read"),
         ({"o": raw(3).astype(np.int64)}, NOTHING, "cannot be read"),
         ({"o": raw(3), "p": raw(3)}, NOTHING, "cannot be read"),
-        ({"o": raw(3, anchors=6)}, NOTHING, "as raw or as end2end; say which with --layout"),
-        ({"o": raw(3) * 5 - 2}, NOTHING, r"scores span .*must lie in \[0, 1\]"),
+        ({"o": raw(3, anchors=6)}, NOTHING, "as raw or as end2end; choose one with --layout"),
+        ({"o": raw(3) * 5 - 2}, NOTHING, r"scores span .*outside \[0, 1\]"),
         ({"o": floats(1, 7, 84)}, NOTHING, "shares of the image, must be pixels"),
         ({"o": raw(3) * np.nan}, NOTHING, "NaN or infinity"),
         ({"o": rows(label=3)}, NOTHING, "labels span 0 to 3, must be whole numbers from 0 to 2"),
@@ -92,7 +92,7 @@ def test_a_layout_is_recognised(name: str, outputs: dict[str, Any], metadata: Fi
             NOTHING,
             "shares of the image",
         ),
-        ({"scores": floats(1, 5, 3), "boxes": floats(1, 5, 4)}, NOTHING, "no logits"),
+        ({"scores": floats(1, 5, 3), "boxes": floats(1, 5, 4)}, NOTHING, "not hold logits"),
     ],
 )
 def test_what_is_not_known_is_refused_with_what_is(

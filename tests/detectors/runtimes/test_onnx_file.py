@@ -295,7 +295,7 @@ def test_two_inputs(tmp_path: Path) -> None:
         ([1, 3], "must be \\(batch, 3"),
         ([1, 3, 100_000, 100_000], "at most 7680"),
         ([10**6, 3, 64, 64], "batches of 1000000"),
-        ([1000, 3, 7680, 7680], "batches of 1000 images of 7680 px, may at most 1$"),  # 177 GB of noise
+        ([1000, 3, 7680, 7680], "batches of 1000 images of 7680 px; the limit is 1$"),  # 177 GB of noise
     ],
 )
 def test_inputs_that_are_no_square_pictures(tmp_path: Path, shape: list[int], says: str) -> None:

@@ -79,7 +79,7 @@ def test_metadata_of_another_kind(folder: Path) -> None:
         about.write_text(text)
         refused(folder, "metadata.yaml|class names")
     about.unlink()
-    refused(folder, "does not say its class names")
+    refused(folder, "does not name its classes")
 
 
 def test_a_large_constant_is_claimed(folder: Path) -> None:

@@ -108,7 +108,7 @@ def test_images_of_another_form_are_refused(
 def test_broken_weights_are_an_error_not_an_empty_result() -> None:
     model = zoo.build_model("yolov5n", 3)
     model.get_parameter("model.0.conv.weight").data[0] = torch.nan
-    with pytest.raises(RobustBenchError, match="broken puts out NaN"):
+    with pytest.raises(RobustBenchError, match="broken outputs NaN"):
         UltralyticsDetector(model, "broken", SMALL)
 
 

@@ -159,8 +159,8 @@ def reliability(analysis: RunAnalysis) -> FigureResult:
         )
     caption = (
         f"Precision against mean confidence in ten bins, of the boxes of at least the operating confidence"
-        f"{_pooled(analysis)}{_lines(bins)}; larger points hold more boxes. Above the diagonal a model is underconfident, "
-        "below it overconfident."
+        f"{_pooled(analysis)}{_lines(bins)}; larger points hold more boxes. Above the diagonal a model is "
+        "underconfident, below it overconfident."
     )
     gaps = (bins["confidence"] - bins["precision"]).abs() * bins["boxes"]
     errors = gaps.groupby(bins["model"], sort=False).sum() / bins.groupby("model", sort=False)["boxes"].sum()

@@ -70,10 +70,7 @@ def results(
         shown = [score_tables.metric_tables(metric)[0] for metric in _metrics(analysis)]
         shown += [one for one in [score_tables.ranking(analysis.metric_name)] if one]
         if every:
-            from robustbench_sgdm import report
-
-            shown += _by_corruption(analysis)
-            shown += [table for own in report.section_tables(analysis).values() for table in own]
+            shown += [*_by_corruption(analysis), *opened.report_tables()]
         text = tables.to_document(shown, form)
     if out is None:
         print_document(text)

@@ -33,7 +33,7 @@ check: $(VENV)/installed  ## ruff, mypy strict, import-linter, the English of th
 	$(BIN)/python tools/prose.py
 
 docs: $(VENV)/installed  ## the site, strictly: site/index.html; nothing is fetched
-	$(BIN)/python -m sphinx -q -W --keep-going -j auto -d build/docs docs site
+	$(NO_NETWORK) $(BIN)/python -m sphinx -q -W --keep-going -j auto -d build/docs docs site
 	@echo site/index.html
 
 bench: $(VENV)/installed  ## measure speed, as ratios within one run

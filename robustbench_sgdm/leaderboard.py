@@ -172,7 +172,8 @@ def write_leaderboard(
 
     Args:
         paths: run directories, or folders of such.
-        out: the folder; files of an earlier leaderboard in it are replaced.
+        out: the folder; files of an earlier leaderboard in it are replaced. If it holds another site, such as a
+            documentation, the leaderboard becomes its part `leaderboard/`.
         resamples: of the images, behind every interval; statistics that are not cached yet are computed.
         progress: called with the number of runs read.
 
@@ -181,12 +182,9 @@ def write_leaderboard(
 
     Raises:
         DataError: no run can be read.
-        UsageError: `out` holds another site.
+        UsageError: `out` holds another site, and so does `leaderboard/` in it.
     """
-    if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
-        raise UsageError(
-            f"--out {out} holds another site: it has an index.html of its own; name a new folder"
-        )
+    out = _own_folder(out)
     chosen = _run_directories(paths)
     groups: dict[tuple[Any, ...], Group] = {}
     reasons: list[str] = []
@@ -220,6 +218,16 @@ def write_leaderboard(
     files.write_text("leaderboard.csv", escaping.csv(_frame(shown)))
     files.write_text("index.html", _page(shown, unread))
     return out / "index.html", reasons
+
+
+def _own_folder(out: Path) -> Path:
+    """The folder itself, or `leaderboard/` in it where it has an index.html of its own."""
+    inside = out / "leaderboard"
+    for folder in (out, inside):
+        is_other = (folder / "index.html").exists() and not (folder / "leaderboard.csv").exists()
+        if not is_other and not (folder is inside and inside.is_symlink()):
+            return folder
+    raise UsageError(f"--out {out} holds another site, and so does {inside}; name a new folder")
 
 
 def _run_directories(paths: Sequence[Path]) -> list[Path]:

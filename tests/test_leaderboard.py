@@ -22,6 +22,7 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError, UnsafeFileError, UsageError
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import Run
+from tests.support.doc_pages import documented_columns
 from tests.support.synthetic_runs import make_run, rewrite, write_samples
 
 LEVELS = {"gaussian_noise": [1, 3], "fog": [3]}
@@ -75,6 +76,7 @@ def test_comparable_runs_are_ranked_together_and_others_apart(
     own = joined[(joined["statistic"] == "mPC") & (joined["baseline"] == "")]
     first = own[own["over"] == own["over"].iloc[0]].set_index("model")
     rows = pd.read_csv(tmp_path / "site/leaderboard.csv").query("group == 1").set_index("model")
+    assert documented_columns("leaderboard.csv") == {"": {"group", "model", *rows.columns}}
     for model, name in (("b", "b"), ("c", "c"), ("a", "a@one")):
         for column, key in (("mPC", "estimate"), ("mPC_low", "low"), ("mPC_high", "high")):
             assert rows.loc[model, column] == pytest.approx(first.loc[name, key], abs=1e-9)
@@ -134,9 +136,21 @@ def test_a_network_that_no_table_takes_hides_no_other(runs: list[Run]) -> None:
 
 
 def test_another_site_is_not_overwritten(runs: list[Run], tmp_path: Path) -> None:
+    """It gets the leaderboard as a part of it, unless that place is taken too."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("documentation")
-    with pytest.raises(UsageError, match="holds another site"):
+    for _ in range(2):
+        page, _ = rb.write_leaderboard([runs[0].path], tmp_path / "site")
+        assert page == tmp_path / "site/leaderboard/index.html" and page.is_file()
+    assert [path.name for path in (tmp_path / "site").glob("*.*")] == ["index.html"]
+    assert (tmp_path / "site/index.html").read_text() == "documentation"
+    (tmp_path / "site/leaderboard/leaderboard.csv").unlink()
+    with pytest.raises(UsageError, match=r"holds another site, and so does .*; name a new folder"):
+        rb.write_leaderboard([runs[0].path], tmp_path / "site")
+    shutil.move(tmp_path / "site/leaderboard", tmp_path / "outside")
+    (tmp_path / "outside/index.html").unlink()
+    (tmp_path / "site/leaderboard").symlink_to(tmp_path / "outside")
+    with pytest.raises(UsageError, match="name a new folder"):
         rb.write_leaderboard([runs[0].path], tmp_path / "site")
 
 

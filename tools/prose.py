@@ -1,13 +1,15 @@
-"""Checks the English of the documentation: short sentences, plain words. `make check` runs it.
+"""Checks the English of the documentation and of the program: short sentences, plain words. `make check` runs it.
 
-    python tools/prose.py [PAGE ...]
+    python tools/prose.py [FILE ...]
 
-Prints `page:line: what is wrong` and ends with 1 if anything is. Code, tables and headings are left out.
+Prints `file:line: what is wrong` and ends with 1 if anything is. Code and headings of pages are left out. Of Python
+files the texts that users see are held to the word list alone: messages, labels, hints, and the help of commands.
 """
 
+import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ WORDS: Mapping[str, str] = {
     r"(?:lie|lies|lay) beside": "is next to",
     r"anew": "again",
     r"whither|whence|thereof|therein|hereby|wherein": "plain words",
-    r"is no (?:folder|file|directory)": "is not a file",
+    r"(?<!there )is no (?:folder|file|directory)": "is not a file",
     r"goes on where": "resumes",
     r"cannot be told": "is unknown",
     r"what is (?:damaged|broken) is refused": "damaged files are rejected",
@@ -47,6 +49,13 @@ def pages() -> list[Path]:
     return [*sorted(ROOT.glob("*.md")), *own]
 
 
+def sources() -> list[Path]:
+    """Every file of the program with texts that users see."""
+    folders = ("robustbench_sgdm", "app", "corruptions")
+    templates = (ROOT / "reports").rglob("*.j2")
+    return sorted([*(path for one in folders for path in (ROOT / one).rglob("*.py")), *templates])
+
+
 def findings(text: str) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) of a page.
 
@@ -55,29 +64,82 @@ def findings(text: str) -> Iterator[tuple[int, str]]:
     """
     lengths = []
     for line, paragraph in paragraphs(text):
-        for pattern, better in WORDS.items():
-            if found := re.search(rf"(?<![\w-]){pattern}(?![\w-])", paragraph, re.IGNORECASE):
-                yield line, f"{found[0].strip()!r}: write {better}"
-        for sentence in sentences(paragraph):
-            words = len(re.findall(r"[^\s–-]*\w[^\s]*", sentence))
-            lengths.append(words)
-            if words > MAX_WORDS:
-                yield line, f"{words} words, at most {MAX_WORDS}: {sentence[:60]}..."
+        yield from _wrong_words(line, paragraph)
+        counts = [(_count(sentence), sentence) for sentence in sentences(paragraph)]
+        lengths += [count for count, _ in counts]
+        yield from _long_sentences(line, counts)
+    for line, cell in cells(text):  # which are short, and would lower the mean
+        yield from _wrong_words(line, cell)
+        yield from _long_sentences(line, [(_count(sentence), sentence) for sentence in sentences(cell)])
     if lengths and (mean := sum(lengths) / len(lengths)) > MAX_MEAN:
         yield 1, f"{mean:.1f} words a sentence on the whole page, at most {MAX_MEAN:g}"
 
 
+def _wrong_words(line: int, text: str) -> Iterator[tuple[int, str]]:
+    for pattern, better in WORDS.items():
+        if found := re.search(rf"(?<![\w-]){pattern}(?![\w-])", text, re.IGNORECASE):
+            yield line, f"{found[0].strip()!r}: write {better}"
+
+
+def _long_sentences(line: int, counts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    for count, sentence in counts:
+        if count > MAX_WORDS:
+            yield line, f"{count} words, at most {MAX_WORDS}: {sentence[:60]}..."
+
+
+def _count(sentence: str) -> int:
+    return len(re.findall(r"[^\s–-]*\w[^\s]*", sentence))
+
+
+def source_findings(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) of the texts in a Python file or a template."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        texts = literals(
+            ast.parse(text), is_shown=path.is_relative_to(ROOT / "app") or path.parent.name == "cli"
+        )
+    else:
+        texts = enumerate(text.splitlines(), 1)
+    for line, one in texts:
+        yield from _wrong_words(line, _plain(one))
+
+
+def literals(tree: ast.AST, *, is_shown: bool) -> Iterator[tuple[int, str]]:
+    """(line, text) of the strings of a module, f-strings as one; without docstrings unless these are shown as help."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and not is_shown:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+        elif isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "code" for part in node.values]
+            yield node.lineno, "".join(map(str, parts))
+            node = ast.Tuple([part for part in node.values if isinstance(part, ast.FormattedValue)])
+        yield from literals(node, is_shown=is_shown)
+
+
+def cells(text: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every cell of a table, without markup."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("|"):
+            for cell in re.split(r"(?<!\\)\|", line)[1:-1]:
+                yield number, _plain(cell.strip())
+
+
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of every paragraph and list item, without markup."""
+    """(line, text) of every paragraph, list item and definition of the glossary, without markup."""
     held: list[str] = []
-    start, is_code = 0, False
+    start, fence = 0, ""
     for number, line in enumerate([*text.splitlines(), ""], 1):
         is_fence = re.match(r"\s*(?:```|:::)", line)
-        is_code ^= bool(is_fence)
+        if is_fence:
+            fence = "" if fence else line
         item = re.match(r"\s*(?:[*-]|\d+\.) +", line)
+        is_glossary = "{glossary}" in fence
         other = (
             is_fence
-            or is_code
+            or (fence and not is_glossary)
+            or (is_glossary and not line.startswith(" "))  # a term
             or not line.strip()
             or re.match(r"#|\||<!--|!\[|\(.+\)=$| {4}(?!.*\w\.$)", line)
         )
@@ -108,9 +170,10 @@ def _plain(text: str) -> str:
 def main(names: list[str]) -> int:
     """Check pages; gives the exit code."""
     count = 0
-    for page in map(Path, names) if names else pages():
-        for line, wrong in findings(page.read_text("utf-8")):
-            print(f"{page.relative_to(ROOT) if page.is_relative_to(ROOT) else page}:{line}: {wrong}")
+    for path in map(Path, names) if names else [*pages(), *sources()]:
+        wrong = findings(path.read_text("utf-8")) if path.suffix == ".md" else source_findings(path)
+        for line, what in wrong:
+            print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}: {what}")
             count += 1
     return min(count, 1)
 

@@ -5,7 +5,7 @@ python tools/results.py runs/robustness/results             # docs/data/results.
 python tools/results.py                                     # the tables alone, from the csv
 
 robustbench run --model yolov8n-sgdm --noise gaussian,motion_blur,fog,ringing --fraction 0.25 --name pictures
-python tools/results.py --pictures runs/robustness/pictures # differences.png and dashboard.jpg; needs Chromium
+python tools/results.py --pictures runs/robustness/pictures # of the dashboard, the report and the map; needs Chromium
 """
 
 import argparse
@@ -155,7 +155,7 @@ def draw(run: rb.Run) -> None:
 
 
 def take_pictures(run: rb.Run) -> None:
-    """Draw the map of differences, and take a picture of the dashboard that shows the run."""
+    """Draw the map of differences, and take pictures of the run's report and of the dashboard that shows it."""
     from playwright.sync_api import sync_playwright
 
     run.figure("differences").save(IMAGES / "differences.png")
@@ -164,6 +164,13 @@ def take_pictures(run: rb.Run) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*serving.FLAGS])
         page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
         page.set_default_timeout(120_000)
+        page.goto((run.path / "report.html").resolve().as_uri())
+        page.screenshot(path=IMAGES / "report.jpg", type="jpeg", quality=80)
+        page.goto(f"{address}/overview?run={run.path.name}")
+        page.get_by_role("button", name="Show the images").click()
+        page.locator(".tile image[href]").nth(3).wait_for()
+        page.wait_for_timeout(2000)  # until they are drawn
+        page.screenshot(path=IMAGES / "overview.jpg", type="jpeg", quality=80)
         page.goto(f"{address}/{VIEW}&run={run.path.name}")
         page.get_by_role("button", name="Show the images").click()
         page.locator(".thumb img").last.wait_for()

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
@@ -64,11 +64,14 @@ def _show_form() -> None:
                 help="Also combinations, such as `fog+gaussian_noise` or `fog@2+gaussian_noise@4`, and a strength in "
                 "its own unit, such as `gaussian_noise[sigma=0.15]`.",
             )
-            severities = st.text_input("Severities", "0-5", help="Ranges and numbers from 0 (clean) to 5.")
+            severities = st.text_input(
+                "Severities", "0-5", help=f"{glossary.define('severity')} Ranges and numbers."
+            )
             baseline = st.selectbox(
                 "Baseline",
                 ["", *models],
                 format_func=lambda name: escape_control_chars(name) or "each variant's own, else the first",
+                help=glossary.define("baseline"),
             )
         with second:
             data = st.selectbox(
@@ -86,7 +89,9 @@ def _show_form() -> None:
                 help="A file for every model, one each in order, or NAME=FILE.",
             )
             fraction = st.slider("Share of the images", 0.02, 1.0, 0.25, 0.01)
-            name = st.text_input("Name of the run directory", "from-dashboard")
+            name = st.text_input(
+                "Name of the run directory", "from-dashboard", help=glossary.define("run directory")
+            )
         with st.expander("More settings"):
             more = _more_settings()
         form = RunForm(models, noise, severities, str(data), given, baseline, fraction=fraction, **more)
@@ -133,8 +138,23 @@ def _more_settings() -> dict[str, Any]:
         )
         seed = st.number_input("Seed", 0, 2**31 - 1, default.seed)
     with columns[1]:
-        conf = st.number_input("Lowest confidence", 0.0, 1.0, default.conf, 0.001, format="%.3f")
-        iou = st.number_input("IoU of NMS", 0.0, 1.0, default.iou, 0.05)
+        conf = st.number_input(
+            "Confidence threshold",
+            0.0,
+            1.0,
+            default.conf,
+            0.001,
+            format="%.3f",
+            help=glossary.define("confidence threshold"),
+        )
+        iou = st.number_input(
+            "IoU of NMS",
+            0.0,
+            1.0,
+            default.iou,
+            0.05,
+            help=glossary.define("NMS"),
+        )
         max_det = st.number_input("Maximum boxes per image", 1, 10_000, default.max_det)
         runtime = st.selectbox("Runtime of checkpoints", ["pytorch", "auto", "onnx", "openvino", "tensorrt"])
     with columns[2]:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_sgdm.core.arguments import check_arguments
+from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.figures.style import check_suffix, save_figure
 
 
@@ -42,5 +43,6 @@ class FigureResult:
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
+        fonts.keep_needed_families(self.figure)
         self.figure.savefig(buffer, format="png")
         return buffer.getvalue()

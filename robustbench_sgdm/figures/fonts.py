@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
@@ -50,6 +53,24 @@ class Face(NamedTuple):
 def families() -> list[str]:
     """The families that matplotlib tries in turn for each character."""
     return list(_fonts())
+
+
+def keep_needed_families(figure: Figure) -> None:
+    """Let each text of a figure try only the families that the figure needs.
+
+    The glyphs stay the same. matplotlib looks every family up again for every text: half of the time of a figure.
+    """
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    formatters = [axis.get_major_formatter() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    labels = [str(label) for one in formatters if isinstance(one, FixedFormatter) for label in one.seq]
+    wanted = {ord(c) for c in "".join([*labels, *(text.get_text() for text in texts)])}
+    needed: list[str] = []
+    for family, (_, characters) in _fonts().items():
+        if not needed or wanted & characters:
+            needed.append(family)
+            wanted -= characters
+    for text in texts:
+        text.set_fontfamily(needed)
 
 
 def make_legible(text: str, keep: str = "") -> str:

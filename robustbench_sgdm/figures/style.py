@@ -181,6 +181,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         UsageError: another ending.
     """
     kind = check_suffix(path)
+    fonts.keep_needed_families(figure)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path", "pdf.fonttype": 42}):
         atomic_io.write(path, lambda file: figure.savefig(file, format=kind, metadata=_METADATA[kind]))
 
@@ -193,6 +194,7 @@ def encode_svg(figure: Figure, *, photographs: bool = False) -> str:
         photographs: store its images as JPEG; as PNG they would be several times as large.
     """
     buffer = io.StringIO()
+    fonts.keep_needed_families(figure)
     with mpl.rc_context({"svg.hashsalt": "robustbench", "svg.fonttype": "path"}):
         dpi = PHOTO_DPI if photographs else "figure"
         figure.savefig(buffer, format="svg", dpi=dpi, metadata=_METADATA["svg"])
@@ -211,6 +213,7 @@ def _png_to_jpeg(match: re.Match[str]) -> str:
 
 def encode_jpeg(figure: Figure) -> bytes:
     """A figure of photographs as JPEG, for PDF: there the images of an SVG would be stored uncompressed."""
+    fonts.keep_needed_families(figure)
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(PHOTO_DPI)
     canvas.draw()

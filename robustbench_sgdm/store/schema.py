@@ -505,7 +505,7 @@ class Recipe(Record):
     """
 
     numbers = (None, SCHEMA)
-    remedy = "give another --name to start anew"
+    remedy = "give another --name to start again"
 
     versions: dict[Text, Text]
 

@@ -82,6 +82,8 @@ class PixelManifest(Record):
     def _counts_agree(self) -> "PixelManifest":
         if len(set(self.images)) < len(self.images):
             raise ValueError("images must be there once each")
+        if len({(cell.corruption, cell.severity) for cell in self.cells}) < len(self.cells):
+            raise ValueError("cells must be there once each")
         for hashes in (self.clean, *(cell.sha256 for cell in self.cells)):
             if len(hashes) != len(self.images):
                 raise ValueError(
@@ -168,7 +170,7 @@ class Verification:
 def verify_manifest(
     path: Path, dataset: Dataset, registry: CorruptionRegistry, progress: Progress = no_progress
 ) -> Verification:
-    """Corrupt the images of a manifest anew and compare.
+    """Corrupt the images of a manifest again and compare.
 
     Raises:
         DataError: the file is no manifest, or is of other images or another version of a corruption.

@@ -1,6 +1,7 @@
 """What the dashboard tells of two or more models is what the run's intervals and verdicts tell."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
+from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.dashboard import widgets
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import (
@@ -22,6 +24,7 @@ from robustbench_sgdm.tables import (
     starred,
     verdicts,
 )
+from tests.support.synthetic_runs import rewrite
 
 RUNS = ("two", "three", "variants", "seeds")
 
@@ -43,10 +46,53 @@ def headings(test: AppTest) -> list[str]:
 
 
 def map_of(test: AppTest) -> pd.DataFrame:
-    """The rows of the map of differences."""
+    """The rows of the map of differences, or of classes."""
     chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)
     (part,) = chart.proto.datasets
     return convert_arrow_bytes_to_pandas_df(part.data.data)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_classes_of_every_kind_of_run(view_of: Callable[..., AppTest], comparisons: Path, name: str) -> None:
+    """The page offers every network and pair, and its map says what the intervals of classes say."""
+    run = Run.open(comparisons / name)
+    table = robustness.class_intervals(robustness.bootstrap_intervals(run))
+    shown = view_of("classes", name)
+    pairs = [f"{model} − {baseline}" for baseline, model in run.baseline_pairs]
+    assert shown.selectbox(key="classes_of").options == [*run.groups, *pairs]
+    baseline, model = run.baseline_pairs[-1]
+    cells = map_of(view_of("classes", name, classes_of=pairs[-1], at="3")).set_index(["class", "corruption"])
+    rows = table[
+        (table["baseline"] == baseline) & (table["model"] == model) & (table["statistic"] == "score")
+    ]
+    rows = rows[(rows["severity"] == 3) | (rows["corruption"] == CLEAN)].set_index(["class", "corruption"])
+    texts = [
+        starred(format_number(row["estimate"], signed=True), row["significant"]) for _, row in rows.iterrows()
+    ]
+    assert cells["text"].to_dict() == dict(zip(rows.index, texts, strict=True)) and len(texts) > 8
+    assert cells["p"].to_dict() == {key: format_p_value(p) for key, p in rows["p_holm"].items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("two", ["a", "b"]),
+        ("three", ["a", "b"]),
+        ("variants", ["n", "n-sgdm"]),
+        ("seeds", ["n-seed0", "m-seed0"]),
+    ],
+)
+def test_live_begins_with_the_first_pair_of_every_kind_of_run(
+    view: Callable[..., AppTest], comparisons: Path, tmp_path: Path, name: str, first: list[str]
+) -> None:
+    run = Run.open(shutil.copytree(comparisons / name, tmp_path / name))
+    (tmp_path / "weights.pt").write_bytes(b"never read without a click")
+    weights = {"weights": str(tmp_path / "weights.pt")}
+    rewrite(run, models=dict.fromkeys(run.manifest.models, weights))
+    shown = view("live", "--", run.path)
+    assert not shown.exception and not shown.error
+    models = shown.multiselect(key="live_models")
+    assert models.value == first and models.options == list(run.manifest.models)
 
 
 def told(run: Run, metric: str = "AP") -> Any:

@@ -14,7 +14,9 @@ from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import gate, report, robustness, tables
+from robustbench_sgdm.dashboard import widgets
 from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.leaderboard import write_leaderboard
 from robustbench_sgdm.store import Run
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
@@ -66,9 +68,56 @@ def _of(frame: pd.DataFrame) -> Marked:
     return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
 
 
-def test_all_mark_the_same_cells(
+@pytest.mark.parametrize(("metric", "size"), [("AP50", ""), ("AP_S", "small")])
+def test_other_metrics_mark_the_same_cells(
+    run: Run, command: Callable[..., str], view: Callable[..., AppTest], metric: str, size: str
+) -> None:
+    wanted = expected(run, metric)
+    assert len(wanted) > 0
+    path = str(run.path)
+    assert in_terminal(command("compare", path, "--metric", metric, "--all"), run, metric) == wanted
+    assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
+    assert in_gate(command, path, metric) == {w for w in wanted if drops(run, metric, w)}
+    assert in_dashboard(run, metric, view) == wanted
+    if size:  # Overview has the data set's own metric and those of sizes
+        assert in_overview(run, view, size=size) == wanted
+
+
+def test_means_and_ranks_are_the_same_everywhere(
     run: Run, command: Callable[..., str], view: Callable[..., AppTest], tmp_path: Path
 ) -> None:
+    path, over = str(run.path), next(iter(robustness.corruption_sets(run)))
+    said = command("compare", path, "--metric", "AP", "--format", "json")
+    rows = pd.DataFrame(json.loads(said[said.index("[") : said.rindex("]") + 1]))
+    rows = rows[(rows["statistic"] == "mPC") & (rows["over"] == over.name)].set_index(["baseline", "model"])
+    said = command("results", path, "--format", "json")
+    record = json.loads(said[said.index("{") : said.rindex("}") + 1])["metrics"][0]
+    assert record["metric"] == "AP" and [tuple(cell) for cell in record["over"]] == list(over.cells)
+    for one in record["differences"]:
+        for key, value in one["mPC"].items():
+            assert rows.loc[one["baseline"], one["model"]][key] == pytest.approx(value, abs=1e-9), key
+    write_leaderboard([run.path], tmp_path / "site")
+    board = pd.read_csv(tmp_path / "site/leaderboard.csv").set_index("model")
+    overview = view("overview", "--", run.path).dataframe[0].value.set_index("model")
+    assert (
+        set(board.index)
+        == set(overview.index)
+        == {one["model"] for one in record["models"]}
+        == set(run.groups)
+    )
+    for one in record["models"]:
+        row, own, mean = rows.loc["", one["model"]], board.loc[one["model"]], one["mPC"]
+        for key, column in (("estimate", "mPC"), ("low", "mPC_low"), ("high", "mPC_high")):
+            assert row[key] == pytest.approx(mean[key], abs=1e-9) == pytest.approx(own[column], abs=1e-9)
+        # Not the mean itself, which the page takes from the cells' scores: here they are not those of the samples.
+        assert overview["mPC 95 %"][one["model"]] == widgets.format_interval(mean["low"], mean["high"])
+        if "place" in one:
+            assert [one[key] for key in ("place", "first", "last")] == own[
+                ["place", "first", "last"]
+            ].tolist()
+
+
+def test_all_mark_the_same_cells(run: Run, command: Callable[..., str], view: Callable[..., AppTest]) -> None:
     metric = "AP"
     wanted = expected(run, metric)
     cells = sum(c.corruption != "clean" for c in run.cells)
@@ -77,13 +126,18 @@ def test_all_mark_the_same_cells(
     printed = command("compare", path, "--metric", metric, "--all")
     assert in_terminal(printed, run, metric) == wanted
     assert in_json(command("compare", path, "--metric", metric, "--format", "json")) == wanted
-    assert in_gate(command, path, metric, tmp_path) == {w for w in wanted if drops(run, metric, w)}
+    assert in_gate(command, path, metric) == {w for w in wanted if drops(run, metric, w)}
     analysis = RunAnalysis(run)
     report.write_report(analysis)
     assert in_report((run.path / "report.html").read_text(), run, metric) == wanted
     drawn = pd.read_csv(run.path / "figures" / "differences.csv")
     assert _of(drawn[drawn["significant"]]) == wanted
     assert in_dashboard(run, metric, view) == wanted
+    assert in_overview(run, view) == wanted
+    if len(run.baseline_pairs) == 1:  # of several pairs it has the means of corruptions
+        small = pd.read_csv(run.path / "figures" / "compact-map.csv").rename(columns={"column": "severity"})
+        (baseline, model) = run.baseline_pairs[0]
+        assert _of(small[small["significant"]].assign(baseline=baseline, model=model)) == wanted
     for verdict in analysis.verdicts:
         assert verdict.headline in printed and verdict.headline in plain(
             (run.path / "report.html").read_text()
@@ -111,7 +165,7 @@ def in_json(text: str) -> Marked:
     return _of(frame[frame["corruption"] != "clean"])
 
 
-def in_gate(command: Callable[..., str], path: str, metric: str, folder: Path) -> Marked:
+def in_gate(command: Callable[..., str], path: str, metric: str) -> Marked:
     broken = command("compare", path, "--max-drop", f"{metric}=0", code=gate.EXIT_CODE)
     form = rf"failed: (\S+) against (\S+), {metric} under (.+) at (\S+):"
     return {(b, m, name, float(s)) for m, b, name, s in re.findall(form, broken) if name != "clean"}
@@ -153,13 +207,25 @@ def plain(text: str) -> str:
 
 
 def in_dashboard(run: Run, metric: str, view: Callable[..., AppTest]) -> Marked:
+    return _in_maps(run, lambda pair: view("curves", "--", run.path, metric=metric, pair=pair))
+
+
+def in_overview(run: Run, view: Callable[..., AppTest], **address: str) -> Marked:
+    return _in_maps(run, lambda pair: view("overview", "--", run.path, pair=pair, **address))
+
+
+def _in_maps(run: Run, open_page: Callable[[str], AppTest]) -> Marked:
+    """What the maps of differences star, a page for each pair."""
     marked: Marked = set()
     for baseline, model in run.baseline_pairs:
-        test = view("curves", "--", run.path, metric=metric, pair=f"{model} − {baseline}")
+        test = open_page(f"{model} − {baseline}")
         assert not test.exception
-        chart = next(c for c in test.get("vega_lite_chart") if "gradientLength" in c.proto.spec)
-        (part,) = chart.proto.datasets
-        frame = convert_arrow_bytes_to_pandas_df(part.data.data)
+        frames = [
+            convert_arrow_bytes_to_pandas_df(part.data.data)
+            for chart in test.get("vega_lite_chart")
+            for part in chart.proto.datasets
+        ]
+        (frame,) = [one for one in frames if {"corruption", "severity", "text", "strong"} <= set(one)]
         stars = frame[frame["text"].str.endswith("*") & (frame["corruption"] != "clean")]
         marked |= _of(stars.assign(baseline=baseline, model=model))
     return marked

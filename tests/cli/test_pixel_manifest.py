@@ -94,6 +94,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "must have a sha256 for each of 3 images, not 2",
     ),
     "an image twice": (lambda m: m.update(images=[1, 1, 2]), "images must be there once each"),
+    "a cell twice": (lambda m: m["cells"].append(m["cells"][0]), "cells must be there once each"),
     "short hashes": (lambda m: m.update(clean=["ab"] * 3), "clean[0] is 'ab', must be a sha256"),
     "no images": (lambda m: m.update(images=[], clean=[]), "images"),
     "no cells": (lambda m: m.update(cells=[]), "cells"),

@@ -8,6 +8,10 @@ from robustbench_sgdm.core import glossary
 from robustbench_sgdm.report import build
 from tests.support.doc_pages import DOCS, ROOT
 
+SETTINGS = {
+    f"st.{name}" for name in ("selectbox", "multiselect", "text_input", "number_input", "slider", "checkbox")
+}
+
 
 def test_every_term_is_defined_in_order_and_in_sentences() -> None:
     terms = glossary.terms()
@@ -45,6 +49,22 @@ def test_columns_of_the_leaderboard_are_explained_by_the_glossary() -> None:
     assert len(hints) > 6
     for hint in hints:
         assert isinstance(hint, ast.Call) and ast.unparse(hint.func) == "glossary.define"
+
+
+def test_settings_of_the_run_form_are_explained_by_the_glossary() -> None:
+    """In the code: where a label has a term of the glossary in it, the hint is that term's definition."""
+    explained = []
+    for call in ast.walk(_tree(ROOT / "app/views/run.py")):
+        if not isinstance(call, ast.Call) or not call.args or ast.unparse(call.func) not in SETTINGS:
+            continue
+        label = call.args[0].value if isinstance(call.args[0], ast.Constant) else ""
+        if named := [
+            term for term in glossary.terms() if re.search(rf"\b{re.escape(term)}\b", str(label), re.I)
+        ]:
+            hint = "".join(ast.unparse(word.value) for word in call.keywords if word.arg == "help")
+            assert any(f"glossary.define({term!r})" in hint for term in named), label
+            explained.append(label)
+    assert len(explained) >= 4
 
 
 def test_every_term_that_the_code_asks_for_is_there() -> None:

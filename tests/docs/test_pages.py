@@ -90,7 +90,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
     own = [
         line
         for line in text.splitlines()
-        if not line.startswith(("python ", "pip ", "ray ", "sbatch ", "benchmarks/"))
+        if not line.startswith(("python ", "pip ", "uvx ", "ray ", "sbatch ", "benchmarks/"))
     ]
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", "\n".join(own))) <= known | others
 
@@ -144,6 +144,8 @@ def test_readme_fits_on_a_screen_and_begins_with_the_two_commands() -> None:
     lines = (ROOT / "README.md").read_text("utf-8").splitlines()
     assert len(lines) <= 90
     assert lines[2].split()[:2] == ["make", "run"] and lines[3].split()[:2] == ["make", "test"]
+    shown = re.findall(r"!\[[^\]]{20,}\]\((docs/images/[\w.]+)\)", "\n".join(lines))
+    assert len(set(shown)) == len(shown) == 1 + 4  # the first, and what one gets
 
 
 def test_the_reference_has_every_command_and_option() -> None:

@@ -60,6 +60,29 @@ def test_containers_have_a_supported_python_and_install_by_the_makefile() -> Non
     )
 
 
+def test_continuous_integration_skips_nothing_that_it_can_run() -> None:
+    """The browser is required, the oldest Ultralytics is there, the site is built in a minute and looked at."""
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    lines = script.splitlines()
+    order = (
+        "ROBUSTBENCH_BROWSER=required",
+        "ROBUSTBENCH_ULTRALYTICS=",
+        "make test",
+        "timeout 60 make docs",
+        "check_site.py",
+    )
+    places = [next(i for i, line in enumerate(lines) if part in line) for part in order]
+    assert places == sorted(places)
+    oldest = subprocess.run(
+        ["bash", "-c", f"{next(line for line in lines if line.startswith('oldest='))}; echo $oldest"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", oldest.stdout)
+
+
 def test_the_changelog_is_in_the_form_that_its_head_names() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     headings = re.findall(r"^#+ .+$", text, re.MULTILINE)

@@ -69,6 +69,12 @@ def dataset_yamls(root: Path) -> Target:
     return readers.folder(root / "data") / "data.yaml", seeds, readers.use_dataset
 
 
+def pixel_manifests(root: Path) -> Target:
+    """What `robustbench corrupt --verify` reads."""
+    folder = readers.folder(root / "data")
+    return folder / "pixels.json", [readers.pixel_manifest(folder)], readers.use_pixel_manifest
+
+
 def predictions(root: Path) -> Target:
     """COCO results."""
     return (
@@ -125,6 +131,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     for made in (
         dataset_jsons,
         dataset_yamls,
+        pixel_manifests,
         predictions,
         pickled_predictions,
         pictures,

@@ -50,6 +50,7 @@ class Bound:
 
 BOUNDS = {
     "data sets, predictions": Bound(1200, 30),
+    "pixel manifests": Bound(500, 30),
     "pictures": Bound(1500, 30),
     "model YAMLs, weights": Bound(2500, 30),
     "models of other libraries": Bound(1000, 30),

@@ -16,6 +16,7 @@ from robustbench_sgdm import api, datasets, robustness, tables
 from robustbench_sgdm.cli import lists, results
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
+from robustbench_sgdm.corruption import load_corruptions
 from robustbench_sgdm.datasets import Image, image_decoding
 from robustbench_sgdm.datasets.export import to_yolo
 from robustbench_sgdm.detectors import load_library_model
@@ -28,6 +29,7 @@ from robustbench_sgdm.scoring import Scorer, coco_rows, read_predictions
 from robustbench_sgdm.store import Run, join_runs
 from robustbench_sgdm.sweep import external_predictions
 from robustbench_sgdm.sweep.metadata import dataset_info, ground_truth
+from robustbench_sgdm.sweep.pixel_manifest import verify_manifest, write_manifest
 from tests.support import synthetic_runs
 
 adapters: Any = resources.import_file(resources.root() / "tests/detectors/adapters/conftest.py")
@@ -182,6 +184,20 @@ def use_predictions(path: Path) -> None:
     """As `score` does, of the data set beside the file."""
     data = datasets.load_dataset(str(path.parent / "sound.json"))
     Scorer(data).score([coco_rows(read_predictions(path, data))])
+
+
+def pixel_manifest(root: Path) -> bytes:
+    """Hashes of the data set's images under two corruptions."""
+    registry, dataset = load_corruptions(), datasets.load_dataset(str(root / "sound.json"))
+    versions = [(registry.get(name), severity) for name in ("fog", "gaussian_noise") for severity in (1, 3)]
+    write_manifest(root / "out/pixels.json", dataset, versions, seed=0, engine="torch")
+    return (root / "out/pixels.json").read_bytes()
+
+
+def use_pixel_manifest(path: Path) -> None:
+    """As `corrupt --verify` does, with the data set beside the file."""
+    dataset = datasets.load_dataset(str(path.parent / "sound.json"))
+    verify_manifest(path, dataset, load_corruptions()).check()
 
 
 def use_nested(path: Path) -> None:

@@ -73,6 +73,19 @@ def test_dataset_yamls(root: Path) -> None:
     harness.fuzz("dataset YAMLs", root, damage, readers.use_dataset, DATA)
 
 
+def test_pixel_manifests(root: Path) -> None:
+    sound = json.loads(readers.pixel_manifest(root))
+    (root / "pixels.json").write_text(json.dumps(sound))
+    readers.use_pixel_manifest(root / "pixels.json")
+    harness.fuzz(
+        "pixel manifests",
+        root,
+        lambda rng: written(root / "pixels.json", sound, rng),
+        readers.use_pixel_manifest,
+        harness.BOUNDS["pixel manifests"],
+    )
+
+
 def test_predictions(root: Path) -> None:
     uses = {
         "nested.json": (readers.NESTED, readers.use_nested),

@@ -15,6 +15,7 @@ harness: Any = resources.import_file(Path(__file__).with_name("harness.py"))
 TARGETS = [
     "dataset_jsons",
     "dataset_yamls",
+    "pixel_manifests",
     "predictions",
     "pickled_predictions",
     "pictures",

@@ -199,6 +199,9 @@ def test_commands(tmp_path: Path, sound: Path, outside: Path) -> None:
     assert tried["done"] and tried["refused"]
 
 
+PAGES = sorted(path.stem for path in (resources.root() / "app/views").glob("*.py"))
+
+
 def page(name: str) -> None:
     from robustbench_sgdm.core import resources
     from robustbench_sgdm.dashboard import pages, run_data, sources
@@ -212,12 +215,12 @@ def page(name: str) -> None:
 def test_pages(tmp_path: Path, sound: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(outside)
     rng, main = random.Random(1 if not harness.COUNT else None), sys.modules["__main__"]
-    for number in range(2 * COUNT):
+    for number in range(max(2 * COUNT, len(PAGES))):
         root = tmp_path / f"{number}"
         shutil.copytree(sound, root / "r")
         planted = plant(root / "r", outside, rng)
         monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(root), "--training", str(root)])
-        name = ("overview", "images", "curves", "run", "training")[number % 5]
+        name = PAGES[number % len(PAGES)]
         test = AppTest.from_function(page, default_timeout=120, args=(name,)).run()
         sys.modules["__main__"] = main
         assert not test.exception, (name, planted, test.exception)

@@ -18,14 +18,15 @@ import pyarrow.parquet as pq
 import pypdf
 import pytest
 
-from robustbench_sgdm import cli, corruption, leaderboard, report, tables
+from robustbench_sgdm import api, cli, corruption, leaderboard, report, tables
 from robustbench_sgdm.core import glossary
+from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis
 from robustbench_sgdm.report.sections import make_sections
 from robustbench_sgdm.store import Run, runs
 from robustbench_sgdm.sweep import make_corrupted_images
-from tests.support.doc_pages import DOCS
+from tests.support.doc_pages import documented_columns
 from tests.support.synthetic_runs import changed
 
 MODEL = "base-sgdm[razor=0.25,a<b]"
@@ -539,19 +540,44 @@ def test_terms_are_explained_in_the_glossary_s_words(written: Run) -> None:
 
 
 def test_every_column_of_a_run_is_in_the_reference(written: Run) -> None:
-    """Of a run with every figure, as `report` leaves it."""
-    page = (DOCS / "reference/files.md").read_text("utf-8")
-    columns = {*runs.RESULTS, *runs.LATENCY, *runs.IMAGE_QUALITY}
-    columns |= set(RunAnalysis(written, resamples=200).intervals.columns)
-    of_names = {"class_AP.parquet", "measures.parquet"}  # a column for each class; those are metrics
-    stored = [path for path in written.path.rglob("*.parquet") if path.name not in of_names]
-    for path in stored:
-        columns |= set(pq.read_schema(path).names)
+    """Of a run with every figure, as `report` leaves it, section by section."""
+    for name, known in (
+        ("results.csv", runs.RESULTS),
+        ("latency.csv", runs.LATENCY),
+        ("image_quality.csv", runs.IMAGE_QUALITY),
+    ):
+        assert documented_columns(name) == {"": set(known)}
+    detections = next(written.path.rglob("detections.parquet"))
+    assert documented_columns("detections.parquet") == {"": set(pq.read_schema(detections).names)}
+    truth = documented_columns("ground_truth")
+    assert {path.name for path in (written.path / "ground_truth").glob("*.parquet")} == set(truth)
+    for name, columns in truth.items():
+        stored = set(pq.read_schema(written.path / "ground_truth" / name).names)
+        assert stored <= columns and columns - stored <= {"upright"}, name
+    statistics = documented_columns("statistics")
+    stored_files = [path for path in (written.path / "statistics").rglob("*.*") if path.is_file()]
+    assert len(stored_files) > 5
+    for path in stored_files:
+        name = re.sub(r"found-.*\.parquet", "found-CONFIDENCE.parquet", path.name)
+        assert name in statistics, name
+        if path.suffix == ".parquet" and name not in ("class_AP.parquet", "measures.parquet"):
+            columns = {c for c in pq.read_schema(path).names if c not in METRICS}
+            assert columns == statistics[name] - set(METRICS) - {"..."}, name
+
+
+def test_every_column_of_a_figure_is_in_the_reference(written: Run) -> None:
     drawn = sorted((written.path / "figures").glob("*.csv"))
+    assert len(drawn) > 14
+    figures = documented_columns("figures")
     for path in drawn:
-        columns |= set(pd.read_csv(path, nrows=0).columns)
-    assert (
-        len(stored) > 5
-        and len(drawn) > 14
-        and not [name for name in sorted(columns) if f"`{name}`" not in page]
+        own = figures.get(re.sub(r"-\d+\.csv$", "-N.csv", path.name), set())
+        columns = set(pd.read_csv(path, nrows=0).columns)
+        assert columns <= own | figures["every one"], path.name
+        assert own <= columns, path.name
+
+
+def test_every_column_of_a_comparison_is_in_the_reference(written: Run) -> None:
+    comparison = api.compare(
+        [api.Run.open(written.path)], metrics=["AP", "recall", "first-failure"], by_class=True, resamples=200
     )
+    assert documented_columns("compare --format csv") == {"": set(comparison.rows().columns)}

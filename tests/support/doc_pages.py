@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustbench_sgdm.core.constants import METRICS
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PARSED_ONLY = "<!-- parsed only: "
@@ -62,4 +64,27 @@ def words(command: str) -> list[str]:
         if set(word) <= set("|&;<>"):
             break
         found.append(word)
+    return found
+
+
+def documented_columns(heading: str) -> dict[str, set[str]]:
+    """The columns that `docs/reference/files.md` names under a heading, by file; under "" where it names no files.
+
+    Two names with dots between them stand for all of COCO's statistics from the one to the other.
+    """
+    text = (DOCS / "reference/files.md").read_text("utf-8")
+    section = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
+    lines = [
+        line for line in re.split(r"^#", section, flags=re.MULTILINE)[0].splitlines() if line.startswith("|")
+    ]
+    heads, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    found: dict[str, set[str]] = {}
+    file = ""
+    for row in rows:
+        cells = dict(zip(heads, row, strict=True))
+        file = cells.get("file", "").strip("`") or file
+        names = re.findall(r"`([^`]+)`", cells["column"])
+        if " ... " in cells["column"]:
+            names = list(METRICS[METRICS.index(names[0]) : METRICS.index(names[1]) + 1])
+        found.setdefault(file, set()).update(names)
     return found

@@ -39,6 +39,7 @@ from robustbench_sgdm.training import (
 )
 from robustbench_sgdm.training.comparison import read_comparison, run_name
 from robustbench_sgdm.training.trainer import ReproducibleTraining
+from tests.support.doc_pages import documented_columns
 
 MODELS = ("yolov8n", "yolov8n-sgdm")
 SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 4}
@@ -107,6 +108,15 @@ def test_a_run_leaves_ultralytics_files_and_ours(watched: Watched, arm: int) -> 
     }
     beside = {file.name for file in folder.parent.iterdir() if file.is_file()}
     assert beside == {".lock", "data.yaml", "recipe.yaml", "runs.csv", "summary.csv"}
+
+
+def test_every_column_of_a_training_is_in_the_reference(watched: Watched) -> None:
+    folder = watched.runs[0].folder
+    for name in ("runs.csv", "summary.csv"):
+        assert documented_columns(name) == {"": set(pd.read_csv(folder.parent / name).columns)}
+    health = [pd.read_csv(run.folder / "health.csv").columns for run in watched.runs]
+    quantities = {column.partition("/")[0] for columns in health for column in columns}
+    assert documented_columns("health.csv") == {"": quantities}
 
 
 def test_nothing_is_written_beside_the_data(watched: Watched) -> None:

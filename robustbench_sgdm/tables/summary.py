@@ -25,7 +25,7 @@ from robustbench_sgdm.tables.verdict import (
 EXTREMES = 3
 """Corruptions that are named at either end of a ranking."""
 
-WITHOUT_INTERVALS = "Without intervals a difference by chance cannot be told from a real one."
+WITHOUT_INTERVALS = "Without intervals a chance difference looks like a real one."
 """The limit of a run that has scores alone."""
 
 FLIPPED_IMAGES = 2

@@ -96,8 +96,8 @@ def test_the_first_predictions_are_said_to_be_the_baseline(
 
 
 def test_score_has_the_options_of_run_for_scripts(tiny_coco: Path, tmp_path: Path, command: Command) -> None:
-    words = ("score", str(folder(tmp_path / "a", json.loads(tiny_coco.read_text()), 1.0)), "--model", "a")
-    words += ("--data", str(tiny_coco), "--name", "there")
+    place = str(folder(tmp_path / "a", json.loads(tiny_coco.read_text()), 1.0))
+    words = ("score", place, "--model", "a", "--data", str(tiny_coco), "--name", "there")
     code, out, err = command(*words, "-q")
     assert code == 0 and {line.split()[0] for line in out.splitlines()} == {"P", "mPC", "rPC"}
     assert all(line.startswith("warning: ") for line in err.splitlines())

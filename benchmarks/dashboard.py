@@ -1,12 +1,14 @@
 """The dashboard on a large stored run: first meaningful paint, the change of a control, a page of the gallery, memory.
 
 Each is printed beside its bound and as a ratio to it. The run is synthetic: 19 corruptions at 5 severities, four
-models, 5,000 images, with detections, scores and resamples of the usual sizes. Needs Debian's `chromium`.
+models, 5,000 images, with detections, scores and resamples of the usual sizes. Then several visitors turn one control
+at the same moment, and a list of many runs opens. Needs Debian's `chromium`.
 
     python benchmarks/dashboard.py [--images 5000] [--models 4] [--keep FOLDER]
 """
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -22,7 +24,11 @@ SUPPORT = Path(__file__).with_name("support")
 synthetic_runs = resources.import_file(resources.root() / "tests/support/synthetic_runs.py")
 serving = resources.import_file(SUPPORT / "serving.py")
 
-BOUNDS = {"first meaningful paint": 2.0, "change": 0.3, "gallery": 0.5, "memory": 1.0}  # s, s, s, GB
+BOUNDS = {  # s; GB of memory
+    **{"first meaningful paint": 2.0, "change": 0.3, "gallery": 0.5, "memory": 1.0},
+    **{"visitors at once": 1.0, "detectors": 3.0, "paper": 2.0, "many runs": 2.0},
+}
+VISITORS, RUNS = 8, 300
 INTERACTIONS = 100
 """After which the memory is measured again."""
 
@@ -37,6 +43,24 @@ TURNED = """(first) => [...document.querySelectorAll("*")].some((e) => {
   const output = e.shadowRoot?.querySelector(".gallery output");
   return output && output.textContent !== first;
 })"""
+
+
+# The time from a click to the end of the script that it starts, ms; the click is now, the answer comes later.
+TURN = """(find) => {
+  const app = document.querySelector("[data-testid=stApp]"), start = performance.now();
+  window.turned = new Promise((done) => {
+    let began = false;
+    const look = () => {
+      const runs = app.dataset.testScriptState !== "notRunning";
+      began = began || runs;
+      if (began && !runs) done(performance.now() - start);
+      else setTimeout(look, 5);
+    };
+    const button = [...document.querySelectorAll("*")].map((e) => (e.shadowRoot ?? e).querySelector(find)).find(Boolean);
+    button.click();
+    look();
+  });
+}"""
 
 
 def main() -> None:
@@ -66,6 +90,8 @@ def main() -> None:
                 fingerprints=known,
             )
         measure(project)
+        with tempfile.TemporaryDirectory() as many:
+            _measure_list(Path(many))
 
 
 def measure(project: Path) -> None:
@@ -98,25 +124,100 @@ def measure(project: Path) -> None:
             following.click()
             _settled(page)
         _say("memory", f"after {INTERACTIONS} more interactions, GB", _memory(process.pid))
+        _visitors(browser, address)
+        _say("memory", f"after {VISITORS} visitors at once, GB", _memory(process.pid))
+        _other_pages(page, address)
+        browser.close()
+
+
+def _other_pages(page: Any, address: str) -> None:
+    """The pages that load detectors or count a table once: the first time and again."""
+    for bound, path, ready in (
+        ("detectors", "live?source=a+sample", page.locator(".stage image").first),
+        ("paper", "paper", page.get_by_text("Printed numbers")),
+    ):
+        for name in ("the first time", "again"):
+            start = time.perf_counter()
+            page.goto(f"{address}/{path}")
+            ready.wait_for(timeout=300_000)
+            _say(bound, name, time.perf_counter() - start)
+            _settled(page)
+
+
+def _visitors(browser: Any, address: str) -> None:
+    """Several visitors turn the same control at the same moment; the slowest of them counts."""
+    pages = [browser.new_context(viewport={"width": 1280, "height": 900}).new_page() for _ in range(VISITORS)]
+    for name, path, ready, control in (
+        ("curves, bands on and off", "curves", ".st-key-bands", ".st-key-bands input"),
+        ("images, next", "images?order=as+in+the+data", "button.next", "button.next"),
+    ):
+        for page in pages:
+            page.goto(f"{address}/{path}")
+            page.locator(ready).first.wait_for(timeout=120_000)
+            for button in page.get_by_role("button", name="Show the images").all():
+                button.click()
+            _settled(page)
+        slowest = []
+        for _ in range(4):
+            for page in pages:
+                page.evaluate(TURN, control)
+            slowest.append(max(page.evaluate("window.turned") for page in pages) / 1000)
+        _say("visitors at once", f"{VISITORS}: {name}, the slowest", statistics.median(slowest[1:]))
+    for page in pages:
+        page.context.close()
+
+
+def _measure_list(many: Path) -> None:
+    """The start page of a folder of many runs."""
+    from playwright.sync_api import sync_playwright
+
+    small = synthetic_runs.make_run(
+        many, "run", ["base", "own"], {"fog": [1, 3], "snow": [1, 3]}, images=20, resamples=True
+    )
+    for number in range(1, RUNS):
+        shutil.copytree(small.path, many / f"run{number}")
+    with serving.Serving(many) as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(serving.FLAGS))
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        for name in ("cold", "again"):
+            start = time.perf_counter()
+            page.goto(address)
+            page.get_by_text(f"{RUNS} runs, newest first").wait_for(timeout=120_000)
+            page.get_by_test_id("stDataFrame").first.wait_for(timeout=120_000)
+            _say("many runs", f"{RUNS} on the start page, {name}", time.perf_counter() - start)
+        search = page.get_by_role("textbox", name="Search")
+        start = time.perf_counter()
+        search.fill("run17")
+        search.press("Enter")
+        page.get_by_text(f"of {RUNS} runs").wait_for(timeout=120_000)
+        _say("change", "search among them", time.perf_counter() - start)
         browser.close()
 
 
 def _changes(page: Any, address: str) -> None:
     """Turn one control of each page to and fro; the first time of each is not counted."""
 
-    def alternate(name: str, choices: Sequence[Callable[[], None]]) -> None:
+    def alternate(name: str, choices: Sequence[Callable[[], float | None]]) -> None:
         took = []
         for turn in range(6):
             start = time.perf_counter()
-            choices[turn % len(choices)]()
+            start = choices[turn % len(choices)]() or start  # from the last of several clicks
             _settled(page)
             took.append(time.perf_counter() - start)
         _say("change", name, statistics.median(took[2:]))
 
-    def button(name: str) -> Callable[[], None]:
-        return lambda: page.get_by_role("radio", name=name, exact=True).click()
+    def choose(name: str) -> Callable[[], float]:
+        def act() -> float:
+            page.locator(".st-key-size input").click()
+            option = page.get_by_role("option", name=name, exact=True)
+            option.wait_for()
+            start = time.perf_counter()
+            option.click()
+            return start
 
-    alternate("overview, filter by size", [button("small"), button("medium")])
+        return act
+
+    alternate("overview, filter by size", [choose("small"), choose("medium")])
     page.goto(f"{address}/curves")
     page.get_by_test_id("stVegaLiteChart").first.wait_for(timeout=120_000)
     _settled(page)

@@ -9,14 +9,13 @@ import streamlit as st
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.dashboard import charts, run_data, session, widgets
+from robustbench_sgdm.dashboard import charts, differences, run_controls, run_data, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.figures.confusion import most_confused
 from robustbench_sgdm.tables import format_number, format_p_value, humanize, starred
 from robustbench_sgdm.tables.table import STARRED
 
-MEAN = "mean"
 LOST, OBJECTS, NAME = "most lost first", "most objects first", "by name"
 MOST_ROWS = 20
 """Classes that are shown at first."""
@@ -27,8 +26,8 @@ MOST_CONFUSED = 10
 class Shown(NamedTuple):
     """What the map shows: a model, or what it has more than a baseline."""
 
+    baseline: str
     model: str
-    baseline: str = ""
 
     @property
     def title(self) -> str:
@@ -42,42 +41,61 @@ def classes(view: RunView) -> None:
     if run_data.results(view).empty:
         widgets.empty_state("No scores yet", "Classes appear as soon as the first cells are complete.")
         return
-    shown, severity, order = _controls(view)
+    compared, chosen = _select(view)
+    shown, severity = chosen.shown, chosen.severity
     frame = run_data.class_scores(view, shown.model, shown.baseline)
+    frame = frame[frame["corruption"].isin([CLEAN, *chosen.corruptions])]
     at = frame["severity"].isna() if math.isnan(severity) else frame["severity"] == severity
     at |= frame["corruption"] == CLEAN
     if frame[at].empty:
         widgets.empty_state(
-            "No scores of classes here", "No complete cell has them. Choose another severity."
+            "No scores of classes here",
+            "No complete cell has them. Choose another severity or other corruptions.",
         )
         return
-    ranked = _rank(frame, at, order)
-    wanted = st.query_params.get("find", "").strip().lower()
-    found = [name for name in ranked if wanted in name.lower()]
+    found = [name for name in _rank(frame, at, chosen.order) if chosen.text in name.lower()]
     if not found:
-        widgets.empty_state("No such class", "Clear the search above.", ":material/search_off:")
+        widgets.offer_to_clear("**No class has this in its name.**", "find")
         return
     few = sorted({str(name) for name in frame.loc[frame["few"], "class"]})
     rows = found if len(found) <= MOST_ROWS or _shows_all(len(found)) else found[:MOST_ROWS]
     _show_map(frame[at], rows, shown, has_few=bool(set(few) & set(rows)))
     if not run_data.has_class_intervals(view):
         widgets.offer_report(view.run.path, "The intervals of classes are not computed yet.")
-    _show_cell(view, frame, shown, severity, found)
+    _show_cell(compared, frame, shown, severity, found)
 
 
-def _controls(view: RunView) -> tuple[Shown, float, str]:
-    """What is shown, at which severity (NaN for the mean over them), and the order of classes."""
-    options = [Shown(name) for name in view.run.groups]
-    options += [Shown(model, baseline) for baseline, model in view.run.baseline_pairs]
-    by_title = {one.title: one for one in options}
+class Chosen(NamedTuple):
+    """What the visitor chose.
+
+    Attributes:
+        shown: in the map.
+        corruptions: its columns.
+        severity: NaN for the mean over all of them.
+        order: of the classes.
+        text: that is part of their names, in lower case.
+    """
+
+    shown: Shown
+    corruptions: list[str]
+    severity: float
+    order: str
+    text: str
+
+
+def _select(view: RunView) -> tuple[RunView, Chosen]:
+    """The run with the chosen baseline, and what else is chosen."""
+    families = run_data.families(view)
     levels = sorted({s for _, c, s in run_data.complete_cells(view) if c != CLEAN})
-    with widgets.control_bar():
-        shown = by_title[widgets.selectbox("Show", list(by_title), "classes_of", width=240)]
-        names = [MEAN, *(f"{s:g}" for s in levels)]
-        at = widgets.segmented_control("Severity", names, "at")
-        order = widgets.selectbox("Order", [LOST, OBJECTS, NAME], "order_classes", width=170)
-        st.text_input("Find a class", key="find", bind=widgets.QUERY, width=150, max_chars=80)
-    return shown, math.nan if at == MEAN else float(at), order
+    with run_controls.control_bar():
+        compared = run_controls.select_baseline(view)
+        shown = Shown(*(run_controls.select_pair(compared, with_models=True) or ("", "")))
+        family = run_controls.select_family(list(families) if len(families) > 1 else [])
+        severity = run_controls.select_severity(levels, has_mean=True)
+        order = widgets.selectbox("Order", [LOST, OBJECTS, NAME], "order_classes", width=160)
+        text = st.text_input("Find a class", key="find", bind=widgets.QUERY, width=130, max_chars=80)
+    members = [c for name, own in families.items() if family in (run_controls.ALL, name) for c in own]
+    return compared, Chosen(shown, members, severity, order, str(text or "").strip().lower())
 
 
 def _rank(frame: pd.DataFrame, at: "pd.Series[bool]", order: str) -> list[str]:
@@ -145,33 +163,41 @@ def _show_map(frame: pd.DataFrame, rows: list[str], shown: Shown, *, has_few: bo
 
 
 def _show_cell(view: RunView, frame: pd.DataFrame, shown: Shown, severity: float, found: list[str]) -> None:
-    """What is behind a cell of the map: by default, that of the class that loses most where it loses most."""
+    """What is behind a cell of the map: by default, that of the class that loses most where it loses most.
+
+    A cell of the mean over severities keeps its number; what is of single images is of the middle severity then.
+    """
     noisy = frame[frame["corruption"] != CLEAN]
     widgets.warn_invalid_query("class", dict.fromkeys(frame["class"]), "Class")
     name = str(st.query_params.get("class", ""))
     name = name if name in found else found[0]
     own = noisy[noisy["class"] == name].dropna(subset="estimate")
     own = own[own["severity"].isna() if math.isnan(severity) else own["severity"] == severity]
-    corruptions = [str(c) for c in dict.fromkeys(frame["corruption"])]
+    known = [CLEAN, *(c for members in run_data.families(view).values() for c in members)]
     worst = str(own.sort_values("estimate", kind="stable")["corruption"].iloc[0]) if len(own) else CLEAN
-    widgets.warn_invalid_query("in", corruptions, "Corruption")
+    widgets.warn_invalid_query("in", known, "Corruption")
     corruption = str(st.query_params.get("in", ""))
-    corruption = corruption if corruption in corruptions else worst
+    corruption = corruption if corruption in set(frame["corruption"]) else worst
     levels = sorted({s for m, c, s in run_data.complete_cells(view) if c == corruption})
     level = severity if severity in levels else levels[len(levels) // 2]
-    rows = frame[
-        (frame["class"] == name) & (frame["corruption"] == corruption) & (frame["severity"] == level)
-    ]
-    where = (
-        "on clean images" if corruption == CLEAN else f"under {humanize(corruption)} at severity {level:g}"
-    )
+    is_mean = math.isnan(severity) and corruption != CLEAN
+    rows = frame[(frame["class"] == name) & (frame["corruption"] == corruption)]
+    rows = rows[rows["severity"].isna() if is_mean else rows["severity"] == level]
+    where = "on clean images" if corruption == CLEAN else f"under {humanize(corruption)}"
+    if is_mean:
+        where += f", mean over severities {', '.join(f'{s:g}' for s in levels)}"
+    elif corruption != CLEAN:
+        where += f" at severity {level:g}"
     st.subheader(f"{escaping.markdown(name)} {escaping.markdown(where)}", anchor=False)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         if len(rows):
             _show_number(rows.iloc[0], shown)
-        if st.button("Open its images", icon=":material/compare:", type="primary"):
+        images = f"Open its images at severity {level:g}" if is_mean else "Open its images"
+        if st.button(images, icon=":material/compare:", type="primary"):
             _open_images(view, shown, name, corruption, level)
     models = [shown.model, *filter(None, [shown.baseline])]
+    if is_mean:
+        st.caption(f"Below, severity {level:g}.")
     if not shown.baseline:
         models += [m for b, m in view.run.baseline_pairs if b == shown.model][:1]
         models += [b for b, m in view.run.baseline_pairs if m == shown.model][:1]
@@ -208,10 +234,11 @@ def _show_details(view: RunView, models: list[str], name: str, corruption: str, 
         if curves.empty:
             st.caption("No boxes of this class are stored here.")
         else:
-            widgets.show_legend(models)
+            colors = widgets.model_colors(models)
+            widgets.show_legend(colors)
             conditions = list(dict.fromkeys([clean, noisy]))
             charts.show(
-                charts.precision_recall_curves(curves, widgets.model_colors(models), conditions),
+                charts.precision_recall_curves(curves, colors, conditions),
                 key="class-curves",
                 alt=f"Precision against recall of {name}, clean and under {noisy}, for {', '.join(models)}",
             )
@@ -255,10 +282,7 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
 
 
 def _open_images(view: RunView, shown: Shown, name: str, corruption: str, severity: float) -> None:
-    query = {"severity": f"{severity:g}", "class": name}
-    if corruption != CLEAN:  # at severity 0 every corruption shows clean images
-        query["corruption"] = humanize(corruption)
-    baseline = shown.baseline or next((b for b, m in view.run.baseline_pairs if m == shown.model), None)
-    if baseline is not None:
-        query["right"] = shown.model
-    session.open_page("images", baseline=baseline, run=view.name, any="false", **query)
+    baseline = shown.baseline or next(
+        (b for b, m in view.run.baseline_pairs if m == shown.model), shown.model
+    )
+    differences.show_images(view, (baseline, shown.model), corruption, severity, {"class": name})

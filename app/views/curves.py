@@ -1,15 +1,14 @@
 """Curves: scores against severity or PSNR for each corruption, and the map of differences."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping, glossary
-from robustbench_sgdm.core.constants import CLEAN, METRICS
-from robustbench_sgdm.dashboard import charts, differences, run_data, widgets
+from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.dashboard import charts, differences, run_controls, run_data, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
 from robustbench_sgdm.tables import format_number, humanize, identical_sentence, starred
@@ -17,7 +16,27 @@ from robustbench_sgdm.tables.table import STARRED
 
 COLUMNS = 3
 AXES = {"severity": "severity", "PSNR": "psnr"}
-EVERY, OTHER = "all", "other"
+
+
+class Chosen(NamedTuple):
+    """What the visitor chose.
+
+    Attributes:
+        pair: whose difference is shown, the baseline first; None in a run of one model.
+        models: whose curves are shown.
+        metric: of COCO's twelve.
+        families: the corruptions of each that is shown.
+    """
+
+    pair: tuple[str, str] | None
+    models: list[str]
+    metric: str
+    families: dict[str, list[str]]
+
+    @property
+    def corruptions(self) -> list[str]:
+        """Those of all families that are shown."""
+        return [corruption for members in self.families.values() for corruption in members]
 
 
 @page("Curves", icon=":material/show_chart:", order=2)
@@ -27,47 +46,39 @@ def curves(view: RunView) -> None:
     if results.empty:
         widgets.empty_state("No curves yet", "Curves appear as soon as the first cells are complete.")
         return
-    corruptions = [c for c in dict.fromkeys(results["corruption"]) if c != CLEAN]
-    if not corruptions:
+    if not run_data.families(view):
         widgets.empty_state(
             "Only clean images", "This run has no corruptions. Run it again with `--noise gaussian`."
         )
         return
-    compared, family, metric = _controls(view, corruptions)
-    if results[metric].isna().all():
-        widgets.empty_state(f"No {metric} here", "The images have no objects of this size.", "")
+    compared, chosen = _select(view)
+    if results[chosen.metric].isna().all():
+        widgets.empty_state(f"No {chosen.metric} here", "The images have no objects of this size.", "")
         return
-    _curves(view, family, metric)
-    _differences(compared, metric)
+    _curves(view, chosen)
+    _differences(compared, chosen)
 
 
-def _families(view: RunView, corruptions: Sequence[str]) -> dict[str, list[str]]:
-    """The corruptions of each family."""
-    about, families = view.run.manifest.corruptions, dict[str, list[str]]()
-    for name in corruptions:
-        families.setdefault(about[name].family or OTHER, []).append(name)
-    return families
-
-
-def _controls(view: RunView, corruptions: list[str]) -> tuple[RunView, dict[str, list[str]], str]:
-    """The run with the chosen baseline, the chosen families, and the metric."""
-    families = _families(view, corruptions)
-    with widgets.control_bar():
-        compared = widgets.select_baseline(view)
-        names = [EVERY, *families] if len(families) > 1 else [EVERY]
-        which = widgets.segmented_control("Corruptions", names, "family")
-        metric = widgets.selectbox(
-            "Metric", list(METRICS), "metric", default=run_data.primary_metric(view), width=120
-        )
-    return compared, families if which == EVERY else {which: families[which]}, metric
+def _select(view: RunView) -> tuple[RunView, Chosen]:
+    """The run with the chosen baseline, and what else is chosen."""
+    families = run_data.families(view)
+    with run_controls.control_bar():
+        compared = run_controls.select_baseline(view)
+        pair = run_controls.select_pair(compared)
+        models = run_controls.select_models(list(view.run.groups)) or list(view.run.groups)
+        metric = run_controls.select_metric(run_data.primary_metric(view))
+        family = run_controls.select_family(list(families) if len(families) > 1 else [])
+    if family != run_controls.ALL:
+        families = {family: families[family]}
+    return compared, Chosen(pair, models, metric, families)
 
 
 @widgets.fragment()  # its widgets do not rerun the differences below
-def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
+def _curves(view: RunView, chosen: Chosen) -> None:
     """The mean over all chosen corruptions, then over each family or of each corruption, on the same axes."""
-    names, corruptions = list(view.run.groups), [c for members in families.values() for c in members]
+    _, models, metric, families = chosen
+    corruptions = chosen.corruptions
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        models = widgets.multiselect("Models", names, "models", default=names, width=420)
         axis = AXES[widgets.segmented_control("Against", list(AXES), "against")]
         bands = widgets.toggle(
             "95 % bands",
@@ -79,9 +90,6 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
         is_single = len(families) == 1 or widgets.toggle(
             "Every corruption", "single", value=len(corruptions) <= 2 * COLUMNS
         )
-    if not models:
-        widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
-        return
     frame = _points(view, metric, bands)
     if axis == "psnr" and frame["psnr"].isna().all():
         st.info(
@@ -93,10 +101,11 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
     planned = dict.fromkeys((c.corruption, c.severity) for c in view.run.cells if c.corruption != CLEAN)
     means = {
         name: run_data.mean_curve(view, metric, tuple(cell for cell in planned if cell[0] in members), bands)
-        for name, members in ({EVERY: corruptions} | families).items()
+        for name, members in ({run_controls.ALL: corruptions} | families).items()
     }
     means = {name: (curve[curve["model"].isin(models)], scope) for name, (curve, scope) in means.items()}
-    colors = widgets.model_colors(names)
+    every = widgets.model_colors(list(view.run.groups))  # so that a model keeps its color beside fewer
+    colors = {model: every[model] for model in models}
     shown = frame[frame["corruption"].isin([*corruptions, CLEAN])]
     scale = charts.CurveScale(
         axis,
@@ -107,16 +116,14 @@ def _curves(view: RunView, families: dict[str, list[str]], metric: str) -> None:
 
     def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:
         st.markdown(f"**{escaping.markdown(title)}**")
-        chart = charts.severity_curves(
-            part, {m: colors[m] for m in models}, scale=scale, metric=metric, bands=bands, height=height
-        )
+        chart = charts.severity_curves(part, colors, scale=scale, metric=metric, bands=bands, height=height)
         whose = f"a line for each of {', '.join(models)}"
         charts.show(chart, key=f"curve-{key}", alt=f"{metric} against {axis}, {title}, {whose}")
 
-    widgets.show_legend(models)
+    widgets.show_legend(colors)
     if axis == "severity" and len(corruptions) > 1:
-        curve, scope = means[EVERY]
-        draw(f"Mean {scope}", curve, EVERY, charts.PLOT_HEIGHT + 70)
+        curve, scope = means[run_controls.ALL]
+        draw(f"Mean {scope}", curve, run_controls.ALL, charts.PLOT_HEIGHT + 70)
     if axis == "severity" and not is_single:
         for column, name in zip(_columns(len(families)), families, strict=False):
             with column:
@@ -152,21 +159,21 @@ def _points(view: RunView, metric: str, bands: bool) -> pd.DataFrame:
     return frame.assign(low=float("nan"), high=float("nan"))
 
 
-def _differences(view: RunView, metric: str) -> None:
-    if not view.run.baseline_pairs:
+def _differences(view: RunView, chosen: Chosen) -> None:
+    pair, metric = chosen.pair, chosen.metric
+    if pair is None:
         return
-    st.subheader("Differences", anchor=False)
-    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.baseline_pairs}
-    pair = named[widgets.selectbox("Difference", list(named), "pair", width=420)]
+    st.subheader(f"Differences, {escaping.markdown(f'{pair[1]} − {pair[0]}')}", anchor=False)
     if why := run_data.identical_pairs(view).get(pair):
         st.markdown(f"**{escaping.markdown(identical_sentence(*pair, why))}.**")
     frame = differences.cell_differences(view, metric, pair)
+    frame = frame[frame["corruption"].isin([CLEAN, *chosen.corruptions])] if len(frame) else frame
     if frame.empty:
         widgets.empty_state("Nothing to compare yet", "A cell needs both models.")
         return
     st.caption(
         f"Blue: {escaping.markdown(pair[1])} is better, orange: {escaping.markdown(pair[0])}. "
-        f"{escaping.markdown(STARRED.format(alpha=0.05, what='the corrupted cells of the map'))} "
+        f"{escaping.markdown(STARRED.format(alpha=0.05, what='the corrupted cells of the run'))} "
         "Click a cell to open its images."
     )
     chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark")

@@ -17,6 +17,7 @@ from robustbench_sgdm.dashboard import (
     image_selection,
     image_viewer,
     inference,
+    run_controls,
     run_data,
     run_images,
     session,
@@ -36,6 +37,7 @@ FILTERS = ("search", "class", "size", "outcome")
 
 _MOVED = "images: moved in the viewer"
 _OPENED = "severities: opened of"
+_LISTED = "images: listed before"
 
 
 class Condition(NamedTuple):
@@ -62,12 +64,12 @@ def images(view: RunView) -> None:
             ":material/image:",
         )
         return
-    with widgets.control_bar():
+    with run_controls.control_bar():
         models = _select_models(view)
         names = list(dict.fromkeys(c for m, c, _ in cells if m in models and c != CLEAN))
-        corruption = widgets.select_corruption(names or [CLEAN])
+        corruption = run_controls.select_corruption(names or [CLEAN])
         levels = _stored_severities(view, models, corruption)
-        severity = st.container(width=150, key="severity_in_bar")
+        severity = st.container(width="content", key="severity_in_bar")
         mode = widgets.segmented_control("Show", [VIEWER, GALLERY], "show")
         more = st.popover(_filter_label(), icon=":material/filter_list:")
     if not levels:
@@ -80,6 +82,7 @@ def images(view: RunView) -> None:
         wants_live = _offer_any_severity(view)
     condition = _select_severity(view, levels, corruption, wants_live, severity)
     chosen = image_selection.select(view, models, corruption, condition.severity, order, filters)
+    _forget_place(chosen.ids)
     if not chosen.ids:
         widgets.offer_to_clear("**No image passes the filters.**", *FILTERS)
         return
@@ -98,25 +101,20 @@ def _stored_severities(view: RunView, models: Sequence[str], corruption: str) ->
 def _select_models(view: RunView) -> list[str]:
     """Up to six trainings, the baseline's first."""
     groups = list(view.run.groups)
-    compared = widgets.select_baseline(view, own=False)
-    baseline, others = groups[0], [groups[0]]
+    compared = run_controls.select_baseline(view, own=False)
+    baseline = first = groups[0]
     if len(groups) > 1:
         baseline, first = compared.run.baseline_pairs[0]
         first = next((m for b, m in view.run.baseline_pairs if b == baseline), first)
-        others = widgets.multiselect(
-            "Compared models",
-            groups,
-            "right",
-            default=[first],
-            max_selections=image_viewer.MAX_PANES - 1,
-            width=220,
-        ) or [first]
+    chosen = run_controls.select_models(groups, nothing=first) or [first]
+    others = [name for name in chosen if name != baseline] or chosen
+    if len(others) >= image_viewer.MAX_PANES:
+        st.caption(f"The first {image_viewer.MAX_PANES:d} models are shown.")
     models = _select_trainings(compared, baseline, others[0])
-    for other in others[1:]:
-        trainings = view.run.groups[other]
-        pairs = {} if other == baseline else dict(compared.run.match_trainings(baseline, other))
-        models.append(pairs.get(models[0], trainings[0]))
-    return list(dict.fromkeys(models))
+    for other in others[1 : image_viewer.MAX_PANES - 1]:
+        pairs = dict(compared.run.match_trainings(baseline, other))
+        models.append(pairs.get(models[0], view.run.groups[other][0]))
+    return models
 
 
 def _select_trainings(view: RunView, baseline: str, other: str) -> list[str]:
@@ -159,7 +157,7 @@ def _select_filters(view: RunView, models: int) -> tuple[str, Filters]:
     categories = zip(truth.categories["name"], truth.categories["category_id"], strict=True)
     ids = {str(name): int(number) for name, number in categories if number in present}
     name = widgets.selectbox("Class", [ANY_CLASS, *sorted(ids)], "class")
-    size = widgets.segmented_control("Size of objects", list(image_selection.SIZES), "size")
+    size = run_controls.select_size()
     options = [o for o in image_selection.OUTCOMES if models > 1 or o != image_selection.FLIP]
     outcome = widgets.segmented_control("With at least one that is", options, "outcome")
     return order, Filters(text.strip(), ids.get(name), size, outcome)
@@ -167,17 +165,17 @@ def _select_filters(view: RunView, models: int) -> tuple[str, Filters]:
 
 def _offer_any_severity(view: RunView) -> bool:
     """Whether the visitor wants any severity, for which detectors run here."""
+
+    def confirm() -> None:
+        if st.session_state.get("any"):  # switching it off is consent to nothing
+            session.confirm(session.weights_of(view.run.path))
+
     return widgets.toggle(
         "Any severity",
         "any",
         help="Loads the detectors and runs them here. Loading takes a few seconds the first time.",
-        on_change=session.confirm,
-        args=(_weights(view),),
+        on_change=confirm,
     )
-
-
-def _weights(view: RunView) -> str:
-    return f"weights of {view.run.path}"
 
 
 def _select_severity(
@@ -185,7 +183,7 @@ def _select_severity(
 ) -> Condition:
     """A stored severity, or any in [0, 5] if the detectors may be loaded."""
     is_live = wants_live and session.is_confirmed(
-        _weights(view),
+        [session.weights_of(view.run.path)],
         "The address shows any severity. This loads the weights that this run names.",
         "Load the detectors",
     )
@@ -197,8 +195,21 @@ def _select_severity(
             widgets.warn_invalid_query("severity", names, "Severity")
             st.caption(f"Only severity {names[0]} is stored.")
             return Condition(corruption, levels[0], False)
-        chosen = widgets.select_slider("Severity", names, "severity", default=names[len(names) // 2])
-    return Condition(corruption, float(chosen), False)
+        return Condition(corruption, run_controls.select_severity(levels), False)
+
+
+def _forget_place(ids: Sequence[int]) -> None:
+    """Begin anew in the gallery once other images are listed, and drop an image that is no longer among them.
+
+    Only an address that was opened may ask for what is not available: that is told.
+    """
+    before = st.session_state.get(_LISTED)
+    st.session_state[_LISTED] = ids
+    if before is None or before == ids:
+        return
+    st.query_params.pop("page", None)
+    if st.query_params.get("image") not in map(str, ids):
+        st.query_params.pop("image", None)
 
 
 def _clear_filters() -> None:

@@ -17,6 +17,7 @@ from robustbench_sgdm.dashboard import (
     access,
     image_viewer,
     inference,
+    run_controls,
     run_data,
     session,
     sources,
@@ -47,6 +48,21 @@ class Model(NamedTuple):
     name: str
     view: RunView | None
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether its weights come with the package."""
+        return self.view is None or self.view.run.manifest.models[self.name].weights == "embedded"
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether its weights can be loaded here."""
+        return self.view is None or inference.is_loadable(self.view.run.manifest.models[self.name])
+
+    @property
+    def label(self) -> str:
+        """The title, with the training that stands for it."""
+        return self.title if self.name in self.title else f"{self.title} ({self.name})"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -73,31 +89,23 @@ def live() -> None:
     """Select models, a picture and corruptions; see the boxes of each model and what all of them miss."""
     runs = sources.available_runs()
     view = None
-    with widgets.frame() as bar:
+    with run_controls.frame() as bar:
         if runs:
             with bar:
-                name = widgets.select_run(list(runs))
+                name = run_controls.select_run(list(runs))
             try:
                 view = run_data.open_run(name, runs[name])
             except RobustBenchError as error:
                 st.warning(escaping.markdown(error), icon=":material/error:")
         models = _available_models(view, runs)
-        own = [model.title for model in models.values() if model.view is view and view is not None]
+        usual = _usual_models(view, models)
         with bar:
-            titles = widgets.multiselect(
-                "Models",
-                list(models),
-                "live_models",
-                default=_default_models(view, own) or list(models)[:2],
-                max_selections=image_viewer.MAX_PANES,
-                on_change=_confirm_selected,
-                args=(models,),
-                width=420,
+            titles = run_controls.select_models(
+                list(models), nothing=" and ".join(usual), on_change=_confirm_added, args=(models,)
             )
-    if not titles:
-        widgets.empty_state("No model chosen", "Choose one above.", ":material/check_box:")
-        return
-    chosen = [models[title] for title in titles]
+    if len(titles) > image_viewer.MAX_PANES:
+        st.caption(f"The first {image_viewer.MAX_PANES:d} models are shown.")
+    chosen = [models[title] for title in titles[: image_viewer.MAX_PANES] or usual]
     if any(model.view is None for model in chosen):
         st.caption(
             "These small detectors come with the package. They know only the 12 classes of rendered scenes. "
@@ -109,62 +117,63 @@ def live() -> None:
 
 
 def _available_models(view: RunView | None, runs: Any) -> dict[str, Model]:
-    """By title: the run's own models, then those of other runs, `model @ run`; else those of the package."""
-    views = [view] if view is not None else []
+    """By title: the run's own models, also those that cannot run here, since other pages may have chosen them.
+
+    Then what can run here of other runs, `model @ run`; where nothing can, the models of the package.
+    """
+    models = [] if view is None else _models_of(view, "")
     for name, path in list(runs.items())[:8]:
         if view is None or name != view.name:
             try:
-                views.append(run_data.open_run(name, path))
+                others = _models_of(run_data.open_run(name, path), f" @ {name}")
             except RobustBenchError:
                 continue
-    models = [
-        Model(name if one is view else f"{name} @ {one.name}", name, one)
-        for one in views
-        for name, info in one.run.manifest.models.items()
-        if inference.is_loadable(info) and (one is view or info.weights != "embedded")
-    ]
-    return {model.title: model for model in models or [Model(name, name, None) for name in EMBEDDED]}
+            models += [m for m in others if m.is_loadable and not m.is_bundled]
+    if not any(model.is_loadable for model in models):
+        models += [Model(name, name, None) for name in EMBEDDED]
+    return {model.title: model for model in models}
 
 
-def _default_models(view: RunView | None, own: Sequence[str]) -> list[str]:
-    """The first pair of the run, as far as it can be loaded."""
-    if view is None or not own:
-        return []
-    pairs = view.run.baseline_pairs[:1]
-    wanted = [view.run.groups[name][0] for pair in pairs for name in pair]
-    return [title for title in wanted if title in own] or list(own[:2])
+def _models_of(view: RunView, ending: str) -> list[Model]:
+    """The networks of a run, each by its first training, and of several trainings every one."""
+    groups = view.run.groups
+    models = [Model(f"{name}{ending}", members[0], view) for name, members in groups.items()]
+    several = [training for members in groups.values() if len(members) > 1 for training in members]
+    return models + [Model(f"{training}{ending}", training, view) for training in several]
 
 
-def _gate(views: Sequence[RunView]) -> str:
+def _usual_models(view: RunView | None, models: dict[str, Model]) -> list[str]:
+    """The first pair of the run as far as it can run here, else the first two that can."""
+    ready = [title for title, model in models.items() if model.is_loadable]
+    pairs = [] if view is None else view.run.baseline_pairs[:1]
+    pair = [name for names in pairs for name in names if name in ready]
+    own = [title for title in ready if models[title].view is view]
+    return pair or own[:2] or ready[:2]
+
+
+def _confirm_added(models: dict[str, Model]) -> None:
+    """The visitor's own choice of a model is consent to load it; leaving one out is not."""
+    before = widgets.last_choice("models") or ()
+    added = [models[t] for t in st.session_state.get("models", ()) if t in models and t not in before]
+    session.confirm(*_gates(added))
+
+
+def _gates(models: Sequence[Model]) -> list[str]:
     """What is confirmed before files that runs name are read."""
-    return "detectors of " + ", ".join(sorted({str(one.run.path) for one in views}))
-
-
-def _confirm_selected(models: dict[str, Model]) -> None:
-    """The visitor's own choice of models is consent to load them."""
-    chosen = [models[title] for title in st.session_state.get("live_models", ()) if title in models]
-    session.confirm(_gate(_foreign(chosen)))
-
-
-def _foreign(models: Sequence[Model]) -> list[RunView]:
-    """The runs whose files the models' weights are."""
     return [
-        m.view
-        for m in models
-        if m.view is not None and m.view.run.manifest.models[m.name].weights != "embedded"
+        session.weights_of(model.view.run.path)
+        for model in models
+        if model.view is not None and not model.is_bundled
     ]
 
 
 def _may_load(models: Sequence[Model]) -> bool:
     """The address alone loads no weights that a run names."""
-    views = _foreign(models)
-    if not views:
+    if not (gates := _gates(models)):
         return True
     names = escaping.markdown(", ".join(model.title for model in models))
-    text = (
-        f"Loading {names} reads the weights that {'the run names' if len(views) == 1 else 'the runs name'}."
-    )
-    return session.is_confirmed(_gate(views), text, "Load the detectors")
+    text = f"Loading {names} reads the weights that {'the run names' if len(set(gates)) == 1 else 'the runs name'}."
+    return session.is_confirmed(gates, text, "Load the detectors")
 
 
 def _select_picture(view: RunView | None, models: Sequence[Model]) -> Picture | None:
@@ -317,7 +326,7 @@ def _show(picture: Picture, corruption: str, severity: float | None, models: Seq
         widgets.empty_state("This cannot be shown", escaping.markdown(error), ":material/error:")
         return
     skeleton.empty()
-    titles = [model.title for model in models]
+    titles = [model.label for model in models]
     truth = picture.truth
     if truth is None:
         panes = [

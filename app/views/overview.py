@@ -1,33 +1,23 @@
 """Overview: the verdict, the leaderboard and downloads."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.core.errors import DataError, RobustBenchError
-from robustbench_sgdm.dashboard import (
-    charts,
-    differences,
-    gallery,
-    image_viewer,
-    run_data,
-    run_images,
-    session,
-    sources,
-    widgets,
-)
+from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.dashboard import run_controls, run_data, session, sources, widgets
 from robustbench_sgdm.dashboard.pages import page
 from robustbench_sgdm.dashboard.run_data import RunView
+from robustbench_sgdm.dashboard.story import Chosen, show_story
 from robustbench_sgdm.robustness import CorruptionSet
 from robustbench_sgdm.store import is_locked, resume_command
 from robustbench_sgdm.tables import (
-    Ranking,
     Verdict,
     describe_set,
     format_number,
@@ -35,18 +25,17 @@ from robustbench_sgdm.tables import (
     humanize,
     identical_sentence,
     judged_pairs,
-    starred,
     verdicts,
 )
 
-EVERY = "all"
 MOST_VERDICTS = 3
 """Comparisons that are told before the details."""
 MOST_DOWNLOAD = 2**28
 """Bytes of a report that can be downloaded: the server holds them."""
 
-_FLIP = "overview: opened flip"
-SIZES = {"small": "AP_S", "medium": "AP_M", "large": "AP_L"}  # for all objects: the run's own metric
+MOST_ROWS = 20
+"""Of the leaderboard, before it scrolls."""
+
 CONDITIONS = {  # on which scores depend beside the model
     "data": "Data",
     "images": "Images",
@@ -64,23 +53,22 @@ def overview(view: RunView) -> None:
     if results.empty:
         widgets.empty_state("No results yet", "Cells appear here as soon as they are complete.")
         return
-    view, pair, family, size = _show_filters(view)
-    metric = SIZES.get(size) or run_data.primary_metric(view)
+    view, chosen = _select(view)
     with st.container(key="verdict"):
         verdict = st.empty()
     story = st.empty()
-    others = _select_other_runs(view)
+    others = _open_other_runs(view)
     board = st.empty()
-    over = _corruption_set(view, family)
-    if not run_data.has_cached_intervals(view, metric):  # scores alone come at once
-        _show_board(view, family, metric, others, board, None)
-    table = run_data.intervals(view, metric)
+    over = run_data.corruption_set(view, chosen.family)
+    if not run_data.has_cached_intervals(view, chosen.metric):  # scores alone come at once
+        _show_board(view, chosen, others, board, None)
+    table = run_data.intervals(view, chosen.metric)
     with verdict.container():
-        _show_verdict(view, metric, over, table)
+        _show_verdict(view, chosen, over, table)
     if over is not None:
         with story.container(key="story"):
-            _show_story(view, metric, pair, over)
-    _show_board(view, family, metric, others, board, table)
+            show_story(view, chosen, over, others)
+    _show_board(view, chosen, others, board, table)
     if not run_data.has_resamples(view):
         widgets.offer_report(view.run.path, "This run has no confidence intervals yet.")
     elif not view.run.files.is_file("report.pdf"):
@@ -111,40 +99,48 @@ def _show_state(view: RunView) -> None:
     st.code(command, language="bash", wrap_lines=True)
 
 
-def _show_filters(view: RunView) -> tuple[RunView, tuple[str, str] | None, str, str]:
+def _select(view: RunView) -> tuple[RunView, Chosen]:
+    """The run with the chosen baseline, and what else is chosen."""
     families = list(dict.fromkeys(f for f in run_data.corruption_sets(view).values() if f))
-    with widgets.control_bar():
-        compared = widgets.select_baseline(view)
-        pair = _select_pair(compared)
-        family = widgets.segmented_control("Corruptions", [EVERY, *families], "family") if families else EVERY
-        size = widgets.segmented_control("Objects", [EVERY, *SIZES], "size")
-    return compared, pair, family, size
+    with run_controls.control_bar():
+        compared = run_controls.select_baseline(view)
+        pair = run_controls.select_pair(compared)
+        models = run_controls.select_models(list(view.run.groups)) or list(view.run.groups)
+        metric = run_controls.select_metric(run_data.primary_metric(view))
+        family = run_controls.select_family(families)
+    return compared, Chosen(pair, models, metric, family)
 
 
-def _select_other_runs(view: RunView) -> list[str]:
-    other_runs = [n for n in sources.available_runs() if n != view.name]
-    if not other_runs:
+def _open_other_runs(view: RunView) -> list[RunView]:
+    """The runs that the visitor compares with; a warning for each that cannot be read."""
+    paths = sources.available_runs()
+    names = [name for name in paths if name != view.name]
+    if not names:
         return []
-    return widgets.multiselect(
-        "Compare with runs", other_runs, "beside", default=[], placeholder="none", width=420
+    chosen = widgets.multiselect(
+        "Compare with runs", names, "beside", default=[], placeholder="none", width=420
     )
-
-
-def _select_pair(view: RunView) -> tuple[str, str] | None:
-    """The two models whose difference is shown; None if the run has one model."""
-    named = {f"{model} − {baseline}": (baseline, model) for baseline, model in view.run.baseline_pairs}
-    if len(named) < 2:
-        return next(iter(named.values()), None)
-    return named[widgets.selectbox("Difference", list(named), "pair", width=210)]
+    views = []
+    for name in chosen:
+        with widgets.left_out(name):
+            other = run_data.open_run(name, paths[name])
+            run_data.results(other)
+            views.append(other)
+    return views
 
 
 def _show_board(
-    view: RunView, family: str, metric: str, others: list[str], board: Any, table: pd.DataFrame | None
+    view: RunView, chosen: Chosen, others: Sequence[RunView], board: Any, table: pd.DataFrame | None
 ) -> None:
-    over = _corruption_set(view, family)
-    frames = [_with_intervals(_leaderboard(view, metric, over), table, over)]
+    metric, over = chosen.metric, run_data.corruption_set(view, chosen.family)
+    own = _leaderboard(view, metric, over)
+    frames = [_with_intervals(own[own["model"].isin(chosen.models)], table, over)]
     with board.container():
-        frames += [other for name in others if (other := _other_run(name, family, metric)) is not None]
+        for other in others:
+            with widgets.left_out(other.name):
+                theirs = run_data.corruption_set(other, chosen.family)
+                rows = _leaderboard(other, metric, theirs)
+                frames.append(_with_intervals(rows, run_data.intervals(other, metric), theirs))
         frame = pd.concat(frames).sort_values("mPC", ascending=False, ignore_index=True, kind="stable")
         differ = [name for name in CONDITIONS if frame[name].nunique() > 1]
         if differ:
@@ -155,12 +151,6 @@ def _show_board(
             )
         seeds = ["seeds"] if (frame["seeds"] > 1).any() else []
         _show_leaderboard(frame, metric, [*seeds, *(["run"] if len(frames) > 1 else []), *differ])
-
-
-def _corruption_set(view: RunView, family: str) -> CorruptionSet | None:
-    """The set that means are taken over: one family, else the widest."""
-    sets = run_data.corruption_sets(view)
-    return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
 
 
 def _leaderboard(view: RunView, metric: str, over: CorruptionSet | None) -> pd.DataFrame:
@@ -223,19 +213,6 @@ def _with_intervals(
     return frame
 
 
-def _other_run(name: str, family: str, metric: str) -> pd.DataFrame | None:
-    """The leaderboard of another run; None after a warning if it cannot be read."""
-    try:
-        other = run_data.open_run(name, sources.available_runs()[name])
-        over = _corruption_set(other, family)
-        return _with_intervals(_leaderboard(other, metric, over), run_data.intervals(other, metric), over)
-    except (RobustBenchError, OSError, LookupError, TypeError, ValueError) as error:
-        st.warning(
-            f"{escaping.markdown(name)} is left out: {escaping.markdown(error)}", icon=":material/error:"
-        )
-        return None
-
-
 def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None:
     column = st.column_config.NumberColumn
     order = ["model", *(c for base in ("clean", "mPC", "rPC") for c in (base, f"{base} 95 %") if c in frame)]
@@ -264,6 +241,7 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
                 for c in ("clean", "mPC", "rPC")
             },
         },
+        height=38 + 35 * min(len(frame), MOST_ROWS),
         placeholder="–",
         alt="Leaderboard: a row per model, the best under corruption first",
     )
@@ -271,38 +249,59 @@ def _show_leaderboard(frame: pd.DataFrame, metric: str, more: list[str]) -> None
         st.caption(f"Time, ratio: {glossary.define('time ratio')}")
 
 
-def _show_verdict(view: RunView, metric: str, over: CorruptionSet | None, table: pd.DataFrame | None) -> None:
+def _show_verdict(
+    view: RunView, chosen: Chosen, over: CorruptionSet | None, table: pd.DataFrame | None
+) -> None:
     """In words: which models may be first, whether the module helps under these corruptions, and how certain that is.
 
     Args:
         view: the run.
-        metric: of the page.
+        chosen: on the page.
         over: the corruptions.
         table: of the intervals, if there are any.
     """
-    same = run_data.identical_pairs(view)
+    same, metric = run_data.identical_pairs(view), chosen.metric
     if table is None:
         for pair, why in same.items():
-            st.markdown(f"### {escaping.markdown(identical_sentence(*pair, why))}.")
+            _show_headline(view, identical_sentence(*pair, why), pair)
         if len(same) < len(view.run.baseline_pairs):
-            st.markdown(
-                "**No verdict yet:** confidence intervals are not computed yet. "
-                "Use the button below to compute them."
-            )
+            _explain_no_verdict(metric)
     else:
-        told = verdicts(table, judged_pairs(view.run), metric, over, same)
+        pairs = [pair for pair in judged_pairs(view.run) if set(pair) <= set(chosen.models)]
+        told = verdicts(table, pairs, metric, over, same)
         if len(view.run.groups) > 2:
             answer = run_data.ranking(view, metric, over.cells if over else ())
-            st.markdown(f"### {escaping.markdown(answer)}.")
+            _show_headline(view, answer, chosen.pair)
         for verdict in told[:MOST_VERDICTS]:
-            st.markdown(f"### {escaping.markdown(verdict.headline)}.")
+            _show_headline(view, verdict.headline, (verdict.baseline, verdict.model))
         if any(verdict.details for verdict in told) or len(told) > MOST_VERDICTS:
             more = len(told) - MOST_VERDICTS
             others = f", and {more} more comparison{'s' * (more != 1)}" if more > 0 else ""
             with st.expander(f"By family, relative to clean, on clean images{others}"):
                 _show_details(told)
     if not view.run.baseline_pairs:
-        _show_single_model(_leaderboard(view, metric, over).iloc[0], metric, over)
+        _show_single_model(view, _leaderboard(view, metric, over).iloc[0], metric, over)
+
+
+def _show_headline(view: RunView, sentence: str, pair: tuple[str, str] | None) -> None:
+    """A sentence of the verdict, with a link to the cells that it is the mean of."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.markdown(f"### {escaping.markdown(sentence)}.", width="stretch")
+        if st.button("See its cells", key=f"cells of {sentence}", icon=":material/grid_on:", type="tertiary"):
+            session.open_page("curves", {"pair": f"{pair[1]} − {pair[0]}"} if pair else {}, run=view.name)
+
+
+def _explain_no_verdict(metric: str) -> None:
+    if metric in robustness.METRICS:
+        st.markdown(
+            "**No verdict yet:** confidence intervals are not computed yet. "
+            "Use the button below to compute them."
+        )
+    else:
+        names = ", ".join(robustness.METRICS)
+        st.markdown(
+            f"**No verdict:** {escaping.markdown(f'{metric} has no intervals; choose one of {names}')}."
+        )
 
 
 def _show_details(told: Sequence[Verdict]) -> None:
@@ -315,7 +314,7 @@ def _show_details(told: Sequence[Verdict]) -> None:
             st.markdown("\n".join(f"* {escaping.markdown(detail)}." for detail in verdict.details))
 
 
-def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> None:
+def _show_single_model(view: RunView, row: Any, metric: str, over: CorruptionSet | None) -> None:
     """The scores of a run's only model in words."""
     name, score = escaping.markdown(row["model"]), escaping.markdown(metric)
     if over is None or pd.isna(row["mPC"]):
@@ -326,165 +325,10 @@ def _show_single_model(row: Any, metric: str, over: CorruptionSet | None) -> Non
         )
         st.markdown(f"**{name}:** no mean under corruption: {reason}.")
         return
-    st.markdown(
-        f"### {name}: mean {score} of {format_number(row['mPC'])} under {escaping.markdown(describe_set(over))}"
-    )
+    mean = f"mean {metric} of {format_number(row['mPC'])} under {describe_set(over)}"
+    _show_headline(view, f"{row['model']}: {mean}", None)
     if pd.notna(row["rPC"]):  # undefined for a clean score of 0
         st.markdown(f"It keeps {format_number(row['rPC'])} % of its clean {score}.")
-
-
-def _show_story(view: RunView, metric: str, pair: tuple[str, str] | None, over: CorruptionSet) -> None:
-    """The mean curve, the map of differences, the best and worst corruptions, and images where the models differ."""
-    story = run_data.story(view, metric, run_data.has_resamples(view))
-    rankings = [r for r in story.rankings if pair is None or (r.baseline, r.model) == pair]
-    left, middle, right = st.columns([1.15, 1.15, 0.9], gap="medium")
-    with left:
-        _show_curve(view, metric, over)
-    with middle:
-        if pair is not None:
-            _show_map(view, metric, pair, over)
-    with right if pair is not None else middle:
-        for ranking in rankings[:1] if pair is not None else rankings[:2]:
-            _show_extremes(view, ranking, metric, over)
-    if pair is not None:
-        _show_flips(view, metric, pair, over)
-
-
-def _show_curve(view: RunView, metric: str, over: CorruptionSet) -> None:
-    names = list(view.run.groups)
-    frame, scope = run_data.mean_curve(view, metric, over.cells, bands=True)
-    if frame.empty:
-        return
-    top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
-    st.markdown(f"**Mean {escaping.markdown(metric)}** {escaping.markdown(scope)}")
-    chart = charts.severity_curves(
-        frame,
-        widgets.model_colors(names),
-        scale=charts.CurveScale("severity", top, severity=charts.greatest_severity(frame)),
-        metric=metric,
-        bands=True,
-    )
-    charts.show(
-        chart, key="mean-curve", alt=f"Mean {metric} against severity, a line for each of {', '.join(names)}"
-    )
-    widgets.show_legend(names)
-    if st.button("All curves", key="to_curves", icon=":material/show_chart:", type="tertiary"):
-        session.open_page("curves", run=view.name)
-
-
-def _show_map(view: RunView, metric: str, pair: tuple[str, str], over: CorruptionSet) -> None:
-    frame = differences.cell_differences(view, metric, pair)
-    frame = frame[frame["corruption"].isin(over.corruptions)] if len(frame) else frame
-    if frame.empty:
-        st.caption("No cell of both models is complete yet.")
-        return
-    title = f"{escaping.markdown(pair[1])} − {escaping.markdown(pair[0])}"
-    st.markdown(f"**{title}**, points of {escaping.markdown(metric)}")
-    chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark", compact=True)
-    event = charts.show(
-        chart,
-        on_select="rerun",
-        selection_mode="cell",
-        key="overview-map",
-        alt=f"Heat map of {metric} of {pair[1]} minus {pair[0]}, by corruption and severity",
-    )
-    significant = " \\* significant." if frame["significant"].any() else ""
-    st.caption(f"Blue: better, orange: worse.{significant} Click a cell to see its images.")
-    if picked := event["selection"].get("cell"):
-        cell = str(picked[0]["corruption"]), float(picked[0]["severity"])
-        change = frame.set_index(["corruption", "severity"])["change"].to_dict()[cell]
-        differences.open_images(view, pair, *cell, change)
-
-
-def _show_extremes(view: RunView, ranking: Ranking, metric: str, over: CorruptionSet) -> None:
-    """The corruptions under which a model does best and worst; each leads to its images."""
-    values = [one for one in ranking.values if one.corruption in over.corruptions]
-    if not values:
-        return
-    own = replace(ranking, values=values)
-    what = {"difference": f"difference in {metric}", "loss": f"{metric} lost", "score": metric}[ranking.by]
-    pair = (ranking.baseline or ranking.model, ranking.model)
-    for title, ones in (("Best", own.best), ("Worst", own.worst)):
-        if not ones:
-            continue
-        st.markdown(f"**{title}** for {escaping.markdown(ranking.model)}, {escaping.markdown(what)}")
-        for one in ones:
-            signed = ranking.by == "difference"
-            value = starred(format_number(one.value, signed=signed), one.significant)
-            ends = widgets.format_interval(one.low, one.high, signed=signed)
-            interval = f" [{ends}]" if ends != "–" else ""
-            if st.button(
-                escaping.markdown(f"{humanize(one.corruption)}: {value}{interval}"),
-                key=f"extreme {ranking.model} {one.corruption}",
-                type="tertiary",
-            ):
-                sign = one.value if ranking.by == "difference" else 0.0
-                differences.open_images(
-                    view, pair, one.corruption, _middle_severity(over, one.corruption), sign
-                )
-
-
-def _middle_severity(over: CorruptionSet, corruption: str) -> float:
-    levels = sorted(severity for name, severity in over.cells if name == corruption)
-    return levels[len(levels) // 2]
-
-
-@widgets.fragment()
-def _show_flips(view: RunView, metric: str, pair: tuple[str, str], over: CorruptionSet) -> None:
-    """The report's four images in which only one of the models still finds objects."""
-    left, right = view.run.match_trainings(*pair)[0]
-    try:
-        shown = run_data.flipped_images(view, metric, (left, right), over.cells)
-        truth = run_data.ground_truth(view)
-    except DataError:  # no ground truth, or scores without detections
-        return
-    if not shown:
-        return
-    st.markdown("**Where they differ**")
-    items, found = [], {}
-    for one in shown:
-        boxes = [
-            {side: float(getattr(place, side)) for side in ("x", "y", "w", "h")}
-            | {"kind": "matched" if finder == right else "missed"}
-            for finder, objects in ((one.keeper, one.kept), (one.other, one.lost))
-            for place in image_viewer.rows(truth.annotations.iloc[list(objects)])
-        ]
-        (about,) = image_viewer.rows(truth.images[truth.images["image_id"] == one.image_id])
-        number = len(one.kept)
-        items.append(
-            gallery.GalleryItem(
-                one.image_id,
-                f"{humanize(one.corruption)}, severity {one.severity:g}",
-                int(about.width),
-                int(about.height),
-                f"only {one.keeper} finds {number} object{'s' * (number != 1)}",
-                boxes,
-            )
-        )
-        found[one.image_id] = (one, about, 1.0 if one.keeper == right else -1.0)
-
-    def thumbnail(image_id: int) -> str:
-        row, about, _ = found[image_id]
-        image = run_images.RunImage.from_manifest(
-            view.run.manifest, about, row.corruption, float(row.severity)
-        )
-        try:
-            return run_images.preview_url(image, image_viewer.PREVIEW_SIDE)
-        except RobustBenchError:
-            return image_viewer.placeholder_url(image.width, image.height)
-
-    may_read = session.may_read_images(view.run.path)
-    gallery.show(
-        items,
-        (0, len(items)),
-        thumbnail if may_read else None,
-        key="flips",
-        on_open=partial(st.session_state.__setitem__, _FLIP),
-        columns=len(items),
-    )
-    if (opened := st.session_state.pop(_FLIP, None)) in found:
-        row, _, sign = found[opened]
-        differences.open_images(view, pair, row.corruption, float(row.severity), sign, image=opened)
 
 
 def _show_downloads(view: RunView, results: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from robustbench_sgdm.config import LAYOUT_NAMES, NORMALIZE_NAMES
 from robustbench_sgdm.core import escaping, glossary
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import RobustBenchError
@@ -19,6 +20,11 @@ from robustbench_sgdm.store import list_runs
 
 EMBEDDED = ["yolov8n-sgdm", "yolov8n"]
 GROUPS = ("benchmark", "noise", "blur", "weather", "digital", "edge", "camera", "all")
+BRANCHES: dict[str, dict[str, bool]] = {
+    "as in Ultralytics' val": {},
+    "one-to-one": {"end2end": True},
+    "one-to-many": {"no_end2end": True},
+}
 REFRESH_SECONDS = 2.0
 MOST_CARDS, MOST_HISTORY = 6, 200
 """Started runs that are shown whole, and that are listed."""
@@ -168,7 +174,8 @@ def _more_settings() -> dict[str, Any]:
             "Allow models with identical detections",
             help="For example, an untrained module changes no detection. Without this option, such a run is rejected.",
         )
-    return {
+        half = st.checkbox("Half precision", help="On a GPU only.")
+    return _rare_settings() | {
         "imgsz": imgsz,
         "split": split,
         "images": images,
@@ -182,7 +189,49 @@ def _more_settings() -> dict[str, Any]:
         "workers": workers,
         "no_baseline": no_baseline,
         "allow_identical": same,
+        "half": half,
     }
+
+
+def _rare_settings() -> dict[str, Any]:
+    """Of exported files, heads with two branches, other data, and trainings instead of models."""
+    left, right = st.columns(2)
+    with left:
+        classes = st.text_input(
+            "Classes of exported files",
+            help="Of files that do not name them: names between commas in label order, or a file of them.",
+        )
+        layout = st.selectbox("Layout of their outputs", ["", *LAYOUT_NAMES], format_func=_or_as_found)
+        normalize = st.selectbox("Pixels as they take them", ["", *NORMALIZE_NAMES], format_func=_or_as_found)
+    with right:
+        branch = st.selectbox(
+            "Head of YOLOv10 and YOLO26",
+            list(BRANCHES),
+            help="One-to-one needs no suppression of overlapping boxes.",
+        )
+        shift = st.multiselect(
+            "Other data",
+            [],
+            accept_new_options=True,
+            placeholder="NAME=DATA",
+            help="The models run on these too, such as images at night; they are compared without pairs.",
+        )
+        from_train = st.text_input(
+            "Folder of trainings",
+            help="Of `robustbench train`, instead of models: leave Models and Weights empty. Seeds are averaged.",
+        )
+    return {
+        "classes": classes,
+        "layout": layout,
+        "normalize": normalize,
+        "shift": shift,
+        "from_train": from_train,
+        **BRANCHES[branch],
+    }
+
+
+def _or_as_found(name: str) -> str:
+    return name or "as the file says"
 
 
 def _start(arguments: list[str], name: str) -> None:
@@ -204,14 +253,21 @@ def _show_started() -> None:
     if older := paths[MOST_CARDS:MOST_HISTORY]:
         with st.expander(f"{len(older):d} older"):
             rows = [{"run": p.name, "started": widgets.local_time(jobs.started_at(p))} for p in older]
-            widgets.show_table(
+            st.caption("Click one to see its state and its log, and to resume it.")
+            event = widgets.show_table(
                 pd.DataFrame(rows),
+                key=f"{_key('older than', paths[0])}-{len(paths):d}",  # with another list nothing is chosen
+                on_select="rerun",
+                selection_mode="single-cell",
                 column_config={
                     "run": st.column_config.TextColumn("Run"),
                     "started": st.column_config.DatetimeColumn("Started", format="D MMM YYYY, HH:mm"),
                 },
                 alt="Runs that were started here before",
             )
+        if picked := event["selection"]["cells"]:
+            with st.container(border=True):
+                _show_job(older[picked[0][0]])
 
 
 def _key(what: str, path: Path) -> str:

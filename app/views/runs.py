@@ -19,33 +19,32 @@ def runs() -> None:
     if not paths:
         widgets.empty_state("No runs yet", "Start one on the page **Start**.", ":material/play_circle:")
         return
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.text_input(
-            "Search",
-            key="find_run",
-            bind=widgets.QUERY,
-            width=420,
-            max_chars=200,
-            placeholder="name, data, model, state or verdict",
-        )
     rows = run_list.summaries(paths.values())
     is_pending = any(row.is_pending for row in rows)
     widgets.fragment(REFRESH_SECONDS if is_pending else None)(_show_list)(is_pending)
 
 
 def _show_list(was_pending: bool) -> None:
+    text = st.text_input(
+        "Search",
+        key="find_run",
+        bind=widgets.QUERY,
+        width=420,
+        max_chars=200,
+        placeholder="name, data, model, state or verdict",
+    )
     paths = sources.available_runs()
     rows = run_list.summaries(paths.values())
     if was_pending and not any(row.is_pending for row in rows):
         st.rerun()  # as a page that refreshes no more
     names = {path: name for name, path in paths.items()}
-    words = str(st.session_state.get("find_run") or "").lower().split()
+    words = str(text or "").lower().split()
     found = [row for row in rows if all(word in _text(names[row.path], row) for word in words)]
     count = f"{len(rows)} runs" if len(found) == len(rows) else f"{len(found)} of {len(rows)} runs"
     left_out = f"; the newest {run_list.MOST_RUNS:,} of {len(paths):,}" if len(paths) > len(rows) else ""
     st.caption(f"{count}{left_out}, newest first. Click one to open it.")
     if not found:
-        widgets.empty_state("No run found", "Search for something else.", ":material/search_off:")
+        widgets.offer_to_clear("**No run has all of these words.**", "find_run")
         return
     column = st.column_config
     event = widgets.show_table(

@@ -88,7 +88,7 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
     groups = group_logs(logs)
     names = [group.name for group in groups]
     colors = widgets.model_colors(names)
-    widgets.show_legend(names)
+    widgets.show_legend(colors)
     panels = [(f"{loss} loss", f"{split}/{loss}_loss", smooth, 1.0) for loss in LOSSES]
     for row in (panels, PROGRESS):
         for column, (title, name, window, factor) in zip(st.columns(len(row)), row, strict=True):

@@ -150,7 +150,7 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: boo
         has_legend=not compact,
     )
     rows = shown["name"].nunique()
-    return chart.properties(height=max(15 * rows, min(28 * rows, 225)) + 85 if compact else 34 * rows + 165)
+    return chart.properties(height=max(14 * rows, min(28 * rows, 210)) + 64 if compact else 34 * rows + 165)
 
 
 def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> Chart:

@@ -1,5 +1,7 @@
 """The differences between two models, cell by cell, and the way from a cell to its images."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
@@ -61,9 +63,31 @@ def open_images(
     order = image_selection.MAX_DIFFERENT
     if abs(change) >= NEGLIGIBLE:
         order = image_selection.RIGHT_FINDS_MORE if change > 0 else image_selection.LEFT_FINDS_MORE
-    query = {"right": pair[1], "severity": f"{severity:g}", "order": order}
+    show_images(
+        view, pair, corruption, severity, {"order": order}, **({} if image is None else {"image": str(image)})
+    )
+
+
+def show_images(
+    view: RunView,
+    pair: tuple[str, str],
+    corruption: str,
+    severity: float,
+    choices: Mapping[str, str],
+    **query: str,
+) -> None:
+    """Open the images of a cell.
+
+    Args:
+        view: the run.
+        pair: the left and the right model; equal for the model and what it is compared with.
+        corruption: its name.
+        severity: of the cell.
+        choices: of other widgets of that page.
+        query: of its address.
+    """
+    models = [pair[1]] if pair[1] != pair[0] else []
+    chosen = {"baseline": pair[0], "models": models, "severity": f"{severity:g}", **choices}
     if corruption != CLEAN:  # at severity 0 every corruption shows clean images
-        query["corruption"] = humanize(corruption)
-    if image is not None:
-        query["image"] = str(image)
-    session.open_page("images", baseline=pair[0], run=view.name, any="false", **query)
+        chosen["corruption"] = humanize(corruption)
+    session.open_page("images", chosen, run=view.name, any="false", **query)

@@ -1,7 +1,9 @@
 """Runs in their own processes: started from a page, watched through the store, stopped by signal."""
 
 import contextlib
+import hashlib
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -12,8 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
+from robustbench_sgdm.core.versions import installed_versions
+from robustbench_sgdm.datasets.cache import cache_dir
 from robustbench_sgdm.store import Run, shard_count
 from robustbench_sgdm.store.schema import DashboardJob
 
@@ -26,6 +30,7 @@ _MAX_NAME = 200  # bytes; file systems take 255, and a number and temporary file
 _START_LOCK = threading.Lock()  # two visitors must not both find that nothing runs
 _CALL_LOCK = threading.Lock()  # a command may take the whole machine
 _CALL_TIMEOUT = 60.0  # s to wait for another visitor's command
+_MAX_ESTIMATE = 2**16  # bytes
 
 
 @dataclass(frozen=True)
@@ -57,30 +62,46 @@ def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
         _CALL_LOCK.release()
 
 
-_ESTIMATES: dict[tuple[str, ...], str] = {}
-_MOST_ESTIMATES = 200
-
-
 def known_estimate(arguments: Sequence[str]) -> str:
-    """The estimate that was made of the same arguments before; empty if there is none."""
-    return _ESTIMATES.get(tuple(arguments), "")
+    """The estimate that was made of the same arguments and files before; empty if there is none."""
+    try:
+        text = SafeDirectory(_estimates()).read_bytes(_estimate_name(arguments), _MAX_ESTIMATE).decode()
+    except (OSError, ValueError, DataError):
+        return ""
+    return text.strip()
 
 
 def estimate_cost(arguments: Sequence[str]) -> str:
-    """What a run would cost, in words; kept for the same arguments.
+    """What a run would cost, in words; kept on disk until one of the files that it names changes.
 
     Raises:
         UsageError: the command line rejects the arguments.
     """
     if known := known_estimate(arguments):
         return known
+    name = _estimate_name(arguments)
     done = run_command("run", *arguments, "--estimate")
     if done.returncode:
         raise UsageError(_last_words(done.stderr))
-    if len(_ESTIMATES) >= _MOST_ESTIMATES:
-        _ESTIMATES.pop(next(iter(_ESTIMATES)))
-    _ESTIMATES[tuple(arguments)] = done.stdout.strip()
-    return _ESTIMATES[tuple(arguments)]
+    with contextlib.suppress(OSError):  # on a full disk it is made again another time
+        _estimates().mkdir(parents=True, exist_ok=True)
+        SafeDirectory(_estimates()).write_text(name, done.stdout)
+    return done.stdout.strip()
+
+
+def _estimates() -> Path:
+    return cache_dir() / "estimates"
+
+
+def _estimate_name(arguments: Sequence[str]) -> str:
+    """The file of an estimate: of the machine, the versions, the arguments, and the files that these name."""
+    stamps = []
+    for name in (part for word in arguments for part in (word, word.partition("=")[2]) if part):
+        with contextlib.suppress(OSError, ValueError):
+            about = Path(name).stat()
+            stamps.append((name, about.st_mtime_ns, about.st_size))
+    facts = platform.node(), sorted(installed_versions().items()), list(arguments), stamps
+    return f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.txt"
 
 
 def write_report(path: Path) -> None:

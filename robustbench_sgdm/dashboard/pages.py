@@ -14,7 +14,7 @@ import streamlit as st
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.errors import DataError, RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.dashboard import run_data, session, sources, widgets
+from robustbench_sgdm.dashboard import run_controls, run_data, session, sources, widgets
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -109,10 +109,10 @@ def _show_run_page(page: Page) -> None:
         return
     with st.container(key="facts", horizontal=True, vertical_alignment="center"):
         facts = st.container(width="stretch")
-        widgets.copy_link()
-    with widgets.frame() as bar:
+        run_controls.copy_link()
+    with run_controls.frame() as bar:
         with bar:
-            name = widgets.select_run(list(runs))
+            name = run_controls.select_run(list(runs))
         view = run_data.open_run(name, runs[name])
         facts.caption(escaping.markdown(_facts(view)))
         page.function(view)

@@ -21,6 +21,8 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.store import MANIFEST, Cell, GroundTruth, Run
 
+OTHER_FAMILY = "other"
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -103,6 +105,21 @@ def count_missing_cells(view: RunView) -> int:
 def corruption_sets(view: RunView) -> "dict[robustness.CorruptionSet, str]":
     """The sets that means are taken over, widest first, and the family that each is, or ""."""
     return robustness.corruption_sets(view.run)
+
+
+def corruption_set(view: RunView, family: str) -> "robustness.CorruptionSet | None":
+    """The set that means are taken over: that of a family, else the widest."""
+    sets = corruption_sets(view)
+    return next(iter([*(over for over, f in sets.items() if f == family), *sets]), None)
+
+
+def families(view: RunView) -> dict[str, list[str]]:
+    """The corruptions of each family of which a cell is complete; those without one are `OTHER_FAMILY`."""
+    named: dict[str, list[str]] = {}
+    for name in dict.fromkeys(results(view)["corruption"]):
+        if name != CLEAN:
+            named.setdefault(view.run.manifest.corruptions[name].family or OTHER_FAMILY, []).append(str(name))
+    return named
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)

@@ -12,7 +12,7 @@ from robustbench_sgdm.dashboard import sources
 MAX_CHARACTERS = 10_000
 """Of all texts of the form."""
 
-_SEVERAL = {"models": "--model", "noise": "--noise", "weights": "--weights"}
+_SEVERAL = {"models": "--model", "noise": "--noise", "weights": "--weights", "shift": "--shift"}
 _ONE = {  # left out at their defaults
     "severities": "--severity",
     "data": "--data",
@@ -29,8 +29,18 @@ _ONE = {  # left out at their defaults
     "device": "--device",
     "batch": "--batch",
     "workers": "--workers",
+    "from_train": "--from-train",
+    "classes": "--classes",
+    "layout": "--layout",
+    "normalize": "--normalize",
 }
-_FLAGS = {"no_baseline": "--no-baseline", "allow_identical": "--yes"}
+_FLAGS = {
+    "no_baseline": "--no-baseline",
+    "allow_identical": "--yes",
+    "half": "--half",
+    "end2end": "--end2end",
+    "no_end2end": "--no-end2end",
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,12 @@ class RunForm:
         weights: FILE or NAME=FILE.
         baseline: of `models`.
         images: folder of a COCO json.
+        shift: NAME=DATA, other data that the models run on too.
+        from_train: folder of a comparison of trainings, instead of `models`.
+        classes: names in label order, for exported files without them; or a file of them.
         no_baseline: whether variants run without theirs.
         allow_identical: whether models may detect the same.
+        end2end, no_end2end: which branch of a head that has two; neither for the usual one.
     """
 
     models: Sequence[str]
@@ -67,8 +81,16 @@ class RunForm:
     device: str = ""
     batch: int = 0
     workers: int = 0
+    shift: Sequence[str] = ()
+    from_train: str = ""
+    classes: str = ""
+    layout: str = ""
+    normalize: str = ""
     no_baseline: bool = False
     allow_identical: bool = False
+    half: bool = False
+    end2end: bool = False
+    no_end2end: bool = False
 
     @classmethod
     def from_arguments(cls, words: Sequence[str]) -> "RunForm":
@@ -104,8 +126,8 @@ class RunForm:
         Raises:
             UsageError: an unknown name, a number out of bounds, a file outside the allowed folders, or code to run.
         """
-        texts = [*self.models, *self.noise, *self.weights, self.severities, self.data, self.baseline]
-        texts += [self.images, self.split, self.runtime, self.device]
+        texts = [*self.models, *self.noise, *self.weights, *self.shift, self.severities]
+        texts += [str(getattr(self, name)) for name in _ONE]
         if "\0" in "".join(texts):
             raise UsageError("the form contains a null character; remove it")
         if sum(map(len, texts)) > MAX_CHARACTERS:
@@ -115,17 +137,33 @@ class RunForm:
             )
         models, selected = self._check_names(), parsing.split_list(self.noise)
         levels = check_severities(parsing.parse_severities([self.severities]))
-        if not models or not selected:
+        if not (models or self.from_train) or not selected:
             raise UsageError("choose at least one model and one corruption")
         from robustbench_sgdm import corruption  # imports torch, which no other page that opens at once needs
 
         corruption.load_corruptions().select(selected)
-        if self.baseline and self.baseline not in models:
+        if self.baseline and self.baseline not in models and not self.from_train:
             raise UsageError(f"the baseline {self.baseline!r} is none of the models ({', '.join(models)})")
-        EvaluationConfig(  # its own checks of numbers and choices
+        self._check_values(models, selected, levels)
+        words = _repeat("models", models) + _repeat("noise", selected)
+        words += ["--severity", ",".join(f"{level:g}" for level in levels), "--data", self.data]
+        words += _repeat("weights", self.weights) + _repeat("shift", self.shift)
+        words += ["--fraction", f"{self.fraction:g}"]
+        for name in list(_ONE)[3:]:
+            value = getattr(self, name)
+            if value != next(field.default for field in fields(self) if field.name == name):
+                words += [_ONE[name], f"{value:g}" if isinstance(value, float) else str(value)]
+        return words + [option for name, option in _FLAGS.items() if getattr(self, name)]
+
+    def _check_values(self, models: list[str], noise: list[str], severities: tuple[float, ...]) -> None:
+        """What a run itself checks of numbers and choices before it reads anything."""
+        EvaluationConfig(
             models,
-            noise=selected,
-            severity=levels,
+            weights={one: one for one in self.weights},
+            from_train=self.from_train or None,
+            shifts=parsing.parse_assignments(self.shift, "--shift"),
+            noise=noise,
+            severity=severities,
             data=self.data,
             split=self.split,
             fraction=self.fraction,
@@ -135,27 +173,25 @@ class RunForm:
             iou=self.iou,
             max_det=self.max_det,
             runtime=self.runtime,
+            layout=self.layout or None,
+            normalize=self.normalize or None,
             batch=self.batch,
             workers=self.workers,
         )
-        several = {"models": models, "noise": selected, "weights": self.weights}
-        words = [
-            word for name in ("models", "noise") for item in several[name] for word in (_SEVERAL[name], item)
-        ]
-        words += ["--severity", ",".join(f"{level:g}" for level in levels), "--data", self.data]
-        words += [word for item in self.weights for word in ("--weights", item)]
-        words += ["--fraction", f"{self.fraction:g}"]
-        for name in list(_ONE)[3:]:
-            value = getattr(self, name)
-            if value != next(field.default for field in fields(self) if field.name == name):
-                words += [_ONE[name], f"{value:g}" if isinstance(value, float) else str(value)]
-        return words + [option for name, option in _FLAGS.items() if getattr(self, name)]
 
     def _check_names(self) -> list[str]:
         """The models; every name and path of the form is one that the page may use."""
+        shifted = [item.partition("=")[2] for item in self.shift]
         files = [item if parsing.find_file(item) else item.rpartition("=")[2] for item in self.weights]
-        named = [*parsing.split_list(self.models, parsing.find_file), *files, self.data, self.images]
-        plain = [*named, *self.weights, self.baseline, self.device]
+        named = [
+            *parsing.split_list(self.models, parsing.find_file),
+            *files,
+            self.data,
+            self.images,
+            *shifted,
+        ]
+        named += [self.from_train, self.classes]
+        plain = [*named, *self.weights, *self.shift, self.baseline, self.device]
         if bad := [name for name in plain if name.startswith("-")]:
             raise UsageError(f"{bad[0]!r} starts with a dash; names do not")
         for name in filter(None, named):
@@ -171,3 +207,8 @@ class RunForm:
                 f"{code[0]} names code to run, which this page does not allow; start the run in a terminal"
             )
         return items
+
+
+def _repeat(name: str, items: Sequence[str]) -> list[str]:
+    """An option that may be given several times."""
+    return [word for item in items for word in (_SEVERAL[name], item)]

@@ -1,7 +1,8 @@
 """What a visitor did in this session: opened an address, clicked, confirmed what an address alone may not start."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -27,24 +28,30 @@ def has_interacted() -> bool:
     return st.session_state.get(_OPENED_AT) is None
 
 
-def confirm(what: str) -> None:
-    """Record that the visitor asked for something that costs time or trust."""
-    st.session_state[_CONFIRMED.format(what)] = True
+def confirm(*what: str) -> None:
+    """Record that the visitor asked for things that cost time or trust."""
+    for one in what:
+        st.session_state[_CONFIRMED.format(one)] = True
 
 
-def is_confirmed(what: str, text: str, label: str) -> bool:
-    """Whether the visitor asked for something that an address alone may not start; else show a button that does.
+def weights_of(run: Path) -> str:
+    """What is confirmed before weights that a run names are loaded."""
+    return f"weights of {run}"
+
+
+def is_confirmed(what: Collection[str], text: str, label: str) -> bool:
+    """Whether the visitor asked for what an address alone may not start; else show a button that does.
 
     Args:
-        what: identifies it in this session.
+        what: each identifies a thing in this session.
         text: what would happen, in Markdown.
         label: of the button.
     """
-    if _CONFIRMED.format(what) in st.session_state:
+    if all(_CONFIRMED.format(one) in st.session_state for one in what):
         return True
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(text, width="stretch")
-        st.button(label, on_click=confirm, args=(what,), type="primary")
+        st.button(label, on_click=confirm, args=tuple(what), type="primary")
     return False
 
 
@@ -65,22 +72,23 @@ def may_read_images(run: Path) -> bool:
     Shows a button that allows it if they may not.
     """
     return has_interacted() or is_confirmed(
-        f"images of {run}",
+        [f"images of {run}"],
         "Images are not shown yet, because they are read from the files that this run names.",
         "Show the images",
     )
 
 
-def open_page(name: str, *, baseline: str | None = None, **query: str) -> None:
+def open_page(name: str, choices: Mapping[str, Any] | None = None, **query: str) -> None:
     """Switch to another page.
 
     Args:
         name: of the page's file.
-        baseline: chosen there. Not by the address: Streamlit lets only this page's widget write it there.
-        query: of the address.
+        choices: of that page's widgets, by their keys. Not through the address: Streamlit lets only this page's widgets
+            write what they have in it.
+        query: of the address, what no widget of this page has.
     """
     for key in query:  # Streamlit prefers what the session holds to an address that says the default
         st.session_state.pop(key, None)
-    if baseline is not None:
-        st.session_state[WANTED.format("baseline")] = baseline
+    for key, choice in (choices or {}).items():
+        st.session_state[WANTED.format(key)] = choice
     _switch(name, query)

@@ -4,26 +4,24 @@ Widgets are called as in Streamlit. Each keeps its choice in the session, also w
 address, and reports an address that asks for what is not on offer.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from robustbench_sgdm.core import escaping, palette
 from robustbench_sgdm.core.errors import RobustBenchError
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
-from robustbench_sgdm.dashboard import components, jobs, session
-from robustbench_sgdm.tables import format_number, humanize
-
-if TYPE_CHECKING:
-    from robustbench_sgdm.dashboard.run_data import RunView
+from robustbench_sgdm.dashboard import jobs, session
+from robustbench_sgdm.tables import format_number
 
 T = TypeVar("T")
 Parameters = ParamSpec("Parameters")
@@ -31,38 +29,8 @@ Parameters = ParamSpec("Parameters")
 QUERY: Literal["query-params"] = "query-params"
 _MAX_LABEL = 80  # characters on a button
 _LATEST = 7_270_000_000.0  # s since 1970; in 2200, tables take dates until 2262
-OWN_BASELINES = "each variant's own"
-"""The choice of baseline for a run that has several."""
-
-
-_BAR: ContextVar[Any] = ContextVar("bar", default=None)  # of the page that this thread draws
 _KEPT = "{}: kept"
 _OFFERED = "{}: offered"
-
-
-@contextmanager
-def frame() -> Iterator[Any]:
-    """Draw the bar that all pages about a run share, and let the page add its controls; gives the bar."""
-    bar = st.container(key="bar", horizontal=True, gap="small", vertical_alignment="bottom")
-    token = _BAR.set(bar)
-    try:
-        yield bar
-    finally:
-        _BAR.reset(token)
-
-
-def control_bar() -> Any:
-    """The bar at the top of the page, for `with`: the controls of a page stand there, beside the run."""
-    bar = _BAR.get()
-    return bar or st.container(horizontal=True, gap="small", vertical_alignment="bottom")
-
-
-_COPY_LINK = components.register("copy_link")
-
-
-def copy_link() -> None:
-    """A button that copies the page's address, which says everything that is chosen."""
-    _COPY_LINK(key="copy_link", width="content")
 
 
 def model_colors(models: Sequence[str]) -> dict[str, str]:
@@ -70,12 +38,12 @@ def model_colors(models: Sequence[str]) -> dict[str, str]:
     return palette.model_colors(models, dark=st.context.theme.type == "dark")
 
 
-def show_legend(models: Sequence[str]) -> None:
-    """Show the color of each model."""
+def show_legend(colors: Mapping[str, str]) -> None:
+    """Show the color of each model, as of `model_colors`."""
     spans = [
         f'<span style="white-space:nowrap"><span aria-hidden="true" style="display:inline-block;width:.8em;'
         f'height:.8em;border-radius:50%;background:{color};margin-right:.4em"></span>{escaping.html(model)}</span>'
-        for model, color in model_colors(models).items()
+        for model, color in colors.items()
     ]
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1.2rem">{"".join(spans)}</div>')
 
@@ -112,8 +80,14 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
         Whether the options changed under the choice; the address has the old choice until the widget is drawn.
     """
     wanted = st.session_state.pop(session.WANTED.format(key), None)
-    if wanted in options:
+    is_wanted = wanted is not None and set(wanted if isinstance(wanted, list) else [wanted]) <= set(options)
+    if is_wanted:
         st.session_state[key] = wanted
+        if wanted != default:
+            with contextlib.suppress(
+                StreamlitAPIException
+            ):  # the page before has this widget, and Streamlit writes it
+                st.query_params[key] = wanted
     memory = _OFFERED.format(key)
     offered, usual, is_own = st.session_state.get(memory, (options, default, False))
     is_back = key not in st.session_state and key not in st.query_params  # from a page without this widget
@@ -124,7 +98,7 @@ def reconcile_choice(key: str, options: Sequence[Any], default: Any) -> bool:
     chosen = st.session_state.get(key)
     changed = chosen is not None and (offered, usual) != (options, default)
     if chosen is not None:
-        is_own = is_own or chosen != usual or chosen == wanted
+        is_own = is_own or chosen != usual or is_wanted
         if changed:
             chosen = fit_choice(chosen, offered, options, default) if is_own else default
             is_own = is_own and chosen != default
@@ -143,6 +117,11 @@ def keep_choice(key: str, chosen: T) -> T:
     st.session_state[memory] = options, default, is_own or chosen != default
     st.session_state[_KEPT.format(key)] = chosen
     return chosen
+
+
+def last_choice(key: str) -> Any:
+    """What a widget said when it was drawn last; for a callback, which runs after the visitor has changed it."""
+    return st.session_state.get(_KEPT.format(key))
 
 
 def clear_choices(*keys: str) -> None:
@@ -216,57 +195,6 @@ def selectbox(
     return keep_choice(key, chosen)
 
 
-def select_corruption(names: Sequence[str], *, default: str | None = None) -> str:
-    """A corruption, shown in words; the address may also have the name that commands use."""
-    by_words = {humanize(name): name for name in names}
-    sent = st.query_params.get("corruption")
-    if sent is not None and sent in names and "corruption" not in st.session_state:
-        st.session_state["corruption"] = humanize(sent)
-    usual = None if default is None else humanize(default)
-    return by_words[
-        selectbox("Corruption", list(by_words), "corruption", default=usual, aliases=names, width=150)
-    ]
-
-
-def select_run(names: Sequence[str]) -> str:
-    """The run that a page shows, kept from page to page.
-
-    It is in the address even if it is the first one: another one may be first tomorrow.
-    """
-    warn_invalid_query("run", names, "Run")
-    wanted = [st.query_params.get("run"), st.session_state.get("last run"), names[0]]
-    first = next(name for name in wanted if name in names)
-    chosen = str(
-        st.selectbox(
-            "Run", names, index=names.index(first), key="run", width=200, on_change=session.record_interaction
-        )
-    )
-    st.session_state["last run"] = chosen
-    if st.query_params.get("run") != chosen:
-        st.query_params["run"] = chosen
-    return chosen
-
-
-def select_baseline(view: "RunView", *, own: bool = True) -> "RunView":
-    """The run with every model compared with the baseline that is chosen here; by default with its own pairs.
-
-    Args:
-        view: the run as it is.
-        own: whether each variant may keep its own baseline, if the run has several baselines.
-    """
-    models, pairs = list(view.run.groups), view.run.baseline_pairs
-    if len(models) < 2:
-        warn_invalid_query("baseline", models, "Baseline")
-        return view
-    first = pairs[0][0]
-    has_several = own and set(view.against(first).run.baseline_pairs) != set(pairs)
-    options, default = ([OWN_BASELINES, *models], OWN_BASELINES) if has_several else (models, first)
-    baseline = selectbox("Baseline", options, "baseline", default=default, width=160)
-    # The run's own view where the choice compares the same: nobody has asked for a verdict on single pairs then.
-    compared = view if baseline == OWN_BASELINES else view.against(baseline)
-    return view if set(compared.run.baseline_pairs) == set(pairs) else compared
-
-
 def toggle(label: str, key: str, **how: Any) -> bool:
     """`st.toggle`."""
     warn_invalid_query(key, ("true", "false"), label)
@@ -337,13 +265,6 @@ def segmented_control(label: str, options: Sequence[str], key: str, *, default: 
     return texts[keep_choice(key, str(chosen or first))]
 
 
-def select_slider(label: str, options: Sequence[str], key: str, *, default: str, **how: Any) -> str:
-    """`st.select_slider`."""
-    if not reconcile_choice(key, options, default):
-        warn_invalid_query(key, options, label)
-    return keep_choice(key, str(st.select_slider(label, options, value=default, key=key, bind=QUERY, **how)))
-
-
 def local_time(seconds: float) -> datetime:
     """The time of a file or a record, s since 1970; what a stranger's claims may be no date at all.
 
@@ -362,6 +283,17 @@ def format_interval(low: float, high: float, *, signed: bool = False) -> str:
     if math.isnan(low) or math.isnan(high):
         return "–"
     return f"{format_number(low, signed=signed)} to {format_number(high, signed=signed)}"
+
+
+@contextmanager
+def left_out(name: str) -> Iterator[None]:
+    """Warn that another run is left out because something of it cannot be read."""
+    try:
+        yield
+    except (RobustBenchError, OSError, LookupError, TypeError, ValueError) as error:
+        st.warning(
+            f"{escaping.markdown(name)} is left out: {escaping.markdown(error)}", icon=":material/error:"
+        )
 
 
 def fragment(

@@ -2,9 +2,11 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +22,15 @@ from tests.support.synthetic_runs import rewrite
 SUPPORT = resources.root() / "benchmarks" / "support"
 serving = resources.import_file(SUPPORT / "serving.py")
 
+UNCHANGED = """() => {
+  const app = document.querySelector("[data-testid=stApp]");
+  const look = app.dataset.testScriptState + app.innerText;
+  const same = look === window.lastLook && app.dataset.testScriptState === "notRunning";
+  window.lastLook = look;
+  window.sameLooks = same ? window.sameLooks + 1 : 0;
+  return window.sameLooks >= 6;
+}"""
+PATIENCE = 60_000  # ms; the first look at a page loads libraries
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
 
 
@@ -133,3 +144,97 @@ def app(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
     for server in running.values():
         server.__exit__()
     assert not any("Traceback" in text for text in said), said
+
+
+class Visitor:
+    """A page of the browser that notes what goes wrong: console errors, failed and foreign requests."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
+        self.wrong: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", self._request)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.wrong.append(f"{message.text} {message.location}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.wrong.append(f"left the machine: {request.url}")
+
+    def go(self, path: str = "", *, images: bool = True) -> None:
+        self.page.goto(f"{self.address}/{path}")
+        self.page.locator("[data-testid=stMain] :is(p, label, h3):visible").first.wait_for()
+        self.settle()
+        if path.startswith("images") and images:
+            self.show_images()
+
+    def show_images(self) -> None:
+        """Ask for what no address gets by itself."""
+        self.page.get_by_role("button", name="Show the images").click()
+        pictures, stages = (
+            self.page.locator(".stage image[href^='data:image/png']"),
+            self.page.locator(".stage"),
+        )
+        pictures.first.wait_for()
+        self.until(lambda: pictures.count() == stages.count())
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until no script runs and the page has stayed as it is for some looks; for what follows use `until`."""
+        self.page.evaluate("delete window.lastLook")
+        self.page.wait_for_function(UNCHANGED, polling=50)
+
+    def until(self, holds: Callable[[], Any]) -> None:
+        """Assert what the server's next answer makes true, however long the answer takes."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not holds() and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
+        assert holds()
+
+    def text(self) -> str:
+        return str(self.page.inner_text("[data-testid=stMain]"))
+
+    def counts(self) -> list[str]:
+        """Matched, missed and false above each pane."""
+        self.page.locator(".counts b").first.wait_for()
+        return [str(t) for t in self.page.locator(".counts").all_inner_texts()]
+
+    def choose(self, key: str, option: str) -> None:
+        """Choose in a list of the bar."""
+        self.page.locator(f".st-key-{key} input").click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def address_has(self, choices: Mapping[str, list[str]]) -> None:
+        """Wait until the address says these choices."""
+
+        def said() -> dict[str, list[str]]:
+            query = parse_qs(urlsplit(self.page.url).query)
+            return {key: query.get(key, []) for key in choices}
+
+        self.until(lambda: said() == choices)
+
+    def wait_for_address(self, words: str) -> None:
+        self.page.wait_for_url(lambda url: words in url)
+
+
+@pytest.fixture
+def visit(browser: Any, app: Callable[..., str]) -> Iterator[Callable[..., Visitor]]:
+    """Opens a window on the app; at the end nothing may have gone wrong in any."""
+    contexts, visitors = [], []
+
+    def open_window(width: int = 1280, scheme: str = "light", words: tuple[str, ...] = ()) -> Visitor:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        visitors.append(Visitor(context.new_page(), app(*words)))
+        return visitors[-1]
+
+    yield open_window
+    for context in contexts:
+        context.close()
+    assert [v.wrong for v in visitors if v.wrong] == []

@@ -447,7 +447,8 @@ ADDRESSES: list[tuple[str, Mapping[str, str]]] = [
     ("images", {"run": "theirs", "any": "true", "exact": "2.5", "image": "3"}),
     ("images", {"any": "true", "severity": "3", "truth": "true", "order": "right finds more"}),
     ("live", {"run": "theirs", "source": "the run's images"}),
-    ("live", {"run": "theirs", "source": "a sample", "live_models": "base"}),
+    ("live", {"run": "theirs", "source": "a sample", "models": "base"}),
+    ("live", {"run": "theirs", "source": "a sample", "live_models": "base"}),  # as older addresses have it
 ]
 
 
@@ -482,7 +483,7 @@ def test_the_recorder_sees_what_a_click_loads(browser: Any, free: Server) -> Non
     page.goto("about:blank")
 
     free.read_files.write_text("")
-    page.goto(f"http://localhost:{free.port}/live?run=theirs&source=a+sample&live_models=base")
+    page.goto(f"http://localhost:{free.port}/live?run=theirs&source=a+sample&models=base")
     page.get_by_role("button", name="Load the detectors").wait_for()
     page.get_by_role("link", name="Images").click()  # which is to ask for them
     page.locator(".stage image[href^='data:image/png']").first.wait_for()

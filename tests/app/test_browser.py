@@ -3,10 +3,10 @@
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,99 +19,21 @@ from robustbench_sgdm.store import Run
 
 HERE = Path(__file__).parent
 PAGES = ("", "overview", "curves", "classes", "images", "live", "training", "paper?table=6", "run")
-UNCHANGED = """() => {
-  const app = document.querySelector("[data-testid=stApp]");
-  const look = app.dataset.testScriptState + app.innerText;
-  const same = look === window.lastLook && app.dataset.testScriptState === "notRunning";
-  window.lastLook = look;
-  window.sameLooks = same ? window.sameLooks + 1 : 0;
-  return window.sameLooks >= 6;
-}"""
 BOXES = {kind: palette.OUTCOME_COLORS[kind] for kind in ("matched", "missed", "false")}
-PATIENCE = 60_000  # ms; the first look at a page loads libraries
+CHOICES = {
+    **{"baseline": ["b"], "pair": ["c − b"], "models": ["b", "c"], "metric": ["AP50"], "size": ["small"]},
+    **{"family": ["blur"], "severity": ["1"]},
+}
+SHOWN_ON = {
+    "Overview": ("baseline", "pair", "models", "metric", "size", "family"),
+    "Curves": ("baseline", "pair", "models", "metric", "size", "family"),
+    "Classes": ("baseline", "pair", "family", "severity"),
+    "Images": ("baseline", "models", "severity"),
+    "Live": ("models",),
+}
 
 
-class Visitor:
-    """A page of the browser that notes what goes wrong: console errors, failed and foreign requests."""
-
-    def __init__(self, page: Any, address: str) -> None:
-        self.page, self.address = page, address
-        self.wrong: list[str] = []
-        page.set_default_timeout(PATIENCE)
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", self._request)
-
-    def _console(self, message: Any) -> None:
-        if message.type == "error":
-            self.wrong.append(f"{message.text} {message.location}")
-
-    def _request(self, request: Any) -> None:
-        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
-            self.wrong.append(f"left the machine: {request.url}")
-
-    def go(self, path: str = "", *, images: bool = True) -> None:
-        self.page.goto(f"{self.address}/{path}")
-        self.page.locator("[data-testid=stMain] :is(p, label, h3):visible").first.wait_for()
-        self.settle()
-        if path.startswith("images") and images:
-            self.show_images()
-
-    def show_images(self) -> None:
-        """Ask for what no address gets by itself."""
-        self.page.get_by_role("button", name="Show the images").click()
-        pictures, stages = (
-            self.page.locator(".stage image[href^='data:image/png']"),
-            self.page.locator(".stage"),
-        )
-        pictures.first.wait_for()
-        self.until(lambda: pictures.count() == stages.count())
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until no script runs and the page has stayed as it is for some looks; for what follows use `until`."""
-        self.page.evaluate("delete window.lastLook")
-        self.page.wait_for_function(UNCHANGED, polling=50)
-
-    def until(self, holds: Callable[[], Any]) -> None:
-        """Assert what the server's next answer makes true, however long the answer takes."""
-        end = time.monotonic() + PATIENCE / 1000
-        while not holds() and time.monotonic() < end:
-            self.page.wait_for_timeout(50)
-        assert holds()
-
-    def text(self) -> str:
-        return str(self.page.inner_text("[data-testid=stMain]"))
-
-    def counts(self) -> list[str]:
-        """Matched, missed and false above each pane."""
-        self.page.locator(".counts b").first.wait_for()
-        return [str(t) for t in self.page.locator(".counts").all_inner_texts()]
-
-    def wait_for_address(self, words: str) -> None:
-        self.page.wait_for_url(lambda url: words in url)
-
-
-@pytest.fixture
-def visit(browser: Any, app: Callable[..., str]) -> Iterator[Callable[..., Visitor]]:
-    """Opens a window on the app; at the end nothing may have gone wrong in any."""
-    contexts, visitors = [], []
-
-    def open_window(width: int = 1280, scheme: str = "light", words: tuple[str, ...] = ()) -> Visitor:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        contexts.append(context)
-        visitors.append(Visitor(context.new_page(), app(*words)))
-        return visitors[-1]
-
-    yield open_window
-    for context in contexts:
-        context.close()
-    assert [v.wrong for v in visitors if v.wrong] == []
-
-
-def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[..., Visitor]) -> None:
+def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[..., Any]) -> None:
     """No error, nothing wider than the window, and no serious finding of axe in either theme."""
     from axe_playwright_python.sync_playwright import Axe
 
@@ -132,10 +54,10 @@ def test_every_page_opens_narrow_and_wide_and_is_accessible(visit: Callable[...,
             assert not serious, f"{path or 'overview'} at {width}: {serious}"
 
 
-def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> None:
+def test_filters_and_downloads(visit: Callable[..., Any], complete: Run) -> None:
     visitor = visit()
     visitor.go("overview")
-    visitor.page.get_by_role("radio", name="noise", exact=True).click()
+    visitor.choose("family", "noise")
     visitor.wait_for_address("family=noise")
     visitor.settle()
     with visitor.page.expect_download() as waiting:
@@ -144,7 +66,7 @@ def test_filters_and_downloads(visit: Callable[..., Visitor], complete: Run) -> 
     assert text.splitlines() == complete.results().to_csv(index=False).splitlines()
 
 
-def test_the_list_of_runs_leads_to_a_run(visit: Callable[..., Visitor]) -> None:
+def test_the_list_of_runs_leads_to_a_run(visit: Callable[..., Any]) -> None:
     """By a click on any cell of its row; the search is in the address."""
     visitor = visit()
     visitor.go("?find_run=partial")
@@ -158,7 +80,7 @@ def test_the_list_of_runs_leads_to_a_run(visit: Callable[..., Visitor]) -> None:
     visitor.page.get_by_text("4 runs, newest first").wait_for()
 
 
-def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Visitor]) -> None:
+def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Any]) -> None:
     visitor = visit()
     visitor.go("classes?run=complete")
     chart = visitor.page.locator(".st-key-class-map canvas, .st-key-class-map svg.marks").first
@@ -173,7 +95,7 @@ def test_a_cell_of_the_map_of_classes_is_told(visit: Callable[..., Visitor]) -> 
     assert visitor.counts()
 
 
-def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tuple[float, float]:
+def cell_of_map(visitor: Any, column: int, row: int, columns: int = 4) -> tuple[float, float]:
     """Where a cell of the map of differences is in the window, px."""
     chart = visitor.page.locator(".st-key-differences canvas, .st-key-differences svg.marks").first
     box = None
@@ -187,7 +109,7 @@ def cell_of_map(visitor: Visitor, column: int, row: int, columns: int = 4) -> tu
     )
 
 
-def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) -> None:
+def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Any]) -> None:
     """Every time: also to what the page shows by default, and to clean images, whatever was looked at before."""
     visitor = visit()
     visitor.go("curves?run=complete&family=all")
@@ -206,7 +128,7 @@ def test_a_cell_of_the_map_leads_to_its_images(visit: Callable[..., Visitor]) ->
         visitor.settle()
 
 
-def test_a_click_on_a_page_that_is_left_does_not_empty_the_next(visit: Callable[..., Visitor]) -> None:
+def test_a_click_on_a_page_that_is_left_does_not_empty_the_next(visit: Callable[..., Any]) -> None:
     """Nor does it lead back: both requests are under way at once, as on a slow machine."""
     visitor = visit()
     visitor.go("images?run=complete&corruption=fog&severity=3")
@@ -229,7 +151,7 @@ def test_a_click_on_a_page_that_is_left_does_not_empty_the_next(visit: Callable[
         visitor.settle()
 
 
-def test_the_map_tells_who_is_better_and_shows_it(visit: Callable[..., Visitor], comparisons: Path) -> None:
+def test_the_map_tells_who_is_better_and_shows_it(visit: Callable[..., Any], comparisons: Path) -> None:
     """In fog the second model wins, under motion blur the first, under noise neither; with any baseline."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     for address, row, order, right in (
@@ -250,9 +172,7 @@ def test_the_map_tells_who_is_better_and_shows_it(visit: Callable[..., Visitor],
             visitor.wait_for_address(f"order={order.replace(' ', '+')}")
 
 
-def test_a_tooltip_over_a_band_says_whose_it_is_alone(
-    visit: Callable[..., Visitor], comparisons: Path
-) -> None:
+def test_a_tooltip_over_a_band_says_whose_it_is_alone(visit: Callable[..., Any], comparisons: Path) -> None:
     """Not the interval's lower bound under the name of the score."""
     visitor = visit(words=("--", *map(str, (comparisons / "two", comparisons / "three"))))
     visitor.go("curves?run=two&family=all")
@@ -271,7 +191,7 @@ def test_a_tooltip_over_a_band_says_whose_it_is_alone(
     assert told and told <= {"model a", "model b"}
 
 
-def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], complete: Run) -> None:
+def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Any], complete: Run) -> None:
     visitor = visit()
     visitor.go("images?run=complete&corruption=gaussian_noise&severity=3")
     page, first = visitor.page, visitor.text()
@@ -319,7 +239,7 @@ def test_images_by_pointer_keyboard_and_link(visit: Callable[..., Visitor], comp
     assert "severity 3" in other.text()  # two windows do not disturb each other
 
 
-def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor]) -> None:
+def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Any]) -> None:
     visitor = visit()
     visitor.go("images?run=complete&corruption=gaussian_noise&severity=3&order=as+in+the+data")
     page = visitor.page
@@ -357,7 +277,7 @@ def test_layers_classes_tooltips_and_all_severities(visit: Callable[..., Visitor
     assert re.match(r"(person|cat|dog|car) · (matched|missed|false)\n", tip)
 
 
-def test_what_is_seen_can_be_saved(visit: Callable[..., Visitor]) -> None:
+def test_what_is_seen_can_be_saved(visit: Callable[..., Any]) -> None:
     """As a picture and as a drawing, both of what is shown, without anything that needs the page."""
     visitor = visit()
     visitor.go("images?run=complete&corruption=fog&severity=3&order=as+in+the+data&hidden=false")
@@ -378,7 +298,7 @@ def test_what_is_seen_can_be_saved(visit: Callable[..., Visitor]) -> None:
     )
 
 
-def test_the_overview_leads_to_pictures(visit: Callable[..., Visitor], comparisons: Path) -> None:
+def test_the_overview_leads_to_pictures(visit: Callable[..., Any], comparisons: Path) -> None:
     """From the verdict, a corruption, a cell of the map or a flip: each is one click away from its images."""
     visitor = visit(words=("--", str(comparisons / "two")))
     page = visitor.page
@@ -408,7 +328,36 @@ def test_the_overview_leads_to_pictures(visit: Callable[..., Visitor], compariso
     page.get_by_text(f"{text.partition(',')[0]} at severity 3").wait_for()
 
 
-def test_the_gallery_leads_to_the_picture(visit: Callable[..., Visitor]) -> None:
+def test_the_verdict_leads_to_its_cells(visit: Callable[..., Any], comparisons: Path) -> None:
+    """With what is chosen; the whole story is one screen."""
+    visitor = visit(1440, words=("--", str(comparisons / "two")))
+    page = visitor.page
+    visitor.go("overview?run=two&metric=AP50")
+    page.get_by_role("button", name="Show the images").click()
+    page.locator(".tile image[href^='data:image/']").first.wait_for()
+    visitor.settle()
+    box = page.locator(".st-key-story").bounding_box()
+    assert box["y"] + box["height"] <= 900, "the story does not fit into 1440 x 900"
+    page.get_by_role("button", name="See its cells").first.click()
+    visitor.wait_for_address("/curves")
+    visitor.wait_for_address("metric=AP50")
+    page.get_by_role("heading", name="Differences, b − a").wait_for()
+
+
+def test_a_filter_that_excludes_everything_can_be_cleared(visit: Callable[..., Any]) -> None:
+    visitor = visit()
+    for path, back in (
+        ("?find_run=zzz", "4 runs, newest first"),
+        ("classes?run=complete&find=zzz", "The number after a class"),
+        ("images?run=complete&search=zzz", "Image 1 of 12"),
+    ):
+        visitor.go(path, images=False)
+        visitor.page.get_by_role("button", name="Clear the filters").click()
+        visitor.page.get_by_text(back).first.wait_for()
+        visitor.until(lambda: "zzz" not in visitor.page.url)
+
+
+def test_the_gallery_leads_to_the_picture(visit: Callable[..., Any]) -> None:
     visitor = visit()
     visitor.go(
         "images?run=complete&corruption=gaussian_noise&severity=3&show=Gallery&outcome=flip", images=False
@@ -430,23 +379,30 @@ def test_the_gallery_leads_to_the_picture(visit: Callable[..., Visitor]) -> None
     page.get_by_text("of 12 · ").wait_for()
 
 
-def test_what_is_chosen_stays_from_page_to_page(visit: Callable[..., Visitor], comparisons: Path) -> None:
+def test_what_is_chosen_stays_from_page_to_page(visit: Callable[..., Any], comparisons: Path) -> None:
     """In the controls and in the address, which the button copies."""
     visitor = visit(words=("--", str(comparisons / "three")))
     visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    visitor.go("curves?run=three&baseline=b&metric=AP50&family=blur")
-    for name in ("Overview", "Images", "Curves"):
-        visitor.page.get_by_role("link", name=name).click()
+    query = {key: value for key, value in CHOICES.items() if key in SHOWN_ON["Curves"]}
+    visitor.go(f"curves?run=three&{urlencode(query, doseq=True)}")
+    visitor.page.get_by_role("link", name="Classes").click()
+    visitor.choose("severity", *CHOICES["severity"])
+    for name in ("Overview", "Images", "Live", "Classes", "Curves"):
+        visitor.page.get_by_role("link", name=name, exact=True).click()
         visitor.wait_for_address(f"/{name.lower()}?run=three")
-        visitor.until(lambda: visitor.page.locator(".st-key-baseline input").input_value() == "b")
-    for words in ("baseline=b", "metric=AP50", "family=blur"):
-        visitor.wait_for_address(words)
+        visitor.address_has({key: CHOICES[key] for key in SHOWN_ON[name]})
+        for key in set(SHOWN_ON[name]) - {"models"}:
+            shown = visitor.page.locator(f".st-key-{key} input").first
+            visitor.until(lambda shown=shown, key=key: [shown.input_value()] == CHOICES[key])
+        if "models" in SHOWN_ON[name]:
+            chips = visitor.page.locator(".st-key-models")
+            visitor.until(lambda chips=chips: set("abc") & set(chips.inner_text().split("\n")) == {"b", "c"})
     visitor.page.get_by_role("button", name="Copy link").click()
     visitor.page.get_by_role("button", name="Copied").wait_for()
     assert visitor.page.evaluate("navigator.clipboard.readText()") == visitor.page.url
 
 
-def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], complete: Run) -> None:
+def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Any], complete: Run) -> None:
     import base64
 
     import torch
@@ -475,14 +431,14 @@ def test_the_pixels_are_those_that_the_run_saw(visit: Callable[..., Visitor], co
         "live?source=a+sample&picture=/etc/passwd&severity.fog=1e9",
     ],
 )
-def test_nonsense_in_the_address(visit: Callable[..., Visitor], path: str) -> None:
+def test_nonsense_in_the_address(visit: Callable[..., Any], path: str) -> None:
     visitor = visit()
     visitor.go(path, images=False)
     visitor.page.get_by_text("which is not available").first.wait_for()
     assert "root:" not in visitor.page.content()
 
 
-def test_uploads(visit: Callable[..., Visitor]) -> None:
+def test_uploads(visit: Callable[..., Any]) -> None:
     visitor = visit()
     visitor.go("live?source=an+upload")
     upload = visitor.page.locator("input[type=file]")
@@ -508,7 +464,7 @@ def test_uploads(visit: Callable[..., Visitor]) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_it_looks_as_it_did(visit: Callable[..., Visitor], scheme: str, width: int) -> None:
+def test_it_looks_as_it_did(visit: Callable[..., Any], scheme: str, width: int) -> None:
     """The viewer beside its baseline; `ROBUSTBENCH_BASELINES=write` makes new ones."""
     import os
 
@@ -538,7 +494,7 @@ def of_color(picture: Pillow.Image, color: str) -> int:
     return int((apart < 40).sum())
 
 
-def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+def test_a_run_is_started_watched_and_stopped(visit: Callable[..., Any], tmp_path: Path) -> None:
     words = ("--project", str(tmp_path))
     visitor = visit(words=words)
     visitor.go("run")

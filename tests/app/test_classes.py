@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.dashboard import run_data
 from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import format_number
 from tests.support import synthetic_runs
 
 
@@ -64,12 +65,29 @@ def test_the_page_marks_few_objects_and_finds_a_class(view: Callable[..., AppTes
     shown = view("classes", "--", run.path, find="CAT")
     assert not shown.exception and any("cat" in s.value for s in shown.subheader)
     shown = view("classes", "--", run.path, find="zebra")
-    assert any("No such class" in m.value for m in shown.markdown)
+    assert any("No class has this" in m.value for m in shown.markdown)
+    shown = next(b for b in shown.button if "Clear" in b.label).click().run()
+    assert not shown.exception and shown.text_input(key="find").value == "" and shown.subheader
+
+
+@pytest.mark.parametrize("address", [{}, {"severity": "3"}, {"at": "3"}])
+def test_a_cell_keeps_its_number(view: Callable[..., AppTest], run: Run, address: dict[str, str]) -> None:
+    """That of the map: the mean over severities by default, and the text says so."""
+    shown = view("classes", "--", run.path, **{"class": "cat", "in": "fog", "pair": "base-sgdm"}, **address)
+    scores = run_data.class_scores(run_data.open_run("r", run.path), "base-sgdm")
+    rows = scores[(scores["class"] == "cat") & (scores["corruption"] == "fog")]
+    (row,) = rows[rows["severity"] == 3 if address else rows["severity"].isna()].itertuples()
+    (title,) = (s.value for s in shown.subheader if s.value.startswith("cat"))
+    assert title == f"cat under fog{' at severity 3' if address else ', mean over severities 1, 3'}"
+    assert any(f"**AP {format_number(row.estimate)}**" in m.value for m in shown.markdown)
+    assert not shown.exception and not shown.warning
+    opens = [b.label for b in shown.button if b.label.startswith("Open its images")]
+    assert opens == ["Open its images" if address else "Open its images at severity 3"]
 
 
 @pytest.mark.parametrize("value", ["nobody", "../../etc", "<b>"])
 def test_an_address_with_an_unknown_class_or_corruption(
     view: Callable[..., AppTest], run: Run, value: str
 ) -> None:
-    shown = view("classes", "--", run.path, **{"class": value, "in": value, "at": value})
+    shown = view("classes", "--", run.path, **{"class": value, "in": value, "severity": value})
     assert not shown.exception and sum("is not available" in w.value for w in shown.warning) == 3

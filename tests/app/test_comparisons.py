@@ -1,6 +1,7 @@
 """What the dashboard tells of two or more models is what the run's intervals and verdicts tell."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import escaping
 from robustbench_sgdm.core.constants import CLEAN
-from robustbench_sgdm.dashboard import widgets
+from robustbench_sgdm.dashboard import run_controls, widgets
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import (
     format_number,
@@ -156,11 +157,53 @@ def test_bold_cells_are_the_significant_ones(
     assert outcomes == {True, False}
 
 
+def test_the_map_has_the_corruptions_that_are_chosen(view_of: Callable[..., AppTest]) -> None:
+    shown = view_of("curves", "two", family="blur")
+    assert set(map_of(shown)["corruption"]) == {"motion_blur", "clean"}
+    shown = shown.selectbox(key="family").select("all").run()
+    assert set(map_of(shown)["corruption"]) == {"gaussian_noise", "motion_blur", "fog", "clean"}
+
+
+def test_only_the_models_that_are_chosen_are_shown(view_of: Callable[..., AppTest]) -> None:
+    shown = view_of("overview", "variants", models="s-sgdm")
+    assert shown.dataframe[0].value["model"].tolist() == ["s-sgdm"] and legend(shown) == {"s-sgdm"}
+    shown = shown.multiselect(key="models").set_value(["s", "s-sgdm"]).run()
+    titles = [text for text in headings(shown) if text.startswith("### ")]
+    assert (
+        len(titles) == 2
+        and "s-sgdm" in titles[1]
+        and set(shown.dataframe[0].value["model"]) == {"s", "s-sgdm"}
+    )
+    assert legend(view_of("curves", "variants", models="n")) == {"n"}
+
+
+def legend(test: AppTest) -> set[str]:
+    """The models of the legend."""
+    return set(re.findall(r"</span>([\w-]+)</span>", "".join(h.proto.body for h in test.get("html"))))
+
+
+def test_the_metric_of_objects_of_a_size(view_of: Callable[..., AppTest]) -> None:
+    """Beside each other in the bar; an address may say both at once, as COCO does."""
+    for name in ("overview", "curves"):
+        for address, metric in (
+            ({"metric": "AP_S"}, "AP_S"),
+            ({"metric": "AP", "size": "small"}, "AP_S"),
+            ({"metric": "AR_M"}, "AR_M"),
+            ({"metric": "AP50"}, "AP50"),
+            ({"metric": "AP75", "size": "large"}, "AP_L"),
+        ):
+            shown = view_of(name, "two", **address)
+            assert not shown.warning
+            charts = [chart.proto.spec for chart in shown.get("vega_lite_chart")]
+            assert any(f'"{metric}, %"' in spec for spec in charts), (name, address)
+    assert "AR10 has no intervals" in "".join(headings(view_of("overview", "two", metric="AR10")))
+
+
 def test_a_variant_keeps_its_own_baseline_until_another_is_chosen(
     view_of: Callable[..., AppTest],
 ) -> None:
     shown = view_of("curves", "variants")
-    assert shown.selectbox(key="baseline").value == widgets.OWN_BASELINES
+    assert shown.selectbox(key="baseline").value == run_controls.OWN_BASELINES
     assert shown.selectbox(key="pair").options == ["n-sgdm − n", "s-sgdm − s"]
     shown = shown.selectbox(key="baseline").select("s").run()
     assert shown.selectbox(key="pair").options == ["n − s", "n-sgdm − s", "s-sgdm − s"]
@@ -193,33 +236,33 @@ def test_networks_of_several_seeds_are_shown_by_their_mean(
 
 def test_images_are_of_single_trainings(view_of: Callable[..., AppTest]) -> None:
     shown = view_of("images", "seeds")
-    assert shown.selectbox(key="baseline").value == "n" and shown.multiselect(key="right").value == ["m"]
+    assert shown.selectbox(key="baseline").value == "n" and shown.multiselect(key="models").value == []
     assert shown.selectbox(key="left").options == ["n-seed0", "n-seed1"]
     assert shown.selectbox(key="right_training").value == "m-seed0"
-    shown = shown.multiselect(key="right").set_value(["n"]).run()
+    shown = shown.multiselect(key="models").set_value(["n"]).run()
     assert [shown.selectbox(key=k).value for k in ("left", "right_training")] == ["n-seed0", "n-seed1"]
+
+
+def panes(shown: AppTest) -> list[str]:
+    """The models that the viewer shows."""
+    (viewer,) = shown.get("bidi_component")
+    return [pane["title"] for pane in json.loads(viewer.proto.json)["panes"]]
 
 
 def test_images_begin_with_the_pair_of_the_address(view_of: Callable[..., AppTest]) -> None:
     shown = view_of("images", "three", baseline="b")
-    assert shown.selectbox(key="baseline").value == "b" and shown.multiselect(key="right").value == ["a"]
+    assert shown.selectbox(key="baseline").value == "b" and panes(shown) == ["b", "a"]
+    assert panes(view_of("images", "three", right="c")) == ["a", "c"]  # as older addresses have it
     shown = view_of("images", "variants")
-    shown = shown.selectbox(key="baseline").select("s").run()
-    assert shown.multiselect(key="right").value == ["s-sgdm"]
+    assert panes(shown.selectbox(key="baseline").select("s").run()) == ["s", "s-sgdm"]
 
 
 def test_up_to_six_models_beside_each_other(view_of: Callable[..., AppTest]) -> None:
     """The baseline first; of a network with several trainings the one with the baseline's seed."""
-
-    def titles(shown: AppTest) -> list[str]:
-        (viewer,) = shown.get("bidi_component")
-        return [pane["title"] for pane in json.loads(viewer.proto.json)["panes"]]
-
     shown = view_of("images", "variants")
-    assert titles(shown) == ["n", "n-sgdm"]
-    shown = shown.multiselect(key="right").set_value(["s-sgdm", "n-sgdm", "s", "n"]).run()
-    assert titles(shown) == ["n", "s-sgdm", "n-sgdm", "s"] and not shown.exception
-    assert titles(shown.multiselect(key="right").set_value([]).run()) == ["n", "n-sgdm"]
+    assert panes(shown) == ["n", "n-sgdm"]
+    shown = shown.multiselect(key="models").set_value(["s-sgdm", "n-sgdm", "s", "n"]).run()
+    assert panes(shown) == ["n", "s-sgdm", "n-sgdm", "s"] and not shown.exception
+    assert panes(shown.multiselect(key="models").set_value([]).run()) == ["n", "n-sgdm"]
     shown = view_of("images", "seeds", right_training="m-seed1")
-    shown = shown.multiselect(key="right").set_value(["n", "m"]).run()
-    assert titles(shown) == ["n-seed0", "n-seed1", "m-seed0"]
+    assert panes(shown.multiselect(key="models").set_value(["n", "m"]).run()) == ["n-seed0", "m-seed1"]

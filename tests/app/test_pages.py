@@ -20,7 +20,15 @@ from robustbench_sgdm import corruption, tables
 from robustbench_sgdm.core import escaping, resources
 from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
-from robustbench_sgdm.dashboard import access, inference, jobs, run_images, uploads
+from robustbench_sgdm.dashboard import (
+    access,
+    image_selection,
+    inference,
+    jobs,
+    run_controls,
+    run_images,
+    uploads,
+)
 from robustbench_sgdm.dashboard.run_form import RunForm
 from robustbench_sgdm.store import Run, resume_command
 from tests.support import synthetic_runs
@@ -82,7 +90,7 @@ def test_intervals_where_the_run_keeps_them(page: Callable[..., AppTest], tmp_pa
     )
     shown = page("--project", tmp_path)
     for size in ("small", "all"):
-        shown = shown.segmented_control(key="size").set_value(size).run()
+        shown = shown.selectbox(key="size").select(size).run()
         assert not shown.exception and "95 % interval" in said(shown)
         table = shown.dataframe[0].value
         assert all(" to " in span for column in ("clean", "mPC", "rPC") for span in table[f"{column} 95 %"])
@@ -203,14 +211,14 @@ def test_nonsense_in_the_address(page: Callable[..., AppTest], project: Path, va
 def test_an_address_may_say_a_family_as_the_plan_does(
     page: Callable[..., AppTest], project: Path, tmp_path: Path
 ) -> None:
-    """The page's own addresses have it with the escapes of Markdown."""
+    """Older addresses have it with the escapes of Markdown."""
     path = shutil.copytree(project / "complete", tmp_path / "r")
     run = Run.open(path)
     rewrite(run, corruptions={next(iter(run.manifest.corruptions)): {"family": "my_own"}})
     for address in ("my_own", "my\\_own"):
         shown = page("--", path, family=address)
         assert not shown.exception and "which is not available" not in said(shown)
-        assert shown.session_state["family"] == "my\\_own"
+        assert shown.selectbox(key="family").value == "my_own"
 
 
 def test_a_run_vanishes_while_it_is_looked_at(
@@ -256,8 +264,11 @@ def test_damage_is_told_in_words_that_fit_the_page(needs_run: bool, words: str) 
     assert ("Other runs" in told) == needs_run
 
 
-def test_every_metric_of_the_paper_has_its_place() -> None:
-    assert set(resources.import_file(APP / "views/overview.py").SIZES.values()) <= set(METRICS)
+def test_sizes_are_those_of_coco() -> None:
+    assert {
+        f"{kind}{ending}" for kind in ("AP", "AR") for ending in run_controls.SIZES.values() if ending
+    } == {metric for metric in METRICS if "_" in metric}
+    assert list(run_controls.SIZES) == list(image_selection.SIZES)
 
 
 def test_the_form_offers_what_there_is() -> None:
@@ -293,13 +304,35 @@ def test_a_form_becomes_the_commands_words(inputs: Path) -> None:
     assert words == [*models, *others, data, "--fraction", "1"]
     assert RunForm(["yolov8n"], ["fog[amount=2,decay=1.5]"]).to_arguments()[3] == "fog[amount=2,decay=1.5]"
     more: dict[str, Any] = {"baseline": "yolov8n", "imgsz": 320, "seed": 7, "conf": 0.01, "no_baseline": True}
+    more |= {
+        "shift": ["night=coco"],
+        "classes": "cat, dog",
+        "layout": "raw",
+        "normalize": "unit",
+        "half": True,
+    }
     form = RunForm(["yolov8n", "yolov8s"], ["camera", "fog@2+snow@4"], weights=[f"yolov8s={weights}"], **more)
     words = form.to_arguments()
-    assert words[-11:] == [
-        *("--fraction", "1", "--baseline", "yolov8n", "--imgsz", "320", "--seed", "7", "--conf", "0.01"),
-        "--no-baseline",
+    assert words[-20:] == [
+        *(
+            "--shift",
+            "night=coco",
+            "--fraction",
+            "1",
+            "--baseline",
+            "yolov8n",
+            "--imgsz",
+            "320",
+            "--seed",
+            "7",
+        ),
+        *("--conf", "0.01", "--classes", "cat, dog", "--layout", "raw", "--normalize", "unit"),
+        *("--no-baseline", "--half"),
     ]
     assert ["--weights", f"yolov8s={weights}"] == words[words.index("--weights") :][:2]
+    assert RunForm.from_arguments(words).to_arguments() == words
+    words = RunForm([], ["fog"], from_train=str(inputs), no_end2end=True).to_arguments()
+    assert "--model" not in words and words[-3:] == ["--from-train", str(inputs), "--no-end2end"]
     assert RunForm.from_arguments(words).to_arguments() == words
 
 
@@ -350,6 +383,13 @@ def test_a_stranger_resumes_nothing_that_the_form_would_refuse(
         ({"weights": ["none.pt"]}, "no file none.pt"),
         ({"baseline": "yolov8s"}, "none of the models"),
         ({"device": "--yes"}, "dash"),
+        ({"shift": ["night=/etc/passwd"]}, "lies outside"),
+        ({"shift": ["night"]}, "not NAME=VALUE"),
+        ({"classes": "/etc/passwd"}, "lies outside"),
+        ({"from_train": "/etc"}, "lies outside"),
+        ({"from_train": "runs"}, "leave out --model"),
+        ({"layout": "flat"}, "layout"),
+        ({"normalize": "none"}, "normalize"),
         ({"imgsz": 33}, "32"),
         ({"conf": 2.0}, "conf"),
         ({"models": ["yolov8n", "a\0b"]}, "null character"),
@@ -426,6 +466,26 @@ def test_a_date_that_is_none_hides_no_run(
         (tmp_path / f"r{number}/dashboard.json").write_text(json.dumps(record))
     shown = view("run", "--project", tmp_path)
     assert not shown.exception and said(shown).count("failed to start") == 6 and len(shown.dataframe) == 1
+
+
+def test_an_estimate_is_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by another server; it is of the weights that were there."""
+    monkeypatch.setenv("ROBUSTBENCH_CACHE", str(tmp_path / "cache"))
+    made = []
+
+    def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
+        made.append(words)
+        return subprocess.CompletedProcess(words, 0, f"estimate {len(made)}\n", "")
+
+    monkeypatch.setattr(jobs, "run_command", run_command)
+    weights = tmp_path / "best.pt"
+    weights.write_text("one")
+    words = ["--model", "yolov8n", "--weights", f"yolov8n={weights}"]
+    assert jobs.known_estimate(words) == ""
+    assert [jobs.estimate_cost(words) for _ in range(2)] == ["estimate 1"] * 2
+    weights.write_text("another")
+    assert jobs.known_estimate(words) == "" and jobs.estimate_cost(words) == "estimate 2"
+    assert jobs.estimate_cost([*words, "--seed", "1"]) == "estimate 3" and len(made) == 3
 
 
 def test_a_run_stops_also_where_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

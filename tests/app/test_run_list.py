@@ -63,7 +63,9 @@ def test_search_and_a_run_that_cannot_be_read(view: Callable[..., AppTest], proj
         shown = view("runs", "--project", project, find_run=words)
         assert shown.dataframe[0].value["run"].tolist() == names
     shown = view("runs", "--project", project, find_run="nobody")
-    assert not shown.dataframe and any("No run found" in m.value for m in shown.markdown)
+    assert not shown.dataframe and any("No run has all" in m.value for m in shown.markdown)
+    shown = next(b for b in shown.button if "Clear" in b.label).click().run()
+    assert len(shown.dataframe[0].value) == 4 and not shown.text_input(key="find_run").value
 
 
 def test_a_date_that_is_none_hides_no_run(

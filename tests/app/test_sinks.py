@@ -45,7 +45,6 @@ MARKDOWN = {
         "segmented_control",
         "pills",
         "slider",
-        "select_slider",
         "text_input",
     ),
     *(
@@ -73,7 +72,6 @@ WRAPPERS = {
     "segmented_control",
     "toggle",
     "slider",
-    "select_slider",
     "number_input",
 }  # of widgets
 ALLOWED = {  # (file, function, part of an argument): why it is safe
@@ -88,13 +86,13 @@ ALLOWED = {  # (file, function, part of an argument): why it is safe
     ("jobs.py", "_launch", "_RECORD"): "the name of a file",
     ("jobs.py", "stop", "_RECORD"): "the name of a file",
     ("main.py", "main", "page.title"): "of a declared page",
-    ("curves.py", "curves", "metric"): "of METRICS",
+    ("curves.py", "curves", "chosen.metric"): "of METRICS",
     ("images.py", "_select_severity", "names[0]"): "a number",
     ("images.py", "_select_trainings", "label"): "one of two words",
     ("images.py", "images", "_filter_label()"): "words of ours and a number",
     ("images.py", "_show_remark", "text"): "of numbers and words of ours",
     ("overview.py", "_show_verdict", "len(told) - MOST_VERDICTS"): "a number",
-    ("overview.py", "_show_extremes", "title"): "Markdown of the caller",
+    ("story.py", "_show_extremes", "title"): "Markdown of the caller",
     ("widgets.py", "offer_report", "lack"): "the callers' Markdown, looked at too",
     ("widgets.py", "offer_to_clear", "text"): "the callers' Markdown, looked at too",
     ("live.py", "_warn_about_photograph", "scenes.CLASSES[-1]"): "of the package",

@@ -44,7 +44,7 @@ def test_one_model_is_shown_once(view: Callable[..., AppTest], tmp_path: Path) -
     synthetic_runs.make_run(tmp_path, "one", ["base"], {"fog": [1]}, images=4)
     shown = view("images", "--project", tmp_path)
     assert not shown.exception and [pane["title"] for pane in panes(shown)] == ["base"]
-    assert [s.key for s in shown.selectbox] == ["corruption", "order", "class"]
+    assert [s.key for s in shown.selectbox] == ["corruption", "severity", "order", "class", "size"]
     assert shown.selectbox(key="order").value == "as in the data"
 
 
@@ -56,11 +56,28 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
     shown = view("images", "--", path, corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").value == "motion blur"
     assert not any("not available" in w.value for w in shown.warning)
-    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm", corruption="motion_blur")
+    shown = view("images", "--", path, baseline="base-sgdm", models="base-sgdm", corruption="motion_blur")
     assert not shown.exception and shown.selectbox(key="corruption").options == ["gaussian noise"]
     shutil.rmtree(path / "cells/base-sgdm")
-    shown = view("images", "--", path, baseline="base-sgdm", right="base-sgdm")
+    shown = view("images", "--", path, baseline="base-sgdm", models="base-sgdm")
     assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
+
+
+def test_other_images_begin_anew(view: Callable[..., AppTest], tmp_path: Path) -> None:
+    """Nobody typed a page or an image that another filter lacks; only an address that was opened is told of."""
+    synthetic_runs.make_run(tmp_path, "r", ["base", "own"], {"fog": [1]}, images=40)
+
+    def told(shown: AppTest) -> list[str]:
+        assert not shown.exception
+        return [w.value for w in shown.warning if "is not available" in w.value]
+
+    for mode, (name, place) in (("Gallery", ("page", "2")), ("Viewer", ("image", "39"))):
+        shown = view("images", "--project", tmp_path, show=mode, **{name: place})
+        assert not told(shown) and shown.query_params[name] == place
+        shown = shown.text_input(key="search").set_value("7").run()
+        assert not told(shown) and name not in shown.query_params
+        (warning,) = told(view("images", "--project", tmp_path, show=mode, **{name: "99"}))
+        assert "'99'" in warning
 
 
 LOG = "epoch,train/box_loss,train/cls_loss,train/dfl_loss\n1,1,1,1\n2,1,1,1\n"

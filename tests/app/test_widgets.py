@@ -51,7 +51,7 @@ def test_what_a_visitor_left_out_stays_so(page: AppTest) -> None:
     assert shown(page, "multiselect", ["a", "b", "d"], ["a", "b", "d"]) == ["a", "d"]
 
 
-@pytest.mark.parametrize("kind", ["selectbox", "segmented_control", "select_slider"])
+@pytest.mark.parametrize("kind", ["selectbox", "segmented_control"])
 def test_a_choice_follows_the_default_unless_it_is_the_visitors_own(page: AppTest, kind: str) -> None:
     metrics = ["AP", "AP50", "AR"]
     assert shown(page, kind, metrics, "AP") == "AP"

@@ -440,6 +440,7 @@ ALLOWED = {
     "dashboard/paper_tables.py _code_key (package / folder).rglob",
     "dashboard/paper_tables.py _code_key file.read_bytes",
     "dashboard/paper_tables.py _count _folder().mkdir",  # the cache
+    "dashboard/jobs.py estimate_cost _estimates().mkdir",
     "app/views/training.py _read_logs (Path(robustbench_sgdm.__file__).parent / 'weights').glob",
     # No file.
     "dashboard/run_data.py _bare_class_scores (sides[0] - sides[1] if baseline else sides[0]).rename",
